@@ -1,0 +1,49 @@
+"""What an answer costs: cross-entropy per sequence, and how often it is right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+IGNORE = -100  # label of a place that is neither trained nor judged
+
+CrossEntropy = Callable[[Tensor, Tensor], Tensor]
+
+
+def softmax_cross_entropy(logits_BSV: Tensor, labels_BS: Tensor) -> Tensor:
+    """(B, S) float32 negative log-likelihoods; 0 where the label is IGNORE."""
+    flat = F.cross_entropy(logits_BSV.float().flatten(0, 1), labels_BS.flatten(), ignore_index=IGNORE, reduction="none")
+    return flat.view_as(labels_BS)
+
+
+def stablemax_cross_entropy(logits_BSV: Tensor, labels_BS: Tensor) -> Tensor:
+    """(B, S) float64, with s(x) = x + 1 above zero and 1 / (1 - x) below instead of exp(x) (arXiv 2501.04697)."""
+    x = logits_BSV.double()
+    s = torch.where(x < 0, 1 / (1 - x.clamp_max(0) + 1e-30), x.clamp_min(0) + 1)
+    log_p = torch.log(s / s.sum(-1, keepdim=True))
+    counted = labels_BS != IGNORE
+    picked = log_p.gather(-1, labels_BS.where(counted, 0)[..., None])[..., 0]
+    return -picked.where(counted, 0.0)
+
+
+CROSS_ENTROPIES: dict[str, CrossEntropy] = {"softmax": softmax_cross_entropy, "stablemax": stablemax_cross_entropy}
+
+
+class Judged(NamedTuple):
+    """Answers held against labels, example by example."""
+
+    token: Tensor  # (B,) float32 share of the judged places that are right
+    exact: Tensor  # (B,) bool: every judged place is right
+    count: Tensor  # (B,) int64 judged places; rows with 0 are padding
+
+
+def judge(logits_BSV: Tensor, labels_BS: Tensor) -> Judged:
+    """Argmax against label. A row with nothing to judge counts as exact, as in the official halting target."""
+    counted = labels_BS != IGNORE
+    right = counted & (logits_BSV.argmax(-1) == labels_BS)
+    count, hits = counted.sum(-1), right.sum(-1)
+    return Judged(hits / count.clamp_min(1), hits == count, count)

@@ -1,0 +1,150 @@
+"""Optimizers of the field in plain torch, the learning-rate schedule, and the running average of weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from innerloop.errors import InputError
+
+
+class AdamATan2(Optimizer):
+    """Adam whose quotient is an arc tangent, so that it needs no epsilon and ignores the gradient's scale.
+
+    p <- p (1 - lr wd) - lr / (1 - b1^t) * atan2(m, sqrt(v / (1 - b2^t))), as the kernel which HRM and TRM use
+    (no factor 1.27, the correction of m outside). Source: arXiv 2407.05872, PyPI adam-atan2 0.0.3.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-4,
+        betas: tuple[float, float] = (0.9, 0.95),
+        weight_decay: float = 0.1,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            params = [p for p in group["params"] if p.grad is not None]
+            if not params:
+                continue
+            group["t"] = t = group.get("t", 0) + 1
+            (b1, b2), lr = group["betas"], group["lr"]
+            for p in params:
+                if not self.state[p]:
+                    self.state[p] = {"m": torch.zeros_like(p), "v": torch.zeros_like(p)}
+            g = [p.grad for p in params]
+            m, v = ([self.state[p][k] for p in params] for k in "mv")
+            torch._foreach_lerp_(m, g, 1 - b1)
+            torch._foreach_mul_(v, b2)
+            torch._foreach_addcmul_(v, g, g, 1 - b2)
+            root = torch._foreach_sqrt(v)
+            torch._foreach_div_(root, math.sqrt(1 - b2**t))
+            torch._foreach_mul_(params, 1 - lr * group["weight_decay"])
+            turn = [torch.atan2(a, b) for a, b in zip(m, root, strict=True)]
+            torch._foreach_add_(params, turn, alpha=-lr / (1 - b1**t))
+
+
+class SparseSignSGD(Optimizer):
+    """Sign descent on the rows a batch touched: w <- w (1 - lr wd) - lr sign(sum of the row's gradients).
+
+    For puzzle embeddings, whose parameters have sparse gradients (parts.embed.Table). Source: HRM's official code.
+    """
+
+    def __init__(self, params: Iterable[Any], lr: float = 1e-2, weight_decay: float = 0.1) -> None:
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                grad = p.grad.coalesce()
+                rows = grad.indices()[0]
+                p[rows] = p[rows] * (1 - group["lr"] * group["weight_decay"]) - group["lr"] * grad.values().sign()
+
+
+def sparse_parameters(model: nn.Module) -> list[nn.Parameter]:
+    """Puzzle-embedding tables: trained by SparseSignSGD, never averaged."""
+    return [m.weight for m in model.modules() if getattr(m, "sparse", False)]  # type: ignore[misc]
+
+
+def optimizers(model: nn.Module, name: str, lr: float, weight_decay: float, puzzle_lr: float) -> list[Optimizer]:
+    """The optimizers of one model: `name` for its dense parameters, sign descent for its puzzle embeddings.
+
+    name: "adam_atan2" or "adamw", with betas (0.9, 0.95); "muon": Muon for the hidden matrices, at 20 x lr as
+    its updates are orthogonal, and AdamW for tables, heads and vectors.
+    """
+    sparse = sparse_parameters(model)
+    skip = {id(p) for p in sparse}
+    dense = [(n, p) for n, p in model.named_parameters() if id(p) not in skip]
+    everything = [p for _, p in dense]
+    betas = (0.9, 0.95)
+    if name == "adam_atan2":
+        made: list[Optimizer] = [AdamATan2(everything, lr, betas, weight_decay)]
+    elif name == "adamw":
+        made = [torch.optim.AdamW(everything, lr, betas, weight_decay=weight_decay)]
+    elif name == "muon":
+        hidden = [p for n, p in dense if p.ndim == 2 and "embed" not in n and "heads" not in n]
+        chosen = {id(p) for p in hidden}
+        rest = [p for p in everything if id(p) not in chosen]
+        made = [
+            torch.optim.Muon(hidden, 20 * lr, weight_decay=weight_decay / 20),
+            torch.optim.AdamW(rest, lr, betas, weight_decay=weight_decay),
+        ]
+    else:
+        raise InputError(f'no optimizer is called "{name}": use "adam_atan2", "adamw" or "muon"')
+    if sparse:
+        made.append(SparseSignSGD(sparse, puzzle_lr, weight_decay))
+    for optimizer in made:
+        for group in optimizer.param_groups:
+            group["base_lr"] = group["lr"]
+    return made
+
+
+def schedule(step: int, steps: int, warmup: int, floor: float) -> float:
+    """Factor on the learning rate at `step` (from 0) of `steps`: linear warm-up, then a cosine to `floor`.
+
+    floor = 1: constant after the warm-up, as official HRM and TRM; floor = 0: to zero over the real horizon.
+    """
+    if step < warmup:
+        return (step + 1) / warmup
+    progress = min(1.0, (step - warmup) / max(1, steps - warmup))
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+class Average:
+    """Exponential moving average of a model's dense parameters: w <- decay w + (1 - decay) p, from the first weights."""
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        skip = {id(p) for p in sparse_parameters(model)}
+        self.decay = decay
+        self.live = {n: p for n, p in model.named_parameters() if id(p) not in skip}
+        self.shadow = {n: p.detach().clone() for n, p in self.live.items()}
+
+    @torch.no_grad()
+    def update(self) -> None:
+        torch._foreach_lerp_(list(self.shadow.values()), list(self.live.values()), 1 - self.decay)
+
+    @torch.no_grad()
+    def swap(self) -> None:
+        """Exchange the average with the live weights; a second call exchanges them back."""
+        for name, p in self.live.items():
+            held = p.detach().clone()
+            p.copy_(self.shadow[name])
+            self.shadow[name].copy_(held)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return dict(self.shadow)
+
+    def load_state_dict(self, shadow: dict[str, Tensor]) -> None:
+        for name, held in self.shadow.items():
+            held.copy_(shadow[name])

@@ -1,0 +1,132 @@
+"""Deep supervision: one step of thought, one loss, one optimizer step, and the state is carried on.
+
+    finished rows leave, fresh puzzles enter, the others keep their detached state:   refill
+    state <- loop.step(state);   loss = mean cross-entropy of a sequence + 1/2 halting loss;   halt?
+
+The persistent carry is what "N_sup supervision steps" means in the code of HRM and TRM.
+Sources: arXiv 2506.21734, arXiv 2510.04871; exact to the official code (tests/parity).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from innerloop.core import Answer, Loop, Question, refill
+from innerloop.errors import InputError
+from innerloop.halt import halting_margin
+from innerloop.learn.loss import CROSS_ENTROPIES, judge
+
+
+class Batch(NamedTuple):
+    question: Question
+    labels: Tensor  # (B, S) int64, IGNORE where nothing is asked
+
+
+class Carry(NamedTuple):
+    """What lives on between optimizer steps."""
+
+    state: Any
+    batch: Batch
+    steps: Tensor  # (B,) int64 steps its puzzle has had
+    halted: Tensor  # (B,) bool: the row is free for a fresh puzzle
+
+
+@dataclass(frozen=True)
+class Halting:
+    """When a row is given up for a fresh puzzle in training. Official HRM and TRM: 16 steps, exploration 0.1."""
+
+    max_steps: int = 16  # N_sup, halt_max_steps
+    learned: bool = True  # let the halting head free a row before that
+    explore: float = 0.1  # share of rows which must go on for a random number of steps
+
+    def __post_init__(self) -> None:
+        if self.max_steps < 1 or not 0 <= self.explore <= 1:
+            raise InputError(f"halting needs max_steps >= 1 and 0 <= explore <= 1, not {self.max_steps}, {self.explore}")
+
+    def draw(self, rows: int, generator: torch.Generator) -> Tensor:
+        """(rows,) int64: the least number of steps before the head may free a row; 0 for most."""
+        lucky = torch.rand(rows, generator=generator) < self.explore
+        return lucky * torch.randint(2, max(self.max_steps, 2) + 1, (rows,), generator=generator)
+
+
+class Segment(NamedTuple):
+    """One step of deep supervision, not yet differentiated."""
+
+    carry: Carry
+    answer: Answer
+    losses: dict[str, Tensor]  # scalar sums over the batch, by name
+    metrics: dict[str, Tensor]  # scalar sums over the rows that just halted, as in the official code
+    target: Tensor | None  # (B,) what the continue head should say, for loops that have one
+
+
+def begin(loop: Loop, batch: Batch) -> Carry:
+    """A carry whose rows are all free, so that the first segment fills them."""
+    rows, device = len(batch.labels), batch.labels.device
+    free = torch.ones(rows, dtype=torch.bool, device=device)
+    return Carry(loop.init(batch.question), batch, torch.zeros(rows, dtype=torch.long, device=device), free)
+
+
+def segment(
+    loop: Loop,
+    carry: Carry,
+    fresh: Batch,
+    halting: Halting,
+    least: Tensor | None,
+    cross_entropy: str = "stablemax",
+) -> Segment:
+    """Think one step further. `least` (B,) is the exploration draw in training, and None in evaluation.
+
+    In evaluation every row runs to max_steps, as in the official code.
+    """
+    batch = refill(carry.batch, carry.halted, fresh)
+    state = refill(carry.state, carry.halted, loop.init(batch.question))
+    steps = carry.steps.where(~carry.halted, 0) + 1
+    state = loop.step(state, batch.question)
+    answer: Answer = loop.read(state)
+
+    spent = steps >= halting.max_steps
+    halted, target = spent, None
+    if least is not None and halting.max_steps > 1:
+        if halting.learned and answer.q_halt is not None:
+            wants = halting_margin(answer).detach() > 0
+            halted = (spent | wants) & (steps >= least.to(steps.device))
+        if answer.q_continue is not None:
+            target = q_target(loop, state, batch.question, spent)
+    losses, metrics = weigh(answer, batch.labels, steps, halted, target, cross_entropy)
+    return Segment(Carry(state, batch, steps, halted), answer, losses, metrics, target)
+
+
+@torch.no_grad()
+def q_target(loop: Loop, state: Any, question: Question, spent: Tensor) -> Tensor:
+    """(B,) value of going on: the better of the next step's two heads, which at the last step is to halt."""
+    following: Answer = loop.read(loop.step(state, question))
+    assert following.q_halt is not None and following.q_continue is not None
+    return torch.where(spent, following.q_halt, torch.maximum(following.q_halt, following.q_continue)).sigmoid()
+
+
+def weigh(
+    answer: Answer, labels: Tensor, steps: Tensor, halted: Tensor, target: Tensor | None, cross_entropy: str
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Losses and metrics of one answer, each a sum over the batch; the halting losses already at their weight 1/2."""
+    token, exact, count = judge(answer.logits, labels)
+    nll = CROSS_ENTROPIES[cross_entropy](answer.logits, labels)
+    losses = {"lm_loss": (nll / count.clamp_min(1)[:, None]).sum()}
+    judged = halted & (count > 0)
+    metrics = {
+        "count": judged.sum(),
+        "accuracy": token.where(judged, 0).sum(),
+        "exact_accuracy": (judged & exact).sum(),
+        "steps": steps.where(judged, 0).sum(),
+    }
+    if answer.q_halt is not None:
+        right = exact.to(answer.q_halt.dtype)
+        metrics["q_halt_accuracy"] = (judged & ((answer.q_halt >= 0) == exact)).sum()
+        losses["q_halt_loss"] = 0.5 * F.binary_cross_entropy_with_logits(answer.q_halt, right, reduction="sum")
+    if target is not None and answer.q_continue is not None:
+        losses["q_continue_loss"] = 0.5 * F.binary_cross_entropy_with_logits(answer.q_continue, target, reduction="sum")
+    return losses, metrics

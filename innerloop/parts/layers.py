@@ -1,0 +1,67 @@
+"""The furniture of every net: cast-on-use linear maps, RMS norm, and the initial scale they share."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from innerloop.errors import InputError
+
+EPS = 1e-5  # of every norm in HRM and TRM
+
+
+def rms_norm(x: Tensor, eps: float = EPS) -> Tensor:
+    """x / rms(x) over the last axis, without a weight; the mean square is taken in float32."""
+    wide = x.float()
+    return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(x.dtype)
+
+
+def trunc_normal(*shape: int, std: float) -> Tensor:
+    """A normal of standard deviation `std` after truncation at two of its own deviations (as in JAX)."""
+    if std == 0:
+        return torch.zeros(*shape)
+    # The variance that a unit normal keeps between -2 and 2; dividing by its root restores `std`.
+    density, mass = math.exp(-2) / math.sqrt(2 * math.pi), math.erf(math.sqrt(2))
+    kept = math.sqrt(1 - 4 * density / mass)
+    wide = std / kept
+    return nn.init.trunc_normal_(torch.empty(*shape), 0.0, wide, -2 * wide, 2 * wide)
+
+
+class Linear(nn.Module):
+    """x (..., in) -> (..., out): float32 master weights, cast to the activation's dtype at every use."""
+
+    def __init__(self, inputs: int, outputs: int, bias: bool = False) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(trunc_normal(outputs, inputs, std=inputs**-0.5))
+        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
+
+
+class SwiGLU(nn.Module):
+    """down(silu(gate(x)) * up(x)); gate and up are one matrix, gate first."""
+
+    def __init__(self, width: int, inner: int) -> None:
+        super().__init__()
+        self.up = Linear(width, 2 * inner)
+        self.down = Linear(inner, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, up = self.up(x).chunk(2, -1)
+        return self.down(F.silu(gate) * up)
+
+
+def inner_width(width: int, expansion: float, multiple: int) -> int:
+    """Two thirds of expansion x width (SwiGLU has three matrices), rounded up to `multiple`."""
+    return -(-round(expansion * width * 2 / 3) // multiple) * multiple
+
+
+def dtype_named(name: str) -> torch.dtype:
+    """The torch dtype a configuration writes as text. Raises InputError for any but the two supported."""
+    if name not in ("bfloat16", "float32"):
+        raise InputError(f'dtype is "{name}": use "bfloat16" or "float32"')
+    return {"bfloat16": torch.bfloat16, "float32": torch.float32}[name]

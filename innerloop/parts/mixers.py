@@ -1,0 +1,57 @@
+"""What moves information between places, and the net that repeats it: interchangeable parts of every system.
+
+Each mixer maps a state (B, L, D) to (B, L, D), residual and norm included. Shapes: B batch, L length, D width.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from innerloop.errors import InputError
+from innerloop.parts.attention import Attention
+from innerloop.parts.layers import SwiGLU, inner_width, rms_norm
+from innerloop.parts.size import Size
+
+
+class TokenMixer(nn.Module):
+    """x <- norm(x + SwiGLU over the places): for one fixed length only; the norm too runs over places (TRM, MLP-Mixer)."""
+
+    def __init__(self, size: Size) -> None:
+        super().__init__()
+        self.mlp = SwiGLU(size.length, inner_width(size.length, size.expansion, size.multiple))
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        x_BDL = x_BLD.transpose(1, 2)
+        return rms_norm(x_BDL + self.mlp(x_BDL)).transpose(1, 2)
+
+
+MIXERS = {"attention": Attention, "tokens": TokenMixer}
+
+
+class Block(nn.Module):
+    """Mix between places, then within each: x <- mix(x);  x <- norm(x + SwiGLU(x)). Post-norm, so a state stays bounded."""
+
+    def __init__(self, size: Size) -> None:
+        super().__init__()
+        if size.mix not in MIXERS:
+            raise InputError(f'no mixer is called "{size.mix}": use one of {", ".join(MIXERS)}')
+        self.mix = MIXERS[size.mix](size)
+        self.mlp = SwiGLU(size.width, inner_width(size.width, size.expansion, size.multiple))
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        x_BLD = self.mix(x_BLD)
+        return rms_norm(x_BLD + self.mlp(x_BLD))
+
+
+class Net(nn.Module):
+    """`size.layers` blocks on the sum of its inputs: the injection is added before the first."""
+
+    def __init__(self, size: Size) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(Block(size) for _ in range(size.layers))
+
+    def forward(self, *inputs_BLD: Tensor) -> Tensor:
+        x_BLD = sum(inputs_BLD[1:], inputs_BLD[0])
+        for block in self.blocks:
+            x_BLD = block(x_BLD)
+        return x_BLD

@@ -1,0 +1,42 @@
+"""How big a net is and what it stands on: the one description all parts are built from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from innerloop.errors import InputError
+
+
+@dataclass(frozen=True)
+class Size:
+    """Defaults are HRM's and TRM's for 9x9 Sudoku (arXiv 2506.21734, 2510.04871)."""
+
+    vocab: int = 11  # token kinds, 0 = padding
+    seq: int = 81  # tokens of a puzzle
+    rows: int = 9  # of the grid the tokens form, row by row; 1 for plain sequences
+    width: int = 512  # D, channels of every slot
+    heads: int = 8  # of attention
+    layers: int = 2  # blocks in one net
+    expansion: float = 4.0  # of SwiGLU, before its factor 2/3
+    multiple: int = 256  # SwiGLU's inner width is rounded up to this
+    mix: str = "attention"  # what moves information between places: a name from parts.mixers.MIXERS
+    positions: str = "rope"  # "rope", "learned" or "none"
+    puzzles: int = 1  # rows of the puzzle-embedding table
+    prefix: int = 1  # places before the tokens that hold the puzzle's embedding; the halting head reads the first
+    puzzle_width: int = 512  # width of a row of that table; 0: no table, the prefix is a learned constant
+    units: tuple[tuple[int, ...], ...] = ()  # sets of places that constrain each other, for mix "units"
+
+    def __post_init__(self) -> None:
+        if self.positions not in ("rope", "learned", "none"):
+            raise InputError(f'positions is "{self.positions}": use "rope", "learned" or "none"')
+        if self.width % self.heads or (self.positions == "rope" and (self.width // self.heads) % 2):
+            raise InputError(f"width {self.width} does not split into {self.heads} heads of an even width")
+        if self.seq % self.rows:
+            raise InputError(f"{self.seq} tokens do not form {self.rows} rows")
+        if self.puzzle_width > self.prefix * self.width:
+            raise InputError(f"a puzzle embedding of {self.puzzle_width} does not fit into {self.prefix} x {self.width}")
+
+    @property
+    def length(self) -> int:
+        """L, places in a state: the prefix, then the tokens."""
+        return self.prefix + self.seq

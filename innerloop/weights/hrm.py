@@ -1,0 +1,69 @@
+"""Hierarchical Reasoning Model (2025): a slow planner h above a fast worker l.               arXiv 2506.21734
+
+    x = embed(question);   h, l = two fixed random vectors, the same at every place
+    a step:   N times:  ( l <- low(l, h + x)  T times;   h <- high(h, l) )
+    answer:   logits = head(h),  halt and continue = q(h at the first place)
+
+The gradient runs through the last low and the last high call only (the paper's one-step gradient); between
+steps the state is detached (deep supervision). The halting head learns by Q-learning: learn.halting.QLearning.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from innerloop import grad
+from innerloop.core import Answer, Question, follow
+from innerloop.parts.embed import Embed
+from innerloop.parts.heads import Heads
+from innerloop.parts.layers import dtype_named, trunc_normal
+from innerloop.parts.mixers import Net
+from innerloop.parts.size import Size
+
+__all__ = ["HRM"]
+
+
+@dataclass(frozen=True)
+class Config:
+    size: Size = field(default_factory=lambda: replace(Size(), layers=4))
+    cycles: int = 2  # N in the paper, H_cycles in the official code: updates of h in a step
+    low_cycles: int = 2  # T in the paper, L_cycles in the official code: updates of l before each of h
+    tape: str = "last(2)"  # which updates of a step carry gradient: a name from innerloop.grad
+    dtype: str = "bfloat16"  # of the state and of all products; weights stay float32
+
+
+class State(NamedTuple):
+    h: Tensor  # (B, L, D) the plan
+    l: Tensor  # (B, L, D) the work
+
+
+class HRM(nn.Module):
+    h0: Tensor
+    l0: Tensor
+
+    def __init__(self, c: Config = Config()) -> None:
+        super().__init__()
+        self.c, self.tape, self.dtype = c, grad.named(c.tape), dtype_named(c.dtype)
+        self.embed, self.low, self.high = Embed(c.size), Net(c.size), Net(c.size)
+        self.heads = Heads(c.size, continues=True)
+        self.schedule = (("l",) * c.low_cycles + ("h",)) * c.cycles
+        self.register_buffer("h0", trunc_normal(c.size.width, std=1.0))
+        self.register_buffer("l0", trunc_normal(c.size.width, std=1.0))
+
+    def init(self, x: Question) -> State:
+        shape = (len(x.inputs), self.c.size.length, self.c.size.width)
+        return State(self.h0.to(self.dtype).expand(shape), self.l0.to(self.dtype).expand(shape))
+
+    def step(self, s: State, x: Question) -> State:
+        x_BLD = self.embed(x, self.dtype)
+        updates = {
+            "l": lambda s: State(s.h, self.low(s.l, s.h + x_BLD)),
+            "h": lambda s: State(self.high(s.h, s.l), s.l),
+        }
+        return follow(self.schedule, updates, s, self.tape)
+
+    def read(self, s: State) -> Answer:
+        return self.heads(s.h)

@@ -1,0 +1,68 @@
+"""Tiny Recursive Model (2025): one small net revises a thought z, then the answer y.        arXiv 2510.04871
+
+    x = embed(question);   y, z = two fixed random vectors, the same at every place
+    a step:   T times:  ( z <- net(z, y + x)  n times;   y <- net(y, z) )
+    answer:   logits = head(y),  halt = q(y at the first place)
+
+The gradient runs through the last of the T cycles only; between steps the state is detached (deep supervision).
+With `mix="tokens"` it is the paper's MLP-mixer variant, for puzzles of one fixed length.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from innerloop import grad
+from innerloop.core import Answer, Question, follow
+from innerloop.parts.embed import Embed
+from innerloop.parts.heads import Heads
+from innerloop.parts.layers import dtype_named, trunc_normal
+from innerloop.parts.mixers import Net
+from innerloop.parts.size import Size
+
+__all__ = ["TRM"]
+
+
+@dataclass(frozen=True)
+class Config:
+    size: Size = field(default_factory=lambda: replace(Size(), prefix=16))
+    cycles: int = 3  # T in the paper, H_cycles in the official code: rounds of a step, the last one on the tape
+    thoughts: int = 6  # n in the paper, L_cycles in the official code: updates of z before each of y
+    tape: str = "last_cycle"  # which updates of a step carry gradient: a name from innerloop.grad
+    dtype: str = "bfloat16"  # of the state and of all products; weights stay float32
+
+
+class State(NamedTuple):
+    y: Tensor  # (B, L, D) the answer so far
+    z: Tensor  # (B, L, D) the thought
+
+
+class TRM(nn.Module):
+    y0: Tensor
+    z0: Tensor
+
+    def __init__(self, c: Config = Config()) -> None:
+        super().__init__()
+        self.c, self.tape, self.dtype = c, grad.named(c.tape), dtype_named(c.dtype)
+        self.embed, self.net, self.heads = Embed(c.size), Net(c.size), Heads(c.size, continues=False)
+        self.schedule = (("z",) * c.thoughts + ("y",)) * c.cycles
+        self.register_buffer("y0", trunc_normal(c.size.width, std=1.0))
+        self.register_buffer("z0", trunc_normal(c.size.width, std=1.0))
+
+    def init(self, x: Question) -> State:
+        shape = (len(x.inputs), self.c.size.length, self.c.size.width)
+        return State(self.y0.to(self.dtype).expand(shape), self.z0.to(self.dtype).expand(shape))
+
+    def step(self, s: State, x: Question) -> State:
+        x_BLD = self.embed(x, self.dtype)
+        updates = {
+            "z": lambda s: State(s.y, self.net(s.z, s.y + x_BLD)),
+            "y": lambda s: State(self.net(s.y, s.z), s.z),
+        }
+        return follow(self.schedule, updates, s, self.tape)
+
+    def read(self, s: State) -> Answer:
+        return self.heads(s.y)

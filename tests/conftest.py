@@ -1,0 +1,26 @@
+"""Where golden vectors and real puzzle sets may lie; both are beside a developer's checkout, never in the project."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def pytest_addoption(parser):
+    parser.addoption("--golden", default=str(SHARED / "golden"), help="folder of golden vectors NAME_*.npz")
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real puzzle sets, or a skip that says why."""
+    folder = SHARED / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no real puzzle sets at {folder}")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
