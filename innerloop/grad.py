@@ -52,4 +52,6 @@ def named(text: str) -> Rule:
         return full if text == "full" else last_cycle
     if found := re.fullmatch(r"last\((\d+)\)", text):
         return last(int(found[1]))
-    raise InputError(f'no gradient rule is called "{text}": use "full", "last_cycle" or "last(2)" with a number of steps')
+    raise InputError(
+        f'no gradient rule is called "{text}": use "full", "last_cycle" or "last(2)" with a number of steps'
+    )

@@ -33,25 +33,41 @@ class Carry(NamedTuple):
     state: Any
     batch: Batch
     steps: Tensor  # (B,) int64 steps its puzzle has had
+    life: Tensor  # (B,) int64 steps it will have at most
     halted: Tensor  # (B,) bool: the row is free for a fresh puzzle
 
 
 @dataclass(frozen=True)
 class Halting:
-    """When a row is given up for a fresh puzzle in training. Official HRM and TRM: 16 steps, exploration 0.1."""
+    """When a row is given up for a fresh puzzle in training. Official HRM and TRM: 16 steps, exploration 0.1.
+
+    A head that frees rows early leaves deep steps untrained once most puzzles are solved at step 1, and accuracy
+    then falls with depth. `learned=False, spread=True` trains all depths up to twice max_steps instead.
+    """
 
     max_steps: int = 16  # N_sup, halt_max_steps
     learned: bool = True  # let the halting head free a row before that
     explore: float = 0.1  # share of rows which must go on for a random number of steps
+    spread: bool = False  # each puzzle's life is uniform in 1 .. 2 max_steps instead of max_steps
 
     def __post_init__(self) -> None:
         if self.max_steps < 1 or not 0 <= self.explore <= 1:
-            raise InputError(f"halting needs max_steps >= 1 and 0 <= explore <= 1, not {self.max_steps}, {self.explore}")
+            raise InputError(
+                f"halting needs max_steps >= 1 and 0 <= explore <= 1, not {self.max_steps}, {self.explore}"
+            )
 
-    def draw(self, rows: int, generator: torch.Generator) -> Tensor:
-        """(rows,) int64: the least number of steps before the head may free a row; 0 for most."""
+    def draw(self, rows: int, generator: torch.Generator) -> Draw:
+        """The random part of one segment: least number of steps before the head may free a row, and lives."""
         lucky = torch.rand(rows, generator=generator) < self.explore
-        return lucky * torch.randint(2, max(self.max_steps, 2) + 1, (rows,), generator=generator)
+        least = lucky * torch.randint(2, max(self.max_steps, 2) + 1, (rows,), generator=generator)
+        if not self.spread:
+            return Draw(least, torch.full((rows,), self.max_steps))
+        return Draw(least, torch.randint(1, 2 * self.max_steps + 1, (rows,), generator=generator))
+
+
+class Draw(NamedTuple):
+    least: Tensor  # (B,) int64 steps before the halting head may free the row; 0 for most
+    life: Tensor  # (B,) int64 life of the puzzle that enters this row, if one does
 
 
 class Segment(NamedTuple):
@@ -68,7 +84,8 @@ def begin(loop: Loop, batch: Batch) -> Carry:
     """A carry whose rows are all free, so that the first segment fills them."""
     rows, device = len(batch.labels), batch.labels.device
     free = torch.ones(rows, dtype=torch.bool, device=device)
-    return Carry(loop.init(batch.question), batch, torch.zeros(rows, dtype=torch.long, device=device), free)
+    zero = torch.zeros(rows, dtype=torch.long, device=device)
+    return Carry(loop.init(batch.question), batch, zero, zero, free)
 
 
 def segment(
@@ -76,29 +93,27 @@ def segment(
     carry: Carry,
     fresh: Batch,
     halting: Halting,
-    least: Tensor | None,
+    draw: Draw | None,
     cross_entropy: str = "stablemax",
 ) -> Segment:
-    """Think one step further. `least` (B,) is the exploration draw in training, and None in evaluation.
-
-    In evaluation every row runs to max_steps, as in the official code.
-    """
+    """Think one step further. `draw` is None in evaluation: every row then runs to max_steps, as officially."""
     batch = refill(carry.batch, carry.halted, fresh)
     state = refill(carry.state, carry.halted, loop.init(batch.question))
     steps = carry.steps.where(~carry.halted, 0) + 1
+    life = carry.life.where(~carry.halted, halting.max_steps if draw is None else draw.life.to(steps.device))
     state = loop.step(state, batch.question)
     answer: Answer = loop.read(state)
 
-    spent = steps >= halting.max_steps
+    spent = steps >= life
     halted, target = spent, None
-    if least is not None and halting.max_steps > 1:
+    if draw is not None and halting.max_steps > 1:
         if halting.learned and answer.q_halt is not None:
             wants = halting_margin(answer).detach() > 0
-            halted = (spent | wants) & (steps >= least.to(steps.device))
+            halted = (spent | wants) & (steps >= draw.least.to(steps.device))
         if answer.q_continue is not None:
             target = q_target(loop, state, batch.question, spent)
     losses, metrics = weigh(answer, batch.labels, steps, halted, target, cross_entropy)
-    return Segment(Carry(state, batch, steps, halted), answer, losses, metrics, target)
+    return Segment(Carry(state, batch, steps, life, halted), answer, losses, metrics, target)
 
 
 @torch.no_grad()

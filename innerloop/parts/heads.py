@@ -11,7 +11,9 @@ from innerloop.parts.size import Size
 
 
 class Heads(nn.Module):
-    """logits from every token's place; q_halt (and q_continue, if `continues`) from the first place of all.
+    """logits from every token's place; q_halt (and q_continue, if `continues`) from the first place of the prefix.
+
+    Without a prefix the halting head reads the mean over all places.
 
     The halting head starts at zero weight and bias -5, "not yet right", whatever it sees. Its second row is
     there even where it is unused, so that official checkpoints fit.
@@ -26,6 +28,6 @@ class Heads(nn.Module):
         nn.init.constant_(self.q.bias, -5.0)  # type: ignore[arg-type]
 
     def forward(self, z_BLD: Tensor) -> Answer:
-        q_B2 = self.q(z_BLD[:, 0]).to(torch.float32)
+        q_B2 = self.q(z_BLD[:, 0] if self.prefix else z_BLD.mean(1)).to(torch.float32)
         logits_BSV = self.tokens(z_BLD)[:, self.prefix :]
         return Answer(logits_BSV, q_B2[:, 0], q_B2[:, 1] if self.continues else None)

@@ -11,6 +11,7 @@ from innerloop.errors import InputError
 from innerloop.parts.attention import Attention
 from innerloop.parts.layers import SwiGLU, inner_width, rms_norm
 from innerloop.parts.size import Size
+from innerloop.parts.units import UnitBlock
 
 
 class TokenMixer(nn.Module):
@@ -25,17 +26,14 @@ class TokenMixer(nn.Module):
         return rms_norm(x_BDL + self.mlp(x_BDL)).transpose(1, 2)
 
 
-MIXERS = {"attention": Attention, "tokens": TokenMixer}
-
-
-class Block(nn.Module):
+class MixThenMlp(nn.Module):
     """Mix between places, then within each: x <- mix(x);  x <- norm(x + SwiGLU(x)). Post-norm, so a state stays bounded."""
+
+    mixer: type[nn.Module]
 
     def __init__(self, size: Size) -> None:
         super().__init__()
-        if size.mix not in MIXERS:
-            raise InputError(f'no mixer is called "{size.mix}": use one of {", ".join(MIXERS)}')
-        self.mix = MIXERS[size.mix](size)
+        self.mix = self.mixer(size)
         self.mlp = SwiGLU(size.width, inner_width(size.width, size.expansion, size.multiple))
 
     def forward(self, x_BLD: Tensor) -> Tensor:
@@ -43,12 +41,25 @@ class Block(nn.Module):
         return rms_norm(x_BLD + self.mlp(x_BLD))
 
 
+class AttentionBlock(MixThenMlp):
+    mixer = Attention
+
+
+class TokenBlock(MixThenMlp):
+    mixer = TokenMixer
+
+
+BLOCKS: dict[str, type[nn.Module]] = {"attention": AttentionBlock, "tokens": TokenBlock, "units": UnitBlock}
+
+
 class Net(nn.Module):
     """`size.layers` blocks on the sum of its inputs: the injection is added before the first."""
 
     def __init__(self, size: Size) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(Block(size) for _ in range(size.layers))
+        if size.mix not in BLOCKS:
+            raise InputError(f'no block is called "{size.mix}": use one of {", ".join(BLOCKS)}')
+        self.blocks = nn.ModuleList(BLOCKS[size.mix](size) for _ in range(size.layers))
 
     def forward(self, *inputs_BLD: Tensor) -> Tensor:
         x_BLD = sum(inputs_BLD[1:], inputs_BLD[0])

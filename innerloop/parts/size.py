@@ -19,7 +19,7 @@ class Size:
     layers: int = 2  # blocks in one net
     expansion: float = 4.0  # of SwiGLU, before its factor 2/3
     multiple: int = 256  # SwiGLU's inner width is rounded up to this
-    mix: str = "attention"  # what moves information between places: a name from parts.mixers.MIXERS
+    mix: str = "attention"  # what moves information between places: a name from parts.mixers.BLOCKS
     positions: str = "rope"  # "rope", "learned" or "none"
     puzzles: int = 1  # rows of the puzzle-embedding table
     prefix: int = 1  # places before the tokens that hold the puzzle's embedding; the halting head reads the first
@@ -34,7 +34,9 @@ class Size:
         if self.seq % self.rows:
             raise InputError(f"{self.seq} tokens do not form {self.rows} rows")
         if self.puzzle_width > self.prefix * self.width:
-            raise InputError(f"a puzzle embedding of {self.puzzle_width} does not fit into {self.prefix} x {self.width}")
+            raise InputError(
+                f"a puzzle embedding of {self.puzzle_width} does not fit into {self.prefix} x {self.width}"
+            )
 
     @property
     def length(self) -> int:

@@ -55,7 +55,9 @@ def from_official(system: str, state: dict[str, Tensor], like: dict[str, Tensor]
 
     Initial states become float32 as ours are. Raises InputError naming the first missing, unknown or misshapen key.
     """
-    theirs = {"inner." + PREFIX.sub("", k): v for k, v in state.items() if not k.endswith(("local_weights", "local_ids"))}
+    theirs = {
+        "inner." + PREFIX.sub("", k): v for k, v in state.items() if not k.endswith(("local_weights", "local_ids"))
+    }
     wanted = {to_official(system, key): key for key in like}
     for key in wanted.keys() - theirs.keys():
         raise InputError(f"the checkpoint lacks {key}: it is not a {system.upper()} of this configuration")
@@ -65,7 +67,9 @@ def from_official(system: str, state: dict[str, Tensor], like: dict[str, Tensor]
     for key, value in ours.items():
         if value.shape != like[key].shape:
             shapes = f"{tuple(value.shape)}, this configuration {tuple(like[key].shape)}"
-            raise InputError(f"in the checkpoint {to_official(system, key)} is {shapes}: give the configuration it was trained with")
+            raise InputError(
+                f"in the checkpoint {to_official(system, key)} is {shapes}: give the configuration it was trained with"
+            )
     return ours
 
 
@@ -105,7 +109,9 @@ def read_checkpoint(path: str) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise InputError(f"there is no checkpoint {path}: give the path of an official step_N file") from None
     except Exception as error:
-        raise InputError(f"{path} is not a readable checkpoint of tensors ({type(error).__name__}): it may be truncated") from None
+        raise InputError(
+            f"{path} is not a readable checkpoint of tensors ({type(error).__name__}): it may be truncated"
+        ) from None
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise InputError(f"{path} does not hold a state dict of tensors: give the file the official trainer saved")
     return state

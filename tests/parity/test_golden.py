@@ -10,7 +10,7 @@ import torch
 
 from innerloop.core import Question
 from innerloop.learn.optim import AdamATan2, Average, SparseSignSGD, sparse_parameters
-from innerloop.learn.supervise import Batch, Carry, Halting, begin, segment
+from innerloop.learn.supervise import Batch, Carry, Draw, Halting, begin, segment
 from innerloop.recipes.official import config_from_official, from_official, to_official
 from innerloop.weights import hrm, trm
 
@@ -39,7 +39,9 @@ class Family:
         self.arch = json.loads(str(self.data["config_json"]))
         self.system, config = config_from_official(self.arch)
         self.model = {"hrm": hrm.HRM, "trm": trm.TRM}[self.system](config)
-        state = {k.removeprefix("state."): self.tensor(k, self.params) for k in self.params.files if k.startswith("state.")}
+        state = {
+            k.removeprefix("state."): self.tensor(k, self.params) for k in self.params.files if k.startswith("state.")
+        }
         self.model.load_state_dict(from_official(self.system, state, self.model.state_dict()))
         self.halting = Halting(self.arch["halt_max_steps"], True, self.arch["halt_exploration_prob"])
         # Noise floors measured between two float32 GEMM kernels, and between bfloat16 and float32: golden/README.md.
@@ -67,16 +69,17 @@ class Family:
         data = self.pack(*(get(f"current_data.{k}") for k in ("inputs", "labels", "puzzle_identifiers")))
         slots = dict(zip(SLOTS[self.system], (get("z_H"), get("z_L")), strict=True))
         state = type(self.model.init(data.question))(**{k: v.to(self.model.dtype) for k, v in slots.items()})
-        return Carry(state, data, get("steps").long(), get("halted"))
+        steps = get("steps").long()
+        return Carry(state, data, steps, torch.full_like(steps, self.halting.max_steps), get("halted"))
 
-    def least(self, t, training):
+    def draw(self, t, training):
         if not training:
             return None
-        rows = len(self.batch(1).labels)
+        life = torch.full((len(self.batch(1).labels),), self.halting.max_steps)
         if f"step{t}.draw.rand" not in self.data.files:
-            return torch.zeros(rows, dtype=torch.long)
+            return Draw(torch.zeros_like(life), life)
         lucky = self.tensor(f"step{t}.draw.rand") < self.arch["halt_exploration_prob"]
-        return lucky * self.tensor(f"step{t}.draw.randint").long()
+        return Draw(lucky * self.tensor(f"step{t}.draw.randint").long(), life)
 
     def close(self, ours, key, what=""):
         golden = self.tensor(key).float()
@@ -120,7 +123,7 @@ def run(golden, name, kind, training):
     f.model.train(training)
     for t in f.calls():
         fresh = f.batch(t if training else 1)
-        out = segment(f.model, f.carry_after(t - 1), fresh, f.halting, f.least(t, training))
+        out = segment(f.model, f.carry_after(t - 1), fresh, f.halting, f.draw(t, training))
         f.check(t, out, training)
         if not training:
             continue
@@ -135,7 +138,9 @@ def run(golden, name, kind, training):
                 else:
                     f.close(ours, key)
             summed = torch.zeros_like(grads["inner.puzzle_emb.weights"])
-            summed.index_add_(0, f.tensor("step1.puzzle_emb.local_ids").long(), f.tensor("step1.grad.puzzle_emb.local_weights"))
+            summed.index_add_(
+                0, f.tensor("step1.puzzle_emb.local_ids").long(), f.tensor("step1.grad.puzzle_emb.local_weights")
+            )
             assert torch.allclose(summed, grads["inner.puzzle_emb.weights"], atol=1e-3 if f.chaotic else 1e-5)
         for key in [k for k in f.data.files if k.startswith(f"step{t}.gradnorm.inner.")]:
             ours = grads[key.removeprefix(f"step{t}.gradnorm.")]
@@ -152,7 +157,7 @@ def free_run(golden, name, kind, training):
     carry = f.carry_after(0)
     with torch.no_grad():
         for t in f.calls():
-            out = segment(f.model, carry, f.batch(t if training else 1), f.halting, f.least(t, training))
+            out = segment(f.model, carry, f.batch(t if training else 1), f.halting, f.draw(t, training))
             carry = out.carry
             if not (f.chaotic or f.rough):
                 f.check(t, out, training)
@@ -190,7 +195,7 @@ def test_opt3(name, request):
     average = Average(f.model, 0.999)
     carry = f.carry_after(0)
     for t in (1, 2, 3):
-        out = segment(f.model, carry, f.batch(t), f.halting, torch.zeros(len(f.batch(t).labels), dtype=torch.long))
+        out = segment(f.model, carry, f.batch(t), f.halting, f.draw(t, True))
         carry, loss = out.carry, sum(out.losses.values())
         f.model.zero_grad(set_to_none=True)
         (loss / len(f.batch(t).labels)).backward()
@@ -211,7 +216,7 @@ def test_mutants_are_caught(request, name):
     """The comparison can fail: one cycle less, another norm epsilon, or a taped first cycle is noticed."""
     golden = request.config.getoption("--golden")
     f = Family(golden, name, "train")
-    out = lambda: segment(f.model, f.carry_after(0), f.batch(1), f.halting, f.least(1, True))  # noqa: E731
+    out = lambda: segment(f.model, f.carry_after(0), f.batch(1), f.halting, f.draw(1, True))  # noqa: E731
     f.model.schedule = f.model.schedule[1:]
     with pytest.raises(AssertionError):
         f.check(1, out(), True)

@@ -1,0 +1,107 @@
+"""A run is a folder. Every file in it is written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from innerloop.errors import InputError
+
+STATE = "train_state.pt"
+MODEL = "model.safetensors"
+
+
+def write(path: Path, put: Callable[[Path], None]) -> None:
+    """Let `put` write a neighbour of `path`, then rename it into place: a reader sees the old file or the new.
+
+    Raises InputError where the disk is full or the folder may not be written; the old file stays.
+    """
+    beside = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        os.close(handle)
+        beside = Path(name)
+        put(beside)
+        with beside.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.chmod(beside, 0o644)
+        beside.replace(path)
+    except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
+        if beside is not None:
+            beside.unlink(missing_ok=True)
+        why = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise InputError(f"{path} cannot be written ({why}): free space there or choose another folder") from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    write(path, lambda p: p.write_text(json.dumps(value, indent=2) + "\n") and None)
+
+
+def read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise InputError(f"there is no {path.name} in {path.parent}: give the folder of a run") from None
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path} cannot be read ({error}): it is damaged or not a run's file") from None
+
+
+def save_weights(path: Path, state: dict[str, Tensor]) -> None:
+    plain = {k: v.detach().cpu().contiguous() for k, v in state.items()}
+    write(path, lambda p: p.write_bytes(save(plain)) and None)
+
+
+def load_weights(path: Path, model: nn.Module) -> None:
+    """Put the weights of a safetensors file into `model`. Raises InputError if they are damaged or do not fit."""
+    try:
+        state = load_file(path)
+    except FileNotFoundError:
+        raise InputError(f"there is no {path.name} in {path.parent}: train first, or give another run") from None
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} is damaged ({error}): restore it, or resume the run to write it anew") from None
+    ours = model.state_dict()
+    wrong = sorted(ours.keys() ^ state.keys()) or [k for k in ours if ours[k].shape != state[k].shape]
+    if wrong:
+        raise InputError(f"{path} was saved by a model of another configuration (it differs in {wrong[0]})")
+    model.load_state_dict(state)
+
+
+def save_state(folder: Path, state: dict[str, Any]) -> None:
+    """Everything a resumed run needs, in one file, so that no kill can leave halves that do not match."""
+    write(folder / STATE, lambda p: torch.save(state, p))
+
+
+def load_state(folder: Path) -> dict[str, Any] | None:
+    """The latest training state, or None where training has not saved one yet."""
+    path = folder / STATE
+    if not path.exists():
+        return None
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise InputError(f"{path} is damaged ({type(error).__name__}): delete it to train from the start") from None
+
+
+def flatten(state: Any) -> list[Tensor]:
+    """The tensors of nested tuples, in order; None where a slot is empty is kept."""
+    if isinstance(state, tuple):
+        return [t for item in state for t in flatten(item)]
+    return [state]
+
+
+def unflatten(like: Any, flat: list[Tensor]) -> Any:
+    """`flat` in the shape of `like`, on its device; consumes the list from the front."""
+    if isinstance(like, tuple):
+        items = [unflatten(item, flat) for item in like]
+        return type(like)(*items) if hasattr(like, "_fields") else type(like)(items)
+    return flat.pop(0).to(like.device, like.dtype)

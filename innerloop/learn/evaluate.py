@@ -1,0 +1,188 @@
+"""How often a loop is right: exact, token and valid accuracy over depths and widths, with their uncertainty."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from innerloop.core import Loop, Question, think
+from innerloop.errors import InputError
+from innerloop.halt import confident, never
+from innerloop.learn.feed import to_batch
+from innerloop.width import Noisy, best, vote, wide
+
+PICKS = {"vote": vote, "q": best()}  # how `width` trajectories become one answer
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of an evaluation: `puzzles` examples thought about `depth` steps deep and `width` wide."""
+
+    depth: int
+    width: int
+    halting: bool  # each example stopped by its own halting head
+    pick: str  # selection rule; "-" for one trajectory
+    puzzles: int
+    exact: float  # share of puzzles with every place as labelled
+    low: float  # 95 % Wilson interval of `exact`
+    high: float
+    token: float  # share of places as labelled
+    valid: float  # share of puzzles whose answer satisfies the task's own rules
+    steps: float  # mean steps taken
+    nfe: float  # mean steps taken, over all trajectories
+    seconds: float
+    by_rating: dict[str, float]  # exact share by difficulty: quartiles of the set's ratings
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What each puzzle's answer came to; arrays of length `puzzles`."""
+
+    answers: NDArray[np.uint8]  # (N, S)
+    exact: NDArray[np.bool_]
+    token: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+    steps: NDArray[np.int64]
+
+
+def wilson(hits: float, n: int, z: float = 1.959964) -> tuple[float, float]:
+    """95 % interval of a share, right also near 0 and 1 (Wilson 1927)."""
+    if n == 0:
+        return 0.0, 1.0
+    p, z2 = hits / n, z * z
+    centre, spread = p + z2 / (2 * n), z * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
+    return max(0.0, (centre - spread) / (1 + z2 / n)), min(1.0, (centre + spread) / (1 + z2 / n))
+
+
+def evaluate(
+    loop: Loop,
+    task: Any,
+    examples: Any,
+    depths: Sequence[int] = (16,),
+    widths: Sequence[int] = (1,),
+    *,
+    halting: Sequence[bool] = (False,),
+    pick: str = "vote",
+    noise: tuple[float, float] = (0.0, 0.0),
+    batch: int = 256,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+) -> list[Row]:
+    """A Row for every width, halting and depth. noise = (start, path) standard deviations of each trajectory.
+
+    Without halting, one pass to the deepest depth serves all depths of width 1.
+    Raises InputError for an empty list, a depth or width below 1, or widths above 1 without noise.
+    """
+    if not depths or not widths or min(depths) < 1 or min(widths) < 1:
+        raise InputError("depths and widths must be lists of whole numbers from 1 up")
+    if pick not in PICKS:
+        raise InputError(f'no selection rule is called "{pick}": use one of {", ".join(PICKS)}')
+    if max(widths) > 1 and not any(noise):
+        raise InputError("width above 1 repeats the same thought unless trajectories differ: give them noise")
+    rows = []
+    for width in widths:
+        for stop in halting:
+            if width == 1 and not stop:
+                rows += sweep(loop, task, examples, sorted(set(depths)), noise, batch, device, seed)
+                continue
+            for depth in depths:
+                began = time.perf_counter()
+                judged = judge_set(loop, task, examples, depth, width, stop, pick, noise, batch, device, seed)
+                rows.append(as_row(judged, examples, depth, width, stop, pick, time.perf_counter() - began))
+    return rows
+
+
+@torch.no_grad()
+def sweep(
+    loop: Loop, task: Any, examples: Any, depths: Sequence[int], noise: Any, batch: int, device: Any, seed: int
+) -> list[Row]:
+    """One trajectory to the deepest depth, read at each of `depths`."""
+    wanted, seconds = set(depths), dict.fromkeys(depths, 0.0)
+    found: dict[int, list[Judgement]] = {d: [] for d in depths}
+    for part, question in parts(examples, batch, device):
+        noisy = _noisy(loop, noise, seed, device)
+        state, began, at = None, time.perf_counter(), 0
+        for depth in sorted(wanted):
+            thought = think(noisy, question, depth - at, state=state)
+            state, at = thought.state, depth
+            seconds[depth] += time.perf_counter() - began
+            found[depth].append(_judge(task, part, thought.answer.logits, torch.full((len(part),), depth)))
+    return [as_row(join(found[d]), examples, d, 1, False, "-", seconds[d]) for d in depths]
+
+
+@torch.no_grad()
+def judge_set(
+    loop: Loop,
+    task: Any,
+    examples: Any,
+    depth: int,
+    width: int = 1,
+    halting: bool = False,
+    pick: str = "vote",
+    noise: tuple[float, float] = (0.0, 0.0),
+    batch: int = 256,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+) -> Judgement:
+    """Think about every example and hold the answers against labels and rules."""
+    halt = confident() if halting else never
+    found = []
+    for part, question in parts(examples, batch, device):
+        thought = wide(_noisy(loop, noise, seed, device), question, width, PICKS[pick], depth, halt=halt)
+        steps = torch.as_tensor(thought.steps).expand(len(part))
+        found.append(_judge(task, part, thought.answer.logits, steps))
+    return join(found)
+
+
+def parts(examples: Any, batch: int, device: Any) -> Any:
+    """(part of the set, its Question), at most `batch` rows at a time."""
+    for first in range(0, len(examples), batch):
+        part = examples.take(np.arange(first, min(first + batch, len(examples))))
+        yield part, Question(*to_batch(part.inputs, part.labels, part.puzzle, device).question)
+
+
+def _noisy(loop: Loop, noise: tuple[float, float], seed: int, device: Any) -> Loop:
+    return Noisy(loop, torch.Generator(device).manual_seed(seed), *noise) if any(noise) else loop
+
+
+def _judge(task: Any, part: Any, logits: Tensor, steps: Tensor) -> Judgement:
+    answers = logits.argmax(-1).cpu().numpy().astype(np.uint8)
+    exact, token, valid = task.score_batch(part.inputs, answers, part.labels)
+    return Judgement(answers, exact, token, valid, steps.cpu().numpy())
+
+
+def join(found: Sequence[Judgement]) -> Judgement:
+    return Judgement(*(np.concatenate([getattr(j, k) for j in found]) for k in Judgement.__dataclass_fields__))
+
+
+def as_row(j: Judgement, examples: Any, depth: int, width: int, halting: bool, pick: str, seconds: float) -> Row:
+    n, hits = len(j.exact), float(j.exact.sum())
+    low, high = wilson(hits, n)
+    steps = float(j.steps.mean())
+    kind = pick if width > 1 else "-"
+    shares = (hits / n, low, high, float(j.token.mean()), float(j.valid.mean()))
+    return Row(
+        depth, width, halting, kind, n, *shares, steps, steps * width, seconds, by_rating(j.exact, examples.rating)
+    )
+
+
+def by_rating(exact: NDArray[np.bool_], rating: NDArray[np.float32]) -> dict[str, float]:
+    """Exact share within each quartile of difficulty; empty where ratings are unknown or all alike."""
+    if np.isnan(rating).any() or np.ptp(rating) == 0:
+        return {}
+    edges = np.unique(np.quantile(rating, [0, 0.25, 0.5, 0.75, 1]))
+    place = np.clip(np.searchsorted(edges, rating, side="right") - 1, 0, len(edges) - 2)
+    spans = [f"{a:g}-{b:g}" for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return {span: float(exact[place == i].mean()) for i, span in enumerate(spans) if (place == i).any()}
+
+
+def as_dicts(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    return [asdict(row) for row in rows]

@@ -1,0 +1,92 @@
+"""What a run says while it learns: one JSON line a record, one live line in the terminal."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from innerloop.errors import InputError
+
+SINKS = ("tensorboard", "wandb", "trackio")
+
+
+class Log:
+    """metrics.jsonl always; TensorBoard, wandb or trackio on request; a rich progress line where `live`."""
+
+    def __init__(
+        self, folder: Path, steps: int, start: int, live: bool, sinks: Iterable[str] = (), name: str = ""
+    ) -> None:
+        self.path = folder / "metrics.jsonl"
+        folder.mkdir(parents=True, exist_ok=True)
+        self._forget_after(start)
+        self.sinks = [_sink(s, folder, name) for s in sinks]
+        self.began, self.seen = time.perf_counter(), 0.0
+        self.console = Console()
+        columns = [
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+            TextColumn(
+                "loss {task.fields[loss]:.4f}  exact {task.fields[exact]:.1%}  {task.fields[rate]:.0f} samples/s"
+            ),
+            TimeElapsedColumn(),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+        ]
+        self.progress = Progress(*columns, console=self.console, disable=not live, transient=False)
+        self.task = self.progress.add_task(name or "train", total=steps, completed=start, loss=0.0, exact=0.0, rate=0.0)
+        self.progress.start()
+
+    def _forget_after(self, step: int) -> None:
+        """A resumed run repeats the steps after its checkpoint: their old lines go, so that each step has one."""
+        if not self.path.exists():
+            return
+        kept = []
+        for line in self.path.read_text().splitlines():
+            try:
+                if json.loads(line).get("step", 0) <= step and step > 0:
+                    kept.append(line)
+            except ValueError:  # a line that a kill cut short
+                continue
+        self.path.write_text("".join(line + "\n" for line in kept))
+
+    def step(self, done: float, loss: float, exact: float, samples: int) -> None:
+        """Move the live line; costs nothing where it is off."""
+        self.seen += samples
+        rate = self.seen / max(1e-9, time.perf_counter() - self.began)
+        self.progress.update(self.task, completed=done, loss=loss, exact=exact, rate=rate)
+
+    def write(self, record: dict[str, Any]) -> None:
+        with self.path.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+        for sink in self.sinks:
+            sink({k: v for k, v in record.items() if isinstance(v, int | float)}, record["step"])
+
+    def say(self, text: str) -> None:
+        self.progress.console.print(text, highlight=False)
+
+    def close(self) -> None:
+        self.progress.stop()
+
+
+def _sink(kind: str, folder: Path, name: str) -> Any:
+    """A function (numbers, step) that passes a record on. Raises InputError where its package is missing."""
+    try:
+        if kind == "tensorboard":
+            from torch.utils.tensorboard import SummaryWriter
+
+            writer = SummaryWriter(str(folder / "tensorboard"))
+            return lambda numbers, step: [writer.add_scalar(k, v, step) for k, v in numbers.items()]
+        if kind in ("wandb", "trackio"):
+            module = __import__(kind)
+            run = module.init(project="innerloop", name=name or folder.name)
+            return lambda numbers, step: run.log(numbers, step=step)
+    except ImportError:
+        raise InputError(f"{kind} is asked for but not installed: pip install {kind}") from None
+    raise InputError(f'no log is called "{kind}": use one of {", ".join(SINKS)}')

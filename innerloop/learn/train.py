@@ -1,0 +1,257 @@
+"""Learning from targets: one straight loop.
+
+    for every optimizer step:  refill finished rows;  think one step;  loss;  backward;  optimizers;  average
+    now and then:              validate the averaged weights and keep the best;  save everything
+
+The same plan, seed and examples give the same run on one process, on several, and after any interruption.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from innerloop.learn import checkpoint
+from innerloop.learn.compile import compile_blocks
+from innerloop.learn.evaluate import Row, evaluate
+from innerloop.learn.feed import Feed
+from innerloop.learn.log import Log
+from innerloop.learn.optim import Average, optimizers, schedule
+from innerloop.learn.plan import Plan
+from innerloop.learn.ranks import Ranks
+from innerloop.learn.supervise import Carry, Draw, begin, segment
+from innerloop.learn.watch import Watch
+
+LOG_EVERY = 10  # steps between lines of metrics.jsonl
+
+
+class Result(NamedTuple):
+    """How a run ended."""
+
+    steps: int
+    seconds: float  # of training alone: validation and saving not counted
+    best: dict[str, float]  # step, exact and valid of the kept weights; empty without validation
+    stopped: str  # empty, or why it stopped before its horizon
+    warnings: list[str]
+
+
+class Trainer:
+    """Everything that lives on between steps. `run` is the loop; `state` and `restore` are its memory."""
+
+    def __init__(
+        self,
+        loop: nn.Module,
+        task: Any,
+        examples: Any,
+        plan: Plan,
+        folder: Path,
+        *,
+        validation: Any = None,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+        live: bool = True,
+        sinks: tuple[str, ...] = (),
+        on_check: Callable[[int, list[Row]], None] | None = None,
+    ) -> None:
+        self.device = torch.device(device)
+        self.ranks = Ranks(self.device)
+        self.loop, self.task, self.plan, self.folder = loop.to(self.device).train(), task, plan, folder
+        self.validation, self.on_check, self.live, self.sinks = validation, on_check, live, sinks
+        self.feed = Feed(examples, task if plan.augment else None, seed)
+        self.optimizers = optimizers(loop, plan.optimizer, plan.lr, plan.weight_decay, plan.puzzle_lr)
+        self.average = Average(loop, plan.ema) if plan.ema else None
+        self.draws = torch.Generator().manual_seed(seed)
+        self.part = self.ranks.share(plan.batch) // plan.accumulate
+        self.position = 0  # examples handed out so far, over all ranks
+        self.step, self.seconds = 0, 0.0
+        self.watch = Watch()
+        self.carries = [self.blank() for _ in range(plan.accumulate)]
+        self.restore(checkpoint.load_state(folder))
+
+    def blank(self) -> Carry:
+        free = torch.ones(self.part, dtype=torch.bool, device=self.device)
+        return begin(self.loop, self.feed.fill(~free, None, 0))  # type: ignore[arg-type]
+
+    # -- memory ---------------------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """All of it, as tensors and plain values; what torch.load(weights_only=True) may read."""
+        return {
+            "step": self.step,
+            "seconds": self.seconds,
+            "position": self.position,
+            "model": self.loop.state_dict(),
+            "optimizers": [o.state_dict() for o in self.optimizers],
+            "average": self.average.state_dict() if self.average else {},
+            "draws": self.draws.get_state(),
+            "carries": [checkpoint.flatten(c) for c in self.carries],
+            "watch": self.watch.state(),
+            "torch": torch.get_rng_state(),
+        }
+
+    def restore(self, state: dict[str, Any] | None) -> None:
+        if state is None:
+            return
+        self.step, self.seconds, self.position = state["step"], state["seconds"], state["position"]
+        self.loop.load_state_dict(state["model"])
+        for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
+        if self.average:
+            self.average.load_state_dict(state["average"])
+        self.draws.set_state(state["draws"])
+        if self.ranks.size == 1:  # other ranks' carries are not kept: their puzzles begin anew
+            self.carries = [
+                checkpoint.unflatten(like, f) for like, f in zip(self.carries, state["carries"], strict=True)
+            ]
+        self.watch = Watch(**state["watch"])
+        torch.set_rng_state(state["torch"])
+
+    def save(self) -> None:
+        if self.ranks.first:
+            checkpoint.save_state(self.folder, self.state())
+            if self.validation is None:
+                self.keep()
+
+    def keep(self) -> None:
+        """The averaged weights become the run's model."""
+        with self.averaged():
+            checkpoint.save_weights(self.folder / checkpoint.MODEL, self.loop.state_dict())
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Inside, the loop has its averaged weights and evaluates."""
+        if self.average:
+            self.average.swap()
+        self.loop.eval()
+        try:
+            yield
+        finally:
+            self.loop.train()
+            if self.average:
+                self.average.swap()
+
+    # -- one step -------------------------------------------------------------------------------------------------
+
+    def learn(self) -> tuple[dict[str, float], bool]:
+        """One optimizer step. Returns its numbers, and False where they were not finite and nothing was changed."""
+        plan, before = self.plan, self.position
+        carries, draw = list(self.carries), plan.halting.draw(plan.batch, self.draws)
+        counts = self.ranks.counts([int(c.halted.sum()) for c in carries])
+        mine = self.ranks.rank * plan.accumulate
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        sums: dict[str, Tensor] = {}
+        for i, carry in enumerate(carries):
+            first = before + sum(counts[: mine + i])
+            fresh = self.feed.fill(carry.halted, carry.batch, first)
+            rows = slice((mine + i) * self.part, (mine + i + 1) * self.part)
+            out = segment(self.loop, carry, fresh, plan.halting, Draw(*(d[rows] for d in draw)), plan.loss)  # type: ignore[arg-type]
+            (sum(out.losses.values()) / plan.batch).backward()  # type: ignore[union-attr]
+            carries[i] = out.carry
+            for name, value in (out.losses | out.metrics).items():
+                sums[name] = sums.get(name, 0.0) + value.detach().double()
+        self.ranks.join_gradients(self.loop.parameters())
+        totals = self.ranks.total(torch.stack(list(sums.values()))).tolist()
+        numbers = dict(zip(sums, totals, strict=True))
+        numbers["loss"] = sum(v for k, v in numbers.items() if k.endswith("_loss")) / plan.batch
+        dense = [p for p in self.loop.parameters() if p.grad is not None and not p.grad.is_sparse]
+        norm = nn.utils.clip_grad_norm_(dense, plan.clip or float("inf")).item()
+        numbers["grad_norm"] = norm
+        if not all(map(torch.isfinite, torch.tensor([numbers["loss"], norm]))):
+            return numbers, False
+        self.update()
+        self.carries, self.position = carries, before + sum(counts)
+        self.step += 1
+        return numbers, True
+
+    def update(self) -> None:
+        factor = schedule(self.step, self.plan.steps, self.plan.warmup, self.plan.floor)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["base_lr"] * factor
+            optimizer.step()
+        if self.average:
+            self.average.update()
+
+    # -- the loop -------------------------------------------------------------------------------------------------
+
+    def run(self) -> Result:
+        plan, stopped = self.plan, ""
+        log = Log(self.folder, plan.steps, self.step, self.live and self.ranks.first, self.sinks, self.folder.name)
+        log.say(compile_blocks(self.loop, plan.compile, self.device, plan.steps)) if self.live else None
+        recent: dict[str, float] = {}
+        try:
+            while self.step < plan.steps and not stopped:
+                began = time.perf_counter()
+                numbers, fine = self.learn()
+                self.seconds += time.perf_counter() - began
+                if not fine:
+                    stopped = self.watch.diverged(self.step + 1, numbers)
+                    break
+                recent = {k: recent.get(k, 0.0) + v for k, v in numbers.items()}
+                count = max(recent["count"], 1.0)
+                log.step(self.step, numbers["loss"], recent["exact_accuracy"] / count, plan.batch)
+                if self.step % LOG_EVERY == 0 and self.ranks.first:
+                    log.write(self.record(recent, count))
+                    recent = {}
+                if self.step % plan.check_every == 0 or self.step == plan.steps:
+                    self.check(log)
+                if self.step % plan.save_every == 0:
+                    self.save()
+            self.save()
+        finally:
+            log.close()
+            self.ranks.wait()
+        return Result(self.step, self.seconds, self.watch.best, stopped, self.watch.warnings)
+
+    def record(self, recent: dict[str, float], count: float) -> dict[str, Any]:
+        """One line of metrics.jsonl: means over the last LOG_EVERY steps, and over the puzzles that ended in them."""
+        span = LOG_EVERY if self.step >= LOG_EVERY else self.step
+        per_puzzle = ("accuracy", "exact_accuracy", "q_halt_accuracy", "steps")
+        line: dict[str, Any] = {"step": self.step, "seconds": round(self.seconds, 3), "examples": self.position}
+        line["lr_factor"] = schedule(self.step - 1, self.plan.steps, self.plan.warmup, self.plan.floor)
+        for name, value in recent.items():
+            if name in per_puzzle:
+                line["train/" + ("mean_steps" if name == "steps" else name)] = value / count
+            elif name.endswith("_loss"):
+                line["train/" + name] = value / span / self.plan.batch
+            elif name in ("loss", "grad_norm"):
+                line["train/" + name] = value / span
+        return line
+
+    def check(self, log: Log) -> None:
+        """Validate the averaged weights; keep them if none were better."""
+        if self.validation is None:
+            return
+        if self.ranks.first:
+            with self.averaged():
+                rows = evaluate(self.loop, self.task, self.validation, self.plan.depths, device=self.device)
+            chosen = rows[-1]
+            shares = {f"valid/{k}@{r.depth}": getattr(r, k) for r in rows for k in ("exact", "token", "valid")}
+            log.write({"step": self.step, "seconds": round(self.seconds, 3), **shares})
+            if self.watch.see(self.step, chosen.exact, chosen.valid):
+                self.keep()
+            for text in self.watch.news():
+                log.say(f"[yellow]{text}[/]")
+            if self.on_check:
+                self.on_check(self.step, rows)
+        self.ranks.wait()
+
+
+def train(loop: nn.Module, task: Any, examples: Any, plan: Plan, folder: Path | str, **how: Any) -> Result:
+    """Train `loop` on `examples` as `plan` says, in `folder`, going on where an earlier run there ended.
+
+    examples and validation are PuzzleSets of `task`; see Trainer for the other arguments.
+    The kept weights are folder/model.safetensors: the best validated ones, or the last without validation.
+    """
+    trainer = Trainer(loop, task, examples, plan, Path(folder), **how)
+    try:
+        return trainer.run()
+    finally:
+        trainer.ranks.close()

@@ -1,0 +1,243 @@
+"""A run: this system, this task, this plan, this seed. As a value, as JSON, and as the folder it leaves behind."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import platform
+import subprocess
+import sys
+import types
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from innerloop import tasks, weights
+from innerloop.errors import InputError
+from innerloop.learn import checkpoint
+from innerloop.learn.plan import Plan
+from innerloop.parts.size import Size
+
+
+@dataclass(frozen=True)
+class Data:
+    """What is learned from: a file, folder or hub name, or puzzles the task generates."""
+
+    task: str = ""  # name in innerloop.tasks; empty with a file: the one its rows look like
+    options: dict[str, Any] = field(default_factory=dict)  # of the task
+    train: str = ""  # path or hub name of the examples; empty: generated
+    test: str = ""  # likewise for validation; empty: a part of the training groups is held out
+    count: int = 2000  # puzzles to generate, or rows to take from `train`; 0 with a file: all
+    holdout: int = 500  # puzzles to validate on: generated anew, or the first rows of `test`
+    seed: int = 0  # of generation and of the split
+
+
+@dataclass(frozen=True)
+class Run:
+    name: str
+    system: str  # name in innerloop.weights
+    config: Any  # that system's Config
+    data: Data = field(default_factory=Data)
+    plan: Plan = field(default_factory=Plan)
+    seed: int = 0  # of initial weights, order of examples, augmentation and exploration
+    about: str = ""  # one sentence for people: what this run is to show
+
+
+class Built(typing.NamedTuple):
+    """A run made real."""
+
+    run: Run  # with the sizes its data gave it
+    loop: torch.nn.Module
+    task: Any
+    train: Any  # PuzzleSet
+    validation: Any  # PuzzleSet
+
+
+def sets(data: Data) -> tuple[Any, Any, Any]:
+    """Task, training set and validation set. Raises InputError for data that cannot be had."""
+    if not data.train:
+        task = tasks.get(data.task, **data.options)
+        return task, task.make(data.count, data.seed), task.make(data.holdout, data.seed + 1_000_003)
+    wanted = tasks.get(data.task, **data.options) if data.options else data.task or None
+    task, train = tasks.open_set(data.train, wanted, data.count or None)
+    if data.test:
+        return task, train, tasks.open_set(data.test, task, data.holdout or None)[1]
+    train, validation = train.split(min(0.5, data.holdout / len(train)), data.seed)
+    return task, train, validation
+
+
+def fit(size: Size, task: Any, puzzles: int) -> Size:
+    """`size` with the vocabulary, length, grid and units of `task`, and a row for each puzzle identifier."""
+    rows, columns = task.shape
+    units = tuple(tuple(int(place) for place in unit) for unit in task.units) if task.units is not None else ()
+    return replace(size, vocab=task.vocab, seq=rows * columns, rows=rows, units=units, puzzles=puzzles)
+
+
+def build(run: Run) -> Built:
+    """Open the data, fit the system to it, seed torch and make the model."""
+    task, train, validation = sets(run.data)
+    data = replace(run.data, task=task.name, options=task.options)
+    run = replace(run, data=data, config=replace(run.config, size=fit(run.config.size, task, len(train.identifiers))))
+    return Built(run, model(run), task, train, validation)
+
+
+def model(run: Run) -> torch.nn.Module:
+    """The run's system with fresh weights."""
+    torch.manual_seed(run.seed)
+    return weights.get(run.system)[0](run.config)
+
+
+# -- as JSON ----------------------------------------------------------------------------------------------------------
+
+
+def to_json(run: Run) -> dict[str, Any]:
+    return json.loads(json.dumps(dataclasses.asdict(run)))
+
+
+def from_json(value: dict[str, Any]) -> Run:
+    """The Run that to_json wrote. Unknown keys raise InputError naming the nearest."""
+    if not isinstance(value, dict) or "system" not in value:
+        raise InputError('a run must be a JSON object with a "system": this is not the run.json of a run')
+    return _make(Run, value | {"config": _make(weights.get(value["system"])[1], value.get("config", {}))})
+
+
+def _make(kind: Any, value: Any) -> Any:
+    """`value` of plain JSON as a `kind`: dataclasses, tuples and scalars, recursively."""
+    if dataclasses.is_dataclass(kind) and isinstance(value, dict):
+        hints = typing.get_type_hints(kind)
+        for key in value:
+            if key not in hints:
+                raise InputError(f"{kind.__name__} has no {key}: {_nearest(key, hints)}")
+        return kind(**{k: _make(hints[k], v) for k, v in value.items()})
+    if typing.get_origin(kind) is tuple and isinstance(value, list | tuple):
+        inner = typing.get_args(kind)[0]
+        return tuple(_make(inner, v) for v in value)
+    return value
+
+
+def _nearest(key: str, known: Any) -> str:
+    near = difflib.get_close_matches(key, list(known), 1, 0.5)
+    return f'did you mean "{near[0]}"?' if near else f"it has {', '.join(known)}"
+
+
+def override(run: Run, changes: Sequence[str]) -> Run:
+    """`run` with fields replaced, each written "plan.steps=500". Raises InputError for unknown fields or wrong types."""
+    for change in changes:
+        path, sign, text = change.partition("=")
+        if not sign:
+            raise InputError(f'"{change}" changes nothing: write a field and its value, such as plan.steps=500')
+        run = _replace(run, path.strip().split("."), text.strip(), path)
+    return run
+
+
+def _replace(value: Any, path: list[str], text: str, whole: str) -> Any:
+    key, rest = path[0], path[1:]
+    if isinstance(value, dict):
+        return value | {key: _parse(text, type(value.get(key, "")), whole)}
+    if not dataclasses.is_dataclass(value) or key not in {f.name for f in dataclasses.fields(value)}:
+        known = [f.name for f in dataclasses.fields(value)] if dataclasses.is_dataclass(value) else []  # type: ignore[arg-type]
+        raise InputError(f"{whole} is not a field of a run: {_nearest(key, known)}")
+    old = getattr(value, key)
+    if rest:
+        new = _replace(old, rest, text, whole)
+    else:
+        new = _parse(text, typing.get_type_hints(type(value))[key], whole)
+    return replace(value, **{key: new})  # type: ignore[type-var]
+
+
+def _parse(text: str, kind: Any, whole: str) -> Any:
+    """Text as a value of `kind`: str as it stands, the others as JSON; "1,4,16" for a tuple."""
+    if kind is str:
+        return text
+    if typing.get_origin(kind) is tuple and not text.startswith("["):
+        text = f"[{text}]"
+    try:
+        value = json.loads(text.lower() if kind is bool else text)
+    except ValueError:
+        value = text
+    value = tuple(value) if isinstance(value, list) else value
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    plain = typing.get_origin(kind) or kind
+    if isinstance(plain, type) and plain is not object and not isinstance(plain, types.UnionType):
+        if not isinstance(value, plain) or (plain is int and isinstance(value, bool)):
+            raise InputError(f"{whole}={text} is not of type {plain.__name__}: write it as such")
+    return value
+
+
+# -- as a folder ------------------------------------------------------------------------------------------------------
+
+
+def birth_certificate(seeds: Sequence[int] = ()) -> dict[str, Any]:
+    """What every number needs beside it: command, commit, versions, hardware, seeds."""
+    cuda = torch.cuda.is_available()
+    return {
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "commit": commit(),
+        "seeds": list(seeds),
+        "innerloop": version("innerloop"),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "device": torch.cuda.get_device_name() if cuda else cpu_name(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def commit() -> str:
+    """The checkout's commit, "+" where it has changes, or "" outside one."""
+    here = Path(__file__).parent
+    ask = lambda *args: subprocess.run(["git", *args], cwd=here, capture_output=True, text=True, check=False)  # noqa: E731
+    try:
+        found = ask("rev-parse", "--short", "HEAD")
+        if found.returncode:
+            return ""
+        return found.stdout.strip() + ("+" if ask("status", "--porcelain", "-uno").stdout.strip() else "")
+    except OSError:
+        return ""
+
+
+def cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def write_run(folder: Path, run: Run) -> None:
+    """Note in folder/run.json what is about to run; an unfinished run of another kind there is an InputError."""
+    path, value = folder / "run.json", to_json(run)
+    if path.exists():
+        old = checkpoint.read_json(path)["run"]
+        if old != value:
+            changed = next(k for k in value if old.get(k) != value[k])
+            raise InputError(
+                f"{folder} holds another run (its {changed} differs): give a new folder, or delete that one"
+            )
+        return
+    checkpoint.write_json(path, {"run": value, "born": birth_certificate([run.seed])})
+    checkpoint.write_json(folder / "config.json", {"system": run.system, "config": value["config"]})
+
+
+class Opened(typing.NamedTuple):
+    run: Run
+    loop: torch.nn.Module
+    task: Any
+    folder: Path
+
+
+def open_run(folder: Path | str, device: torch.device | str = "cpu") -> Opened:
+    """The trained model of a run folder, ready to evaluate; nothing else is needed to open it years later."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"there is no folder {folder}: give the folder of a run, such as runs/demo")
+    run = from_json(checkpoint.read_json(folder / "run.json")["run"])
+    loop = model(run)
+    checkpoint.load_weights(folder / checkpoint.MODEL, loop)
+    return Opened(run, loop.to(device).eval(), tasks.get(run.data.task, **run.data.options), folder)
