@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from innerloop.errors import InputError
 from innerloop.parts.attention import Attention
+from innerloop.parts.conv import ConvBlock
 from innerloop.parts.layers import SwiGLU, inner_width, rms_norm
 from innerloop.parts.size import Size
 from innerloop.parts.units import UnitBlock
@@ -49,7 +50,7 @@ class TokenBlock(MixThenMlp):
     mixer = TokenMixer
 
 
-BLOCKS: dict[str, type[nn.Module]] = {"attention": AttentionBlock, "tokens": TokenBlock, "units": UnitBlock}
+BLOCKS: dict[str, type[nn.Module]] = {"attention": AttentionBlock, "tokens": TokenBlock, "units": UnitBlock, "conv": ConvBlock}
 
 
 class Net(nn.Module):

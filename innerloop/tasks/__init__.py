@@ -1,0 +1,55 @@
+"""Tasks: worlds of puzzles. A file in this folder that lists a Task in its `__all__` is found by name, nothing to
+register.
+"""
+
+from __future__ import annotations
+
+import inspect
+from difflib import get_close_matches
+from functools import lru_cache
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any
+
+from innerloop.errors import InputError
+from innerloop.tasks.leakage import Leak, leakage
+from innerloop.tasks.opening import open_set
+from innerloop.tasks.sets import Example, PuzzleSet, Score
+from innerloop.tasks.task import Task
+
+__all__ = ["Example", "Leak", "PuzzleSet", "Score", "Task", "get", "leakage", "names", "open_set"]
+
+
+@lru_cache
+def _found() -> dict[str, type[Task]]:
+    tasks = {}
+    for info in iter_modules(__path__):
+        module = import_module(f"{__name__}.{info.name}")
+        for public in getattr(module, "__all__", ()):
+            value = getattr(module, public)
+            if isinstance(value, type) and issubclass(value, Task) and value.__module__ == module.__name__:
+                tasks[value.name] = value
+    return dict(sorted(tasks.items()))
+
+
+def names() -> list[str]:
+    """Names of all tasks."""
+    return list(_found())
+
+
+def get(name: str, **options: Any) -> Task:
+    """The task `name` with its options. An unknown name or option raises InputError naming the nearest."""
+    tasks = _found()
+    if name not in tasks:
+        raise InputError(f"there is no task {name!r}{_nearest(name, list(tasks))}")
+    known = list(inspect.signature(tasks[name]).parameters)
+    for option in options:
+        if option not in known:
+            raise InputError(f"the task {name!r} has no option {option!r}{_nearest(option, known)}")
+    return tasks[name](**options)
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    close = get_close_matches(word, known, 1, 0.5)
+    hint = f"; did you mean {close[0]!r}?" if close else ";"
+    return f"{hint} Choose from {', '.join(known)}."

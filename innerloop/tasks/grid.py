@@ -1,0 +1,100 @@
+"""Anybody's own fixed-size puzzle, read from CSV or JSONL without a line of code.
+
+What is not given is inferred: the alphabet is every symbol of the file in code-point order (so it does not depend on
+the order of rows), the shape is the square of the row length, or one row where the length is no square. The library
+cannot know the rules: `valid` then only says that givens were kept and no blank is left, unless a `rule` is passed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import isqrt
+
+import numpy as np
+
+from innerloop.errors import InputError
+from innerloop.tasks.sets import Example, PuzzleSet
+from innerloop.tasks.task import Task, stream
+
+__all__ = ["Grid"]
+
+MOST_SYMBOLS = 254
+
+
+class Grid(Task):
+    """A puzzle of fixed size with unknown rules.
+
+    alphabet: the symbols of tokens 1, 2...; shape: (rows, columns); blank: the symbol of an undecided cell: every other
+    cell of the question must stay as it is (None: no cell is given, the answer may be anything). rule: an optional
+    check `rule(question, answer) -> bool` on uint8 (S,) tokens, which makes `valid` a real verification. examples: rows
+    that `sample` draws from (a grid has no generator of its own). `options` holds neither rule nor examples.
+    """
+
+    name = "grid"
+
+    def __init__(
+        self,
+        alphabet: str = ".0123456789",
+        shape: tuple[int, int] = (9, 9),
+        blank: str | None = None,
+        rule: Callable[[np.ndarray, np.ndarray], bool] | None = None,
+        examples: PuzzleSet | None = None,
+    ):
+        if not alphabet or len(set(alphabet)) != len(alphabet) or len(alphabet) > MOST_SYMBOLS:
+            raise InputError(
+                f"alphabet={alphabet!r} must list 1 to {MOST_SYMBOLS} different symbols; leave out the repeated ones."
+            )
+        if blank is not None and (len(blank) != 1 or blank not in alphabet):
+            raise InputError(
+                f"blank={blank!r} is no symbol of the alphabet {alphabet!r}; choose one of its symbols or none."
+            )
+        if len(shape) != 2 or min(shape) < 1:
+            raise InputError(f"shape={shape} is no grid; give (rows, columns), both at least 1.")
+        self.charset, self.vocab, self.shape = alphabet, len(alphabet) + 1, (int(shape[0]), int(shape[1]))
+        self.blank = alphabet.index(blank) + 1 if blank else 0
+        self.rule, self.verifies, self.examples = rule, rule is not None, examples
+        self.options = {"alphabet": alphabet, "shape": list(self.shape), "blank": blank}
+
+    @classmethod
+    def infer(cls, questions: list[str], answers: list[str], shape: tuple[int, int] | None = None) -> Grid:
+        """The grid that holds these texts; the blank is '.' (else '0', ' ' or '?') if it is never in an answer and
+        every cell with another symbol is unchanged in the answer.
+        """
+        alphabet = "".join(sorted(set().union(*questions, *answers)))
+        size = len(questions[0])
+        side = isqrt(size)
+        return cls(alphabet, shape or ((side, side) if side * side == size else (1, size)), _blank(questions, answers))
+
+    def sample(self, seed: int, i: int) -> Example:
+        if self.examples is None:
+            return super().sample(seed, i)
+        s = self.examples
+        row = int(stream(seed, i).integers(len(s)))
+        return Example(s.inputs[row], s.labels[row], float(s.rating[row]))
+
+    def kept(self, inputs: np.ndarray, answers: np.ndarray) -> np.ndarray:
+        """Without a blank symbol nothing is given: a question may be any code for what is asked."""
+        return super().kept(inputs, answers) if self.blank else np.ones(len(inputs), bool)
+
+    def valid_batch(self, inputs: np.ndarray, answers: np.ndarray) -> np.ndarray:
+        self.check(inputs, "questions")
+        self.check(answers, "answers")
+        # A cell padded in the question may be padded in the answer; a blank one must be decided.
+        decided = (answers != 0) | (inputs == 0)
+        if self.blank:
+            decided &= answers != self.blank
+        ok: np.ndarray = self.kept(inputs, answers) & decided.all(1) & (answers < self.vocab).all(1)
+        if self.rule is not None:
+            for row in np.flatnonzero(ok):
+                ok[row] = bool(self.rule(inputs[row], answers[row]))
+        return ok
+
+
+def _blank(questions: list[str], answers: list[str]) -> str | None:
+    solved: set[str] = set().union(*answers)
+    for blank in ".0 ?":
+        if blank in solved or not any(blank in q for q in questions):
+            continue
+        if all(x in (blank, y) for q, a in zip(questions, answers, strict=True) for x, y in zip(q, a, strict=True)):
+            return blank
+    return None

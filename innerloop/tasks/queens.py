@@ -1,0 +1,111 @@
+"""N-Queens completion: put one queen in every row and column, no two on a diagonal, keeping the queens already there.
+
+A question mostly has several solutions, so `exact` against the one label under-counts: `valid` is the score that
+matters. Tokens: 0 padding, 1 '.', 2 'Q'. In a question '.' is an undecided cell, in an answer an empty one. A generated
+rating is the number of queens to place.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from innerloop.errors import InputError
+from innerloop.tasks.sets import Example
+from innerloop.tasks.symmetry import dihedral, turn_rows
+from innerloop.tasks.task import Task, stream
+
+__all__ = ["Queens"]
+
+
+class Queens(Task):
+    """N-Queens on `size` x `size`; `givens` = (fewest, most) queens already placed in generated questions.
+
+    `units` are the rows and columns, which hold exactly one queen; diagonals (at most one) vary in length and are not
+    listed.
+    """
+
+    name = "queens"
+    charset = ".Q"
+    vocab = 3
+    blank = 1
+
+    def __init__(self, size: int = 8, givens: tuple[int, int] | None = None):
+        if not 4 <= size <= 32:
+            raise InputError(f"{size} queens cannot be generated; choose a size from 4 to 32.")
+        low, high = givens or (1, max(1, size - 3))
+        if not 0 <= low <= high <= size:
+            raise InputError(f"givens=({low}, {high}) does not fit {size} queens; give 0 <= fewest <= most <= {size}.")
+        self.size, self.givens, self.shape = size, (int(low), int(high)), (size, size)
+        cells = np.arange(size * size).reshape(size, size)
+        self.units = np.concatenate([cells, cells.T])
+        row, column = np.divmod(np.arange(size * size), size)
+        self._down, self._up = row - column + size - 1, row + column
+        self.options = {"size": size, "givens": list(self.givens)}
+
+    def sample(self, seed: int, i: int) -> Example:
+        rng = stream(seed, i)
+        columns = self._place(rng)
+        answer = np.ones((self.size, self.size), np.uint8)
+        answer[np.arange(self.size), columns] = 2
+        shown = rng.permutation(self.size)[: int(rng.integers(self.givens[0], self.givens[1] + 1))]
+        question = np.ones_like(answer)
+        question[shown, np.array(columns)[shown]] = 2
+        return Example(question.reshape(-1), answer.reshape(-1), float(self.size - len(shown)))
+
+    def _place(self, rng: np.random.Generator) -> list[int]:
+        """The column of the queen of each row: random greedy placement, begun afresh at a dead end (few tries up to
+        32).
+        """
+        n = self.size
+        while True:
+            columns: list[int] = []
+            used = down = up = 0
+            for r in range(n):
+                free = [
+                    c for c in range(n) if not (used >> c & 1 or down >> (r - c + n) & 1 or up >> (r + c) & 1)
+                ]  # fmt: skip
+                if not free:
+                    break
+                c = free[int(rng.integers(len(free)))]
+                columns.append(c)
+                used, down, up = used | 1 << c, down | 1 << (r - c + n), up | 1 << (r + c)
+            if len(columns) == n:
+                return columns
+
+    def valid_batch(self, inputs: np.ndarray, answers: np.ndarray) -> np.ndarray:
+        self.check(inputs, "questions")
+        self.check(answers, "answers")
+        assert self.units is not None
+        queen = (answers == 2).astype(np.int64)
+        lines = queen[:, self.units].sum(2)
+        ok: np.ndarray = (lines == 1).all(1) & ((answers == 1) | (answers == 2)).all(1) & self.kept(inputs, answers)
+        for diagonal in (self._down, self._up):
+            one_hot = diagonal[:, None] == np.arange(2 * self.size - 1)
+            ok &= (queen @ one_hot <= 1).all(1)
+        return ok
+
+    def augment(
+        self, inputs: np.ndarray, labels: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """One of the eight turns and mirrors of the board a row."""
+        return turn_rows(inputs, labels, self.shape, rng)
+
+    def canonical_batch(self, inputs: np.ndarray) -> list[bytes]:
+        """Exact: the smallest of the eight images."""
+        self.check(inputs, "questions")
+        images = inputs[:, dihedral(*self.shape)]
+        return [min(image.tobytes() for image in row) for row in images]
+
+    def wrong_cells(self, question: np.ndarray, answer: np.ndarray, label: np.ndarray | None = None) -> np.ndarray:
+        """Even with a label: given queens that vanished and queens under attack (another valid board is not wrong)."""
+        assert self.units is not None
+        queen = answer == 2
+        wrong = (question == 2) & ~queen
+        diagonals = [np.flatnonzero(d == k) for d in (self._down, self._up) for k in range(2 * self.size - 1)]
+        for line in [*self.units, *diagonals]:
+            if queen[line].sum() > 1:
+                wrong[line] |= queen[line]
+        return wrong
+
+    def glyph(self, token: int) -> str:
+        return "♛" if token == 2 else ""

@@ -1,0 +1,201 @@
+"""What every task can do: draw an example, score an answer by its own rules, read and write text, turn, compare,
+draw.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from innerloop.errors import InputError
+from innerloop.tasks import picture
+from innerloop.tasks.sets import Example, PuzzleSet, Score
+
+__all__: list[str] = []  # the base is no task: discovery must not list it
+
+
+def stream(seed: int, i: int) -> np.random.Generator:
+    """The randomness of item i of list `seed`; both are whole numbers from 0 on."""
+    if seed < 0 or i < 0:
+        raise InputError(f"seed {seed} and item {i} must not be negative; give whole numbers from 0 on.")
+    return np.random.default_rng([seed, i])
+
+
+class Task:
+    """A world of puzzles of one size. A task file fills in `sample`, `valid_batch` and what differs from the defaults.
+
+    Token 0 is padding (in labels: ignored); token i >= 1 is written `charset[i - 1]`. Arrays are uint8; B rows of S
+    cells.
+    """
+
+    name: str = ""
+    shape: tuple[int, int]  # rows, columns
+    charset: str  # the symbol of token 1, 2, ...
+    vocab: int  # len(charset) + 1
+    units: np.ndarray | None = None  # int64 (U, k): cells that constrain each other
+    blank: int = 0  # token of an empty cell of the question; 0 = the task has none
+    void: str = "·"  # how an empty cell is shown in a terminal
+    identifiers: tuple[str, ...] = ("<blank>",)  # names of the puzzle identifiers `sample` gives
+    verifies: bool = True  # False: `valid` is only a check of form, the rules are not known
+    options: dict[str, Any]  # what to pass to `get(name, **options)` to have this task again (plain JSON values)
+    aliases: dict[str, str] = {}  # noqa: RUF012  other ways to write a symbol of the charset
+
+    # --- examples -----------------------------------------------------------------------------------------------------
+    def sample(self, seed: int, i: int) -> Example:
+        """Item i of the endless list `seed`: a pure function of both."""
+        raise InputError(f"the task {self.name!r} has no generator; open a file of examples with open_set(path).")
+
+    def make(self, count: int, seed: int) -> PuzzleSet:
+        """The first `count` items of list `seed` as a set; row i equals `sample(seed, i)`."""
+        if count < 1:
+            raise InputError(f"cannot make {count} puzzles; ask for at least 1.")
+        rows = [self.sample(seed, i) for i in range(count)]
+        return self.as_set(
+            np.stack([r.question for r in rows]),
+            np.stack([r.answer for r in rows]),
+            rating=np.array([r.rating for r in rows], np.float32),
+            puzzle=np.array([r.puzzle for r in rows], np.int32),
+            source=f"{self.name} generated with seed {seed}",
+            identifiers=self.identifiers,
+        )
+
+    def as_set(self, inputs: np.ndarray, labels: np.ndarray, **columns: Any) -> PuzzleSet:
+        """A PuzzleSet of this task's vocabulary and shape."""
+        return PuzzleSet(inputs, labels, vocab=self.vocab, shape=self.shape, task=self.name, **columns)
+
+    # --- scores -------------------------------------------------------------------------------------------------------
+    def valid_batch(self, inputs: np.ndarray, answers: np.ndarray) -> np.ndarray:
+        """bool (B,): givens kept and the rules hold, without looking at a label."""
+        raise NotImplementedError
+
+    def score_batch(
+        self, inputs: np.ndarray, answers: np.ndarray, labels: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(exact bool (B,), token float64 (B,), valid bool (B,)); cells with label 0 are ignored by exact and token."""
+        for tokens, what in ((inputs, "questions"), (answers, "answers"), (labels, "labels")):
+            self.check(tokens, what)
+        if not len(inputs) == len(answers) == len(labels):
+            raise InputError(
+                f"{len(inputs)} questions, {len(answers)} answers, {len(labels)} labels; give one each a row."
+            )
+        counted = labels != 0
+        right = ((answers == labels) & counted).sum(1)
+        total = counted.sum(1)
+        token = np.where(total > 0, right / np.maximum(total, 1), 1.0)
+        return right == total, token, self.valid_batch(inputs, answers)
+
+    def score(self, question: np.ndarray, answer: np.ndarray, label: np.ndarray) -> Score:
+        """The score of one answer; all three are (S,) tokens."""
+        exact, token, valid = self.score_batch(question[None], answer[None], label[None])
+        return Score(bool(exact[0]), float(token[0]), bool(valid[0]))
+
+    def check(self, tokens: np.ndarray, what: str) -> None:
+        """Raise InputError unless `tokens` is (B, S) of this task."""
+        size = self.shape[0] * self.shape[1]
+        if tokens.ndim != 2 or tokens.shape[1] != size:
+            raise InputError(f"{what} have shape {tokens.shape}; {self.name} {self._size()} takes (B, {size}).")
+
+    def kept(self, inputs: np.ndarray, answers: np.ndarray) -> np.ndarray:
+        """bool (B,): every given (question cell that is neither padding nor blank) is unchanged in the answer."""
+        given = (inputs != 0) & (inputs != self.blank)
+        return ((answers == inputs) | ~given).all(1)
+
+    def wrong_cells(self, question: np.ndarray, answer: np.ndarray, label: np.ndarray | None = None) -> np.ndarray:
+        """bool (S,): cells that differ from the label; without one, cells that break a rule on sight (none by
+        default).
+        """
+        if label is not None:
+            return (label != 0) & (answer != label)
+        return np.zeros(len(answer), bool)
+
+    # --- text ---------------------------------------------------------------------------------------------------------
+    @property
+    def pad_symbol(self) -> str:
+        """How token 0 is written."""
+        return "_" if "_" not in self.charset else "\u2400"
+
+    def encode_many(self, texts: list[str], where: str = "the text", what: str = "question") -> np.ndarray:
+        """uint8 (N, S) tokens of N texts of S symbols; InputError names the first bad row and symbol."""
+        size = self.shape[0] * self.shape[1]
+        for row, text in enumerate(texts, 1):
+            if len(text) != size:
+                raise InputError(
+                    f"{where}, row {row}: the {what} has {len(text)} cells where {self.name} {self._size()} has "
+                    f"{size}; "
+                    "give every row the same number of cells."
+                )
+        codes = np.frombuffer("".join(texts).encode("utf-32-le"), np.uint32).reshape(len(texts), size)
+        symbols = {c: i for i, c in enumerate(self.charset, 1)}
+        symbols |= {a: symbols[c] for a, c in self.aliases.items() if a not in symbols} | {self.pad_symbol: 0}
+        table = np.full(max(map(ord, symbols)) + 2, 255, np.uint8)
+        for c, token in symbols.items():
+            table[ord(c)] = token
+        tokens = table[np.minimum(codes, len(table) - 1)]
+        bad = tokens == 255
+        if bad.any():
+            row, cell = (int(v) for v in np.argwhere(bad)[0])
+            raise InputError(
+                f"{where}, row {row + 1}: the {what} has {texts[row][cell]!r} in cell {cell + 1}; {self.name} "
+                f"{self._size()} "
+                f"is written with {self.charset!r}; correct the row or name another task."
+            )
+        return tokens
+
+    def encode(self, text: str) -> np.ndarray:
+        """uint8 (S,) tokens of one text; line breaks are ignored."""
+        return self.encode_many([text.replace("\r", "").replace("\n", "")])[0]
+
+    def decode(self, tokens: np.ndarray) -> str:
+        """The S symbols of one puzzle, row by row, in one line."""
+        symbols = self.pad_symbol + self.charset
+        return "".join(symbols[int(t)] for t in np.asarray(tokens).reshape(-1))
+
+    # --- symmetries ---------------------------------------------------------------------------------------------------
+    def augment(
+        self, inputs: np.ndarray, labels: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Each row turned by its own random symmetry of the task; question and label together, so both stay right."""
+        return inputs.copy(), labels.copy()
+
+    def canonical_batch(self, inputs: np.ndarray) -> list[bytes]:
+        """One key a row, equal for every symmetric variant of a question; the default knows no symmetry."""
+        return [row.tobytes() for row in np.ascontiguousarray(inputs)]
+
+    def canonical(self, question: np.ndarray) -> bytes:
+        """The key of one question (S,)."""
+        return self.canonical_batch(question[None])[0]
+
+    def same(self, a: np.ndarray, b: np.ndarray) -> bool:
+        """Exactly: is b a symmetric variant of a? True where equal keys prove it (the default)."""
+        return self.canonical(a) == self.canonical(b)
+
+    # --- pictures -----------------------------------------------------------------------------------------------------
+    def glyph(self, token: int) -> str:
+        """What is shown in a cell of the picture."""
+        return "" if token in (0, self.blank) else self.charset[token - 1]
+
+    def colour(self, token: int) -> str:
+        """A fill for the cell, '#rrggbb', or '' for the page's own background."""
+        return ""
+
+    def boxes(self) -> tuple[int, int]:
+        """Rows and columns between two thick lines of the picture; (0, 0) = none."""
+        return (0, 0)
+
+    def terminal(
+        self,
+        question: np.ndarray,
+        answer: np.ndarray,
+        previous: np.ndarray | None = None,
+        label: np.ndarray | None = None,
+    ) -> Any:
+        """A rich Text: givens bold, new digits coloured, wrong ones red, cells changed since `previous` underlined."""
+        return picture.terminal(self, question, answer, previous, label)
+
+    def svg(self, question: np.ndarray, answer: np.ndarray, label: np.ndarray | None = None) -> str:
+        """A self-contained SVG of the answer over its question, readable on light and dark pages."""
+        return picture.svg(self, question, answer, label)
+
+    def _size(self) -> str:
+        return f"{self.shape[0]}x{self.shape[1]}"
