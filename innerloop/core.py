@@ -115,9 +115,14 @@ def refill(state: Any, done: Tensor, fresh: Any) -> Any:
 
 def detach(state: Any) -> Any:
     """The same state, off the tape."""
+    return over(Tensor.detach, state)
+
+
+def over(f: Callable[[Tensor], Tensor], state: Any) -> Any:
+    """A state with `f` applied to each of its tensors; what is no tensor stays."""
     if isinstance(state, Tensor):
-        return state.detach()
-    return _rebuild(state, map(detach, state)) if isinstance(state, tuple) else state
+        return f(state)
+    return _rebuild(state, (over(f, item) for item in state)) if isinstance(state, tuple) else state
 
 
 def select(mask: Any, a: Any, b: Any) -> Any:

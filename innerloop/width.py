@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from innerloop.core import Loop, Thought, select, think
+from innerloop.core import Loop, Thought, over, select, think
 from innerloop.errors import InputError
 from innerloop.halt import halting_margin
 
@@ -37,14 +37,13 @@ class Noisy:
 
 
 def _shake(state: Any, scale: float, generator: torch.Generator) -> Any:
-    if scale == 0:
-        return state
-    if isinstance(state, Tensor):
-        if not state.is_floating_point():
-            return state
-        noise = torch.randn(state.shape, generator=generator, device=generator.device)
-        return state + scale * noise.to(state.device, state.dtype)
-    return type(state)(*(_shake(t, scale, generator) for t in state))
+    def add(t: Tensor) -> Tensor:
+        if scale == 0 or not t.is_floating_point():
+            return t
+        noise = torch.randn(t.shape, generator=generator, device=generator.device)
+        return t + scale * noise.to(t.device, t.dtype)
+
+    return over(add, state)
 
 
 def wide(loop: Loop, x: Any, n: int, pick: Pick, depth: int, **how: Any) -> Thought:

@@ -28,6 +28,6 @@ class Heads(nn.Module):
         nn.init.constant_(self.q.bias, -5.0)  # type: ignore[arg-type]
 
     def forward(self, z_BLD: Tensor) -> Answer:
-        q_B2 = self.q(z_BLD[:, 0] if self.prefix else z_BLD.mean(1)).to(torch.float32)
+        q_B2 = self.q(z_BLD[:, 0] if self.prefix else z_BLD.detach().mean(1)).to(torch.float32)
         logits_BSV = self.tokens(z_BLD)[:, self.prefix :]
         return Answer(logits_BSV, q_B2[:, 0], q_B2[:, 1] if self.continues else None)

@@ -13,10 +13,10 @@ from innerloop.errors import InputError
 EPS = 1e-5  # of every norm in HRM and TRM
 
 
-def rms_norm(x: Tensor, eps: float = EPS) -> Tensor:
-    """x / rms(x) over the last axis, without a weight; the mean square is taken in float32."""
+def rms_norm(x: Tensor, eps: float = EPS, dim: int = -1) -> Tensor:
+    """x / rms(x) over one axis, without a weight; the mean square is taken in float32."""
     wide = x.float()
-    return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(x.dtype)
+    return (wide * torch.rsqrt(wide.square().mean(dim, keepdim=True) + eps)).to(x.dtype)
 
 
 def trunc_normal(*shape: int, std: float) -> Tensor:

@@ -5,6 +5,7 @@ Each mixer maps a state (B, L, D) to (B, L, D), residual and norm included. Shap
 
 from __future__ import annotations
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from innerloop.errors import InputError
@@ -15,6 +16,17 @@ from innerloop.parts.size import Size
 from innerloop.parts.units import UnitBlock
 
 
+def mix_plain(x_BLD: Tensor, mlp: SwiGLU) -> Tensor:
+    """SwiGLU along the places of (B, L, D), by turning the state on its side."""
+    return mlp(x_BLD.transpose(1, 2)).transpose(1, 2)
+
+
+def mix(x_BLD: Tensor, mlp: SwiGLU) -> Tensor:
+    """The same without turning: the weights multiply from the left (a quarter faster on a CPU: benchmarks/step.py)."""
+    gate, up = (mlp.up.weight.to(x_BLD.dtype) @ x_BLD).chunk(2, 1)
+    return mlp.down.weight.to(x_BLD.dtype) @ (F.silu(gate) * up)
+
+
 class TokenMixer(nn.Module):
     """x <- norm(x + SwiGLU over the places): for one fixed length only; the norm too runs over places (TRM, MLP-Mixer)."""
 
@@ -23,8 +35,7 @@ class TokenMixer(nn.Module):
         self.mlp = SwiGLU(size.length, inner_width(size.length, size.expansion, size.multiple))
 
     def forward(self, x_BLD: Tensor) -> Tensor:
-        x_BDL = x_BLD.transpose(1, 2)
-        return rms_norm(x_BDL + self.mlp(x_BDL)).transpose(1, 2)
+        return rms_norm(x_BLD + mix(x_BLD, self.mlp), dim=1)
 
 
 class MixThenMlp(nn.Module):

@@ -158,12 +158,10 @@ def _parse(text: str, kind: Any, whole: str) -> Any:
     if typing.get_origin(kind) is tuple and not text.startswith("["):
         text = f"[{text}]"
     try:
-        value = json.loads(text.lower() if kind is bool else text)
+        value = float(text) if kind is float else json.loads(text.lower() if kind is bool else text)
     except ValueError:
         value = text
     value = tuple(value) if isinstance(value, list) else value
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
     plain = typing.get_origin(kind) or kind
     if isinstance(plain, type) and plain is not object and not isinstance(plain, types.UnionType):
         if not isinstance(value, plain) or (plain is int and isinstance(value, bool)):

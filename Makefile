@@ -1,0 +1,37 @@
+# make demo: from a fresh checkout to a model that solves puzzles, in minutes.   make test: everything is checked.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/pip install -q --disable-pip-version-check
+PACKAGE := pyproject.toml constraints.txt
+
+.PHONY: demo test fast lint clean
+
+demo: .venv/.demo
+	$(BIN)/innerloop demo
+
+test: lint
+	$(BIN)/pytest
+
+fast: .venv/.test
+	$(BIN)/pytest -m "not slow"
+
+lint: .venv/.test
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+# Torch is named alone and first, so that pip takes the wheel its index offers for this machine.
+$(BIN)/python:
+	$(PYTHON) -m venv .venv
+
+.venv/.demo: $(PACKAGE) | $(BIN)/python
+	$(PIP) torch==2.13.0 -c constraints.txt
+	$(PIP) -e ".[study]" -c constraints.txt
+	touch $@
+
+.venv/.test: $(PACKAGE) | $(BIN)/python
+	$(PIP) torch==2.13.0 -c constraints.txt
+	$(PIP) -e ".[dev,study,solve]" -c constraints.txt
+	touch $@
+
+clean:
+	rm -rf .pytest_cache .mypy_cache .ruff_cache build dist *.egg-info

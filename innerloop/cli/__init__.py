@@ -1,0 +1,106 @@
+"""The command line: one verb is one function. A verb's file is imported when the verb is called, and not before."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import functools
+import importlib
+import io
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from innerloop.errors import InputError
+
+__all__ = ["VERBS", "load", "main"]
+
+VERBS = {  # verb -> the file of this folder that holds its function, in the order people need them
+    "demo": "demo",
+    "list": "catalogue",
+    "train": "training",
+    "eval": "judging",
+    "solve": "solving",
+    "plot": "drawing",
+    "report": "drawing",
+    "check": "checking",
+    "import": "exchanging",
+    "export": "exchanging",
+}
+RESERVED = ("list", "eval", "import")  # Python's own words: their functions end in "_"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit code: 0 done, 1 it went wrong, 2 an input is wrong, 130 interrupted."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help", "help"):
+        from innerloop.cli.catalogue import overview
+
+        overview()
+        return 0
+    try:
+        if words[0] in ("-V", "--version"):
+            from importlib.metadata import version
+
+            print(f"innerloop {version('innerloop')}")
+            return 0
+        return call(words[0], words[1:])
+    except InputError as error:
+        return _sorry(str(error))
+    except BrokenPipeError:
+        return 1
+    except OSError as error:  # a full disk or a missing permission where a library wrote, not we
+        return _sorry(f"{error.filename or 'a file'} cannot be read or written ({error.strerror or error})")
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def call(verb: str, words: Sequence[str]) -> int:
+    """Parse `words` as the arguments of `verb` and call it."""
+    function = load(verb)
+    import tyro
+
+    said = io.StringIO()
+    # Parsed first and called afterwards, so that what the parser says can be made one sentence.
+    idle = functools.wraps(function)(lambda *given, **named: (given, named))
+    try:
+        with contextlib.redirect_stderr(said):
+            given, named = tyro.cli(
+                idle,
+                prog=f"innerloop {verb}",
+                args=list(words),
+                config=(tyro.conf.FlagCreatePairsOff, tyro.conf.SuppressFixed, tyro.conf.AvoidSubcommands),
+            )
+    except SystemExit as stop:
+        if not stop.code:  # --help
+            return 0
+        raise InputError(f"{in_a_sentence(said.getvalue())}; see innerloop {verb} --help") from None
+    return int(function(*given, **named) or 0)
+
+
+def in_a_sentence(box: str) -> str:
+    """The parser's framed message without its frame, up to its first ruled line."""
+    bare = [line.strip("│╭╮╰╯─ ") for line in box.splitlines()[1:]]
+    told = bare[: bare.index("")] if "" in bare else bare
+    return " ".join(" ".join(told).split()).rstrip(".:")
+
+
+def load(verb: str) -> Callable[..., Any]:
+    """The function of a verb. Raises InputError naming the nearest for an unknown one."""
+    if verb not in VERBS:
+        near = difflib.get_close_matches(verb, VERBS, 1, 0)[0]
+        raise InputError(f'there is no verb "{verb}": did you mean "{near}"? `innerloop` lists them all')
+    module = importlib.import_module(f"innerloop.cli.{VERBS[verb]}")
+    return getattr(module, name_of(verb))
+
+
+def name_of(verb: str) -> str:
+    return verb + "_" if verb in RESERVED else verb
+
+
+def _sorry(text: str) -> int:
+    if os.environ.get("RANK", "0") == "0":  # under torchrun one voice is enough
+        print("error: " + " ".join(text.splitlines()), file=sys.stderr)
+    return 2

@@ -1,0 +1,89 @@
+"""`check`: the contract suite on somebody's own loop."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import inspect
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from innerloop.errors import InputError
+from innerloop.parts.size import Size
+from innerloop.study.contract import CHECKS, Subject, sample_question
+
+# The size of a 4x4 Sudoku: every loop that takes a Size is checked at this one.
+SMALL = Size(vocab=6, seq=16, rows=4, width=32, heads=2, layers=1, multiple=32, prefix=1, puzzle_width=32)
+
+
+def check(file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE.py")]) -> int:
+    """Hold your own loop against the contract: shapes, gradients, seeds, batches, what is taped.
+
+    Example:  innerloop check my_loop.py
+
+    The file lists a class with init, step and read in its `__all__`. The class is made from `Config()` of the same
+    file where there is one (a field `size` becomes a 4x4 Sudoku's), else without arguments; it is asked (B, 16) tokens
+    below 6.
+
+    Args:
+        file: Python file with the loop.
+    """
+    kind, config = discover(Path(file))
+    subject = Subject(kind.__name__, lambda: kind() if config is None else kind(config), sample_question())
+    console, failed = Console(highlight=False), 0
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), show_header=False)
+    for name, test in CHECKS.items():
+        sentence = " ".join((inspect.getdoc(test) or "").split())
+        try:
+            test(subject)
+            table.add_row("[green]pass[/]", name, f"[dim]{sentence}[/]")
+        except AssertionError as error:
+            failed += 1
+            table.add_row("[bold red]fail[/]", name, str(error))
+        except Exception as error:
+            failed += 1
+            table.add_row("[bold red]fail[/]", name, f"{type(error).__name__}: {str(error).splitlines()[0]}")
+    console.print(f"[bold]{kind.__name__}[/] of {file}")
+    console.print(table)
+    console.print(f"{len(CHECKS) - failed} of {len(CHECKS)} checks pass")
+    return 1 if failed else 0
+
+
+def discover(path: Path) -> tuple[type[nn.Module], Any]:
+    """(the loop's class, its Config made small or None) of a file. Raises InputError where it has none."""
+    if not path.is_file():
+        raise InputError(f"there is no file {path}: give the Python file of a loop")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise InputError(f"{path} is not a Python file: give a .py file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module  # dataclasses look their module up
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        why = (str(error).splitlines() or [""])[0]
+        raise InputError(f"{path} cannot be imported ({type(error).__name__}: {why}): run it by itself first") from None
+    public = [getattr(module, name, None) for name in getattr(module, "__all__", ())]
+    loops = [c for c in public if isinstance(c, type) and all(callable(getattr(c, k, None)) for k in STEPS)]
+    if not loops:
+        raise InputError(f"{path} lists no class with init, step and read in its __all__: add one")
+    config = getattr(module, "Config", None)
+    return loops[0], small(config) if dataclasses.is_dataclass(config) else None
+
+
+STEPS = ("init", "step", "read")
+
+
+def small(config: Any) -> Any:
+    """The smallest form of a Config: a 4x4 Sudoku's size, float32 states, as many layers as the size says."""
+    fields = {f.name for f in dataclasses.fields(config)}
+    given: dict[str, Any] = {"size": SMALL} if "size" in fields else {}
+    if "dtype" in fields:
+        given["dtype"] = "float32"
+    return config(**given)

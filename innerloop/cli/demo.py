@@ -1,0 +1,63 @@
+"""`demo`: minutes after installing, a model on this machine solves puzzles it has never seen, and depth pays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.rule import Rule
+
+from innerloop.cli.drawing import plot, report, telling
+from innerloop.cli.inputs import device_named, examples_of, open_run, read_run
+from innerloop.cli.judging import record, show
+from innerloop.cli.solving import one
+from innerloop.cli.training import forget, train
+from innerloop.learn import checkpoint
+from innerloop.learn.evaluate import evaluate
+
+DEPTHS = (1, 2, 4, 8, 16, 32, 64)
+
+
+def demo(recipe: str = "demo", out: str = "runs/demo", set: tuple[str, ...] = (), device: str = "auto") -> int:
+    """Train a small model on Sudoku, turn the depth dial, watch it solve a puzzle, write a report.
+
+    Example:  innerloop demo
+
+    Example:  innerloop demo --recipe sudoku4 --out runs/quick
+
+    Args:
+        recipe: Recipe to train.
+        out: Folder of the run. A finished demo there is replaced; an interrupted one goes on.
+        set: Fields to change, such as plan.steps=500.
+        device: auto, cpu or cuda.
+    """
+    console, folder = Console(highlight=False, soft_wrap=True), Path(out)
+    if (folder / "result.json").exists() and read_run(folder).name == recipe:
+        forget(folder)
+    console.print(Rule("1  learn", align="left"))
+    code = train(recipe, out=out, set=set, device=device)
+    if code:
+        return code
+    console.print(Rule("2  turn the depth dial, on puzzles held out from training", align="left"))
+    where, _ = device_named(device)
+    opened = open_run(out, where)
+    examples = examples_of(opened, "", 0)
+    loop: Any = opened.loop
+    with console.status("thinking"):
+        rows = evaluate(loop, opened.task, examples, DEPTHS, device=where)
+        rows += evaluate(loop, opened.task, examples, DEPTHS[-1:], halting=(True,), device=where)
+    show(Console(highlight=False), rows)
+    checkpoint.write_json(folder / "eval.json", record(opened, examples, rows, 0, (0.0, 0.0)))
+    console.print(Rule("3  watch one being solved", align="left"))
+    row = telling(opened, examples)
+    one(opened, examples.inputs[row], 16, examples.labels[row])
+    console.print(Rule("4  keep it", align="left"))
+    plot((out,))
+    report(out)
+    question = opened.task.decode(examples.inputs[row])
+    console.print(f"\nopen [bold]{(folder / 'report.html').resolve()}[/] in a browser. Then try:")
+    console.print(f"  innerloop solve {out} {question!r}")
+    console.print(f"  innerloop eval {out} --depth 1,4,16,64 --halt both")
+    console.print(f"  innerloop train {recipe} --data your_puzzles.csv --out runs/yours")
+    return 0

@@ -1,0 +1,69 @@
+"""`plot` and `report`: what a run learned, as figures for a paper and as one page to send to somebody."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from innerloop.cli.inputs import RunFolder, open_run, read_run, save_text
+from innerloop.errors import InputError
+
+
+def plot(runs: tyro.conf.Positional[tuple[str, ...]], out: str = "") -> int:
+    """Draw accuracy over depth and the learning curve, as PNG and SVG.
+
+    Example:  innerloop plot runs/demo
+
+    Example:  innerloop plot runs/hrm runs/trm --out figures        (both in one figure)
+
+    Args:
+        runs: Folders of runs; several are drawn over each other.
+        out: Folder for the figures; by default figures/ in the first run.
+    """
+    if not runs:
+        raise InputError("no run is given: innerloop plot RUN, such as runs/demo")
+    from innerloop.study import figures
+
+    folders = [Path(r) for r in runs]
+    for folder in folders:
+        read_run(folder)
+    written = figures.draw(folders, Path(out) if out else folders[0] / "figures")
+    for path in written:
+        print(path)
+    return 0
+
+
+def report(run: RunFolder, depth: int = 16) -> int:
+    """Write one self-contained HTML page about a run: curves, results, a puzzle solved step by step.
+
+    Example:  innerloop report runs/demo
+
+    Args:
+        run: Folder of a trained run.
+        depth: Steps of the puzzle shown.
+    """
+    from innerloop.cli.inputs import examples_of
+    from innerloop.cli.solving import frames_of
+    from innerloop.study.report import page
+
+    opened = open_run(run)
+    examples = examples_of(opened, "", 200)
+    row = telling(opened, examples)
+    frames = frames_of(opened, examples.inputs[row], depth)
+    target = opened.folder / "report.html"
+    text = page(opened.run, opened.task, opened.folder, examples.inputs[row], examples.labels[row], frames)
+    save_text(target, text)
+    print(target)
+    return 0
+
+
+def telling(opened: Any, examples: Any) -> int:
+    """The first puzzle that is solved only after some steps: the one worth watching. Else the first row."""
+    from innerloop.learn.evaluate import judge_set
+
+    deep, quick = (judge_set(opened.loop, opened.task, examples, d).exact for d in (16, 2))
+    late = deep & ~quick
+    chosen = late if late.any() else deep
+    return int(chosen.argmax())

@@ -1,0 +1,96 @@
+"""What verbs are given, checked at the door: runs, puzzle files, devices, lists of numbers."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import tyro
+
+from innerloop import tasks
+from innerloop.errors import InputError
+from innerloop.learn import checkpoint
+from innerloop.recipes import run as runs
+
+RunFolder = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+
+__all__ = ["RunFolder", "device_named", "examples_of", "numbers", "open_run", "read_run", "save_text", "train_size"]
+
+
+def device_named(choice: str) -> tuple[torch.device, str]:
+    """("auto", "cpu" or "cuda") -> the device and, in words, why it was chosen."""
+    if choice not in ("auto", "cpu", "cuda"):
+        raise InputError(f'--device is "{choice}": use auto, cpu or cuda')
+    if choice == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: torch finds no CUDA GPU here; use --device cpu, or install a CUDA build")
+    if choice == "cpu" or not torch.cuda.is_available():
+        why = "as asked" if choice == "cpu" else "no CUDA GPU was found"
+        return torch.device("cpu"), f"cpu ({why}, {torch.get_num_threads()} threads)"
+    local = int(os.environ.get("LOCAL_RANK", 0))
+    torch.cuda.set_device(local)
+    why = "as asked" if choice == "cuda" else "a CUDA GPU was found"
+    return torch.device("cuda", local), f"cuda:{local} ({why}: {torch.cuda.get_device_name(local)})"
+
+
+def numbers(text: str, flag: str, kind: type = int) -> tuple[Any, ...]:
+    """ "1,4,16" -> (1, 4, 16). Raises InputError naming the flag."""
+    try:
+        return tuple(kind(part) for part in text.replace(" ", ",").split(",") if part)
+    except ValueError:
+        word = "whole numbers" if kind is int else "numbers"
+        raise InputError(f'{flag} is "{text}": give {word} separated by commas, such as 1,4,16') from None
+
+
+def read_run(folder: Path) -> runs.Run:
+    """The Run of a folder's run.json."""
+    if not folder.is_dir():
+        raise InputError(f"there is no folder {folder}: give the folder of a run, such as runs/demo")
+    value = checkpoint.read_json(folder / "run.json")
+    try:
+        return runs.from_json(value["run"])
+    except InputError:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise InputError(f"{folder / 'run.json'} is damaged ({error}): restore it, or train the run anew") from None
+
+
+def open_run(folder: str | Path, device: torch.device | str = "cpu") -> runs.Opened:
+    """The trained model of a run folder."""
+    read_run(Path(folder))
+    return runs.open_run(folder, device)
+
+
+def examples_of(opened: runs.Opened, data: str, limit: int) -> Any:
+    """The puzzles of a file, read as the run's task; without a file, those the run was validated on."""
+    if limit < 0:
+        raise InputError(f"--limit is {limit}: give 1 or more, or 0 for all")
+    if data:
+        examples = tasks.open_set(data, opened.task, limit or None)[1]
+    else:
+        examples = runs.sets(opened.run.data)[2]
+        examples = examples.take(slice(limit)) if limit else examples
+    size = getattr(opened.run.config, "size", None)
+    if size is not None and size.puzzle_width and int(examples.puzzle.max()) >= size.puzzles:
+        raise InputError(
+            f"{examples.source} has puzzle identifiers up to {int(examples.puzzle.max())}, but this run learned only "
+            f"{size.puzzles}: evaluate it on puzzles it was trained with"
+        )
+    return examples
+
+
+def train_size(folder: Path, run: runs.Run) -> int:
+    """How many puzzles the run learned from, as its result says, else as its data says (0: all of a file)."""
+    path = folder / "result.json"
+    known = checkpoint.read_json(path).get("train_puzzles") if path.exists() else None
+    return int(known if known is not None else run.data.count)
+
+
+def save_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+
+    def put(beside: Path) -> None:
+        beside.write_text(text, encoding="utf-8")
+
+    checkpoint.write(path, put)

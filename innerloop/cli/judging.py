@@ -1,0 +1,132 @@
+"""`eval`: how often a trained run is right, over depths and widths."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from innerloop.cli.inputs import RunFolder, device_named, examples_of, numbers, open_run, train_size
+from innerloop.errors import InputError
+from innerloop.learn import checkpoint
+from innerloop.learn.evaluate import Row, as_dicts, evaluate
+from innerloop.recipes import run as runs
+
+HALTS = {"off": (False,), "on": (True,), "both": (False, True)}
+
+
+def eval_(
+    run: RunFolder,
+    data: str = "",
+    depth: str = "1,4,16,64",
+    width: str = "1",
+    halt: str = "off",
+    pick: str = "vote",
+    noise: str = "0,0",
+    limit: int = 0,
+    seed: int = 0,
+    device: str = "auto",
+    out: str = "",
+) -> int:
+    """Evaluate a run: accuracy over depth, width and halting, with 95 % intervals.
+
+    Example:  innerloop eval runs/demo --depth 1,4,16,64 --halt both
+
+    Example:  innerloop eval runs/demo --data test.csv --depth 16 --width 1,8 --noise 0.5,0 --pick q
+
+    Args:
+        run: Folder of a trained run.
+        data: Puzzles to judge; without it those the run was validated on.
+        depth: Steps of thought, separated by commas; independent of the depth of training.
+        width: Trajectories a puzzle gets; above 1 they need --noise.
+        halt: off: all steps; on: each puzzle stops when the model is confident; both.
+        pick: How several trajectories become one answer: vote, or q (the most confident).
+        noise: Standard deviations of the noise on the first state and on every step.
+        limit: At most so many puzzles; 0: all.
+        seed: Of the noise.
+        device: auto, cpu or cuda.
+        out: File of the result; by default eval.json in the run.
+    """
+    if halt not in HALTS:
+        raise InputError(f'--halt is "{halt}": use on, off or both')
+    depths, widths, scales = numbers(depth, "--depth"), numbers(width, "--width"), two(noise)
+    where, why = device_named(device)
+    opened = open_run(run, where)
+    examples = examples_of(opened, data, limit)
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"{len(examples):,} puzzles of {examples.source} on {why}")
+    loop: Any = opened.loop
+    with console.status("thinking"):
+        rows = evaluate(
+            loop,
+            opened.task,
+            examples,
+            depths,
+            widths,
+            halting=HALTS[halt],
+            pick=pick,
+            noise=scales,
+            device=where,
+            seed=seed,
+        )
+    show(Console(highlight=False), rows)
+    target = Path(out) if out else opened.folder / "eval.json"
+    checkpoint.write_json(target, record(opened, examples, rows, seed, scales))
+    console.print(f"written to {target}; next: [bold]innerloop plot {run}[/]")
+    return 0
+
+
+def two(noise: str) -> tuple[float, float]:
+    """The two numbers of --noise."""
+    scales = numbers(noise, "--noise", float)
+    if len(scales) != 2 or min(scales) < 0:
+        raise InputError(f'--noise is "{noise}": give two numbers from 0 up, for the first state and for every step')
+    return scales[0], scales[1]
+
+
+def record(opened: runs.Opened, examples: Any, rows: Sequence[Row], seed: int, noise: Sequence[float]) -> Any:
+    """What eval.json holds: the rows and what they need to be believed."""
+    return {
+        "data": examples.source,
+        "test_puzzles": len(examples),
+        "train_puzzles": train_size(opened.folder, opened.run),
+        "trained_depth": trained_depth(opened.run),
+        "noise": list(noise),
+        "rows": as_dicts(rows),
+        "born": runs.birth_certificate([opened.run.seed, seed]),
+    }
+
+
+def trained_depth(run: runs.Run) -> int:
+    """The most steps a puzzle was thought about in training."""
+    halting = run.plan.halting
+    return halting.max_steps * (2 if halting.spread else 1)
+
+
+def show(console: Console, rows: Sequence[Row]) -> None:
+    """The table of results, and a second one by difficulty where it is known."""
+    wide, halts = any(r.width > 1 for r in rows), any(r.halting for r in rows)
+    columns = ["depth", *["width"] * wide, *["halting"] * halts]
+    columns += ["exact", "95 % interval", "token", "valid", "steps", "NFE", "seconds"]
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for column in columns:
+        table.add_column(column, justify="right", style="bold" if column == "exact" else "", no_wrap=True)
+    for r in rows:
+        cells = [str(r.depth), *[f"{r.width} {r.pick}" if r.width > 1 else "1"] * wide]
+        cells += [*["its own" if r.halting else "all steps"] * halts, f"{r.exact:.1%}"]
+        cells += [f"{100 * r.low:.1f} to {100 * r.high:.1f}", f"{r.token:.1%}", f"{r.valid:.1%}"]
+        table.add_row(*cells, f"{r.steps:.1f}", f"{r.nfe:.1f}", f"{r.seconds:.2f}")
+    console.print(table)
+    spans = list(dict.fromkeys(span for r in rows for span in r.by_rating))
+    if len(spans) > 1:
+        hard = Table(title="exact by difficulty", title_justify="left", box=None, pad_edge=False, header_style="dim")
+        for column in ["depth", *spans]:
+            hard.add_column(column, justify="right", no_wrap=True)
+        for r in rows:
+            name = str(r.depth) + (f" x {r.width}" if r.width > 1 else "") + (" (halting)" if r.halting else "")
+            hard.add_row(name, *(f"{r.by_rating[s]:.1%}" if s in r.by_rating else "" for s in spans))
+        console.print()
+        console.print(hard)

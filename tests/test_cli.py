@@ -1,0 +1,394 @@
+"""Every verb on a tiny run, and bad inputs: one sentence, exit code 2, nothing lost."""
+
+import csv
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from innerloop import cli, recipes, tasks
+from innerloop.recipes import run as runs
+from innerloop.tasks.files import write_csv
+
+TINY = ["plan.steps=6", "plan.batch=8", "plan.check_every=3", "plan.save_every=3", "plan.compile=off"]
+TINY += ["data.count=12", "data.holdout=8", "config.dtype=float32", "config.size.width=32"]
+EASY = "1.3.34.2.1.34.2."  # 4x4: one missing cell in each pair
+COMMAND = [sys.executable, "-m", "innerloop.cli"]
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch):
+    """Each test in its own folder, on one thread, so that neighbours on this machine cost no time."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """A finished 4x4 run."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    torch.set_num_threads(1)
+    assert cli.main(["train", "sudoku4", "--out", str(folder), "--device", "cpu", "--set", *TINY]) == 0
+    return folder
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    """A copy of it, to do with as the test likes."""
+    shutil.copytree(trained, tmp_path / "tiny")
+    return tmp_path / "tiny"
+
+
+@pytest.fixture
+def puzzles(tmp_path):
+    """A CSV of 4x4 Sudokus."""
+    task = tasks.get("sudoku", size=4)
+    write_csv(tmp_path / "p.csv", task.make(6, 99), task)
+    return tmp_path / "p.csv"
+
+
+def load(path):
+    return json.loads(Path(path).read_text())
+
+
+def contents(folder):
+    return {p.relative_to(folder): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+# -- the verbs --------------------------------------------------------------------------------------------------------
+
+
+def test_overview_names_every_verb(capsys):
+    assert cli.main([]) == 0
+    out = capsys.readouterr().out
+    assert all(f"  {verb} " in out for verb in cli.VERBS)
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_help_shows_an_example(verb, capsys):
+    assert cli.main([verb, "--help"]) == 0
+    assert f"innerloop {verb}" in capsys.readouterr().out.replace("\n", " ")
+
+
+def test_list_names_everything_and_is_quick():
+    began = time.perf_counter()
+    done = subprocess.run([*COMMAND, "list"], capture_output=True, text=True, check=True)
+    assert time.perf_counter() - began < 5  # 2 s on a quiet machine
+    for name in ("trm", "hrm", "ut", "sudoku", "maze", "queens", "arc", "grid", "demo", "sudoku4"):
+        assert f"\n{name} " in done.stdout
+    assert set(recipes.found()) <= set(done.stdout.split())
+    heavy = "import sys, innerloop, innerloop.cli.catalogue; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", heavy], check=False).returncode == 0, "list imports torch"
+
+
+def test_train_writes_a_run(trained):
+    result = load(trained / "result.json")
+    assert result["steps"] == 6 and result["train_puzzles"] == 12 and result["validation_puzzles"] == 8
+    assert result["born"]["command"] and not result["stopped"]
+    for name in ("run.json", "config.json", "metrics.jsonl", "model.safetensors", "train_state.pt"):
+        assert (trained / name).exists()
+
+
+def test_train_says_what_it_does(capsys):
+    assert cli.main(["train", "sudoku4", "--out", "r", "--set", *TINY]) == 0
+    out = capsys.readouterr().out
+    for said in (
+        "device ",
+        "float32",
+        "torch.compile is off",
+        "best validation",
+        "innerloop eval r",
+        "validation puzz",
+    ):
+        assert said in out, said
+    assert cli.main(["train", "r"]) == 0
+    assert "finished at step 6" in capsys.readouterr().out
+    assert cli.main(["train", "sudoku4", "--out", "r", "--fresh", "--set", *TINY, "seed=5"]) == 0
+    assert runs.from_json(load("r/run.json")["run"]).seed == 5
+
+
+def test_interrupted_training_goes_on_to_the_same_weights(tmp_path):
+    """Ctrl-C: exit 130, one line that says how to go on; the resumed run ends like an uninterrupted one."""
+    tiny = [*TINY, "plan.steps=60", "plan.check_every=1000", "plan.save_every=5", "data.holdout=4"]
+    words = ["train", "sudoku4", "--device", "cpu", "--set", *tiny]
+    child = subprocess.Popen(
+        [*COMMAND, *words, "--out", "cut"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    while child.poll() is None and not (tmp_path / "cut" / "train_state.pt").exists():
+        time.sleep(0.02)
+    child.send_signal(signal.SIGINT)
+    said = child.communicate(timeout=60)[0]
+    assert child.returncode == 130 and "innerloop train cut" in said and "Traceback" not in said
+    assert not (tmp_path / "cut" / "result.json").exists()
+    assert cli.main(["train", "cut", "--device", "cpu"]) == 0
+    assert cli.main([*words, "--out", "whole"]) == 0
+    assert (tmp_path / "cut/model.safetensors").read_bytes() == (tmp_path / "whole/model.safetensors").read_bytes()
+
+
+def test_train_on_a_file_of_ones_own(puzzles, capsys):
+    tiny = [t for t in TINY if not t.startswith("data.count")]
+    assert cli.main(["train", "sudoku4", "--data", str(puzzles), "--out", "own", "--set", *tiny, "data.holdout=2"]) == 0
+    kept = load("own/run.json")["run"]["data"]
+    assert kept["train"] == str(puzzles) and kept["task"] == "sudoku"
+    assert load("own/result.json")["train_puzzles"] == 4
+
+
+def test_a_run_that_diverges_says_why_and_exits_1(capsys, monkeypatch):
+    from innerloop.learn.train import Trainer
+
+    monkeypatch.setattr(Trainer, "learn", lambda self: ({"loss": float("nan"), "count": 1.0}, False))
+    assert cli.main(["train", "sudoku4", "--out", "bad", "--set", *TINY]) == 1
+    assert "not finite" in capsys.readouterr().out
+
+
+def test_eval_writes_a_table_with_its_birth_certificate(run, puzzles, capsys):
+    words = ["eval", str(run), "--data", str(puzzles), "--depth", "1,4", "--halt", "both", "--limit", "5"]
+    assert cli.main(words) == 0
+    value = load(run / "eval.json")
+    assert len(value["rows"]) == 4 and value["test_puzzles"] == 5 and value["train_puzzles"] == 12
+    assert value["born"]["command"] and value["trained_depth"] == 16
+    assert "95 % interval" in capsys.readouterr().out
+    assert cli.main(["eval", str(run), "--depth", "2", "--width", "1,2", "--noise", "0.5,0", "--out", "e.json"]) == 0
+    assert [r["width"] for r in load("e.json")["rows"]] == [1, 2]
+
+
+def test_solve_shows_one_puzzle(run, capsys):
+    assert cli.main(["solve", str(run), EASY, "--depth", "3"]) == 0
+    out = capsys.readouterr().out
+    assert "step 1" in out and "confidence" in out and "valid" in out.splitlines()[-1]
+    assert cli.main(["solve", str(run), EASY, "--depth", "3", "--quiet"]) == 0
+    quiet = capsys.readouterr().out.splitlines()
+    assert len(quiet) == 2 and len(quiet[0]) == 16
+
+
+def test_solve_a_file(run, puzzles, capsys, monkeypatch):
+    assert cli.main(["solve", str(run), str(puzzles), "--depth", "3", "--out", "a.csv"]) == 0
+    rows = list(csv.DictReader(Path("a.csv").read_text().splitlines()))
+    assert len(rows) == 6 and set(rows[0]) == {"question", "answer", "valid", "steps", "confidence"}
+    capsys.readouterr()
+    with open("two.txt", "w") as file:
+        file.write(EASY + "\n" + EASY + "\n")
+    assert cli.main(["solve", str(run), "two.txt"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+def test_plot_and_report(run, capsys):
+    assert cli.main(["eval", str(run), "--depth", "1,4"]) == 0
+    assert cli.main(["plot", str(run)]) == 0
+    assert {p.name for p in (run / "figures").iterdir()} == {
+        f"{n}.{k}" for n in ("depth", "learning") for k in ("png", "svg")
+    }
+    assert cli.main(["report", str(run), "--depth", "3"]) == 0
+    page = (run / "report.html").read_text()
+    assert page.count('class="frame"') == 3 and page.count("<svg") == 5
+    assert "http://" not in page.replace("http://www.w3.org", "") and "https://" not in page and "src=" not in page
+
+
+def test_demo_end_to_end(capsys):
+    assert cli.main(["demo", "--recipe", "sudoku4", "--out", "d", "--set", *TINY]) == 0
+    out = capsys.readouterr().out
+    assert "report.html" in out and out.count("\n  innerloop ") == 3 and os.path.exists("d/figures/depth.svg")
+    assert cli.main(["demo", "--recipe", "sudoku4", "--out", "d", "--set", *TINY]) == 0
+    before = contents(Path("d"))
+    assert cli.main(["demo", "--recipe", "sudoku6", "--out", "d"]) == 2, "a demo must not replace another run"
+    assert contents(Path("d")) == before
+
+
+def test_check_passes_and_fails(tmp_path, capsys):
+    import innerloop.weights.trm as trm
+
+    assert cli.main(["check", trm.__file__]) == 0
+    bad = Path(trm.__file__).read_text().replace("s.y + x_BLD", "s.y + x_BLD.mean(0, keepdim=True)")
+    (tmp_path / "mates.py").write_text(bad)
+    capsys.readouterr()
+    assert cli.main(["check", "mates.py"]) == 1
+    assert "fail   batch independence" in capsys.readouterr().out
+
+
+# -- bad inputs -------------------------------------------------------------------------------------------------------
+
+
+def spoil(path, text):
+    with open(path, "w") as file:
+        file.write(text)
+
+
+GOOD = "1234341221434321"
+HEAD = "source,question,answer,rating\n"
+
+
+def ragged(run):
+    spoil("x.csv", HEAD + f"a,{EASY},{GOOD},1\na,123,{GOOD},1\n")
+    return ["eval", str(run), "--data", "x.csv"]
+
+
+def alphabet(run):
+    spoil("x.csv", HEAD + f"a,{EASY.replace('.', 'x')},{GOOD},1\n")
+    return ["eval", str(run), "--data", "x.csv"]
+
+
+def duplicate(run):
+    spoil("x.csv", HEAD + f"a,{EASY},{GOOD},1\n" * 2)
+    return ["train", "sudoku4", "--data", "x.csv"]
+
+
+def column(run):
+    spoil("x.csv", f"source,riddle,answer\na,{EASY},{GOOD}\n")
+    return ["train", "sudoku4", "--data", "x.csv"]
+
+
+def rating(run):
+    spoil("x.csv", HEAD + f"a,{EASY},{GOOD},inf\n")
+    return ["eval", str(run), "--data", "x.csv"]
+
+
+def empty(run):
+    spoil("x.csv", HEAD)
+    return ["eval", str(run), "--data", "x.csv"]
+
+
+def truncated(run):
+    np.save("x_inputs.npy", np.ones((4, 16), np.uint8))
+    np.save("x_labels.npy", np.ones((4, 16), np.uint8))
+    spoil("x_labels.npy", "\x93NUMPY")
+    return ["eval", str(run), "--data", "x_inputs.npy"]
+
+
+def corrupt_weights(run):
+    path = run / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    return ["eval", str(run)]
+
+
+def other_config(run):
+    value = load(run / "run.json")
+    value["run"]["config"]["size"]["width"] = 64
+    spoil(run / "run.json", json.dumps(value))
+    return ["solve", str(run), EASY]
+
+
+def corrupt_run(run):
+    spoil(run / "run.json", (run / "run.json").read_text()[:80])
+    return ["eval", str(run)]
+
+
+def hollow_run(run):
+    spoil(run / "run.json", '{"run": {"system": "trm"}}')
+    return ["plot", str(run)]
+
+
+def damaged_state(run):
+    spoil(run / "train_state.pt", "no")
+    return ["train", str(run)]
+
+
+def under_a_file(run):
+    spoil("file", "")
+    return ["eval", str(run), "--depth", "1", "--out", "file/eval.json"]
+
+
+def damaged_checkpoint(run):
+    spoil("step_1", "no")
+    return ["import", "step_1", "--out", "new"]
+
+
+def no_loop(run):
+    spoil("empty.py", "x = 1\n")
+    return ["check", "empty.py"]
+
+
+def no_import(run):
+    spoil("broken.py", "import nothing_of_that_name\n")
+    return ["check", "broken.py"]
+
+
+BAD = {
+    "ragged CSV": ragged,
+    "wrong alphabet": alphabet,
+    "duplicate rows": duplicate,
+    "missing column": column,
+    "rating not finite": rating,
+    "empty set": empty,
+    "truncated npy": truncated,
+    "corrupt checkpoint": corrupt_weights,
+    "checkpoint of another configuration": other_config,
+    "corrupt run.json": corrupt_run,
+    "run.json without fields": hollow_run,
+    "damaged training state": damaged_state,
+    "no write permission": under_a_file,
+    "damaged official checkpoint": damaged_checkpoint,
+    "file without a loop": no_loop,
+    "file that cannot be imported": no_import,
+    "unsolvable puzzle": lambda run: ["solve", str(run), "11" + EASY[2:]],
+    "puzzle too short": lambda run: ["solve", str(run), "123"],
+    "puzzle of other symbols": lambda run: ["solve", str(run), "?" * 16],
+    "depth 0": lambda run: ["eval", str(run), "--depth", "0"],
+    "depth 0 of one puzzle": lambda run: ["solve", str(run), EASY, "--depth", "0"],
+    "depth no number": lambda run: ["eval", str(run), "--depth", "deep"],
+    "unknown field": lambda run: ["train", "sudoku4", "--set", "plan.stepz=5"],
+    "field of another type": lambda run: ["train", "sudoku4", "--set", "plan.steps=many"],
+    "missing file": lambda run: ["eval", str(run), "--data", "nowhere.csv"],
+    "unknown recipe": lambda run: ["train", "sudoko"],
+    "no recipe": lambda run: ["train"],
+    "unknown option": lambda run: ["eval", str(run), "--dept", "3"],
+    "option of another type": lambda run: ["solve", str(run), EASY, "--depth", "deep"],
+    "unknown verb": lambda run: ["trian", "sudoku4"],
+    "unknown task": lambda run: ["train", "sudoku4", "--set", "data.task=sodoku"],
+    "unknown system": lambda run: ["train", "sudoku4", "--set", "system=trn"],
+    "width without noise": lambda run: ["eval", str(run), "--width", "1,8"],
+    "name of a hub set, offline": lambda run: ["train", "sudoku4", "--data", "nobody/no-such-set"],
+    "not a run": lambda run: ["solve", "nowhere", EASY],
+    "another run in the folder": lambda run: ["train", "sudoku4", "--out", str(run), "--set", *TINY, "seed=9"],
+    "unknown device": lambda run: ["eval", str(run), "--device", "tpu"],
+    "neither checkpoint nor puzzles": lambda run: ["export", str(run)],
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_sentence_and_loses_nothing(name, run, capsys, monkeypatch):
+    monkeypatch.setattr("innerloop.tasks.hub._reachable", lambda endpoint: False)
+    words = BAD[name](run)
+    before = contents(run)
+    assert cli.main(words) == 2
+    said = capsys.readouterr()
+    lines = said.err.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: ") and len(lines[0]) > 30, said.err
+    assert "Traceback" not in said.out + said.err
+    assert contents(run) == before
+
+
+def test_a_full_disk_is_one_sentence_and_loses_nothing(run):
+    """A process that may write no file above 4 KiB: neither weights nor state fit."""
+    before = contents(run)
+    done = subprocess.run(
+        [*COMMAND, "train", "sudoku4", "--out", "full", "--device", "cpu", "--set", *TINY],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=_little_room,
+    )
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert sum(line.startswith("error: ") and "written" in line for line in done.stderr.splitlines()) == 1
+    assert contents(run) == before and not [p for p in os.listdir("full") if p.startswith(".")]
+
+
+def _little_room():
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
