@@ -66,6 +66,15 @@ def settled(loop: Any, old: Any, new: Any, steps: Any) -> Tensor:
     return (before == after).flatten(1).all(1)
 
 
+def sure(p: float = 0.5) -> Halt:
+    """Stop an example when its halting head is confident and a step left its answer as it was.
+
+    The head alone stops too early: it learns how often an answer of that kind is right, not whether this one is.
+    """
+    believes = confident(p)
+    return lambda loop, old, new, steps: believes(loop, old, new, steps) & settled(loop, old, new, steps)
+
+
 def _slots(state: Any) -> Iterator[Tensor]:
     if isinstance(state, Tensor):
         if state.is_floating_point():

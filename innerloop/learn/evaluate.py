@@ -15,7 +15,7 @@ from torch import Tensor
 
 from innerloop.core import Loop, Question, think
 from innerloop.errors import InputError
-from innerloop.halt import confident, never
+from innerloop.halt import never, sure
 from innerloop.learn.feed import to_batch
 from innerloop.width import Noisy, best, vote, wide
 
@@ -28,7 +28,7 @@ class Row:
 
     depth: int
     width: int
-    halting: bool  # each example stopped by its own halting head
+    halting: bool  # each example stopped once its halting head is confident and its answer settled (halt.sure)
     pick: str  # selection rule; "-" for one trajectory
     puzzles: int
     exact: float  # share of puzzles with every place as labelled
@@ -133,7 +133,7 @@ def judge_set(
     seed: int = 0,
 ) -> Judgement:
     """Think about every example and hold the answers against labels and rules."""
-    halt = confident() if halting else never
+    halt = sure() if halting else never
     found = []
     for part, question in parts(examples, batch, device):
         thought = wide(_noisy(loop, noise, seed, device), question, width, PICKS[pick], depth, halt=halt)
