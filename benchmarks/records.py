@@ -1,10 +1,10 @@
 """Train a recipe on a real set and report accuracy over depth on the set's own test puzzles.
 
-    python benchmarks/records.py sudoku_easy --train T.csv --test E.csv --out results/sudoku_easy.json [--set plan.steps=..]
+    python benchmarks/records.py sudoku_easy --train T.csv --test E.csv --out results/sudoku_easy.json
 
 Resumes where it was cut off. The weights kept are the best on a validation part held out of the training file (or,
 for generated sets, on puzzles of another seed); the test puzzles are looked at once, at the end. Reports every depth at
-fixed depth and at the model's own halting step.
+fixed depth; all test puzzles are judged at the trained depth, fixed and at the model's own halting step.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("recipe")
     parser.add_argument("--train", default="", help="training file; none: the recipe's generated puzzles")
     parser.add_argument("--test", default="", help="test file; none: 1000 puzzles of yet another seed")
-    parser.add_argument("--limit", type=int, default=0, help="at most so many test puzzles")
+    parser.add_argument("--sweep", type=int, default=300, help="test puzzles for the curve over depth")
     parser.add_argument("--set", nargs="*", default=[], help="changes of the recipe, such as plan.steps=500")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -53,17 +53,18 @@ def main() -> None:
     result = train(built.loop, built.task, built.train, built.run.plan, folder, **how)
     checkpoint.load_weights(folder / checkpoint.MODEL, built.loop)
     if args.test:
-        _, test = tasks.open_set(args.test, built.task, args.limit or None)
+        _, test = tasks.open_set(args.test, built.task)
     else:
-        test = built.task.make(args.limit or 1000, run.data.seed + 2_000_003)
+        test = built.task.make(1000, run.data.seed + 2_000_003)
     leak = tasks.leakage(built.train, test, built.task)
     test = test.take(np.setdiff1d(np.arange(len(test)), leak.rows))  # small worlds repeat themselves: judge the rest
-    trained = built.run.plan.halting.max_steps
-    depths = sorted({1, trained // 4 or 1, trained // 2 or 1, *(trained * k for k in (1, 2, 4, 8, 16))})
+    deepest = built.run.plan.halting.deepest
+    depths = [deepest >> k for k in range(5, 0, -1) if deepest >> k] + [deepest * k for k in (1, 2, 4, 8, 16)]
     began = time.perf_counter()
     built.loop.eval()
-    rows = evaluate(built.loop, built.task, test, depths, device=args.device, batch=128)
-    rows += evaluate(built.loop, built.task, test, (4 * trained,), halting=(True,), device=args.device, batch=128)
+    rows = evaluate(built.loop, built.task, test, (deepest,), halting=(False, True), device=args.device, batch=128)
+    part = test.take(np.arange(min(args.sweep, len(test))))
+    rows += evaluate(built.loop, built.task, part, depths, device=args.device, batch=128)
     value = {
         "born": birth_certificate([run.seed]),
         "recipe": to_json(built.run) | {"config": to_json(built.run)["config"] | {"size": "see run.json"}},
@@ -72,15 +73,25 @@ def main() -> None:
         "leakage": f"{leak} Such rows were left out of the test." if leak.count else str(leak),
         "selection": "best validated weights; one trajectory; fixed depth, or its own halting step",
         "parameters": sum(p.numel() for p in built.loop.parameters()),
-        "trained_depth": trained,
-        "result": {"steps": result.steps, "best_validation": result.best, "warnings": result.warnings, "stopped": result.stopped},
+        "trained_depth": deepest,
+        "result": {
+            "steps": result.steps,
+            "best_validation": result.best,
+            "warnings": result.warnings,
+            "stopped": result.stopped,
+        },
         "rows": as_dicts(rows),
     }
     value["recipe"]["data"]["train"] = Path(value["recipe"]["data"]["train"]).name
-    value["born"]["command"] = f"python benchmarks/records.py {args.recipe} --set {' '.join(args.set)} (seed {run.seed})"
+    value["born"]["command"] = (
+        f"python benchmarks/records.py {args.recipe} --set {' '.join(args.set)} (seed {run.seed})"
+    )
     checkpoint.write_json(args.out, value)
     for r in rows:
-        print(f"depth {r.depth:4d} halting {r.halting!s:5} exact {r.exact:.4f} [{r.low:.4f}, {r.high:.4f}] valid {r.valid:.4f}")
+        print(
+            f"depth {r.depth:4d} halting {r.halting!s:5} exact {r.exact:.4f} "
+            f"[{r.low:.4f}, {r.high:.4f}] valid {r.valid:.4f}"
+        )
     print(json.dumps(value["train"]), json.dumps(value["leakage"]))
 
 

@@ -82,10 +82,16 @@ def flop(model: torch.nn.Module, batch: int) -> float:
     """Floating-point operations of one training step."""
     size = model.c.size
     weights = [p for n, p in model.named_parameters() if ".blocks." in n]
-    per_block = sum(p.numel() for p in weights) / len({n.rsplit(".blocks.", 1)[0] for n, _ in model.named_parameters() if ".blocks." in n})
+    per_block = sum(p.numel() for p in weights) / len(
+        {n.rsplit(".blocks.", 1)[0] for n, _ in model.named_parameters() if ".blocks." in n}
+    )
     attend = 4 * size.length**2 * size.width * size.layers if size.mix == "attention" else 0
     if size.mix == "tokens":  # token mixers see width columns, channel mixers length rows
-        rows = sum(p.numel() * (size.width if ".mix." in n else size.length) for n, p in model.named_parameters() if ".blocks." in n)
+        rows = sum(
+            p.numel() * (size.width if ".mix." in n else size.length)
+            for n, p in model.named_parameters()
+            if ".blocks." in n
+        )
         call = 2.0 * batch * rows
     else:
         call = batch * (2.0 * per_block * size.length + attend)

@@ -31,7 +31,7 @@ class MyLoop(nn.Module):
     def __init__(self, c: Config = Config()) -> None:
         super().__init__()
         self.c, self.dtype = c, dtype_named(c.dtype)
-        self.embed, self.net, self.heads = Embed(c.size), Net(c.size), Heads(c.size, continues=False)
+        self.embed, self.net, self.heads = Embed(c.size), Net(c.size), Heads(c.size, continue_head=False)
 
     def init(self, x):
         return State(self.embed(x, self.dtype) * 0)

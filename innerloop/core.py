@@ -3,7 +3,7 @@
     s = loop.init(x);   depth times:  s = loop.step(s, x);   answer = loop.read(s)
 
 The state may be tensors (a loop in the weights), text (a loop in the tokens), or a program's names
-(a loop in the harness). `think` drives all three; everything else in this library fills one of its slots.
+(a loop in the harness). `think` drives all three; the rest of this library is what you can pass to it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from innerloop.halt import Halt, never
 
 
 class Loop(Protocol):
-    """What every model that thinks offers; there is no base class. `check` tests the contract on yours."""
+    """What every model that thinks offers; there is no base class. `innerloop check FILE` tests yours."""
 
     def init(self, x: Any) -> Any: ...  # question        -> first state
     def step(self, s: Any, x: Any) -> Any: ...  # state, question -> next state
@@ -37,17 +37,17 @@ class Question(NamedTuple):
 class Answer(NamedTuple):
     """What such a loop says. The q values are logits: sigmoid(q_halt) is its belief that it is right."""
 
-    logits: Tensor  # (B, S, vocab) float32
+    logits: Tensor  # (B, S, vocab), in the loop's own dtype
     q_halt: Tensor | None = None  # (B,) float32
     q_continue: Tensor | None = None  # (B,) float32; only loops halted by Q-learning have it
 
 
 class Thought(NamedTuple):
-    """One run of a loop: the answer, the state it was read from, the steps each example took, the record."""
+    """One run of a loop: the answer, the state it was read from, the steps taken, the record."""
 
     answer: Any
     state: Any
-    steps: Any  # int, or (B,) int64 where examples stop one by one
+    steps: Any  # int; (B,) int64 where the halting rule decides example by example
     trace: list[Any]
 
 
@@ -63,10 +63,12 @@ def think(
 ) -> Thought:
     """Run `loop` on question `x` for at most `depth` steps, stopping each example when `halt` says so.
 
-    halt    rule (loop, old, new, steps) -> bool, or (B,) bool: from innerloop.halt
-    grad    rule that owns the loop it runs and decides which steps are on the tape: from innerloop.grad
+    halt    called as halt(loop, old, new, steps) -> bool, or (B,) bool; rules are in innerloop.halt. An example that
+            stopped keeps its state and its count of steps; the others go on until all have stopped
+    grad    called as grad(names, update, state): runs update(name, state) for every name, and decides which of these
+            updates autograd records ("on the tape"); rules are in innerloop.grad. A step may cut further inside
     record  called as record(loop, state) after every step; its results come back as `trace`
-    state   go on from this state instead of loop.init(x)
+    state   go on from this state instead of loop.init(x); steps are counted from here
     Raises InputError if depth < 1.
     """
     if depth < 1:
@@ -75,12 +77,12 @@ def think(
     steps: Any = 0
     trace: list[Any] = []
 
-    def advance(_: str, old: Any) -> Any:
+    def advance(_name: str, old: Any) -> Any:
         nonlocal done, steps
         if done is True or (isinstance(done, Tensor) and bool(done.all())):
             return old
         new = select(done, old, loop.step(old, x))
-        steps = steps + (1 - done if isinstance(done, bool) else (~done).long())
+        steps = steps + ((~done).long() if isinstance(done, Tensor) else 1)
         done = done | halt(loop, old, new, steps)
         if record is not None:
             trace.append(record(loop, new))
@@ -88,13 +90,15 @@ def think(
 
     first = loop.init(x) if state is None else state
     last = grad(("step",) * depth, advance, first)
+    if isinstance(done, Tensor):
+        steps = torch.zeros_like(done, dtype=torch.long) + steps
     return Thought(loop.read(last), last, steps, trace)
 
 
 def follow(schedule: Sequence[str], updates: Mapping[str, Callable[[Any], Any]], s: Any, grad: Rule = full) -> Any:
-    """Run the named `updates` on `s` in the order of `schedule`, a value such as `("L", "L", "H") * 2`.
+    """Run the named `updates` on `s` in the order of `schedule`, a value such as `("z", "z", "y") * 3`.
 
-    The gradient rule, not the caller, decides which of them are on the tape.
+    For steps made of several updates. Only `grad` decides which are on the tape: no `no_grad` around a call of this.
     """
     return grad(tuple(schedule), lambda name, s: updates[name](s), s)
 
@@ -107,28 +111,30 @@ def repeat(f: Callable[[Any], Any], s: Any, times: int, grad: Rule = full) -> An
 def refill(state: Any, done: Tensor, fresh: Any) -> Any:
     """Rows that are `done` leave and take their row of `fresh`; the others go on, detached.
 
-    One function for two lives: the carry of deep supervision in training, and continuous depth batching
-    in serving. It also refills a batch of data, or any tuple of tensors with batch first.
+    It serves twice: in training it carries states from one optimizer step to the next (deep supervision:
+    learn/supervise.py); in serving it keeps a batch full although examples finish at different depths. It refills
+    a batch of data as well: any tuple of tensors with batch first.
     """
     return select(done, fresh, detach(state))
 
 
 def detach(state: Any) -> Any:
     """The same state, off the tape."""
-    return over(Tensor.detach, state)
+    return map_tensors(Tensor.detach, state)
 
 
-def over(f: Callable[[Tensor], Tensor], state: Any) -> Any:
+def map_tensors(f: Callable[[Tensor], Tensor], state: Any) -> Any:
     """A state with `f` applied to each of its tensors; what is no tensor stays."""
     if isinstance(state, Tensor):
         return f(state)
-    return _rebuild(state, (over(f, item) for item in state)) if isinstance(state, tuple) else state
+    return _rebuild(state, (map_tensors(f, item) for item in state)) if isinstance(state, tuple) else state
 
 
 def select(mask: Any, a: Any, b: Any) -> Any:
     """`a` where `mask`, else `b`: whole states for a bool, row by row for a (B,) tensor of bools.
 
-    A row's value never depends on another row's, and what is not selected is never read: NaN stays out.
+    A row's value never depends on another row's, nor on what was not selected, be it NaN. What is neither tensor nor
+    tuple has no rows: all share it, and it comes from `b`.
     """
     if isinstance(mask, bool):
         return a if mask else b

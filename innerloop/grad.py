@@ -1,7 +1,8 @@
-"""Which steps are on the tape. A rule owns the loop it runs, because some rules replace the tape.
+"""Which updates autograd records: what is "on the tape". Truncation is declared here and nowhere else.
 
-A rule is called as rule(schedule, step, s): run step(name, s) for every name of the schedule, return the last s.
-Truncation is declared here and nowhere else: no other file writes `no_grad` around a loop.
+A rule is called as rule(schedule, update, s): it runs update(name, s) for every name of the schedule and returns the
+last s. It runs them itself, rather than marking some, because a rule may replace the tape by something else (implicit
+differentiation). `think` passes its steps as updates; a system whose step is made of several passes those.
 """
 
 from __future__ import annotations
@@ -14,36 +15,39 @@ import torch
 
 from innerloop.errors import InputError
 
-Step = Callable[[str, Any], Any]
-Rule = Callable[[Sequence[str], Step, Any], Any]
+Update = Callable[[str, Any], Any]
+Rule = Callable[[Sequence[str], Update, Any], Any]
 
 
-def full(schedule: Sequence[str], step: Step, s: Any) -> Any:
-    """Backpropagation through every step."""
+def full(schedule: Sequence[str], update: Update, s: Any) -> Any:
+    """Every update is recorded: backpropagation through all of them."""
     for name in schedule:
-        s = step(name, s)
+        s = update(name, s)
     return s
 
 
 def last(k: int) -> Rule:
-    """The last `k` steps only. One-step gradient of HRM: last(2), one low and one high call (arXiv 2506.21734)."""
+    """The last `k` updates only. HRM's one-step gradient is last(2), one low and one high call (arXiv 2506.21734).
+
+    In `think` they are counted from its depth: an example that stopped before them gets no gradient through its steps.
+    """
     if k < 0:
-        raise InputError(f"last({k}) keeps a negative number of steps: give 0 or more")
-    return lambda schedule, step, s: _suffix(k, schedule, step, s)
+        raise InputError(f"last({k}) keeps a negative number of updates: give 0 or more")
+    return lambda schedule, update, s: _suffix(k, schedule, update, s)
 
 
-def last_cycle(schedule: Sequence[str], step: Step, s: Any) -> Any:
-    """From the step after the previous occurrence of the final name: TRM's last L...L H (arXiv 2510.04871)."""
+def last_cycle(schedule: Sequence[str], update: Update, s: Any) -> Any:
+    """What follows the previous occurrence of the final name: the last z...z y of TRM (arXiv 2510.04871)."""
     *before, final = schedule
     k = before[::-1].index(final) + 1 if final in before else len(schedule)
-    return _suffix(k, schedule, step, s)
+    return _suffix(k, schedule, update, s)
 
 
-def _suffix(k: int, schedule: Sequence[str], step: Step, s: Any) -> Any:
+def _suffix(k: int, schedule: Sequence[str], update: Update, s: Any) -> Any:
     cut = max(0, len(schedule) - k)
     with torch.no_grad():
-        s = full(schedule[:cut], step, s)
-    return full(schedule[cut:], step, s)
+        s = full(schedule[:cut], update, s)
+    return full(schedule[cut:], update, s)
 
 
 def named(text: str) -> Rule:
@@ -53,5 +57,5 @@ def named(text: str) -> Rule:
     if found := re.fullmatch(r"last\((\d+)\)", text):
         return last(int(found[1]))
     raise InputError(
-        f'no gradient rule is called "{text}": use "full", "last_cycle" or "last(2)" with a number of steps'
+        f'no gradient rule is called "{text}": use "full", "last_cycle" or "last(2)" with a number of updates'
     )

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from innerloop.core import Loop, Thought, over, select, think
+from innerloop.core import Loop, Thought, map_tensors, select, think
 from innerloop.errors import InputError
 from innerloop.halt import halting_margin
 
@@ -43,7 +43,7 @@ def _shake(state: Any, scale: float, generator: torch.Generator) -> Any:
         noise = torch.randn(t.shape, generator=generator, device=generator.device)
         return t + scale * noise.to(t.device, t.dtype)
 
-    return over(add, state)
+    return map_tensors(add, state)
 
 
 def wide(loop: Loop, x: Any, n: int, pick: Pick, depth: int, **how: Any) -> Thought:

@@ -163,7 +163,7 @@ def test_eval_writes_a_table_with_its_birth_certificate(run, puzzles, capsys):
     assert cli.main(words) == 0
     value = load(run / "eval.json")
     assert len(value["rows"]) == 4 and value["test_puzzles"] == 5 and value["train_puzzles"] == 12
-    assert value["born"]["command"] and value["trained_depth"] == 16
+    assert value["born"]["command"] and value["trained_depth"] == 8
     assert "95 % interval" in capsys.readouterr().out
     assert cli.main(["eval", str(run), "--depth", "2", "--width", "1,2", "--noise", "0.5,0", "--out", "e.json"]) == 0
     assert [r["width"] for r in load("e.json")["rows"]] == [1, 2]

@@ -17,7 +17,7 @@ def _here(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("system", ["trm", "hrm"])
 def test_export_and_import_are_bit_equal(tmp_path, system):
-    size = replace(recipes.get("sudoku4").config.size, mix="attention", positions="rope", prefix=1, puzzle_width=96)
+    size = replace(recipes.get("sudoku4").config.size, mix="attention", positions="rope", prefix=1, puzzle_width=64)
     size = replace(size, vocab=11, seq=81, rows=9, width=64, heads=1, multiple=256, expansion=4.0, puzzle_width=64)
     module = __import__(f"innerloop.weights.{system}", fromlist=["Config"])
     run = replace(

@@ -93,17 +93,11 @@ def record(opened: runs.Opened, examples: Any, rows: Sequence[Row], seed: int, n
         "data": examples.source,
         "test_puzzles": len(examples),
         "train_puzzles": train_size(opened.folder, opened.run),
-        "trained_depth": trained_depth(opened.run),
+        "trained_depth": opened.run.plan.halting.deepest,
         "noise": list(noise),
         "rows": as_dicts(rows),
         "born": runs.birth_certificate([opened.run.seed, seed]),
     }
-
-
-def trained_depth(run: runs.Run) -> int:
-    """The most steps a puzzle was thought about in training."""
-    halting = run.plan.halting
-    return halting.max_steps * (2 if halting.spread else 1)
 
 
 def show(console: Console, rows: Sequence[Row]) -> None:

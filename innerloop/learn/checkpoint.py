@@ -20,7 +20,7 @@ STATE = "train_state.pt"
 MODEL = "model.safetensors"
 
 
-def write(path: Path, put: Callable[[Path], None]) -> None:
+def write(path: Path, put: Callable[[Path], object]) -> None:
     """Let `put` write a neighbour of `path`, then rename it into place: a reader sees the old file or the new.
 
     Raises InputError where the disk is full or the folder may not be written; the old file stays.
@@ -44,7 +44,7 @@ def write(path: Path, put: Callable[[Path], None]) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    write(path, lambda p: p.write_text(json.dumps(value, indent=2) + "\n") and None)
+    write(path, lambda p: p.write_text(json.dumps(value, indent=2) + "\n"))
 
 
 def read_json(path: Path) -> Any:
@@ -58,7 +58,7 @@ def read_json(path: Path) -> Any:
 
 def save_weights(path: Path, state: dict[str, Tensor]) -> None:
     plain = {k: v.detach().cpu().contiguous() for k, v in state.items()}
-    write(path, lambda p: p.write_bytes(save(plain)) and None)
+    write(path, lambda p: p.write_bytes(save(plain)))
 
 
 def load_weights(path: Path, model: nn.Module) -> None:

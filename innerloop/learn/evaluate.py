@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -180,7 +181,7 @@ def by_rating(exact: NDArray[np.bool_], rating: NDArray[np.float32]) -> dict[str
         return {}
     edges = np.unique(np.quantile(rating, [0, 0.25, 0.5, 0.75, 1]))
     place = np.clip(np.searchsorted(edges, rating, side="right") - 1, 0, len(edges) - 2)
-    spans = [f"{a:g}-{b:g}" for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    spans = [f"{a:g}-{b:g}" for a, b in pairwise(edges)]
     return {span: float(exact[place == i].mean()) for i, span in enumerate(spans) if (place == i).any()}
 
 

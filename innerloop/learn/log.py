@@ -82,7 +82,12 @@ def _sink(kind: str, folder: Path, name: str) -> Any:
             from torch.utils.tensorboard import SummaryWriter
 
             writer = SummaryWriter(str(folder / "tensorboard"))
-            return lambda numbers, step: [writer.add_scalar(k, v, step) for k, v in numbers.items()]
+
+            def add(numbers: dict[str, float], step: int) -> None:
+                for name, value in numbers.items():
+                    writer.add_scalar(name, value, step)
+
+            return add
         if kind in ("wandb", "trackio"):
             module = __import__(kind)
             run = module.init(project="innerloop", name=name or folder.name)

@@ -38,7 +38,7 @@ class Judged(NamedTuple):
 
     token: Tensor  # (B,) float32 share of the judged places that are right
     exact: Tensor  # (B,) bool: every judged place is right
-    count: Tensor  # (B,) int64 judged places; rows with 0 are padding
+    places: Tensor  # (B,) int64 judged places; rows with 0 are padding
 
 
 def judge(logits_BSV: Tensor, labels_BS: Tensor) -> Judged:

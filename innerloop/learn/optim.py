@@ -122,7 +122,7 @@ def schedule(step: int, steps: int, warmup: int, floor: float) -> float:
 
 
 class Average:
-    """Exponential moving average of a model's dense parameters: w <- decay w + (1 - decay) p, from the first weights."""
+    """Moving average of a model's dense parameters: w <- decay w + (1 - decay) p, from the first weights on."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         skip = {id(p) for p in sparse_parameters(model)}

@@ -56,6 +56,11 @@ class Halting:
                 f"halting needs max_steps >= 1 and 0 <= explore <= 1, not {self.max_steps}, {self.explore}"
             )
 
+    @property
+    def deepest(self) -> int:
+        """The deepest step that training can reach: what "the trained depth" means in figures and tables."""
+        return self.max_steps * (2 if self.spread else 1)
+
     def draw(self, rows: int, generator: torch.Generator) -> Draw:
         """The random part of one segment: least number of steps before the head may free a row, and lives."""
         lucky = torch.rand(rows, generator=generator) < self.explore
@@ -109,7 +114,7 @@ def segment(
     if draw is not None and halting.max_steps > 1:
         if halting.learned and answer.q_halt is not None:
             wants = halting_margin(answer).detach() > 0
-            halted = (spent | wants) & (steps >= draw.least.to(steps.device))
+            halted = spent | (wants & (steps >= draw.least.to(steps.device)))
         if answer.q_continue is not None:
             target = q_target(loop, state, batch.question, spent)
     losses, metrics = weigh(answer, batch.labels, steps, halted, target, cross_entropy)

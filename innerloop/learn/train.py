@@ -46,7 +46,7 @@ class Trainer:
 
     def __init__(
         self,
-        loop: nn.Module,
+        loop: Any,
         task: Any,
         examples: Any,
         plan: Plan,
@@ -244,7 +244,7 @@ class Trainer:
         self.ranks.wait()
 
 
-def train(loop: nn.Module, task: Any, examples: Any, plan: Plan, folder: Path | str, **how: Any) -> Result:
+def train(loop: Any, task: Any, examples: Any, plan: Plan, folder: Path | str, **how: Any) -> Result:
     """Train `loop` on `examples` as `plan` says, in `folder`, going on where an earlier run there ended.
 
     examples and validation are PuzzleSets of `task`; see Trainer for the other arguments.

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from innerloop.core import Question
+from innerloop.errors import InputError
 from innerloop.parts.layers import trunc_normal
 from innerloop.parts.size import Size
 
@@ -45,6 +46,8 @@ class Embed(nn.Module):
 
     def forward(self, x: Question, dtype: torch.dtype) -> Tensor:
         size = self.size
+        if x.inputs.shape[1] != size.seq:
+            raise InputError(f"a question has {x.inputs.shape[1]} tokens, but this model was made for {size.seq}")
         e_BLD = self.tokens(x.inputs, dtype)
         if size.prefix:
             blank = size.prefix * size.width

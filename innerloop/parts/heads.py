@@ -11,17 +11,18 @@ from innerloop.parts.size import Size
 
 
 class Heads(nn.Module):
-    """logits from every token's place; q_halt (and q_continue, if `continues`) from the first place of the prefix.
+    """logits from every token's place; q_halt (and q_continue, if `continue_head`) from the first place of the prefix.
 
-    Without a prefix the halting head reads the mean over all places.
+    Without a prefix the halting head reads the mean over all places, and only reads: through the mean its gradient
+    would reach every place, and keeps small nets from learning (benchmarks/halting_gradient.py).
 
     The halting head starts at zero weight and bias -5, "not yet right", whatever it sees. Its second row is
     there even where it is unused, so that official checkpoints fit.
     """
 
-    def __init__(self, size: Size, continues: bool) -> None:
+    def __init__(self, size: Size, continue_head: bool) -> None:
         super().__init__()
-        self.prefix, self.continues = size.prefix, continues
+        self.prefix, self.continue_head = size.prefix, continue_head
         self.tokens = Linear(size.width, size.vocab)
         self.q = Linear(size.width, 2, bias=True)
         nn.init.zeros_(self.q.weight)
@@ -30,4 +31,4 @@ class Heads(nn.Module):
     def forward(self, z_BLD: Tensor) -> Answer:
         q_B2 = self.q(z_BLD[:, 0] if self.prefix else z_BLD.detach().mean(1)).to(torch.float32)
         logits_BSV = self.tokens(z_BLD)[:, self.prefix :]
-        return Answer(logits_BSV, q_B2[:, 0], q_B2[:, 1] if self.continues else None)
+        return Answer(logits_BSV, q_B2[:, 0], q_B2[:, 1] if self.continue_head else None)

@@ -28,7 +28,7 @@ def mix(x_BLD: Tensor, mlp: SwiGLU) -> Tensor:
 
 
 class TokenMixer(nn.Module):
-    """x <- norm(x + SwiGLU over the places): for one fixed length only; the norm too runs over places (TRM, MLP-Mixer)."""
+    """x <- norm(x + SwiGLU over the places): for one fixed length; the norm too runs over places (TRM, MLP-Mixer)."""
 
     def __init__(self, size: Size) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class TokenMixer(nn.Module):
 
 
 class MixThenMlp(nn.Module):
-    """Mix between places, then within each: x <- mix(x);  x <- norm(x + SwiGLU(x)). Post-norm, so a state stays bounded."""
+    """Mix between places, then within each: x <- mix(x);  x <- norm(x + SwiGLU(x)). Post-norm bounds the state."""
 
     mixer: type[nn.Module]
 
@@ -61,7 +61,12 @@ class TokenBlock(MixThenMlp):
     mixer = TokenMixer
 
 
-BLOCKS: dict[str, type[nn.Module]] = {"attention": AttentionBlock, "tokens": TokenBlock, "units": UnitBlock, "conv": ConvBlock}
+BLOCKS: dict[str, type[nn.Module]] = {
+    "attention": AttentionBlock,
+    "tokens": TokenBlock,
+    "units": UnitBlock,
+    "conv": ConvBlock,
+}
 
 
 class Net(nn.Module):

@@ -9,7 +9,7 @@ from innerloop.errors import InputError
 
 @dataclass(frozen=True)
 class Size:
-    """Defaults are HRM's and TRM's for 9x9 Sudoku (arXiv 2506.21734, 2510.04871)."""
+    """Defaults are those of HRM and TRM for 9x9 Sudoku, but HRM has layers=4 and TRM prefix=16."""
 
     vocab: int = 11  # token kinds, 0 = padding
     seq: int = 81  # tokens of a puzzle
@@ -23,7 +23,7 @@ class Size:
     positions: str = "rope"  # "rope", "learned" or "none"
     puzzles: int = 1  # rows of the puzzle-embedding table
     prefix: int = 1  # places before the tokens that hold the puzzle's embedding; the halting head reads the first
-    puzzle_width: int = 512  # width of a row of that table; 0: no table, the prefix is a learned constant
+    puzzle_width: int = 512  # width of a row of that table; 0: no table, the prefix is zeros (and its positions)
     units: tuple[tuple[int, ...], ...] = ()  # sets of places that constrain each other, for mix "units"
 
     def __post_init__(self) -> None:

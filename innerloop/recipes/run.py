@@ -53,7 +53,7 @@ class Built(typing.NamedTuple):
     """A run made real."""
 
     run: Run  # with the sizes its data gave it
-    loop: torch.nn.Module
+    loop: Any  # the system: a Loop and a torch.nn.Module
     task: Any
     train: Any  # PuzzleSet
     validation: Any  # PuzzleSet
@@ -109,7 +109,7 @@ def from_json(value: dict[str, Any]) -> Run:
 
 def _make(kind: Any, value: Any) -> Any:
     """`value` of plain JSON as a `kind`: dataclasses, tuples and scalars, recursively."""
-    if dataclasses.is_dataclass(kind) and isinstance(value, dict):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind) and isinstance(value, dict):
         hints = typing.get_type_hints(kind)
         for key in value:
             if key not in hints:
@@ -127,7 +127,7 @@ def _nearest(key: str, known: Any) -> str:
 
 
 def override(run: Run, changes: Sequence[str]) -> Run:
-    """`run` with fields replaced, each written "plan.steps=500". Raises InputError for unknown fields or wrong types."""
+    """`run` with fields replaced, each written "plan.steps=500". InputError for unknown fields or wrong types."""
     for change in changes:
         path, sign, text = change.partition("=")
         if not sign:
@@ -144,10 +144,8 @@ def _replace(value: Any, path: list[str], text: str, whole: str) -> Any:
         known = [f.name for f in dataclasses.fields(value)] if dataclasses.is_dataclass(value) else []  # type: ignore[arg-type]
         raise InputError(f"{whole} is not a field of a run: {_nearest(key, known)}")
     old = getattr(value, key)
-    if rest:
-        new = _replace(old, rest, text, whole)
-    else:
-        new = _parse(text, typing.get_type_hints(type(value))[key], whole)
+    kind = typing.get_type_hints(type(value))[key]
+    new = _replace(old, rest, text, whole) if rest else _parse(text, kind, whole)
     return replace(value, **{key: new})  # type: ignore[type-var]
 
 
@@ -163,9 +161,9 @@ def _parse(text: str, kind: Any, whole: str) -> Any:
         value = text
     value = tuple(value) if isinstance(value, list) else value
     plain = typing.get_origin(kind) or kind
-    if isinstance(plain, type) and plain is not object and not isinstance(plain, types.UnionType):
-        if not isinstance(value, plain) or (plain is int and isinstance(value, bool)):
-            raise InputError(f"{whole}={text} is not of type {plain.__name__}: write it as such")
+    checkable = isinstance(plain, type) and not isinstance(plain, types.UnionType)
+    if checkable and (not isinstance(value, plain) or (plain is int and isinstance(value, bool))):
+        raise InputError(f"{whole}={text} is not of type {plain.__name__}: write it as such")
     return value
 
 
@@ -225,7 +223,7 @@ def write_run(folder: Path, run: Run) -> None:
 
 class Opened(typing.NamedTuple):
     run: Run
-    loop: torch.nn.Module
+    loop: Any  # the system: a Loop and a torch.nn.Module
     task: Any
     folder: Path
 
@@ -235,7 +233,12 @@ def open_run(folder: Path | str, device: torch.device | str = "cpu") -> Opened:
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}: give the folder of a run, such as runs/demo")
-    run = from_json(checkpoint.read_json(folder / "run.json")["run"])
+    try:
+        run = from_json(checkpoint.read_json(folder / "run.json")["run"])
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            f"{folder / 'run.json'} lacks a part of a run ({error}): it is damaged or of another kind"
+        ) from None
     loop = model(run)
     checkpoint.load_weights(folder / checkpoint.MODEL, loop)
     return Opened(run, loop.to(device).eval(), tasks.get(run.data.task, **run.data.options), folder)

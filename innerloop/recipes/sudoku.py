@@ -35,7 +35,9 @@ QUICK = Plan(
 
 def sudoku4() -> Run:
     """4x4 in seconds."""
-    plan = replace(QUICK, steps=300, warmup=20, ema=0.98, halting=replace(CALM, max_steps=4), depths=(4,), check_every=100)
+    plan = replace(
+        QUICK, steps=300, warmup=20, ema=0.98, halting=replace(CALM, max_steps=4), depths=(4,), check_every=100
+    )
     size = replace(SMALL, width=64, expansion=3.0)
     data = Data("sudoku", {"size": 4, "givens": (4, 8)}, count=240, holdout=500)
     return Run("sudoku4", "trm", trm.Config(size, cycles=1, thoughts=3), data, plan, about="4x4 Sudoku, in seconds")
@@ -43,7 +45,9 @@ def sudoku4() -> Run:
 
 def sudoku6() -> Run:
     """6x6 in half a minute."""
-    plan = replace(QUICK, steps=800, warmup=30, ema=0.99, halting=replace(CALM, max_steps=8), depths=(8,), check_every=200)
+    plan = replace(
+        QUICK, steps=800, warmup=30, ema=0.99, halting=replace(CALM, max_steps=8), depths=(8,), check_every=200
+    )
     data = Data("sudoku", {"size": 6, "givens": (12, 20)}, count=3000, holdout=500)
     return Run("sudoku6", "trm", trm.Config(SMALL, cycles=1, thoughts=3), data, plan, about="6x6, in half a minute")
 
@@ -64,7 +68,9 @@ def sudoku_hard() -> Run:
     """Puzzles that need more than singles, from a file: wider, and longer trained."""
     plan = replace(QUICK, steps=9000, check_every=1500, save_every=500, ema=0.998, lr=2e-3)
     config = replace(TINY_TRM, size=replace(SMALL, width=128))
-    return Run("sudoku_hard", "trm", config, Data("sudoku", {}), plan, about="9x9 from a file of hard puzzles, on a CPU")
+    return Run(
+        "sudoku_hard", "trm", config, Data("sudoku", {}), plan, about="9x9 from a file of hard puzzles, on a CPU"
+    )
 
 
 OFFICIAL = Plan(batch=384, floor=0.0)
@@ -74,7 +80,9 @@ SUDOKU_EXTREME = Data("sudoku", {}, train="sapientinc/sudoku-extreme", count=100
 def trm_extreme() -> Run:
     """TRM-MLP as published for Sudoku-Extreme-1k, with a cosine to zero (arXiv 2510.04871: 87.4 %)."""
     size = Size(prefix=16, mix="tokens", positions="none")
-    return Run("trm_extreme", "trm", trm.Config(size), SUDOKU_EXTREME, OFFICIAL, about="official TRM-MLP, Sudoku-Extreme")
+    return Run(
+        "trm_extreme", "trm", trm.Config(size), SUDOKU_EXTREME, OFFICIAL, about="official TRM-MLP, Sudoku-Extreme"
+    )
 
 
 def trm_extreme_attention() -> Run:

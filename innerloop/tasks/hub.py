@@ -34,19 +34,19 @@ def fetch(name: str, split: str | None = None) -> Path:
     repo, part = match[1], match[2] or split or "train"
     try:
         import huggingface_hub as hub
+        from huggingface_hub.constants import ENDPOINT
     except ImportError:
         raise InputError(
             f"{name!r} is no file here, and reading it from Hugging Face needs huggingface_hub; "
             "pip install 'innerloop[hub]', or give a local path."
         ) from None
-    if not _reachable(hub.constants.ENDPOINT):
+    if not _reachable(ENDPOINT):
         for ending in ENDINGS[:-1]:
             cached = hub.try_to_load_from_cache(repo, part + ending, repo_type="dataset")
             if isinstance(cached, str):
                 return Path(cached)
         raise InputError(
-            f"{name!r} is no file here, and {hub.constants.ENDPOINT} cannot be reached; go online, or give a local "
-            "path."
+            f"{name!r} is no file here, and {ENDPOINT} cannot be reached; go online, or give a local path."
         )
     # The client raises a dozen kinds of error (its own, requests', the system's), and none of them is the user's to
     # debug.

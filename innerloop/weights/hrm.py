@@ -5,7 +5,7 @@
     answer:   logits = head(h),  halt and continue = q(h at the first place)
 
 The gradient runs through the last low and the last high call only (the paper's one-step gradient); between
-steps the state is detached (deep supervision). The halting head learns by Q-learning: learn.halting.QLearning.
+steps the state is detached (deep supervision). The halting head learns by Q-learning: learn.supervise.q_target.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from innerloop.parts.layers import dtype_named, trunc_normal
 from innerloop.parts.mixers import Net
 from innerloop.parts.size import Size
 
-__all__ = ["HRM"]
+__all__ = ["HRM", "Config"]
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,12 @@ class Config:
     size: Size = field(default_factory=lambda: replace(Size(), layers=4))
     cycles: int = 2  # N in the paper, H_cycles in the official code: updates of h in a step
     low_cycles: int = 2  # T in the paper, L_cycles in the official code: updates of l before each of h
-    tape: str = "last(2)"  # which updates of a step carry gradient: a name from innerloop.grad
+    tape: str = "last(2)"  # which updates of a step carry gradient: the name of a rule in innerloop.grad
     dtype: str = "bfloat16"  # of the state and of all products; weights stay float32
 
 
 class State(NamedTuple):
-    h: Tensor  # (B, L, D) the plan
+    h: Tensor  # (B, L, D) the plan; L = prefix + tokens
     l: Tensor  # (B, L, D) the work
 
 
@@ -48,7 +48,7 @@ class HRM(nn.Module):
         super().__init__()
         self.c, self.tape, self.dtype = c, grad.named(c.tape), dtype_named(c.dtype)
         self.embed, self.low, self.high = Embed(c.size), Net(c.size), Net(c.size)
-        self.heads = Heads(c.size, continues=True)
+        self.heads = Heads(c.size, continue_head=True)
         self.schedule = (("l",) * c.low_cycles + ("h",)) * c.cycles
         self.register_buffer("h0", trunc_normal(c.size.width, std=1.0))
         self.register_buffer("l0", trunc_normal(c.size.width, std=1.0))

@@ -2,10 +2,11 @@
 
     x = embed(question);   y, z = two fixed random vectors, the same at every place
     a step:   T times:  ( z <- net(z, y + x)  n times;   y <- net(y, z) )
-    answer:   logits = head(y),  halt = q(y at the first place)
+    answer:   logits = head(y at the tokens),  halt = q(y at the first place, which is no token but the puzzle's prefix)
 
-The gradient runs through the last of the T cycles only; between steps the state is detached (deep supervision).
-With `mix="tokens"` it is the paper's MLP-mixer variant, for puzzles of one fixed length.
+The gradient runs through the last of the T cycles only. Between steps of training the state is detached and carried
+on (deep supervision: learn/supervise.py). Config(Size(prefix=16, mix="tokens", positions="none")) is the paper's
+MLP-mixer variant.
 """
 
 from __future__ import annotations
@@ -23,20 +24,20 @@ from innerloop.parts.layers import dtype_named, trunc_normal
 from innerloop.parts.mixers import Net
 from innerloop.parts.size import Size
 
-__all__ = ["TRM"]
+__all__ = ["TRM", "Config"]
 
 
 @dataclass(frozen=True)
 class Config:
     size: Size = field(default_factory=lambda: replace(Size(), prefix=16))
-    cycles: int = 3  # T in the paper, H_cycles in the official code: rounds of a step, the last one on the tape
-    thoughts: int = 6  # n in the paper, L_cycles in the official code: updates of z before each of y
-    tape: str = "last_cycle"  # which updates of a step carry gradient: a name from innerloop.grad
+    cycles: int = 3  # T in the paper, H_cycles in the official code: rounds of a step
+    thoughts: int = 6  # n in the paper, L_cycles in the official code: updates of z before each update of y
+    tape: str = "last_cycle"  # which updates of a step carry gradient: the name of a rule in innerloop.grad
     dtype: str = "bfloat16"  # of the state and of all products; weights stay float32
 
 
 class State(NamedTuple):
-    y: Tensor  # (B, L, D) the answer so far
+    y: Tensor  # (B, L, D) the answer so far; L = prefix + tokens
     z: Tensor  # (B, L, D) the thought
 
 
@@ -47,7 +48,7 @@ class TRM(nn.Module):
     def __init__(self, c: Config = Config()) -> None:
         super().__init__()
         self.c, self.tape, self.dtype = c, grad.named(c.tape), dtype_named(c.dtype)
-        self.embed, self.net, self.heads = Embed(c.size), Net(c.size), Heads(c.size, continues=False)
+        self.embed, self.net, self.heads = Embed(c.size), Net(c.size), Heads(c.size, continue_head=False)
         self.schedule = (("z",) * c.thoughts + ("y",)) * c.cycles
         self.register_buffer("y0", trunc_normal(c.size.width, std=1.0))
         self.register_buffer("z0", trunc_normal(c.size.width, std=1.0))

@@ -22,7 +22,7 @@ from innerloop.parts.layers import dtype_named
 from innerloop.parts.mixers import Net
 from innerloop.parts.size import Size
 
-__all__ = ["UT"]
+__all__ = ["UT", "Config"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class UT(nn.Module):
     def __init__(self, c: Config = Config()) -> None:
         super().__init__()
         self.c, self.dtype = c, dtype_named(c.dtype)
-        self.embed, self.net, self.heads = Embed(c.size), Net(c.size), Heads(c.size, continues=False)
+        self.embed, self.net, self.heads = Embed(c.size), Net(c.size), Heads(c.size, continue_head=False)
 
     def init(self, x: Question) -> State:
         z = x.inputs.new_zeros((len(x.inputs), self.c.size.length, self.c.size.width), dtype=self.dtype)

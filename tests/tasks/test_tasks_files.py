@@ -314,7 +314,9 @@ def test_split_keeps_groups_together() -> None:
 # --- Hugging Face -----------------------------------------------------------------------------------------------------
 def fake_hub(monkeypatch: pytest.MonkeyPatch, folder: Path, held: list[str]) -> None:
     module = types.ModuleType("huggingface_hub")
-    module.constants = types.SimpleNamespace(ENDPOINT="https://localhost")  # type: ignore[attr-defined]
+    constants = types.ModuleType("huggingface_hub.constants")
+    constants.ENDPOINT = "https://localhost"  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "huggingface_hub.constants", constants)
     module.list_repo_files = lambda repo, repo_type: held  # type: ignore[attr-defined]
     module.hf_hub_download = lambda repo, name, repo_type: str(folder / name)  # type: ignore[attr-defined]
     module.try_to_load_from_cache = lambda *a, **k: None  # type: ignore[attr-defined]
