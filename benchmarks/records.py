@@ -22,7 +22,7 @@ from innerloop import recipes, tasks
 from innerloop.learn import checkpoint
 from innerloop.learn.evaluate import Row, as_dicts, evaluate
 from innerloop.learn.train import train
-from innerloop.recipes.run import birth_certificate, build, override, to_json, write_run
+from innerloop.recipes.run import birth_certificate, build, override, to_json, unseen, write_run
 
 
 def report(step: int, rows: list[Row]) -> None:
@@ -34,6 +34,8 @@ def main() -> None:
     parser.add_argument("recipe")
     parser.add_argument("--train", default="", help="training file; none: the recipe's generated puzzles")
     parser.add_argument("--test", default="", help="test file; none: 1000 puzzles of yet another seed")
+    parser.add_argument("--limit", type=int, default=0, help="at most so many test puzzles; 0: all")
+    parser.add_argument("--depths", type=int, nargs="+", help="test depths of the curve; none: 1/32 to 16 x trained")
     parser.add_argument("--sweep", type=int, default=300, help="test puzzles for the curve over depth")
     parser.add_argument("--set", nargs="*", default=[], help="changes of the recipe, such as plan.steps=500")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -53,25 +55,29 @@ def main() -> None:
     result = train(built.loop, built.task, built.train, built.run.plan, folder, **how)
     checkpoint.load_weights(folder / checkpoint.MODEL, built.loop)
     if args.test:
-        _, test = tasks.open_set(args.test, built.task)
+        _, test = tasks.open_set(args.test, built.task, args.limit or None)
     else:
-        test = built.task.make(1000, run.data.seed + 2_000_003)
+        test = unseen(built.task, built.train, run.data, args.limit or 1000)
     leak = tasks.leakage(built.train, test, built.task)
-    test = test.take(np.setdiff1d(np.arange(len(test)), leak.rows))  # small worlds repeat themselves: judge the rest
     deepest = built.run.plan.halting.deepest
     depths = [deepest >> k for k in range(5, 0, -1) if deepest >> k] + [deepest * k for k in (1, 2, 4, 8, 16)]
+    depths = args.depths or depths
     began = time.perf_counter()
     built.loop.eval()
     rows = evaluate(built.loop, built.task, test, (deepest,), halting=(False, True), device=args.device, batch=128)
     part = test.take(np.arange(min(args.sweep, len(test))))
     rows += evaluate(built.loop, built.task, part, depths, device=args.device, batch=128)
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    key = f"valid/exact@{built.run.plan.depths[-1]}"
+    reached = {g: next((x["seconds"] for x in lines if x.get(key, 0) >= g), None) for g in (0.9, 0.95, 0.98, 0.99)}
     value = {
         "born": birth_certificate([run.seed]),
         "recipe": to_json(built.run) | {"config": to_json(built.run)["config"] | {"size": "see run.json"}},
         "train": {"puzzles": len(built.train), "source": Path(built.train.source).name, "seconds": result.seconds},
         "test": {"puzzles": len(test), "source": Path(test.source).name, "seconds": time.perf_counter() - began},
-        "leakage": f"{leak} Such rows were left out of the test." if leak.count else str(leak),
+        "leakage": str(leak),
         "selection": "best validated weights; one trajectory; fixed depth, or its own halting step",
+        "seconds_to_validated_exact": {f"{g:.0%}": s for g, s in reached.items()},
         "parameters": sum(p.numel() for p in built.loop.parameters()),
         "trained_depth": deepest,
         "result": {

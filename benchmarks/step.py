@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from innerloop.core import Question
 from innerloop.learn.compile import compile_blocks
 from innerloop.learn.optim import Average, optimizers
+from innerloop.learn.precision import fast_float32
 from innerloop.learn.supervise import Batch, Halting, begin, segment
 from innerloop.parts import attention, mixers
 from innerloop.parts.size import Size
@@ -46,6 +47,7 @@ class Learner:
 
     def __init__(self, make, dtype: str, batch: int, device: torch.device, choice: str) -> None:
         torch.manual_seed(0)
+        self.products = "highest"  # torch's default for float32
         self.model = make(dtype).to(device).train()
         self.said = compile_blocks(self.model, choice, device, 10_000)
         self.optimizers = optimizers(self.model, "adam_atan2", 1e-4, 1.0, 1e-4)
@@ -56,6 +58,7 @@ class Learner:
         self.carry = begin(self.model, self.fresh)
 
     def step(self) -> float:
+        torch.set_float32_matmul_precision(self.products)
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         draw = self.halting.draw(self.batch, self.draws)
@@ -121,6 +124,9 @@ def ceiling(batch: int, dtype: torch.dtype, device: torch.device, repeats: int) 
 def measure(name: str, dtype: str, batch: int, device: torch.device, turns: int) -> dict:
     plain = Plain(MODELS[name], dtype, batch, device, "off")
     ours = Learner(MODELS[name], dtype, batch, device, "on")
+    if dtype == "float32":
+        print(fast_float32(), flush=True)
+        ours.products = torch.get_float32_matmul_precision()
     first = timed(ours.step)  # compiles
     plain.step(), ours.step(), ours.step()
     rows = []

@@ -9,14 +9,16 @@ from rich.console import Console
 from rich.rule import Rule
 
 from innerloop.cli.drawing import plot, report, telling
-from innerloop.cli.inputs import device_named, examples_of, open_run, read_run
+from innerloop.cli.inputs import device_named, open_run, read_run
 from innerloop.cli.judging import record, show
 from innerloop.cli.solving import one
 from innerloop.cli.training import forget, train
 from innerloop.learn import checkpoint
 from innerloop.learn.evaluate import evaluate
+from innerloop.recipes.run import sets, unseen
 
-DEPTHS = (1, 2, 4, 8, 16, 32, 64)
+DEPTHS = (1, 2, 4, 8, 16, 32, 64, 128)
+NEW = 500  # puzzles to judge
 
 
 def demo(recipe: str = "demo", out: str = "runs/demo", set: tuple[str, ...] = (), device: str = "auto") -> int:
@@ -39,10 +41,10 @@ def demo(recipe: str = "demo", out: str = "runs/demo", set: tuple[str, ...] = ()
     code = train(recipe, out=out, set=set, device=device)
     if code:
         return code
-    console.print(Rule("2  turn the depth dial, on puzzles held out from training", align="left"))
+    console.print(Rule("2  turn the depth dial, on new puzzles that neither trained nor chose the model", align="left"))
     where, _ = device_named(device)
     opened = open_run(out, where)
-    examples = examples_of(opened, "", 0)
+    examples = unseen(opened.task, sets(opened.run.data)[1], opened.run.data, NEW)
     loop: Any = opened.loop
     with console.status("thinking"):
         rows = evaluate(loop, opened.task, examples, DEPTHS, device=where)

@@ -16,6 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from innerloop import tasks, weights
@@ -70,6 +71,12 @@ def sets(data: Data) -> tuple[Any, Any, Any]:
         return task, train, tasks.open_set(data.test, task, data.holdout or None)[1]
     train, validation = train.split(min(0.5, data.holdout / len(train)), data.seed)
     return task, train, validation
+
+
+def unseen(task: Any, train: Any, data: Data, count: int) -> Any:
+    """Up to `count` generated puzzles that neither trained nor chose a model: another seed, no symmetric twins."""
+    fresh = task.make(count, data.seed + 2_000_003)
+    return fresh.take(np.setdiff1d(np.arange(len(fresh)), tasks.leakage(train, fresh, task).rows))
 
 
 def fit(size: Size, task: Any, puzzles: int) -> Size:
