@@ -46,7 +46,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     run = recipes.get(args.recipe)
     if args.train:
-        run = replace(run, data=replace(run.data, train=args.train, count=0))
+        run = replace(run, data=replace(run.data, train=args.train, test="", count=0))
     run = override(run, args.set)
     built = build(run)
     folder = args.runs / args.out.stem

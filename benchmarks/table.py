@@ -1,0 +1,108 @@
+"""Write docs/results.md from results/*.json: every number there has its command, commit, seeds and machine.
+
+python benchmarks/table.py          (--check: only say whether the page is up to date)
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "results.md"
+
+
+def born(value: dict[str, Any]) -> str:
+    b = value["born"]
+    seeds = ", ".join(map(str, b["seeds"]))
+    machine = f"{b['device']}, {b['threads']} threads"
+    return f"`{b['command']}`, commit {b['commit']}, seeds {seeds}, torch {b['torch']}, {machine}"
+
+
+def record(name: str, value: dict[str, Any]) -> list[str]:
+    """A trained model's section: what it learned from, and its curve over depth."""
+    train, test = value["train"], value["test"]
+    lines = [f"### {name}", "", value["recipe"]["about"] + "."]
+    reached = {k: v for k, v in value["seconds_to_validated_exact"].items() if v is not None}
+    times = ", ".join(f"{k} after {v:.0f} s" for k, v in reached.items()) or "none of 90, 95, 98, 99 %"
+    lines += [
+        "",
+        f"- learned from {train['puzzles']:,} puzzles ({train['source']}) in {train['seconds']:.0f} s of training, "
+        f"{value['result']['steps']:,} steps, {value['parameters']:,} parameters",
+        f"- validated exact accuracy reached: {times}",
+        f"- tested on {test['source']}; {value['leakage']}",
+        f"- trained depth {value['trained_depth']}; {value['selection']}",
+        f"- {born(value)}",
+        "",
+        "| depth | puzzles | halting | exact | 95 % interval | valid | mean steps (NFE) |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for r in value["rows"]:
+        halting = "its own" if r["halting"] else "none"
+        interval = f"{100 * r['low']:.1f} to {100 * r['high']:.1f}"
+        cells = (
+            r["depth"],
+            f"{r['puzzles']:,}",
+            halting,
+            f"{r['exact']:.1%}",
+            interval,
+            f"{r['valid']:.1%}",
+            f"{r['nfe']:.1f}",
+        )
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    hardest = value["rows"][0]["by_rating"]
+    if len(hardest) > 1:
+        shares = ", ".join(f"rating {k}: {v:.1%}" for k, v in hardest.items())
+        lines += ["", f"Exact by difficulty, at depth {value['rows'][0]['depth']}: {shares}."]
+    if value["result"]["warnings"]:
+        lines += ["", "Warnings of the run: " + "; ".join(value["result"]["warnings"]) + "."]
+    return [*lines, ""]
+
+
+def plain(name: str, value: dict[str, Any]) -> list[str]:
+    """A benchmark's section: its rows as they are."""
+    keys = list(value["rows"][0])
+    show = lambda v: f"{v:.3g}" if isinstance(v, float) else str(v).replace("|", "/")  # noqa: E731
+    lines = [f"### {name}", "", f"- {born(value)}", "", "| " + " | ".join(keys) + " |", "|" + "---|" * len(keys)]
+    lines += ["| " + " | ".join(show(r.get(k, "")) for k in keys) + " |" for r in value["rows"]]
+    for key, extra in value.items():
+        if key not in ("born", "rows"):
+            lines += ["", f"{key.replace('_', ' ')}: {json.dumps(extra)}"]
+    return [*lines, ""]
+
+
+def page() -> str:
+    """The whole page."""
+    files = sorted((ROOT / "results").glob("*.json"))
+    values = {p.stem: json.loads(p.read_text()) for p in files}
+    lines = [
+        "# Results",
+        "",
+        "Every number on this page was produced by the command beside it. One seed a run unless several are listed;",
+        "intervals are of the test sample (Wilson), not of the training seed. What failed is in [the log](log.md).",
+        "",
+        "## Trained models",
+        "",
+    ]
+    for name, value in values.items():
+        if "recipe" in value and isinstance(value["recipe"], dict):
+            lines += record(name, value)
+    lines += ["## Benchmarks", ""]
+    for name, value in values.items():
+        if not isinstance(value.get("recipe"), dict):
+            lines += plain(name, value)
+    return "\n".join(lines)
+
+
+def main() -> None:
+    if "--check" in sys.argv:
+        sys.exit(
+            0 if PAGE.exists() and PAGE.read_text() == page() else "docs/results.md is stale: run benchmarks/table.py"
+        )
+    PAGE.write_text(page())
+
+
+if __name__ == "__main__":
+    main()
