@@ -27,4 +27,5 @@ def maze11() -> Run:
 def maze_hard() -> Run:
     """Maze-Hard 30x30 from its file, on a CPU."""
     plan = replace(QUICK, steps=5000, batch=8, lr=1e-3, ema=0.998, check_every=1000, save_every=250)
-    return Run("maze_hard", "trm", LOCAL_TRM, Data("maze", {}, holdout=100), plan, about="30x30 Maze-Hard from a file")
+    config = replace(LOCAL_TRM, dtype="bfloat16")
+    return Run("maze_hard", "trm", config, Data("maze", {}, holdout=100), plan, about="30x30 Maze-Hard from a file")
