@@ -15,7 +15,7 @@ import torch
 from innerloop.core import Question, think
 from innerloop.errors import InputError
 from innerloop.halt import settled
-from innerloop.learn import checkpoint
+from innerloop.learn import checkpoint, precision
 from innerloop.learn.evaluate import evaluate, judge_set, parts, wilson
 from innerloop.learn.feed import BLOCK, Feed
 from innerloop.learn.loss import IGNORE, judge, softmax_cross_entropy, stablemax_cross_entropy
@@ -446,3 +446,35 @@ def test_ignored_labels_become_ignore():
     built = build(tiny())
     batch = Feed(built.train, None, 0).fill(torch.tensor([True, False]), None, 0)
     assert isinstance(batch, Batch) and (batch.labels[1] == IGNORE).all() and (batch.labels[0] > 1).all()
+
+
+def test_float32_products_switch_only_where_they_stay_float32(monkeypatch):
+    """The decision is made by the error against float64, and what it chooses keeps that error."""
+    before = torch.get_float32_matmul_precision()
+    try:
+        precision.fast_float32.cache_clear()
+        said = precision.fast_float32()
+        chosen = torch.get_float32_matmul_precision()
+        assert ("oneDNN: as exact" in said) == (chosen == "medium")
+        assert precision.error(chosen) <= precision.TOLERANCE * precision.error("highest")
+        torch.set_float32_matmul_precision("highest")
+        precision.fast_float32.cache_clear()
+        monkeypatch.setattr(precision, "error", lambda p: 1e-2 if p == "medium" else 1e-7)
+        assert "would round" in precision.fast_float32() and torch.get_float32_matmul_precision() == "highest"
+    finally:
+        precision.fast_float32.cache_clear()
+        torch.set_float32_matmul_precision(before)
+
+
+def test_a_log_that_is_missing_or_unknown_is_said_at_once(tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="tensorboard, wandb, trackio"):
+        trainer(tmp_path, sinks=("paper",)).run()
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(InputError, match="pip install wandb"):
+        trainer(tmp_path, sinks=("wandb",)).run()
+
+
+def test_tensorboard_gets_what_the_file_gets(tmp_path):
+    pytest.importorskip("tensorboard")
+    trainer(tmp_path, "plan.steps=10", "plan.check_every=10", sinks=("tensorboard",)).run()
+    assert list((tmp_path / "tensorboard").glob("events*"))
