@@ -48,7 +48,7 @@ def record(name: str, value: dict[str, Any]) -> list[str]:
             halting,
             f"{r['exact']:.1%}",
             interval,
-            f"{r['valid']:.1%}",
+            "" if r["valid"] is None else f"{r['valid']:.1%}",
             f"{r['nfe']:.1f}",
         )
         lines.append("| " + " | ".join(map(str, cells)) + " |")

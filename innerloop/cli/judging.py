@@ -104,14 +104,16 @@ def show(console: Console, rows: Sequence[Row]) -> None:
     """The table of results, and a second one by difficulty where it is known."""
     wide, halts = any(r.width > 1 for r in rows), any(r.halting for r in rows)
     columns = ["depth", *["width"] * wide, *["halting"] * halts]
-    columns += ["exact", "95 % interval", "token", "valid", "steps", "NFE", "seconds"]
+    rules = all(r.valid is not None for r in rows)
+    columns += ["exact", "95 % interval", "token", *["valid"] * rules, "steps", "NFE", "seconds"]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for column in columns:
         table.add_column(column, justify="right", style="bold" if column == "exact" else "", no_wrap=True)
     for r in rows:
         cells = [str(r.depth), *[f"{r.width} {r.pick}" if r.width > 1 else "1"] * wide]
         cells += [*["its own" if r.halting else "all steps"] * halts, f"{r.exact:.1%}"]
-        cells += [f"{100 * r.low:.1f} to {100 * r.high:.1f}", f"{r.token:.1%}", f"{r.valid:.1%}"]
+        cells += [f"{100 * r.low:.1f} to {100 * r.high:.1f}", f"{r.token:.1%}"]
+        cells += [f"{r.valid:.1%}"] * rules
         table.add_row(*cells, f"{r.steps:.1f}", f"{r.nfe:.1f}", f"{r.seconds:.2f}")
     console.print(table)
     spans = list(dict.fromkeys(span for r in rows for span in r.by_rating))

@@ -152,15 +152,23 @@ def one(opened: runs.Opened, question: NDArray[np.uint8], depth: int, label: Any
             before = frame.answer
     last = frames[-1]
     print(task.decode(last.answer))
-    console.print("[bold green]valid[/]" if last.valid else "[bold red]not valid[/]", f"after {depth} steps")
+    if opened.task.verifies:
+        verdict = "[bold green]valid[/]" if last.valid else "[bold red]not valid[/]"
+    else:
+        verdict = "[bold]complete[/]" if last.valid else "[bold red]not complete[/]"
+    console.print(
+        verdict, f"after {depth} steps", "" if opened.task.verifies else "(this puzzle's rules are not known)"
+    )
     return last.valid
 
 
 def picture(task: Any, question: Any, frame: Frame, before: Any, label: Any) -> Group:
     """The board, and one line: step, confidence, whether the rules hold."""
     sure = "" if frame.confidence is None else f"   confidence {frame.confidence:.1%}"
-    line = Text(f"step {frame.step}{sure}   rules ", style="dim")
-    line.append("hold" if frame.valid else "do not hold", style="bold green" if frame.valid else "bold red")
+    line = Text(f"step {frame.step}{sure}   ", style="dim")
+    if task.verifies:
+        verdict = "rules hold" if frame.valid else "rules do not hold"
+        line.append(verdict, style="bold green" if frame.valid else "bold red")
     return Group(task.terminal(question, frame.answer, before, label), line)
 
 

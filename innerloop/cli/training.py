@@ -81,7 +81,7 @@ def train(
         raise InputError("the GPU's memory is full: raise plan.accumulate (same result, less memory)") from None
     if rank == 0:
         keep(folder, built, result, leak)
-        conclude(console, folder, result)
+        conclude(console, folder, result, built.task)
     return 1 if result.stopped else 0
 
 
@@ -137,7 +137,9 @@ def leak_sentence(built: runs.Built) -> str:
 
 def say_check(step: int, rows: list[Any]) -> None:
     """One line a validation. print, not rich: the live progress line lifts it above itself."""
-    parts = [f"depth {r.depth}: exact {r.exact:.1%} valid {r.valid:.1%}" for r in rows]
+    parts = [
+        f"depth {r.depth}: exact {r.exact:.1%}" + ("" if r.valid is None else f" valid {r.valid:.1%}") for r in rows
+    ]
     print(f"step {step}: " + ", ".join(parts), flush=True)
 
 
@@ -152,12 +154,13 @@ def keep(folder: Path, built: runs.Built, result: Result, leak: str) -> None:
     checkpoint.write_json(folder / "result.json", result._asdict() | sizes | {"born": born})
 
 
-def conclude(console: Console, folder: Path, result: Result) -> None:
+def conclude(console: Console, folder: Path, result: Result, task: Any) -> None:
     if result.stopped:
         console.print(f"[bold red]stopped[/]: {result.stopped}")
         return
     if result.best:
-        best = f"exact {result.best['exact']:.1%}, valid {result.best['valid']:.1%}"
+        best = f"exact {result.best['exact']:.1%}"
+        best += f", valid {result.best['valid']:.1%}" if task.verifies else ""
         console.print(f"[bold]best validation[/]: {best} at step {result.best['step']:.0f}")
     console.print(f"{result.steps} steps in {result.seconds:.1f} s of training; weights in {folder / checkpoint.MODEL}")
     console.print(f"next: [bold]innerloop eval {folder} --depth 1,4,16,64[/]")

@@ -11,7 +11,7 @@ from torch import nn
 from innerloop.parts.mixers import Net
 
 STEPS = 300  # runs shorter than this do not win the compile time back (benchmarks/step.py)
-WIDTH = 256  # nor do narrower blocks on a CPU, where the call itself is most of the cost
+WIDTH = 512  # nor do narrower blocks on a CPU, where the call itself is most of the cost
 
 
 def compile_blocks(loop: nn.Module, choice: str, device: torch.device, steps: int) -> str:

@@ -36,7 +36,7 @@ class Row:
     low: float  # 95 % Wilson interval of `exact`
     high: float
     token: float  # share of places as labelled
-    valid: float  # share of puzzles whose answer satisfies the task's own rules
+    valid: float | None  # share whose answer satisfies the task's own rules; None where it knows none
     steps: float  # mean steps taken
     nfe: float  # mean steps taken, over all trajectories
     seconds: float
@@ -97,7 +97,7 @@ def evaluate(
             for depth in depths:
                 began = time.perf_counter()
                 judged = judge_set(loop, task, examples, depth, width, stop, pick, noise, batch, device, seed)
-                rows.append(as_row(judged, examples, depth, width, stop, pick, time.perf_counter() - began))
+                rows.append(as_row(judged, task, examples, depth, width, stop, pick, time.perf_counter() - began))
     return rows
 
 
@@ -116,7 +116,7 @@ def sweep(
             state, at = thought.state, depth
             seconds[depth] += time.perf_counter() - began
             found[depth].append(_judge(task, part, thought.answer.logits, torch.full((len(part),), depth)))
-    return [as_row(join(found[d]), examples, d, 1, False, "-", seconds[d]) for d in depths]
+    return [as_row(join(found[d]), task, examples, d, 1, False, "-", seconds[d]) for d in depths]
 
 
 @torch.no_grad()
@@ -164,12 +164,14 @@ def join(found: Sequence[Judgement]) -> Judgement:
     return Judgement(*(np.concatenate([getattr(j, k) for j in found]) for k in Judgement.__dataclass_fields__))
 
 
-def as_row(j: Judgement, examples: Any, depth: int, width: int, halting: bool, pick: str, seconds: float) -> Row:
+def as_row(
+    j: Judgement, task: Any, examples: Any, depth: int, width: int, halting: bool, pick: str, seconds: float
+) -> Row:
     n, hits = len(j.exact), float(j.exact.sum())
     low, high = wilson(hits, n)
     steps = float(j.steps.mean())
     kind = pick if width > 1 else "-"
-    shares = (hits / n, low, high, float(j.token.mean()), float(j.valid.mean()))
+    shares = (hits / n, low, high, float(j.token.mean()), float(j.valid.mean()) if task.verifies else None)
     return Row(
         depth, width, halting, kind, n, *shares, steps, steps * width, seconds, by_rating(j.exact, examples.rating)
     )

@@ -239,8 +239,9 @@ class Trainer:
                 rows = evaluate(self.loop, self.task, self.validation, self.plan.depths, device=self.device)
             chosen = rows[-1]
             shares = {f"valid/{k}@{r.depth}": getattr(r, k) for r in rows for k in ("exact", "token", "valid")}
-            log.write({"step": self.step, "seconds": round(self.seconds, 3), **shares})
-            if self.watch.see(self.step, chosen.exact, chosen.valid):
+            known = {k: v for k, v in shares.items() if v is not None}
+            log.write({"step": self.step, "seconds": round(self.seconds, 3), **known})
+            if self.watch.see(self.step, chosen.exact, chosen.token if chosen.valid is None else chosen.valid):
                 self.keep()
             for text in self.watch.news():
                 log.say(f"[yellow]{text}[/]")

@@ -26,7 +26,7 @@ class UnitBlock(nn.Module):
     def __init__(self, size: Size) -> None:
         super().__init__()
         if not size.units:
-            raise InputError('mix "units" needs a task that names its units, and this one has none: use another mixer')
+            raise InputError('mix "units" needs a task that names its units: use the recipe grid, or another mix')
         inner = inner_width(size.width, size.expansion, size.multiple)
         share = torch.zeros(len(size.units), size.length)
         for unit, places in zip(share, size.units, strict=True):

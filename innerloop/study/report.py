@@ -148,7 +148,8 @@ def _results(rows: Sequence[dict[str, Any]]) -> str:
     for r in rows:
         wide = f"{r['width']} ({r['pick']})" if r["width"] > 1 else "1"
         cells = [str(r["depth"]), wide, "its own" if r["halting"] else "all steps", f"<b>{r['exact']:.1%}</b>"]
-        cells += [f"{100 * r['low']:.1f} to {100 * r['high']:.1f}", f"{r['token']:.1%}", f"{r['valid']:.1%}"]
+        cells += [f"{100 * r['low']:.1f} to {100 * r['high']:.1f}", f"{r['token']:.1%}"]
+        cells.append("unknown" if r["valid"] is None else f"{r['valid']:.1%}")
         cells += [f"{r['steps']:.1f}", f"{r['nfe']:.1f}", f"{r['seconds']:.2f}"]
         lines.append("<tr>" + "".join(f"<td>{c}</td>" for c in cells) + "</tr>")
     return "".join(lines) + "</table>"
