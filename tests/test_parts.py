@@ -124,6 +124,7 @@ def test_why_compile_is_off_is_said():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # torch.compile warns about its own looking at .grad
 @pytest.mark.parametrize("mixer", list(BLOCKS))
 def test_compiled_blocks_equal_eager_ones(mixer):
     """The compiled step against the eager one, outputs and all gradients, on the taped and the untaped path."""
