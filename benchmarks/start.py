@@ -1,6 +1,6 @@
 """How long a start takes: a bare interpreter, `import innerloop`, `innerloop list`, and `import torch` for comparison.
 
-    python benchmarks/start.py --out results/start.json
+python benchmarks/start.py --out results/start.json
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Write docs/results.md from results/*.json: every number there has its command, commit, seeds and machine.
+"""Write docs/results.md and the README's table from results/*.json; every number has its command and machine.
 
 python benchmarks/table.py          (--check: only say whether the page is up to date)
 """
@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs" / "results.md"
+PAGE, README = ROOT / "docs" / "results.md", ROOT / "README.md"
+OPEN, CLOSE = "<!-- results -->", "<!-- /results -->"
 
 
 def born(value: dict[str, Any]) -> str:
@@ -96,12 +97,39 @@ def page() -> str:
     return "\n".join(lines)
 
 
+def readme() -> str:
+    """The README with its table of trained models renewed."""
+    lines = [
+        "| unseen puzzles | learned from | training on a CPU | depth | solved exactly | 95 % interval |",
+        "|---|---|---|---|---|---|",
+    ]
+    for path in sorted((ROOT / "results").glob("*.json")):
+        value = json.loads(path.read_text())
+        if not isinstance(value.get("recipe"), dict):
+            continue
+        fixed = [r for r in value["rows"] if not r["halting"]]
+        train, test = (value[k]["source"].split(" with seed")[0] for k in ("train", "test"))
+        for r in (fixed[0], max(fixed, key=lambda r: r["depth"])):
+            cells = (
+                f"{r['puzzles']:,}, {test}",
+                f"{value['train']['puzzles']:,}, {train}",
+                f"{value['train']['seconds']:.0f} s, {value['born']['threads']} thread(s)",
+                r["depth"],
+                f"{r['exact']:.1%}",
+                f"{100 * r['low']:.1f} to {100 * r['high']:.1f}",
+            )
+            lines.append("| " + " | ".join(map(str, cells)) + " |")
+    text = README.read_text()
+    head, _, rest = text.partition(OPEN)
+    return head + OPEN + "\n" + "\n".join(lines) + "\n" + CLOSE + rest.partition(CLOSE)[2]
+
+
 def main() -> None:
     if "--check" in sys.argv:
-        sys.exit(
-            0 if PAGE.exists() and PAGE.read_text() == page() else "docs/results.md is stale: run benchmarks/table.py"
-        )
+        fresh = PAGE.exists() and PAGE.read_text() == page() and README.read_text() == readme()
+        sys.exit(0 if fresh else "docs/results.md or the README's table is stale: run benchmarks/table.py")
     PAGE.write_text(page())
+    README.write_text(readme())
 
 
 if __name__ == "__main__":

@@ -109,7 +109,9 @@ def test_an_unknown_block_is_named():
         Net(replace(SMALL, mix="magic"))
 
 
-@pytest.mark.parametrize("wrong", [{"positions": "sine"}, {"heads": 5}, {"rows": 3}, {"puzzle_width": 900}])
+@pytest.mark.parametrize(
+    "wrong", [{"positions": "sine"}, {"heads": 5}, {"rows": 3}, {"puzzle_width": 900}, {"pool": "max"}]
+)
 def test_sizes_are_checked_at_the_door(wrong):
     with pytest.raises(InputError):
         replace(SMALL, **wrong)

@@ -20,6 +20,7 @@ def subject(system, mix="attention", prefix=1):
     make, config = weights.get(system)
     positions = "rope" if mix == "attention" else "none"
     size = replace(TINY, mix=mix, positions=positions, prefix=prefix, puzzle_width=32 if prefix else 0)
+    size = replace(size, pool="first" if prefix else "mean")
     return Subject(f"{system}-{mix}", lambda: make(config(size=size, dtype="float32")), sample_question())
 
 

@@ -22,13 +22,16 @@ class Size:
     mix: str = "attention"  # what moves information between places: a name from parts.mixers.BLOCKS
     positions: str = "rope"  # "rope", "learned" or "none"
     puzzles: int = 1  # rows of the puzzle-embedding table
-    prefix: int = 1  # places before the tokens that hold the puzzle's embedding; the halting head reads the first
+    prefix: int = 1  # places before the tokens that hold the puzzle's embedding
     puzzle_width: int = 512  # width of a row of that table; 0: no table, the prefix is zeros (and its positions)
+    pool: str = "first"  # what the halting head reads: the "first" place, or the "mean" of all (without gradient)
     units: tuple[tuple[int, ...], ...] = ()  # sets of places that constrain each other, for mix "units"
 
     def __post_init__(self) -> None:
         if self.positions not in ("rope", "learned", "none"):
             raise InputError(f'positions is "{self.positions}": use "rope", "learned" or "none"')
+        if self.pool not in ("first", "mean"):
+            raise InputError(f'pool is "{self.pool}": use "first" or "mean"')
         if self.width % self.heads or (self.positions == "rope" and (self.width // self.heads) % 2):
             raise InputError(f"width {self.width} does not split into {self.heads} heads of an even width")
         if self.seq % self.rows:

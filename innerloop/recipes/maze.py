@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from innerloop.parts.size import Size
 from innerloop.recipes.run import Data, Run
-from innerloop.recipes.sudoku import CALM, QUICK
+from innerloop.recipes.sudoku import CALM, QUICK, SMALL
 from innerloop.weights import trm
 
 # Eight calls a step, each of which moves information by one cell; all of them on the tape.
-LOCAL = Size(
-    width=64, heads=4, layers=1, expansion=3.0, multiple=32, mix="conv", positions="none", prefix=0, puzzle_width=0
-)
+LOCAL = replace(SMALL, width=64, mix="conv")
 LOCAL_TRM = trm.Config(LOCAL, cycles=1, thoughts=7, dtype="float32")
 
 

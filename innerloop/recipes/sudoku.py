@@ -12,7 +12,16 @@ from innerloop.weights import hrm, trm
 
 # One block over rows, columns and boxes, called six times a step with all calls on the tape.
 SMALL = Size(
-    width=96, heads=4, layers=1, expansion=3.0, multiple=32, mix="units", positions="none", prefix=0, puzzle_width=0
+    width=96,
+    heads=4,
+    layers=1,
+    expansion=3.0,
+    multiple=32,
+    mix="units",
+    positions="none",
+    prefix=0,
+    puzzle_width=0,
+    pool="mean",
 )
 TINY_TRM = trm.Config(SMALL, cycles=1, thoughts=5)
 # Halting is off and lives are spread, so that deep steps are trained too: accuracy then holds at any test depth.
