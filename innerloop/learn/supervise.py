@@ -49,9 +49,10 @@ class Halting:
     learned: bool = True  # let the halting head free a row before that
     explore: float = 0.1  # share of rows which must go on for a random number of steps
     spread: bool = False  # each puzzle's life is uniform in 1 .. 2 max_steps instead of max_steps
+    solved: float = 0.0  # chance a step that a row whose answer is right leaves: less time on what is already solved
 
     def __post_init__(self) -> None:
-        if self.max_steps < 1 or not 0 <= self.explore <= 1:
+        if self.max_steps < 1 or not (0 <= self.explore <= 1 and 0 <= self.solved <= 1):
             raise InputError(
                 f"halting needs max_steps >= 1 and 0 <= explore <= 1, not {self.max_steps}, {self.explore}"
             )
@@ -65,14 +66,16 @@ class Halting:
         """The random part of one segment: least number of steps before the head may free a row, and lives."""
         lucky = torch.rand(rows, generator=generator) < self.explore
         least = lucky * torch.randint(2, max(self.max_steps, 2) + 1, (rows,), generator=generator)
-        if not self.spread:
-            return Draw(least, torch.full((rows,), self.max_steps))
-        return Draw(least, torch.randint(1, 2 * self.max_steps + 1, (rows,), generator=generator))
+        life = torch.full((rows,), self.max_steps)
+        if self.spread:
+            life = torch.randint(1, 2 * self.max_steps + 1, (rows,), generator=generator)
+        return Draw(least, life, torch.rand(rows, generator=generator) < self.solved)
 
 
 class Draw(NamedTuple):
     least: Tensor  # (B,) int64 steps before the halting head may free the row; 0 for most
     life: Tensor  # (B,) int64 life of the puzzle that enters this row, if one does
+    leave: Tensor | None = None  # (B,) bool: the row leaves if its answer is right
 
 
 class Segment(NamedTuple):
@@ -117,6 +120,8 @@ def segment(
             halted = spent | (wants & (steps >= draw.least.to(steps.device)))
         if answer.q_continue is not None:
             target = q_target(loop, state, batch.question, spent)
+        if draw.leave is not None and halting.solved:
+            halted = halted | (judge(answer.logits, batch.labels).exact & draw.leave.to(steps.device))
     losses, metrics = weigh(answer, batch.labels, steps, halted, target, cross_entropy)
     return Segment(Carry(state, batch, steps, life, halted), answer, losses, metrics, target)
 
