@@ -1,6 +1,6 @@
-"""Draw docs/demo.svg, the README's picture, from a finished demo.
+"""Draw docs/demo.svg, the README's picture, from a finished run and an evaluation of it.
 
-innerloop demo && python docs/picture.py runs/demo
+innerloop demo && python docs/picture.py runs/demo runs/demo/eval.json
 """
 
 from __future__ import annotations
@@ -39,10 +39,11 @@ def boards(folder: str) -> tuple[list[str], int]:
     return groups, len(moments)
 
 
-def curve(folder: str, x: int) -> str:
+def curve(judged: str, x: int) -> str:
     """Accuracy over depth, as a small line drawing at horizontal offset x."""
-    value = json.loads((Path(folder) / "eval.json").read_text())
-    rows = [r for r in value["rows"] if not r["halting"] and r["width"] == 1]
+    value = json.loads(Path(judged).read_text())
+    by_depth = {r["depth"]: r for r in value["rows"] if not r["halting"] and r["width"] == 1}
+    rows = [by_depth[depth] for depth in sorted(by_depth)]
     width, height = 300.0, 230.0
     across = np.log2([r["depth"] for r in rows])
     place = lambda d, share: (x + 40 + width * d / across.max(), TOP + 18 + height * (1 - share))  # noqa: E731
@@ -69,15 +70,15 @@ STYLE = """<style>
 </style>"""
 
 
-def main(folder: str) -> None:
+def main(folder: str, judged: str) -> None:
     groups, count = boards(folder)
     width = count * (BOARD + GAP)
     size = f'viewBox="0 0 {width + 370} {TOP + BOARD + 6}"'
     title = "<title>A small model refines its answer to a Sudoku it has never seen</title>"
     head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">{title}{STYLE}'
-    text = f"{head}{''.join(groups)}{curve(folder, width)}</svg>\n"
+    text = f"{head}{''.join(groups)}{curve(judged, width)}</svg>\n"
     (Path(__file__).parent / "demo.svg").write_text(text)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else "runs/demo")
+    main(*sys.argv[1:])

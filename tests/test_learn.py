@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -237,7 +238,7 @@ def test_a_resumed_run_is_bit_equal(tmp_path):
 @pytest.mark.slow
 def test_kill_9_at_any_moment_loses_at_most_one_interval(tmp_path):
     """Real processes, killed at random moments until the run is done; then bit-equal to an unbroken one."""
-    change = ["plan.steps=120", "plan.save_every=10", "plan.check_every=60"]
+    change = ["plan.steps=600", "plan.save_every=10", "plan.check_every=300"]
     script = (
         "import sys; from innerloop.recipes import get; from innerloop.recipes.run import *;"
         "from innerloop.learn.train import train;"
@@ -246,25 +247,23 @@ def test_kill_9_at_any_moment_loses_at_most_one_interval(tmp_path):
     )
     run = lambda folder: subprocess.Popen([sys.executable, "-c", script, str(folder)])  # noqa: E731
     assert run(tmp_path / "whole").wait() == 0
-    rng, kills, folder = np.random.default_rng(0), 0, tmp_path / "killed"
-    while True:
-        before = (checkpoint.load_state(folder) or {"step": 0})["step"] if folder.exists() else 0
-        process = run(folder)
-        try:
-            if process.wait(timeout=4 + 4 * rng.random()) == 0:
-                break
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            kills += 1
-        after = (checkpoint.load_state(folder) or {"step": 0})["step"] if folder.exists() else 0
-        assert after >= before and after % 10 == 0
-        assert kills < 40
-    assert kills > 0
+    rng, folder = np.random.default_rng(0), tmp_path / "killed"
+    reached = lambda: (checkpoint.load_state(folder) or {"step": 0})["step"] if folder.exists() else 0  # noqa: E731
+    kills = 0
+    for _ in range(4):
+        before, process = reached(), run(folder)
+        while reached() <= before and process.poll() is None:
+            time.sleep(0.02)
+        time.sleep(0.2 * rng.random())  # wherever it is by now
+        kills += process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert reached() > before and reached() % 10 == 0
+    assert kills >= 2 and run(folder).wait() == 0
     a, b = (torch.load(tmp_path / d / checkpoint.STATE, weights_only=True) for d in ("whole", "killed"))
     assert weights_equal(a["model"], b["model"])
     lines = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert [s for s in lines if s % 60] == [s for s in range(10, 121, 10) if s % 60]
+    assert [s for s in lines if s % 300] == [s for s in range(10, 601, 10) if s % 300]
 
 
 def test_accumulation_changes_nothing_but_rounding(tmp_path):
