@@ -99,12 +99,12 @@ def test_every_optimizer_trains_every_dense_parameter(name):
     plan = replace(built.run.plan, optimizer=name, warmup=1, steps=3, lr=1e-2)
     made = optimizers(built.loop, name, 1e-2, 0.1, 1e-2)
     feed = Feed(built.train, built.task, 0)
-    carry = begin(built.loop, feed.fill(torch.ones(8, dtype=torch.bool), None, 0))
+    carry = begin(built.loop, feed.fill(torch.ones(8, dtype=torch.bool), 0))
     for i in range(2):
         out = segment(
             built.loop,
             carry,
-            feed.fill(carry.halted, None, 8 * i),
+            feed.fill(carry.halted, 8 * i),
             plan.halting,
             plan.halting.draw(8, torch.Generator()),
         )
@@ -159,10 +159,10 @@ def test_a_pass_takes_every_group_once():
 def test_a_row_lives_its_steps_then_leaves_and_the_others_stay():
     built = build(tiny())
     feed, halting = Feed(built.train, None, 0), Halting(3, learned=False)
-    carry = begin(built.loop, feed.fill(torch.ones(2, dtype=torch.bool), None, 0))
+    carry = begin(built.loop, feed.fill(torch.ones(2, dtype=torch.bool), 0))
     lives, seen, position = torch.tensor([1, 3]), [], 0
     for _ in range(4):
-        fresh = feed.fill(carry.halted, None, position)
+        fresh = feed.fill(carry.halted, position)
         position += int(carry.halted.sum())
         carry = segment(built.loop, carry, fresh, halting, Draw(torch.zeros(2, dtype=torch.long), lives)).carry
         seen.append((carry.steps.tolist(), carry.halted.tolist(), carry.batch.question.inputs.clone()))
@@ -176,11 +176,11 @@ def test_carried_state_equals_thinking_in_one_go():
     run = tiny("config.dtype=float32")
     built = build(run)
     feed, halting = Feed(built.train, None, 0), Halting(5, learned=False)
-    carry, position = begin(built.loop, feed.fill(torch.ones(6, dtype=torch.bool), None, 0)), 0
+    carry, position = begin(built.loop, feed.fill(torch.ones(6, dtype=torch.bool), 0)), 0
     gen = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for _ in range(7):
-            fresh = feed.fill(carry.halted, None, position)
+            fresh = feed.fill(carry.halted, position)
             position += int(carry.halted.sum())
             draw = Draw(torch.zeros(6, dtype=torch.long), torch.randint(1, 6, (6,), generator=gen))
             carry = segment(built.loop, carry, fresh, halting, draw).carry
@@ -345,12 +345,12 @@ def test_memory_does_not_grow_with_untaped_steps():
     def kept(cycles):
         built = build(tiny(f"config.cycles={cycles}"))
         feed = Feed(built.train, None, 0)
-        carry = begin(built.loop, feed.fill(torch.ones(8, dtype=torch.bool), None, 0))
+        carry = begin(built.loop, feed.fill(torch.ones(8, dtype=torch.bool), 0))
         total = [0]
         pack = lambda t: (total.__setitem__(0, total[0] + t.numel() * t.element_size()), t)[1]  # noqa: E731
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
             halting = Halting(8)
-            segment(built.loop, carry, feed.fill(carry.halted, None, 0), halting, halting.draw(8, torch.Generator()))
+            segment(built.loop, carry, feed.fill(carry.halted, 0), halting, halting.draw(8, torch.Generator()))
         return total[0]
 
     assert kept(2) == kept(9) > 0
@@ -443,7 +443,7 @@ def test_plans_are_checked_at_the_door():
 
 def test_ignored_labels_become_ignore():
     built = build(tiny())
-    batch = Feed(built.train, None, 0).fill(torch.tensor([True, False]), None, 0)
+    batch = Feed(built.train, None, 0).fill(torch.tensor([True, False]), 0)
     assert isinstance(batch, Batch) and (batch.labels[1] == IGNORE).all() and (batch.labels[0] > 1).all()
 
 

@@ -106,13 +106,13 @@ def evaluate(
 def sweep(
     loop: Loop, task: Any, examples: Any, depths: Sequence[int], noise: Any, batch: int, device: Any, seed: int
 ) -> list[Row]:
-    """One trajectory to the deepest depth, read at each of `depths`."""
-    wanted, seconds = set(depths), dict.fromkeys(depths, 0.0)
+    """One trajectory to the deepest depth, read at each of `depths`, which rise."""
+    seconds = dict.fromkeys(depths, 0.0)
     found: dict[int, list[Judgement]] = {d: [] for d in depths}
     for part, question in parts(examples, batch, device):
         noisy = _noisy(loop, noise, seed, device)
         state, began, at = None, time.perf_counter(), 0
-        for depth in sorted(wanted):
+        for depth in depths:
             thought = think(noisy, question, depth - at, state=state)
             state, at = thought.state, depth
             seconds[depth] += time.perf_counter() - began

@@ -56,7 +56,7 @@ class Feed:
         cut = first - blocks.start * BLOCK
         return tuple(a[cut : cut + count] for a in joined)  # type: ignore[return-value]
 
-    def fill(self, free: torch.Tensor, like: Batch | None, first: int) -> Batch:
+    def fill(self, free: torch.Tensor, first: int) -> Batch:
         """A batch whose `free` (B,) rows hold the next examples; the others are blank, and never read."""
         slots, device = np.flatnonzero(free.cpu().numpy()), free.device
         width = self.examples.inputs.shape[1]

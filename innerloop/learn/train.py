@@ -77,7 +77,7 @@ class Trainer:
 
     def blank(self) -> Carry:
         free = torch.ones(self.part, dtype=torch.bool, device=self.device)
-        return begin(self.loop, self.feed.fill(~free, None, 0))  # type: ignore[arg-type]
+        return begin(self.loop, self.feed.fill(~free, 0))
 
     # -- memory ---------------------------------------------------------------------------------------------------
 
@@ -150,7 +150,7 @@ class Trainer:
         sums: dict[str, Tensor] = {}
         for i, carry in enumerate(carries):
             first = before + sum(counts[: mine + i])
-            fresh = self.feed.fill(carry.halted, carry.batch, first)
+            fresh = self.feed.fill(carry.halted, first)
             rows = slice((mine + i) * self.part, (mine + i + 1) * self.part)
             out = segment(
                 self.loop, carry, fresh, plan.halting, Draw(*(d[rows] for d in draw if d is not None)), plan.loss

@@ -4,22 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from innerloop.parts.size import Size
 from innerloop.recipes.run import Data, Run
-from innerloop.recipes.sudoku import CALM, QUICK
+from innerloop.recipes.sudoku import CALM, QUICK, SMALL
 from innerloop.weights import trm
 
-PLAIN = Size(
-    width=128,
-    heads=4,
-    layers=1,
-    expansion=3.0,
-    multiple=32,
-    mix="attention",
-    positions="learned",
-    prefix=1,
-    puzzle_width=0,
-)
+PLAIN = replace(SMALL, width=128, mix="attention", positions="learned", prefix=1, pool="first")
 
 
 def grid() -> Run:

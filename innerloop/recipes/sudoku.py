@@ -47,7 +47,7 @@ def sudoku4() -> Run:
     plan = replace(
         QUICK, steps=300, warmup=20, ema=0.98, halting=replace(CALM, max_steps=4), depths=(4,), check_every=100
     )
-    size = replace(SMALL, width=64, expansion=3.0)
+    size = replace(SMALL, width=64)
     data = Data("sudoku", {"size": 4, "givens": (4, 8)}, count=240, holdout=500)
     return Run("sudoku4", "trm", trm.Config(size, cycles=1, thoughts=3), data, plan, about="4x4 Sudoku, in seconds")
 
