@@ -21,6 +21,8 @@ from innerloop.errors import InputError
 from innerloop.halt import halting_margin
 from innerloop.learn.loss import CROSS_ENTROPIES, judge
 
+BRIEF = 4  # steps of a brief life at most: most puzzles are solved by then
+
 
 class Batch(NamedTuple):
     question: Question
@@ -49,12 +51,13 @@ class Halting:
     learned: bool = True  # let the halting head free a row before that
     explore: float = 0.1  # share of rows which must go on for a random number of steps
     spread: bool = False  # each puzzle's life is uniform in 1 .. 2 max_steps instead of max_steps
-    solved: float = 0.0  # chance a step that a row whose answer is right leaves: less time on what is already solved
+    brief: float = 0.0  # share of puzzles that live 1 .. BRIEF steps only: more puzzles are seen, and all depths still
 
     def __post_init__(self) -> None:
-        if self.max_steps < 1 or not (0 <= self.explore <= 1 and 0 <= self.solved <= 1):
+        if self.max_steps < 1 or not (0 <= self.explore <= 1 and 0 <= self.brief <= 1):
             raise InputError(
-                f"halting needs max_steps >= 1 and 0 <= explore <= 1, not {self.max_steps}, {self.explore}"
+                "halting needs max_steps >= 1 and shares explore and brief from 0 to 1, "
+                f"not {self.max_steps}, {self.explore}, {self.brief}"
             )
 
     @property
@@ -69,13 +72,15 @@ class Halting:
         life = torch.full((rows,), self.max_steps)
         if self.spread:
             life = torch.randint(1, 2 * self.max_steps + 1, (rows,), generator=generator)
-        return Draw(least, life, torch.rand(rows, generator=generator) < self.solved)
+        if self.brief:
+            short = torch.rand(rows, generator=generator) < self.brief
+            life = life.where(~short, torch.randint(1, BRIEF + 1, (rows,), generator=generator))
+        return Draw(least, life)
 
 
 class Draw(NamedTuple):
     least: Tensor  # (B,) int64 steps before the halting head may free the row; 0 for most
     life: Tensor  # (B,) int64 life of the puzzle that enters this row, if one does
-    leave: Tensor | None = None  # (B,) bool: the row leaves if its answer is right
 
 
 class Segment(NamedTuple):
@@ -120,8 +125,6 @@ def segment(
             halted = spent | (wants & (steps >= draw.least.to(steps.device)))
         if answer.q_continue is not None:
             target = q_target(loop, state, batch.question, spent)
-        if draw.leave is not None and halting.solved:
-            halted = halted | (judge(answer.logits, batch.labels).exact & draw.leave.to(steps.device))
     losses, metrics = weigh(answer, batch.labels, steps, halted, target, cross_entropy)
     return Segment(Carry(state, batch, steps, life, halted), answer, losses, metrics, target)
 

@@ -152,9 +152,7 @@ class Trainer:
             first = before + sum(counts[: mine + i])
             fresh = self.feed.fill(carry.halted, first)
             rows = slice((mine + i) * self.part, (mine + i + 1) * self.part)
-            out = segment(
-                self.loop, carry, fresh, plan.halting, Draw(*(d[rows] for d in draw if d is not None)), plan.loss
-            )  # type: ignore[arg-type]
+            out = segment(self.loop, carry, fresh, plan.halting, Draw(*(d[rows] for d in draw)), plan.loss)
             (sum(out.losses.values()) / plan.batch).backward()  # type: ignore[union-attr]
             carries[i] = out.carry
             for name, value in (out.losses | out.metrics).items():

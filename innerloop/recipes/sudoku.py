@@ -64,7 +64,7 @@ def sudoku6() -> Run:
 def demo() -> Run:
     """9x9 with 35 to 45 givens in two minutes: what `make demo` trains."""
     data = Data("sudoku", {"size": 9, "givens": (35, 45)}, count=3000, holdout=500)
-    plan = replace(QUICK, steps=1900, halting=replace(CALM, solved=0.06))
+    plan = replace(QUICK, steps=1900, halting=replace(CALM, brief=0.7))
     return Run("demo", "trm", TINY_TRM, data, plan, about="9x9 Sudoku with 35-45 givens, in two minutes on a laptop")
 
 
