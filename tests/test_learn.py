@@ -198,6 +198,13 @@ def test_exploration_keeps_a_share_of_rows_for_a_random_number_of_steps():
     assert sorted(set(spread.tolist())) == list(range(1, 9))
 
 
+def test_brief_lives_are_a_share_and_the_others_still_reach_every_depth():
+    life = Halting(16, spread=True, brief=0.7).draw(20_000, torch.Generator().manual_seed(0)).life
+    assert sorted(set(life.tolist())) == list(range(1, 33))
+    longer = (life > 4).float().mean().item()
+    assert abs(longer - 0.3 * 28 / 32) < 0.01
+
+
 # -- runs -------------------------------------------------------------------------------------------------------------
 
 
