@@ -32,7 +32,7 @@ def boards(folder: str) -> tuple[list[str], int]:
         answer = frames[step - 1].answer
         svg = opened.task.svg(question, answer, label)
         wrong = int((answer != label).sum())
-        say = "solved" if not wrong else f"{wrong} cells wrong"
+        say = "solved" if not wrong else f"{wrong} cell{'s'[: wrong > 1]} wrong"
         x = i * (BOARD + GAP)
         inner = svg.replace("<svg ", f'<svg x="{x}" y="{TOP}" width="{BOARD}" height="{BOARD}" ', 1)
         groups.append(f'<text class="say" x="{x + 2}" y="20">step {step}: {say}</text>{inner}')
