@@ -59,7 +59,7 @@ def main() -> None:
     else:
         test = unseen(built.task, built.train, run.data, args.limit or 1000)
     leak = tasks.leakage(built.train, test, built.task)
-    deepest = built.run.plan.halting.deepest
+    deepest = built.run.plan.deepest
     depths = [deepest >> k for k in range(5, 0, -1) if deepest >> k] + [deepest * k for k in (1, 2, 4, 8, 16)]
     depths = args.depths or depths
     began = time.perf_counter()

@@ -26,12 +26,20 @@ class Loop(Protocol):
     def step(self, s: Any, x: Any) -> Any: ...  # state, question -> next state
     def read(self, s: Any) -> Any: ...  # state           -> answer
 
+    # A loop that learns in more ways than from its answer's loss may also have (all optional; learn.supervise):
+    #   taught = True       it is shown Question.target while it learns, as a posterior needs it
+    #   terms(s)            {name ending in "_loss": (B,)}: further losses of a state, at their weights
+    #   tune(progress)      called before every optimizer step with the share of training done, 0 to 1
+    #   after_update()      called after it, without gradient: to clip or balance what no gradient reaches
+    # A loop that draws noise keeps a `key` (B,) int64 in its state and draws by width.normal: nothing is hidden.
+
 
 class Question(NamedTuple):
     """What a loop over fixed-size puzzles is asked."""
 
     inputs: Tensor  # (B, S) int: tokens, 0 = padding
     puzzle: Tensor  # (B,) int: puzzle identifier, 0 = none
+    target: Tensor | None = None  # (B, S) int: the right answer, only while a loop that is `taught` learns; < 0: none
 
 
 class Answer(NamedTuple):
@@ -40,6 +48,7 @@ class Answer(NamedTuple):
     logits: Tensor  # (B, S, vocab), in the loop's own dtype
     q_halt: Tensor | None = None  # (B,) float32
     q_continue: Tensor | None = None  # (B,) float32; only loops halted by Q-learning have it
+    value: Tensor | None = None  # (B,) float32 in 0 .. 1: how right a value head expects this trajectory to be
 
 
 class Thought(NamedTuple):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from innerloop.core import Question, think
+from innerloop.core import map_tensors, think
 from innerloop.errors import InputError
 from innerloop.halt import settled
 from innerloop.learn import checkpoint, precision
@@ -186,7 +186,8 @@ def test_carried_state_equals_thinking_in_one_go():
             carry = segment(built.loop, carry, fresh, halting, draw).carry
         assert len(set(carry.steps.tolist())) > 1
         for i, steps in enumerate(carry.steps.tolist()):
-            alone = think(built.loop, Question(*(t[i : i + 1] for t in carry.batch.question)), steps)
+            question = map_tensors(lambda t: t[i : i + 1], carry.batch.question)  # noqa: B023
+            alone = think(built.loop, question, steps)
             assert torch.allclose(alone.state.y[0], carry.state.y[i], atol=1e-4)
 
 
@@ -238,7 +239,8 @@ def test_a_resumed_run_is_bit_equal(tmp_path):
     assert weights_equal(whole.loop.state_dict(), second.loop.state_dict())
     assert weights_equal(whole.average.state_dict(), second.average.state_dict())
     a, b = (torch.load(tmp_path / d / checkpoint.STATE, weights_only=True) for d in ("whole", "cut"))
-    assert all(torch.equal(p, q) for p, q in zip(a["carries"][0], b["carries"][0], strict=True))
+    kept = [pair for pair in zip(a["carries"][0], b["carries"][0], strict=True) if pair != (None, None)]
+    assert len(kept) > 5 and all(torch.equal(p, q) for p, q in kept)
     assert a["position"] == b["position"]
 
 

@@ -93,7 +93,7 @@ def record(opened: runs.Opened, examples: Any, rows: Sequence[Row], seed: int, n
         "data": examples.source,
         "test_puzzles": len(examples),
         "train_puzzles": train_size(opened.folder, opened.run),
-        "trained_depth": opened.run.plan.halting.deepest,
+        "trained_depth": opened.run.plan.deepest,
         "noise": list(noise),
         "rows": as_dicts(rows),
         "born": runs.birth_certificate([opened.run.seed, seed]),

@@ -104,4 +104,5 @@ def unflatten(like: Any, flat: list[Tensor]) -> Any:
     if isinstance(like, tuple):
         items = [unflatten(item, flat) for item in like]
         return type(like)(*items) if hasattr(like, "_fields") else type(like)(items)
-    return flat.pop(0).to(like.device, like.dtype)
+    kept = flat.pop(0)
+    return None if kept is None else kept.to(like.device, like.dtype)

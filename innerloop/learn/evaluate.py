@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from innerloop.core import Loop, Question, think
+from innerloop.core import Loop, think
 from innerloop.errors import InputError
 from innerloop.halt import never, sure
 from innerloop.learn.feed import to_batch
@@ -148,7 +148,7 @@ def parts(examples: Any, batch: int, device: Any) -> Any:
     """(part of the set, its Question), at most `batch` rows at a time."""
     for first in range(0, len(examples), batch):
         part = examples.take(np.arange(first, min(first + batch, len(examples))))
-        yield part, Question(*to_batch(part.inputs, part.labels, part.puzzle, device).question)
+        yield part, to_batch(part.inputs, part.labels, part.puzzle, device).question
 
 
 def _noisy(loop: Loop, noise: tuple[float, float], seed: int, device: Any) -> Loop:

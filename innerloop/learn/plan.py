@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from innerloop.errors import InputError
 from innerloop.learn.loss import CROSS_ENTROPIES
 from innerloop.learn.supervise import Halting
+from innerloop.learn.unroll import Unroll
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class Plan:
     clip: float = 0.0  # largest gradient norm; 0: no clipping
     ema: float = 0.999  # decay of the averaged weights, which are the ones evaluated and kept; 0: none
     loss: str = "stablemax"  # "stablemax" (float64, official) or "softmax"
-    halting: Halting = field(default_factory=Halting)
+    halting: Halting = field(default_factory=Halting)  # of states carried over optimizer steps
+    unroll: Unroll = field(default_factory=Unroll)  # whole thoughts instead, if its depth is not 0
     augment: bool = True  # the task's symmetries, on the fly
     compile: str = "auto"  # "auto": where the run is long enough to win the compile time back; "on" or "off"
     check_every: int = 500  # steps between validations, which keep the best weights
@@ -48,3 +50,8 @@ class Plan:
             raise InputError("a plan needs 0 <= ema < 1, 0 <= floor <= 1 and lr > 0")
         if not self.depths or min(self.depths) < 1:
             raise InputError("plan.depths must list test depths of 1 or more")
+
+    @property
+    def deepest(self) -> int:
+        """The deepest step that training reaches: what "the trained depth" means in figures and tables."""
+        return self.unroll.depth or self.halting.deepest

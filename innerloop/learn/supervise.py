@@ -20,6 +20,7 @@ from innerloop.core import Answer, Loop, Question, refill
 from innerloop.errors import InputError
 from innerloop.halt import halting_margin
 from innerloop.learn.loss import CROSS_ENTROPIES, judge
+from innerloop.width import salted
 
 BRIEF = 4  # steps of a brief life at most: most puzzles are solved by then
 
@@ -65,8 +66,8 @@ class Halting:
         """The deepest step that training can reach: what "the trained depth" means in figures and tables."""
         return self.max_steps * (2 if self.spread else 1)
 
-    def draw(self, rows: int, generator: torch.Generator) -> Draw:
-        """The random part of one segment: least number of steps before the head may free a row, and lives."""
+    def draw(self, rows: int, generator: torch.Generator, noisy: bool = False) -> Draw:
+        """The random part of one segment: steps before the head may free a row; lives; trajectories if `noisy`."""
         lucky = torch.rand(rows, generator=generator) < self.explore
         least = lucky * torch.randint(2, max(self.max_steps, 2) + 1, (rows,), generator=generator)
         life = torch.full((rows,), self.max_steps)
@@ -75,12 +76,18 @@ class Halting:
         if self.brief:
             short = torch.rand(rows, generator=generator) < self.brief
             life = life.where(~short, torch.randint(1, BRIEF + 1, (rows,), generator=generator))
-        return Draw(least, life)
+        return Draw(least, life, salts(rows, generator) if noisy else None)
 
 
 class Draw(NamedTuple):
     least: Tensor  # (B,) int64 steps before the halting head may free the row; 0 for most
     life: Tensor  # (B,) int64 life of the puzzle that enters this row, if one does
+    salt: Tensor | None = None  # (B,) int64 trajectory of that puzzle, for loops with noise of their own
+
+
+def salts(rows: int, generator: torch.Generator) -> Tensor:
+    """(B,) int64 > 0, a trajectory for each row."""
+    return torch.randint(1, 1 << 40, (rows,), generator=generator)
 
 
 class Segment(NamedTuple):
@@ -111,10 +118,14 @@ def segment(
 ) -> Segment:
     """Think one step further. `draw` is None in evaluation: every row then runs to max_steps, as officially."""
     batch = refill(carry.batch, carry.halted, fresh)
-    state = refill(carry.state, carry.halted, loop.init(batch.question))
+    question = asked(loop, batch, draw is not None)
+    fresh_state = loop.init(question)
+    if draw is not None and draw.salt is not None:
+        fresh_state = salted(fresh_state, draw.salt.to(batch.labels.device))
+    state = refill(carry.state, carry.halted, fresh_state)
     steps = carry.steps.where(~carry.halted, 0) + 1
     life = carry.life.where(~carry.halted, halting.max_steps if draw is None else draw.life.to(steps.device))
-    state = loop.step(state, batch.question)
+    state = loop.step(state, question)
     answer: Answer = loop.read(state)
 
     spent = steps >= life
@@ -124,9 +135,21 @@ def segment(
             wants = halting_margin(answer).detach() > 0
             halted = spent | (wants & (steps >= draw.least.to(steps.device)))
         if answer.q_continue is not None:
-            target = q_target(loop, state, batch.question, spent)
+            target = q_target(loop, state, question, spent)
     losses, metrics = weigh(answer, batch.labels, steps, halted, target, cross_entropy)
+    losses |= further(loop, state)
     return Segment(Carry(state, batch, steps, life, halted), answer, losses, metrics, target)
+
+
+def asked(loop: Loop, batch: Batch, learning: bool = True) -> Question:
+    """The question as `loop` may see it: with its answer if it is `taught`, and learning."""
+    taught = learning and getattr(loop, "taught", False)
+    return batch.question._replace(target=batch.labels) if taught else batch.question
+
+
+def further(loop: Any, state: Any) -> dict[str, Tensor]:
+    """A loop's own losses of a state, each a sum over the batch."""
+    return {k: v.sum() for k, v in loop.terms(state).items()} if hasattr(loop, "terms") else {}
 
 
 @torch.no_grad()
@@ -155,6 +178,8 @@ def weigh(
         right = exact.to(answer.q_halt.dtype)
         metrics["q_halt_accuracy"] = (judged & ((answer.q_halt >= 0) == exact)).sum()
         losses["q_halt_loss"] = 0.5 * F.binary_cross_entropy_with_logits(answer.q_halt, right, reduction="sum")
+    if answer.value is not None:
+        losses["value_loss"] = 0.5 * (answer.value - token).square().sum()
     if target is not None and answer.q_continue is not None:
         losses["q_continue_loss"] = 0.5 * F.binary_cross_entropy_with_logits(answer.q_continue, target, reduction="sum")
     return losses, metrics

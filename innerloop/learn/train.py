@@ -26,7 +26,8 @@ from innerloop.learn.optim import Average, optimizers, schedule
 from innerloop.learn.plan import Plan
 from innerloop.learn.precision import fast_float32
 from innerloop.learn.ranks import Ranks
-from innerloop.learn.supervise import Carry, Draw, begin, segment
+from innerloop.learn.supervise import Batch, Carry, Draw, Segment, begin, salts, segment
+from innerloop.learn.unroll import unrolled
 from innerloop.learn.watch import Watch
 
 LOG_EVERY = 10  # steps between lines of metrics.jsonl
@@ -73,6 +74,7 @@ class Trainer:
         self.step, self.seconds = 0, 0.0
         self.watch = Watch()
         self.carries = [self.blank() for _ in range(plan.accumulate)]
+        self.noisy = "key" in getattr(self.carries[0].state, "_fields", ())
         self.restore(checkpoint.load_state(folder))
 
     def blank(self) -> Carry:
@@ -142,8 +144,11 @@ class Trainer:
     def learn(self) -> tuple[dict[str, float], bool]:
         """One optimizer step. Returns its numbers, and False where they were not finite and nothing was changed."""
         plan, before = self.plan, self.position
-        carries, draw = list(self.carries), plan.halting.draw(plan.batch, self.draws)
+        carries = list(self.carries)
+        think = self.whole() if plan.unroll.depth else self.onward()
         counts = self.ranks.counts([int(c.halted.sum()) for c in carries])
+        if hasattr(self.loop, "tune"):
+            self.loop.tune(self.step / plan.steps)
         mine = self.ranks.rank * plan.accumulate
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
@@ -152,7 +157,7 @@ class Trainer:
             first = before + sum(counts[: mine + i])
             fresh = self.feed.fill(carry.halted, first)
             rows = slice((mine + i) * self.part, (mine + i + 1) * self.part)
-            out = segment(self.loop, carry, fresh, plan.halting, Draw(*(d[rows] for d in draw)), plan.loss)
+            out = think(carry, fresh, rows)
             (sum(out.losses.values()) / plan.batch).backward()  # type: ignore[union-attr]
             carries[i] = out.carry
             for name, value in (out.losses | out.metrics).items():
@@ -171,12 +176,37 @@ class Trainer:
         self.step += 1
         return numbers, True
 
+    def onward(self) -> Callable[[Carry, Batch, slice], Segment]:
+        """One step further in the carried states."""
+        plan = self.plan
+        draw = plan.halting.draw(plan.batch, self.draws, self.noisy)
+
+        def think(carry: Carry, fresh: Batch, rows: slice) -> Segment:
+            mine = Draw(*(None if d is None else d[rows] for d in draw))  # type: ignore[arg-type]
+            return segment(self.loop, carry, fresh, plan.halting, mine, plan.loss)
+
+        return think
+
+    def whole(self) -> Callable[[Carry, Batch, slice], Segment]:
+        """A whole thought about fresh puzzles."""
+        plan = self.plan
+        depth = plan.unroll.steps(self.step / plan.steps, self.draws)
+        salt = salts(plan.batch, self.draws) if self.noisy else None
+
+        def think(carry: Carry, fresh: Batch, rows: slice) -> Segment:
+            return unrolled(self.loop, fresh, plan.unroll, depth, None if salt is None else salt[rows], plan.loss)
+
+        return think
+
     def update(self) -> None:
         factor = schedule(self.step, self.plan.steps, self.plan.warmup, self.plan.floor)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["base_lr"] * factor
             optimizer.step()
+        if hasattr(self.loop, "after_update"):
+            with torch.no_grad():
+                self.loop.after_update()
         if self.average:
             self.average.update()
 

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from innerloop.parts.layers import Linear, rms_norm
+from innerloop.parts.layers import Linear
 from innerloop.parts.size import Size
 
-PLAIN_LENGTH = 256  # up to here three matrix products beat the fused kernel on CPUs (benchmarks/attention.py)
+PLAIN_LENGTH = 256  # up to here three matrix products beat the fused kernel on CPUs
 
 
 def attend_plain(q_BHLE: Tensor, k_BHLE: Tensor, v_BHLE: Tensor) -> Tensor:
@@ -45,7 +45,7 @@ def rotate(x_BLHE: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 class Attention(nn.Module):
-    """x <- norm(x + out(attend(q, k, v))): every place reads every other."""
+    """out(attend(q, k, v)): every place reads every other."""
 
     cos: Tensor
     sin: Tensor
@@ -66,4 +66,4 @@ class Attention(nn.Module):
         if self.turn:
             q, k = rotate(q, self.cos, self.sin), rotate(k, self.cos, self.sin)
         a_BHLE = attend(*(t.transpose(1, 2) for t in (q, k, v)))
-        return rms_norm(x_BLD + self.out(a_BHLE.transpose(1, 2).flatten(2)))
+        return self.out(a_BHLE.transpose(1, 2).flatten(2))

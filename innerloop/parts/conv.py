@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from innerloop.errors import InputError
-from innerloop.parts.layers import Linear, inner_width, rms_norm
+from innerloop.parts.layers import Linear, around, inner_width
 from innerloop.parts.size import Size
 
 
@@ -14,28 +13,29 @@ class ConvBlock(nn.Module):
     """x <- norm(x + out(silu(gate(x)) * near(up(x)))): SwiGLU whose `up` half sees a cell's 3x3 neighbourhood.
 
     One call moves information by one cell, so a path of n cells needs n calls: depth is reach. `near` is a depthwise
-    convolution over the grid of `size.rows` rows; places of a prefix are left out of it. In the family of
-    conv-SwiGLU (URM, arXiv 2512.14693), with a two-dimensional kernel.
+    convolution over the grid of `size.rows` rows (one for plain sequences); places of a prefix are left out of it. In
+    the family of conv-SwiGLU (URM, arXiv 2512.14693), with a two-dimensional kernel.
     """
 
     def __init__(self, size: Size) -> None:
         super().__init__()
-        if size.rows == 1:
-            raise InputError('mix "conv" needs a grid of more than one row: use another mixer for sequences')
         inner = inner_width(size.width, size.expansion, size.multiple)
-        self.prefix, self.grid = size.prefix, (size.rows, size.seq // size.rows)
+        self.norm, self.prefix, self.grid = size.norm, size.prefix, (size.rows, size.seq // size.rows)
         self.gate, self.up = Linear(size.width, inner), Linear(size.width, inner)
         self.near = nn.Conv2d(inner, inner, 3, padding=1, groups=inner, bias=False)
         self.out = Linear(inner, size.width)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
+        return around(self.norm, x_BLD, self.look)
+
+    def look(self, x_BLD: Tensor) -> Tensor:
         up_BLE = self.up(x_BLD)
         cells_BSE = up_BLE[:, self.prefix :] if self.prefix else up_BLE
         near_BERC = self._near(cells_BSE.unflatten(1, self.grid).permute(0, 3, 1, 2))
         cells_BSE = near_BERC.permute(0, 2, 3, 1).flatten(1, 2)
         if self.prefix:
             cells_BSE = F.pad(cells_BSE, (0, 0, self.prefix, 0))
-        return rms_norm(x_BLD + self.out(F.silu(self.gate(x_BLD)) * cells_BSE))
+        return self.out(F.silu(self.gate(x_BLD)) * cells_BSE)
 
     def _near(self, x_BERC: Tensor) -> Tensor:
         weight = self.near.weight.to(x_BERC.dtype)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,21 @@ def rms_norm(x: Tensor, eps: float = EPS, dim: int = -1) -> Tensor:
     """x / rms(x) over one axis, without a weight; the mean square is taken in float32."""
     wide = x.float()
     return (wide * torch.rsqrt(wide.square().mean(dim, keepdim=True) + eps)).to(x.dtype)
+
+
+NORMS = ("post", "pre", "sandwich", "magic")
+
+
+def around(norm: str, x: Tensor, branch: Callable[[Tensor], Tensor], dim: int = -1) -> Tensor:
+    """One residual branch, with the norm where `norm` says.
+
+    post      norm(x + f(x))         the state is bounded at every block: HRM, TRM, the Universal Transformer
+    pre       x + f(norm(x))         the state grows with every call: for loops it needs an outer norm
+    sandwich  norm(x + f(norm(x)))   Huginn (arXiv 2502.05171)
+    magic     x + f(norm(x))         as "pre", and each call of a Net ends with one norm: HRM-Text (arXiv 2605.20613)
+    """
+    y = x + branch(rms_norm(x, dim=dim) if norm != "post" else x)
+    return y if norm in ("pre", "magic") else rms_norm(y, dim=dim)
 
 
 def trunc_normal(*shape: int, std: float) -> Tensor:

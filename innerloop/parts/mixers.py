@@ -1,6 +1,8 @@
 """What moves information between places, and the net that repeats it: interchangeable parts of every system.
 
-Each mixer maps a state (B, L, D) to (B, L, D), residual and norm included. Shapes: B batch, L length, D width.
+A mixer maps a state (B, L, D) to what is added to it; a block adds it, with the norm where `size.norm` says, and then
+an MLP's. Every block is called as block(x_BLD) -> (B, L, D), so that any of them serves in any system. Shapes: B batch,
+L length, D width.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from torch import Tensor, nn
 from innerloop.errors import InputError
 from innerloop.parts.attention import Attention
 from innerloop.parts.conv import ConvBlock
-from innerloop.parts.layers import SwiGLU, inner_width, rms_norm
+from innerloop.parts.layers import SwiGLU, around, inner_width, rms_norm
 from innerloop.parts.size import Size
 from innerloop.parts.units import UnitBlock
 
@@ -28,29 +30,31 @@ def mix(x_BLD: Tensor, mlp: SwiGLU) -> Tensor:
 
 
 class TokenMixer(nn.Module):
-    """x <- norm(x + SwiGLU over the places): for one fixed length; the norm too runs over places (TRM, MLP-Mixer)."""
+    """SwiGLU over the places: for one fixed length; the norm too runs over places (TRM, MLP-Mixer)."""
+
+    axis = 1
 
     def __init__(self, size: Size) -> None:
         super().__init__()
         self.mlp = SwiGLU(size.length, inner_width(size.length, size.expansion, size.multiple))
 
     def forward(self, x_BLD: Tensor) -> Tensor:
-        return rms_norm(x_BLD + mix(x_BLD, self.mlp), dim=1)
+        return mix(x_BLD, self.mlp)
 
 
 class MixThenMlp(nn.Module):
-    """Mix between places, then within each: x <- mix(x);  x <- norm(x + SwiGLU(x)). Post-norm bounds the state."""
+    """Mix between places, then within each: x <- norm(x + mix(x));  x <- norm(x + SwiGLU(x))."""
 
     mixer: type[nn.Module]
 
     def __init__(self, size: Size) -> None:
         super().__init__()
-        self.mix = self.mixer(size)
+        self.norm, self.mix = size.norm, self.mixer(size)
         self.mlp = SwiGLU(size.width, inner_width(size.width, size.expansion, size.multiple))
 
     def forward(self, x_BLD: Tensor) -> Tensor:
-        x_BLD = self.mix(x_BLD)
-        return rms_norm(x_BLD + self.mlp(x_BLD))
+        x_BLD = around(self.norm, x_BLD, self.mix, getattr(self.mix, "axis", -1))
+        return around(self.norm, x_BLD, self.mlp)
 
 
 class AttentionBlock(MixThenMlp):
@@ -70,16 +74,20 @@ BLOCKS: dict[str, type[nn.Module]] = {
 
 
 class Net(nn.Module):
-    """`size.layers` blocks on the sum of its inputs: the injection is added before the first."""
+    """`size.layers` blocks on the sum of its inputs: the injection is added before the first.
+
+    With norm "magic" the result is normalised once more, so that a loop of calls stays bounded.
+    """
 
     def __init__(self, size: Size) -> None:
         super().__init__()
         if size.mix not in BLOCKS:
             raise InputError(f'no block is called "{size.mix}": use one of {", ".join(BLOCKS)}')
+        self.magic = size.norm == "magic"
         self.blocks = nn.ModuleList(BLOCKS[size.mix](size) for _ in range(size.layers))
 
     def forward(self, *inputs_BLD: Tensor) -> Tensor:
         x_BLD = sum(inputs_BLD[1:], inputs_BLD[0])
         for block in self.blocks:
             x_BLD = block(x_BLD)
-        return x_BLD
+        return rms_norm(x_BLD) if self.magic else x_BLD

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from innerloop.errors import InputError
+from innerloop.parts.layers import NORMS
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class Size:
     expansion: float = 4.0  # of SwiGLU, before its factor 2/3
     multiple: int = 256  # SwiGLU's inner width is rounded up to this
     mix: str = "attention"  # what moves information between places: a name from parts.mixers.BLOCKS
+    norm: str = "post"  # where the norm stands about a residual branch: a name from parts.layers.NORMS
     positions: str = "rope"  # "rope", "learned" or "none"
     puzzles: int = 1  # rows of the puzzle-embedding table
     prefix: int = 1  # places before the tokens that hold the puzzle's embedding
@@ -30,6 +32,8 @@ class Size:
     def __post_init__(self) -> None:
         if self.positions not in ("rope", "learned", "none"):
             raise InputError(f'positions is "{self.positions}": use "rope", "learned" or "none"')
+        if self.norm not in NORMS:
+            raise InputError(f'norm is "{self.norm}": use one of {", ".join(NORMS)}')
         if self.pool not in ("first", "mean"):
             raise InputError(f'pool is "{self.pool}": use "first" or "mean"')
         if self.width % self.heads or (self.positions == "rope" and (self.width // self.heads) % 2):

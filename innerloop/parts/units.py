@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from innerloop.errors import InputError
-from innerloop.parts.layers import Linear, inner_width, rms_norm
+from innerloop.parts.layers import Linear, around, inner_width
 from innerloop.parts.size import Size
 
 
@@ -15,7 +15,7 @@ class UnitBlock(nn.Module):
     """Every place tells its units what it holds, and hears what they say together; one SwiGLU takes both in.
 
         m = back(silu(tell(sum over each unit of x)));   g, u = own(x) + sum over a place's units of m
-        x <- norm(x + out(silu(g) * u))
+        x <- norm(x + out(silu(g) * u)), or with the norm where size.norm says
 
     A block for `size.units` (sets of token places; U of them), which know nothing of what they constrain. In the
     family of recurrent relational networks (arXiv 1711.08028), with sums over sets in place of pairs.
@@ -28,6 +28,7 @@ class UnitBlock(nn.Module):
         if not size.units:
             raise InputError('mix "units" needs a task that names its units: use the recipe grid, or another mix')
         inner = inner_width(size.width, size.expansion, size.multiple)
+        self.norm = size.norm
         share = torch.zeros(len(size.units), size.length)
         for unit, places in zip(share, size.units, strict=True):
             unit[torch.tensor(places) + size.prefix] = len(places) ** -0.5
@@ -36,7 +37,10 @@ class UnitBlock(nn.Module):
         self.own, self.out = Linear(size.width, 2 * inner), Linear(inner, size.width)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
+        return around(self.norm, x_BLD, self.hear)
+
+    def hear(self, x_BLD: Tensor) -> Tensor:
         share_UL = self.share.to(x_BLD.dtype)
         m_BUE = self.back(F.silu(self.tell(share_UL @ x_BLD)))
         gate, up = (self.own(x_BLD) + share_UL.T @ m_BUE).chunk(2, -1)
-        return rms_norm(x_BLD + self.out(F.silu(gate) * up))
+        return self.out(F.silu(gate) * up)

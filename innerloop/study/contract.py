@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from innerloop.core import Question, refill, think
+from innerloop.core import Question, map_tensors, refill, think
 from innerloop.halt import residual
 from innerloop.parts.mixers import Net
 
@@ -53,12 +53,12 @@ def made(subject: Subject, seed: int = 0) -> Any:
 
 
 def outputs(answer: Any) -> list[tuple[str, Tensor]]:
-    named = [(k, getattr(answer, k, None)) for k in ("logits", "q_halt", "q_continue")]
+    named = [(k, getattr(answer, k, None)) for k in ("logits", "q_halt", "q_continue", "value")]
     return [(k, v) for k, v in named if v is not None]
 
 
 def pick(x: Question, rows: Any) -> Question:
-    return Question(*(t[rows] for t in x))
+    return map_tensors(lambda t: t[rows], x)
 
 
 def distance(a: Any, b: Any) -> float:
@@ -86,10 +86,14 @@ def shapes(subject: Subject) -> None:
 
 def gradients(subject: Subject) -> None:
     """The gradient of an answer reaches every parameter."""
-    loop = made(subject).train()
-    answer = think(loop, subject.question, 2).answer
+    loop, x = made(subject).train(), subject.question
+    if getattr(loop, "taught", False):
+        x = x._replace(target=x.inputs.flip(0))
+    thought = think(loop, x, 2)
     draw = torch.Generator().manual_seed(3)
-    total = sum((v * torch.randn(v.shape, generator=draw)).sum() for _, v in outputs(answer))
+    total = sum((v * torch.randn(v.shape, generator=draw)).sum() for _, v in outputs(thought.answer))
+    if hasattr(loop, "terms"):
+        total = total + sum(v.sum() for v in loop.terms(thought.state).values())
     total.backward()  # type: ignore[union-attr]
     for name, p in loop.named_parameters():
         assert p.grad is not None, f"no gradient reaches {name}: it is unused, or the tape ends before it"
@@ -228,7 +232,7 @@ def refilled(subject: Subject) -> None:
     rows = len(x.inputs)
     state = think(loop, x, 2).state
     done = torch.arange(rows) % 2 == 0
-    asked = Question(*refill(x, done, pick(x, torch.arange(rows).flip(0))))
+    asked = refill(x, done, pick(x, torch.arange(rows).flip(0)))
     start = loop.init(asked)
     new = refill(state, done, start)
     for old, fresh, now in zip(_leaves(state), _leaves(start), _leaves(new), strict=True):
