@@ -1,9 +1,9 @@
 """One idea: a model that thinks is a first state, a step, and a reading of the state.
 
-    s = loop.init(x);   depth times:  s = loop.step(s, x);   answer = loop.read(s)
+    s = loop.init(x);   at most `depth` times:  s = loop.step(s, x);   answer = loop.read(s)
 
-The state may be tensors (a loop in the weights), text (a loop in the tokens), or a program's names
-(a loop in the harness). `think` drives all three; the rest of this library is what you can pass to it.
+The state may be tensors (a loop in the weights), text (a loop in the tokens), or a program's variables, as of a
+notebook that a model writes into (a loop in the harness). `think` drives all three; the rest of this library is what you can pass to it.
 """
 
 from __future__ import annotations
@@ -20,18 +20,15 @@ from innerloop.halt import Halt, never
 
 
 class Loop(Protocol):
-    """What every model that thinks offers; there is no base class. `innerloop check FILE` tests yours."""
+    """What every model that thinks offers; there is no base class. `innerloop check FILE` tests yours.
+
+    A state of tensors is a tuple or NamedTuple of them (nested, if need be), each with one row per example. Any other
+    state is one whole: all its examples stop together. What a loop may have besides, to learn by: learn.supervise.
+    """
 
     def init(self, x: Any) -> Any: ...  # question        -> first state
     def step(self, s: Any, x: Any) -> Any: ...  # state, question -> next state
     def read(self, s: Any) -> Any: ...  # state           -> answer
-
-    # A loop that learns in more ways than from its answer's loss may also have (all optional; learn.supervise):
-    #   taught = True       it is shown Question.target while it learns, as a posterior needs it
-    #   terms(s)            {name ending in "_loss": (B,)}: further losses of a state, at their weights
-    #   tune(progress)      called before every optimizer step with the share of training done, 0 to 1
-    #   after_update()      called after it, without gradient: to clip or balance what no gradient reaches
-    # A loop that draws noise keeps a `key` (B,) int64 in its state and draws by width.normal: nothing is hidden.
 
 
 class Question(NamedTuple):
@@ -39,7 +36,7 @@ class Question(NamedTuple):
 
     inputs: Tensor  # (B, S) int: tokens, 0 = padding
     puzzle: Tensor  # (B,) int: puzzle identifier, 0 = none
-    target: Tensor | None = None  # (B, S) int: the right answer, only while a loop that is `taught` learns; < 0: none
+    target: Tensor | None = None  # (B, S) int: the right answer, shown to `taught` loops while they learn; < 0: none
 
 
 class Answer(NamedTuple):
@@ -48,7 +45,7 @@ class Answer(NamedTuple):
     logits: Tensor  # (B, S, vocab), in the loop's own dtype
     q_halt: Tensor | None = None  # (B,) float32
     q_continue: Tensor | None = None  # (B,) float32; only loops halted by Q-learning have it
-    value: Tensor | None = None  # (B,) float32 in 0 .. 1: how right a value head expects this trajectory to be
+    value: Tensor | None = None  # (B,) float32 in 0 .. 1: predicted share of places that will be right
 
 
 class Thought(NamedTuple):
@@ -72,11 +69,14 @@ def think(
 ) -> Thought:
     """Run `loop` on question `x` for at most `depth` steps, stopping each example when `halt` says so.
 
-    halt    called as halt(loop, old, new, steps) -> bool, or (B,) bool; rules are in innerloop.halt. An example that
-            stopped keeps its state and its count of steps; the others go on until all have stopped
-    grad    called as grad(names, update, state): runs update(name, state) for every name, and decides which of these
-            updates autograd records ("on the tape"); rules are in innerloop.grad. A step may cut further inside
-    record  called as record(loop, state) after every step; its results come back as `trace`
+    halt    called as halt(loop, old, new, steps) -> bool, or (B,) bool; rules are in innerloop.halt. `steps` is an int
+            until some example has stopped, then (B,). An example that stopped keeps its state and its count of
+            steps; the others go on until all have stopped
+    grad    called as grad(schedule, update, state): runs update(name, state) for every name of the schedule, here
+            ("step",) * depth, and decides which of them autograd records ("on the tape"); rules are in
+            innerloop.grad. It runs them itself because a rule may replace the tape, as implicit differentiation does.
+            A step may cut the tape inside, as TRM's does: the stricter cut wins
+    record  called as record(loop, state) after every step until all have stopped; its results come back as `trace`
     state   go on from this state instead of loop.init(x); steps are counted from here
     Raises InputError if depth < 1.
     """
@@ -99,7 +99,7 @@ def think(
 
     first = loop.init(x) if state is None else state
     last = grad(("step",) * depth, advance, first)
-    if isinstance(done, Tensor):
+    if isinstance(done, Tensor):  # if the very first step stopped some, the count is still an int
         steps = torch.zeros_like(done, dtype=torch.long) + steps
     return Thought(loop.read(last), last, steps, trace)
 
@@ -107,7 +107,7 @@ def think(
 def follow(schedule: Sequence[str], updates: Mapping[str, Callable[[Any], Any]], s: Any, grad: Rule = full) -> Any:
     """Run the named `updates` on `s` in the order of `schedule`, a value such as `("z", "z", "y") * 3`.
 
-    For steps made of several updates. Only `grad` decides which are on the tape: no `no_grad` around a call of this.
+    For steps made of several updates. Do not wrap a call in no_grad: which updates are on the tape, `grad` decides.
     """
     return grad(tuple(schedule), lambda name, s: updates[name](s), s)
 
@@ -142,8 +142,8 @@ def map_tensors(f: Callable[[Tensor], Tensor], state: Any) -> Any:
 def select(mask: Any, a: Any, b: Any) -> Any:
     """`a` where `mask`, else `b`: whole states for a bool, row by row for a (B,) tensor of bools.
 
-    A row's value never depends on another row's, nor on what was not selected, be it NaN. What is neither tensor nor
-    tuple has no rows: all share it, and it comes from `b`.
+    A row's value never depends on another row's, nor on the value that was not selected, even if that is NaN. What is
+    neither tensor nor tuple (a text, a dict) has no rows: it comes from `b`, whole.
     """
     if isinstance(mask, bool):
         return a if mask else b

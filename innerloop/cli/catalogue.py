@@ -80,12 +80,12 @@ def _tasks() -> Iterator[tuple[str, str]]:
 
 
 def _recipes() -> Iterator[tuple[str, str, str]]:
-    """(name, about, system) of the functions without arguments that say they return a Run."""
+    """(name, about, system) of the functions callable without arguments that say they return a Run."""
     for path in sorted((ROOT / "recipes").glob("[a-z]*.py")):
         for node in _tree(path).body:
             returns = getattr(node, "returns", None)
             if isinstance(node, ast.FunctionDef) and isinstance(returns, ast.Name) and returns.id == "Run":
-                if node.args.args or node.name.startswith("_"):
+                if len(node.args.defaults) < len(node.args.args) or node.name.startswith("_"):
                     continue
                 doc = _first(ast.get_docstring(node) or "")
                 yield node.name, _keyword(node, "about") or doc, _system(node)

@@ -27,6 +27,8 @@ def train(
     recipe: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE|RUN")],
     data: str = "",
     test: str = "",
+    system: str = "",
+    task: str = "",
     out: str = "",
     set: tuple[str, ...] = (),
     device: str = "auto",
@@ -41,12 +43,16 @@ def train(
 
     Example:  innerloop train runs/mine            (goes on where it was interrupted)
 
+    Example:  innerloop train family --system hrm --task maze11
+
     Example:  torchrun --nproc-per-node 8 -m innerloop.cli train demo
 
     Args:
         recipe: Name of a recipe (innerloop list), or the folder of a run to go on with.
         data: Puzzles to learn from: .csv, .jsonl, .npz, an official folder, or a Hugging Face name.
         test: Puzzles to validate on; without it a part of --data is held out.
+        system: Of the recipe family: the system to train (innerloop list).
+        task: Of the recipe family: what to train it on.
         out: Folder of the run; by default runs/NAME.
         set: Fields to change, such as plan.steps=500 config.cycles=2 seed=1.
         device: auto, cpu or cuda.
@@ -55,7 +61,7 @@ def train(
     """
     rank = int(os.environ.get("RANK", "0"))
     console = Console(highlight=False, quiet=rank > 0, soft_wrap=True)
-    run, folder = choose(recipe, data, test, out, set)
+    run, folder = choose(recipe, data, test, out, set, {"system": system, "task": task})
     where, why = device_named(device)
     built = runs.build(run)
     if fresh and rank == 0:
@@ -85,24 +91,29 @@ def train(
     return 1 if result.stopped else 0
 
 
-def choose(recipe: str, data: str, test: str, out: str, changes: tuple[str, ...]) -> tuple[runs.Run, Path]:
+def choose(
+    recipe: str, data: str, test: str, out: str, changes: tuple[str, ...], parameters: dict[str, str]
+) -> tuple[runs.Run, Path]:
     """The Run that was asked for, and its folder."""
     folder = Path(recipe)
     if (folder / "run.json").exists():
-        if data or test or out:
-            raise InputError(f"{folder} is a run and has its data and folder: leave out --data, --test and --out")
+        if data or test or out or any(parameters.values()):
+            raise InputError(
+                f"{folder} is a run and has all that: leave out --data, --test, --out, --system and --task"
+            )
         return runs.override(read_run(folder), changes), folder
     if folder.is_dir() or "/" in recipe:
         raise InputError(
             f"{recipe} is neither a recipe nor the folder of a run (it has no run.json): see innerloop list"
         )
-    run = recipes.get(recipe)
+    run = recipes.get(recipe, **{k: v for k, v in parameters.items() if v})
     if test and not data:
         raise InputError("--test is given without --data: give both, or neither")
     if data:
         # 0 rows to take means all: the recipe's count was for the puzzles it generates.
         run = replace(run, data=replace(run.data, train=data, test=test, task="", options={}, count=0))
-    return runs.override(run, changes), Path(out or f"runs/{recipe}")
+    name = run.name if any(parameters.values()) else recipe
+    return runs.override(run, changes), Path(out or f"runs/{name}")
 
 
 def forget(folder: Path) -> None:

@@ -4,6 +4,13 @@
     state <- loop.step(state);   loss = mean cross-entropy of a sequence + 1/2 halting loss;   halt?
 
 The persistent carry is what "N_sup supervision steps" means in the code of HRM and TRM.
+
+A loop that learns from more than its answer may have, besides init, step and read:
+    taught = True       it is shown Question.target while it learns: a posterior, say, needs the right answer
+    terms(s)            {name ending in "_loss": (B,)}: further losses of a state, already weighted
+    tune(progress)      called before every optimizer step with the share of training done, 0 to 1
+    after_update()      called after it, outside autograd: for what no gradient reaches, such as a balance to restore
+A loop that draws noise keeps a `key` (B,) int64 in its state and draws by width.normal, so that nothing is hidden.
 Sources: arXiv 2506.21734, arXiv 2510.04871; exact to the official code (tests/parity).
 """
 

@@ -47,6 +47,13 @@ class Unroll:
             raise InputError("an unroll needs depth >= 0, first >= 1, window >= 1, 0 < prior < 1 and 0 < ramp <= 1")
         grad.named(self.tape)
 
+    @property
+    def mean(self) -> int:
+        """Steps of a thought, on average over training."""
+        if self.draw == "ramp":
+            return max(1, round(self.depth - self.ramp * (self.depth - self.first) / 2))
+        return {"uniform": (self.depth + 1) // 2, "poisson": self.depth + 1}.get(self.draw, self.depth)
+
     def steps(self, progress: float, generator: torch.Generator) -> int:
         """How deep the thought of this optimizer step is."""
         if self.draw == "ramp":

@@ -1,4 +1,7 @@
-"""Recipes: the only room where a system, a task and a plan meet. A recipe is a function that returns a Run."""
+"""Recipes: the only room where a system, a task and a plan meet. A recipe is a function that returns a Run.
+
+It may have parameters, all with defaults: `family(system, task)` is one recipe for every pair.
+"""
 
 from __future__ import annotations
 
@@ -13,22 +16,27 @@ from innerloop.recipes.run import Run
 
 
 def found() -> dict[str, Callable[[], Run]]:
-    """Every recipe of this folder: the functions without arguments that say they return a Run, by name."""
+    """Every recipe of this folder, by name: the functions callable without arguments that say they return a Run."""
     recipes = {}
     for info in pkgutil.iter_modules(__path__):
         module = importlib.import_module(f"{__name__}.{info.name}")
         for name, value in vars(module).items():
             if inspect.isfunction(value) and value.__module__ == module.__name__ and not name.startswith("_"):
                 signature = inspect.signature(value)
-                if not signature.parameters and signature.return_annotation in (Run, "Run"):
+                ready = all(p.default is not p.empty for p in signature.parameters.values())
+                if ready and signature.return_annotation in (Run, "Run"):
                     recipes[name] = value
     return dict(sorted(recipes.items()))
 
 
-def get(name: str) -> Run:
-    """The Run of a recipe. Raises InputError naming the nearest for an unknown name."""
+def get(name: str, **parameters: str) -> Run:
+    """The Run of a recipe. Raises InputError naming the nearest for an unknown name, or an unknown parameter."""
     recipes = found()
     if name not in recipes:
         near = difflib.get_close_matches(name, recipes, 1, 0)[0]
         raise InputError(f'no recipe is called "{name}": did you mean "{near}"? There are {", ".join(recipes)}')
-    return recipes[name]()
+    taken = inspect.signature(recipes[name]).parameters
+    for parameter in parameters:
+        if parameter not in taken:
+            raise InputError(f'the recipe {name} takes no {parameter}: leave it out, or use the recipe "family"')
+    return recipes[name](**parameters)

@@ -1,17 +1,18 @@
 """Tiny Recursive Model (2025): one small net revises a thought z, then the answer y.        arXiv 2510.04871
 
-    x = embed(question);   y, z = two fixed random vectors, the same at every place
-    a step:   T times:  ( z <- net(z, y + x)  n times;   y <- net(y, z) )
-    answer:   logits = head(y at the tokens),  halt = q(y at the first place, which is no token but the puzzle's prefix)
+    e = embed(question);   y, z = two fixed random vectors, the same at every place
+    a step:   T times:  ( z <- net(z + y + e)  n times;   y <- net(y + z) )
+    answer:   logits = head(y at the tokens),  halt = q(y at place 0)
 
-The gradient runs through the last of the T cycles only. Between steps of training the state is detached and carried
-on (deep supervision: learn/supervise.py). Config(Size(prefix=16, mix="tokens", positions="none")) is the paper's
-MLP-mixer variant.
+The 16 places before the tokens hold the puzzle's embedding; the halting head reads the first of them. The gradient
+runs through the last of the T cycles only (all of it, if T is 1). Between steps of training the state is detached and
+carried on (deep supervision: learn/supervise.py). The default mixes places by attention;
+Config(Size(prefix=16, mix="tokens", positions="none")) is the paper's MLP-mixer variant.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -29,11 +30,11 @@ __all__ = ["TRM", "Config"]
 
 @dataclass(frozen=True)
 class Config:
-    size: Size = field(default_factory=lambda: replace(Size(), prefix=16))
+    size: Size = field(default_factory=lambda: Size(prefix=16))
     cycles: int = 3  # T in the paper, H_cycles in the official code: rounds of a step
     thoughts: int = 6  # n in the paper, L_cycles in the official code: updates of z before each update of y
     tape: str = "last_cycle"  # which updates of a step carry gradient: the name of a rule in innerloop.grad
-    dtype: str = "bfloat16"  # of the state and of all products; weights stay float32
+    dtype: str = "bfloat16"  # of the state and of all matrix products; weights stay float32
 
 
 class State(NamedTuple):
@@ -58,9 +59,9 @@ class TRM(nn.Module):
         return State(self.y0.to(self.dtype).expand(shape), self.z0.to(self.dtype).expand(shape))
 
     def step(self, s: State, x: Question) -> State:
-        x_BLD = self.embed(x, self.dtype)
-        updates = {
-            "z": lambda s: State(s.y, self.net(s.z, s.y + x_BLD)),
+        e_BLD = self.embed(x, self.dtype)
+        updates = {  # a net adds up its inputs
+            "z": lambda s: State(s.y, self.net(s.z, s.y + e_BLD)),
             "y": lambda s: State(self.net(s.y, s.z), s.z),
         }
         return follow(self.schedule, updates, s, self.tape)

@@ -1,0 +1,195 @@
+"""One comparison for the whole family: every system on the same tasks, at matched parameters and training FLOPs.
+
+    innerloop train family --system gram --task queens8
+
+The reference is TRM at the task's own size. Another system gets the width at which it has as many parameters, and as
+many optimizer steps as the reference's training FLOPs buy (both counted, not estimated). Everything else is shared:
+data, block, batch, optimizer, averaging. What a system's paper asks for beyond that stands in LESSONS.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, replace
+from functools import cache
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from innerloop import tasks, weights
+from innerloop.errors import InputError
+from innerloop.learn.feed import Feed
+from innerloop.learn.plan import Plan
+from innerloop.learn.supervise import Halting, begin, segment
+from innerloop.learn.unroll import Unroll, unrolled
+from innerloop.parts.size import Size
+from innerloop.recipes.run import Data, Run, fit, model
+
+REFERENCE = "trm"
+CARRIED = Halting(max_steps=8, learned=False, explore=0.0, spread=True, brief=0.5)  # depths 1 to 16
+WHOLE = Unroll(depth=8)
+
+
+@dataclass(frozen=True)
+class World:
+    """A task of the comparison: its examples, the block that suits it, and what the reference may spend."""
+
+    data: Data
+    mix: str  # block of every system here
+    width: int  # of the reference
+    steps: int  # of the reference
+    lr: float
+    about: str
+    harder: dict[str, Any] = field(default_factory=dict)  # options of a harder test set, if there is one
+
+
+WORLDS = {
+    "sudoku6": World(
+        Data("sudoku", {"size": 6, "givens": (12, 20)}, count=3000, holdout=300), "units", 64, 800, 3e-3, "6x6 Sudoku"
+    ),
+    "maze11": World(
+        Data("maze", {"size": 11, "kind": "perfect"}, count=5000, holdout=200), "conv", 48, 1200, 2e-3, "11x11 mazes"
+    ),
+    "prefix": World(
+        Data("prefix", {"places": 48, "lengths": (4, 16)}, count=5000, holdout=300),
+        "conv",
+        48,
+        800,
+        3e-3,
+        "prefix sums, learned on 4 to 16 bits",
+        {"places": 48, "lengths": (48, 48)},
+    ),
+    "queens8": World(
+        Data("queens", {"size": 8}, count=5000, holdout=300), "attention", 64, 800, 2e-3, "8 queens, completion"
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """How one system is taught: fields of its configuration, and whole thoughts instead of carried states."""
+
+    config: dict[str, Any] = field(default_factory=dict)
+    unroll: Unroll | None = None
+    only: tuple[str, ...] = ()  # worlds it makes sense on; empty: all
+    why: str = ""  # ... and why not elsewhere
+
+
+LESSONS: dict[str, Lesson] = {
+    "trm": Lesson({"cycles": 1, "thoughts": 5}),
+    "hrm": Lesson({"cycles": 2, "low_cycles": 2}),
+    "ut": Lesson(unroll=WHOLE),
+}
+
+
+def family(system: str = REFERENCE, task: str = "sudoku6") -> Run:
+    """Any system on any task of the comparison, matched to the reference."""
+    if refusal := refused(system, task):
+        raise InputError(refusal)
+    width = matched_width(system, task)
+    run = drawn(system, task, width)
+    about = f"{system} on {WORLDS[task].about}, matched to {REFERENCE}"
+    return replace(run, plan=replace(run.plan, **horizon(matched_steps(system, task))), about=about)
+
+
+def refused(system: str, task: str) -> str:
+    """Why this pair makes no sense, or an empty text. Raises InputError for unknown names."""
+    weights.get(system)
+    if task not in WORLDS:
+        raise InputError(f'the family has no task "{task}": use one of {", ".join(WORLDS)}')
+    lesson = LESSONS.get(system, Lesson())
+    if lesson.only and task not in lesson.only:
+        return f"{system} cannot take {task}: {lesson.why}"
+    causal = getattr(tasks.get(WORLDS[task].data.task, **WORLDS[task].data.options), "causal", False)
+    if causal and not getattr(weights.get(system)[0], "causal", False):
+        return f"{system} cannot take {task}: it reads every place at once, and the answer stands in the question"
+    return ""
+
+
+def drawn(system: str, task: str, width: int) -> Run:
+    """The pair at some width, before its steps are matched."""
+    world, lesson = WORLDS[task], LESSONS.get(system, Lesson())
+    made = tasks.get(world.data.task, **world.data.options)
+    size = Size(
+        width=width,
+        heads=2,
+        layers=1,
+        expansion=3.0,
+        multiple=4,
+        mix=world.mix,
+        positions="rope" if world.mix == "attention" else "none",
+        prefix=0,
+        puzzle_width=0,
+        pool="mean",
+    )
+    kind = weights.get(system)[1]
+    known = {f.name for f in fields(kind)}
+    given = {"size": fit(size, made, 1), "dtype": "float32", **lesson.config}
+    plan = Plan(
+        batch=32,
+        optimizer="adamw",
+        lr=world.lr,
+        weight_decay=0.1,
+        clip=1.0,
+        loss="softmax",
+        halting=CARRIED,
+        unroll=lesson.unroll or Unroll(),
+        compile="off",
+        **horizon(world.steps),
+    )
+    plan = replace(plan, depths=(plan.deepest,))
+    config = kind(**{k: v for k, v in given.items() if k in known})
+    return Run(f"{system}-{task}", system, config, world.data, plan)
+
+
+def horizon(steps: int) -> dict[str, Any]:
+    """What of a plan depends on how long it is."""
+    every = max(1, steps // 4)
+    ema = min(0.995, 1 - 10 / steps) if steps > 20 else 0.0
+    return {"steps": steps, "warmup": min(50, max(1, steps // 10)), "ema": ema, "check_every": every, "save_every": every}
+
+
+# -- matching ---------------------------------------------------------------------------------------------------------
+
+
+def parameters(run: Run) -> int:
+    return sum(p.numel() for p in model(run).parameters())
+
+
+@cache
+def matched_width(system: str, task: str) -> int:
+    """The width, in steps of 4, whose number of parameters is nearest to the reference's."""
+    world = WORLDS[task]
+    if system == REFERENCE:
+        return world.width
+    want = parameters(drawn(REFERENCE, task, world.width))
+    widths = range(8, 3 * world.width + 1, 4)
+    return min(widths, key=lambda w: abs(parameters(drawn(system, task, w)) - want))
+
+
+@cache
+def flops(system: str, task: str) -> int:
+    """Floating-point operations of one optimizer step for one example, forward and backward, at the mean depth."""
+    run = drawn(system, task, matched_width(system, task))
+    made = tasks.get(run.data.task, **run.data.options)
+    rows = 4
+    examples = made.make(rows, 0)
+    loop, feed = model(run).train(), Feed(examples, None, 0)
+    batch = feed.fill(torch.ones(rows, dtype=torch.bool), 0)
+    keyed = torch.arange(1, rows + 1)
+    if hasattr(loop, "tune"):
+        loop.tune(1.0)
+    with FlopCounterMode(display=False) as counter:
+        if run.plan.unroll.depth:
+            out = unrolled(loop, batch, run.plan.unroll, run.plan.unroll.mean, keyed, "softmax")
+        else:
+            draw = run.plan.halting.draw(rows, torch.Generator().manual_seed(0), True)
+            out = segment(loop, begin(loop, batch), batch, run.plan.halting, draw, "softmax")
+        sum(out.losses.values()).backward()  # type: ignore[union-attr]
+    return counter.get_total_flops() // rows
+
+
+@cache
+def matched_steps(system: str, task: str) -> int:
+    """Optimizer steps that the reference's training FLOPs buy."""
+    return max(1, round(WORLDS[task].steps * flops(REFERENCE, task) / flops(system, task)))
