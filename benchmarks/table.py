@@ -6,6 +6,7 @@ python benchmarks/table.py          (--check: only say whether the page is up to
 from __future__ import annotations
 
 import json
+import statistics
 import sys
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,48 @@ def plain(name: str, value: dict[str, Any]) -> list[str]:
     return [*lines, ""]
 
 
+def family(value: dict[str, Any]) -> list[str]:
+    """The comparison of systems: one table a task, best first; mean over seeds, and the spread between them."""
+    lines = [
+        "Systems at matched parameters and training FLOPs ([how](../innerloop/recipes/family.py)); share of unseen",
+        "puzzles whose answer obeys the rules: mean over seeds, and standard deviation between them. 1x is the deepest",
+        "step a system was trained at. `own` is where its halting head is sure and its answer settled.",
+        "",
+        "![accuracy of every system over depth](family.svg)",
+        "",
+        f"- {born(value)}",
+        "",
+    ]
+    for task in dict.fromkeys(r["task"] for r in value["rows"]):
+        rows = [r for r in value["rows"] if r["task"] == task]
+        systems = {s: [r for r in rows if r["system"] == s] for s in dict.fromkeys(r["system"] for r in rows)}
+        harder = "harder_by_depth" in rows[0]
+        head = ["system", "seeds", "parameters", "MFLOP a step", "steps", "seconds", "taped calls", "taped kB"]
+        head += ["1x is", "at 1x", "2x", "4x", "8x", "own", "own steps", *["longer, 1x", "4x", "8x"] * harder]
+        lines += [f"#### {task}", "", "| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+        order = sorted(systems, key=lambda s: -statistics.mean(list(r["by_depth"].values())[1] for r in systems[s]))
+        lines += ["| " + " | ".join(family_row(s, systems[s], harder)) + " |" for s in order]
+        lines.append("")
+    return lines
+
+
+def family_row(system: str, rows: list[dict[str, Any]], harder: bool) -> list[str]:
+    first, mean = rows[0], lambda key: statistics.mean(r[key] for r in rows)
+    curve = [[list(r["by_depth"].values())[i] for r in rows] for i in range(1, 5)]
+    cells = [system, str(len(rows)), f"{first['parameters']:,}", f"{first['MFLOP_per_example']:.0f}"]
+    cells += [f"{first['optimizer_steps']:,}", f"{mean('seconds'):.0f}", str(first["taped_calls"])]
+    cells += [f"{first['taped_kB_per_example']:.0f}", str(first["trained_depth"])]
+    cells += [spread(c) for c in curve] + [spread([r["own_halting"] for r in rows]), f"{mean('own_steps'):.1f}"]
+    if harder:
+        cells += [spread([list(r["harder_by_depth"].values())[i] for r in rows]) for i in range(3)]
+    return cells
+
+
+def spread(shares: list[float]) -> str:
+    deviation = f" ± {100 * statistics.stdev(shares):.1f}" if len(shares) > 1 else ""
+    return f"{100 * statistics.mean(shares):.1f}{deviation}"
+
+
 def page() -> str:
     """The whole page."""
     files = sorted((ROOT / "results").glob("*.json"))
@@ -90,9 +133,11 @@ def page() -> str:
     for name, value in values.items():
         if "recipe" in value and isinstance(value["recipe"], dict):
             lines += record(name, value)
+    if "family" in values:
+        lines += ["## The family compared", "", *family(values["family"])]
     lines += ["## Benchmarks", ""]
     for name, value in values.items():
-        if not isinstance(value.get("recipe"), dict):
+        if not isinstance(value.get("recipe"), dict) and name != "family":
             lines += plain(name, value)
     return "\n".join(lines)
 

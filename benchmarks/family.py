@@ -1,0 +1,144 @@
+"""The family compared: every system on the same tasks, at matched parameters and training FLOPs, over seeds.
+
+    python benchmarks/family.py --threads 1                     all systems, three tasks, three seeds
+    python benchmarks/family.py --systems trm deq --tasks sudoku6 --seeds 0
+    make family-smoke                                           a small version, one seed, a few minutes
+
+Every finished (system, task, seed) is kept at once in --out; the same command goes on where it was cut off.
+`--part 0/2` and `--part 1/2` share the work between two processes with two --out files; `--join` puts them together.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from innerloop import tasks, weights
+from innerloop.learn import checkpoint
+from innerloop.learn.evaluate import evaluate
+from innerloop.learn.feed import Feed
+from innerloop.learn.supervise import begin, segment
+from innerloop.learn.train import train
+from innerloop.learn.unroll import unrolled
+from innerloop.parts.mixers import Net
+from innerloop.recipes import family
+from innerloop.recipes.run import Built, birth_certificate, build, commit, unseen
+
+TASKS = ("sudoku6", "maze11", "prefix")
+
+
+def tape(built: Built, rows: int = 8) -> dict[str, float]:
+    """Taped and untaped calls of nets in one optimizer step, and the bytes autograd keeps for one example."""
+    loop, plan = built.loop.train(), built.run.plan
+    batch = Feed(built.train, None, 0).fill(torch.ones(rows, dtype=torch.bool), 0)
+    calls, kept = {True: 0, False: 0}, {}
+
+    def count(*_: Any) -> None:
+        calls[torch.is_grad_enabled()] += 1
+
+    def keep(t: Tensor) -> Tensor:
+        kept[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+        return t
+
+    own = {p.untyped_storage().data_ptr() for p in loop.parameters()}
+    hooks = [m.register_forward_hook(count) for m in loop.modules() if isinstance(m, Net)]
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+        salt = torch.arange(1, rows + 1)
+        if plan.unroll.depth:
+            out = unrolled(loop, batch, plan.unroll, plan.unroll.mean, salt, plan.loss)
+        else:
+            draw = plan.halting.draw(rows, torch.Generator().manual_seed(0), True)
+            out = segment(loop, begin(loop, batch), batch, plan.halting, draw, plan.loss)
+    for hook in hooks:
+        hook.remove()
+    total = sum(n for pointer, n in kept.items() if pointer not in own)
+    del out
+    return {"taped_calls": calls[True], "untaped_calls": calls[False], "taped_kB_per_example": total / rows / 1024}
+
+
+def curve(built: Built, examples: Any, depths: list[int]) -> dict[str, float]:
+    rows = evaluate(built.loop, built.task, examples, depths, batch=256)
+    return {str(r.depth): r.exact if r.valid is None else r.valid for r in rows}
+
+
+def one(system: str, task: str, seed: int, limit: int, scale: float) -> dict[str, Any]:
+    """Train and test one system. Accuracies are shares of unseen puzzles whose answer obeys the rules."""
+    world = family.WORLDS[task]
+    run = replace(family.family(system, task), seed=seed)
+    if scale != 1:
+        run = replace(run, plan=replace(run.plan, **family.horizon(max(1, round(run.plan.steps * scale)))))
+    built = build(run)
+    row: dict[str, Any] = {"task": task, "system": system, "seed": seed, "commit": commit()}
+    row["width"] = run.config.size.width
+    row |= {"parameters": sum(p.numel() for p in built.loop.parameters())}
+    row |= {"MFLOP_per_example": family.flops(system, task) / 1e6, "optimizer_steps": run.plan.steps} | tape(built)
+    built.loop.train()
+    with tempfile.TemporaryDirectory() as folder:
+        how = {"validation": built.validation, "seed": seed, "live": False}
+        result = train(built.loop, built.task, built.train, built.run.plan, folder, **how)
+        if result.best:
+            checkpoint.load_weights(Path(folder) / checkpoint.MODEL, built.loop)
+    built.loop.eval()
+    deepest = run.plan.deepest
+    test = unseen(built.task, built.train, run.data, limit)
+    row |= {"seconds": result.seconds, "stopped": result.stopped, "trained_depth": deepest, "test_puzzles": len(test)}
+    row["by_depth"] = curve(built, test, [max(1, deepest // 4), deepest, 2 * deepest, 4 * deepest, 8 * deepest])
+    own = evaluate(built.loop, built.task, test, (deepest,), halting=(True,), batch=256)[0]
+    row |= {"own_halting": own.exact if own.valid is None else own.valid, "own_steps": own.steps}
+    if world.harder:
+        harder = tasks.get(world.data.task, **world.harder)
+        built = built._replace(task=harder)
+        row["harder_by_depth"] = curve(built, harder.make(limit, 3_000_003), [deepest, 4 * deepest, 8 * deepest])
+    return row
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--systems", nargs="+", default=weights.names())
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--limit", type=int, default=300, help="test puzzles")
+    parser.add_argument("--scale", type=float, default=1.0, help="share of every system's optimizer steps")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--part", default="0/1", help="which share of the work this process does, such as 0/2")
+    parser.add_argument("--out", type=Path, default=Path("results/family.json"))
+    parser.add_argument("--join", type=Path, nargs="*", default=[], help="put these files' rows into --out, and stop")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    value = (
+        json.loads(args.out.read_text()) if args.out.exists() else {"born": birth_certificate(args.seeds), "rows": []}
+    )
+    if args.join:
+        value = {"born": json.loads(args.join[0].read_text())["born"], "rows": []}
+        every = [row for path in args.join for row in json.loads(path.read_text())["rows"]]
+        value["rows"] = list({(r["task"], r["system"], r["seed"]): r for r in every}.values())
+        checkpoint.write_json(args.out, value)
+        return
+    mine, parts = (int(n) for n in args.part.split("/"))
+    todo = [(s, t, seed) for seed in args.seeds for t in args.tasks for s in args.systems]
+    done = {(r["system"], r["task"], r["seed"]) for r in value["rows"]}
+    for system, task, seed in np.array(todo, dtype=object)[mine::parts].tolist():
+        if (system, task, seed) in done:
+            continue
+        if refusal := family.refused(system, task):
+            print(refusal, flush=True)
+            continue
+        row = one(system, task, seed, args.limit, args.scale)
+        value["rows"].append(row)
+        checkpoint.write_json(args.out, value)
+        shares = ", ".join(f"{d}: {v:.3f}" for d, v in row["by_depth"].items())
+        print(
+            f"{task} {system} seed {seed} {row['seconds']:.0f} s | {shares} | {row.get('harder_by_depth')}", flush=True
+        )
+
+
+if __name__ == "__main__":
+    main()
