@@ -14,8 +14,8 @@ class Heads(nn.Module):
     """logits from every token's place; q_halt (and q_continue, if `continue_head`) from what `size.pool` says.
 
     pool="first": the first place, which is the puzzle's prefix in HRM and TRM. pool="mean": the mean over all places,
-    which the head only reads: through the mean its gradient would reach every place, and it keeps small nets from
-    learning (benchmarks/halting_gradient.py).
+    which the head only reads: through the mean its gradient would reach every place, and small nets then learn more
+    slowly (benchmarks/halting_gradient.py).
 
     The halting head starts at zero weight and bias -5, "not yet right", whatever it sees. Its second row is
     there even where it is unused, so that official checkpoints fit.
