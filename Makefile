@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip install -q --disable-pip-version-check
 PACKAGE := pyproject.toml constraints.txt
 
-.PHONY: demo test fast lint clean
+.PHONY: demo test fast lint clean family-smoke
 
 demo: .venv/.demo
 	$(BIN)/innerloop demo
@@ -14,6 +14,11 @@ test: lint
 
 fast: .venv/.test
 	$(BIN)/pytest -m "not slow"
+
+# A small version of the comparison of all systems, in minutes; the whole one is benchmarks/family.py without options.
+family-smoke: .venv/.test
+	rm -f runs/family_smoke.json
+	$(BIN)/python benchmarks/family.py --tasks sudoku4 --seeds 0 --limit 100 --out runs/family_smoke.json
 
 lint: .venv/.test
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""What there is: systems, tasks and recipes, read from their files without importing them, so that it is quick."""
+"""What there is: systems, parts, tasks and recipes with their papers, read from their files without importing them."""
 
 from __future__ import annotations
 
@@ -16,21 +16,58 @@ ROOT = Path(__file__).resolve().parents[1]
 ROOMS = {"weights": "systems, loops in the weights", "tokens": "loops in the tokens", "harness": "loops in the harness"}
 
 
-def list_() -> int:
-    """Show every system, task and recipe with one line each.
+def list_(markdown: bool = False) -> int:
+    """Show every system, part, task and recipe with its paper.
 
     Example:  innerloop list
+
+    Args:
+        markdown: As the page docs/systems.md.
     """
+    if markdown:
+        print(page(), end="")
+        return 0
     console = Console(highlight=False)
+    for title, columns, rows in tables():
+        console.print(_table(title, columns, rows))
+    return 0
+
+
+def tables() -> Iterator[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]:
+    """(title, columns, rows) of everything there is."""
+    papers = {}
     for room, title in ROOMS.items():
         rows = [(path.stem, *_about(doc)) for path, doc in _modules(room) if doc]
+        papers |= {name: paper for name, _, paper in rows}
         if rows:
-            console.print(_table(f"{title} (innerloop/{room})", ("name", "what", "paper"), rows))
-    console.print(_table("tasks (innerloop/tasks)", ("name", "what"), sorted(_tasks())))
-    console.print(_table("recipes (innerloop train NAME)", ("name", "what", "system"), sorted(_recipes())))
-    parts = [(path.stem, _first(doc)) for path, doc in _modules("parts") if doc]
-    console.print(_table("parts (innerloop/parts)", ("file", "what"), parts))
-    return 0
+            yield f"{title} (innerloop/{room})", ("name", "what", "paper"), rows
+    parts = [(path.stem, _first(doc), _paper(path)) for path, doc in _modules("parts") if doc]
+    yield "parts (innerloop/parts)", ("file", "what", "paper"), parts
+    yield "tasks (innerloop/tasks)", ("name", "what", "paper"), sorted(_tasks())
+    recipes = [(name, what, system, papers.get(system, "")) for name, what, system in sorted(_recipes())]
+    yield "recipes (innerloop train NAME)", ("name", "what", "system", "paper"), recipes
+
+
+def page() -> str:
+    """docs/systems.md."""
+    lines = ["# Systems, parts, tasks and recipes", "", "What `innerloop list` shows, as `--markdown` prints it."]
+    for title, columns, rows in tables():
+        lines += ["", f"## {title[0].upper()}{title[1:]}", ""]
+        lines += ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+        for name, what, *more in rows:
+            cells = [f"`{name}`", what.replace("|", "/"), *map(_link, more)]
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _link(cell: str) -> str:
+    return re.sub(r"arXiv (\d{4}\.\d{4,5})", r"[\1](https://arxiv.org/abs/\1)", cell)
+
+
+def _paper(path: Path) -> str:
+    """The first paper that a file cites, or ""."""
+    found = re.search(r"arXiv (\d{4}\.\d{4,5})", path.read_text(encoding="utf-8"))
+    return found[0] if found else ""
 
 
 def overview() -> None:
@@ -69,14 +106,14 @@ def _modules(room: str) -> Iterator[tuple[Path, str]]:
         yield path, ast.get_docstring(_tree(path)) or ""
 
 
-def _tasks() -> Iterator[tuple[str, str]]:
-    """(name, first line) of the classes that a task file lists in its __all__ and gives a name."""
+def _tasks() -> Iterator[tuple[str, str, str]]:
+    """(name, first line, paper) of the classes that a task file lists in its __all__ and gives a name."""
     for path in sorted((ROOT / "tasks").glob("[a-z]*.py")):
         tree = _tree(path)
         for node in tree.body:
             name = _constant(node, "name") if isinstance(node, ast.ClassDef) else None
             if name:
-                yield name, _first(ast.get_docstring(tree) or "")
+                yield name, _first(ast.get_docstring(tree) or ""), _paper(path)
 
 
 def _recipes() -> Iterator[tuple[str, str, str]]:

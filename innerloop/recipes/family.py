@@ -44,6 +44,9 @@ class World:
 
 
 WORLDS = {
+    "sudoku4": World(
+        Data("sudoku", {"size": 4, "givens": (4, 8)}, count=240, holdout=100), "units", 32, 150, 3e-3, "4x4 Sudoku"
+    ),
     "sudoku6": World(
         Data("sudoku", {"size": 6, "givens": (12, 20)}, count=3000, holdout=300), "units", 64, 800, 3e-3, "6x6 Sudoku"
     ),

@@ -1,0 +1,56 @@
+"""docs/add_a_system.md, followed to the letter in a copy of the package: one file, and everything knows the system."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    """A copy of the checkout with examples/my_loop.py among the systems."""
+    folder = tmp_path_factory.mktemp("checkout")
+    for name in ("innerloop", "tests", "benchmarks", "pyproject.toml"):
+        source = ROOT / name
+        ignore = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(source, folder / name, ignore=ignore) if source.is_dir() else shutil.copy(source, folder)
+    shutil.copy(ROOT / "examples/my_loop.py", folder / "innerloop/weights/my_loop.py")
+    return folder
+
+
+def ask(copy, *words):
+    env = os.environ | {"PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    done = subprocess.run([sys.executable, *words], cwd=copy, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_it_takes_less_than_a_hundred_lines():
+    assert len((ROOT / "examples/my_loop.py").read_text().splitlines()) < 100
+
+
+def test_it_is_listed_with_its_first_line(copy):
+    text = ask(copy, "-m", "innerloop.cli", "list")
+    assert "my_loop" in text and "A loop of one's own" in text
+    assert "| `my_loop` | A loop of one's own" in ask(copy, "-m", "innerloop.cli", "list", "--markdown")
+
+
+@pytest.mark.slow
+def test_the_contract_runs_over_it(copy):
+    out = ask(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_weights.py", "-k", "my_loop")
+    assert out.startswith("." * 9)  # eight checks, and the mutant of the freeze
+
+
+@pytest.mark.slow
+def test_it_trains_in_the_family_and_is_compared(copy):
+    changes = ["plan.steps=6", "plan.check_every=3", "data.count=32", "data.holdout=8"]
+    train = ["-m", "innerloop.cli", "train", "family", "--system", "my_loop", "--task", "sudoku4", "--out", "runs/it"]
+    assert "my_loop with" in ask(copy, *train, "--set", *changes)
+    small = ["--tasks", "sudoku4", "--seeds", "0", "--scale", "0.02", "--limit", "16", "--out", "family.json"]
+    out = ask(copy, "benchmarks/family.py", "--systems", "trm", "my_loop", *small, "--threads", "1")
+    assert "sudoku4 my_loop seed 0" in out
