@@ -87,7 +87,7 @@ def one(system: str, task: str, seed: int, limit: int, scale: float) -> dict[str
         if result.best:
             checkpoint.load_weights(Path(folder) / checkpoint.MODEL, built.loop)
     built.loop.eval()
-    deepest = run.plan.deepest
+    deepest = run.plan.depths[-1]
     test = unseen(built.task, built.train, run.data, limit)
     row |= {"seconds": result.seconds, "stopped": result.stopped, "trained_depth": deepest, "test_puzzles": len(test)}
     row["by_depth"] = curve(built, test, [max(1, deepest // 4), deepest, 2 * deepest, 4 * deepest, 8 * deepest])

@@ -48,16 +48,16 @@ WORLDS = {
         Data("sudoku", {"size": 4, "givens": (4, 8)}, count=240, holdout=100), "units", 32, 150, 3e-3, "4x4 Sudoku"
     ),
     "sudoku6": World(
-        Data("sudoku", {"size": 6, "givens": (12, 20)}, count=3000, holdout=300), "units", 64, 800, 3e-3, "6x6 Sudoku"
+        Data("sudoku", {"size": 6, "givens": (12, 20)}, count=3000, holdout=300), "units", 64, 500, 3e-3, "6x6 Sudoku"
     ),
     "maze11": World(
-        Data("maze", {"size": 11, "kind": "perfect"}, count=5000, holdout=200), "conv", 48, 1200, 2e-3, "11x11 mazes"
+        Data("maze", {"size": 11, "kind": "perfect"}, count=5000, holdout=200), "conv", 48, 1000, 2e-3, "11x11 mazes"
     ),
     "prefix": World(
         Data("prefix", {"places": 48, "lengths": (4, 16)}, count=5000, holdout=300),
         "conv",
         48,
-        800,
+        300,
         3e-3,
         "prefix sums, learned on 4 to 16 bits",
         {"places": 48, "lengths": (48, 48)},
@@ -74,13 +74,30 @@ class Lesson:
 
     config: dict[str, Any] = field(default_factory=dict)
     unroll: Unroll | None = None
+    size: dict[str, Any] = field(default_factory=dict)  # what of the shared Size differs
+    depth: int = 0  # steps of inference that count as the trained depth, where the plan does not say it
     only: tuple[str, ...] = ()  # worlds it makes sense on; empty: all
     why: str = ""  # ... and why not elsewhere
 
 
+RECURSION = {"cycles": 1, "thoughts": 5}  # six calls of a net a step, all of them on the tape
 LESSONS: dict[str, Lesson] = {
-    "trm": Lesson({"cycles": 1, "thoughts": 5}),
+    "act": Lesson(unroll=WHOLE),
+    "deq": Lesson({"iterations": 12}, Unroll(depth=1)),
+    "eqr": Lesson(RECURSION),
+    "flow": Lesson({"grid": 8, "rollout": 8}, Unroll(depth=1), depth=8),
+    "gram": Lesson({"cycles": 2, "thoughts": 2}),
     "hrm": Lesson({"cycles": 2, "low_cycles": 2}),
+    "hrm_text": Lesson(unroll=Unroll(depth=1), size={"norm": "magic"}),
+    "huginn": Lesson(
+        {"prelude": 1, "coda": 1, "recurrence": 8}, Unroll(8, "poisson", tape="last(8)"), {"norm": "sandwich"}
+    ),
+    "looped": Lesson(unroll=Unroll(8, "ramp", tape="last(5)", weigh="window", window=5)),
+    "mor": Lesson(unroll=Unroll(depth=3), size={"norm": "pre"}),
+    "pondernet": Lesson(unroll=Unroll(8, weigh="ponder", prior=0.2)),
+    "sic": Lesson(RECURSION),
+    "trm": Lesson(RECURSION),
+    "urm": Lesson({"loops": 8, "tape": "last(6)"}),
     "ut": Lesson(unroll=WHOLE),
 }
 
@@ -113,18 +130,9 @@ def drawn(system: str, task: str, width: int) -> Run:
     """The pair at some width, before its steps are matched."""
     world, lesson = WORLDS[task], LESSONS.get(system, Lesson())
     made = tasks.get(world.data.task, **world.data.options)
-    size = Size(
-        width=width,
-        heads=2,
-        layers=1,
-        expansion=3.0,
-        multiple=4,
-        mix=world.mix,
-        positions="rope" if world.mix == "attention" else "none",
-        prefix=0,
-        puzzle_width=0,
-        pool="mean",
-    )
+    shared: dict[str, Any] = {"width": width, "heads": 2, "layers": 1, "expansion": 3.0, "multiple": 4}
+    shared |= {"mix": world.mix, "positions": "rope" if world.mix == "attention" else "none"}
+    size = Size(**shared | {"prefix": 0, "puzzle_width": 0, "pool": "mean"} | lesson.size)
     kind = weights.get(system)[1]
     known = {f.name for f in fields(kind)}
     given = {"size": fit(size, made, 1), "dtype": "float32", **lesson.config}
@@ -140,7 +148,7 @@ def drawn(system: str, task: str, width: int) -> Run:
         compile="off",
         **horizon(world.steps),
     )
-    plan = replace(plan, depths=(plan.deepest,))
+    plan = replace(plan, depths=(lesson.depth or plan.deepest,))
     config = kind(**{k: v for k, v in given.items() if k in known})
     return Run(f"{system}-{task}", system, config, world.data, plan)
 
@@ -149,7 +157,13 @@ def horizon(steps: int) -> dict[str, Any]:
     """What of a plan depends on how long it is."""
     every = max(1, steps // 4)
     ema = min(0.995, 1 - 10 / steps) if steps > 20 else 0.0
-    return {"steps": steps, "warmup": min(50, max(1, steps // 10)), "ema": ema, "check_every": every, "save_every": every}
+    return {
+        "steps": steps,
+        "warmup": min(50, max(1, steps // 10)),
+        "ema": ema,
+        "check_every": every,
+        "save_every": every,
+    }
 
 
 # -- matching ---------------------------------------------------------------------------------------------------------
@@ -177,7 +191,8 @@ def flops(system: str, task: str) -> int:
     made = tasks.get(run.data.task, **run.data.options)
     rows = 4
     examples = made.make(rows, 0)
-    loop, feed = model(run).train(), Feed(examples, None, 0)
+    loop: Any = model(run).train()
+    feed = Feed(examples, None, 0)
     batch = feed.fill(torch.ones(rows, dtype=torch.bool), 0)
     keyed = torch.arange(1, rows + 1)
     if hasattr(loop, "tune"):
