@@ -175,12 +175,12 @@ def parameters(run: Run) -> int:
 
 @cache
 def matched_width(system: str, task: str) -> int:
-    """The width, in steps of 4, whose number of parameters is nearest to the reference's."""
+    """The width, in steps of 2 (4 with attention), whose number of parameters is nearest to the reference's."""
     world = WORLDS[task]
     if system == REFERENCE:
         return world.width
     want = parameters(drawn(REFERENCE, task, world.width))
-    widths = range(8, 3 * world.width + 1, 4)
+    widths = range(8, 3 * world.width + 1, 4 if world.mix == "attention" else 2)
     return min(widths, key=lambda w: abs(parameters(drawn(system, task, w)) - want))
 
 
