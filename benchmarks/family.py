@@ -23,7 +23,7 @@ from torch import Tensor
 
 from innerloop import tasks, weights
 from innerloop.learn import checkpoint
-from innerloop.learn.evaluate import evaluate
+from innerloop.learn.evaluate import evaluate, parts
 from innerloop.learn.feed import Feed
 from innerloop.learn.supervise import begin, segment
 from innerloop.learn.train import train
@@ -69,6 +69,13 @@ def curve(built: Built, examples: Any, depths: list[int]) -> dict[str, float]:
     return {str(r.depth): r.exact if r.valid is None else r.valid for r in rows}
 
 
+@torch.no_grad()
+def loop_halts(built: Built, examples: Any) -> bool:
+    """Whether the system has a halting head at all."""
+    question = next(parts(examples, 2, "cpu"))[1]
+    return built.loop.read(built.loop.init(question)).q_halt is not None
+
+
 def one(system: str, task: str, seed: int, limit: int, scale: float) -> dict[str, Any]:
     """Train and test one system. Accuracies are shares of unseen puzzles whose answer obeys the rules."""
     world = family.WORLDS[task]
@@ -91,8 +98,9 @@ def one(system: str, task: str, seed: int, limit: int, scale: float) -> dict[str
     test = unseen(built.task, built.train, run.data, limit)
     row |= {"seconds": result.seconds, "stopped": result.stopped, "trained_depth": deepest, "test_puzzles": len(test)}
     row["by_depth"] = curve(built, test, [max(1, deepest // 4), deepest, 2 * deepest, 4 * deepest, 8 * deepest])
-    own = evaluate(built.loop, built.task, test, (deepest,), halting=(True,), batch=256)[0]
-    row |= {"own_halting": own.exact if own.valid is None else own.valid, "own_steps": own.steps}
+    if loop_halts(built, test):
+        own = evaluate(built.loop, built.task, test, (deepest,), halting=(True,), batch=256)[0]
+        row |= {"own_halting": own.exact if own.valid is None else own.valid, "own_steps": own.steps}
     if world.harder:
         harder = tasks.get(world.data.task, **world.harder)
         built = built._replace(task=harder)
@@ -122,10 +130,10 @@ def main() -> None:
         value["rows"] = list({(r["task"], r["system"], r["seed"]): r for r in every}.values())
         checkpoint.write_json(args.out, value)
         return
-    mine, parts = (int(n) for n in args.part.split("/"))
+    mine, shares = (int(n) for n in args.part.split("/"))
     todo = [(s, t, seed) for seed in args.seeds for t in args.tasks for s in args.systems]
     done = {(r["system"], r["task"], r["seed"]) for r in value["rows"]}
-    for system, task, seed in np.array(todo, dtype=object)[mine::parts].tolist():
+    for system, task, seed in np.array(todo, dtype=object)[mine::shares].tolist():
         if (system, task, seed) in done:
             continue
         if refusal := family.refused(system, task):
@@ -134,10 +142,8 @@ def main() -> None:
         row = one(system, task, seed, args.limit, args.scale)
         value["rows"].append(row)
         checkpoint.write_json(args.out, value)
-        shares = ", ".join(f"{d}: {v:.3f}" for d, v in row["by_depth"].items())
-        print(
-            f"{task} {system} seed {seed} {row['seconds']:.0f} s | {shares} | {row.get('harder_by_depth')}", flush=True
-        )
+        said = ", ".join(f"{d}: {v:.3f}" for d, v in row["by_depth"].items())
+        print(f"{task} {system} seed {seed} {row['seconds']:.0f} s | {said} | {row.get('harder_by_depth')}", flush=True)
 
 
 if __name__ == "__main__":

@@ -106,7 +106,9 @@ def family_row(system: str, rows: list[dict[str, Any]], harder: bool) -> list[st
     cells = [system, str(len(rows)), f"{first['parameters']:,}", f"{first['MFLOP_per_example']:.0f}"]
     cells += [f"{first['optimizer_steps']:,}", f"{mean('seconds'):.0f}", str(first["taped_calls"])]
     cells += [f"{first['taped_kB_per_example']:.0f}", str(first["trained_depth"])]
-    cells += [spread(c) for c in curve] + [spread([r["own_halting"] for r in rows]), f"{mean('own_steps'):.1f}"]
+    own = "own_steps" in first  # some have no halting head
+    cells += [spread(c) for c in curve]
+    cells += [spread([r["own_halting"] for r in rows]), f"{mean('own_steps'):.1f}"] if own else ["", ""]
     if harder:
         cells += [spread([list(r["harder_by_depth"].values())[i] for r in rows]) for i in range(3)]
     return cells

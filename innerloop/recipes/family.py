@@ -20,10 +20,11 @@ from innerloop import tasks, weights
 from innerloop.errors import InputError
 from innerloop.learn.feed import Feed
 from innerloop.learn.plan import Plan
-from innerloop.learn.supervise import Halting, begin, segment
+from innerloop.learn.supervise import Batch, Halting, begin, segment
 from innerloop.learn.unroll import Unroll, unrolled
 from innerloop.parts.size import Size
 from innerloop.recipes.run import Data, Run, fit, model
+from innerloop.tasks.sums import Sums
 
 REFERENCE = "trm"
 CARRIED = Halting(max_steps=8, learned=False, explore=0.0, spread=True, brief=0.5)  # depths 1 to 16
@@ -41,6 +42,7 @@ class World:
     lr: float
     about: str
     harder: dict[str, Any] = field(default_factory=dict)  # options of a harder test set, if there is one
+    size: dict[str, Any] = field(default_factory=dict)  # what of the shared Size it asks for
 
 
 WORLDS = {
@@ -64,6 +66,26 @@ WORLDS = {
     ),
     "queens8": World(
         Data("queens", {"size": 8}, count=5000, holdout=300), "attention", 64, 800, 2e-3, "8 queens, completion"
+    ),
+    "colouring8": World(
+        Data("colouring", {"size": 8}, count=5000, holdout=300), "attention", 64, 800, 2e-3, "graphs of 8 vertices"
+    ),
+    "walk": World(
+        Data("walk", {"size": 4, "walls": 4, "actions": 4}, count=5000, holdout=300),
+        "attention",
+        48,
+        600,
+        2e-3,
+        "walks to imagine, 4 actions",
+    ),
+    "sums": World(
+        Data("sums", {"digits": 2}, count=4000, holdout=300),
+        "attention",
+        64,
+        800,
+        2e-3,
+        "sums of two digits as text",
+        size={"mask": "prefix", "separator": Sums.separator},
     ),
 }
 
@@ -92,11 +114,20 @@ LESSONS: dict[str, Lesson] = {
     "huginn": Lesson(
         {"prelude": 1, "coda": 1, "recurrence": 8}, Unroll(8, "poisson", tape="last(8)"), {"norm": "sandwich"}
     ),
+    "imagine": Lesson(
+        unroll=Unroll(depth=4), only=("walk",), why="it imagines what follows actions, and there are none"
+    ),
+    "liquid": Lesson({"units": 32}, WHOLE),
     "looped": Lesson(unroll=Unroll(8, "ramp", tape="last(5)", weigh="window", window=5)),
     "mor": Lesson(unroll=Unroll(depth=3), size={"norm": "pre"}),
+    "node": Lesson({"method": "rk4", "steps": 1}, Unroll(depth=3)),
     "pondernet": Lesson(unroll=Unroll(8, weigh="ponder", prior=0.2)),
+    "rsm": Lesson(
+        {"thoughts": 2, "milestones": (0.25, 0.5, 0.75)}, Unroll(8, "ramp", first=2, ramp=1.0, tape="last(1)")
+    ),
     "sic": Lesson(RECURSION),
     "trm": Lesson(RECURSION),
+    "ttt": Lesson(unroll=Unroll(depth=4)),
     "urm": Lesson({"loops": 8, "tape": "last(6)"}),
     "ut": Lesson(unroll=WHOLE),
 }
@@ -130,9 +161,16 @@ def drawn(system: str, task: str, width: int) -> Run:
     """The pair at some width, before its steps are matched."""
     world, lesson = WORLDS[task], LESSONS.get(system, Lesson())
     made = tasks.get(world.data.task, **world.data.options)
-    shared: dict[str, Any] = {"width": width, "heads": 2, "layers": 1, "expansion": 3.0, "multiple": 4}
+    shared: dict[str, Any] = {
+        "vocab": made.vocab,
+        "width": width,
+        "heads": 2,
+        "layers": 1,
+        "expansion": 3.0,
+        "multiple": 4,
+    }
     shared |= {"mix": world.mix, "positions": "rope" if world.mix == "attention" else "none"}
-    size = Size(**shared | {"prefix": 0, "puzzle_width": 0, "pool": "mean"} | lesson.size)
+    size = Size(**shared | {"prefix": 0, "puzzle_width": 0, "pool": "mean"} | lesson.size | world.size)
     kind = weights.get(system)[1]
     known = {f.name for f in fields(kind)}
     given = {"size": fit(size, made, 1), "dtype": "float32", **lesson.config}
@@ -186,25 +224,31 @@ def matched_width(system: str, task: str) -> int:
 
 @cache
 def flops(system: str, task: str) -> int:
-    """Floating-point operations of one optimizer step for one example, forward and backward, at the mean depth."""
+    """Floating-point operations of an optimizer step for one example, forward and backward: a mean over training."""
     run = drawn(system, task, matched_width(system, task))
-    made = tasks.get(run.data.task, **run.data.options)
-    rows = 4
-    examples = made.make(rows, 0)
     loop: Any = model(run).train()
-    feed = Feed(examples, None, 0)
-    batch = feed.fill(torch.ones(rows, dtype=torch.bool), 0)
-    keyed = torch.arange(1, rows + 1)
+    grows = hasattr(loop, "tune") or run.plan.unroll.draw == "ramp"
+    moments = [(i + 0.5) / 8 for i in range(8)] if grows else [0.5]
+    rows = 4
+    examples = tasks.get(run.data.task, **run.data.options).make(rows, 0)
+    batch = Feed(examples, None, 0).fill(torch.ones(rows, dtype=torch.bool), 0)
+    return sum(counted(loop, batch, run.plan, progress) for progress in moments) // rows // len(moments)
+
+
+def counted(loop: Any, batch: Batch, plan: Plan, progress: float) -> int:
+    """Floating-point operations of one optimizer step on a batch, at one moment of training."""
+    salt, unroll = torch.arange(1, len(batch.labels) + 1), plan.unroll
     if hasattr(loop, "tune"):
-        loop.tune(1.0)
+        loop.tune(progress)
     with FlopCounterMode(display=False) as counter:
-        if run.plan.unroll.depth:
-            out = unrolled(loop, batch, run.plan.unroll, run.plan.unroll.mean, keyed, "softmax")
+        if unroll.depth:
+            depth = unroll.steps(progress, torch.Generator()) if unroll.draw == "ramp" else unroll.mean
+            out = unrolled(loop, batch, unroll, depth, salt, plan.loss)
         else:
-            draw = run.plan.halting.draw(rows, torch.Generator().manual_seed(0), True)
-            out = segment(loop, begin(loop, batch), batch, run.plan.halting, draw, "softmax")
+            draw = plan.halting.draw(len(salt), torch.Generator().manual_seed(0), True)
+            out = segment(loop, begin(loop, batch), batch, plan.halting, draw, plan.loss)
         sum(out.losses.values()).backward()  # type: ignore[union-attr]
-    return counter.get_total_flops() // rows
+    return counter.get_total_flops()
 
 
 @cache
