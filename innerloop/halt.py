@@ -10,8 +10,11 @@ import torch
 from torch import Tensor
 
 from innerloop.errors import InputError
+from innerloop.noise import scramble, uniform
 
 Halt = Callable[[Any, Any, Any, Any], Any]
+
+DRAW = 0x5A17  # sets the draws of `sampled` apart from others by the same key
 
 
 def never(loop: Any, old: Any, new: Any, steps: Any) -> bool:
@@ -54,9 +57,10 @@ def converged(tol: float = 1e-2) -> Halt:
 
 def residual(old: Any, new: Any) -> Tensor:
     """(B,) relative change of a state in one step, over all its floating slots, in float32."""
-    pairs = [(a.float(), b.float()) for a, b in zip(_slots(old), _slots(new), strict=True)]
-    moved = sum((b - a).flatten(1).square().sum(1) for a, b in pairs)
-    size = sum(b.flatten(1).square().sum(1) for _, b in pairs)
+    flat = lambda t: t.float().reshape(len(t), -1)  # noqa: E731
+    pairs = [(flat(a), flat(b)) for a, b in zip(_slots(old), _slots(new), strict=True)]
+    moved = sum((b - a).square().sum(1) for a, b in pairs)
+    size = sum(b.square().sum(1) for _, b in pairs)
     return (moved / size.clamp_min(1e-30)).sqrt()  # type: ignore[union-attr]
 
 
@@ -73,6 +77,86 @@ def sure(p: float = 0.5) -> Halt:
     """
     believes = confident(p)
     return lambda loop, old, new, steps: believes(loop, old, new, steps) & settled(loop, old, new, steps)
+
+
+def sampled(loop: Any, old: Any, new: Any, steps: Any) -> Tensor:
+    """Stop an example by chance, with the probability its halting head gives: PonderNet (arXiv 2107.05407).
+
+    The draw is a function of the state's `key`: the same alone and in any batch, another for a salted state.
+    """
+    answer = loop.read(new)
+    if answer.q_halt is None or "key" not in getattr(new, "_fields", ()):
+        raise InputError(f"{type(loop).__name__} has no halting head or no `key` to draw from: stop it by another rule")
+    draw = uniform(scramble(new.key ^ DRAW), 1)[:, 0]  # none of the numbers the loop's next step may draw
+    return draw < halting_margin(answer).sigmoid()
+
+
+def kl(tol: float = 5e-4) -> Halt:
+    """Stop an example when KL(old answer || new) falls below `tol` at all places; the first step is held to uniform.
+
+    The exits of Huginn (arXiv 2502.05171) are this, `entropy`, `cosine`, `stable` and `converged` with tol 0.03.
+    """
+
+    def rule(loop: Any, old: Any, new: Any, steps: Any) -> Tensor:
+        q = _log_p(loop, new)
+        first = _first(steps, q)
+        p = torch.where(first, -math.log(q.shape[-1]), _log_p(loop, old))
+        return _everywhere((p.exp() * (p - q)).sum(-1) < tol)
+
+    return rule
+
+
+def entropy(tol: float = 1e-3) -> Halt:
+    """Stop an example when a step moves the entropy of its answer by less than `tol` at all places, from step 2 on."""
+
+    def rule(loop: Any, old: Any, new: Any, steps: Any) -> Tensor:
+        p, q = _log_p(loop, old), _log_p(loop, new)
+        moved = ((p.exp() * p).sum(-1) - (q.exp() * q).sum(-1)).abs()
+        return _everywhere((moved < tol) & ~_first(steps, moved))
+
+    return rule
+
+
+def cosine(tol: float = 1e-3) -> Halt:
+    """Stop an example when its state turns by less than `tol` in a step, as 1 - cosine."""
+
+    def rule(loop: Any, old: Any, new: Any, steps: Any) -> Tensor:
+        a, b = (torch.cat([t.float().reshape(len(t), -1) for t in _slots(s)], 1) for s in (old, new))
+        return 1 - torch.nn.functional.cosine_similarity(a, b) < tol
+
+    return rule
+
+
+def stable(steps_in_a_row: int = 5) -> Halt:
+    """Stop an example when its decoded answer has stayed the same for so many steps in a row, counted from step 1 on.
+
+    The count lives in the rule and begins anew with each thought: give every `think` that runs at once its own.
+    """
+    if steps_in_a_row < 1:
+        raise InputError(f"stable({steps_in_a_row}) would stop at once: give 1 or more")
+    count = torch.zeros(())
+
+    def rule(loop: Any, old: Any, new: Any, steps: Any) -> Tensor:
+        nonlocal count
+        same = settled(loop, old, new, steps)
+        before = count if count.shape == same.shape else torch.zeros_like(same, dtype=torch.float)
+        count = (before.to(same.device) + 1) * (same & ~_first(steps, same))
+        return count >= steps_in_a_row
+
+    return rule
+
+
+def _log_p(loop: Any, state: Any) -> Tensor:
+    return torch.log_softmax(loop.read(state).logits.float(), -1)
+
+
+def _first(steps: Any, like: Tensor) -> Tensor:
+    """Whether an example has taken its first step, shaped so that it broadcasts over `like`."""
+    return (torch.as_tensor(steps, device=like.device) == 1).view(-1, *[1] * (like.ndim - 1))
+
+
+def _everywhere(places: Tensor) -> Tensor:
+    return places.flatten(1).all(1)
 
 
 def _slots(state: Any) -> Iterator[Tensor]:

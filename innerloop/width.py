@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,6 +12,23 @@ from torch import Tensor
 from innerloop.core import Loop, Thought, map_tensors, select, think
 from innerloop.errors import InputError
 from innerloop.halt import halting_margin
+from innerloop.noise import key_of, normal, salted, scramble, uniform
+
+__all__ = [
+    "Noisy",
+    "Pick",
+    "best",
+    "first_to_halt",
+    "key_of",
+    "normal",
+    "salted",
+    "scramble",
+    "steadiest",
+    "uniform",
+    "vote",
+    "wide",
+    "worth",
+]
 
 Pick = Callable[[Sequence[Thought]], Thought]
 
@@ -20,69 +36,46 @@ Pick = Callable[[Sequence[Thought]], Thought]
 class Noisy:
     """A loop whose first state (`start`) and every step (`path`) get Gaussian noise of that standard deviation.
 
-    Wraps any loop whose state is a tuple of tensors; subclasses none. All randomness comes from `generator`.
-    Sources: EqR (arXiv 2605.21488) for both, PTRM (arXiv 2605.19943) for noise on a trained model.
+    Wraps any loop whose state is a tuple of tensors; subclasses none. All randomness comes from `generator`. `slots`
+    names those of the state that get noise; none named: all that are floating.
+    PTRM (arXiv 2605.19943) shakes the thought of a trained TRM before every step, and its halting head picks:
+    wide(Noisy(trm, generator, 0.3, 0.3, ("z",)), x, 100, best(), depth=64). Its noise before a step is ours after the
+    one before; what follows the last step is not read, as TRM reads y alone. Noise learned with: weights/eqr, gram.
     """
 
-    def __init__(self, loop: Loop, generator: torch.Generator, start: float = 0.0, path: float = 0.0) -> None:
-        self.loop, self.generator, self.start, self.path = loop, generator, start, path
+    def __init__(
+        self,
+        loop: Loop,
+        generator: torch.Generator,
+        start: float = 0.0,
+        path: float = 0.0,
+        slots: Sequence[str] = (),
+    ) -> None:
+        self.loop, self.generator, self.start, self.path, self.slots = loop, generator, start, path, tuple(slots)
 
     def init(self, x: Any) -> Any:
-        return _shake(self.loop.init(x), self.start, self.generator)
+        return _shake(self.loop.init(x), self.start, self.generator, self.slots)
 
     def step(self, s: Any, x: Any) -> Any:
-        return _shake(self.loop.step(s, x), self.path, self.generator)
+        return _shake(self.loop.step(s, x), self.path, self.generator, self.slots)
 
     def read(self, s: Any) -> Any:
         return self.loop.read(s)
 
 
-def _shake(state: Any, scale: float, generator: torch.Generator) -> Any:
+def _shake(state: Any, scale: float, generator: torch.Generator, slots: Sequence[str]) -> Any:
     def add(t: Tensor) -> Tensor:
         if scale == 0 or not t.is_floating_point():
             return t
         noise = torch.randn(t.shape, generator=generator, device=generator.device)
         return t + scale * noise.to(t.device, t.dtype)
 
-    return map_tensors(add, state)
-
-
-def key_of(x: Any) -> Tensor:
-    """(B,) int64 key of each question, a hash of its tokens and puzzle: the same alone, in any batch, on any device."""
-    tokens = torch.cat((x.puzzle[:, None].long(), x.inputs.long()), 1)
-    places = torch.arange(1, tokens.shape[1] + 1, device=tokens.device)
-    return scramble(scramble(tokens + 1 + (places << 20)).sum(1))
-
-
-def salted(state: Any, salt: Any) -> Any:
-    """The same state on another trajectory: its `key` (B,) mixed with `salt`, an int or (B,) int64. 0 changes nothing.
-
-    A state without a key has no noise of its own, and stays.
-    """
-    if "key" not in getattr(state, "_fields", ()):
-        return state
-    salt = torch.as_tensor(salt, device=state.key.device)
-    return state._replace(key=torch.where(salt == 0, state.key, scramble(state.key + scramble(salt))))
-
-
-def scramble(n: Tensor) -> Tensor:
-    """int64 -> int64 that looks random and differs in every bit for neighbours (the finaliser of SplitMix64)."""
-    for shift, factor in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15), (31, 1)):
-        n = (n ^ ((n >> shift) & ((1 << (64 - shift)) - 1))) * factor
-    return n
-
-
-def uniform(key: Tensor, *shape: int) -> Tensor:
-    """(B, *shape) float32 in (0, 1), a function of each row's key alone: no generator, no batch mates."""
-    count = math.prod(shape)
-    places = torch.arange(1, count + 1, device=key.device)
-    bits = scramble(key[:, None] + scramble(places)) >> 40
-    return ((bits & 0xFFFFFF).float() + 0.5).mul(2**-24).view(-1, *shape)
-
-
-def normal(key: Tensor, *shape: int) -> Tensor:
-    """(B, *shape) float32 standard normal, likewise. Draw twice from one key and you have the same numbers twice."""
-    return torch.erfinv(2 * uniform(key, *shape) - 1) * math.sqrt(2)
+    if not slots:
+        return map_tensors(add, state)
+    known = getattr(state, "_fields", ())
+    if unknown := set(slots) - set(known):
+        raise InputError(f"the state has no slot {min(unknown)!r} to shake: it has {', '.join(known) or 'no names'}")
+    return state._replace(**{name: map_tensors(add, getattr(state, name)) for name in slots})
 
 
 def wide(loop: Loop, x: Any, n: int, pick: Pick, depth: int, **how: Any) -> Thought:
@@ -105,14 +98,43 @@ def vote(thoughts: Sequence[Thought]) -> Thought:
     return _take(thoughts, votes)
 
 
-def best(score: Callable[[Any], Tensor] = halting_margin) -> Pick:
-    """The trajectory whose answer scores highest; by default the one its halting head trusts most."""
-    return lambda thoughts: _take(thoughts, torch.stack([score(t.answer) for t in thoughts]))
+def best(score: Callable[[Any], Tensor | None] = halting_margin) -> Pick:
+    """The trajectory whose answer scores highest; by default the one its halting head trusts most (PTRM)."""
+
+    def pick(thoughts: Sequence[Thought]) -> Thought:
+        scores = [score(t.answer) for t in thoughts]
+        if any(s is None for s in scores):
+            raise InputError("these answers have no score of that kind: pick by vote, or by what the loop's heads say")
+        return _take(thoughts, torch.stack(scores))  # type: ignore[arg-type]
+
+    return pick
+
+
+def worth(answer: Any) -> Tensor | None:
+    """(B,) how right a value head expects the trajectory to be: best(worth) is GRAM's choice (arXiv 2605.19376)."""
+    return answer.value  # type: ignore[no-any-return]
+
+
+def steadiest(thoughts: Sequence[Thought]) -> Thought:
+    """The trajectory that moved least in its last step, for states that keep their `residual` (EqR)."""
+    if any(not hasattr(t.state, "residual") for t in thoughts):
+        raise InputError("this loop's state keeps no residual of its last step: pick by another rule")
+    return _take(thoughts, -torch.stack([t.state.residual.flatten(1).sum(1) for t in thoughts]))
+
+
+def first_to_halt(thoughts: Sequence[Thought]) -> Thought:
+    """The trajectory that halted first; among equals the one its halting head trusts most (arXiv 2601.19085)."""
+    if any(not isinstance(t.steps, Tensor) for t in thoughts):
+        raise InputError("no trajectory halted by itself: think with a halting rule that decides for each example")
+    steps = torch.stack([t.steps for t in thoughts]).double()
+    if all(t.answer.q_halt is not None for t in thoughts):
+        steps -= 0.5 * torch.stack([halting_margin(t.answer) for t in thoughts]).sigmoid()
+    return _take(thoughts, -steps)
 
 
 def _take(thoughts: Sequence[Thought], scores: Tensor) -> Thought:
-    """Example by example the thought of highest score (n, B); ties go to the earliest."""
-    winner = scores.argmax(0)
+    """Example by example the thought of highest score (n, B); ties go to the earliest. NaN is no score."""
+    winner = scores.nan_to_num(nan=float("-inf")).argmax(0)
     chosen = thoughts[0]
     for i, other in enumerate(thoughts[1:], 1):
         mine = winner == i

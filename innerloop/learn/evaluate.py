@@ -16,11 +16,12 @@ from torch import Tensor
 
 from innerloop.core import Loop, think
 from innerloop.errors import InputError
-from innerloop.halt import never, sure
+from innerloop.halt import Halt, never, sure
 from innerloop.learn.feed import to_batch
-from innerloop.width import Noisy, best, vote, wide
+from innerloop.width import Noisy, best, first_to_halt, steadiest, vote, wide, worth
 
-PICKS = {"vote": vote, "q": best()}  # how `width` trajectories become one answer
+# How `width` trajectories become one answer.
+PICKS = {"vote": vote, "q": best(), "value": best(worth), "residual": steadiest, "first": first_to_halt}
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Row:
 
     depth: int
     width: int
-    halting: bool  # each example stopped once its halting head is confident and its answer settled (halt.sure)
+    halting: bool  # each example stopped by the loop's own rule (own_rule)
     pick: str  # selection rule; "-" for one trajectory
     puzzles: int
     exact: float  # share of puzzles with every place as labelled
@@ -81,14 +82,17 @@ def evaluate(
     """A Row for every width, halting and depth. noise = (start, path) standard deviations of each trajectory.
 
     Without halting, one pass to the deepest depth serves all depths of width 1.
-    Raises InputError for an empty list, a depth or width below 1, or widths above 1 without noise.
+    Raises InputError for an empty list, a depth or width below 1, widths above 1 of a loop whose trajectories are all
+    the same, or the pick "first" without halting.
     """
     if not depths or not widths or min(depths) < 1 or min(widths) < 1:
         raise InputError("depths and widths must be lists of whole numbers from 1 up")
     if pick not in PICKS:
         raise InputError(f'no selection rule is called "{pick}": use one of {", ".join(PICKS)}')
-    if max(widths) > 1 and not any(noise):
+    if max(widths) > 1 and not any(noise) and not varies(loop, examples, device):
         raise InputError("width above 1 repeats the same thought unless trajectories differ: give them noise")
+    if max(widths) > 1 and pick == "first" and not all(halting):
+        raise InputError('the pick "first" takes the trajectory that halts first: evaluate with halting only')
     rows = []
     for width in widths:
         for stop in halting:
@@ -135,7 +139,7 @@ def judge_set(
     seed: int = 0,
 ) -> Judgement:
     """Think about every example and hold the answers against labels and rules."""
-    halt = sure() if halting else never
+    halt = own_rule(loop) if halting else never
     found = []
     for part, question in parts(examples, batch, device):
         thought = wide(_noisy(loop, noise, seed, device), question, width, PICKS[pick], depth, halt=halt)
@@ -144,11 +148,29 @@ def judge_set(
     return join(found)
 
 
+def own_rule(loop: Any) -> Halt:
+    """Where a loop stops by itself: its `stop`, a rule of innerloop.halt, if it declares one; else halt.sure.
+
+    A loop that learned when to halt (ACT, PonderNet) declares it; one whose halting head says how likely it is right
+    is stopped when that head is confident and a step has left the answer as it was.
+    """
+    inner = loop.loop if isinstance(loop, Noisy) else loop
+    return getattr(inner, "stop", None) or sure()
+
+
 def parts(examples: Any, batch: int, device: Any) -> Any:
     """(part of the set, its Question), at most `batch` rows at a time."""
     for first in range(0, len(examples), batch):
         part = examples.take(np.arange(first, min(first + batch, len(examples))))
         yield part, to_batch(part.inputs, part.labels, part.puzzle, device).question
+
+
+def varies(loop: Loop, examples: Any, device: Any = "cpu") -> bool:
+    """Whether this loop's trajectories differ by themselves: it is Noisy, or its state has a key to salt."""
+    if isinstance(loop, Noisy):
+        return True
+    _, question = next(parts(examples, 1, device))
+    return "key" in getattr(loop.init(question), "_fields", ())
 
 
 def _noisy(loop: Loop, noise: tuple[float, float], seed: int, device: Any) -> Loop:

@@ -9,7 +9,9 @@ A loop that learns from more than its answer may have, besides init, step and re
     taught = True       it is shown Question.target while it learns: a posterior, say, needs the right answer
     terms(s)            {name ending in "_loss": (B,)}: further losses of a state, already weighted
     tune(progress)      called before every optimizer step with the share of training done, 0 to 1
-    after_update()      called after it, outside autograd: for what no gradient reaches, such as a balance to restore
+    after_update()      of it or of any part of it: called after an optimizer step, outside autograd, for what no
+                        gradient reaches, such as a balance to restore
+    stop                the rule of innerloop.halt it is to be stopped by, if that is not halt.sure
 A loop that draws noise keeps a `key` (B,) int64 in its state and draws by width.normal, so that nothing is hidden.
 Sources: arXiv 2506.21734, arXiv 2510.04871; exact to the official code (tests/parity).
 """
@@ -185,8 +187,8 @@ def weigh(
         right = exact.to(answer.q_halt.dtype)
         metrics["q_halt_accuracy"] = (judged & ((answer.q_halt >= 0) == exact)).sum()
         losses["q_halt_loss"] = 0.5 * F.binary_cross_entropy_with_logits(answer.q_halt, right, reduction="sum")
-    if answer.value is not None:
-        losses["value_loss"] = 0.5 * (answer.value - token).square().sum()
+    if answer.value is not None:  # GRAM's (v - r)^2, where r is the share of judged places that are right
+        losses["value_loss"] = (answer.value - token).square().sum()
     if target is not None and answer.q_continue is not None:
         losses["q_continue_loss"] = 0.5 * F.binary_cross_entropy_with_logits(answer.q_continue, target, reduction="sum")
     return losses, metrics

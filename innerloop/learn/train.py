@@ -74,6 +74,7 @@ class Trainer:
         self.step, self.seconds = 0, 0.0
         self.watch = Watch()
         self.carries = [self.blank() for _ in range(plan.accumulate)]
+        self.menders = [m for m in self.loop.modules() if hasattr(m, "after_update")]
         self.noisy = "key" in getattr(self.carries[0].state, "_fields", ())
         self.restore(checkpoint.load_state(folder))
 
@@ -204,9 +205,9 @@ class Trainer:
             for group in optimizer.param_groups:
                 group["lr"] = group["base_lr"] * factor
             optimizer.step()
-        if hasattr(self.loop, "after_update"):
-            with torch.no_grad():
-                self.loop.after_update()
+        with torch.no_grad():
+            for module in self.menders:
+                module.after_update()
         if self.average:
             self.average.update()
 

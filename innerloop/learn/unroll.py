@@ -115,8 +115,8 @@ def pondered(
         "exact_accuracy": (judged & exact).sum(),
         "steps": mean.where(judged, 0).sum(),
     }
-    prior = geometric(unroll.prior, len(answers)).to(labels.device)
-    kl = (p_NB * (log_p_NB - prior.log()[:, None])).sum(0)
+    prior = log_geometric(unroll.prior, len(answers)).to(labels.device)
+    kl = (p_NB * (log_p_NB - prior[:, None])).sum(0)
     return {"lm_loss": (p_NB * nll_NB).sum(), "ponder_loss": unroll.beta * kl.sum()}, metrics
 
 
@@ -130,7 +130,11 @@ def halting(logits_NB: Tensor) -> Tensor:
 
 def geometric(chance: float, steps: int) -> Tensor:
     """(N,) float32 chances of a geometric law of mean 1 / chance, its tail folded into the last step: they sum to 1."""
-    n = torch.arange(steps)
-    p = chance * (1 - chance) ** n
-    p[-1] = (1 - chance) ** (steps - 1)
-    return p
+    return log_geometric(chance, steps).exp()
+
+
+def log_geometric(chance: float, steps: int) -> Tensor:
+    """(N,) float32 logarithms of the same, which stay finite where a far step's chance is below any float."""
+    log_p = torch.arange(steps) * math.log1p(-chance) + math.log(chance)
+    log_p[-1] = (steps - 1) * math.log1p(-chance)
+    return log_p

@@ -118,10 +118,12 @@ LESSONS: dict[str, Lesson] = {
         unroll=Unroll(depth=4), only=("walk",), why="it imagines what follows actions, and there are none"
     ),
     "liquid": Lesson({"units": 32}, WHOLE),
-    "looped": Lesson(unroll=Unroll(8, "ramp", tape="last(5)", weigh="window", window=5)),
+    "looped": Lesson(
+        unroll=Unroll(8, "ramp", first=4, tape="last(4)", weigh="window", window=4), size={"norm": "magic"}
+    ),
     "mor": Lesson(unroll=Unroll(depth=3), size={"norm": "pre"}),
     "node": Lesson({"method": "rk4", "steps": 1}, Unroll(depth=3)),
-    "pondernet": Lesson(unroll=Unroll(8, weigh="ponder", prior=0.2)),
+    "pondernet": Lesson(unroll=Unroll(8, weigh="ponder", prior=0.3, beta=0.1)),
     "rsm": Lesson(
         {"thoughts": 2, "milestones": (0.25, 0.5, 0.75)}, Unroll(8, "ramp", first=2, ramp=1.0, tape="last(1)")
     ),

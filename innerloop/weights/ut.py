@@ -1,22 +1,26 @@
 """Universal Transformer (2018): one net, applied again and again.                             arXiv 1807.03819
 
-    e = embed(question);   z = 0
-    a step:   z <- net(z, e + time(t))
+    z = embed(question)
+    a step:   z <- net(z + place + time(t));   with halting "tokens" each place halts on its own by parts/act.py
     answer:   logits = head(z),  halt = q(z at the first place)
 
-Here the net is post-norm and the question is injected at every step (the paper adds positions and time there).
+A place that halted keeps its state, and the others go on attending to it. The paper's sinusoid of the place is what
+Size.positions says: rotary ones turn every attention, learned ones are added before every step. The net is post-norm.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from innerloop import halt
 from innerloop.core import Answer, Question
-from innerloop.parts.embed import Embed
+from innerloop.errors import InputError
+from innerloop.parts.act import Act, HaltingUnit, advance, begin, check, cost, hold, weighted
+from innerloop.parts.embed import Embed, Table
 from innerloop.parts.heads import Heads
 from innerloop.parts.layers import dtype_named
 from innerloop.parts.mixers import Net
@@ -28,8 +32,17 @@ __all__ = ["UT", "Config"]
 @dataclass(frozen=True)
 class Config:
     size: Size = field(default_factory=Size)
-    clock: bool = True  # add a sinusoid of the step's number, as the paper does; off: every step is the same map
+    clock: bool = True  # add a sinusoid of the step's number; off: every step is the same map
+    inject: bool = False  # add the question before every step too; the paper does not
+    halting: str = "fixed"  # "fixed": as deep as the driver says; "tokens": each place on its own, the driver's cap
+    eps: float = 0.01  # of "tokens": a place halts at a sum of 1 - eps
+    tau: float = 0.01  # of "tokens": price of a step, as a mean over places
     dtype: str = "bfloat16"  # of the state and of all products; weights stay float32
+
+    def __post_init__(self) -> None:
+        if self.halting not in ("fixed", "tokens"):
+            raise InputError(f'halting is "{self.halting}": use "fixed" or "tokens"')
+        check("graves", self.eps, self.tau)
 
 
 class State(NamedTuple):
@@ -37,24 +50,53 @@ class State(NamedTuple):
     t: Tensor  # (B,) int64, steps taken
 
 
+class Halting(NamedTuple):
+    z: Tensor  # (B, L, D)
+    t: Tensor  # (B,) int64, steps taken
+    act: Act  # of granularity (B, L); act.n are each place's steps
+
+    @property
+    def done(self) -> Tensor:
+        """(B,) bool: every place has halted; for halt.finished."""
+        return self.act.done.all(1)
+
+
 class UT(nn.Module):
     def __init__(self, c: Config = Config()) -> None:
         super().__init__()
-        self.c, self.dtype = c, dtype_named(c.dtype)
-        self.embed, self.net, self.heads = Embed(c.size), Net(c.size), Heads(c.size, continue_head=False)
+        self.c, self.dtype, self.adaptive = c, dtype_named(c.dtype), c.halting == "tokens"
+        self.stop = halt.finished if self.adaptive else halt.sure()
+        learned = c.size.positions == "learned"
+        self.embed = Embed(replace(c.size, positions="none") if learned else c.size)
+        self.net, self.heads = Net(c.size), Heads(c.size, continue_head=False)
+        self.places = Table(c.size.length, c.size.width, std=c.size.width**-0.5) if learned else None
+        self.halting = HaltingUnit(c.size, each=True) if self.adaptive else None
 
-    def init(self, x: Question) -> State:
-        z = x.inputs.new_zeros((len(x.inputs), self.c.size.length, self.c.size.width), dtype=self.dtype)
-        return State(z, x.inputs.new_zeros(len(x.inputs), dtype=torch.long))
+    def init(self, x: Question) -> Any:
+        z = self.embed(x, self.dtype)
+        z = torch.zeros_like(z) if self.c.inject else z
+        t = x.inputs.new_zeros(len(x.inputs), dtype=torch.long)
+        return Halting(z, t, begin(z, 2)) if self.adaptive else State(z, t)
 
-    def step(self, s: State, x: Question) -> State:
-        e_BLD = self.embed(x, self.dtype)
-        if self.c.clock:
-            e_BLD = e_BLD + sinusoid(s.t, self.c.size.width)[:, None].to(self.dtype)
-        return State(self.net(s.z, e_BLD), s.t + 1)
+    def step(self, s: Any, x: Question) -> Any:
+        z = self.net(s.z, self.added(s.t, x))
+        if self.halting is None:
+            return State(z, s.t + 1)
+        z = hold(s.act.done, s.z, z)
+        return Halting(z, s.t + ~s.done, advance(s.act, s.z, self.halting(z), self.c.eps))
 
-    def read(self, s: State) -> Answer:
-        return self.heads(s.z)
+    def added(self, t: Tensor, x: Question) -> Tensor:
+        """(B, 1 or L, D) what a step sees beside its state: place, time, and the question where it is injected."""
+        e = sinusoid(t, self.c.size.width)[:, None].to(self.dtype) * self.c.clock
+        if self.places is not None:
+            e = e + self.embed.scale * self.places.weight.to(self.dtype)
+        return e + self.embed(x, self.dtype) if self.c.inject else e
+
+    def read(self, s: Any) -> Answer:
+        return self.heads(weighted(s.act, s.z) if self.adaptive else s.z)
+
+    def terms(self, s: Any) -> dict[str, Tensor]:
+        return {"act_loss": self.c.tau * cost(s.act).mean(1)} if self.adaptive else {}
 
 
 def sinusoid(t: Tensor, width: int) -> Tensor:

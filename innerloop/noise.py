@@ -1,0 +1,51 @@
+"""Noise that is a function of a key: one int64 an example, so that neither a generator nor batch mates can tell.
+
+A loop that draws keeps a `key` (B,) int64 in its state: init sets key_of(x), a step draws from it and moves it on by
+scramble(key + 1). Whoever wants another trajectory salts the key.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def key_of(x: Any) -> Tensor:
+    """(B,) int64 key of each question, a hash of its tokens and puzzle: the same alone, in any batch, on any device."""
+    tokens = torch.cat((x.puzzle[:, None].long(), x.inputs.long()), 1)
+    places = torch.arange(1, tokens.shape[1] + 1, device=tokens.device)
+    return scramble(scramble(tokens + 1 + (places << 20)).sum(1))
+
+
+def salted(state: Any, salt: Any) -> Any:
+    """The same state on another trajectory: its `key` (B,) mixed with `salt`, an int or (B,) int64. 0 changes nothing.
+
+    A state without a key has no noise of its own, and stays.
+    """
+    if "key" not in getattr(state, "_fields", ()):
+        return state
+    salt = torch.as_tensor(salt, device=state.key.device)
+    return state._replace(key=torch.where(salt == 0, state.key, scramble(state.key + scramble(salt))))
+
+
+def scramble(n: Tensor) -> Tensor:
+    """int64 -> int64 that looks random and differs in every bit for neighbours (the finaliser of SplitMix64)."""
+    for shift, factor in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15), (31, 1)):
+        n = (n ^ ((n >> shift) & ((1 << (64 - shift)) - 1))) * factor
+    return n
+
+
+def uniform(key: Tensor, *shape: int) -> Tensor:
+    """(B, *shape) float32 in (0, 1), a function of each row's key alone: no generator, no batch mates."""
+    count = math.prod(shape)
+    places = torch.arange(1, count + 1, device=key.device)
+    bits = scramble(key[:, None] + scramble(places)) >> 40
+    return ((bits & 0xFFFFFF).float() + 0.5).mul(2**-24).view(-1, *shape)
+
+
+def normal(key: Tensor, *shape: int) -> Tensor:
+    """(B, *shape) float32 standard normal, likewise. Draw twice from one key and you have the same numbers twice."""
+    return torch.erfinv(2 * uniform(key, *shape) - 1) * math.sqrt(2)

@@ -1,0 +1,79 @@
+"""Adaptive Computation Time (2016): each example thinks until it has halted.                  arXiv 1603.08983
+
+    x = embed(question) + flag at the first step;   z = 0
+    a step:   z <- net(z, x);   p = sigmoid(w . z + b);   halt once the sum of p reaches 1 - eps
+    answer:   logits = head(the states weighted by their p, the last by what is left)
+    cost:     tau * (steps + remainder)
+
+A halted example keeps its state, so steps beyond are harmless; `halt.finished` saves them, and a driver's depth is a
+cap. The cost learns only through whole thoughts (learn/unroll.py, full tape): a carried state's earlier probabilities
+are off the tape. The flag is the paper's extra input bit: to a linear map, a vector. Besides, the head of q_halt learns
+to judge the answer, as everywhere in this library; halting does not heed it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from innerloop import halt
+from innerloop.core import Answer, Question
+from innerloop.parts.act import Act, HaltingUnit, advance, begin, check, cost, hold, weighted
+from innerloop.parts.embed import Embed
+from innerloop.parts.heads import Heads
+from innerloop.parts.layers import dtype_named, trunc_normal
+from innerloop.parts.mixers import Net
+from innerloop.parts.size import Size
+
+__all__ = ["ACT", "Config"]
+
+
+@dataclass(frozen=True)
+class Config:
+    size: Size = field(default_factory=Size)
+    eps: float = 0.01  # an example halts at a sum of 1 - eps, so that one step can be enough
+    tau: float = 0.01  # price of a step, in nats of the answer's loss; results depend on it sharply
+    form: str = "graves"  # how states are weighted: a name from parts.act.FORMS
+    dtype: str = "bfloat16"  # of the state and of all products; weights and halting stay float32
+
+    def __post_init__(self) -> None:
+        check(self.form, self.eps, self.tau)
+
+
+class State(NamedTuple):
+    z: Tensor  # (B, L, D) present state
+    act: Act  # of granularity (B,); act.n are each example's steps
+
+    @property
+    def done(self) -> Tensor:
+        """(B,) bool, for halt.finished."""
+        return self.act.done
+
+
+class ACT(nn.Module):
+    stop = staticmethod(halt.finished)
+
+    def __init__(self, c: Config = Config()) -> None:
+        super().__init__()
+        self.c, self.dtype = c, dtype_named(c.dtype)
+        self.embed, self.net, self.heads = Embed(c.size), Net(c.size), Heads(c.size, continue_head=False)
+        self.flag = nn.Parameter(trunc_normal(c.size.width, std=1.0))
+        self.halting = HaltingUnit(c.size)
+
+    def init(self, x: Question) -> State:
+        z = x.inputs.new_zeros((len(x.inputs), self.c.size.length, self.c.size.width), dtype=self.dtype)
+        return State(z, begin(z))
+
+    def step(self, s: State, x: Question) -> State:
+        first = (s.act.n == 0)[:, None, None].to(self.dtype)
+        z = self.net(s.z, self.embed(x, self.dtype) + first * self.flag.to(self.dtype))
+        z = hold(s.act.done, s.z, z)
+        return State(z, advance(s.act, s.z, self.halting(z), self.c.eps, self.c.form))
+
+    def read(self, s: State) -> Answer:
+        return self.heads(weighted(s.act, s.z, self.c.form))
+
+    def terms(self, s: State) -> dict[str, Tensor]:
+        return {"act_loss": self.c.tau * cost(s.act)}
