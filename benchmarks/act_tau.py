@@ -22,8 +22,9 @@ import torch
 from innerloop import tasks
 from innerloop.core import think
 from innerloop.halt import finished
+from innerloop.interval import wilson
 from innerloop.learn.checkpoint import MODEL, load_weights, write_json
-from innerloop.learn.evaluate import parts, wilson
+from innerloop.learn.evaluate import parts
 from innerloop.learn.plan import Plan
 from innerloop.learn.train import train
 from innerloop.learn.unroll import Unroll

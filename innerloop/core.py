@@ -3,7 +3,8 @@
     s = loop.init(x);   at most `depth` times:  s = loop.step(s, x);   answer = loop.read(s)
 
 The state may be tensors (a loop in the weights), text (a loop in the tokens), or a program's variables, as of a
-notebook that a model writes into (a loop in the harness). `think` drives all three; the rest of this library is what you can pass to it.
+notebook that a model writes into (a loop in the harness). `think` drives all three; the rest of this library is what
+you can pass to it.
 """
 
 from __future__ import annotations

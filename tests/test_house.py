@@ -13,7 +13,7 @@ FILES = sorted(p for p in PACKAGE.rglob("*.py"))
 
 # Rooms from the ground up; a room may call those on its own floor only where it lives alone there.
 FLOORS = [
-    {"errors"},
+    {"errors", "interval"},
     {"core", "halt", "grad", "noise", "width"},
     {"parts"},
     {"weights", "tasks"},
@@ -63,7 +63,7 @@ def test_budgets(path):
             length = node.end_lineno - node.lineno + 1
             assert length <= 60, f"{node.name} has {length} lines: 60 at most"
     if room(path) == "weights" and path.name != "__init__.py":
-        assert len(text.splitlines()) <= 110, "a system is about 100 lines"
+        assert len(text.splitlines()) <= 120, "a system is about 100 lines; those with noise, learning and inference a few more"
 
 
 @pytest.mark.parametrize("path", FILES, ids=str)

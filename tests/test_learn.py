@@ -16,8 +16,9 @@ import torch
 from innerloop.core import map_tensors, think
 from innerloop.errors import InputError
 from innerloop.halt import settled
+from innerloop.interval import wilson
 from innerloop.learn import checkpoint, precision
-from innerloop.learn.evaluate import evaluate, judge_set, parts, wilson
+from innerloop.learn.evaluate import PICKS, evaluate, judge_set, parts, varies
 from innerloop.learn.feed import BLOCK, Feed
 from innerloop.learn.loss import IGNORE, judge, softmax_cross_entropy, stablemax_cross_entropy
 from innerloop.learn.optim import Average, SparseSignSGD, optimizers, schedule
@@ -27,6 +28,8 @@ from innerloop.learn.train import Trainer, train
 from innerloop.learn.watch import Watch
 from innerloop.recipes import get
 from innerloop.recipes.run import build, override, to_json, write_run
+from innerloop.weights import gram
+from innerloop.width import Noisy, wide
 
 TINY = ["config.size.width=32", "plan.batch=16", "plan.compile=off", "data.count=100", "data.holdout=40"]
 
@@ -399,6 +402,44 @@ def test_an_evaluation_that_makes_no_sense_is_refused(wrong):
     built = build(tiny())
     with pytest.raises(InputError):
         evaluate(built.loop, built.task, built.validation, **wrong)
+
+
+def keyed():
+    """A loop whose trajectories differ by themselves."""
+    built = build(tiny())
+    return gram.GRAM(gram.Config(built.run.config.size, cycles=1, thoughts=1, dtype="float32")).eval(), built
+
+
+@pytest.mark.parametrize("pick", ["vote", "q", "value"])
+def test_a_loop_with_a_key_is_evaluated_wide_without_noise(pick):
+    loop, built = keyed()
+    few = built.validation.take(np.arange(12))
+    one, three = evaluate(loop, built.task, few, (2,), (1, 3), pick=pick)
+    assert (one.pick, three.pick, three.nfe) == ("-", pick, 6.0)
+    (_, question), *_ = parts(few, 99, "cpu")
+    with torch.no_grad():
+        thought = wide(loop, question, 3, PICKS[pick], 2)
+    again = judge_set(loop, built.task, few, 2, 3, pick=pick)
+    assert np.array_equal(again.answers, thought.answer.logits.argmax(-1).numpy())
+
+
+def test_a_noisy_loop_may_be_given_as_it_is_and_others_are_told_to_differ():
+    built = build(tiny())
+    few = built.validation.take(np.arange(4))
+    (row,) = evaluate(Noisy(built.loop, torch.Generator(), 0.3, 0.3, ("z",)), built.task, few, (2,), (3,), pick="q")
+    assert row.nfe == 6.0
+    assert varies(keyed()[0], few) and not varies(built.loop, few)
+    with pytest.raises(InputError, match="give them noise"):
+        evaluate(built.loop, built.task, few, (2,), (3,))
+
+
+def test_the_first_to_halt_is_picked_only_where_something_halts():
+    built = build(tiny())
+    few = built.validation.take(np.arange(4))
+    with pytest.raises(InputError, match="halting only"):
+        evaluate(built.loop, built.task, few, (2,), (3,), pick="first", noise=(1.0, 0.0))
+    (row,) = evaluate(built.loop, built.task, few, (4,), (3,), halting=(True,), pick="first", noise=(1.0, 0.0))
+    assert row.pick == "first" and row.steps <= 4
 
 
 # -- folders ----------------------------------------------------------------------------------------------------------

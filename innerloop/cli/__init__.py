@@ -24,6 +24,7 @@ VERBS = {  # verb -> the file of this folder that holds its function, in the ord
     "solve": "solving",
     "plot": "drawing",
     "report": "drawing",
+    "study": "studying",
     "check": "checking",
     "import": "exchanging",
     "export": "exchanging",

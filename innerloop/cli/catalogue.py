@@ -33,9 +33,9 @@ def list_(markdown: bool = False) -> int:
     return 0
 
 
-def tables() -> Iterator[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]:
+def tables() -> Iterator[tuple[str, tuple[str, ...], Sequence[tuple[str, ...]]]]:
     """(title, columns, rows) of everything there is."""
-    papers = {}
+    papers: dict[str, str] = {}
     for room, title in ROOMS.items():
         rows = [(path.stem, *_about(doc)) for path, doc in _modules(room) if doc]
         papers |= {name: paper for name, _, paper in rows}

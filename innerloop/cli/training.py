@@ -19,7 +19,8 @@ from innerloop.learn.train import Result
 from innerloop.learn.train import train as learn
 from innerloop.recipes import run as runs
 
-RUN_FILES = ("run.json", "config.json", "metrics.jsonl", checkpoint.MODEL, checkpoint.STATE, "result.json", "eval.json")
+RESULTS = ("result.json", "eval.json", "study.json")
+RUN_FILES = ("run.json", "config.json", "metrics.jsonl", checkpoint.MODEL, checkpoint.STATE, *RESULTS)
 MOST = 100_000  # training puzzles up to which leakage is looked for without being asked
 
 
@@ -70,25 +71,26 @@ def train(
         runs.write_run(folder, built.run)
     leak = leak_sentence(built)
     introduce(console, built, folder, leak, why)
-    try:
-        result = learn(
-            *(built.loop, built.task, built.train, built.run.plan, folder),
-            validation=built.validation,
-            seed=built.run.seed,
-            device=where,
-            live=rank == 0,
-            sinks=log,
-            on_check=None if rank else say_check,
-        )
-    except KeyboardInterrupt:
+    result = learned(built, folder, where, rank, log)
+    if result is None:
         console.print(f"interrupted; go on with: [bold]innerloop train {folder}[/]")
         return 130
-    except torch.OutOfMemoryError:
-        raise InputError("the GPU's memory is full: raise plan.accumulate (same result, less memory)") from None
     if rank == 0:
         keep(folder, built, result, leak)
         conclude(console, folder, result, built.task)
     return 1 if result.stopped else 0
+
+
+def learned(built: runs.Built, folder: Path, where: torch.device, rank: int, log: tuple[str, ...]) -> Result | None:
+    """What training came to; None where the user interrupted it."""
+    how: dict[str, Any] = {"validation": built.validation, "seed": built.run.seed, "device": where, "sinks": log}
+    how |= {"live": rank == 0, "on_check": None if rank else say_check}
+    try:
+        return learn(built.loop, built.task, built.train, built.run.plan, folder, **how)
+    except KeyboardInterrupt:
+        return None
+    except torch.OutOfMemoryError:
+        raise InputError("the GPU's memory is full: raise plan.accumulate (same result, less memory)") from None
 
 
 def choose(

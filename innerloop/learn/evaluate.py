@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -17,6 +16,7 @@ from torch import Tensor
 from innerloop.core import Loop, think
 from innerloop.errors import InputError
 from innerloop.halt import Halt, never, sure
+from innerloop.interval import wilson
 from innerloop.learn.feed import to_batch
 from innerloop.width import Noisy, best, first_to_halt, steadiest, vote, wide, worth
 
@@ -53,16 +53,6 @@ class Judgement:
     token: NDArray[np.float32]
     valid: NDArray[np.bool_]
     steps: NDArray[np.int64]
-
-
-def wilson(hits: float, n: int, z: float = 1.959964) -> tuple[float, float]:
-    """95 % interval of a share, right also near 0 and 1 (Wilson 1927)."""
-    if n == 0:
-        return 0.0, 1.0
-    p, z2 = hits / n, z * z
-    centre, spread = p + z2 / (2 * n), z * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
-    low, high = (centre - spread) / (1 + z2 / n), (centre + spread) / (1 + z2 / n)
-    return 0.0 if hits == 0 else low, 1.0 if hits == n else high  # exactly: rounding must not part them from p
 
 
 def evaluate(

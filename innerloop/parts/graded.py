@@ -1,0 +1,109 @@
+"""Graded layers: every channel has a grade, which scales it (Graded Transformers, arXiv 2507.20108). Experimental.
+
+    linear:  x_i <- q_i x_i        exponential:  x_i <- lambda^{q_i} x_i
+
+What is learned is a log-scale, clipped: log q_i, or the grade q_i itself at rate log lambda. As positive diagonals the
+two are one family; they differ in how fast a grade learns. A grading in front of a linear map folds into it exactly
+(`absorb`), so a graded net computes nothing that a plain net cannot: what it may gain, it gains in learning. The
+paper gives no code; here the grading stands where attention and the MLP read their input. A norm right after a grading
+undoes part of it. Where the paper wants q >= 0, a learned q may fall below: that is a common factor, no more.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from innerloop.errors import InputError
+from innerloop.parts.attention import Attention, Sight
+from innerloop.parts.layers import Linear, SwiGLU, inner_width
+from innerloop.parts.size import Size
+
+LIMIT = 3.0  # of a log-scale: no channel is scaled by more than e^3, about 20, or less than its inverse
+
+
+class Grading(nn.Module):
+    """x (..., D) -> x * scale. Without `grades` it starts as the identity; `learned=False` keeps the grades given."""
+
+    theta: Tensor
+
+    def __init__(
+        self,
+        width: int,
+        mode: str = "exponential",
+        base: float = 2.0,  # lambda, of the exponential mode
+        grades: Sequence[float] | None = None,
+        learned: bool = True,
+    ) -> None:
+        super().__init__()
+        if mode not in ("linear", "exponential") or base <= 1:
+            raise InputError(f'a grading is "linear" or "exponential" with a base above 1, not "{mode}" with {base}')
+        identity = 1.0 if mode == "linear" else 0.0
+        q = torch.full((width,), identity) if grades is None else torch.tensor(grades, dtype=torch.float32)
+        if len(q) != width or bool((q < 0).any()):
+            raise InputError(f"{width} channels need {width} grades of 0 or more")
+        self.rate = 1.0 if mode == "linear" else math.log(base)
+        self.base = math.e if mode == "linear" else base
+        theta = q.log() if mode == "linear" else q
+        if learned:
+            self.theta = nn.Parameter(theta)
+        else:
+            self.register_buffer("theta", theta)
+
+    @property
+    def scale(self) -> Tensor:
+        """(D,) what each channel is multiplied by, at least e^-LIMIT and at most e^LIMIT."""
+        edge = LIMIT / self.rate
+        return torch.pow(self.base, self.theta.clamp(-edge, edge))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale.to(x.dtype)
+
+
+def absorb(linear: Linear, before: Grading | None = None, after: Grading | None = None) -> Linear:
+    """One plain Linear equal to after(linear(before(x)))."""
+    outputs, inputs = linear.weight.shape
+    plain = Linear(inputs, outputs, bias=linear.bias is not None).to(linear.weight)
+    weight, bias = linear.weight.detach(), None if linear.bias is None else linear.bias.detach()
+    if before is not None:
+        weight = weight * before.scale.detach()
+    if after is not None:
+        weight = weight * after.scale.detach()[:, None]
+        bias = None if bias is None else bias * after.scale.detach()
+    plain.weight.data.copy_(weight)
+    if plain.bias is not None and bias is not None:
+        plain.bias.data.copy_(bias)
+    return plain
+
+
+class GradedAttention(Attention):
+    def __init__(self, size: Size) -> None:
+        super().__init__(size)
+        self.grade = Grading(size.width)
+
+    def forward(self, x_BLD: Tensor, sight: Sight | None = None) -> Tensor:
+        return super().forward(self.grade(x_BLD), sight)
+
+
+class GradedMlp(SwiGLU):
+    def __init__(self, size: Size) -> None:
+        super().__init__(size.width, inner_width(size.width, size.expansion, size.multiple))
+        self.grade = Grading(size.width)
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        return super().forward(self.grade(x_BLD))
+
+
+def plain_state(graded: nn.Module) -> dict[str, Tensor]:
+    """The state dict of the same net without grades, every grading folded into the map that follows it."""
+    state = dict(graded.state_dict())
+    for name, module in graded.named_modules():
+        if isinstance(module, GradedAttention | GradedMlp):
+            first = "qkv" if isinstance(module, GradedAttention) else "up"
+            prefix = f"{name}." if name else ""
+            del state[f"{prefix}grade.theta"]
+            state[f"{prefix}{first}.weight"] = absorb(getattr(module, first), module.grade).weight.detach()
+    return state

@@ -1,0 +1,125 @@
+"""Multi-head latent attention: keys and values are kept as one small vector a place (DeepSeek-V2/V3, arXiv 2412.19437).
+
+    c = norm(down(x)) in R,  r = rotary(shared(x)) in U;   k = [up_k(c); r],  v = up_v(c);   q = [q_n; rotary(q_r)]
+    expanded: softmax(q k') v        absorbed: softmax((q_n up_k) c' + q_r r') c, and then up_v
+
+Absorbed, keys and values are never made: a decoder keeps R + U numbers a place (512 + 64 in the paper) instead of
+2 * heads * width. The norms have no weights of their own, as those fold into the maps that follow. Shapes: B batch, L
+places, H heads, N width of the keys without position, U with, V of the values, R of the latent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from innerloop.errors import InputError
+from innerloop.parts.attention import Sight, attend, rotary, rotate
+from innerloop.parts.layers import Linear, rms_norm
+from innerloop.parts.size import Size
+
+EPS = 1e-6  # of the two inner norms, as in the official code
+
+
+@dataclass(frozen=True)
+class Config:
+    heads: int = 128
+    plain: int = 128  # N, width of a head's part without position
+    turned: int = 64  # U, width of the part with rotary position, whose key all heads share; 0: none
+    value: int = 128  # V
+    latent: int = 512  # R
+    query: int = 1536  # width of the queries' own latent; 0: straight from x
+    base: float = 10_000.0  # of rotary positions
+
+    def __post_init__(self) -> None:
+        if self.turned % 2:
+            raise InputError(f"rotary positions turn pairs of channels: {self.turned} is odd")
+
+    @classmethod
+    def of(cls, size: Size) -> Config:
+        """The proportions of DeepSeek-V2-Lite: a latent of a quarter of the width, queries without one."""
+        head = size.width // size.heads
+        turned = 2 * max(1, head // 4) if size.positions == "rope" else 0
+        return cls(size.heads, head, turned, head, max(1, size.width // 4), 0, size.rope_base)
+
+
+class Latent(NamedTuple):
+    """What is kept of the places read."""
+
+    c: Tensor  # (B, L, R)
+    r: Tensor  # (B, L, U)
+
+
+class MLA(nn.Module):
+    """(B, L, D) -> (B, L, D). `c` is derived from `size` where it is not given.
+
+    A memory (see parts.attention.Sight) is given the latents, (B, 1, L, R) and (B, 1, L, U), for keys and values.
+    """
+
+    sighted = True
+    cos: Tensor
+    sin: Tensor
+
+    def __init__(self, size: Size, c: Config | None = None) -> None:
+        super().__init__()
+        self.c = c = c or Config.of(size)
+        queries = c.heads * (c.plain + c.turned)
+        if c.query:
+            self.q_down = Linear(size.width, c.query)
+        self.q_up = Linear(c.query or size.width, queries)
+        self.down = Linear(size.width, c.latent + c.turned)
+        self.up = Linear(c.latent, c.heads * (c.plain + c.value))  # a head's key, then its value
+        self.out = Linear(c.heads * c.value, size.width)
+        cos, sin = rotary(size.length, c.turned, c.base) if c.turned else (torch.ones(size.length, 0),) * 2
+        self.register_buffer("cos", cos, persistent=False)
+        self.register_buffer("sin", sin, persistent=False)
+
+    def forward(self, x_BLD: Tensor, sight: Sight | None = None) -> Tensor:
+        mask, first, memory, layer = sight or Sight()
+        plain, turned = self.queries(x_BLD, first)
+        kept = self.latents(x_BLD, first)
+        if memory is None:
+            return self.expanded(plain, turned, kept, mask)
+        c, r = memory(layer, kept.c[:, None], kept.r[:, None])
+        return self.absorbed(plain, turned, Latent(c[:, 0], r[:, 0]), mask)
+
+    def queries(self, x_BLD: Tensor, first: int = 0) -> tuple[Tensor, Tensor]:
+        """(B, L, H, N) and (B, L, H, U), for places `first` on."""
+        q = self.q_up(rms_norm(self.q_down(x_BLD), EPS) if self.c.query else x_BLD)
+        plain, turned = q.unflatten(-1, (self.c.heads, -1)).split([self.c.plain, self.c.turned], -1)
+        return plain, self._turn(turned, first)
+
+    def latents(self, x_BLD: Tensor, first: int = 0) -> Latent:
+        """What to keep of places `first` on; latents of later places are appended along L."""
+        c, r = self.down(x_BLD).split([self.c.latent, self.c.turned], -1)
+        return Latent(rms_norm(c, EPS), self._turn(r[:, :, None], first)[:, :, 0])
+
+    def expanded(self, plain_BLHN: Tensor, turned_BLHU: Tensor, kept: Latent, mask: Tensor | None = None) -> Tensor:
+        """Keys and values are made for every head: the faster form for whole sequences."""
+        k, v = self.up(kept.c).unflatten(-1, (self.c.heads, -1)).split([self.c.plain, self.c.value], -1)
+        r = kept.r[:, :, None].expand(-1, -1, self.c.heads, -1)
+        q, k = torch.cat((plain_BLHN, turned_BLHU), -1), torch.cat((k, r), -1)
+        q, k, v = (t.transpose(1, 2) for t in (q, k, v))
+        a_BHLV = attend(q, k, v, mask)
+        return self.out(a_BHLV.transpose(1, 2).flatten(2))
+
+    def absorbed(self, plain_BLHN: Tensor, turned_BLHU: Tensor, kept: Latent, mask: Tensor | None = None) -> Tensor:
+        """The same from the latents alone, which serve all heads: the form for decoding."""
+        n, v = self.c.plain, self.c.value
+        up_HER = self.up.weight.to(kept.c.dtype).unflatten(0, (self.c.heads, n + v))
+        q_BHLR = plain_BLHN.transpose(1, 2) @ up_HER[:, :n]
+        q = torch.cat((q_BHLR, turned_BLHU.transpose(1, 2)), -1)
+        q = q * ((q.shape[-1] / (n + self.c.turned)) ** 0.5)  # attend scales by the width it sees, which is R + U here
+        k = torch.cat(kept, -1)[:, None].expand(-1, self.c.heads, -1, -1)
+        v_ = kept.c[:, None].expand(-1, self.c.heads, -1, -1)
+        a_BHLR = attend(q, k, v_, mask)
+        return self.out((a_BHLR @ up_HER[:, n:].transpose(-1, -2)).transpose(1, 2).flatten(2))
+
+    def _turn(self, x_BLHU: Tensor, first: int) -> Tensor:
+        if not self.c.turned:
+            return x_BLHU
+        last = first + x_BLHU.shape[1]
+        return rotate(x_BLHU, self.cos[first:last], self.sin[first:last])

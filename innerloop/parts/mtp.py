@@ -1,0 +1,45 @@
+"""Multi-token prediction: a further head that guesses the token after the next (DeepSeek-V3, arXiv 2412.19437).
+
+    h'_i = block(merge[norm(h_i); norm(embed(t_{i+1}))]);    logits' = head(norm(h'_i)), of t_{i+2}
+
+Embedding and head are the main model's own. Used while learning, with weight 0.3 and later 0.1; without it the
+model is unchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from innerloop.errors import InputError
+from innerloop.parts.layers import Linear, rms_norm
+
+
+class MTP(nn.Module):
+    """One module of depth 1 (more are chained: each takes the h' of the one before, and tokens one further on).
+
+    `block` maps (B, L, D) to (B, L, D) and must be causal, or it would see its own targets.
+    """
+
+    def __init__(self, width: int, block: nn.Module) -> None:
+        super().__init__()
+        self.merge, self.block = Linear(2 * width, width), block
+
+    def forward(self, h_BLD: Tensor, next_BLD: Tensor, head: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        """(h', logits'), from the states h_i and the embeddings of t_{i+1}: see `ahead`."""
+        h_BLD = self.block(self.merge(torch.cat((rms_norm(h_BLD), rms_norm(next_BLD)), -1)))
+        return h_BLD, head(rms_norm(h_BLD))
+
+
+def ahead(tokens_BL: Tensor, by: int, fill: int) -> Tensor:
+    """(B, L) tokens `by` places on, `fill` where there are none.
+
+    The main head at i learns ahead(t, 1, -100); a module of depth d is shown the embeddings of ahead(t, d, 0) and
+    learns ahead(t, d + 1, -100). What it is shown past the end is never seen by a place that has a target.
+    """
+    if by < 0:
+        raise InputError(f"ahead shifts by 0 or more places, not by {by}")
+    return F.pad(tokens_BL[:, by:], (0, min(by, tokens_BL.shape[1])), value=fill)

@@ -1,0 +1,247 @@
+"""Where a thought goes: how far each update moves each slot, and whether the end is a fixed point, a cycle or a trap.
+
+    residuals(loop, x, depth)       per update and slot: |new - old| / |new|
+    cycles(curves, slot)            the same, cut where another slot moves: hierarchical convergence (arXiv 2506.21734)
+    course(loop, x, depth)          answers of every step, and the last states
+    fates(path, labels)             solved, trapped (a wrong answer for good), cycling or wandering
+    filled(loop, x, solutions, ..)  does a solved board stay solved, and is one with one blank solved (arXiv 2601.10679)
+
+Labels are (B, S) tokens; places with a label below 1 are not judged. B examples, T steps, S places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from innerloop.core import Loop, Question, detach, think
+from innerloop.errors import InputError
+from innerloop.halt import residual
+from innerloop.interval import Share, share
+from innerloop.study.record import slots, watch
+
+__all__ = ["Course", "Curves", "Fates", "Filled", "course", "cycles", "fates", "filled", "residuals", "rises"]
+
+KINDS = ("solved", "trapped", "cycling", "wandering")
+
+
+class Curves(NamedTuple):
+    """Residuals of a thought of M updates in all."""
+
+    steps: list[int]  # (M) the step each update belongs to
+    names: list[str]  # (M) the update's name
+    slots: dict[str, Tensor]  # slot -> (M, B) float32; NaN at updates that are not this slot's
+
+
+def residuals(loop: Loop, x: Any, depth: int, state: Any = None) -> Curves:
+    """How far every update moves every floating slot, as a share of the slot's norm after it."""
+
+    def moved(name: str, old: Any, new: Any) -> dict[str, Tensor]:
+        before, now = slots(old), slots(new)
+        return {k: residual(before[k], v) for k, v in now.items() if v.is_floating_point()}
+
+    _, moments = watch(loop, x, depth, moved, state=state)
+    curves = {}
+    for slot in moments[0].kept:
+        values = torch.stack([m.kept[slot] for m in moments])
+        owners = {m.name for m, v in zip(moments, values, strict=True) if bool((v > 0).any())}
+        mine = torch.tensor([m.name in owners for m in moments], device=values.device)
+        curves[slot] = values.where(mine[:, None], torch.nan)
+    return Curves([m.step for m in moments], [m.name for m in moments], curves)
+
+
+def cycles(curves: Curves, slot: str) -> list[Tensor]:
+    """A slot's residuals, one (n, B) tensor for each unbroken run of its updates."""
+    if slot not in curves.slots:
+        raise InputError(f'there is no slot "{slot}": these curves have {", ".join(curves.slots)}')
+    found: list[list[Tensor]] = [[]]
+    for value in curves.slots[slot]:
+        if bool(value.isnan().all()):
+            found.append([])
+        else:
+            found[-1].append(value)
+    return [torch.stack(run) for run in found if run]
+
+
+class Rises(NamedTuple):
+    """Hierarchical convergence in two numbers a cycle: a fast slot falls within it, and is stirred at its end."""
+
+    falls: Tensor  # (K, B) first residual of a cycle over its last; above 1: it settles
+    spikes: Tensor  # (K - 1, B) first residual of a cycle over the last of the cycle before; above 1: it is stirred
+
+
+def rises(runs: Sequence[Tensor]) -> Rises:
+    """Of the K cycles of a slot (`cycles`). A plain loop has one cycle, and no spikes."""
+    tiny = 1e-12
+    falls = [run[0] / run[-1].clamp_min(tiny) for run in runs]
+    spikes = [b[0] / a[-1].clamp_min(tiny) for a, b in pairwise(runs)]
+    return Rises(torch.stack(falls), torch.stack(spikes) if spikes else runs[0].new_empty(0, runs[0].shape[1]))
+
+
+class Course(NamedTuple):
+    answers: Tensor  # (T, B, S) decoded after every step
+    residual: Tensor  # (T, B) relative change of the whole state in that step
+    states: list[Any]  # the last states, oldest first
+
+
+@torch.no_grad()
+def course(loop: Loop, x: Any, depth: int, window: int = 8) -> Course:
+    """Think `depth` steps; keep every answer and the last `window` states."""
+    answers: list[Tensor] = []
+    moved: list[Tensor] = []
+    states = [detach(loop.init(x))]
+
+    def note(loop: Loop, new: Any) -> None:
+        answers.append(loop.read(new).logits.argmax(-1))
+        moved.append(residual(states[-1], new))
+        states.append(detach(new))
+        del states[:-window]
+
+    think(loop, x, depth, record=note)
+    return Course(torch.stack(answers), torch.stack(moved), states)
+
+
+def period(same: Tensor) -> Tensor:
+    """(B,) smallest p that explains a window of W steps, from same (W, W, B): "step i is as step j was"; 0: none.
+
+    p = 1 is a fixed point. A period is believed once it was seen twice, so p goes up to W / 2.
+    """
+    window = len(same)
+    found = torch.zeros_like(same[0, 0], dtype=torch.long)
+    for p in range(window // 2, 0, -1):
+        holds = torch.stack([same[t, t - p] for t in range(p, window)]).all(0)
+        found = torch.where(holds, p, found)
+    return found
+
+
+class Fates(NamedTuple):
+    """How each of B thoughts ends."""
+
+    right: Tensor  # (T, B) bool: the answer of that step is the label
+    kind: Tensor  # (B,) index into KINDS
+    answer_period: Tensor  # (B,) int64 of the decoded answer; 1: fixed, 0: none seen
+    state_period: Tensor  # (B,) int64 of the state, up to `tol`
+    first_right: Tensor  # (B,) int64 first step with a right answer, 0: never
+    lost: Tensor  # (B,) bool: it was right at some step and wrong at a later one
+
+    def counts(self) -> dict[str, Share]:
+        """Kind -> the share of thoughts that end so."""
+        return {name: share((self.kind == i).cpu().numpy()) for i, name in enumerate(KINDS)}
+
+
+STAGES = ("right", "right for now", "stuck", "changing")
+
+
+def stages(path: Course, ends: Fates) -> dict[str, Tensor]:
+    """Stage -> (T,) share of thoughts in it at each step, seen from the end.
+
+    right: right from here on; right for now: right, and wrong later; stuck: wrong, with the answer that it is trapped
+    in; changing: wrong, and not there yet.
+    """
+    after = _from_here_on(ends.right)
+    last = path.answers[-1]
+    there = _from_here_on(torch.stack([(a == last).all(-1) for a in path.answers]))
+    stuck = ~ends.right & there & (ends.answer_period == 1)
+    masks = (after, ends.right & ~after, stuck, ~ends.right & ~stuck)
+    return {name: mask.float().mean(1) for name, mask in zip(STAGES, masks, strict=True)}
+
+
+def _from_here_on(holds: Tensor) -> Tensor:
+    """(T, B) bool: it holds at this step and at all later ones."""
+    return holds.int().flip(0).cummin(0).values.flip(0).bool()
+
+
+def correct(answers: Tensor, labels: Tensor) -> Tensor:
+    """(..., B) bool: every judged place of (..., B, S) answers is as labelled."""
+    return ((answers == labels) | (labels < 1)).all(-1)
+
+
+def fates(path: Course, labels: Tensor, tol: float = 1e-2) -> Fates:
+    """Judge where thoughts end, over the window of states that `path` kept.
+
+    solved     the answer is right and stands still
+    trapped    the answer is wrong and stands still: a spurious fixed point
+    cycling    the answer comes back with a period of 2 or more
+    wandering  none of these, within the window
+    `tol` is how close two states must be, as a share of their norm, to count as the same.
+    """
+    window = len(path.states)
+    if window < 2 or window > len(path.answers):
+        raise InputError(f"a window of {window} states shows no period: think deeper, or keep 2 or more of them")
+    tail = path.answers[-window:]
+    alike = torch.stack([torch.stack([(a == b).all(-1) for b in tail]) for a in tail])
+    close = torch.stack([torch.stack([residual(b, a) < tol for b in path.states]) for a in path.states])
+    right = correct(path.answers, labels)
+    answered, stood = period(alike), period(close)
+    kind = torch.where(right[-1], 0, 1).where(answered == 1, torch.where(answered > 1, 2, 3))
+    ever = right.any(0)
+    first = torch.where(ever, right.long().argmax(0) + 1, 0)
+    lost = (right[:-1] & ~right[1:]).any(0)
+    return Fates(right, kind, answered, stood, first, lost)
+
+
+class Filled(NamedTuple):
+    """Boards with `blanks` empty places, chosen at random from a solved board."""
+
+    blanks: int
+    depth: int
+    solved: Share  # right after `depth` steps
+    always: Share  # right after each of them: with 0 blanks, "a solved board stays solved"
+    kept: Share  # of those right at some step, right at all later ones
+
+
+@torch.no_grad()
+def filled(
+    loop: Loop,
+    x: Question,
+    solutions: Tensor,
+    blank: int,
+    blanks: Sequence[int] = (0, 1, 2, 4, 8),
+    depth: int = 16,
+    batch: int = 256,
+    seed: int = 0,
+) -> list[Filled]:
+    """Ask boards that are solved but for a few places; the fewer are left, the easier they should be.
+
+    x lends its puzzle identifiers; solutions (N, S) are tokens of the question's own kind, `blank` the token of an
+    empty place. Padding (0), and what is empty in the solution too, stays. Raises InputError where a board has fewer
+    places than `blanks`.
+    """
+    found = []
+    for count in blanks:
+        inputs = emptied(solutions, blank, count, seed)
+        right = []
+        for first in range(0, len(inputs), batch):
+            part = slice(first, first + batch)
+            asked = Question(inputs[part], x.puzzle[part])
+            path = course(loop, asked, depth, window=1)
+            right.append(correct(path.answers, solutions[part]))
+        right_TN = torch.cat(right, 1).cpu()
+        ever = right_TN.any(0)
+        lost = (right_TN[:-1] & ~right_TN[1:]).any(0)
+        found.append(
+            Filled(
+                count,
+                depth,
+                share(right_TN[-1].numpy()),
+                share(right_TN.all(0).numpy()),
+                share((~lost)[ever].numpy()),
+            )
+        )
+    return found
+
+
+def emptied(solutions: Tensor, blank: int, count: int, seed: int = 0) -> Tensor:
+    """Solved boards (N, S) with `count` random places of each emptied; more places are emptied around fewer ones."""
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.rand(solutions.shape, generator=generator).to(solutions.device)
+    filled_in = (solutions > 0) & (solutions != blank)
+    order = order.masked_fill(~filled_in, 2.0)
+    if count > int(filled_in.sum(1).min()):
+        raise InputError(f"{count} blanks do not fit a board with fewer places: ask for fewer")
+    rank = order.argsort(1).argsort(1)
+    return torch.where(rank < count, blank, solutions)

@@ -1,0 +1,112 @@
+"""How many of a puzzle's solutions a loop finds: the share of all of them among n sampled trajectories.
+
+    coverage of a puzzle = different valid answers among its n samples / all its solutions (exact search)
+
+A loop without noise always gives one answer, so its coverage is at most one over the number of solutions. The measure
+is GRAM's (arXiv 2605.19376). Shapes: N puzzles, n samples, S places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from innerloop.core import Loop, Question, map_tensors, think
+from innerloop.errors import InputError
+from innerloop.halt import Halt, never
+from innerloop.interval import Share, bootstrapped
+from innerloop.learn.evaluate import parts, varies
+from innerloop.noise import salted
+
+__all__ = ["Coverage", "coverage", "sampled", "tallied"]
+
+LIMIT = 100_000  # solutions of one puzzle that are counted
+
+
+class Coverage(NamedTuple):
+    """What n samples a puzzle come to. Intervals are bootstrapped over puzzles, whose samples hang together."""
+
+    samples: int
+    coverage: Share  # mean over puzzles; value.n is their number
+    valid: Share  # of all samples, those that satisfy the rules
+    ceiling: float  # the coverage if all samples were different solutions
+    solutions: float  # mean number a puzzle has
+    answers: float  # mean number of different answers a puzzle got, valid or not
+
+
+def coverage(
+    loop: Loop,
+    task: Any,
+    examples: Any,
+    samples: Sequence[int] = (1, 5, 20),
+    depth: int = 16,
+    *,
+    halt: Halt = never,
+    batch: int = 256,
+    device: torch.device | str = "cpu",
+) -> list[Coverage]:
+    """Coverage and validity for each number of samples, all from the same trajectories.
+
+    task: one with `solutions` and `valid_batch`; examples: a PuzzleSet of it. `batch`: trajectories run at once.
+    Raises InputError for no samples, or a puzzle of LIMIT solutions or more.
+    """
+    if not samples or min(samples) < 1:
+        raise InputError(f"{list(samples)} samples find nothing: give whole numbers from 1 up")
+    total = np.array([task.solutions(question, LIMIT) for question in examples.inputs])
+    if (total >= LIMIT).any() or (total < 1).any():
+        row = int(np.argmax((total >= LIMIT) | (total < 1))) + 1
+        raise InputError(f"puzzle {row} has {total[row - 1]} solutions: coverage needs 1 to {LIMIT - 1}")
+    answers = sampled(loop, examples, max(samples), depth, halt=halt, batch=batch, device=device)
+    return [tallied(task, examples.inputs, answers[:, :n], total) for n in samples]
+
+
+def tallied(task: Any, inputs: NDArray[np.uint8], answers: NDArray[np.uint8], total: NDArray[np.int64]) -> Coverage:
+    """Of answers (N, n, S) to inputs (N, S) that have `total` (N,) solutions each."""
+    rows, n, _ = answers.shape
+    valid = task.valid_batch(np.repeat(inputs, n, 0), answers.reshape(rows * n, -1)).reshape(rows, n)
+    found = np.array([len(np.unique(a[v], axis=0)) for a, v in zip(answers, valid, strict=True)])
+    places = np.arange(rows)
+    return Coverage(
+        n,
+        bootstrapped(found / total, places),
+        bootstrapped(valid.reshape(-1), np.repeat(places, n)),
+        float(np.minimum(1.0, n / total).mean()),
+        float(total.mean()),
+        float(np.mean([len(np.unique(a, axis=0)) for a in answers])),
+    )
+
+
+@torch.no_grad()
+def sampled(
+    loop: Loop,
+    examples: Any,
+    n: int,
+    depth: int,
+    *,
+    halt: Halt = never,
+    batch: int = 256,
+    device: torch.device | str = "cpu",
+) -> NDArray[np.uint8]:
+    """uint8 (N, n, S): the answers of n trajectories of each puzzle, folded into batches of at most `batch` rows.
+
+    Trajectory i is the one whose key is salted with i, as in width.wide. A loop whose trajectories are all the same
+    runs once.
+    """
+    different = n if varies(loop, examples, device) else 1
+    found = []
+    for _, asked in parts(examples, max(1, batch // different), device):
+        salt = torch.arange(different, device=asked.inputs.device).repeat(len(asked.inputs))
+        question: Question = map_tensors(lambda t: t.repeat_interleave(different, 0), asked)
+        heard = []
+        for first in range(0, len(salt), batch):
+            rows = slice(first, first + batch)
+            part = map_tensors(lambda t: t[rows], question)  # noqa: B023
+            state = salted(loop.init(part), salt[rows])
+            heard.append(think(loop, part, depth, halt=halt, state=state).answer.logits.argmax(-1))
+        answers = torch.cat(heard).cpu().numpy().astype(np.uint8)
+        found.append(np.repeat(answers.reshape(-1, different, answers.shape[-1]), n // different, 1))
+    return np.concatenate(found)
