@@ -71,7 +71,9 @@ def curve(built: Built, examples: Any, depths: list[int]) -> dict[str, float]:
 
 @torch.no_grad()
 def loop_halts(built: Built, examples: Any) -> bool:
-    """Whether the system has a halting head at all."""
+    """Whether the system has a halting head or a rule of its own."""
+    if hasattr(built.loop, "stop"):
+        return True
     question = next(parts(examples, 2, "cpu"))[1]
     return built.loop.read(built.loop.init(question)).q_halt is not None
 

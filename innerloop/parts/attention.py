@@ -1,9 +1,13 @@
-"""Attention without a mask, with rotary positions: the fused kernel and its plain twin.
+"""Attention with rotary positions, and what it may look at: the fused kernel and its plain twin.
 
-Shapes: B batch, L length, H heads, E head width, D = H * E.
+Shapes: B batch, L length, H heads, E head width, D = H * E. Keys may be more than queries: K places, of which a memory
+holds the earlier ones.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,18 +18,55 @@ from innerloop.parts.size import Size
 
 PLAIN_LENGTH = 256  # up to here three matrix products beat the fused kernel on CPUs
 
-
-def attend_plain(q_BHLE: Tensor, k_BHLE: Tensor, v_BHLE: Tensor) -> Tensor:
-    """softmax(q k' / sqrt(E)) v, the softmax in float32."""
-    scores = (q_BHLE * q_BHLE.shape[-1] ** -0.5) @ k_BHLE.transpose(-1, -2)
-    return torch.softmax(scores, -1, dtype=torch.float32).to(v_BHLE.dtype) @ v_BHLE
+Memory = Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
-def attend(q_BHLE: Tensor, k_BHLE: Tensor, v_BHLE: Tensor) -> Tensor:
+class Sight(NamedTuple):
+    """What an attention may look at. None in its place: every place sees every other, and there is no memory."""
+
+    mask: Tensor | None = None  # (B or 1, 1, L, K) bool: the query sees the key; each query must see one at least
+    first: int = 0  # the first query's place: those before it are in the memory
+    memory: Memory | None = None  # memory(layer, k, v) -> the (B, H, K, E) keys and values to use in their place
+    layer: int = 0  # index of the block within its net
+
+
+def prompts(size: Size, inputs_BS: Tensor) -> Tensor:
+    """(B,) int64 places that are read in both directions: all, none, or those up to the separator, as size.mask says.
+
+    A row without the separator is prompt throughout.
+    """
+    rows, places = inputs_BS.shape
+    if size.mask == "prefix" and size.separator:
+        hit = (inputs_BS == size.separator).long()
+        return size.prefix + (hit.cumsum(1) - hit == 0).sum(1)
+    return inputs_BS.new_full((rows,), 0 if size.mask == "causal" else size.prefix + places, dtype=torch.long)
+
+
+def sight(size: Size, prompt_B: Tensor) -> Sight | None:
+    """A place sees itself, what is earlier, and the prompt. None where nothing is hidden by `size`."""
+    if not size.causal:
+        return None
+    place = torch.arange(size.length, device=prompt_B.device)
+    earlier_LL = place <= place[:, None]
+    if size.mask == "causal":
+        return Sight(earlier_LL[None, None])
+    return Sight((earlier_LL | (place < prompt_B[:, None, None]))[:, None])
+
+
+def attend_plain(q_BHLE: Tensor, k_BHKE: Tensor, v_BHKE: Tensor, mask: Tensor | None = None) -> Tensor:
+    """softmax(q k' / sqrt(E)) v over the keys that `mask` (B or 1, 1, L, K) shows, the softmax in float32."""
+    scores = (q_BHLE * q_BHLE.shape[-1] ** -0.5) @ k_BHKE.transpose(-1, -2)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf)
+    return torch.softmax(scores, -1, dtype=torch.float32).to(v_BHKE.dtype) @ v_BHKE
+
+
+def attend(q_BHLE: Tensor, k_BHKE: Tensor, v_BHKE: Tensor, mask: Tensor | None = None) -> Tensor:
     """The faster of the two forms for this device and length."""
     if q_BHLE.device.type == "cpu" and q_BHLE.shape[-2] <= PLAIN_LENGTH:
-        return attend_plain(q_BHLE, k_BHLE, v_BHLE)
-    return F.scaled_dot_product_attention(q_BHLE, k_BHLE, v_BHLE)
+        return attend_plain(q_BHLE, k_BHKE, v_BHKE, mask)
+    hidden = () if mask is None else (mask,)
+    return F.scaled_dot_product_attention(q_BHLE, k_BHKE, v_BHKE, *hidden)
 
 
 def rotary(length: int, width: int, base: float = 10_000.0) -> tuple[Tensor, Tensor]:
@@ -45,7 +86,7 @@ def rotate(x_BLHE: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 class Attention(nn.Module):
-    """out(attend(q, k, v)): every place reads every other."""
+    """out(attend(q, k, v)): every place reads every other that `sight` shows it."""
 
     cos: Tensor
     sin: Tensor
@@ -56,14 +97,33 @@ class Attention(nn.Module):
         self.qkv = Linear(size.width, 3 * size.width)
         self.out = Linear(size.width, size.width)
         if size.positions == "rope":
-            cos, sin = rotary(size.length, size.width // size.heads)
+            cos, sin = rotary(size.length, size.width // size.heads, size.rope_base)
             self.register_buffer("cos", cos, persistent=False)
             self.register_buffer("sin", sin, persistent=False)
         self.turn = size.positions == "rope"
 
-    def forward(self, x_BLD: Tensor) -> Tensor:
+    def forward(self, x_BLD: Tensor, sight: Sight | None = None) -> Tensor:
+        mask, first, memory, layer = sight or Sight()
         q, k, v = self.qkv(x_BLD).unflatten(-1, (3, self.heads, -1)).unbind(2)
         if self.turn:
-            q, k = rotate(q, self.cos, self.sin), rotate(k, self.cos, self.sin)
-        a_BHLE = attend(*(t.transpose(1, 2) for t in (q, k, v)))
-        return self.out(a_BHLE.transpose(1, 2).flatten(2))
+            cos, sin = (t[first : first + x_BLD.shape[1]] for t in (self.cos, self.sin))
+            q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        q, k, v = (t.transpose(1, 2) for t in (q, k, v))
+        if memory is not None:
+            k, v = memory(layer, k, v)
+        a_BHLE = attend(q, k, v, mask)
+        return self.close(a_BHLE.transpose(1, 2).flatten(2), x_BLD)
+
+    def close(self, a_BLD: Tensor, x_BLD: Tensor) -> Tensor:
+        return self.out(a_BLD)
+
+
+class GatedAttention(Attention):
+    """out(sigmoid(gate(x)) * attend(q, k, v)), the gate element by element (arXiv 2505.06708; HRM-Text)."""
+
+    def __init__(self, size: Size) -> None:
+        super().__init__(size)
+        self.gate = Linear(size.width, size.width)
+
+    def close(self, a_BLD: Tensor, x_BLD: Tensor) -> Tensor:
+        return self.out(torch.sigmoid(self.gate(x_BLD)) * a_BLD)

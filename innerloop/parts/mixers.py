@@ -1,20 +1,30 @@
 """What moves information between places, and the net that repeats it: interchangeable parts of every system.
 
 A mixer maps a state (B, L, D) to what is added to it; a block adds it, with the norm where `size.norm` says, and then
-an MLP's. Every block is called as block(x_BLD) -> (B, L, D), so that any of them serves in any system. Shapes: B batch,
-L length, D width.
+an MLP's. Every block is called as block(x_BLD) -> (B, L, D), so that any of them serves in any system. A block that is
+`sighted` can be told what it may look at: block(x_BLD, sight). Shapes: B batch, L length, D width.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from innerloop.errors import InputError
-from innerloop.parts.attention import Attention
+from innerloop.parts.attention import Attention, GatedAttention, Sight
 from innerloop.parts.conv import ConvBlock
+from innerloop.parts.falcon import FalconBlock
+from innerloop.parts.fast import TitansBothWays, TTTBothWays
+from innerloop.parts.graded import GradedAttention, GradedMlp
+from innerloop.parts.kan import KANMlp
 from innerloop.parts.layers import SwiGLU, around, inner_width, rms_norm
+from innerloop.parts.mla import MLA
+from innerloop.parts.moe import MoE
 from innerloop.parts.size import Size
+from innerloop.parts.ssd import SSDBlock
 from innerloop.parts.units import UnitBlock
 
 
@@ -42,27 +52,61 @@ class TokenMixer(nn.Module):
         return mix(x_BLD, self.mlp)
 
 
-class MixThenMlp(nn.Module):
-    """Mix between places, then within each: x <- norm(x + mix(x));  x <- norm(x + SwiGLU(x))."""
+def swiglu(size: Size) -> nn.Module:
+    return SwiGLU(size.width, inner_width(size.width, size.expansion, size.multiple))
 
-    mixer: type[nn.Module]
+
+class MixThenMlp(nn.Module):
+    """Mix between places, then within each: x <- norm(x + mix(x));  x <- norm(x + mlp(x)), a SwiGLU if no other."""
+
+    mixer: Callable[[Size], nn.Module]
+    feed: Callable[[Size], nn.Module] = staticmethod(swiglu)
 
     def __init__(self, size: Size) -> None:
         super().__init__()
         self.norm, self.mix = size.norm, self.mixer(size)
-        self.mlp = SwiGLU(size.width, inner_width(size.width, size.expansion, size.multiple))
+        self.mlp = self.feed(size)
 
-    def forward(self, x_BLD: Tensor) -> Tensor:
-        x_BLD = around(self.norm, x_BLD, self.mix, getattr(self.mix, "axis", -1))
+    def forward(self, x_BLD: Tensor, sight: Sight | None = None) -> Tensor:
+        look = self.mix if sight is None else partial(self.mix, sight=sight)
+        x_BLD = around(self.norm, x_BLD, look, getattr(self.mix, "axis", -1))
         return around(self.norm, x_BLD, self.mlp)
 
 
 class AttentionBlock(MixThenMlp):
-    mixer = Attention
+    mixer, sighted = Attention, True
+
+
+class GatedBlock(MixThenMlp):
+    mixer, sighted = GatedAttention, True
 
 
 class TokenBlock(MixThenMlp):
     mixer = TokenMixer
+
+
+class TTTBlock(MixThenMlp):
+    mixer, sighted = TTTBothWays, True
+
+
+class TitansBlock(MixThenMlp):
+    mixer, sighted = TitansBothWays, True
+
+
+class LatentBlock(MixThenMlp):
+    mixer, sighted = MLA, True
+
+
+class ExpertBlock(MixThenMlp):
+    mixer, feed, sighted = Attention, MoE, True
+
+
+class KANBlock(MixThenMlp):
+    mixer, feed, sighted = Attention, KANMlp, True
+
+
+class GradedBlock(MixThenMlp):
+    mixer, feed, sighted = GradedAttention, GradedMlp, True
 
 
 BLOCKS: dict[str, type[nn.Module]] = {
@@ -70,24 +114,36 @@ BLOCKS: dict[str, type[nn.Module]] = {
     "tokens": TokenBlock,
     "units": UnitBlock,
     "conv": ConvBlock,
+    "ttt": TTTBlock,
+    "titans": TitansBlock,
+    "gated": GatedBlock,
+    "ssd": SSDBlock,
+    "falcon": FalconBlock,
+    "kan": KANBlock,
+    "graded": GradedBlock,
+    "mla": LatentBlock,
+    "moe": ExpertBlock,
 }
 
 
 class Net(nn.Module):
     """`size.layers` blocks on the sum of its inputs: the injection is added before the first.
 
-    With norm "magic" the result is normalised once more, so that a loop of calls stays bounded.
+    With norm "magic" the result is normalised once more, so that a loop of calls stays bounded. Blocks that are not
+    `sighted` get no `sight`; where size.mask hides something, an InputError says that they cannot obey it.
     """
 
     def __init__(self, size: Size) -> None:
         super().__init__()
         if size.mix not in BLOCKS:
             raise InputError(f'no block is called "{size.mix}": use one of {", ".join(BLOCKS)}')
-        self.magic = size.norm == "magic"
+        self.magic, self.sighted = size.norm == "magic", getattr(BLOCKS[size.mix], "sighted", False)
+        if size.causal and not self.sighted:
+            raise InputError(f'mix "{size.mix}" sees every place, against the mask "{size.mask}": use mix "attention"')
         self.blocks = nn.ModuleList(BLOCKS[size.mix](size) for _ in range(size.layers))
 
-    def forward(self, *inputs_BLD: Tensor) -> Tensor:
+    def forward(self, *inputs_BLD: Tensor, sight: Sight | None = None) -> Tensor:
         x_BLD = sum(inputs_BLD[1:], inputs_BLD[0])
-        for block in self.blocks:
-            x_BLD = block(x_BLD)
+        for i, block in enumerate(self.blocks):
+            x_BLD = block(x_BLD, sight._replace(layer=i)) if sight and self.sighted else block(x_BLD)
         return rms_norm(x_BLD) if self.magic else x_BLD

@@ -23,6 +23,9 @@ class Size:
     mix: str = "attention"  # what moves information between places: a name from parts.mixers.BLOCKS
     norm: str = "post"  # where the norm stands about a residual branch: a name from parts.layers.NORMS
     positions: str = "rope"  # "rope", "learned" or "none"
+    rope_base: float = 10_000.0  # of "rope": the longest wavelength is about 2 pi times this
+    mask: str = "none"  # what attention hides: "none"; "causal" later places; "prefix" later ones outside the prompt
+    separator: int = 0  # of "prefix": the first such token ends the prompt; 0: all of the question is prompt
     puzzles: int = 1  # rows of the puzzle-embedding table
     prefix: int = 1  # places before the tokens that hold the puzzle's embedding
     puzzle_width: int = 512  # width of a row of that table; 0: no table, the prefix is zeros (and its positions)
@@ -34,6 +37,10 @@ class Size:
             raise InputError(f'positions is "{self.positions}": use "rope", "learned" or "none"')
         if self.norm not in NORMS:
             raise InputError(f'norm is "{self.norm}": use one of {", ".join(NORMS)}')
+        if self.mask not in ("none", "causal", "prefix"):
+            raise InputError(f'mask is "{self.mask}": use "none", "causal" or "prefix"')
+        if not 0 <= self.separator < self.vocab or self.rope_base <= 1:
+            raise InputError(f"separator {self.separator} is no token of {self.vocab}, or rope_base is not above 1")
         if self.pool not in ("first", "mean"):
             raise InputError(f'pool is "{self.pool}": use "first" or "mean"')
         if self.width % self.heads or (self.positions == "rope" and (self.width // self.heads) % 2):
@@ -49,3 +56,8 @@ class Size:
     def length(self) -> int:
         """L, places in a state: the prefix, then the tokens."""
         return self.prefix + self.seq
+
+    @property
+    def causal(self) -> bool:
+        """Whether no place may know a later one of the answer: what a task of running text needs."""
+        return self.mask == "causal" or (self.mask == "prefix" and self.separator > 0)

@@ -24,7 +24,6 @@ from innerloop.learn.supervise import Batch, Halting, begin, segment
 from innerloop.learn.unroll import Unroll, unrolled
 from innerloop.parts.size import Size
 from innerloop.recipes.run import Data, Run, fit, model
-from innerloop.tasks.sums import Sums
 
 REFERENCE = "trm"
 CARRIED = Halting(max_steps=8, learned=False, explore=0.0, spread=True, brief=0.5)  # depths 1 to 16
@@ -85,7 +84,7 @@ WORLDS = {
         800,
         2e-3,
         "sums of two digits as text",
-        size={"mask": "prefix", "separator": Sums.separator},
+        size={"mask": "prefix"},
     ),
 }
 

@@ -72,6 +72,26 @@ class Queens(Task):
             if len(columns) == n:
                 return columns
 
+    def every(self, question: np.ndarray, limit: int) -> np.ndarray:
+        """Row by row, by bit masks of the columns and diagonals that are taken."""
+        n, found = self.size, []
+        given = [np.flatnonzero(row == 2).tolist() for row in question.reshape(self.shape)]
+
+        def place(r: int, columns: list[int], used: int, down: int, up: int) -> None:
+            if r == n:
+                found.append(columns)
+                return
+            for c in given[r] or range(n):
+                a, b, d = 1 << c, 1 << (r - c + n), 1 << (r + c)
+                if len(given[r]) < 2 and not (used & a or down & b or up & d) and len(found) < limit:
+                    place(r + 1, [*columns, c], used | a, down | b, up | d)
+
+        place(0, [], 0, 0, 0)
+        boards = np.ones((len(found), n, n), np.uint8)
+        for board, columns in zip(boards, found, strict=True):
+            board[np.arange(n), columns] = 2
+        return boards.reshape(len(found), n * n)
+
     def valid_batch(self, inputs: np.ndarray, answers: np.ndarray) -> np.ndarray:
         self.check(inputs, "questions")
         self.check(answers, "answers")

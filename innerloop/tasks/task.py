@@ -37,6 +37,7 @@ class Task:
     blank: int = 0  # token of an empty cell of the question; 0 = the task has none
     void: str = "·"  # how an empty cell is shown in a terminal
     identifiers: tuple[str, ...] = ("<blank>",)  # names of the puzzle identifiers `sample` gives
+    causal: bool = False  # True: a place must not see later ones, which hold the answer (running text)
     verifies: bool = True  # False: `valid` is only a check of form, the rules are not known
     options: dict[str, Any]  # what to pass to `get(name, **options)` to have this task again (plain JSON values)
     aliases: dict[str, str] = {}  # noqa: RUF012  other ways to write a symbol of the charset
@@ -100,6 +101,14 @@ class Task:
         """bool (B,): every given (question cell that is neither padding nor blank) is unchanged in the answer."""
         given = (inputs != 0) & (inputs != self.blank)
         return ((answers == inputs) | ~given).all(1)
+
+    def every(self, question: np.ndarray, limit: int) -> np.ndarray:
+        """uint8 (n, S): all answers of one question (S,) that the rules allow, by exact search; at most `limit`."""
+        raise InputError(f"the task {self.name!r} has no exact search that lists all solutions of a question.")
+
+    def solutions(self, question: np.ndarray, limit: int = 2) -> int:
+        """Exact number of solutions of one question (S,), counted up to `limit`."""
+        return len(self.every(question, limit))
 
     def wrong_cells(self, question: np.ndarray, answer: np.ndarray, label: np.ndarray | None = None) -> np.ndarray:
         """bool (S,): cells that differ from the label; without one, cells that break a rule on sight (none by

@@ -15,6 +15,8 @@ OPTIONS: dict[str, list[dict]] = {
     "sudoku": [{"size": 4}, {"size": 6}, {"size": 9}, {"size": 12}, {"size": 16}, {"size": 8, "box": (4, 2)}],
     "maze": [{"size": 10}, {"size": 11, "kind": "perfect"}, {"size": 30}],
     "queens": [{"size": 8}, {"size": 5}],
+    "colouring": [{"size": 8}, {"size": 6, "colours": 4}],
+    "walk": [{"size": 5}, {"size": 3, "walls": 2, "actions": 3, "edge": "wrap"}],
 }
 
 

@@ -1,0 +1,109 @@
+"""HRM-Text (2026): HRM as a language model, started from the question.                          arXiv 2605.20613
+
+    h = embed(question), which is not injected again;   l = a fixed random vector, the same at every place
+    a step:   N times:  ( l <- low(l + h)  T times;   h <- high(h + l) )
+    answer:   logits = head(h)
+
+One step is the whole thought: Unroll(1). Prompts are read both ways, responses causally. Norms: eps 1e-5, not 1e-6.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from innerloop import grad
+from innerloop.core import Answer, Question, follow
+from innerloop.errors import InputError
+from innerloop.parts.attention import prompts, sight
+from innerloop.parts.embed import Embed
+from innerloop.parts.layers import Linear, dtype_named, trunc_normal
+from innerloop.parts.mixers import Net
+from innerloop.parts.size import Size
+
+__all__ = ["HRMText", "Config", "guided", "strip_think"]  # noqa: RUF022 -- the system first
+
+SIZE = Size(width=1536, heads=12, layers=16, mix="gated", norm="magic", mask="prefix", prefix=0, puzzle_width=0)
+
+
+@dataclass(frozen=True)
+class Config:
+    size: Size = field(default_factory=lambda: SIZE)
+    cycles: int = 2  # N, H_cycles in the official code: updates of h in a step
+    low_cycles: int = 3  # T, L_cycles in the official code: updates of l before each of h
+    credit: tuple[int, ...] = (2, 5)  # K, updates that carry gradient: at the start of training, and after its warm-up
+    warmup: float = 0.2  # share of training in which K grows
+    dtype: str = "bfloat16"  # of the state and of all products; weights stay float32
+
+
+class State(NamedTuple):
+    h: Tensor  # (B, L, D) the plan
+    l: Tensor  # (B, L, D) the work
+
+
+class HRMText(nn.Module):
+    causal = True  # where its size says so
+    l0: Tensor
+
+    def __init__(self, c: Config = Config()) -> None:
+        super().__init__()
+        self.c, self.dtype = c, dtype_named(c.dtype)
+        self.embed, self.low, self.high = Embed(c.size), Net(c.size), Net(c.size)
+        self.head = Linear(c.size.width, c.size.vocab)
+        self.schedule = (("l",) * c.low_cycles + ("h",)) * c.cycles
+        self.register_buffer("l0", trunc_normal(c.size.width, std=1.0))
+        self.tape = credited(c.credit[1], c.cycles)
+
+    def tune(self, progress: float) -> None:
+        first, last = self.c.credit
+        self.tape = credited(first + int(min(1.0, progress / self.c.warmup) * (last - first)), self.c.cycles)
+
+    def init(self, x: Question) -> State:
+        h_BLD = self.embed(x, self.dtype)
+        return State(h_BLD, self.l0.to(self.dtype).expand_as(h_BLD))
+
+    def step(self, s: State, x: Question, schedule: Sequence[str] = (), tape: grad.Rule | None = None) -> State:
+        look = sight(self.c.size, prompts(self.c.size, x.inputs))
+        updates = {
+            "l": lambda s: State(s.h, self.low(s.l, s.h, sight=look)),
+            "h": lambda s: State(self.high(s.h, s.l, sight=look), s.l),
+        }
+        return follow(schedule or self.schedule, updates, s, tape or self.tape)
+
+    def read(self, s: State) -> Answer:
+        return Answer(self.head(s.h)[:, self.c.size.prefix :])
+
+
+def credited(k: int, cycles: int) -> grad.Rule:
+    """K updates on the tape: the last min(cycles, K - 1) of h and the last of l for the rest. They are no suffix."""
+    if k < 2:
+        raise InputError(f"credit for {k} updates leaves one of the nets without any: give 2 or more")
+    most = {"h": min(cycles, k - 1), "l": k - min(cycles, k - 1)}
+
+    def rule(schedule: Sequence[str], update: grad.Update, s: Any) -> Any:
+        for i, name in enumerate(schedule):
+            s = (grad.full if schedule[i:].count(name) <= most[name] else grad.last(0))((name,), update, s)
+        return s
+
+    return rule
+
+
+def guided(loop: HRMText, x: Question, weight: float, cycles: int = 1) -> Tensor:
+    """weight * strong + (1 - weight) * weak, logits after all and after `cycles` cycles. Autoguidance: our reading."""
+    cut = cycles * (loop.c.low_cycles + 1)
+    weak = loop.step(loop.init(x), x, loop.schedule[:cut], grad.full)
+    strong = loop.step(weak, x, loop.schedule[cut:], grad.full)
+    return loop.read(strong).logits.lerp(loop.read(weak).logits, 1 - weight)
+
+
+def strip_think(text: str) -> str:
+    """`text` without its <think> spans, nested ones and one that never ends included; stray end tags go too."""
+    depth, kept = 0, ""
+    for part in re.split(r"(</?think>)", text):
+        depth = max(0, depth + {"<think>": 1, "</think>": -1}.get(part, 0))
+        kept += part if depth == 0 and part != "</think>" else ""
+    return kept
