@@ -9,6 +9,7 @@ data, block, batch, optimizer, averaging. What a system's paper asks for beyond 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from typing import Any
@@ -220,7 +221,9 @@ def matched_width(system: str, task: str) -> int:
         return world.width
     want = parameters(drawn(REFERENCE, task, world.width))
     widths = range(8, 3 * world.width + 1, 4 if world.mix == "attention" else 2)
-    return min(widths, key=lambda w: abs(parameters(drawn(system, task, w)) - want))
+    count = cache(lambda w: parameters(drawn(system, task, w)))
+    above = bisect_left(widths, want, hi=len(widths) - 1, key=count)  # wider has more
+    return min(widths[max(0, above - 1) : above + 1], key=lambda w: abs(count(w) - want))
 
 
 @cache
