@@ -107,7 +107,7 @@ LESSONS: dict[str, Lesson] = {
     "act": Lesson(unroll=WHOLE),
     "deq": Lesson({"iterations": 12}, Unroll(depth=1)),
     "eqr": Lesson(RECURSION),
-    "flow": Lesson({"grid": 8, "rollout": 8}, Unroll(depth=1), depth=8),
+    "flow": Lesson({"grid": 8, "rollout": 8}, Unroll(depth=1), depth=16),
     "gram": Lesson({"cycles": 2, "thoughts": 2}),
     "hrm": Lesson({"cycles": 2, "low_cycles": 2}),
     "hrm_text": Lesson(unroll=Unroll(depth=1), size={"norm": "magic"}),
@@ -115,7 +115,10 @@ LESSONS: dict[str, Lesson] = {
         {"prelude": 1, "coda": 1, "recurrence": 8}, Unroll(8, "poisson", tape="last(8)"), {"norm": "sandwich"}
     ),
     "imagine": Lesson(
-        unroll=Unroll(depth=4), only=("walk",), why="it imagines what follows actions, and there are none"
+        unroll=Unroll(depth=4),
+        size={"mix": "conv", "positions": "none", "layers": 2},
+        only=("walk",),
+        why="it imagines what follows actions: there are none",
     ),
     "liquid": Lesson({"units": 32}, WHOLE),
     "looped": Lesson(
