@@ -63,7 +63,7 @@ def test_budgets(path):
             length = node.end_lineno - node.lineno + 1
             assert length <= 60, f"{node.name} has {length} lines: 60 at most"
     if room(path) == "weights" and path.name != "__init__.py":
-        assert len(text.splitlines()) <= 120, "a system is about 100 lines; those with noise, learning and inference a few more"
+        assert len(text.splitlines()) <= 120, "a system is about 100 lines, a few more with inference of its own"
 
 
 @pytest.mark.parametrize("path", FILES, ids=str)
