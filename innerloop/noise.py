@@ -42,8 +42,13 @@ def uniform(key: Tensor, *shape: int) -> Tensor:
     """(B, *shape) float32 in (0, 1), a function of each row's key alone: no generator, no batch mates."""
     count = math.prod(shape)
     places = torch.arange(1, count + 1, device=key.device)
-    bits = scramble(key[:, None] + scramble(places)) >> 40
-    return ((bits & 0xFFFFFF).float() + 0.5).mul(2**-24).view(-1, *shape)
+    bits = scramble(key[:, None] + scramble(places)) >> 41
+    return _between(bits & 0x7FFFFF).view(-1, *shape)
+
+
+def _between(bits: Tensor) -> Tensor:
+    """23 bits -> the middle of their part of (0, 1). With one bit more the last would round to 1, and its normal to inf."""
+    return (bits.float() + 0.5).mul(2**-23)
 
 
 def normal(key: Tensor, *shape: int) -> Tensor:

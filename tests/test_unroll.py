@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from innerloop import noise
 from innerloop.core import Answer, Question
 from innerloop.errors import InputError
 from innerloop.learn.supervise import Batch
@@ -129,6 +130,12 @@ def test_keyed_noise_is_normal_and_a_function_of_the_key_alone():
     assert ((flat * following).mean(1)).abs().max() < 0.1
     u = uniform(key, 1000)
     assert u.min() > 0 and u.max() < 1 and abs(u.mean() - 0.5) < 0.01
+
+
+def test_keyed_noise_is_finite_at_the_ends_of_its_interval():
+    ends = noise._between(torch.tensor([0, 2**23 - 1]))
+    assert ends[0] > 0 and ends[1] < 1 and ends[0] == 1 - ends[1]
+    assert torch.erfinv(2 * ends - 1).isfinite().all()
 
 
 def test_a_salt_makes_another_trajectory_and_zero_none():
