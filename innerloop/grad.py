@@ -3,20 +3,26 @@
 A rule is called as rule(schedule, update, s): it runs update(name, s) for every name of the schedule and returns the
 last s. It runs them itself, rather than marking some, because a rule may replace the tape by something else (implicit
 differentiation). `think` passes its steps as updates; a system whose step is made of several passes those.
+
+    J = df/dz at z* = f(z*),  g the gradient that comes back:   v* = g + J'v* is what `implicit` passes on
+    last(k), phantom(k, 1):   v_k = sum over i < k of (J')^i g,          so that v* - v_k = (J')^k v*
+    phantom(k, tau):          the same with (1 - tau) I + tau J' for J'
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from innerloop.errors import InputError
 
 Update = Callable[[str, Any], Any]
 Rule = Callable[[Sequence[str], Update, Any], Any]
+Solver = Callable[..., Any]  # solver(f, v, limit) on (B, n) vectors, its result's `z` the solution: parts.solvers
 
 
 def full(schedule: Sequence[str], update: Update, s: Any) -> Any:
@@ -43,6 +49,88 @@ def last_cycle(schedule: Sequence[str], update: Update, s: Any) -> Any:
     return _suffix(k, schedule, update, s)
 
 
+def warmup(k0: int, k1: int, progress: float) -> Rule:
+    """last(k) with k rising from k0 to k1 in equal shares of training; `progress` runs from 0 to 1."""
+    if k0 < 0 or k1 < k0:
+        raise InputError(f"warmup({k0}, {k1}) does not rise from 0 or more: give 0 <= k0 <= k1")
+    return last(min(k1, k0 + int((k1 - k0 + 1) * max(progress, 0.0))))
+
+
+def phantom(k: int, tau: float, solver: Solver | None = None) -> Rule:
+    """The last `k` updates, damped: s <- (1 - tau) s + tau f(s) on floating slots (arXiv 2111.05177).
+
+    What comes before is off the tape: plain updates, or `solver` with as many iterations at most, for schedules that
+    repeat one update. Damping moves a fixed point nowhere. Integer slots are what the update makes of them.
+    """
+    if k < 1 or not 0 < tau <= 1:
+        raise InputError(f"phantom({k}, {tau:g}) needs 1 or more updates and a damping of 0 < tau <= 1")
+
+    def rule(schedule: Sequence[str], update: Update, s: Any) -> Any:
+        cut = max(0, len(schedule) - k)
+        if solver is None or not cut:
+            with torch.no_grad():
+                s = full(schedule[:cut], update, s)
+        else:
+            s = _unpack(_solve(solver, schedule[:cut], update, s), s)
+        for name in schedule[cut:]:
+            s = _blend(s, update(name, s), tau)
+        return s
+
+    return rule
+
+
+def implicit(solver: Solver, backward: Solver | None = None) -> Rule:
+    """Differentiate the fixed point, not the way to it: DEQ's implicit function theorem (arXiv 1909.01377).
+
+    Off the tape `solver` finds z* = f(z*) in len(schedule) iterations at most; then f runs once more, taped, and the
+    gradient g that reaches it is replaced by the y = J'y + g that `backward` (or `solver`) finds. Memory is that of
+    one update, however long the solve. The schedule must repeat one update. All floating slots together are z, and f
+    must move each of them: what an update only carries along belongs outside, since 1 is no contraction. Integer slots
+    are held while solving, then are what the taped update makes of them. Nothing flows to the first state, on which a
+    fixed point does not depend. First derivatives only.
+    """
+
+    def rule(schedule: Sequence[str], update: Update, s: Any) -> Any:
+        z = _solve(solver, schedule, update, s).detach()
+        if not torch.is_grad_enabled():
+            return update(schedule[-1], _unpack(z, s))
+        z.requires_grad_()
+        with uncompiled():
+            new = update(schedule[-1], _unpack(z, s))
+        f_z = _pack(new)
+
+        def adjoint(g: Tensor) -> Tensor:
+            how: Any = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}
+            return (backward or solver)(lambda y: torch.autograd.grad(f_z, z, y, **how)[0] + g, g).z
+
+        return _unpack(_Replace.apply(f_z, adjoint), new)
+
+    return rule
+
+
+def uncompiled() -> Any:
+    """A context, for code under gradient, in which compiled blocks run as written.
+
+    Compiled graphs cannot be differentiated twice, and may give up their buffers at the first pull of many.
+    """
+    compiled = "_dynamo" in vars(torch)  # else nothing is; importing it takes seconds
+    return torch.compiler.set_stance("force_eager") if compiled else torch.enable_grad()
+
+
+class _Replace(torch.autograd.Function):
+    """The identity, whose gradient is `adjoint` of what comes back."""
+
+    @staticmethod
+    def forward(ctx: Any, v: Tensor, adjoint: Callable[[Tensor], Tensor]) -> Tensor:  # type: ignore[override]
+        ctx.adjoint = adjoint
+        return v.view_as(v)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return ctx.adjoint(g), None
+
+
 def _suffix(k: int, schedule: Sequence[str], update: Update, s: Any) -> Any:
     cut = max(0, len(schedule) - k)
     with torch.no_grad():
@@ -50,12 +138,69 @@ def _suffix(k: int, schedule: Sequence[str], update: Update, s: Any) -> Any:
     return full(schedule[cut:], update, s)
 
 
-def named(text: str) -> Rule:
-    """The rule a configuration writes as text: "full", "last_cycle" or "last(2)". Raises InputError otherwise."""
+def _solve(solver: Solver, schedule: Sequence[str], update: Update, s: Any) -> Tensor:
+    """(B, n) fixed point of the one update a schedule repeats, off the tape."""
+    if len(set(schedule)) != 1:
+        raise InputError(f"a fixed point is of one update, but the schedule names {len(set(schedule))}: repeat one")
+    with torch.no_grad():
+        return solver(lambda v: _pack(update(schedule[0], _unpack(v, s))), _pack(s), len(schedule)).z
+
+
+def _slots(state: Any) -> Iterator[Tensor]:
+    """The floating tensors of a state, in order."""
+    if isinstance(state, Tensor):
+        if state.is_floating_point():
+            yield state
+    elif isinstance(state, tuple):
+        for item in state:
+            yield from _slots(item)
+
+
+def _refit(state: Any, slots: Iterator[Tensor]) -> Any:
+    """`state` with its floating tensors taken from `slots`, in order."""
+    if isinstance(state, Tensor):
+        return next(slots) if state.is_floating_point() else state
+    if not isinstance(state, tuple):
+        return state
+    items = [_refit(item, slots) for item in state]
+    return type(state)(*items) if hasattr(state, "_fields") else type(state)(items)
+
+
+def _pack(state: Any) -> Tensor:
+    """All floating slots as one (B, n) vector of float32 or wider, for a solver's arithmetic."""
+    return torch.cat([t.flatten(1).to(torch.promote_types(t.dtype, torch.float32)) for t in _slots(state)], 1)
+
+
+def _unpack(v: Tensor, like: Any) -> Any:
+    """The inverse: `like` with its floating slots from the vector `v`, in their own shapes and dtypes."""
+    slots = list(_slots(like))
+    parts = v.split([t[0].numel() for t in slots], 1)
+    return _refit(like, (p.view(t.shape).to(t.dtype) for p, t in zip(parts, slots, strict=True)))
+
+
+def _blend(old: Any, new: Any, tau: float) -> Any:
+    if tau == 1:
+        return new
+    return _refit(new, ((1 - tau) * a + tau * b for a, b in zip(_slots(old), _slots(new), strict=True)))
+
+
+def named(text: str, solver: Solver | None = None, backward: Solver | None = None) -> Rule:
+    """The rule a configuration writes as text: "full", "last_cycle", "last(2)", "phantom(5, 0.5)" or "implicit".
+
+    The last two use `solver` (and "implicit" `backward`), which a system that has one passes. Raises InputError for
+    any other text, and for "implicit" without a solver.
+    """
     if text in ("full", "last_cycle"):
         return full if text == "full" else last_cycle
+    if text == "implicit":
+        if solver is None:
+            raise InputError('the rule "implicit" needs a solver: only systems that have one, such as deq, offer it')
+        return implicit(solver, backward)
     if found := re.fullmatch(r"last\((\d+)\)", text):
         return last(int(found[1]))
+    if found := re.fullmatch(r"phantom\((\d+), ?(\d*\.?\d+)\)", text):
+        return phantom(int(found[1]), float(found[2]), solver)
     raise InputError(
-        f'no gradient rule is called "{text}": use "full", "last_cycle" or "last(2)" with a number of updates'
+        f'no gradient rule is called "{text}": use "full", "last_cycle", "last(2)" with a number of updates, '
+        'or "phantom(5, 0.5)" with their damping'
     )

@@ -47,7 +47,7 @@ def uniform(key: Tensor, *shape: int) -> Tensor:
 
 
 def _between(bits: Tensor) -> Tensor:
-    """23 bits -> the middle of their part of (0, 1). With one bit more the last would round to 1, and its normal to inf."""
+    """23 bits -> the middle of their part of (0, 1). With one bit more the last would round to 1: its normal is inf."""
     return (bits.float() + 0.5).mul(2**-23)
 
 

@@ -108,7 +108,7 @@ LESSONS: dict[str, Lesson] = {
     "deq": Lesson({"iterations": 12}, Unroll(depth=1)),
     "eqr": Lesson(RECURSION),
     "flow": Lesson({"grid": 8, "rollout": 8}, Unroll(depth=1), depth=16),
-    "gram": Lesson({"cycles": 2, "thoughts": 2}),
+    "gram": Lesson({"cycles": 1, "thoughts": 5, "beta": 1.0}),  # one transition: every push is charged
     "hrm": Lesson({"cycles": 2, "low_cycles": 2}),
     "hrm_text": Lesson(unroll=Unroll(depth=1), size={"norm": "magic"}),
     "huginn": Lesson(

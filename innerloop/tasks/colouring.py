@@ -37,9 +37,7 @@ class Colouring(Task):
     name = "colouring"
     blank = 3
 
-    def __init__(
-        self, size: int = 8, colours: int = 3, density: float = 0.6, givens: tuple[int, int] = (2, 3)
-    ) -> None:
+    def __init__(self, size: int = 8, colours: int = 3, density: float = 0.6, givens: tuple[int, int] = (2, 3)) -> None:
         if not 3 <= size <= 20 or not 2 <= colours <= 9:
             raise InputError(f"{size} vertices in {colours} colours: choose 3 to 20 vertices and 2 to 9 colours.")
         low, high = givens

@@ -95,20 +95,34 @@ def test_keys_and_exact_comparison_agree_with_trying_every_order() -> None:
     assert alike > 3 and unlike > 50
 
 
+def asked(task: Colouring, edges: list[tuple[int, int]]) -> np.ndarray:
+    """A question without givens."""
+    joined = np.zeros(task.shape, bool)
+    for a, b in edges:
+        joined[a, b] = joined[b, a] = True
+    return task.example(joined, np.full(task.size, FIRST), np.array([], int)).question
+
+
 def test_two_regular_graphs_that_look_alike_are_told_apart() -> None:
     """A ring of six and two triangles: the same for every vertex that only counts its neighbours."""
     task = Colouring(6)
-
-    def question(edges: list[tuple[int, int]]) -> np.ndarray:
-        joined = np.zeros((6, 6), bool)
-        for a, b in edges:
-            joined[a, b] = joined[b, a] = True
-        return task.example(joined, np.full(6, FIRST), np.array([], int)).question
-
-    ring = question([(i, (i + 1) % 6) for i in range(6)])
-    triangles = question([(0, 1), (1, 2), (2, 0), (3, 4), (4, 5), (5, 3)])
-    turned = question([(i * 5 % 6, (i + 1) * 5 % 6) for i in range(6)])
+    ring = asked(task, [(i, (i + 1) % 6) for i in range(6)])
+    triangles = asked(task, [(0, 1), (1, 2), (2, 0), (3, 4), (4, 5), (5, 3)])
+    turned = asked(task, [(i * 5 % 6, (i + 1) * 5 % 6) for i in range(6)])
     assert not task.same(ring, triangles) and task.same(ring, turned) and task.canonical(ring) == task.canonical(turned)
+
+
+def test_where_keys_cannot_tell_the_exact_comparison_does() -> None:
+    """The rook's graph and Shrikhande's: strongly regular alike, so that colour refinement sees no difference."""
+    task, cells = Colouring(16), list(product(range(4), repeat=2))
+
+    def cayley(steps: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        return [(4 * r + c, 4 * ((r + a) % 4) + (c + b) % 4) for r, c in cells for a, b in steps]
+
+    rook = asked(task, cayley([(0, 1), (0, 2), (0, 3), (1, 0), (2, 0), (3, 0)]))
+    shrikhande = asked(task, cayley([(0, 1), (1, 0), (1, 1), (0, 3), (3, 0), (3, 3)]))
+    assert task.canonical(rook) == task.canonical(shrikhande) and not task.same(rook, shrikhande)
+    assert task.same(rook, task.augment(rook[None], rook[None], np.random.default_rng(0))[0][0])
 
 
 def test_pictures_mark_what_clashes() -> None:

@@ -1,0 +1,161 @@
+"""Continuous time: integrate dz/dt = f(t, z), and differentiate the result through the tape or by the adjoint equation.
+
+    euler, rk4         steps of a fixed size: static shapes, nothing that depends on data
+    dormand_prince     steps of its own size for every example, by the error of each (embedded pair of orders 5 and 4)
+    adjoint            the gradient as a second equation, backward in the memory of one f (arXiv 1806.07366):
+                       da/dt = -a df/dz,   d(dL/dtheta)/dt = -a df/dtheta,   with z retraced from its end
+
+The right-hand side is called as f(t, z) with t (B,) and z (B, ...), and returns dz/dt (B, ...).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from innerloop.errors import InputError
+
+Field = Callable[[Tensor, Tensor], Tensor]
+Many = tuple[Tensor, ...]  # several tensors that move together, z first
+Fields = Callable[[Tensor, Many], Many]
+
+
+def _euler(f: Fields, t: Tensor, s: Many, dt: float) -> Many:
+    return _along(s, (dt, f(t, s)))
+
+
+def _rk4(f: Fields, t: Tensor, s: Many, dt: float) -> Many:
+    k1 = f(t, s)
+    k2 = f(t + dt / 2, _along(s, (dt / 2, k1)))
+    k3 = f(t + dt / 2, _along(s, (dt / 2, k2)))
+    k4 = f(t + dt, _along(s, (dt, k3)))
+    return _along(s, (dt / 6, k1), (dt / 3, k2), (dt / 3, k3), (dt / 6, k4))
+
+
+def _along(s: Many, *slopes: tuple[float, Many]) -> Many:
+    """s + the sum of dt * slope."""
+    return tuple(sum((dt * k[i] for dt, k in slopes), z) for i, z in enumerate(s))
+
+
+METHODS: dict[str, Callable[[Fields, Tensor, Many, float], Many]] = {"euler": _euler, "rk4": _rk4}
+
+
+def integrate(f: Field, z: Tensor, t0: float, t1: float, steps: int = 1, method: str = "rk4") -> Tensor:
+    """z(t1) from z(t0) = `z` (B, ...) in `steps` equal steps of "euler" or "rk4", on the tape if its caller records.
+
+    t1 < t0 integrates backward. Raises InputError for an unknown method or steps < 1.
+    """
+    return _integrate(lambda t, s: (f(t, s[0]),), (z,), t0, t1, steps, method)[0]
+
+
+def _integrate(f: Fields, s: Many, t0: float, t1: float, steps: int, method: str) -> Many:
+    if method not in METHODS or steps < 1:
+        raise InputError(f'integrate takes 1 or more steps of {" or ".join(METHODS)}, not {steps} of "{method}"')
+    dt = (t1 - t0) / steps
+    for i in range(steps):
+        s = METHODS[method](f, s[0].new_full((len(s[0]),), t0 + i * dt), s, dt)
+    return s
+
+
+def adjoint(
+    f: Field, z: Tensor, theta: Sequence[Tensor], t0: float, t1: float, steps: int = 1, method: str = "rk4"
+) -> Tensor:
+    """The same value as `integrate`, off the tape; its gradient by the adjoint equation with the same steps.
+
+    `theta` names every tensor besides `z` whose gradient is wanted: parameters of f, and what f closes over. The
+    gradient is that of the exact flow, so it differs from `integrate`'s by the method's error; where dz/dt = f loses
+    information (contracts) retracing z is unstable, so keep t1 - t0 short.
+    """
+    return _Adjoint.apply(_Way(f, t0, t1, steps, method), z, *(p for p in theta if p.requires_grad))
+
+
+class _Way(NamedTuple):
+    f: Field
+    t0: float
+    t1: float
+    steps: int
+    method: str
+
+
+class _Adjoint(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, way: _Way, z: Tensor, *theta: Tensor) -> Tensor:  # type: ignore[override]
+        end = integrate(way.f, z, *way[1:])
+        ctx.way, ctx.theta = way, theta
+        ctx.save_for_backward(end)
+        return end
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, a: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
+        way: _Way = ctx.way
+
+        def fields(t: Tensor, s: Many) -> Many:
+            with torch.enable_grad():
+                z = s[0].detach().requires_grad_()
+                slope = way.f(t, z)
+            pulled = torch.autograd.grad(slope, (z, *ctx.theta), -s[1], allow_unused=True, materialize_grads=True)
+            return (slope.detach(), *pulled)
+
+        start = (*ctx.saved_tensors, a, *(torch.zeros_like(p) for p in ctx.theta))
+        _, a, *of_theta = _integrate(fields, start, way.t1, way.t0, way.steps, way.method)
+        return (None, a, *of_theta)
+
+
+class Path(NamedTuple):
+    z: Tensor  # (B, ...) at t1
+    steps: Tensor  # (B,) int64 steps taken
+    tries: Tensor  # (B,) int64 steps tried, each six or seven calls of f
+
+
+# Dormand and Prince 1980: time, weights of the slopes before; the last row is the step itself, of order 5.
+_STAGES: tuple[tuple[float, tuple[float, ...]], ...] = (
+    (0, ()),
+    (1 / 5, (1 / 5,)),
+    (3 / 10, (3 / 40, 9 / 40)),
+    (4 / 5, (44 / 45, -56 / 15, 32 / 9)),
+    (8 / 9, (19372 / 6561, -25360 / 2187, 64448 / 6561, -212 / 729)),
+    (1, (9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656)),
+    (1, (35 / 384, 0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84)),
+)
+_ERROR = (71 / 57600, 0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)  # order 5 minus order 4
+
+
+def dormand_prince(
+    f: Field, z: Tensor, t0: float, t1: float, rtol: float = 1e-5, atol: float = 1e-7, limit: int = 10_000
+) -> Path:
+    """z(t1) with every example's local error under atol + rtol |z| (root mean square), steps chosen by itself.
+
+    Recorded if the caller records; step sizes are constants to the tape. No part of a step of static shapes. Raises
+    InputError if an example needs more than `limit` tries: its equation is stiff, or float32 cannot hold rtol.
+    """
+    rows = lambda v: v.view(-1, *[1] * (z.ndim - 1))  # noqa: E731
+    span = t1 - t0
+    at = z.new_zeros(len(z))  # time passed, as a share of the span
+    size = torch.full_like(at, 0.05)
+    steps = torch.zeros_like(at, dtype=torch.long)
+    tries = steps
+    for _ in range(limit):
+        todo = at < 1
+        if not bool(todo.any()):
+            return Path(z, steps, tries)
+        ends = size >= 1 - at
+        size = torch.where(ends, 1 - at, size)
+        dt = rows(span * size)
+        slopes: list[Tensor] = []
+        new = z
+        for time, weights in _STAGES:
+            new = z + dt * sum(w * k for w, k in zip(weights, slopes, strict=True))
+            slopes.append(f(t0 + span * (at + time * size), new))
+        error = (dt * sum(w * k for w, k in zip(_ERROR, slopes, strict=True))).detach()
+        error = error / (atol + rtol * torch.maximum(z.abs(), new.abs()).detach())
+        norm = error.flatten(1).square().mean(1).sqrt().nan_to_num(torch.inf)
+        good = todo & (norm <= 1)
+        z = torch.where(rows(good), new, z)
+        at = torch.where(good, torch.where(ends, 1.0, at + size), at)
+        size = size * (0.9 * norm.clamp_min(1e-10) ** -0.2).clamp(0.2, 5.0)
+        steps, tries = steps + good, tries + todo
+    raise InputError(f"{limit} tries did not reach t1: raise rtol ({rtol:g}), or take a method for stiff equations")

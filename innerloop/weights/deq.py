@@ -1,0 +1,98 @@
+"""Deep Equilibrium Model (2019): an infinitely deep net, by solving for its end.            arXiv 1909.01377
+
+    x = embed(question);   z = 0
+    a step:     solve z* = net(z*, x), going on from z;   z <- net(z*, x)
+    gradient:   y = J'y + g is solved for in place of a tape, J = d net / d z* (grad.implicit)
+    answer:     logits = head(z),  halt = q(z at the first place)
+
+The solve may be cut short (`iterations`): what residual it left is in the state, and no warning is given. Other tapes
+are phantom(k, tau) after the same solver (phantom(1, 1) is the one-step gradient), and those of plain iteration, such
+as last(1). `jacobian` weighs the regulariser |v'J|^2 / n, v normal (arXiv 2106.14342), one call of the net a step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from innerloop import grad
+from innerloop.core import Answer, Question, follow
+from innerloop.halt import residual
+from innerloop.parts.embed import Embed
+from innerloop.parts.heads import Heads
+from innerloop.parts.layers import dtype_named
+from innerloop.parts.mixers import Net
+from innerloop.parts.size import Size
+from innerloop.parts.solvers import solver_named
+from innerloop.width import key_of, normal, scramble
+
+__all__ = ["DEQ", "Config"]
+
+
+@dataclass(frozen=True)
+class Config:
+    size: Size = field(default_factory=Size)
+    solver: str = "anderson"  # of both directions: "picard", "anderson" or "broyden"
+    iterations: int = 24  # calls of the net a solve may take, either way
+    tol: float = 1e-3  # relative residual at which an example's solve ends
+    tape: str = "implicit"  # which calls carry gradient: "implicit", "phantom(5, 0.5)", or a rule of innerloop.grad
+    jacobian: float = 0.0  # weight of the regulariser that keeps the map a contraction; 0: none
+    dtype: str = "float32"  # of the state and of all products: residuals under 1e-2 are below bfloat16's grain
+
+
+class State(NamedTuple):
+    z: Tensor  # (B, L, D)
+    residual: Tensor  # (B,) float32 relative change in the last call of the net
+    calls: Tensor  # (B,) int64 calls of the net, so far, that met a residual above tol
+    rough: Tensor  # (B,) float32 |v'J|^2 / n at z, on the tape; 0 without a regulariser, or unrecorded
+    probe: Tensor  # (B,) int64 key of v; not named `key`, for a trajectory has no noise
+
+
+class DEQ(nn.Module):
+    def __init__(self, c: Config = Config()) -> None:
+        super().__init__()
+        solver = solver_named(c.solver, tol=c.tol, limit=c.iterations, warn=False)
+        self.c, self.tape, self.dtype = c, grad.named(c.tape, solver), dtype_named(c.dtype)
+        self.embed, self.net, self.heads = Embed(c.size), Net(c.size), Heads(c.size, continue_head=False)
+        for p in self.net.parameters():
+            if p.ndim > 1:
+                p.data *= 0.5  # at the usual scale the first map does not contract, and there is nothing to solve for
+
+    def init(self, x: Question) -> State:
+        rows = len(x.inputs)
+        z = x.inputs.new_zeros((rows, self.c.size.length, self.c.size.width), dtype=self.dtype)
+        blank = x.inputs.new_zeros(rows, dtype=torch.float32)
+        return State(z, blank + 1, x.inputs.new_zeros(rows, dtype=torch.long), blank, key_of(x))
+
+    def step(self, s: State, x: Question) -> State:
+        x_BLD = self.embed(x, self.dtype)
+        left, calls = s.residual, s.calls
+
+        def update(z_BLD: Tensor) -> Tensor:
+            nonlocal left, calls
+            new_BLD = self.net(z_BLD, x_BLD)
+            left = residual(z_BLD.detach(), new_BLD.detach())
+            calls = calls + (left > self.c.tol)
+            return new_BLD
+
+        z_BLD = follow(("z",) * self.c.iterations, {"z": update}, s.z, self.tape)
+        rough = self.roughness(z_BLD, x_BLD, s.probe) if self.c.jacobian and torch.is_grad_enabled() else s.rough * 0
+        return State(z_BLD, left, calls, rough, scramble(s.probe + 1))
+
+    def roughness(self, z_BLD: Tensor, x_BLD: Tensor, key: Tensor) -> Tensor:
+        """(B,) |v'J|^2 / n, whose mean over v is |J|_F^2 / n; differentiable in the weights and in x."""
+        z_BLD = z_BLD.detach().requires_grad_()
+        v_BLD = normal(key, *z_BLD.shape[1:]).to(z_BLD.dtype)
+        with sdpa_kernel(SDPBackend.MATH), grad.uncompiled():  # fused attention has no second derivative either
+            (pulled_BLD,) = torch.autograd.grad(self.net(z_BLD, x_BLD), z_BLD, v_BLD, create_graph=True)
+        return pulled_BLD.float().square().flatten(1).mean(1)
+
+    def terms(self, s: State) -> dict[str, Tensor]:
+        return {"jacobian_loss": self.c.jacobian * s.rough} if self.c.jacobian else {}
+
+    def read(self, s: State) -> Answer:
+        return self.heads(s.z)

@@ -1,0 +1,94 @@
+"""Equilibrium Reasoner (2026): TRM that learns to settle from anywhere, through noise.         arXiv 2605.21488
+
+    x = embed(question);   y, z ~ N(0, 1)
+    a step:   T times:  ( z <- damp(z, net(z, y + x))  n times;   y <- damp(y, net(y, z)) )
+              damp(old, new) = (1 - lambda) old + lambda new + beta N(0, 1)
+    answer:   logits = head(y),  halt = q(y at the first place)
+
+The gradient runs through the last of the T cycles. A trajectory that has settled is more often right, so of many the
+one of lowest residual answers (width.steadiest): the state keeps how far its last step moved. The start is drawn at the
+first step, from a key that may have been salted until then. Official code truncates the start's normal at 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from innerloop import grad
+from innerloop.core import Answer, Question, follow
+from innerloop.halt import residual
+from innerloop.noise import key_of, normal, scramble
+from innerloop.parts.embed import Embed
+from innerloop.parts.heads import Heads
+from innerloop.parts.layers import dtype_named
+from innerloop.parts.mixers import Net
+from innerloop.parts.recursion import schedule, updates
+from innerloop.parts.size import Size
+
+__all__ = ["EqR", "Config"]  # noqa: RUF022 -- the system first
+
+SIZE = replace(Size(), prefix=0, puzzle_width=0, mix="tokens", positions="none")
+
+
+@dataclass(frozen=True)
+class Config:
+    size: Size = field(default_factory=lambda: SIZE)
+    cycles: int = 3  # T, H_cycles in the official code
+    thoughts: int = 6  # n, L_cycles in the official code: updates of z before each update of y
+    damping: float = 0.95  # lambda: share of an update that is taken
+    noise: float = 0.01  # beta: standard deviation added at every update, in training and afterwards
+    tape: str = "last_cycle"  # which updates of a step carry gradient: the name of a rule in innerloop.grad
+    dtype: str = "bfloat16"  # of the state and of all products; weights stay float32
+
+
+class State(NamedTuple):
+    y: Tensor  # (B, L, D) the answer so far; L = prefix + tokens
+    z: Tensor  # (B, L, D) the thought
+    key: Tensor  # (B,) int64, what noise is drawn from
+    steps: Tensor  # (B,) int64, steps taken; at 0 y and z are still to be drawn
+    residual: Tensor  # (B, 1) float32: how far the last step moved y and z, as a share of their norm
+
+
+class EqR(nn.Module):
+    def __init__(self, c: Config = Config()) -> None:
+        super().__init__()
+        self.c, self.tape, self.dtype = c, grad.named(c.tape), dtype_named(c.dtype)
+        self.embed, self.net, self.heads = Embed(c.size), Net(c.size), Heads(c.size, continue_head=False)
+        self.schedule = schedule(c.thoughts, c.cycles)
+
+    def init(self, x: Question) -> State:
+        none = torch.zeros(len(x.inputs), self.c.size.length, self.c.size.width, device=x.inputs.device)
+        moved = torch.ones_like(x.inputs[:, :1], dtype=torch.float32)
+        return State(none.to(self.dtype), none.to(self.dtype), key_of(x), torch.zeros_like(x.puzzle).long(), moved)
+
+    def step(self, s: State, x: Question) -> State:
+        s = self.started(s)
+        plain = updates(self.net, self.embed(x, self.dtype))
+        new: State = follow(self.schedule, {k: self.damped(k, f) for k, f in plain.items()}, s, self.tape)
+        moved = residual((s.y, s.z), (new.y, new.z)).detach()
+        return new._replace(steps=s.steps + 1, residual=moved[:, None])
+
+    def started(self, s: State) -> State:
+        """Rows that have taken no step get a random y and z."""
+        first, shape, key = (s.steps == 0)[:, None, None], s.y.shape[1:], scramble(s.key + 1)
+        y, z = (torch.where(first, normal(k, *shape).to(self.dtype), v) for k, v in ((s.key, s.y), (key, s.z)))
+        return s._replace(y=y, z=z, key=scramble(key + 1))
+
+    def damped(self, slot: str, update: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """The update of `slot`, taken in part, and shaken."""
+
+        def move(s: State) -> State:
+            old, new = getattr(s, slot), getattr(update(s), slot)
+            noise = normal(s.key, *old.shape[1:]).to(self.dtype)
+            mixed = (1 - self.c.damping) * old + self.c.damping * new + self.c.noise * noise
+            return s._replace(**{slot: mixed}, key=scramble(s.key + 1))
+
+        return move
+
+    def read(self, s: State) -> Answer:
+        return self.heads(s.y)

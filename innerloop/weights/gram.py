@@ -1,0 +1,100 @@
+"""Generative Recursive reAsoning Model (2026): the planner is pushed by learned noise.        arXiv 2605.19376
+
+    x = embed(question);   h, l = two fixed random vectors, the same at every place
+    a step:   T times:  ( l <- low(l, h + x)  K times;   u = high(h, l);   h <- u + e,   e ~ N(mu(u), sigma(u)^2) )
+    answer:   logits = head(h),  halt and value = heads(h at the first place), whose gradient stops there
+    loss:     that of the answer + beta KL(q(e | u, answer) || p(e | u)) of the step's last transition
+
+While it learns, e comes from the posterior q, which sees the answer; afterwards from the prior p. Only the last of the
+T transitions is taped. One question has many trajectories: salt the state's key (width.wide, learn/coverage), and pick
+by vote or by the value head, which learns (value - accuracy)^2 (learn/supervise.py). beta does not carry over from one
+size to another: if answers are right in training and not afterwards, the answer leaks through e, and beta is too low.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from innerloop import grad
+from innerloop.core import Answer, Question, follow
+from innerloop.noise import key_of, normal, scramble
+from innerloop.parts.embed import Embed, Table
+from innerloop.parts.guidance import Guidance
+from innerloop.parts.heads import Heads
+from innerloop.parts.layers import Linear, dtype_named
+from innerloop.parts.mixers import Net
+from innerloop.parts.size import Size
+
+__all__ = ["GRAM", "Config"]
+
+
+@dataclass(frozen=True)
+class Config:
+    size: Size = field(default_factory=lambda: replace(Size(), prefix=16, expansion=1.5))
+    cycles: int = 3  # T: transitions of a step, each with one push
+    thoughts: int = 4  # K: updates of l in a transition; 6 for Sudoku
+    beta: float = 0.07  # weight of the KL: .1 Sudoku, .07 8 queens, .5 colouring of 8 vertices
+    balance: float = 0.8  # share of the KL's gradient that moves the prior
+    tape: str = "last_cycle"  # which updates of a step carry gradient: the name of a rule in innerloop.grad
+    dtype: str = "bfloat16"  # of the state and of all products; weights and pushes stay float32
+
+
+class State(NamedTuple):
+    h: Tensor  # (B, L, D) the plan; L = prefix + tokens
+    l: Tensor  # (B, L, D) the work
+    key: Tensor  # (B,) int64, what the pushes are drawn from
+    kl: Tensor  # (B, 1) float32 cost of the last push; 0 where no answer was shown
+
+
+class GRAM(nn.Module):
+    taught = True
+    h0: Tensor
+    l0: Tensor
+
+    def __init__(self, c: Config = Config()) -> None:
+        super().__init__()
+        self.c, self.tape, self.dtype = c, grad.named(c.tape), dtype_named(c.dtype)
+        self.embed, self.low, self.high = Embed(c.size), Net(c.size), Net(c.size)
+        self.heads, self.value = Heads(c.size, continue_head=False), Linear(c.size.width, 1, bias=True)
+        self.guidance = Guidance(c.size, c.balance)
+        self.answer = Table(c.size.vocab, c.size.width, 1.0)
+        self.schedule = (("l",) * c.thoughts + ("h",)) * c.cycles
+        self.register_buffer("h0", torch.randn(c.size.width))
+        self.register_buffer("l0", torch.randn(c.size.width))
+
+    def init(self, x: Question) -> State:
+        shape = (len(x.inputs), self.c.size.length, self.c.size.width)
+        h, l = (v.to(self.dtype).expand(shape) for v in (self.h0, self.l0))
+        return State(h, l, key_of(x), torch.zeros_like(x.inputs[:, :1], dtype=torch.float32))
+
+    def step(self, s: State, x: Question) -> State:
+        x_BLD, y_BLD = self.embed(x, self.dtype), self.shown(x)
+        updates = {
+            "l": lambda s: s._replace(l=self.low(s.l, s.h + x_BLD)),
+            "h": lambda s: self.pushed(s, self.high(s.h, s.l), y_BLD),
+        }
+        return follow(self.schedule, updates, s, self.tape)
+
+    def shown(self, x: Question) -> Tensor | None:
+        """The answer, embedded, for the posterior; nothing stands at the prefix and at places without a label."""
+        if x.target is None:
+            return None
+        e_BSD = self.answer(x.target.clamp_min(0), self.dtype) * (x.target >= 0)[..., None].to(self.dtype)
+        return F.pad(e_BSD, (0, 0, self.c.size.prefix, 0))
+
+    def pushed(self, s: State, u_BLD: Tensor, y_BLD: Tensor | None) -> State:
+        e_BLD, kl_B = self.guidance(u_BLD, normal(s.key, *u_BLD.shape[1:]), y_BLD)
+        return State(u_BLD + e_BLD.to(self.dtype), s.l, scramble(s.key + 1), kl_B[:, None])
+
+    def read(self, s: State) -> Answer:
+        q_halt, seen = self.heads(s.h.detach()).q_halt, s.h.detach()
+        place_BD = seen[:, 0] if self.c.size.pool == "first" else seen.mean(1)
+        return self.heads(s.h)._replace(q_halt=q_halt, value=self.value(place_BD).float()[:, 0].sigmoid())
+
+    def terms(self, s: State) -> dict[str, Tensor]:
+        return {"kl_loss": self.c.beta * s.kl[:, 0]}

@@ -1,0 +1,65 @@
+"""Universal Reasoning Model (2025): one state, one stack, a short convolution in its MLP.     arXiv 2512.14693
+
+    x = embed(question);   z = a fixed random vector, the same at every place
+    a step:   z <- net(z, x)  M times;   the first N of them carry no gradient
+    answer:   logits = head(z),  halt = q(z at the first place)
+
+net is a stack of blocks whose MLP is a ConvSwiGLU (parts/convglu.py) in place of the usual SwiGLU; blocks with another
+MLP or none serve as they are. Between steps of training the state is detached and carried on, as in TRM. M = 8 and
+N = 2 are the paper's; the official scripts for Sudoku and ARC-AGI-2 run M = 12, N = 6: Config(loops=12), same tape.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from innerloop import grad
+from innerloop.core import Answer, Question, follow
+from innerloop.parts.convglu import ConvSwiGLU
+from innerloop.parts.embed import Embed
+from innerloop.parts.heads import Heads
+from innerloop.parts.layers import SwiGLU, dtype_named, inner_width, trunc_normal
+from innerloop.parts.mixers import MixThenMlp, Net
+from innerloop.parts.size import Size
+
+__all__ = ["URM", "Config"]
+
+
+@dataclass(frozen=True)
+class Config:
+    size: Size = field(default_factory=lambda: replace(Size(), layers=4))
+    loops: int = 8  # M: calls of the stack in a step
+    tape: str = "last(6)"  # which of them carry gradient, M - N: the name of a rule in innerloop.grad
+    dtype: str = "bfloat16"  # of the state and of all products; weights stay float32
+
+
+class State(NamedTuple):
+    z: Tensor  # (B, L, D) L = prefix + tokens
+
+
+class URM(nn.Module):
+    z0: Tensor
+
+    def __init__(self, c: Config = Config()) -> None:
+        super().__init__()
+        self.c, self.tape, self.dtype = c, grad.named(c.tape), dtype_named(c.dtype)
+        self.embed, self.net, self.heads = Embed(c.size), Net(c.size), Heads(c.size, continue_head=False)
+        inner = inner_width(c.size.width, c.size.expansion, c.size.multiple)
+        for block in self.net.blocks:
+            if isinstance(block, MixThenMlp) and type(block.mlp) is SwiGLU:
+                block.mlp = ConvSwiGLU(c.size.width, inner)
+        self.schedule = ("z",) * c.loops
+        self.register_buffer("z0", trunc_normal(c.size.width, std=1.0))
+
+    def init(self, x: Question) -> State:
+        return State(self.z0.to(self.dtype).expand(len(x.inputs), self.c.size.length, self.c.size.width))
+
+    def step(self, s: State, x: Question) -> State:
+        x_BLD = self.embed(x, self.dtype)
+        return follow(self.schedule, {"z": lambda s: State(self.net(s.z, x_BLD))}, s, self.tape)
+
+    def read(self, s: State) -> Answer:
+        return self.heads(s.z)
