@@ -64,9 +64,11 @@ def tape(built: Built, rows: int = 8) -> dict[str, float]:
     return {"taped_calls": calls[True], "untaped_calls": calls[False], "taped_kB_per_example": total / rows / 1024}
 
 
-def curve(built: Built, examples: Any, depths: list[int]) -> dict[str, float]:
+def curve(built: Built, examples: Any, depths: list[int]) -> list[float]:
+    """Accuracy at each of `depths`, in their order."""
     rows = evaluate(built.loop, built.task, examples, depths, batch=256)
-    return {str(r.depth): r.exact if r.valid is None else r.valid for r in rows}
+    at = {r.depth: r.exact if r.valid is None else r.valid for r in rows}
+    return [at[d] for d in depths]
 
 
 @torch.no_grad()
@@ -99,14 +101,15 @@ def one(system: str, task: str, seed: int, limit: int, scale: float) -> dict[str
     deepest = run.plan.depths[-1]
     test = unseen(built.task, built.train, run.data, limit)
     row |= {"seconds": result.seconds, "stopped": result.stopped, "trained_depth": deepest, "test_puzzles": len(test)}
-    row["by_depth"] = curve(built, test, [max(1, deepest // 4), deepest, 2 * deepest, 4 * deepest, 8 * deepest])
+    row["depths"] = [max(1, deepest // 4), deepest, 2 * deepest, 4 * deepest, 8 * deepest]
+    row["accuracy"] = curve(built, test, row["depths"])
     if loop_halts(built, test):
         own = evaluate(built.loop, built.task, test, (deepest,), halting=(True,), batch=256)[0]
         row |= {"own_halting": own.exact if own.valid is None else own.valid, "own_steps": own.steps}
     if world.harder:
         harder = tasks.get(world.data.task, **world.harder)
         built = built._replace(task=harder)
-        row["harder_by_depth"] = curve(built, harder.make(limit, 3_000_003), [deepest, 4 * deepest, 8 * deepest])
+        row["harder_accuracy"] = curve(built, harder.make(limit, 3_000_003), [deepest, 4 * deepest, 8 * deepest])
     return row
 
 
@@ -144,8 +147,9 @@ def main() -> None:
         row = one(system, task, seed, args.limit, args.scale)
         value["rows"].append(row)
         checkpoint.write_json(args.out, value)
-        said = ", ".join(f"{d}: {v:.3f}" for d, v in row["by_depth"].items())
-        print(f"{task} {system} seed {seed} {row['seconds']:.0f} s | {said} | {row.get('harder_by_depth')}", flush=True)
+        said = ", ".join(f"{d}: {v:.3f}" for d, v in zip(row["depths"], row["accuracy"], strict=True))
+        harder = row.get("harder_accuracy", "")
+        print(f"{task} {system} seed {seed} {row['seconds']:.0f} s | {said} | {harder}", flush=True)
 
 
 if __name__ == "__main__":

@@ -90,11 +90,11 @@ def family(value: dict[str, Any]) -> list[str]:
     for task in dict.fromkeys(r["task"] for r in value["rows"]):
         rows = [r for r in value["rows"] if r["task"] == task]
         systems = {s: [r for r in rows if r["system"] == s] for s in dict.fromkeys(r["system"] for r in rows)}
-        harder = "harder_by_depth" in rows[0]
+        harder = "harder_accuracy" in rows[0]
         head = ["system", "seeds", "parameters", "MFLOP a step", "steps", "seconds", "taped calls", "taped kB"]
         head += ["1x is", "at 1x", "2x", "4x", "8x", "own", "own steps", *["longer, 1x", "4x", "8x"] * harder]
         lines += [f"#### {task}", "", "| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-        order = sorted(systems, key=lambda s: -statistics.mean(list(r["by_depth"].values())[1] for r in systems[s]))
+        order = sorted(systems, key=lambda s: -statistics.mean(r["accuracy"][1] for r in systems[s]))
         lines += ["| " + " | ".join(family_row(s, systems[s], harder)) + " |" for s in order]
         lines.append("")
     return lines
@@ -102,7 +102,7 @@ def family(value: dict[str, Any]) -> list[str]:
 
 def family_row(system: str, rows: list[dict[str, Any]], harder: bool) -> list[str]:
     first, mean = rows[0], lambda key: statistics.mean(r[key] for r in rows)
-    curve = [[list(r["by_depth"].values())[i] for r in rows] for i in range(1, 5)]
+    curve = [[r["accuracy"][i] for r in rows] for i in range(1, 5)]
     cells = [system, str(len(rows)), f"{first['parameters']:,}", f"{first['MFLOP_per_example']:.0f}"]
     cells += [f"{first['optimizer_steps']:,}", f"{mean('seconds'):.0f}", str(first["taped_calls"])]
     cells += [f"{first['taped_kB_per_example']:.0f}", str(first["trained_depth"])]
@@ -110,7 +110,7 @@ def family_row(system: str, rows: list[dict[str, Any]], harder: bool) -> list[st
     cells += [spread(c) for c in curve]
     cells += [spread([r["own_halting"] for r in rows]), f"{mean('own_steps'):.1f}"] if own else ["", ""]
     if harder:
-        cells += [spread([list(r["harder_by_depth"].values())[i] for r in rows]) for i in range(3)]
+        cells += [spread([r["harder_accuracy"][i] for r in rows]) for i in range(3)]
     return cells
 
 

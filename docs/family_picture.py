@@ -28,10 +28,10 @@ def panels(rows: list[dict[str, Any]]) -> dict[str, dict[str, list[list[float]]]
     """{panel: {system: [accuracies over seeds, at 1x and 8x the trained depth]}}."""
     found: dict[str, dict[str, list[list[float]]]] = {}
     for row in rows:
-        curve = list(row["by_depth"].values())
+        curve = row["accuracy"]
         found.setdefault(row["task"], {}).setdefault(row["system"], []).append([curve[1], curve[4]])
-        if "harder_by_depth" in row:
-            found.setdefault("longer", {}).setdefault(row["system"], []).append([*row["harder_by_depth"].values()][::2])
+        if "harder_accuracy" in row:
+            found.setdefault("longer", {}).setdefault(row["system"], []).append(row["harder_accuracy"][::2])
     return found
 
 

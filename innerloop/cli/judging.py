@@ -41,9 +41,9 @@ def eval_(
         run: Folder of a trained run.
         data: Puzzles to judge; without it those the run was validated on.
         depth: Steps of thought, separated by commas; independent of the depth of training.
-        width: Trajectories a puzzle gets; above 1 they need --noise.
-        halt: off: all steps; on: each puzzle stops when the model is confident; both.
-        pick: How several trajectories become one answer: vote, or q (the most confident).
+        width: Trajectories a puzzle gets; above 1 they need --noise, or a system with noise of its own.
+        halt: off: all steps; on: each puzzle stops by the model's own rule; both.
+        pick: How several trajectories become one: vote, q (most confident), value, residual (steadiest), first to halt.
         noise: Standard deviations of the noise on the first state and on every step.
         limit: At most so many puzzles; 0: all.
         seed: Of the noise.
