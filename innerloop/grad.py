@@ -146,14 +146,14 @@ def _solve(solver: Solver, schedule: Sequence[str], update: Update, s: Any) -> T
         return solver(lambda v: _pack(update(schedule[0], _unpack(v, s))), _pack(s), len(schedule)).z
 
 
-def _slots(state: Any) -> Iterator[Tensor]:
+def floating(state: Any) -> Iterator[Tensor]:
     """The floating tensors of a state, in order."""
     if isinstance(state, Tensor):
         if state.is_floating_point():
             yield state
     elif isinstance(state, tuple):
         for item in state:
-            yield from _slots(item)
+            yield from floating(item)
 
 
 def _refit(state: Any, slots: Iterator[Tensor]) -> Any:
@@ -168,12 +168,12 @@ def _refit(state: Any, slots: Iterator[Tensor]) -> Any:
 
 def _pack(state: Any) -> Tensor:
     """All floating slots as one (B, n) vector of float32 or wider, for a solver's arithmetic."""
-    return torch.cat([t.flatten(1).to(torch.promote_types(t.dtype, torch.float32)) for t in _slots(state)], 1)
+    return torch.cat([t.flatten(1).to(torch.promote_types(t.dtype, torch.float32)) for t in floating(state)], 1)
 
 
 def _unpack(v: Tensor, like: Any) -> Any:
     """The inverse: `like` with its floating slots from the vector `v`, in their own shapes and dtypes."""
-    slots = list(_slots(like))
+    slots = list(floating(like))
     parts = v.split([t[0].numel() for t in slots], 1)
     return _refit(like, (p.view(t.shape).to(t.dtype) for p, t in zip(parts, slots, strict=True)))
 
@@ -181,7 +181,7 @@ def _unpack(v: Tensor, like: Any) -> Any:
 def _blend(old: Any, new: Any, tau: float) -> Any:
     if tau == 1:
         return new
-    return _refit(new, ((1 - tau) * a + tau * b for a, b in zip(_slots(old), _slots(new), strict=True)))
+    return _refit(new, ((1 - tau) * a + tau * b for a, b in zip(floating(old), floating(new), strict=True)))
 
 
 def named(text: str, solver: Solver | None = None, backward: Solver | None = None) -> Rule:

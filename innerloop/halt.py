@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from innerloop.errors import InputError
+from innerloop.grad import floating
 from innerloop.noise import scramble, uniform
 
 Halt = Callable[[Any, Any, Any, Any], Any]
@@ -58,7 +59,7 @@ def converged(tol: float = 1e-2) -> Halt:
 def residual(old: Any, new: Any) -> Tensor:
     """(B,) relative change of a state in one step, over all its floating slots, in float32."""
     flat = lambda t: t.float().reshape(len(t), -1)  # noqa: E731
-    pairs = [(flat(a), flat(b)) for a, b in zip(_slots(old), _slots(new), strict=True)]
+    pairs = [(flat(a), flat(b)) for a, b in zip(floating(old), floating(new), strict=True)]
     moved = sum((b - a).square().sum(1) for a, b in pairs)
     size = sum(b.square().sum(1) for _, b in pairs)
     return (moved / size.clamp_min(1e-30)).sqrt()  # type: ignore[union-attr]
@@ -121,7 +122,7 @@ def cosine(tol: float = 1e-3) -> Halt:
     """Stop an example when its state turns by less than `tol` in a step, as 1 - cosine."""
 
     def rule(loop: Any, old: Any, new: Any, steps: Any) -> Tensor:
-        a, b = (torch.cat([t.float().reshape(len(t), -1) for t in _slots(s)], 1) for s in (old, new))
+        a, b = (torch.cat([t.float().reshape(len(t), -1) for t in floating(s)], 1) for s in (old, new))
         return 1 - torch.nn.functional.cosine_similarity(a, b) < tol
 
     return rule
@@ -157,12 +158,3 @@ def _first(steps: Any, like: Tensor) -> Tensor:
 
 def _everywhere(places: Tensor) -> Tensor:
     return places.flatten(1).all(1)
-
-
-def _slots(state: Any) -> Iterator[Tensor]:
-    if isinstance(state, Tensor):
-        if state.is_floating_point():
-            yield state
-    elif isinstance(state, tuple):
-        for item in state:
-            yield from _slots(item)

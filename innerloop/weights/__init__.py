@@ -21,4 +21,4 @@ def get(name: str) -> tuple[Any, Any]:
         near = difflib.get_close_matches(name, names(), 1, 0)[0]
         raise InputError(f'no system is called "{name}": did you mean "{near}"? There are {", ".join(names())}')
     module = importlib.import_module(f"{__name__}.{name}")
-    return getattr(module, module.__all__[0]), module.Config
+    return getattr(module, next(n for n in module.__all__ if n != "Config")), module.Config

@@ -30,7 +30,7 @@ from innerloop.parts.mixers import Net
 from innerloop.parts.recursion import schedule, updates
 from innerloop.parts.size import Size
 
-__all__ = ["EqR", "Config"]  # noqa: RUF022 -- the system first
+__all__ = ["Config", "EqR"]
 
 SIZE = replace(Size(), prefix=0, puzzle_width=0, mix="tokens", positions="none")
 

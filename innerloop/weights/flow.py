@@ -30,7 +30,7 @@ from innerloop.parts.layers import Linear, dtype_named
 from innerloop.parts.mixers import Net
 from innerloop.parts.size import Size
 
-__all__ = ["Flow", "Config"]  # noqa: RUF022 -- the system first
+__all__ = ["Config", "Flow"]
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from innerloop.parts.layers import Linear, dtype_named, rms_norm, trunc_normal
 from innerloop.parts.mixers import Net
 from innerloop.parts.size import Size
 
-__all__ = ["Huginn", "Config"]  # noqa: RUF022 -- the system first
+__all__ = ["Config", "Huginn"]
 
 
 @dataclass(frozen=True)

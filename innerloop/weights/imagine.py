@@ -28,7 +28,7 @@ from innerloop.parts.layers import Linear, dtype_named, rms_norm
 from innerloop.parts.mixers import Net
 from innerloop.parts.size import Size
 
-__all__ = ["Imagine", "Config"]  # noqa: RUF022 -- the system first
+__all__ = ["Config", "Imagine"]
 
 
 @dataclass(frozen=True)

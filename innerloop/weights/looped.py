@@ -23,7 +23,7 @@ from innerloop.parts.layers import dtype_named
 from innerloop.parts.mixers import Net
 from innerloop.parts.size import Size
 
-__all__ = ["Looped", "Config"]  # noqa: RUF022 -- the system first
+__all__ = ["Config", "Looped"]
 
 SIZE = replace(Size(), width=256, layers=1, norm="magic", positions="learned", puzzle_width=256)
 

@@ -27,7 +27,7 @@ from innerloop.parts.mixers import Net
 from innerloop.parts.routing import ExpertChoice, TokenChoice, router
 from innerloop.parts.size import Size
 
-__all__ = ["MoR", "Config"]  # noqa: RUF022 -- the system first
+__all__ = ["Config", "MoR"]
 
 
 @dataclass(frozen=True)

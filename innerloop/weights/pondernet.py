@@ -27,7 +27,7 @@ from innerloop.parts.mixers import Net
 from innerloop.parts.size import Size
 from innerloop.width import key_of, scramble
 
-__all__ = ["PonderNet", "Config"]  # noqa: RUF022 -- the system first
+__all__ = ["Config", "PonderNet"]
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from innerloop.parts.mixers import Net
 from innerloop.parts.recursion import schedule, updates
 from innerloop.parts.size import Size
 
-__all__ = ["SiC", "Config"]  # noqa: RUF022 -- the system first
+__all__ = ["Config", "SiC"]
 
 SIZE = replace(Size(), puzzle_width=0, mix="tokens", positions="none")
 NONE = -100  # label of a place where nothing is asked

@@ -26,7 +26,7 @@ from innerloop.parts.layers import dtype_named
 from innerloop.parts.mixers import Net
 from innerloop.parts.size import Size
 
-__all__ = ["FastLoop", "Config"]  # noqa: RUF022 -- the system first
+__all__ = ["Config", "FastLoop"]
 
 
 @dataclass(frozen=True)
