@@ -215,7 +215,7 @@ def test_check_passes_and_fails(tmp_path, capsys):
     import innerloop.weights.trm as trm
 
     assert cli.main(["check", trm.__file__]) == 0
-    bad = Path(trm.__file__).read_text().replace("s.y + x_BLD", "s.y + x_BLD.mean(0, keepdim=True)")
+    bad = Path(trm.__file__).read_text().replace("s.y + e_BLD", "s.y + e_BLD.mean(0, keepdim=True)")
     (tmp_path / "mates.py").write_text(bad)
     capsys.readouterr()
     assert cli.main(["check", "mates.py"]) == 1

@@ -140,7 +140,7 @@ def saved(subject: Subject) -> None:
 def alone(subject: Subject) -> None:
     """An example's answer and stopping time do not depend on its batch mates, where stopping times differ."""
     loop, x = made(subject).eval(), subject.question
-    steps, depth = len(x.inputs), 12
+    steps, depth = len(x.inputs), 8
     for halt in (when_still(loop, x, depth), when_scored(loop, x, depth)):
         if halt is None:
             continue
