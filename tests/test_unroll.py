@@ -98,6 +98,7 @@ def test_bad_unrolls_say_what_is_wrong():
             Unroll(4, **bad)
 
 
+@pytest.mark.slow
 def test_a_system_learns_by_whole_thoughts(tmp_path):
     from innerloop.learn.train import train
 

@@ -170,6 +170,7 @@ def test_bad_configurations_say_so():
             made(**bad)
 
 
+@pytest.mark.slow
 def test_forcing_is_what_makes_a_flow_reason(tmp_path):
     """benchmarks/flow_residual.py measures more of it, over seeds."""
     exact = {}

@@ -252,6 +252,7 @@ def nats(logits, labels):
 
 
 @torch.no_grad()
+@pytest.mark.slow
 def test_deeper_is_better_and_then_stays(trained):
     loss = {r: nats(think(trained.loop, trained.x, r).answer.logits, trained.labels) for r in (1, 2, 7, 28)}
     assert loss[1] > loss[7] + 0.05 and abs(loss[28] - loss[7]) < 0.1 and loss[7] < 0.8
@@ -259,6 +260,7 @@ def test_deeper_is_better_and_then_stays(trained):
 
 
 @torch.no_grad()
+@pytest.mark.slow
 def test_the_end_does_not_depend_on_the_start(trained):
     after = {depth: agreement(trained.loop, trained.x, depth) for depth in (1, 24)}
     assert after[24].min() > 0.99 and after[24].mean() > after[1].mean()
@@ -268,6 +270,7 @@ def test_the_end_does_not_depend_on_the_start(trained):
 
 @torch.no_grad()
 @pytest.mark.parametrize(("name", "rule"), EXITS.items())
+@pytest.mark.slow
 def test_exits_come_before_the_cap_and_change_little(trained, name, rule):
     loop, x, cap = trained.loop, trained.x, 32
     stopped, whole = think(loop, x, cap, halt=rule), think(loop, x, cap)
@@ -290,6 +293,7 @@ def decoded(trained, name, depth, chunks):
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["full", "latest"])
 @pytest.mark.parametrize("chunks", [(7,), (3, 4), (1,) * 7])
+@pytest.mark.slow
 def test_decoding_from_a_full_cache_equals_reading_at_once(trained, name, chunks):
     want = think(trained.loop, trained.x, 8).answer.logits
     got, cache = decoded(trained, name, 8, chunks)
@@ -298,6 +302,7 @@ def test_decoding_from_a_full_cache_equals_reading_at_once(trained, name, chunks
 
 
 @torch.no_grad()
+@pytest.mark.slow
 def test_shared_caches_cost_little_once_the_state_has_settled(trained):
     want, delta = nats(decoded(trained, "full", 16, (1,) * 7)[0], trained.labels), {}
     for name, slots in (("compress-s1", 1), ("compress-s4", 4), ("anchor", 9)):
@@ -308,6 +313,7 @@ def test_shared_caches_cost_little_once_the_state_has_settled(trained):
 
 
 @torch.no_grad()
+@pytest.mark.slow
 def test_places_of_different_depths_share_by_the_latest(trained):
     loop, x, cache = trained.loop, trained.x, Cache(7, "latest")
     logits = torch.cat([loop.decode(x, cache, 1, depth) for depth in (4, 12, 6, 9, 3, 12, 8)], 1)
@@ -318,6 +324,7 @@ def test_places_of_different_depths_share_by_the_latest(trained):
 
 
 @torch.no_grad()
+@pytest.mark.slow
 def test_what_it_writes_is_what_teacher_forcing_says(trained):
     def read(rows):
         x = Question(torch.from_numpy(rows).long(), torch.zeros(len(rows), dtype=torch.long))

@@ -61,6 +61,7 @@ def learned(tmp_path_factory):
     return taught(data, 300, 48, 0, tmp_path_factory.mktemp("walk"))
 
 
+@pytest.mark.slow
 def test_what_is_imagined_comes_true_up_to_the_horizon_of_training(learned):
     task = tasks.get("walk", size=4, walls=3, actions=10)
     s = task.make(300, seed=77)
@@ -70,6 +71,7 @@ def test_what_is_imagined_comes_true_up_to_the_horizon_of_training(learned):
     assert (right[:5] >= 0.95).all(), right
 
 
+@pytest.mark.slow
 def test_the_best_imagined_action_begins_a_shortest_way(learned):
     task = tasks.get("walk", size=4, walls=3, actions=4)
     logits, rng = asks(learned, task), np.random.default_rng(0)
@@ -84,6 +86,7 @@ def test_the_best_imagined_action_begins_a_shortest_way(learned):
     assert len(first) > 50 and np.mean(first) >= 0.9
 
 
+@pytest.mark.slow
 def test_an_ensemble_disagrees_more_where_it_errs_more(tmp_path):
     """Along a rollout far beyond the horizon of training, step by step."""
     data = Data("walk", {"size": 3, "walls": 2, "actions": 3}, count=1000)

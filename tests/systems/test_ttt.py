@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 import torch
 
 from innerloop.core import Question, think
@@ -63,6 +64,7 @@ def test_the_memory_is_float32_and_stays_bounded():
     assert state.w.abs().max() < 50 and state.y.isfinite().all()
 
 
+@pytest.mark.slow
 def test_it_learns_sudoku_and_thinks_deeper_than_it_was_taught(tmp_path):
     unroll = Unroll(depth=6)
     plan = replace(QUICK, steps=200, lr=3e-3, warmup=20, ema=0.98, unroll=unroll, compile="off", save_every=10**6)
