@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from innerloop import grad
 from innerloop.core import Answer, Question, repeat
+from innerloop.errors import InputError
 from innerloop.parts.embed import Embed
 from innerloop.parts.heads import Heads
 from innerloop.parts.layers import Linear, dtype_named, rms_norm
@@ -67,6 +68,9 @@ class Imagine(nn.Module):
         return self.encoder(self.embed(Question(row_BC, x.puzzle), self.dtype))
 
     def init(self, x: Question) -> State:
+        tokens, seq = x.inputs.shape[1], self.c.size.seq
+        if tokens != seq:
+            raise InputError(f"a question has {tokens} tokens, but this model was made for {seq}")
         z = self.encode(x.inputs[:, : self.cells], x)
         seen = z.new_zeros(len(z), self.c.size.rows, *z[:, self.c.size.prefix :].shape[1:])
         seen = torch.cat((z[:, None, self.c.size.prefix :], seen[:, 1:]), 1).flatten(1, 2)
