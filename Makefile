@@ -9,11 +9,14 @@ PACKAGE := pyproject.toml constraints.txt
 demo: .venv/.demo
 	$(BIN)/innerloop demo
 
+# One worker a core, each with one thread: small tensors gain nothing from more.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
+
 test: lint
-	$(BIN)/pytest
+	$(PYTEST)
 
 fast: .venv/.test
-	$(BIN)/pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 # A small version of the comparison of all systems, in minutes; the whole one is benchmarks/family.py without options.
 family-smoke: .venv/.test

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from innerloop.learn.precision import fast_float32
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
@@ -22,5 +24,8 @@ def real_data() -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _seeded():
+def _as_at_the_start():
+    """One seed, and float32 products as torch does them by default, whatever an earlier test has trained."""
     torch.manual_seed(0)
+    torch.set_float32_matmul_precision("highest")
+    fast_float32.cache_clear()
