@@ -25,9 +25,7 @@ from innerloop import tasks, weights
 from innerloop.learn import checkpoint
 from innerloop.learn.evaluate import evaluate, parts
 from innerloop.learn.feed import Feed
-from innerloop.learn.supervise import begin, segment
 from innerloop.learn.train import train
-from innerloop.learn.unroll import unrolled
 from innerloop.parts.mixers import Net
 from innerloop.recipes import family
 from innerloop.recipes.run import Built, birth_certificate, build, commit, unseen
@@ -51,12 +49,7 @@ def tape(built: Built, rows: int = 8) -> dict[str, float]:
     own = {p.untyped_storage().data_ptr() for p in loop.parameters()}
     hooks = [m.register_forward_hook(count) for m in loop.modules() if isinstance(m, Net)]
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
-        salt = torch.arange(1, rows + 1)
-        if plan.unroll.depth:
-            out = unrolled(loop, batch, plan.unroll, plan.unroll.mean, salt, plan.loss)
-        else:
-            draw = plan.halting.draw(rows, torch.Generator().manual_seed(0), True)
-            out = segment(loop, begin(loop, batch), batch, plan.halting, draw, plan.loss)
+        out = family.thought(loop, batch, plan, plan.unroll.mean)
     for hook in hooks:
         hook.remove()
     total = sum(n for pointer, n in kept.items() if pointer not in own)

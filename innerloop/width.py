@@ -12,23 +12,7 @@ from torch import Tensor
 from innerloop.core import Loop, Thought, map_tensors, select, think
 from innerloop.errors import InputError
 from innerloop.halt import halting_margin
-from innerloop.noise import key_of, normal, salted, scramble, uniform
-
-__all__ = [
-    "Noisy",
-    "Pick",
-    "best",
-    "first_to_halt",
-    "key_of",
-    "normal",
-    "salted",
-    "scramble",
-    "steadiest",
-    "uniform",
-    "vote",
-    "wide",
-    "worth",
-]
+from innerloop.noise import salted
 
 Pick = Callable[[Sequence[Thought]], Thought]
 

@@ -12,9 +12,9 @@ from innerloop.core import Answer, Question
 from innerloop.errors import InputError
 from innerloop.learn.supervise import Batch
 from innerloop.learn.unroll import Unroll, geometric, halting, unrolled
+from innerloop.noise import key_of, normal, salted, scramble, uniform
 from innerloop.recipes import get
 from innerloop.recipes.run import build, override
-from innerloop.width import key_of, normal, salted, scramble, uniform
 
 
 class Counting(nn.Module):

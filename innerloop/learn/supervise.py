@@ -12,7 +12,7 @@ A loop that learns from more than its answer may have, besides init, step and re
     after_update()      of it or of any part of it: called after an optimizer step, outside autograd, for what no
                         gradient reaches, such as a balance to restore
     stop                the rule of innerloop.halt it is to be stopped by, if that is not halt.sure
-A loop that draws noise keeps a `key` (B,) int64 in its state and draws by width.normal, so that nothing is hidden.
+A loop that draws noise keeps a `key` (B,) int64 in its state and draws by noise.normal, so that nothing is hidden.
 Sources: arXiv 2506.21734, arXiv 2510.04871; exact to the official code (tests/parity).
 """
 
@@ -29,7 +29,7 @@ from innerloop.core import Answer, Loop, Question, refill
 from innerloop.errors import InputError
 from innerloop.halt import halting_margin
 from innerloop.learn.loss import CROSS_ENTROPIES, judge
-from innerloop.width import salted
+from innerloop.noise import salted
 
 BRIEF = 4  # steps of a brief life at most: most puzzles are solved by then
 

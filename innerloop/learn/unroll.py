@@ -20,7 +20,7 @@ from innerloop.core import Answer, Loop, map_tensors, think
 from innerloop.errors import InputError
 from innerloop.learn.loss import CROSS_ENTROPIES, judge
 from innerloop.learn.supervise import Batch, Carry, Segment, asked, further, weigh
-from innerloop.width import salted
+from innerloop.noise import salted
 
 DRAWS = ("fixed", "ramp", "uniform", "poisson")
 WEIGHTS = ("last", "window", "ponder")

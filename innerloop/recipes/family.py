@@ -21,7 +21,7 @@ from innerloop import tasks, weights
 from innerloop.errors import InputError
 from innerloop.learn.feed import Feed
 from innerloop.learn.plan import Plan
-from innerloop.learn.supervise import Batch, Halting, begin, segment
+from innerloop.learn.supervise import Batch, Halting, Segment, begin, segment
 from innerloop.learn.unroll import Unroll, unrolled
 from innerloop.parts.size import Size
 from innerloop.recipes.run import Data, Run, fit, model
@@ -244,18 +244,22 @@ def flops(system: str, task: str) -> int:
 
 def counted(loop: Any, batch: Batch, plan: Plan, progress: float) -> int:
     """Floating-point operations of one optimizer step on a batch, at one moment of training."""
-    salt, unroll = torch.arange(1, len(batch.labels) + 1), plan.unroll
+    unroll = plan.unroll
     if hasattr(loop, "tune"):
         loop.tune(progress)
+    depth = unroll.steps(progress, torch.Generator()) if unroll.draw == "ramp" else unroll.mean
     with FlopCounterMode(display=False) as counter:
-        if unroll.depth:
-            depth = unroll.steps(progress, torch.Generator()) if unroll.draw == "ramp" else unroll.mean
-            out = unrolled(loop, batch, unroll, depth, salt, plan.loss)
-        else:
-            draw = plan.halting.draw(len(salt), torch.Generator().manual_seed(0), True)
-            out = segment(loop, begin(loop, batch), batch, plan.halting, draw, plan.loss)
-        sum(out.losses.values()).backward()  # type: ignore[union-attr]
+        sum(thought(loop, batch, plan, depth).losses.values()).backward()  # type: ignore[union-attr]
     return counter.get_total_flops()
+
+
+def thought(loop: Any, batch: Batch, plan: Plan, depth: int) -> Segment:
+    """What one optimizer step of `plan` thinks about a fresh batch: `depth` steps if it unrolls, else one."""
+    rows = len(batch.labels)
+    if plan.unroll.depth:
+        return unrolled(loop, batch, plan.unroll, depth, torch.arange(1, rows + 1), plan.loss)
+    draw = plan.halting.draw(rows, torch.Generator().manual_seed(0), True)
+    return segment(loop, begin(loop, batch), batch, plan.halting, draw, plan.loss)
 
 
 @cache

@@ -22,13 +22,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from innerloop import grad
 from innerloop.core import Answer, Question, follow
 from innerloop.halt import residual
+from innerloop.noise import key_of, normal, scramble
 from innerloop.parts.embed import Embed
 from innerloop.parts.heads import Heads
 from innerloop.parts.layers import dtype_named
 from innerloop.parts.mixers import Net
 from innerloop.parts.size import Size
 from innerloop.parts.solvers import solver_named
-from innerloop.width import key_of, normal, scramble
 
 __all__ = ["DEQ", "Config"]
 

@@ -20,12 +20,12 @@ from torch import Tensor, nn
 from innerloop import halt
 from innerloop.core import Answer, Question
 from innerloop.errors import InputError
+from innerloop.noise import key_of, scramble
 from innerloop.parts.embed import Embed
 from innerloop.parts.heads import Heads
 from innerloop.parts.layers import dtype_named
 from innerloop.parts.mixers import Net
 from innerloop.parts.size import Size
-from innerloop.width import key_of, scramble
 
 __all__ = ["Config", "PonderNet"]
 

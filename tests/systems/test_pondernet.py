@@ -12,12 +12,12 @@ from innerloop.core import Answer, Question, think
 from innerloop.errors import InputError
 from innerloop.learn.supervise import Batch
 from innerloop.learn.unroll import Unroll, halting, log_geometric, pondered, unrolled
+from innerloop.noise import salted
 from innerloop.parts.size import Size
 from innerloop.study.contract import sample_question
 from innerloop.weights.act import ACT
 from innerloop.weights.act import Config as ActConfig
 from innerloop.weights.pondernet import Config, PonderNet
-from innerloop.width import salted
 
 SIZE = Size(vocab=6, seq=16, rows=4, width=32, heads=2, layers=1, expansion=2.0, multiple=32, puzzle_width=32)
 
