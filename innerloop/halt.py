@@ -11,7 +11,7 @@ from torch import Tensor
 
 from innerloop.errors import InputError
 from innerloop.grad import floating
-from innerloop.noise import scramble, uniform
+from innerloop.noise import keyed, scramble, uniform
 
 Halt = Callable[[Any, Any, Any, Any], Any]
 
@@ -86,7 +86,7 @@ def sampled(loop: Any, old: Any, new: Any, steps: Any) -> Tensor:
     The draw is a function of the state's `key`: the same alone and in any batch, another for a salted state.
     """
     answer = loop.read(new)
-    if answer.q_halt is None or "key" not in getattr(new, "_fields", ()):
+    if answer.q_halt is None or not keyed(new):
         raise InputError(f"{type(loop).__name__} has no halting head or no `key` to draw from: stop it by another rule")
     draw = uniform(scramble(new.key ^ DRAW), 1)[:, 0]  # none of the numbers the loop's next step may draw
     return draw < halting_margin(answer).sigmoid()

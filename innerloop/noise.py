@@ -20,12 +20,17 @@ def key_of(x: Any) -> Tensor:
     return scramble(scramble(tokens + 1 + (places << 20)).sum(1))
 
 
+def keyed(state: Any) -> bool:
+    """Whether a state has noise of its own: a slot `key`."""
+    return "key" in getattr(state, "_fields", ())
+
+
 def salted(state: Any, salt: Any) -> Any:
     """The same state on another trajectory: its `key` (B,) mixed with `salt`, an int or (B,) int64. 0 changes nothing.
 
     A state without a key has no noise of its own, and stays.
     """
-    if "key" not in getattr(state, "_fields", ()):
+    if not keyed(state):
         return state
     salt = torch.as_tensor(salt, device=state.key.device)
     return state._replace(key=torch.where(salt == 0, state.key, scramble(state.key + scramble(salt))))

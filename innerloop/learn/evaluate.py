@@ -18,6 +18,7 @@ from innerloop.errors import InputError
 from innerloop.halt import Halt, never, sure
 from innerloop.interval import wilson
 from innerloop.learn.feed import to_batch
+from innerloop.noise import keyed
 from innerloop.width import Noisy, best, first_to_halt, steadiest, vote, wide, worth
 
 # How `width` trajectories become one answer.
@@ -160,7 +161,7 @@ def varies(loop: Loop, examples: Any, device: Any = "cpu") -> bool:
     if isinstance(loop, Noisy):
         return True
     _, question = next(parts(examples, 1, device))
-    return "key" in getattr(loop.init(question), "_fields", ())
+    return keyed(loop.init(question))
 
 
 def _noisy(loop: Loop, noise: tuple[float, float], seed: int, device: Any) -> Loop:

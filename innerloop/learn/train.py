@@ -29,6 +29,7 @@ from innerloop.learn.ranks import Ranks
 from innerloop.learn.supervise import Batch, Carry, Draw, Segment, begin, salts, segment
 from innerloop.learn.unroll import unrolled
 from innerloop.learn.watch import Watch
+from innerloop.noise import keyed
 
 LOG_EVERY = 10  # steps between lines of metrics.jsonl
 
@@ -75,7 +76,7 @@ class Trainer:
         self.watch = Watch()
         self.carries = [self.blank() for _ in range(plan.accumulate)]
         self.menders = [m for m in self.loop.modules() if hasattr(m, "after_update")]
-        self.noisy = "key" in getattr(self.carries[0].state, "_fields", ())
+        self.noisy = keyed(self.carries[0].state)
         self.restore(checkpoint.load_state(folder))
 
     def blank(self) -> Carry:

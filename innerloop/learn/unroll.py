@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from innerloop import grad
-from innerloop.core import Answer, Loop, map_tensors, think
+from innerloop.core import Answer, Loop, detach, think
 from innerloop.errors import InputError
 from innerloop.learn.loss import CROSS_ENTROPIES, judge
 from innerloop.learn.supervise import Batch, Carry, Segment, asked, further, weigh
@@ -90,8 +90,7 @@ def unrolled(
         metrics = weighed[-1][1]
         losses = {k: sum(w[0][k] for w in weighed) / len(weighed) for k in weighed[-1][0]}  # type: ignore[misc]
     losses |= further(loop, thought.state)
-    state = map_tensors(Tensor.detach, first)
-    return Segment(Carry(state, batch, steps, steps, done), thought.answer, losses, metrics, None)
+    return Segment(Carry(detach(first), batch, steps, steps, done), thought.answer, losses, metrics, None)
 
 
 def pondered(
