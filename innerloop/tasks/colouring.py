@@ -18,6 +18,7 @@ from innerloop.errors import InputError
 from innerloop.tasks.files import read_text
 from innerloop.tasks.opening import check_labels
 from innerloop.tasks.sets import Example, PuzzleSet
+from innerloop.tasks.symmetry import Views, same_names
 from innerloop.tasks.task import Task, stream
 
 __all__ = ["Colouring", "read_graphs"]
@@ -123,17 +124,13 @@ class Colouring(Task):
         return wrong
 
     # --- symmetries ---------------------------------------------------------------------------------------------------
-    def augment(
-        self, inputs: np.ndarray, labels: np.ndarray, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def views(self, count: int, rng: np.random.Generator) -> Views:
         """Vertices in another order, colours by other names."""
-        batch, n = len(inputs), self.size
-        order = rng.random((batch, n)).argsort(1)
-        cells = (order[:, :, None] * n + order[:, None]).reshape(batch, -1)
-        names = np.tile(np.arange(self.vocab, dtype=np.uint8), (batch, 1))
-        names[:, FIRST:] = rng.random((batch, self.colours)).argsort(1) + FIRST
-        at = np.arange(batch)[:, None]
-        return names[at, inputs[at, cells]], names[at, labels[at, cells]]
+        order = rng.random((count, self.size)).argsort(1)
+        cells = (order[:, :, None] * self.size + order[:, None]).reshape(count, -1)
+        names = same_names(count, self.vocab)
+        names[:, FIRST:] = rng.random((count, self.colours)).argsort(1) + FIRST
+        return Views(cells, names)
 
     def _relations(self, inputs: np.ndarray) -> np.ndarray:
         """uint64 (B, n, n), what does not depend on the colours' names: joined; given alike; on the diagonal, given."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from innerloop.errors import InputError
 from innerloop.tasks.sets import Example
-from innerloop.tasks.symmetry import dihedral, turn_rows
+from innerloop.tasks.symmetry import Views, dihedral, turns
 from innerloop.tasks.task import Task, stream
 
 __all__ = ["Maze"]
@@ -131,11 +131,9 @@ class Maze(Task):
         return ok
 
     # --- symmetries and pictures --------------------------------------------------------------------------------------
-    def augment(
-        self, inputs: np.ndarray, labels: np.ndarray, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """One of the eight turns and mirrors a row."""
-        return turn_rows(inputs, labels, self.shape, rng)
+    def views(self, count: int, rng: np.random.Generator) -> Views:
+        """One of the eight turns and mirrors each."""
+        return turns(count, self.shape, self.vocab, rng)
 
     def canonical_batch(self, inputs: np.ndarray) -> list[bytes]:
         """Exact: the smallest of the eight images. (S and G swapped counts as another maze.)"""

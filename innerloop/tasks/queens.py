@@ -11,7 +11,7 @@ import numpy as np
 
 from innerloop.errors import InputError
 from innerloop.tasks.sets import Example
-from innerloop.tasks.symmetry import dihedral, turn_rows
+from innerloop.tasks.symmetry import Views, dihedral, turns
 from innerloop.tasks.task import Task, stream
 
 __all__ = ["Queens"]
@@ -104,11 +104,9 @@ class Queens(Task):
             ok &= (queen @ one_hot <= 1).all(1)
         return ok
 
-    def augment(
-        self, inputs: np.ndarray, labels: np.ndarray, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """One of the eight turns and mirrors of the board a row."""
-        return turn_rows(inputs, labels, self.shape, rng)
+    def views(self, count: int, rng: np.random.Generator) -> Views:
+        """One of the eight turns and mirrors of the board each."""
+        return turns(count, self.shape, self.vocab, rng)
 
     def canonical_batch(self, inputs: np.ndarray) -> list[bytes]:
         """Exact: the smallest of the eight images."""

@@ -13,6 +13,7 @@ from innerloop.errors import InputError
 from innerloop.tasks.sets import Example
 from innerloop.tasks.sudoku_class import equivalent, keys
 from innerloop.tasks.sudoku_search import Board, board, carve, count, fill, solve
+from innerloop.tasks.symmetry import Views
 from innerloop.tasks.task import Task, stream
 
 __all__ = ["Sudoku"]
@@ -92,23 +93,19 @@ class Sudoku(Task):
             complete &= np.bitwise_or.reduce(bits[:, unit], axis=1) == full
         return complete & self.kept(inputs, answers)
 
-    def augment(
-        self, inputs: np.ndarray, labels: np.ndarray, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def views(self, count: int, rng: np.random.Generator) -> Views:
         """Digits renamed, bands, stacks, rows and columns permuted, and transposed half the time where boxes are
         square.
         """
-        batch, n = len(inputs), self.size
-        names = np.zeros((batch, self.vocab), np.uint8)
+        n = self.size
+        names = np.zeros((count, self.vocab), np.uint8)
         names[:, 1] = 1
-        names[:, 2:] = rng.random((batch, n)).argsort(1) + 2
-        rows, columns = (self._lines(batch, size, rng) for size in self.box)
+        names[:, 2:] = rng.random((count, n)).argsort(1) + 2
+        rows, columns = (self._lines(count, size, rng) for size in self.box)
         cells = rows[:, :, None] * n + columns[:, None, :]
         if self.box[0] == self.box[1]:
-            cells = np.where((rng.random(batch) < 0.5)[:, None, None], cells.transpose(0, 2, 1), cells)
-        cells = cells.reshape(batch, -1)
-        at = np.arange(batch)[:, None]
-        return names[at, inputs[at, cells]], names[at, labels[at, cells]]
+            cells = np.where((rng.random(count) < 0.5)[:, None, None], cells.transpose(0, 2, 1), cells)
+        return Views(cells.reshape(count, -1), names)
 
     def _lines(self, batch: int, size: int, rng: np.random.Generator) -> np.ndarray:
         """A random order of lines (batch, n) that keeps the bands of `size` lines together."""

@@ -1,12 +1,39 @@
-"""The eight turns and mirrors of a square grid (four of an oblong one) as tables of cell indices."""
+"""Symmetries as tables: where each cell's token comes from, and what it is called; the turns of a grid among them."""
 
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["dihedral", "turn_rows"]
+__all__ = ["Views", "dihedral", "same_names", "turns"]
+
+
+class Views(NamedTuple):
+    """K symmetries of a task: image k of a puzzle is `tokens[k][puzzle[cells[k]]]`.
+
+    Image and puzzle are the same problem: an answer to the one, undone, is an answer to the other.
+    """
+
+    cells: np.ndarray  # (K, S) int64, each row a permutation
+    tokens: np.ndarray  # (K, vocab) uint8, each row a permutation
+
+    def apply(self, puzzles: np.ndarray) -> np.ndarray:
+        """(K, S) tokens -> (K, S): row k in view k."""
+        at = np.arange(len(puzzles))[:, None]
+        return self.tokens[at, puzzles[at, self.cells]]  # type: ignore[no-any-return]
+
+    def undo(self, images: np.ndarray) -> np.ndarray:
+        """(K, S) tokens -> (K, S): what `apply` made these images of."""
+        at = np.arange(len(images))[:, None]
+        back = np.empty_like(images)
+        back[at, self.cells] = self.tokens.argsort(1).astype(images.dtype)[at, images]
+        return back
+
+    def take(self, index: np.ndarray) -> Views:
+        """The views of these indices, in that order."""
+        return Views(self.cells[index], self.tokens[index])
 
 
 @lru_cache
@@ -26,11 +53,12 @@ def dihedral(rows: int, columns: int) -> np.ndarray:
     return table
 
 
-def turn_rows(
-    inputs: np.ndarray, labels: np.ndarray, shape: tuple[int, int], rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Each row (B, S) of both tables turned by the same random one of its grid's symmetries."""
+def turns(count: int, shape: tuple[int, int], vocab: int, rng: np.random.Generator) -> Views:
+    """`count` random turns and mirrors of a grid, tokens by their own names."""
     table = dihedral(*shape)
-    cells = table[rng.integers(len(table), size=len(inputs))]
-    at = np.arange(len(inputs))[:, None]
-    return inputs[at, cells], labels[at, cells]
+    return Views(table[rng.integers(len(table), size=count)], same_names(count, vocab))
+
+
+def same_names(count: int, vocab: int) -> np.ndarray:
+    """uint8 (count, vocab): every token is called what it was."""
+    return np.tile(np.arange(vocab, dtype=np.uint8), (count, 1))

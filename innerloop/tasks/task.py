@@ -11,6 +11,7 @@ import numpy as np
 from innerloop.errors import InputError
 from innerloop.tasks import picture
 from innerloop.tasks.sets import Example, PuzzleSet, Score
+from innerloop.tasks.symmetry import Views
 
 __all__: list[str] = []  # the base is no task: discovery must not list it
 
@@ -165,7 +166,14 @@ class Task:
         self, inputs: np.ndarray, labels: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
         """Each row turned by its own random symmetry of the task; question and label together, so both stay right."""
-        return inputs.copy(), labels.copy()
+        views = self.views(len(inputs), rng)
+        if views is None:
+            return inputs.copy(), labels.copy()
+        return views.apply(inputs), views.apply(labels)
+
+    def views(self, count: int, rng: np.random.Generator) -> Views | None:
+        """`count` random symmetries of the task; None where it knows none."""
+        return None
 
     def canonical_batch(self, inputs: np.ndarray) -> list[bytes]:
         """One key a row, equal for every symmetric variant of a question; the default knows no symmetry."""

@@ -116,10 +116,24 @@ def test_augment_keeps_truth_and_is_seeded(task: Task) -> None:
     assert first[0].dtype == first[1].dtype == np.uint8
     exact, _, valid = task.score_batch(first[0], first[1], first[1])
     assert exact.all() and valid.all()
-    if type(task).augment is not Task.augment:  # it knows symmetries
+    if type(task).augment is not Task.augment or task.views(1, np.random.default_rng()) is not None:
         assert (first[0] != s.inputs).any(1).mean() > 0.5
     if task.units is not None:
         assert (task.score_batch(first[0], s.labels, s.labels)[2]).mean() < 1
+
+
+@each
+def test_an_answer_to_a_view_undone_is_an_answer(task: Task) -> None:
+    s = task.make(16, seed=8)
+    views = task.views(16, np.random.default_rng(9))
+    if views is None:
+        pytest.skip("this task knows no symmetry that renames cells and tokens")
+    asked = views.apply(s.inputs)
+    assert np.array_equal(views.undo(asked), s.inputs)
+    assert asked.dtype == views.undo(asked).dtype == np.uint8
+    if task.verifies:
+        assert task.valid_batch(asked, views.apply(s.labels)).all()
+    assert np.array_equal(views.take(np.array([3])).undo(views.apply(s.labels)[3:4])[0], s.labels[3])
 
 
 @each
