@@ -114,7 +114,7 @@ def measured(args: argparse.Namespace, system: str, seed: int, data: Any) -> lis
     loop, course = trained(args, "trm" if system == "ptrm" else system, seed, task, learned)
     parameters = sum(p.numel() for p in loop.parameters())
     if system == "ptrm":
-        loop = Noisy(loop, torch.Generator(args.device).manual_seed(seed), args.sigma, args.sigma, ("z",))
+        loop = Noisy(loop, args.sigma, args.sigma, ("z",), seed)
     counts = sorted({1, 5, args.samples})
     found = coverage(loop, task, test, counts, args.depth, batch=args.rows, device=args.device)
     rows = []

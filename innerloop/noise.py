@@ -28,8 +28,12 @@ def keyed(state: Any) -> bool:
 def salted(state: Any, salt: Any) -> Any:
     """The same state on another trajectory: its `key` (B,) mixed with `salt`, an int or (B,) int64. 0 changes nothing.
 
-    A state without a key has no noise of its own, and stays.
+    A state without a key has no noise of its own, and stays; keys of states inside it are mixed as well.
     """
+    if not hasattr(state, "_fields"):
+        return state
+    inner = {k: salted(v, salt) for k, v in zip(state._fields, state, strict=True) if isinstance(v, tuple)}
+    state = state._replace(**inner) if inner else state
     if not keyed(state):
         return state
     salt = torch.as_tensor(salt, device=state.key.device)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
+from itertools import count
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,54 +13,68 @@ from torch import Tensor
 from innerloop.core import Loop, Thought, map_tensors, select, think
 from innerloop.errors import InputError
 from innerloop.halt import halting_margin
-from innerloop.noise import salted
+from innerloop.noise import key_of, normal, salted, scramble
 
 Pick = Callable[[Sequence[Thought]], Thought]
+
+
+class Shaken(NamedTuple):
+    """A state and the noise on it."""
+
+    inner: Any  # the loop's own
+    key: Tensor  # (B,) int64, what noise is drawn from
+    steps: Tensor  # (B,) int64, taken so far
 
 
 class Noisy:
     """A loop whose first state (`start`) and every step (`path`) get Gaussian noise of that standard deviation.
 
-    Wraps any loop whose state is a tuple of tensors; subclasses none. All randomness comes from `generator`. `slots`
-    names those of the state that get noise; none named: all that are floating.
+    Wraps any loop over Questions whose state is a tuple of tensors; subclasses none. `slots` names those of the state
+    that get noise; none named: all that are floating. Noise is a function of the question, the seed and the salt of a
+    trajectory (innerloop.noise), so it is the same alone and in any batch; the first state gets its own as the first
+    step begins, from a key that may have been salted until then.
     PTRM (arXiv 2605.19943) shakes the thought of a trained TRM before every step, and its halting head picks:
-    wide(Noisy(trm, generator, 0.3, 0.3, ("z",)), x, 100, best(), depth=64). Its noise before a step is ours after the
-    one before; what follows the last step is not read, as TRM reads y alone. Noise learned with: weights/eqr, gram.
+    wide(Noisy(trm, 0.3, 0.3, ("z",)), x, 100, best(), depth=64). Its noise before a step is ours after the one before;
+    what follows the last step is not read, as TRM reads y alone. Noise learned with: weights/eqr, gram.
     """
 
     def __init__(
-        self,
-        loop: Loop,
-        generator: torch.Generator,
-        start: float = 0.0,
-        path: float = 0.0,
-        slots: Sequence[str] = (),
+        self, loop: Loop, start: float = 0.0, path: float = 0.0, slots: Sequence[str] = (), seed: int = 0
     ) -> None:
-        self.loop, self.generator, self.start, self.path, self.slots = loop, generator, start, path, tuple(slots)
+        self.loop, self.start, self.path, self.slots, self.seed = loop, start, path, tuple(slots), seed
 
-    def init(self, x: Any) -> Any:
-        return _shake(self.loop.init(x), self.start, self.generator, self.slots)
+    def init(self, x: Any) -> Shaken:
+        state = self.loop.init(x)
+        if unknown := set(self.slots) - set(getattr(state, "_fields", ())):
+            known = ", ".join(getattr(state, "_fields", ())) or "no names"
+            raise InputError(f"the state has no slot {min(unknown)!r} to shake: it has {known}")
+        key = key_of(x)
+        return Shaken(state, scramble(key + scramble(torch.full_like(key, self.seed))), torch.zeros_like(key))
 
-    def step(self, s: Any, x: Any) -> Any:
-        return _shake(self.loop.step(s, x), self.path, self.generator, self.slots)
+    def step(self, s: Shaken, x: Any) -> Shaken:
+        inner = s.inner
+        if self.start:
+            first = self._shake(inner, self.start, s.key)
+            inner = select(s.steps == 0, first, inner)
+        key = scramble(s.key + 1)
+        inner = self.loop.step(inner, x)
+        return Shaken(self._shake(inner, self.path, key) if self.path else inner, key, s.steps + 1)
 
-    def read(self, s: Any) -> Any:
-        return self.loop.read(s)
+    def read(self, s: Shaken) -> Any:
+        return self.loop.read(s.inner)
 
+    def _shake(self, state: Any, scale: float, key: Tensor) -> Any:
+        draws = count()
 
-def _shake(state: Any, scale: float, generator: torch.Generator, slots: Sequence[str]) -> Any:
-    def add(t: Tensor) -> Tensor:
-        if scale == 0 or not t.is_floating_point():
-            return t
-        noise = torch.randn(t.shape, generator=generator, device=generator.device)
-        return t + scale * noise.to(t.device, t.dtype)
+        def add(t: Tensor) -> Tensor:
+            if not t.is_floating_point():
+                return t
+            noise = normal(scramble(key ^ (next(draws) + 1 << 32)), *t.shape[1:])
+            return t + (scale * noise).to(t.dtype)
 
-    if not slots:
-        return map_tensors(add, state)
-    known = getattr(state, "_fields", ())
-    if unknown := set(slots) - set(known):
-        raise InputError(f"the state has no slot {min(unknown)!r} to shake: it has {', '.join(known) or 'no names'}")
-    return state._replace(**{name: map_tensors(add, getattr(state, name)) for name in slots})
+        if not self.slots:
+            return map_tensors(add, state)
+        return state._replace(**{name: map_tensors(add, getattr(state, name)) for name in self.slots})
 
 
 def wide(loop: Loop, x: Any, n: int, pick: Pick, depth: int, **how: Any) -> Thought:
@@ -101,9 +116,10 @@ def worth(answer: Any) -> Tensor | None:
 
 def steadiest(thoughts: Sequence[Thought]) -> Thought:
     """The trajectory that moved least in its last step, for states that keep their `residual` (EqR)."""
-    if any(not hasattr(t.state, "residual") for t in thoughts):
+    states = [t.state.inner if isinstance(t.state, Shaken) else t.state for t in thoughts]
+    if any(not hasattr(s, "residual") for s in states):
         raise InputError("this loop's state keeps no residual of its last step: pick by another rule")
-    return _take(thoughts, -torch.stack([t.state.residual.flatten(1).sum(1) for t in thoughts]))
+    return _take(thoughts, -torch.stack([s.residual.flatten(1).sum(1) for s in states]))
 
 
 def first_to_halt(thoughts: Sequence[Thought]) -> Thought:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from innerloop import grad, halt
-from innerloop.core import Answer, follow, refill, repeat, select, think
+from innerloop.core import Answer, Question, follow, refill, repeat, select, think
 from innerloop.errors import InputError
 from innerloop.width import Noisy, best, vote, wide
 
@@ -258,9 +258,17 @@ def test_select_takes_whole_states_for_a_bool():
 
 
 def test_noise_is_seeded_and_shakes_floats_alone():
-    loop, x = Pull(), torch.zeros(2, 2)
-    run = lambda seed: think(Noisy(loop, torch.Generator().manual_seed(seed), 1.0, 0.1), x, 3).state[0]  # noqa: E731
-    assert torch.equal(run(1), run(1)) and not torch.equal(run(1), run(2))
+    class Asked(Pull):
+        def init(self, x):
+            return x.inputs.float(), x.puzzle
+
+        def step(self, s, x):
+            return self.w * s[0], s[1]
+
+    x = Question(torch.ones(2, 2, dtype=torch.long), torch.tensor([0, 7]))
+    run = lambda seed: think(Noisy(Asked(), 1.0, 0.1, seed=seed), x, 3).state.inner  # noqa: E731
+    assert torch.equal(run(1)[0], run(1)[0]) and not torch.equal(run(1)[0], run(2)[0])
+    assert run(1)[1].tolist() == [0, 7]
 
 
 def test_vote_and_best_choose_example_by_example():

@@ -426,7 +426,7 @@ def test_a_loop_with_a_key_is_evaluated_wide_without_noise(pick):
 def test_a_noisy_loop_may_be_given_as_it_is_and_others_are_told_to_differ():
     built = build(tiny())
     few = built.validation.take(np.arange(4))
-    (row,) = evaluate(Noisy(built.loop, torch.Generator(), 0.3, 0.3, ("z",)), built.task, few, (2,), (3,), pick="q")
+    (row,) = evaluate(Noisy(built.loop, 0.3, 0.3, ("z",)), built.task, few, (2,), (3,), pick="q")
     assert row.nfe == 6.0
     assert varies(keyed()[0], few) and not varies(built.loop, few)
     with pytest.raises(InputError, match="give them noise"):

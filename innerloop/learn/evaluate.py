@@ -105,7 +105,7 @@ def sweep(
     seconds = dict.fromkeys(depths, 0.0)
     found: dict[int, list[Judgement]] = {d: [] for d in depths}
     for part, question in parts(examples, batch, device):
-        noisy = _noisy(loop, noise, seed, device)
+        noisy = _noisy(loop, noise, seed)
         state, began, at = None, time.perf_counter(), 0
         for depth in depths:
             thought = think(noisy, question, depth - at, state=state)
@@ -133,7 +133,7 @@ def judge_set(
     halt = own_rule(loop) if halting else never
     found = []
     for part, question in parts(examples, batch, device):
-        thought = wide(_noisy(loop, noise, seed, device), question, width, PICKS[pick], depth, halt=halt)
+        thought = wide(_noisy(loop, noise, seed), question, width, PICKS[pick], depth, halt=halt)
         steps = torch.as_tensor(thought.steps).expand(len(part))
         found.append(_judge(task, part, thought.answer.logits, steps))
     return join(found)
@@ -157,15 +157,13 @@ def parts(examples: Any, batch: int, device: Any) -> Any:
 
 
 def varies(loop: Loop, examples: Any, device: Any = "cpu") -> bool:
-    """Whether this loop's trajectories differ by themselves: it is Noisy, or its state has a key to salt."""
-    if isinstance(loop, Noisy):
-        return True
+    """Whether this loop's trajectories differ by themselves: its state has a key to salt, as a Noisy loop's has."""
     _, question = next(parts(examples, 1, device))
     return keyed(loop.init(question))
 
 
-def _noisy(loop: Loop, noise: tuple[float, float], seed: int, device: Any) -> Loop:
-    return Noisy(loop, torch.Generator(device).manual_seed(seed), *noise) if any(noise) else loop
+def _noisy(loop: Loop, noise: tuple[float, float], seed: int) -> Loop:
+    return Noisy(loop, *noise, seed=seed) if any(noise) else loop
 
 
 def _judge(task: Any, part: Any, logits: Tensor, steps: Tensor) -> Judgement:

@@ -6,6 +6,7 @@ import torch
 from innerloop.core import Answer, Question, Thought, think
 from innerloop.errors import InputError
 from innerloop.halt import confident, halting_margin
+from innerloop.noise import key_of, normal, salted, scramble
 from innerloop.parts.size import Size
 from innerloop.weights import trm
 from innerloop.width import Noisy, best, first_to_halt, steadiest, wide, worth
@@ -27,37 +28,50 @@ def asked(rows=6):
 
 
 def noisy(loop, sigma=0.3, seed=4, slots=("z",)):
-    return Noisy(loop, torch.Generator().manual_seed(seed), sigma, sigma, slots)
+    return Noisy(loop, sigma, sigma, slots, seed)
 
 
 @torch.no_grad()
 def test_it_is_the_papers_recursion_bit_for_bit():
-    loop, x, draw = made(), asked(), torch.Generator().manual_seed(4)
-    s = loop.init(x)
+    loop, x = made(), asked()
+    s, key = loop.init(x), scramble(key_of(x) + scramble(torch.full((6,), 4)))
     for _ in range(5):  # z <- z + sigma e;   y, z <- deep recursion(x, y, z)
-        s = loop.step(trm.State(s.y, s.z + 0.3 * torch.randn(s.z.shape, generator=draw)), x)
+        s = loop.step(trm.State(s.y, s.z + 0.3 * normal(scramble(key ^ (1 << 32)), *s.z.shape[1:])), x)
+        key = scramble(key + 1)
     got = think(noisy(loop), x, 5)
-    assert torch.equal(got.state.y, s.y) and torch.equal(got.answer.logits, loop.read(s).logits)
+    assert torch.equal(got.state.inner.y, s.y) and torch.equal(got.answer.logits, loop.read(s).logits)
     assert torch.equal(got.answer.q_halt, loop.read(s).q_halt)
 
 
 @torch.no_grad()
 def test_without_noise_it_is_trm_and_the_answer_slot_is_never_shaken():
     loop, x = made(), asked()
-    assert torch.equal(think(noisy(loop, 0.0), x, 3).state.z, think(loop, x, 3).state.z)
-    first = noisy(loop).init(x)
-    assert torch.equal(first.y, loop.init(x).y) and (first.z != loop.init(x).z).all((1, 2)).all()
-    everywhere = noisy(loop, slots=()).init(x)
-    assert (everywhere.y != loop.init(x).y).any()
+    assert torch.equal(think(noisy(loop, 0.0), x, 3).state.inner.z, think(loop, x, 3).state.z)
+    once, plain = (think(f, x, 1).state for f in (Noisy(loop, path=0.3, slots=("z",)), loop))
+    assert torch.equal(once.inner.y, plain.y) and (once.inner.z != plain.z).all((1, 2)).all()
+    everywhere = think(Noisy(loop, path=0.3), x, 1).state.inner
+    assert (everywhere.y != plain.y).any()
+    begun = think(Noisy(loop, start=0.3, slots=("z",)), x, 1).state.inner
+    assert (begun.y != plain.y).any()
     with pytest.raises(InputError, match="no slot 'w'"):
         noisy(loop, slots=("w",)).init(x)
+
+
+@torch.no_grad()
+def test_the_noise_of_a_puzzle_is_its_own_whatever_the_batch():
+    loop, x = made(), asked()
+    alone = [think(noisy(loop), Question(x.inputs[i : i + 1], x.puzzle[i : i + 1]), 3) for i in range(6)]
+    together = think(noisy(loop), x, 3)
+    assert torch.allclose(torch.cat([t.state.inner.z for t in alone]), together.state.inner.z, atol=1e-5)
+    other = think(noisy(loop), x, 3, state=salted(noisy(loop).init(x), 1))
+    assert (other.state.inner.z != together.state.inner.z).all((1, 2)).all()
 
 
 @torch.no_grad()
 def test_the_halting_head_picks_the_best_of_k():
     loop, x = made(), asked()
     shaken = noisy(loop)
-    every = [think(shaken, x, 3) for _ in range(8)]
+    every = [think(shaken, x, 3, state=salted(shaken.init(x), i)) for i in range(8)]
     chosen = wide(noisy(loop), x, 8, best(), 3)
     q = torch.stack([t.answer.q_halt for t in every])
     assert torch.equal(chosen.answer.q_halt, q.max(0).values) and len(q.argmax(0).unique()) > 1
@@ -95,7 +109,8 @@ def test_the_first_to_halt_wins_and_confidence_settles_ties():
 def test_the_first_to_halt_of_real_trajectories_spends_the_fewest_steps():
     loop, x = made(), asked()
     shaken = noisy(loop, 1.0)
-    every = torch.stack([think(shaken, x, 6, halt=confident()).steps for _ in range(5)])
+    firsts = [salted(shaken.init(x), i) for i in range(5)]
+    every = torch.stack([think(shaken, x, 6, halt=confident(), state=s).steps for s in firsts])
     chosen = wide(noisy(loop, 1.0), x, 5, first_to_halt, 6, halt=confident())
     assert torch.equal(chosen.steps, every.min(0).values) and every.float().std() > 0
 
