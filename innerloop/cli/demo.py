@@ -11,11 +11,12 @@ from rich.rule import Rule
 from innerloop.cli.drawing import plot, report, telling
 from innerloop.cli.inputs import device_named, open_run, read_run
 from innerloop.cli.judging import record, show
-from innerloop.cli.solving import one
+from innerloop.cli.solving import one, rule_for
 from innerloop.cli.training import forget, train
 from innerloop.learn import checkpoint
 from innerloop.learn.evaluate import evaluate
 from innerloop.recipes.run import sets, unseen
+from innerloop.recipes.solving import solver_of
 
 DEPTHS = (1, 2, 4, 8, 16, 32, 64, 128)
 NEW = 500  # puzzles to judge
@@ -53,7 +54,8 @@ def demo(recipe: str = "demo", out: str = "runs/demo", set: tuple[str, ...] = ()
     checkpoint.write_json(folder / "eval.json", record(opened, examples, rows, 0, (0.0, 0.0)))
     console.print(Rule("3  watch one being solved", align="left"))
     row = telling(opened, examples)
-    one(opened, examples.inputs[row], 16, examples.labels[row])
+    solver = solver_of(opened)
+    one(solver, examples.inputs[row], {"depth": 16, "pick": rule_for(solver, "auto")}, examples.labels[row])
     console.print(Rule("4  keep it", align="left"))
     plot((out,))
     report(out)

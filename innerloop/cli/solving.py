@@ -1,4 +1,4 @@
-"""`solve`: one puzzle, refined before your eyes, or a file of them."""
+"""`solve`: one puzzle, refined before your eyes, or a file of them. `calibrate`: how far to trust what it says."""
 
 from __future__ import annotations
 
@@ -8,82 +8,122 @@ import io
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import numpy as np
-import torch
 import tyro
 from numpy.typing import NDArray
 from rich.console import Console, Group
 from rich.live import Live
+from rich.table import Table
 from rich.text import Text
 
 from innerloop import tasks
-from innerloop.cli.inputs import RunFolder, device_named, open_run, save_text
-from innerloop.core import Question, think
+from innerloop.cli.inputs import RunFolder, device_named, examples_of, open_run, save_text
+from innerloop.cli.judging import two
 from innerloop.errors import InputError
-from innerloop.halt import confident, never
-from innerloop.recipes import run as runs
+from innerloop.learn import checkpoint
+from innerloop.recipes.run import birth_certificate
+from innerloop.recipes.solving import CALIBRATION, solver_of
+from innerloop.solve.calibrate import Trust, to_json
+from innerloop.solve.dials import Budget, Solution
+from innerloop.solve.engine import Moment
+from innerloop.solve.solver import Solver
 
 PAUSE = 0.12  # seconds a changed board is shown in a terminal
-FIELDS = ("question", "answer", "valid", "steps", "confidence")
-
-
-class Frame(NamedTuple):
-    """What the model says after one step."""
-
-    step: int
-    answer: NDArray[np.uint8]  # (S,)
-    confidence: float | None  # sigmoid of its halting head
-    valid: bool  # the task's own rules hold
+FIELDS = ("question", "answer", "known", "valid", "confidence", "steps", "nfe", "source")
+Words = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[RUN] PUZZLE|FILE|-")]
 
 
 def solve(
-    run: RunFolder,
-    puzzle: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PUZZLE|FILE|-")],
+    words: Words,
+    model: str = "",
     depth: int = 32,
+    width: int = 1,
+    pick: str = "auto",
+    noise: str = "0,0",
+    nfe: float = 0,
+    seconds: float = 0,
+    exact: float = 0,
     label: str = "",
     quiet: bool = False,
     out: str = "",
+    seed: int = 0,
     device: str = "auto",
 ) -> int:
-    """Solve one puzzle step by step in the terminal, or a file of puzzles.
+    """Solve one puzzle step by step in the terminal, or a file of puzzles; or say "I don't know".
 
     Example:  innerloop solve runs/sudoku4 "1.3.34.2.1.34.2."
 
-    Example:  innerloop solve runs/demo puzzles.csv --out answers.csv
+    Example:  innerloop solve runs/demo puzzles.csv --depth 64 --width 20 --out answers.csv
 
-    Example:  head -1 puzzles.txt | innerloop solve runs/demo -
+    Example:  head -1 puzzles.txt | innerloop solve runs/demo - --exact 10
 
     Args:
-        run: Folder of a trained run.
-        puzzle: The text of a puzzle, a file of puzzles (.csv, .txt or any that train reads), or - for standard input.
-        depth: Steps of thought.
+        words: A trained run (its folder, a single file, or the name of a model that comes along), and the text of a
+            puzzle, a file of puzzles (.csv, .txt or any that train reads), or - for standard input.
+        model: The run, if it is not given before the puzzle.
+        depth: Steps of thought at most.
+        width: Trajectories a puzzle gets; those after the first see it turned and renamed, or noisy.
+        pick: Which of them is the answer: verified, vote, q (halting head), value, residual, certainty, first; auto
+            takes the verifier where the rules are known, else what `calibrate` found best.
+        noise: Standard deviations of the noise on the first state and on every step.
+        nfe: Block calls a puzzle may cost on average; 0: no limit.
+        seconds: Time for all of them; 0: no limit.
+        exact: Seconds that an exact solver may take for each puzzle the model does not know.
         label: The right answer, where known: wrong cells are then shown in red.
         quiet: Print only the answer and the verdict.
         out: File for the answers to a file of puzzles; by default they are printed.
+        seed: Of noise and symmetries.
         device: auto, cpu or cuda.
     """
+    if len(words) + bool(model) != 2:
+        raise InputError("give a run and a puzzle, such as: innerloop solve runs/demo puzzles.csv")
     where, _ = device_named(device)
-    opened = open_run(run, where)
-    if puzzle == "-":
-        lines = [line.strip("\r\n") for line in sys.stdin if line.strip()]
-        if not lines:
-            raise InputError("standard input holds no puzzle: give one on a line")
-        if len(lines) > 1:
-            return many(opened, opened.task.encode_many(lines, "standard input"), depth, out)
-        puzzle = lines[0]
-    elif is_file(puzzle):
-        return many(opened, questions(opened.task, Path(puzzle)), depth, out)
-    question = opened.task.encode(puzzle)
-    target = opened.task.encode(label) if label else None
-    ways = opened.task.solutions(question) if hasattr(opened.task, "solutions") else 1
+    opened, puzzle = open_run(model or words[0], where), words[-1]
+    how: dict[str, Any] = {"depth": depth, "width": width, "noise": two(noise), "seed": seed, "exact": exact}
+    how["budget"] = Budget(nfe or None, seconds or None)
+    solver = solver_of(opened)
+    how["pick"] = rule_for(solver, pick)
+    asked, file = given(opened.task, puzzle)
+    if file or len(asked) > 1:
+        return many(solver, asked, out, how)
+    check_solvable(opened.task, asked[0])
+    one(solver, asked[0], how, opened.task.encode(label) if label else None, quiet)
+    return 0
+
+
+def given(task: Any, puzzle: str) -> tuple[NDArray[np.uint8], bool]:
+    """(N, S) tokens of a text, a file or standard input, and whether it is a file."""
+    if puzzle != "-":
+        return (questions(task, Path(puzzle)), True) if is_file(puzzle) else (task.encode(puzzle)[None], False)
+    lines = [line.strip("\r\n") for line in sys.stdin if line.strip()]
+    if not lines:
+        raise InputError("standard input holds no puzzle: give one on a line")
+    return task.encode_many(lines, "standard input"), False
+
+
+def rule_for(solver: Solver, pick: str) -> str:
+    """`auto` where nothing tells which rule is best: the halting head if there is one, else a vote, and it is said."""
+    if pick != "auto" or solver.verify is not None or solver.trusts:
+        return pick
+    rule = "q" if solver.has_head else "vote"
+    print(
+        f"these rules are not known and nothing is calibrated: answers are picked by {rule}, without a probability; "
+        "innerloop calibrate finds the best rule",
+        file=sys.stderr,
+    )
+    return rule
+
+
+def check_solvable(task: Any, question: NDArray[np.uint8]) -> None:
+    """Say what is wrong with a puzzle whose answers the task can count, and of which it should have one."""
+    counts = type(task).every is not tasks.Task.every or type(task).solutions is not tasks.Task.solutions
+    ways = task.solutions(question) if counts and task.cost(question[None], question[None]) is None else 1
     if ways == 0:
         raise InputError("this puzzle has no solution: some of its givens contradict each other, correct them")
     if ways > 1:
         print("this puzzle has more than one solution", file=sys.stderr)
-    one(opened, question, depth, target, quiet)
-    return 0
 
 
 def is_file(text: str) -> bool:
@@ -102,74 +142,59 @@ def is_file(text: str) -> bool:
 # -- one puzzle -------------------------------------------------------------------------------------------------------
 
 
-def frames_of(opened: runs.Opened, question: NDArray[np.uint8], depth: int, see: Any = None) -> list[Frame]:
-    """The model's answer after each of `depth` steps; `see(frame)` is called as soon as each is known."""
-    found: list[Frame] = []
-
-    def record(loop: Any, state: Any) -> None:
-        answer = loop.read(state)
-        tokens = answer.logits.argmax(-1)[0].cpu().numpy().astype(np.uint8)
-        sure = None if answer.q_halt is None else float(answer.q_halt[0].sigmoid())
-        valid = bool(opened.task.valid_batch(question[None], tokens[None])[0])
-        found.append(Frame(len(found) + 1, tokens, sure, valid))
-        if see is not None:
-            see(found[-1])
-
-    loop: Any = opened.loop
-    with torch.no_grad():
-        think(loop, ask(opened, question[None]), depth, record=record)
-    return found
-
-
-def ask(opened: runs.Opened, questions_BS: NDArray[np.uint8]) -> Question:
-    device = next(opened.loop.parameters()).device
-    inputs = torch.from_numpy(questions_BS.astype(np.int64)).to(device)
-    return Question(inputs, torch.zeros(len(inputs), dtype=torch.long, device=device))
-
-
-def one(opened: runs.Opened, question: NDArray[np.uint8], depth: int, label: Any, quiet: bool = False) -> bool:
-    """Show one puzzle being solved; returns whether the rules hold in the end."""
-    console, task = Console(highlight=False), opened.task
+def one(solver: Solver, question: NDArray[np.uint8], how: dict[str, Any], label: Any, quiet: bool = False) -> Solution:
+    """Show one puzzle being solved, by its first trajectory, and what came of it."""
+    console = Console(highlight=False)
     before = question
     if quiet:
-        frames = frames_of(opened, question, depth)
+        found = solver.solve(question, **how)[0]
     elif console.is_terminal:
         with Live(console=console, refresh_per_second=30) as live:
 
-            def see(frame: Frame) -> None:
+            def see(_i: int, k: int, moment: Moment) -> None:
                 nonlocal before
-                live.update(picture(task, question, frame, before, label), refresh=True)
-                if not np.array_equal(frame.answer, before):
-                    time.sleep(PAUSE)
-                before = frame.answer
+                if k == 0:
+                    live.update(picture(solver, question, moment, before, label), refresh=True)
+                    if not np.array_equal(moment.answer, before):
+                        time.sleep(PAUSE)
+                    before = moment.answer
 
-            frames = frames_of(opened, question, depth, see)
+            found = solver.solve(question, watch=see, **how)[0]
     else:
-        frames = frames_of(opened, question, depth)
-        for frame in frames:
-            if not np.array_equal(frame.answer, before):
-                console.print(picture(task, question, frame, before, label), "")
-            before = frame.answer
-    last = frames[-1]
-    print(task.decode(last.answer))
-    if opened.task.verifies:
-        verdict = "[bold green]valid[/]" if last.valid else "[bold red]not valid[/]"
+
+        def tell(_i: int, k: int, moment: Moment) -> None:
+            nonlocal before
+            if k == 0 and not np.array_equal(moment.answer, before):
+                console.print(picture(solver, question, moment, before, label), "")
+                before = moment.answer
+
+        found = solver.solve(question, watch=tell, **how)[0]
+    print(found.text)
+    console.print(verdict(solver, found))
+    return found
+
+
+def verdict(solver: Solver, found: Solution) -> str:
+    """One line: what the answer is worth, what it cost, and why it is this one."""
+    if found.known and found.valid:
+        said = "[bold green]valid[/]"
+    elif found.known:
+        said = "[bold]complete[/]" if found.confidence is None else f"[bold]{found.confidence:.0%} sure[/]"
     else:
-        verdict = "[bold]complete[/]" if last.valid else "[bold red]not complete[/]"
-    console.print(
-        verdict, f"after {depth} steps", "" if opened.task.verifies else "(this puzzle's rules are not known)"
-    )
-    return last.valid
+        said = "[bold red]I don't know[/] (the line above is the best guess)"
+    cost = f"{found.steps} step{'s' * (found.steps != 1)}, {found.nfe} block calls, {1000 * found.seconds:.0f} ms"
+    return f"{said} after {cost}: {found.why}" + ("" if solver.verify else " (this puzzle's rules are not known)")
 
 
-def picture(task: Any, question: Any, frame: Frame, before: Any, label: Any) -> Group:
+def picture(solver: Solver, question: Any, moment: Moment, before: Any, label: Any) -> Group:
     """The board, and one line: step, confidence, whether the rules hold."""
-    sure = "" if frame.confidence is None else f"   confidence {frame.confidence:.1%}"
-    line = Text(f"step {frame.step}{sure}   ", style="dim")
-    if task.verifies:
-        verdict = "rules hold" if frame.valid else "rules do not hold"
-        line.append(verdict, style="bold green" if frame.valid else "bold red")
-    return Group(task.terminal(question, frame.answer, before, label), line)
+    task = solver.task
+    sure = "" if np.isnan(moment.q) else f"   confidence {moment.q:.1%}"
+    line = Text(f"step {moment.step}{sure}   ", style="dim")
+    if solver.verify:
+        holds = bool(solver.verify(question[None], moment.answer[None])[0])
+        line.append("rules hold" if holds else "rules do not hold", style="bold green" if holds else "bold red")
+    return Group(task.terminal(question, moment.answer, before, label), line)
 
 
 # -- a file of puzzles ------------------------------------------------------------------------------------------------
@@ -196,28 +221,79 @@ def questions(task: Any, path: Path) -> NDArray[np.uint8]:
     return np.asarray(task.encode_many(lines, str(path)))
 
 
-@torch.no_grad()
-def many(opened: runs.Opened, inputs: NDArray[np.uint8], depth: int, out: str, batch: int = 256) -> int:
-    """Answers to all puzzles as CSV; each stops when the model is confident, or after `depth` steps."""
-    text, right = io.StringIO(), 0
-    loop: Any = opened.loop
+def many(solver: Solver, inputs: NDArray[np.uint8], out: str, how: dict[str, Any]) -> int:
+    """Answers to all puzzles as CSV, in their order."""
+    found = solver.solve(inputs, **how)
+    text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(FIELDS)
-    for first in range(0, len(inputs), batch):
-        part = inputs[first : first + batch]
-        question = ask(opened, part)
-        has_head = loop.read(loop.init(question)).q_halt is not None
-        thought = think(loop, question, depth, halt=confident() if has_head else never)
-        answers = thought.answer.logits.argmax(-1).cpu().numpy().astype(np.uint8)
-        valid = opened.task.valid_batch(part, answers)
-        steps = torch.as_tensor(thought.steps).expand(len(part)).tolist()
-        sure = thought.answer.q_halt.sigmoid().tolist() if has_head else [float("nan")] * len(part)
-        right += int(valid.sum())
-        for q, a, v, s, p in zip(part, answers, valid, steps, sure, strict=True):
-            writer.writerow([opened.task.decode(q), opened.task.decode(a), "yes" if v else "no", s, f"{p:.4f}"])
+    for q, s in zip(inputs, found, strict=True):
+        valid = "" if s.valid is None else "yes" if s.valid else "no"
+        sure = "" if s.confidence is None else f"{s.confidence:.4f}"
+        known = "yes" if s.known else "no"
+        writer.writerow([solver.task.decode(q), s.text, known, valid, sure, s.steps, s.nfe, s.source])
     if out:
         save_text(Path(out), text.getvalue())
     else:
         sys.stdout.write(text.getvalue())
-    print(f"{right} of {len(inputs)} answers are valid" + (f"; written to {out}" if out else ""), file=sys.stderr)
+    count, exact = sum(s.known for s in found), sum(s.source == "exact" for s in found)
+    told = f"{count} of {len(found)} answers are {'valid' if solver.verify else 'known'}"
+    told += f", {exact} of them by the exact solver" if exact else ""
+    print(told + (f"; written to {out}" if out else ""), file=sys.stderr)
     return 0
+
+
+# -- how far to trust it ----------------------------------------------------------------------------------------------
+
+
+def calibrate(
+    run: RunFolder,
+    data: str = "",
+    depth: int = 32,
+    width: int = 1,
+    noise: str = "0,0",
+    limit: int = 500,
+    seed: int = 0,
+    device: str = "auto",
+) -> int:
+    """Measure how far every selection rule and its confidence can be trusted, on puzzles the run did not learn from.
+
+    Example:  innerloop calibrate runs/demo --depth 32 --width 8
+
+    Args:
+        run: Folder of a trained run.
+        data: Labelled puzzles; without it those the run was validated on.
+        depth: Steps of thought, as in the solving that will be done.
+        width: Trajectories, likewise.
+        noise: Standard deviations of the noise on the first state and on every step, likewise.
+        limit: At most so many puzzles; 0: all. Half of them make the curves, the others test them.
+        seed: Of noise and symmetries.
+        device: auto, cpu or cuda.
+    """
+    where, _ = device_named(device)
+    opened = open_run(run, where)
+    if not opened.folder.is_dir():
+        raise InputError(f"{run} is no folder: calibration.json is written into the folder of a run")
+    examples, console = examples_of(opened, data, limit), Console(highlight=False, soft_wrap=True)
+    solver = solver_of(opened)
+    dials: dict[str, Any] = {"depth": depth, "width": width, "noise": two(noise), "seed": seed}
+    with console.status("thinking"):
+        found = solver.calibrate(examples, **dials)
+    value = {"rules": to_json(found), "dials": dials, "data": examples.source, "puzzles": len(examples)}
+    value["born"] = birth_certificate([opened.run.seed, seed])
+    checkpoint.write_json(opened.folder / CALIBRATION, value)
+    show(console, found)
+    best = solver.best_rule()
+    console.print(f"auto picks by [bold]{best}[/]; written to {opened.folder / CALIBRATION}")
+    return 0
+
+
+def show(console: Console, found: dict[str, Trust]) -> None:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for name in ("rule", "right", "AUROC", "ECE", "AURC", "wrong at 90 % coverage"):
+        table.add_column(name, justify="left" if name == "rule" else "right", no_wrap=True)
+    for t in found.values():
+        numbers_ = ["" if np.isnan(v) else f"{v:.3f}" for v in (t.auroc, t.ece, t.aurc)]
+        at = next((r for c, r in zip(t.coverage, t.risk, strict=True) if c >= 0.9), t.risk[-1])
+        table.add_row(t.rule, f"{t.accuracy:.1%}", *numbers_, f"{at:.1%}")
+    console.print(table)

@@ -147,7 +147,7 @@ def override(run: Run, changes: Sequence[str]) -> Run:
 def _replace(value: Any, path: list[str], text: str, whole: str) -> Any:
     key, rest = path[0], path[1:]
     if isinstance(value, dict):
-        return value | {key: _parse(text, type(value.get(key, "")), whole)}
+        return value | {key: _parse(text, type(value[key]) if key in value else object, whole)}
     if not dataclasses.is_dataclass(value) or key not in {f.name for f in dataclasses.fields(value)}:
         known = [f.name for f in dataclasses.fields(value)] if dataclasses.is_dataclass(value) else []  # type: ignore[arg-type]
         raise InputError(f"{whole} is not a field of a run: {_nearest(key, known)}")

@@ -9,6 +9,7 @@ the one label under-counts: `valid` is the score that matters. A generated ratin
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,20 @@ class Colouring(Task):
         answers = np.repeat(question[None], len(found), 0)
         answers[:, self.diagonal] = np.array(found, np.uint8).reshape(-1, self.size)
         return answers
+
+    def domain(self, question: np.ndarray) -> np.ndarray:
+        """The graph stays as it is; a vertex takes its given colour, else any that no neighbour was given."""
+        allowed = np.arange(self.vocab) == question[:, None]
+        colour = allowed[self.diagonal] & (np.arange(self.vocab) >= FIRST)
+        free = np.isin(question[self.diagonal], (0, self.blank))[:, None] & (np.arange(self.vocab) >= FIRST)
+        allowed[self.diagonal] = (colour | free) & ~(self._edges(question[None])[0] @ colour)
+        return allowed
+
+    def constrain(self, model: Any, has: Callable[[int, int], Any], question: np.ndarray) -> None:
+        """The ends of an edge do not share a colour."""
+        for u, v in np.argwhere(np.triu(self._edges(question[None])[0])).tolist():
+            for colour in range(FIRST, self.vocab):
+                model.add_at_most_one(has(int(self.diagonal[u]), colour), has(int(self.diagonal[v]), colour))
 
     def wrong_cells(self, question: np.ndarray, answer: np.ndarray, label: np.ndarray | None = None) -> np.ndarray:
         """Even with a label: changed givens and vertices with a neighbour alike (another colouring is not wrong)."""

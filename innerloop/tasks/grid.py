@@ -76,6 +76,12 @@ class Grid(Task):
         """Without a blank symbol nothing is given: a question may be any code for what is asked."""
         return super().kept(inputs, answers) if self.blank else np.ones(len(inputs), bool)
 
+    def domain(self, question: np.ndarray) -> np.ndarray:
+        """As everywhere, and a cell of padding stays padding."""
+        allowed = super().domain(question)
+        allowed[question == 0] = np.arange(self.vocab) == 0
+        return allowed
+
     def valid_batch(self, inputs: np.ndarray, answers: np.ndarray) -> np.ndarray:
         self.check(inputs, "questions")
         self.check(answers, "answers")

@@ -7,6 +7,10 @@ TRM folders). With independent walls several shortest ways exist and the label i
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
 import numpy as np
 
 from innerloop.errors import InputError
@@ -130,6 +134,41 @@ class Maze(Task):
             )
         return ok
 
+    # --- exact solver -------------------------------------------------------------------------------------------------
+    def domain(self, question: np.ndarray) -> np.ndarray:
+        """Only a floor on some shortest way may become way, and must where it is on all; everything else stays."""
+        allowed = np.arange(self.vocab) == question[:, None]
+        layers = self._between(question)
+        if layers is None:
+            return np.zeros_like(allowed)
+        allowed[:, WAY] = False
+        for layer in layers:
+            marks = [cell for cell in layer if question[cell] in (FLOOR, WAY)]
+            allowed[marks, WAY] = True
+            allowed[marks, FLOOR] &= len(layer) > 1
+        return allowed
+
+    def constrain(self, model: Any, has: Callable[[int, int], Any], question: np.ndarray) -> None:
+        """One cell of the way at each number of moves from S, next to the one before."""
+        n, layers = self.size, self._between(question) or []
+        for layer in layers:
+            model.add_exactly_one([has(cell, WAY) for cell in layer])
+        for before, layer in pairwise(layers):
+            for cell in layer:
+                beside = [b for b in before if abs(b // n - cell // n) + abs(b % n - cell % n) == 1]
+                model.add_bool_or([~has(cell, WAY), *(has(b, WAY) for b in beside)])
+
+    def _between(self, question: np.ndarray) -> list[list[int]] | None:
+        """The cells at 1, 2... moves from S on the shortest ways to G, without the ends; None where there is no way."""
+        n, ends = self.size, [np.flatnonzero(question == mark) for mark in (START, GOAL)]
+        if any(len(cells) != 1 for cells in ends):
+            return None
+        start, goal = (1 << _bit(int(cells[0]), n) for cells in ends)
+        free = _board((question != WALL).reshape(n, n))
+        there, back = _layers(free, start, n), _layers(free, goal, n)
+        moves = next((d for d, layer in enumerate(there) if layer & goal), 0)
+        return [_few(there[d] & back[moves - d], n) for d in range(1, moves)] if moves else None
+
     # --- symmetries and pictures --------------------------------------------------------------------------------------
     def views(self, count: int, rng: np.random.Generator) -> Views:
         """One of the eight turns and mirrors each."""
@@ -198,6 +237,16 @@ def _cells(layers: list[int], n: int) -> list[int]:
     raw = np.frombuffer(union.to_bytes((n * (n + 1) + 7) // 8, "little"), np.uint8)
     bits = np.flatnonzero(np.unpackbits(raw, bitorder="little"))
     return [int(b // (n + 1) * n + b % (n + 1)) for b in bits]
+
+
+def _few(layer: int, n: int) -> list[int]:
+    """The same of one layer with few cells, sooner."""
+    cells = []
+    while layer:
+        row, column = divmod((layer & -layer).bit_length() - 1, n + 1)
+        cells.append(row * n + column)
+        layer &= layer - 1
+    return cells
 
 
 def _way_back(layers: list[int], goal: int, n: int, rng: np.random.Generator) -> list[int]:

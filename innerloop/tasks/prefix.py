@@ -6,6 +6,9 @@ Tokens: 0 padding, 1 '0', 2 '1'. A generated rating is the length of the row.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from innerloop.errors import InputError
@@ -43,6 +46,14 @@ class Prefix(Task):
         odd = np.cumsum(inputs == 2, 1) % 2
         answers: np.ndarray = np.where(inputs == 0, 0, odd + 1).astype(np.uint8)
         return answers
+
+    def domain(self, question: np.ndarray) -> np.ndarray:
+        """The running parity."""
+        answer = self.solve(question[None])[0]
+        return np.arange(self.vocab) == answer[:, None]  # type: ignore[no-any-return]
+
+    def constrain(self, model: Any, has: Callable[[int, int], Any], question: np.ndarray) -> None:
+        """Nothing: the domain is the answer."""
 
     def valid_batch(self, inputs: np.ndarray, answers: np.ndarray) -> np.ndarray:
         self.check(inputs, "questions")

@@ -7,6 +7,9 @@ rating is the number of queens to place.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from innerloop.errors import InputError
@@ -92,6 +95,29 @@ class Queens(Task):
             board[np.arange(n), columns] = 2
         return boards.reshape(len(found), n * n)
 
+    def domain(self, question: np.ndarray) -> np.ndarray:
+        """A given queen stays, the cells that it attacks are empty, any other is either."""
+        queen = np.flatnonzero(question == 2)
+        lines = [a == a[queen, None] for a in (*np.divmod(np.arange(len(question)), self.size), self._down, self._up)]
+        attacks = np.sum(lines, 0)  # (given queens, S); a queen meets itself four times
+        attacks[np.arange(len(queen)), queen] -= 4
+        attacked = (attacks > 0).any(0)
+        allowed = np.zeros((len(question), self.vocab), bool)
+        allowed[:, 1], allowed[:, 2] = question != 2, ~attacked
+        return allowed
+
+    def constrain(self, model: Any, has: Callable[[int, int], Any], question: np.ndarray) -> None:
+        """One queen in each row and column, at most one in each diagonal."""
+        assert self.units is not None
+        for line in self.units.tolist():
+            model.add_exactly_one([has(cell, 2) for cell in line])
+        for line in self._diagonals():
+            model.add_at_most_one([has(cell, 2) for cell in line.tolist()])
+
+    def _diagonals(self) -> list[np.ndarray]:
+        """The cells of each diagonal, both ways."""
+        return [np.flatnonzero(d == k) for d in (self._down, self._up) for k in range(2 * self.size - 1)]
+
     def valid_batch(self, inputs: np.ndarray, answers: np.ndarray) -> np.ndarray:
         self.check(inputs, "questions")
         self.check(answers, "answers")
@@ -119,8 +145,7 @@ class Queens(Task):
         assert self.units is not None
         queen = answer == 2
         wrong = (question == 2) & ~queen
-        diagonals = [np.flatnonzero(d == k) for d in (self._down, self._up) for k in range(2 * self.size - 1)]
-        for line in [*self.units, *diagonals]:
+        for line in [*self.units, *self._diagonals()]:
             if queen[line].sum() > 1:
                 wrong[line] |= queen[line]
         return wrong

@@ -7,6 +7,9 @@ solver (0 = singles are enough); ratings read from files keep their source's mea
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from innerloop.errors import InputError
@@ -80,6 +83,24 @@ class Sudoku(Task):
         """The first solution of one question (S,) as tokens (S,), or None where there is none."""
         found, _ = solve(self._digits(question[None])[0].reshape(-1).tolist(), self.board)
         return np.array(found[0], np.uint8) + 1 if found else None
+
+    def domain(self, question: np.ndarray) -> np.ndarray:
+        """A given keeps its digit, and a digit given in a unit stands nowhere else in it."""
+        digit = np.arange(self.vocab) == np.where(question > 1, question, 0)[:, None]
+        digit[:, 0] = False
+        assert self.units is not None
+        in_row, in_column, in_box = digit[self.units].sum(1).reshape(3, self.size, self.vocab)
+        b = self.board
+        seen = in_row[list(b.row)] + in_column[list(b.column)] + in_box[list(b.box)]  # a given sees itself three times
+        allowed: np.ndarray = (digit | ~digit.any(1, keepdims=True)) & (seen == 3 * digit)
+        allowed[:, :2] = False
+        return allowed
+
+    def constrain(self, model: Any, has: Callable[[int, int], Any], question: np.ndarray) -> None:
+        """Every digit stands once in each unit."""
+        for unit in self.board.units:
+            for token in range(2, self.vocab):
+                model.add_exactly_one([has(cell, token) for cell in unit])
 
     def valid_batch(self, inputs: np.ndarray, answers: np.ndarray) -> np.ndarray:
         self.check(inputs, "questions")

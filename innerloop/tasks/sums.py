@@ -9,6 +9,7 @@ models could copy the answer, so `causal` keeps them out. Tokens: 0 padding, the
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -74,6 +75,17 @@ class Sums(Task):
             return False
         first = int(np.flatnonzero(row == self.separator)[0])
         return bool(np.array_equal(answer[first : first + len(wanted)], wanted))
+
+    def domain(self, question: np.ndarray) -> np.ndarray:
+        """The response from the prompt's last place on; what is ignored is padding."""
+        answer, wanted = np.zeros(len(question), np.uint8), self.response(question)
+        if wanted is not None:
+            first = int(np.flatnonzero(question == self.separator)[0])
+            answer[first : first + len(wanted)] = wanted
+        return (np.arange(self.vocab) == answer[:, None]) & (wanted is not None)  # type: ignore[no-any-return]
+
+    def constrain(self, model: Any, has: Callable[[int, int], Any], question: np.ndarray) -> None:
+        """Nothing: the domain is the answer."""
 
     def response(self, row: np.ndarray) -> np.ndarray | None:
         """The tokens that should follow the prompt of this row, end mark included; None where there is no sum."""

@@ -4,6 +4,7 @@ draw.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -110,6 +111,36 @@ class Task:
     def solutions(self, question: np.ndarray, limit: int = 2) -> int:
         """Exact number of solutions of one question (S,), counted up to `limit`."""
         return len(self.every(question, limit))
+
+    # --- what an exact solver needs (innerloop.solve.exact) -----------------------------------------------------------
+    def domain(self, question: np.ndarray) -> np.ndarray:
+        """bool (S, vocab): the tokens that each cell of a valid answer to one question (S,) can hold.
+
+        By default a given keeps its token, and any other cell holds any token but padding and blank; in a task without
+        a blank nothing is given. A task narrows this by what it sees at once, and never leaves out a token that a valid
+        answer needs. A cell with no token at all says that there is no answer.
+        """
+        allowed = np.ones((len(question), self.vocab), bool)
+        allowed[:, [0, self.blank]] = False
+        if self.blank:
+            given = np.flatnonzero((question != 0) & (question != self.blank))
+            allowed[given] = np.arange(self.vocab) == question[given, None]
+        return allowed
+
+    def constrain(self, model: Any, has: Callable[[int, int], Any], question: np.ndarray) -> Any:
+        """Add the rules that the domain leaves open to `model`, an OR-tools CpModel, for one question (S,).
+
+        `has(cell, token)` is the literal "this cell holds this token"; each cell holds exactly one token of its domain
+        without a word here. Returns a linear expression to minimise, or None where any valid answer is as good.
+        Raises InputError for a task without an exact model.
+        """
+        raise InputError(
+            f"the task {self.name!r} has no exact model of its rules: give a function constrain(model, has, question)."
+        )
+
+    def cost(self, inputs: np.ndarray, answers: np.ndarray) -> np.ndarray | None:
+        """float64 (B,), lower is better: what `constrain` minimises, for valid answers; None where all are as good."""
+        return None
 
     def wrong_cells(self, question: np.ndarray, answer: np.ndarray, label: np.ndarray | None = None) -> np.ndarray:
         """bool (S,): cells that differ from the label; without one, cells that break a rule on sight (none by

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -110,6 +110,15 @@ class Walk(Task):
         told = self.told(inputs)
         walkers = (inputs.reshape(-1, *self.shape)[:, 0] == WALKER).sum(1)
         return ((answers == told) | (told == 0)).all(1) & (walkers == 1)
+
+    def domain(self, question: np.ndarray) -> np.ndarray:
+        """What happens."""
+        allowed = np.arange(self.vocab) == self.told(question[None])[0][:, None]
+        one = (question[: self.cells] == WALKER).sum() == 1
+        return allowed & one  # type: ignore[no-any-return]
+
+    def constrain(self, model: Any, has: Callable[[int, int], Any], question: np.ndarray) -> None:
+        """Nothing: the domain is the answer."""
 
     def wrong_cells(self, question: np.ndarray, answer: np.ndarray, label: np.ndarray | None = None) -> np.ndarray:
         told = self.told(question[None])[0]

@@ -16,6 +16,8 @@ OPTIONS: dict[str, list[dict]] = {
     "maze": [{"size": 10}, {"size": 11, "kind": "perfect"}, {"size": 30}],
     "queens": [{"size": 8}, {"size": 5}],
     "colouring": [{"size": 8}, {"size": 6, "colours": 4}],
+    "roster": [{"staff": 6, "days": 5, "shifts": "EN"}, {}, {"staff": 16, "days": 14, "shifts": "DN"}],
+    "timetable": [{"teachers": 5, "classes": 4, "days": 2, "periods": 3, "absences": (1, 1)}, {}],
     "walk": [{"size": 5}, {"size": 3, "walls": 2, "actions": 3, "edge": "wrap"}],
 }
 

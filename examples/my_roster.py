@@ -1,0 +1,90 @@
+"""A roster of one's own: from a table of plain names to the cheapest repair, printed and drawn.
+
+    python examples/my_roster.py [roster.csv] [picture.svg]
+
+The CSV has a row a person: name, the shifts they can work, most working days, then a column for each day. A day is
+their shift, or "-" for off; "E!" may not be changed; "x" is absent; "-/N" is off and asks for N, "E/-" has E and asks
+to be off. A row "need E" says how many people each day needs on E. Needs the extra [solve].
+"""
+
+import csv
+import io
+import sys
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from innerloop.solve.exact import exact
+from innerloop.tasks.roster import Roster
+from innerloop.tasks.roster_rules import Names, Sheet
+
+PLANNED = """\
+name,can,most,Mon,Tue,Wed,Thu,Fri,Sat,Sun
+Ada,ELN,5,E!,E!,E,E/-,E,-,-
+Ben,EL,5,E!,-!,L,L,-,E,E
+Chloe,LN,5,L!,N!,N,-,-,N,N
+Dmitri,ELN,5,-!,L!,L,x,x,x,-
+Esra,ELN,4,N!,-!,-,E,E/E,-,L
+Femi,EN,4,-!,E!,E,-,-,E,E
+Grace,LN,5,L!,L!,-/-,N,N,-,-
+Hugo,ELN,5,-!,-!,N,N,-,L/L,L/-
+Ines,EL,4,-!,-!,-,-/L,L,L,-
+need E,,,2,2,2,2,2,2,2
+need L,,,2,2,2,2,2,2,2
+need N,,,1,1,2,2,1,1,1
+"""
+STRETCH = 5  # most working days in a row
+
+
+def read(text: str) -> tuple[Roster, np.ndarray]:
+    """The task that fits a table, under the table's own names, and its question."""
+    header, *rows = (row for row in csv.reader(io.StringIO(text)) if row)
+    people = [row for row in rows if not row[0].startswith("need ")]
+    cover = {row[0].removeprefix("need "): row[3:] for row in rows if row[0].startswith("need ")}
+    shifts = "".join(cover)
+    task = Roster(len(people), len(header) - 3, shifts, stretch=STRETCH)
+    task.names = Names([row[0] for row in people], header[3:], ["off", *shifts])
+    cells = np.array([row[3:] for row in people])
+    number = {"-": 0, "x": 0, "": -1} | {shift: k for k, shift in enumerate(shifts, 1)}
+    held, asked = (np.vectorize(lambda c, k=k: number[c.rstrip("!").partition("/")[k]])(cells) for k in (0, 2))
+    sheet = Sheet(
+        shift=held,
+        need=np.array(list(cover.values()), int).T,
+        able=np.array([[shift in row[1] for shift in shifts] for row in people]),
+        limit=np.array([int(row[2]) for row in people]),
+        stretch=np.array(STRETCH),
+        absent=cells == "x",
+        fixed=np.char.endswith(cells, "!"),
+        wish=asked,
+    )
+    return task, task.write(sheet)
+
+
+def changes(task: Roster, question: np.ndarray, answer: np.ndarray) -> list[str]:
+    """Who is told what."""
+    before, after = task.read(question), task.read(question, answer)
+    people, days, shifts = task.names
+    moved = np.argwhere((before.shift != after.shift) & ~before.absent).tolist()
+    return [f"{people[i]}, {days[d]}: {shifts[before.shift[i, d]]} -> {shifts[after.shift[i, d]]}" for i, d in moved]
+
+
+def main() -> None:
+    console = Console(highlight=False)
+    text = Path(sys.argv[1]).read_text() if len(sys.argv) > 1 and sys.argv[1] else PLANNED
+    task, question = read(text)
+    console.print("To repair:", *task.explain(question, question), sep="\n  ")
+    found = exact(task, question)
+    if found.answer is None:
+        console.print(f"No repair: {found.status}. Lower a need, free a day, or find somebody.")
+        return
+    assert not task.explain(question, found.answer)
+    console.print(f"\nRepaired in {found.seconds:.2f} s, cost {found.cost:g} ({found.status}):")
+    console.print(*changes(task, question, found.answer), sep="\n")
+    console.print("", task.terminal(question, found.answer), sep="\n")
+    if len(sys.argv) > 2:
+        Path(sys.argv[2]).write_text(task.svg(question, found.answer))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,22 @@
+"""A trained run as a solver: its loop and task, with what calibration found about its confidence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from innerloop.learn import checkpoint
+from innerloop.recipes.run import Opened
+from innerloop.solve.calibrate import from_json
+from innerloop.solve.solver import Solver
+
+__all__ = ["CALIBRATION", "solver_of"]
+
+CALIBRATION = "calibration.json"  # in a run's folder
+
+
+def solver_of(opened: Opened, **how: Any) -> Solver:
+    """The solver of a trained run; `how` are further arguments of Solver."""
+    path = opened.folder / CALIBRATION
+    trusts = from_json(checkpoint.read_json(path)["rules"]) if path.is_file() else None
+    device = next(opened.loop.parameters()).device
+    return Solver(opened.loop, opened.task, **{"trusts": trusts, "device": device} | how)

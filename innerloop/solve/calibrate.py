@@ -1,0 +1,138 @@
+"""How far a confidence can be trusted: scores and outcomes on validation puzzles made probabilities, and tested.
+
+A score of any kind (a vote, a halting head, a residual) becomes a probability by isotonic regression: the rising step
+function that fits the outcomes best (Zadrozny and Elkan 2002). Whether it is good is measured on puzzles that it was
+not fitted to: AUROC (does it rank right answers above wrong ones), ECE (is 90 % sure right in 90 % of cases), and the
+risk-coverage curve (what share of the answers given is wrong, if only the surest are given).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from innerloop.errors import InputError
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A rising map from a rule's score to the probability that its answer is right."""
+
+    scores: tuple[float, ...]  # ascending
+    chances: tuple[float, ...]  # of being right at each, rising
+
+    def __call__(self, score: float) -> float:
+        """Between two scores in proportion; beyond them as at the nearest. -inf (rule not met) and NaN: 0."""
+        if not np.isfinite(score):
+            return 0.0
+        return float(np.interp(score, self.scores, self.chances))
+
+
+@dataclass(frozen=True)
+class Trust:
+    """What a rule's confidence is worth, on puzzles its curve was not fitted to."""
+
+    rule: str
+    puzzles: int
+    accuracy: float  # share of the rule's answers that are right
+    auroc: float  # chance that a right answer scores above a wrong one; NaN where all are right or all wrong
+    ece: float  # mean distance between confidence and accuracy, over ten bins of equally many puzzles
+    aurc: float  # mean share of wrong answers over all coverages; lower is better
+    coverage: tuple[float, ...]  # share of puzzles answered, the surest first ...
+    risk: tuple[float, ...]  # ... and the share of wrong answers among those
+    curve: Curve
+
+
+def fit(scores: Floats, right: NDArray[np.bool_]) -> Curve:
+    """The isotonic curve through (score, right) pairs, by pooling neighbours that fall.
+
+    Each step is smoothed towards one half by two imagined outcomes, one right and one wrong: no finite number of
+    puzzles makes anybody wholly sure. Raises InputError for no finite score.
+    """
+    met = np.isfinite(scores)
+    if not met.any():
+        raise InputError("no score to calibrate on: the rule was met by no validation puzzle")
+    order = np.argsort(scores[met], kind="stable")
+    values, hits = scores[met][order], right[met][order].astype(float)
+    known, start = np.unique(values, return_index=True)
+    blocks: list[list[float]] = []  # right, count, first score, last score
+    for i, v in enumerate(known):
+        part = hits[start[i] : start[i + 1] if i + 1 < len(known) else None]
+        blocks.append([float(part.sum()), float(len(part)), float(v), float(v)])
+        while len(blocks) > 1 and blocks[-2][0] / blocks[-2][1] >= blocks[-1][0] / blocks[-1][1]:
+            last = blocks.pop()
+            blocks[-1] = [blocks[-1][0] + last[0], blocks[-1][1] + last[1], blocks[-1][2], last[3]]
+    knots = [(score, (b[0] + 1) / (b[1] + 2)) for b in blocks for score in dict.fromkeys((b[2], b[3]))]
+    chances = np.maximum.accumulate([p for _, p in knots])  # smoothing small steps more may have bent it
+    return Curve(tuple(s for s, _ in knots), tuple(float(p) for p in chances))
+
+
+def auroc(scores: Floats, right: NDArray[np.bool_]) -> float:
+    """Chance that a right answer scores above a wrong one, ties counted half; NaN where there is only one kind."""
+    good, bad = int(right.sum()), int((~right).sum())
+    if not good or not bad:
+        return float("nan")
+    _, place, counts = np.unique(np.nan_to_num(scores, nan=-np.inf), return_inverse=True, return_counts=True)
+    rank = (np.cumsum(counts) - (counts - 1) / 2)[place]  # mean rank of each tie, from 1
+    return float((rank[right].sum() - good * (good + 1) / 2) / (good * bad))
+
+
+def ece(confidence: Floats, right: NDArray[np.bool_], bins: int = 10) -> float:
+    """Expected calibration error over bins of equally many puzzles."""
+    order = np.argsort(confidence, kind="stable")
+    parts = [p for p in np.array_split(order, bins) if len(p)]
+    return float(sum(len(p) * abs(confidence[p].mean() - right[p].mean()) for p in parts) / len(confidence))
+
+
+def risk_coverage(scores: Floats, right: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """(coverage, risk): the share of puzzles answered, the surest first, and the share of wrong ones among them.
+
+    Puzzles of equal score are answered together, so that no order among them is made up.
+    """
+    values = np.nan_to_num(scores, nan=-np.inf)
+    order = np.argsort(-values, kind="stable")
+    last = np.flatnonzero(np.r_[np.diff(values[order]) != 0, True]) if len(order) else np.zeros(0, int)
+    wrong = np.cumsum(~right[order])[last]
+    return (last + 1) / len(order), wrong / (last + 1)
+
+
+def trust(rule: str, scores: Floats, right: NDArray[np.bool_], seed: int = 0) -> Trust:
+    """The curve of a rule from half of the puzzles, and its tests on the other half; drawn by `seed`.
+
+    Raises InputError for fewer than 20 puzzles.
+    """
+    n = len(right)
+    if n < 20:
+        raise InputError(f"{n} puzzles are too few to calibrate on: give 20 or more, better several hundred")
+    order = np.random.default_rng(seed).permutation(n)
+    fitted, tested = order[: n // 2], order[n // 2 :]
+    curve = fit(scores[fitted], right[fitted])
+    held, outcome = scores[tested], right[tested]
+    sure = np.array([curve(s) for s in held])
+    coverage, risk = risk_coverage(held, outcome)
+    areas = np.diff(np.r_[0.0, coverage]) * risk
+    numbers = (float(outcome.mean()), auroc(held, outcome), ece(sure, outcome), float(areas.sum()))
+    return Trust(rule, len(tested), *numbers, tuple(coverage.tolist()), tuple(risk.tolist()), curve)
+
+
+def to_json(found: dict[str, Trust]) -> dict[str, Any]:
+    """Plain values, as calibration.json holds them."""
+    return {rule: asdict(t) for rule, t in found.items()}
+
+
+def from_json(value: dict[str, Any]) -> dict[str, Trust]:
+    """What to_json wrote. Raises InputError for anything else."""
+    try:
+        made = {}
+        for rule, t in value.items():
+            curve = Curve(**{k: tuple(v) for k, v in t["curve"].items()})
+            lists = {k: tuple(t[k]) for k in ("coverage", "risk")}
+            made[rule] = Trust(**{**t, **lists, "curve": curve})
+        return made
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"this is no calibration ({error}): calibrate the run anew") from None

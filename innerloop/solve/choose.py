@@ -1,0 +1,104 @@
+"""Which of several trajectories is the answer: a rule scores each, the highest wins, the earliest among equals."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from innerloop.errors import InputError
+
+Floats = NDArray[np.float64]
+
+
+class Trajectories(NamedTuple):
+    """What K trajectories of one puzzle came to; NaN where a loop has no such head."""
+
+    answers: NDArray[np.uint8]  # (K, S), turned back where a trajectory saw another view
+    certainty: Floats  # (K,) mean log probability of the cells' tokens
+    q: Floats  # (K,) 0 .. 1, belief of the halting head that it is right
+    value: Floats  # (K,) of the value head
+    residual: Floats  # (K,) relative change of the state in the last step
+    steps: NDArray[np.int64]  # (K,)
+    halted: NDArray[np.bool_]  # (K,) stopped by itself
+    valid: NDArray[np.bool_]  # (K,) the verifier accepts it; all False without one
+
+    def take(self, index: Any) -> Trajectories:
+        """These trajectories alone."""
+        return Trajectories(*(column[index] for column in self))
+
+
+class Choice(NamedTuple):
+    """Which trajectory a rule takes."""
+
+    winner: int
+    score: float  # of the winner by that rule, higher is surer; -inf: the rule is not met
+    why: str
+
+
+def vote(t: Trajectories) -> Floats:
+    """Share of the trajectories that agree on the whole answer."""
+    keys = [row.tobytes() for row in t.answers]
+    counted = Counter(keys)
+    return np.array([counted[k] for k in keys]) / len(keys)
+
+
+def steadiest(t: Trajectories) -> Floats:
+    """Minus the logarithm of the residual: the state that moves least (EqR, arXiv 2605.21488)."""
+    return -np.log(np.maximum(t.residual, 1e-12))
+
+
+def first(t: Trajectories) -> Floats:
+    """The fewest steps to a halt of its own; among equals the halting head decides (arXiv 2601.19085)."""
+    tie = np.nan_to_num(t.q) / 2
+    return np.where(t.halted, tie - t.steps, -np.inf)
+
+
+def verified(t: Trajectories) -> Floats:
+    """The verifier accepts it; nothing else counts."""
+    return np.where(t.valid, 1.0, -np.inf)
+
+
+RULES: dict[str, Callable[[Trajectories], Floats]] = {
+    "verified": verified,
+    "vote": vote,
+    "q": lambda t: t.q,
+    "value": lambda t: t.value,
+    "residual": steadiest,
+    "certainty": lambda t: t.certainty,
+    "first": first,
+}
+WORDS = {
+    "verified": "the verifier accepts its answer",
+    "vote": "{share} agree on its answer",
+    "q": "the halting head trusts it most ({score:.3f})",
+    "value": "the value head expects most of it ({score:.3f})",
+    "residual": "its state moved least in the last step ({residual:.2e})",
+    "certainty": "its tokens are the most probable ({score:.3f} a cell, in log)",
+    "first": "it halted first, after {steps} steps",
+}
+UNMET = {"verified": "the verifier accepts none of {n} answers", "first": "none of {n} trajectories halted by itself"}
+
+
+def choose(t: Trajectories, rule: str) -> Choice:
+    """The winner by `rule`. Raises InputError for a rule that is unknown, or that this loop has no head for.
+
+    A rule that nobody meets (nothing valid, nobody halted) chooses the most voted answer, with a score of -inf.
+    """
+    if rule not in RULES:
+        raise InputError(f'no selection rule is called "{rule}": use one of {", ".join(RULES)}, or auto')
+    scores = RULES[rule](t)
+    if np.isnan(scores).all():
+        raise InputError(f'this loop has nothing to pick by "{rule}": it has no such head; use vote or residual')
+    if np.isneginf(scores).all():
+        said = UNMET.get(rule, "no trajectory meets the rule").format(n=len(scores))
+        return Choice(int(vote(t).argmax()), float("-inf"), said)
+    winner = int(np.nan_to_num(scores, nan=-np.inf).argmax())
+    share = f"{round(len(scores) * vote(t)[winner])} of {len(scores)}"
+    said = WORDS[rule].format(
+        share=share, score=scores[winner], residual=t.residual[winner], steps=int(t.steps[winner])
+    )
+    return Choice(winner, float(scores[winner]), said)

@@ -1,0 +1,63 @@
+"""What solving is asked and answers: how much to think, what it may cost, and a solution with its reasons."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from innerloop.errors import InputError
+
+
+@dataclass(frozen=True)
+class Dials:
+    """How much to think, and how to choose. `pick` is a name in solve.choose.RULES, or auto."""
+
+    depth: int = 64
+    width: int = 1
+    pick: str = "auto"
+    noise: tuple[float, float] = (0.0, 0.0)  # standard deviations on the first state and on every step
+    slots: tuple[str, ...] = ()  # of the state, that get this noise; none: all
+    views: bool = True  # trajectories after the first see the puzzle by another symmetry of its task
+    halting: bool = False  # trajectories stop by the loop's own rule; with pick="first" they do anyway
+    least: float = 0.5  # confidence below which the answer is "I don't know"; needs a calibration, unless verified
+    seed: int = 0  # of views and noise
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What all puzzles of a call may cost together. A puzzle that runs short gets the best of what it has."""
+
+    nfe: float | None = None  # block calls a puzzle, on average
+    seconds: float | None = None  # of the whole call
+    rate: float | None = None  # puzzles per second to reach
+
+    def limits(self, puzzles: int) -> tuple[float, float]:
+        """(block calls, seconds) for so many puzzles. Raises InputError for a budget that allows nothing."""
+        for name in ("nfe", "seconds", "rate"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise InputError(f"a budget of {name}={value} allows nothing: give a number above 0, or none")
+        spans = [s for s in (self.seconds, puzzles / self.rate if self.rate else None) if s is not None]
+        return (self.nfe * puzzles if self.nfe else float("inf"), min(spans, default=float("inf")))
+
+
+@dataclass(frozen=True)
+class Solution:
+    """The answer to one puzzle, what it cost, and why it is this one."""
+
+    known: bool  # False: "I don't know"; `answer` is then the best guess
+    answer: NDArray[np.uint8]  # (S,) tokens
+    text: str  # the same, as the task writes it
+    valid: bool | None  # what the verifier says; None without one
+    confidence: float | None  # probability that it is right; 1.0 where verified, None where nothing tells
+    pick: str  # the rule that chose
+    why: str  # in words
+    source: str  # "model", or "exact" where an exact solver answered
+    trajectory: int  # which one won, from 0
+    width: int  # trajectories that were run at least in part
+    steps: int  # of the winner
+    nfe: int  # block calls, over all trajectories
+    seconds: float  # from the start of the call
+    certainty: NDArray[np.float32]  # (S,) probability of each cell's token, of the winner

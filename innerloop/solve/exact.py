@@ -1,0 +1,340 @@
+"""The exact solver behind a model: a question's rules as a constraint model (OR-tools CP-SAT), started from a proposal.
+
+    found = exact(task, question)                          # the solver alone
+    found = exact(task, question, hint=answer)             # the model's answer is where the search looks first
+    found = exact(task, question, hint=answer, sure=mask)  # and what it is sure of is held fixed, as long as that works
+
+The rules come from the task: `domain` (what each cell can hold) and `constrain` (the rest), or from a function
+constrain(model, has, question) of yours. No answer leaves here that a verifier has not passed. CP-SAT is Perron's and
+Didier's, https://developers.google.com/optimization/cp/cp_solver; it comes with the extra [solve].
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from innerloop.errors import InputError
+from innerloop.solve.verify import verifier_of
+
+__all__ = ["Constrain", "Exact", "Several", "cp_sat", "exact", "solutions"]
+
+Has = Callable[[int, int], Any]  # (cell, token) -> literal "this cell holds this token"
+Constrain = Callable[[Any, Has, NDArray[np.uint8]], Any]  # (model, has, question) -> objective to minimise, or None
+
+UNPREPARED = 2_000  # conflicts of a first search without presolve, which takes longer than most questions do
+HELD = 0.5  # share of the time that the search with sure cells held fixed may take
+
+
+class Exact(NamedTuple):
+    """What the solver found for one question."""
+
+    answer: NDArray[np.uint8] | None  # (S,), verified; None: there is none, or none was found in time
+    status: str  # "optimal" | "feasible" (an answer, not proved best) | "infeasible" (proved) | "unknown" (out of time)
+    seconds: float  # all of it, `building` included
+    cost: float | None  # of the answer; None without an objective
+    bound: float | None  # no answer costs less; None without an objective, or where sure cells were held
+    branches: int  # decisions of the search
+    restricted: bool  # the answer was found with the sure cells held: with an objective, others may be better
+    building: float  # seconds spent on making the model in Python
+
+
+class Several(NamedTuple):
+    """Different answers to one question."""
+
+    answers: NDArray[np.uint8]  # (n, S), verified
+    complete: bool  # proved: there are no others
+    seconds: float
+
+
+def exact(
+    task: Any,
+    question: NDArray[np.uint8],
+    hint: NDArray[np.uint8] | None = None,
+    sure: NDArray[np.bool_] | None = None,
+    seconds: float = 10.0,
+    seed: int = 0,
+    workers: int = 1,
+    *,
+    constrain: Constrain | None = None,
+    verify: Callable[..., Any] | None = None,
+) -> Exact:
+    """An answer to one question (S,) that keeps all rules, the best one where the task has an objective.
+
+    hint       (S,) proposed answer. It may be wrong anywhere: it changes how long the search takes, and which of
+               several equally good answers is found
+    sure       bool (S,): cells to hold at the hint's token, for at most half of the time, except those that break a
+               rule on sight (`wrong_cells`). If no answer is found so, the whole question is searched. With an
+               objective an answer found so is "feasible": leave `sure` out for the best
+    seconds    time limit for everything; seed, workers: of CP-SAT. One worker gives the same answer every time, unless
+               time runs out; more are faster on hard questions and may differ
+    constrain  a function of your own in place of the task's, for a task without an exact model (such as a grid)
+    verify     a rule of your own on top of the task's, as in solve.verify
+    Without an objective any answer is "optimal".
+    Raises InputError for arrays that do not fit the task, limits out of range, a task without an exact model, missing
+    OR-tools, or a model that contradicts the task's rules or its cost.
+    """
+    cp_sat()
+    began = time.perf_counter()
+    _check(task, question, hint, sure, seconds, seed, workers)
+    domain = _domain(task, question)
+    branches, building = 0, 0.0
+    if hint is not None and sure is not None:
+        sure = sure & ~task.wrong_cells(question, hint)
+    for held, allowed in _attempts(domain, hint, sure):
+        left = (seconds - (time.perf_counter() - began)) * (HELD if held else 1)
+        if not allowed.any(1).all():
+            found = _Found(None, "infeasible", None, None, 0, 0.0)
+        else:
+            found = _search(allowed, constrain or task.constrain, question, hint, left, seed, workers)
+        branches, building = branches + found.branches, building + found.building
+        if found.answer is not None:
+            break
+    answer, status, cost, bound, *_ = found
+    if answer is not None:
+        _verify(task, question, answer, cost, verify, constrain)
+    if held and answer is not None and cost is not None:
+        status, bound = "feasible", None
+    took = time.perf_counter() - began
+    return Exact(answer, status, took, cost, bound, branches, held and answer is not None, building)
+
+
+def solutions(
+    task: Any,
+    question: NDArray[np.uint8],
+    limit: int = 1000,
+    seconds: float = 10.0,
+    *,
+    constrain: Constrain | None = None,
+    verify: Callable[..., Any] | None = None,
+) -> Several:
+    """All valid answers to one question (S,), whatever they cost, up to `limit` of them."""
+    cp = cp_sat()
+    began = time.perf_counter()
+    _check(task, question, None, None, seconds, 0, 1)
+    if limit < 1:
+        raise InputError(f"limit={limit} leaves no answer: give 1 or more.")
+    cells = _Cells(cp, _domain(task, question))
+    (constrain or task.constrain)(cells.model, cells.has, question)
+    found: dict[bytes, NDArray[np.uint8]] = {}
+
+    class Collect(cp.CpSolverSolutionCallback):  # type: ignore[misc, name-defined]
+        def on_solution_callback(self) -> None:
+            answer = cells.read(self.boolean_value)  # variables beside the cells may give an answer more than once
+            found.setdefault(answer.tobytes(), answer)
+            if len(found) == limit:
+                self.stop_search()
+
+    solver = _solver(cp, seconds - (time.perf_counter() - began), 0, 1)
+    solver.parameters.enumerate_all_solutions = True
+    status = _status(solver, cells.model, Collect())
+    for answer in found.values():
+        _verify(task, question, answer, None, verify, constrain)
+    complete = status == "infeasible" or (status == "optimal" and len(found) < limit)
+    answers = np.array(list(found.values()), np.uint8).reshape(-1, len(question))
+    return Several(answers, complete, time.perf_counter() - began)
+
+
+def cp_sat() -> Any:
+    """The module of CP-SAT. The first call takes about a second: a server calls it before the first question."""
+    try:
+        from ortools.sat.python import cp_model
+    except ImportError:
+        raise InputError("the exact solver needs OR-tools: pip install 'innerloop[solve]'") from None
+    return cp_model
+
+
+# -- one model --------------------------------------------------------------------------------------------------------
+
+
+class _Found(NamedTuple):
+    answer: NDArray[np.uint8] | None
+    status: str
+    cost: float | None
+    bound: float | None
+    branches: int
+    building: float
+
+
+class _Cells:
+    """A CP-SAT model that says which tokens each cell may hold, and nothing else.
+
+    What the domain decides is a constant, a choice of two is one variable and its opposite, and a choice of more is one
+    variable a token: the fewer cells are open, the sooner the model is made.
+    """
+
+    def __init__(self, cp: Any, allowed: NDArray[np.bool_]) -> None:
+        self.model = cp.CpModel()
+        no, yes = self.model.new_constant(0), self.model.new_constant(1)
+        vocab = allowed.shape[1]
+        decided = [[yes if token == t else no for token in range(vocab)] for t in range(vocab)]
+        self.table: list[list[Any]] = []
+        self.open: dict[int, list[int]] = {}  # cell -> the tokens it may hold
+        self.answer = allowed.argmax(1).astype(np.uint8)
+        for cell, count in enumerate(allowed.sum(1).tolist()):
+            if count == 1:
+                self.table.append(decided[self.answer[cell]])
+                continue
+            tokens = self.open[cell] = np.flatnonzero(allowed[cell]).tolist()
+            literals = [self.model.new_bool_var("") for _ in tokens[: 1 if count == 2 else count]]
+            if count == 2:
+                literals.append(literals[0].negated())
+            else:
+                self.model.add_exactly_one(literals)
+            row = [no] * vocab
+            for token, literal in zip(tokens, literals, strict=True):
+                row[token] = literal
+            self.table.append(row)
+
+    def has(self, cell: int, token: int) -> Any:
+        """The literal "this cell holds this token": a variable, its opposite, or a constant."""
+        return self.table[cell][token]
+
+    def suggest(self, hint: NDArray[np.uint8]) -> None:
+        """Where the search looks first; a cell whose hint cannot be says nothing."""
+        variables: list[int] = []
+        values: list[int] = []
+        for cell, tokens in self.open.items():
+            if hint[cell] in tokens:
+                tokens = tokens[: 1 if len(tokens) == 2 else len(tokens)]  # of an opposite nothing need be said
+                variables += [self.table[cell][token].index for token in tokens]
+                values += [int(token == hint[cell]) for token in tokens]
+        self.model.proto.solution_hint.vars.extend(variables)  # one by one, by add_hint, takes longer than the search
+        self.model.proto.solution_hint.values.extend(values)
+
+    def read(self, value: Callable[[Any], bool]) -> NDArray[np.uint8]:
+        """(S,) the answer by the values of its literals."""
+        answer = self.answer.copy()
+        for cell, tokens in self.open.items():
+            answer[cell] = next(token for token in tokens if value(self.table[cell][token]))
+        return answer
+
+
+def _domain(task: Any, question: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    domain: NDArray[np.bool_] = task.domain(question)
+    if domain.shape != (len(question), task.vocab) or domain.dtype != bool:
+        raise InputError(
+            f"domain() of the task {task.name!r} returned {domain.dtype} {domain.shape}: "
+            f"give bool ({len(question)}, {task.vocab})."
+        )
+    return domain
+
+
+def _attempts(
+    domain: NDArray[np.bool_], hint: NDArray[np.uint8] | None, sure: NDArray[np.bool_] | None
+) -> Iterator[tuple[bool, NDArray[np.bool_]]]:
+    """(sure cells held?, allowed (S, vocab)): with them, if that leaves out anything, then without."""
+    if hint is not None and sure is not None:
+        cells = np.flatnonzero(sure & (hint < domain.shape[1]))
+        cells = cells[domain[cells, hint[cells]]]  # what cannot be is not held
+        if (domain[cells].sum(1) > 1).any():
+            held = domain.copy()
+            held[cells] = np.arange(domain.shape[1]) == hint[cells, None]
+            yield True, held
+    yield False, domain
+
+
+def _search(
+    allowed: NDArray[np.bool_],
+    constrain: Constrain,
+    question: NDArray[np.uint8],
+    hint: NDArray[np.uint8] | None,
+    seconds: float,
+    seed: int,
+    workers: int,
+) -> _Found:
+    """Make the model, solve it, read the answer."""
+    began, cp = time.perf_counter(), cp_sat()
+    cells = _Cells(cp, allowed)
+    objective = constrain(cells.model, cells.has, question)
+    if objective is not None:
+        cells.model.minimize(objective)
+    if hint is not None:
+        cells.suggest(hint)
+    building = time.perf_counter() - began
+    solver, status, branches = _run(cp, cells.model, seconds - building, seed, workers, objective is None)
+    answer = cells.read(solver.boolean_value) if status in ("optimal", "feasible") else None
+    cost = bound = None
+    if objective is not None and answer is not None:
+        cost, bound = solver.objective_value, solver.best_objective_bound
+    return _Found(answer, status, cost, bound, branches, building)
+
+
+def _run(cp: Any, model: Any, seconds: float, seed: int, workers: int, any_answer: bool) -> tuple[Any, str, int]:
+    """(solver, status, branches). Where any answer will do, one worker first looks without preparing the model."""
+    began, branches = time.perf_counter(), 0
+    if any_answer and workers == 1:
+        solver = _solver(cp, seconds, seed, 1)
+        quick = solver.parameters
+        quick.cp_model_presolve, quick.cp_model_probing_level = False, 0
+        quick.symmetry_level, quick.linearization_level = 0, 0
+        quick.max_number_of_conflicts = UNPREPARED
+        status, branches = _status(solver, model), solver.num_branches
+        seconds -= time.perf_counter() - began
+        if status != "unknown" or seconds <= 0:
+            return solver, status, branches
+    solver = _solver(cp, seconds, seed, workers)
+    return solver, _status(solver, model), branches + solver.num_branches
+
+
+def _solver(cp: Any, seconds: float, seed: int, workers: int) -> Any:
+    solver = cp.CpSolver()
+    solver.parameters.max_time_in_seconds = max(seconds, 0.0)
+    solver.parameters.random_seed = seed
+    solver.parameters.num_workers = workers
+    solver.parameters.catch_sigint_signal = False  # Ctrl-C belongs to the program that calls, a server above all
+    return solver
+
+
+def _status(solver: Any, model: Any, callback: Any = None) -> str:
+    """Solve; the status as a word."""
+    status = str(solver.status_name(solver.solve(model, callback))).lower()
+    if status == "model_invalid":
+        raise InputError(f"constrain() makes a model that CP-SAT does not take: {model.validate().strip()}")
+    return status
+
+
+# -- checks -----------------------------------------------------------------------------------------------------------
+
+
+def _check(task: Any, question: Any, hint: Any, sure: Any, seconds: float, seed: int, workers: int) -> None:
+    size = task.shape[0] * task.shape[1]
+    wanted = ((question, "the question", np.uint8), (hint, "the hint", np.uint8), (sure, "sure", bool))
+    for tokens, what, kind in wanted:
+        if tokens is not None and (getattr(tokens, "shape", None), getattr(tokens, "dtype", None)) != ((size,), kind):
+            found = f"{getattr(tokens, 'dtype', type(tokens).__name__)} {getattr(tokens, 'shape', '')}"
+            raise InputError(f"{what} is {found.strip()}: {task.name} takes {np.dtype(kind)} ({size},), one puzzle.")
+    if sure is not None and hint is None:
+        raise InputError("sure names cells of a hint: give both.")
+    if question.max(initial=0) >= task.vocab:
+        raise InputError(f"the question holds token {question.max()}; {task.name} has 0 to {task.vocab - 1}.")
+    if not seconds > 0 or workers < 1 or not 0 <= seed < 2**31:
+        raise InputError(
+            f"seconds={seconds}, seed={seed}, workers={workers}: give seconds above 0, a seed from 0 to 2^31 - 1, "
+            "and 1 worker or more."
+        )
+
+
+def _verify(
+    task: Any,
+    question: NDArray[np.uint8],
+    answer: NDArray[np.uint8],
+    cost: float | None,
+    verify: Callable[..., Any] | None,
+    constrain: Constrain | None,
+) -> None:
+    """Raise InputError where a model lets through what the rules forbid, or minimises something else than the cost."""
+    judge = task.valid_batch if verify is None else verifier_of(task, verify)
+    if not judge(question[None], answer[None])[0]:
+        whose = "constrain() that was given" if constrain else f"exact model of the task {task.name!r}"
+        raise InputError(f"the {whose} allows an answer that is not valid: add the rule that it leaves out.")
+    said = task.cost(question[None], answer[None]) if cost is not None and constrain is None else None
+    if said is not None and abs(said[0] - cost) > 1e-6 * max(1.0, abs(said[0])):
+        raise InputError(
+            f"the exact model of the task {task.name!r} minimises {cost:g} where the answer's cost is {said[0]:g}: "
+            "let constrain() return what cost() says."
+        )

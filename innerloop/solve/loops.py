@@ -1,0 +1,45 @@
+"""A loop as a solver sees it: what a step costs, and whether its state can bear thousands of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from innerloop.core import Question
+from innerloop.parts.mixers import Net
+
+
+def calls_of_a_step(loop: Any, task: Any) -> int:
+    """Block calls (NFE) in one step of a loop: how often it runs a Net of innerloop.parts; 1 where it has none."""
+    calls = 0
+
+    def count(*_: Any) -> None:
+        nonlocal calls
+        calls += 1
+
+    if not hasattr(loop, "modules"):
+        return 1
+    hooks = [m.register_forward_hook(count) for m in loop.modules() if isinstance(m, Net)]
+    device = next(loop.parameters()).device
+    blank = torch.ones(1, int(np.prod(task.shape)), dtype=torch.long, device=device)
+    question = Question(blank, torch.zeros_like(blank[:, 0]))
+    with torch.no_grad():
+        state = loop.init(question)
+        calls = 0
+        loop.step(state, question)
+    for hook in hooks:
+        hook.remove()
+    return max(1, calls)
+
+
+def in_float32(loop: Any) -> Any:
+    """The same system with its state in float32: a copy, unless it is so already or has no say in it."""
+    config: Any = getattr(loop, "c", None)
+    if getattr(config, "dtype", "float32") == "float32":
+        return loop
+    twin = type(loop)(replace(config, dtype="float32"))
+    twin.load_state_dict(loop.state_dict())
+    return twin.to(next(loop.parameters()).device).eval()

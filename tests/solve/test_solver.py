@@ -1,0 +1,251 @@
+"""Solving for real: a model trained in seconds, all dials, and "I don't know" where the rule is not met."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from innerloop import tasks
+from innerloop.core import Question, think
+from innerloop.errors import InputError
+from innerloop.learn.train import train
+from innerloop.recipes import get
+from innerloop.recipes.run import build, override
+from innerloop.solve import choose as rules
+from innerloop.solve.calibrate import Curve, auroc, ece, fit, from_json, risk_coverage, to_json, trust
+from innerloop.solve.choose import RULES, Trajectories, choose
+from innerloop.solve.solver import Budget, Solver
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    made = build(override(get("sudoku4"), ["plan.steps=150", "plan.check_every=150", "data.holdout=20"]))
+    train(made.loop, made.task, made.train, made.run.plan, tmp_path_factory.mktemp("run"), live=False)
+    made.loop.eval()
+    return made
+
+
+@pytest.fixture
+def solver(built):
+    return Solver(built.loop, built.task, rows=16)
+
+
+@pytest.fixture(scope="module")
+def test_set(built):
+    return built.task.make(60, 4_000_003)
+
+
+@torch.no_grad()
+def plain(built, test_set, depth):
+    x = Question(torch.from_numpy(test_set.inputs.astype(np.int64)), torch.zeros(len(test_set), dtype=torch.long))
+    return think(built.loop, x, depth).answer.logits.argmax(-1).numpy()
+
+
+def test_width_one_without_a_verifier_is_plain_thinking(built, solver, test_set):
+    found = solver.solve(test_set, depth=6, pick="q")
+    assert np.array_equal(np.stack([s.answer for s in found]), plain(built, test_set, 6))
+    assert all(s.steps == 6 and s.nfe == 6 * solver.calls and s.width == 1 and s.trajectory == 0 for s in found)
+    assert [s.text for s in found] == [built.task.decode(s.answer) for s in found]
+
+
+def test_known_means_valid_and_width_with_the_verifier_knows_more(built, solver, test_set):
+    one = solver.solve(test_set, depth=4)
+    wide = solver.solve(test_set, depth=4, width=12)
+    for found in (one, wide):
+        valid = built.task.valid_batch(test_set.inputs, np.stack([s.answer for s in found]))
+        assert [s.known for s in found] == valid.tolist() == [s.valid for s in found]
+        assert all(s.confidence == float(s.known) and s.pick == "verified" for s in found)
+    assert sum(s.known for s in wide) >= sum(s.known for s in one)
+    assert any(s.trajectory > 0 and s.known for s in wide), "no puzzle was won by another view: the test shows nothing"
+    lost = [s for s in one if not s.known]
+    assert all("accepts none of 1" in s.why for s in lost)
+
+
+def test_a_solution_does_not_depend_on_company_or_rows(built, test_set):
+    for how in ({"pick": "vote"}, {"pick": "verified"}, {"pick": "residual", "noise": (0.5, 0.2), "views": False}):
+        together = Solver(built.loop, built.task, rows=64).solve(test_set, 4, 5, **how)
+        some = Solver(built.loop, built.task, rows=3).solve(test_set.take(slice(7, 12)), 4, 5, **how)
+        for a, b in zip(together[7:12], some, strict=True):
+            assert np.array_equal(a.answer, b.answer) and (a.known, a.steps) == (b.known, b.steps)
+
+
+def test_budgets_hold_and_easy_puzzles_leave_more_to_hard_ones(solver, test_set):
+    budget = 3.0 * solver.calls
+    found = solver.solve(test_set, depth=16, width=8, pick="verified", budget=Budget(nfe=budget))
+    spent = [s.nfe for s in found]
+    assert sum(spent) <= budget * len(test_set) + 16 * solver.calls  # one tick may overshoot
+    assert max(spent) > budget and min(spent) < budget
+    hurried = solver.solve(test_set, depth=10_000, pick="q", budget=Budget(rate=len(test_set) / 0.2))
+    assert len(hurried) == len(test_set) and max(s.steps for s in hurried) < 10_000
+    assert max(s.seconds for s in hurried) < 5
+    nothing = solver.solve(test_set, depth=4, budget=Budget(seconds=1e-9))
+    assert not any(s.known for s in nothing if s.steps == 0) and any("before its first step" in s.why for s in nothing)
+
+
+def test_an_exact_solver_stands_behind(built, solver, test_set):
+    pytest.importorskip("ortools")
+    found = solver.solve(test_set, depth=1, exact=10)
+    assert all(s.known and s.valid for s in found)
+    assert {s.source for s in found} == {"model", "exact"}
+    assert all("the exact solver found it" in s.why for s in found if s.source == "exact")
+
+
+def test_what_is_asked_in_whatever_form(built, solver, test_set):
+    text = built.task.decode(test_set.inputs[0])
+    for form in (text, [text], test_set.inputs[0], test_set.inputs[:1], test_set.take(slice(1))):
+        (found,) = solver.solve(form, depth=4)
+        assert found.text == solver.solve(test_set, depth=4)[0].text
+    seen = []
+    solver.solve(test_set.take(slice(3)), 4, watch=lambda i, k, m: seen.append((i, k, m.step)), pick="q")
+    assert sorted(seen) == [(i, 0, t) for i in range(3) for t in range(1, 5)]
+
+
+def test_a_verifier_of_ones_own_stands_at_the_gate(built, test_set):
+    nothing = Solver(built.loop, built.task, verify=lambda q, a: np.zeros(len(a), bool))
+    assert not any(s.known for s in nothing.solve(test_set, 4, 3))
+
+
+def test_bad_dials_are_one_sentence(built, solver):
+    puzzle = built.task.make(1, 3)
+    for how, said in (
+        ({"depth": 0}, "must both be 1"),
+        ({"width": 0}, "must both be 1"),
+        ({"pick": "best"}, "no selection rule"),
+        ({"pick": "value"}, "no such head"),
+        ({"noise": (-1.0, 0.0)}, "noise is"),
+        ({"least": 2.0}, "least is"),
+        ({"width": 2, "views": False}, "would repeat the same thought"),
+        ({"budget": Budget(nfe=0)}, "allows nothing"),
+    ):
+        with pytest.raises(InputError, match=said):
+            solver.solve(puzzle, **how)
+    grid = tasks.get("grid", alphabet=".1234", shape=(4, 4), blank=".")
+    unknown = Solver(built.loop, grid)
+    assert unknown.verify is None
+    for how, said in (({"pick": "verified"}, "are not known"), ({"pick": "auto"}, "calibrate first")):
+        with pytest.raises(InputError, match=said):
+            unknown.solve(puzzle, **how)
+    found = unknown.solve(puzzle, depth=4, pick="q")[0]
+    assert found.known and found.valid is None and found.confidence is None
+
+
+# -- rules ------------------------------------------------------------------------------------------------------------
+
+
+def made(**columns):
+    k = 4
+    base = {
+        "answers": np.arange(4 * 2, dtype=np.uint8).reshape(4, 2), "certainty": np.zeros(k), "q": np.full(k, np.nan),
+        "value": np.full(k, np.nan), "residual": np.ones(k), "steps": np.full(k, 5), "halted": np.zeros(k, bool),
+        "valid": np.zeros(k, bool),
+    }  # fmt: skip
+    return Trajectories(**(base | {n: np.asarray(v) for n, v in columns.items()}))
+
+
+@pytest.mark.parametrize(
+    ("rule", "columns", "winner"),
+    [
+        ("vote", {"answers": np.array([[1, 1], [2, 2], [2, 2], [3, 3]], np.uint8)}, 1),
+        ("q", {"q": [0.1, 0.9, np.nan, 0.9]}, 1),
+        ("value", {"value": [0.1, 0.2, 0.7, 0.3]}, 2),
+        ("residual", {"residual": [0.1, 1e-3, 1e-2, np.nan]}, 1),
+        ("certainty", {"certainty": [-3.0, -1.0, -0.5, -2.0]}, 2),
+        ("first", {"halted": [False, True, True, True], "steps": [1, 9, 4, 4], "q": [1, 0.1, 0.2, 0.9]}, 3),
+        ("verified", {"valid": [False, False, True, True]}, 2),
+    ],
+)
+def test_each_rule_takes_its_winner(rule, columns, winner):
+    choice = choose(made(**columns), rule)
+    assert choice.winner == winner and np.isfinite(choice.score) and choice.why
+    assert set(RULES) == set(rules.WORDS)
+
+
+def test_an_unmet_rule_says_so_and_guesses_by_vote():
+    answers = np.array([[1, 1], [2, 2], [2, 2], [3, 3]], np.uint8)
+    for rule, said in (("verified", "accepts none of 4"), ("first", "none of 4 trajectories halted")):
+        choice = choose(made(answers=answers), rule)
+        assert choice.winner == 1 and choice.score == float("-inf") and said in choice.why
+
+
+# -- trust ------------------------------------------------------------------------------------------------------------
+
+
+def drawn(n=4000, seed=0):
+    """Scores whose true chance of being right is known: score squared."""
+    rng = np.random.default_rng(seed)
+    scores = rng.random(n)
+    return scores, rng.random(n) < scores**2
+
+
+def test_calibration_finds_the_true_curve_and_its_tests_agree_with_theory():
+    scores, right = drawn(40_000)
+    curve = fit(scores, right)
+    for s in (0.2, 0.5, 0.8, 0.95):
+        assert abs(curve(s) - s**2) < 0.05
+    assert (np.diff(curve.chances) >= 0).all() and curve(-np.inf) == 0 and 0 < curve(2.0) < 1
+    # P(right answer scores above a wrong one) with densities 3 s^2 and 1.5 (1 - s^2): the integral is 7/8
+    assert abs(auroc(scores, right) - 7 / 8) < 0.01
+    assert ece(scores**2, right) < 0.01 and abs(ece(scores, right) - 1 / 6) < 0.01
+    coverage, risk = risk_coverage(scores, right)
+    half = np.searchsorted(coverage, 0.5)  # scores above 1/2: wrong with 1 - mean of s^2 there, 1 - 7/12
+    assert abs(risk[half] - 5 / 12) < 0.02 and abs(risk[-1] - 2 / 3) < 0.01
+
+
+def test_auroc_is_the_share_of_pairs_and_ties_count_half():
+    rng = np.random.default_rng(1)
+    scores, right = rng.integers(0, 5, 60).astype(float), rng.random(60) < 0.4
+    pairs = [(a > b) + 0.5 * (a == b) for a in scores[right] for b in scores[~right]]
+    assert auroc(scores, right) == pytest.approx(np.mean(pairs))
+    assert np.isnan(auroc(scores, np.ones(60, bool)))
+
+
+def test_equal_scores_are_answered_together():
+    coverage, risk = risk_coverage(np.array([1.0, 1.0, 0.0, 0.0]), np.array([True, False, False, True]))
+    assert coverage.tolist() == [0.5, 1.0] and risk.tolist() == [0.5, 0.5]
+
+
+def test_isotonic_regression_is_that_of_scipy():
+    scipy = pytest.importorskip("scipy.optimize")
+    scores, right = drawn(300)
+    curve = fit(scores, right)
+    best = scipy.isotonic_regression(right[np.argsort(scores)].astype(float)).x
+    blocks = np.split(best, np.flatnonzero(np.diff(best)) + 1)
+    smoothed = np.concatenate([np.full(len(b), (b.sum() + 1) / (len(b) + 2)) for b in blocks])
+    ours = np.array([curve(s) for s in np.sort(scores)])
+    assert np.abs(ours - np.maximum.accumulate(smoothed)).max() < 1e-9
+
+
+def test_trust_is_measured_on_other_puzzles_than_it_is_fitted_to_and_keeps():
+    scores, right = drawn()
+    found = trust("vote", scores, right)
+    assert found.puzzles == 2000 and abs(found.auroc - 7 / 8) < 0.03 and found.ece < 0.05
+    assert from_json(to_json({"vote": found})) == {"vote": found}
+    assert isinstance(found.curve, Curve)
+    with pytest.raises(InputError, match="too few"):
+        trust("vote", scores[:19], right[:19])
+    with pytest.raises(InputError, match="no calibration"):
+        from_json({"vote": {"rule": "vote"}})
+
+
+def test_a_calibrated_solver_says_how_sure_it_is_and_auto_takes_the_best_rule(built, test_set):
+    grid = tasks.get("grid", alphabet=built.task.charset, shape=(4, 4), blank=".")
+    solver = Solver(built.loop, grid, rows=64)
+    with_noise = {"depth": 2, "width": 5, "noise": (0.5, 0.5)}
+    found = solver.calibrate(test_set, **with_noise)
+    assert {"vote", "q", "residual", "certainty"} <= set(found)
+    answers = solver.solve(test_set, **with_noise)
+    assert {s.pick for s in answers} == {max(found.values(), key=lambda t: (t.accuracy, -t.ece)).rule}
+    assert all(0 < s.confidence < 1 and s.known == (s.confidence >= 0.5) for s in answers)
+    picky = solver.solve(test_set, **with_noise, least=0.999)
+    assert not any(s.known for s in picky)
+
+
+def test_from_depth_256_on_the_state_is_float32(built, test_set):
+    config = replace(built.run.config, dtype="bfloat16")
+    loop = type(built.loop)(config).eval()
+    loop.load_state_dict(built.loop.state_dict())
+    few = test_set.take(slice(8))
+    exact = Solver(built.loop, built.task).solve(few, 256, pick="q")
+    deep = Solver(loop, built.task).solve(few, 256, pick="q")
+    assert all(np.array_equal(a.answer, b.answer) for a, b in zip(exact, deep, strict=True))
