@@ -5,6 +5,7 @@
     make family-smoke                                           a small version, one seed, a few minutes
 
 Every finished (system, task, seed) is kept at once in --out; the same command goes on where it was cut off.
+Rows trained beside other work have no honest `seconds`: `--pace` measures those again, on a quiet machine.
 `--part 0/2` and `--part 1/2` share the work between two processes with two --out files; `--join` puts them together.
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ from innerloop import tasks, weights
 from innerloop.learn import checkpoint
 from innerloop.learn.evaluate import evaluate, parts
 from innerloop.learn.feed import Feed
-from innerloop.learn.train import train
+from innerloop.learn.train import Trainer, train
 from innerloop.parts.mixers import Net
 from innerloop.recipes import family
 from innerloop.recipes.run import Built, birth_certificate, build, commit, unseen
@@ -106,6 +108,38 @@ def one(system: str, task: str, seed: int, limit: int, scale: float) -> dict[str
     return row
 
 
+def pace(system: str, task: str, steps: int = 4) -> float:
+    """Seconds of an optimizer step, as a mean over training: a schedule may deepen as it goes."""
+    run = family.family(system, task)
+    built = build(replace(run, data=replace(run.data, count=64, holdout=32)))
+    means = []
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(built.loop.train(), built.task, built.train, built.run.plan, Path(folder), live=False)
+        for moment in (0.125, 0.375, 0.625, 0.875):
+            trainer.step = round(moment * run.plan.steps)
+            trainer.learn()
+            took = []
+            for _ in range(steps):
+                began = time.perf_counter()
+                trainer.learn()
+                took.append(time.perf_counter() - began)
+            means.append(float(np.median(took)))
+    return float(np.mean(means))
+
+
+def repaced(path: Path) -> None:
+    """Measure every pair of a file again, alone and in turn, and set the seconds that its training takes."""
+    value = json.loads(path.read_text())
+    for system, task in dict.fromkeys((r["system"], r["task"]) for r in value["rows"]):
+        seconds = pace(system, task)
+        print(f"{task} {system}: {1000 * seconds:.1f} ms a step", flush=True)
+        for row in value["rows"]:
+            if (row["system"], row["task"]) == (system, task):
+                row["seconds"] = seconds * row["optimizer_steps"]
+    value["paced"] = birth_certificate()
+    checkpoint.write_json(path, value)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--systems", nargs="+", default=weights.names())
@@ -117,8 +151,11 @@ def main() -> None:
     parser.add_argument("--part", default="0/1", help="which share of the work this process does, such as 0/2")
     parser.add_argument("--out", type=Path, default=Path("results/family.json"))
     parser.add_argument("--join", type=Path, nargs="*", default=[], help="put these files' rows into --out, and stop")
+    parser.add_argument("--pace", action="store_true", help="only measure the seconds of --out's rows, quietly, again")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    if args.pace:
+        return repaced(args.out)
     value = (
         json.loads(args.out.read_text()) if args.out.exists() else {"born": birth_certificate(args.seeds), "rows": []}
     )

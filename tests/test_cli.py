@@ -170,23 +170,42 @@ def test_eval_writes_a_table_with_its_birth_certificate(run, puzzles, capsys):
 
 
 def test_solve_shows_one_puzzle(run, capsys):
-    assert cli.main(["solve", str(run), EASY, "--depth", "3"]) == 0
+    assert cli.main(["solve", str(run), EASY, "--depth", "3", "--pick", "q"]) == 0
     out = capsys.readouterr().out
-    assert "step 1" in out and "confidence" in out and "valid" in out.splitlines()[-1]
-    assert cli.main(["solve", str(run), EASY, "--depth", "3", "--quiet"]) == 0
+    assert "step 1" in out and "confidence" in out and "block calls" in " ".join(out.splitlines()[-3:])
+    assert cli.main(["solve", "--model", str(run), EASY, "--depth", "3", "--width", "4", "--quiet"]) == 0
     quiet = capsys.readouterr().out.splitlines()
-    assert len(quiet) == 2 and len(quiet[0]) == 16
+    assert len(quiet[0]) == 16 and quiet[1].startswith(("valid after", "I don't know"))
 
 
 def test_solve_a_file(run, puzzles, capsys, monkeypatch):
-    assert cli.main(["solve", str(run), str(puzzles), "--depth", "3", "--out", "a.csv"]) == 0
+    assert cli.main(["solve", str(run), str(puzzles), "--depth", "3", "--width", "2", "--out", "a.csv"]) == 0
     rows = list(csv.DictReader(Path("a.csv").read_text().splitlines()))
-    assert len(rows) == 6 and set(rows[0]) == {"question", "answer", "valid", "steps", "confidence"}
+    columns = {"question", "answer", "known", "valid", "confidence", "steps", "nfe", "source"}
+    assert len(rows) == 6 and set(rows[0]) == columns
+    assert all(r["known"] == r["valid"] and r["source"] == "model" for r in rows)
     capsys.readouterr()
     with open("two.txt", "w") as file:
         file.write(EASY + "\n" + EASY + "\n")
     assert cli.main(["solve", str(run), "two.txt"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+def test_the_exact_solver_answers_what_the_model_does_not_know(run, puzzles, capsys):
+    pytest.importorskip("ortools")
+    assert cli.main(["solve", str(run), str(puzzles), "--depth", "1", "--exact", "10", "--out", "a.csv"]) == 0
+    rows = list(csv.DictReader(Path("a.csv").read_text().splitlines()))
+    assert all(r["known"] == r["valid"] == "yes" for r in rows) and "exact" in {r["source"] for r in rows}
+
+
+def test_calibrate_keeps_what_each_rule_is_worth(run, capsys):
+    task = tasks.get("sudoku", size=4)
+    write_csv(Path("many.csv"), task.make(24, 5), task)
+    assert cli.main(["calibrate", str(run), "--data", "many.csv", "--depth", "2", "--width", "3"]) == 0
+    value = load(run / "calibration.json")
+    assert {"vote", "q", "residual"} <= set(value["rules"]) and value["born"] and value["dials"]["width"] == 3
+    assert "AUROC" in capsys.readouterr().out
+    assert cli.main(["solve", str(run), EASY, "--depth", "2", "--pick", "vote", "--width", "3", "--quiet"]) == 0
 
 
 def test_plot_and_report(run, capsys):
@@ -337,6 +356,10 @@ BAD = {
     "file without a loop": no_loop,
     "file that cannot be imported": no_import,
     "unsolvable puzzle": lambda run: ["solve", str(run), "11" + EASY[2:]],
+    "a puzzle and no run": lambda run: ["solve", EASY],
+    "unknown rule": lambda run: ["solve", str(run), EASY, "--pick", "best"],
+    "width that repeats itself": lambda run: ["solve", str(run), EASY, "--width", "3", "--noise", "-1,0"],
+    "too few puzzles to calibrate on": lambda run: ["calibrate", str(run), "--limit", "5"],
     "puzzle too short": lambda run: ["solve", str(run), "123"],
     "puzzle of other symbols": lambda run: ["solve", str(run), "?" * 16],
     "depth 0": lambda run: ["eval", str(run), "--depth", "0"],

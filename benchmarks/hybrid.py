@@ -1,0 +1,166 @@
+"""Should anyone use this: exact solver alone, model alone, with a verifier, and with the exact solver behind it.
+
+    python benchmarks/hybrid.py runs/roster_small runs/roster runs/roster_large --limit 1000 --out results/hybrid.json
+
+Every method answers the same unseen instances, one at a time for latency (median and p99), and all together for
+throughput (the model in batches, the exact solver one by one, on as many threads). `gap` is the cost of valid
+answers above the best possible, where the task has an objective and the solver alone proved the best. The methods take
+turns instance by instance, so that all meet the same noise of the machine.
+  solver            CP-SAT alone, no proposal
+  model             one trajectory to the depth, its own belief is trusted
+  verified          up to --width trajectories, the first valid answer; else "I don't know"
+  hybrid            the same, and CP-SAT where nothing is valid, started from the guess
+  hybrid, no hints  the same, but CP-SAT is not told of the guess
+Resumable: every run that is done is kept in --out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from innerloop import tasks
+from innerloop.interval import wilson
+from innerloop.learn import checkpoint
+from innerloop.models import open as open_model
+from innerloop.recipes.run import birth_certificate, sets
+from innerloop.recipes.solving import solver_of
+from innerloop.solve.exact import cp_sat, exact
+from innerloop.solve.hybrid import behind
+from innerloop.solve.solver import Solver
+
+METHODS = ("solver", "model", "verified", "hybrid", "hybrid, no hints")
+
+
+class Answered:
+    """What one method said to every instance."""
+
+    def __init__(self) -> None:
+        self.answers: list[np.ndarray | None] = []
+        self.seconds: list[float] = []
+        self.calls = 0  # of the exact solver
+        self.total = 0.0  # seconds for all instances together
+
+
+def alone(task: Any, question: np.ndarray, limit: float) -> tuple[np.ndarray | None, bool]:
+    found = exact(task, question, seconds=limit)
+    return found.answer, found.status == "optimal"
+
+
+def one(method: str, solver: Solver, question: np.ndarray, how: dict[str, Any], limit: float) -> tuple[Any, bool, bool]:
+    """(answer or None, whether the exact solver was asked, whether the answer is proved best) to one instance."""
+    if method == "solver":
+        answer, best = alone(solver.task, question, limit)
+        return answer, True, best
+    if method == "model":
+        return solver.solve(question, depth=how["depth"], pick="certainty", views=False)[0].answer, False, False
+    found = solver.solve(question, **how)[0]
+    if method == "verified" or found.known:
+        return found.answer if found.known else None, False, False
+    found = behind(solver.task, question, found, limit, hints=method == "hybrid")
+    return found.answer if found.known else None, True, False
+
+
+def throughput(method: str, solver: Solver, inputs: np.ndarray, how: dict[str, Any], limit: float) -> float:
+    """Seconds that all instances take together."""
+    began = time.perf_counter()
+    if method == "solver":
+        for question in inputs:
+            alone(solver.task, question, limit)
+    elif method == "model":
+        solver.solve(inputs, depth=how["depth"], pick="certainty", views=False)
+    else:
+        for question, found in zip(inputs, solver.solve(inputs, **how), strict=True):
+            if method != "verified":
+                behind(solver.task, question, found, limit, hints=method == "hybrid")
+    return time.perf_counter() - began
+
+
+def compared(run: str, args: argparse.Namespace) -> dict[str, Any]:
+    opened = open_model(run)
+    task, solver = opened.task, solver_of(opened)
+    if args.data:
+        test = tasks.open_set(args.data, task, args.limit)[1]
+    else:
+        test = task.make(args.limit, opened.run.data.seed + 8_000_003)
+    how = {"depth": args.depth, "width": args.width, "pick": "verified"}
+    said = {method: Answered() for method in METHODS}
+    proved = np.zeros(len(test), bool)
+    for method in METHODS:
+        one(method, solver, test.inputs[0], how, args.seconds)  # the first call pays for what all share
+    for i, question in enumerate(test.inputs):
+        for method in METHODS:
+            began = time.perf_counter()
+            answer, asked, best = one(method, solver, question, how, args.seconds)
+            said[method].seconds.append(time.perf_counter() - began)
+            said[method].answers.append(answer)
+            said[method].calls += asked
+            proved[i] |= best
+    for method in METHODS:
+        said[method].total = throughput(method, solver, test.inputs, how, args.seconds)
+    best_cost = cost(task, test.inputs, said["solver"].answers)
+    rows = [row(task, test.inputs, name, s, best_cost, proved) for name, s in said.items()]
+    trained = checkpoint.read_json(opened.folder / "result.json") if (opened.folder / "result.json").exists() else {}
+    return {
+        "run": Path(run).name, "task": task.name, "options": task.options, "cells": int(np.prod(task.shape)),
+        "instances": len(test), "train_puzzles": len(sets(opened.run.data)[1]), "depth": args.depth,
+        "width": args.width, "parameters": sum(p.numel() for p in solver.loop.parameters()),
+        "training_seconds": trained.get("seconds"), "data": test.source, "rows": rows,
+        "born": birth_certificate([opened.run.seed]),
+    }  # fmt: skip
+
+
+def cost(task: Any, inputs: np.ndarray, answers: list[Any]) -> np.ndarray | None:
+    """(N,) cost of each answer, NaN where there is none; None where the task has no objective."""
+    there = np.array([a is not None for a in answers])
+    filled = np.stack([q if a is None else a for q, a in zip(inputs, answers, strict=True)])
+    known = task.cost(inputs, filled)
+    return None if known is None else np.where(there & task.valid_batch(inputs, filled), known, np.nan)
+
+
+def row(task: Any, inputs: np.ndarray, method: str, said: Answered, best: Any, proved: np.ndarray) -> dict[str, Any]:
+    n = len(inputs)
+    filled = np.stack([q if a is None else a for q, a in zip(inputs, said.answers, strict=True)])
+    valid = task.valid_batch(inputs, filled) & np.array([a is not None for a in said.answers])
+    low, high = wilson(float(valid.sum()), n)
+    p50, p99 = np.quantile(said.seconds, [0.5, 0.99]) * 1000
+    made = {"method": method, "valid": float(valid.mean()), "low": low, "high": high, "solver_calls": said.calls}
+    made |= {"p50_ms": float(p50), "p99_ms": float(p99), "mean_ms": float(np.mean(said.seconds) * 1000)}
+    made["per_second"] = n / said.total
+    if best is not None:
+        gaps = (cost(task, inputs, said.answers) - best)[valid & proved]
+        made |= {"gap": float(gaps.mean()), "best": float((gaps == 0).mean()), "compared": len(gaps)}
+        made["best_cost"] = float(np.nanmean(best))
+    return made
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+")
+    parser.add_argument("--data", default="", help="instances of a file; none: generated ones that no run has seen")
+    parser.add_argument("--limit", type=int, default=1000)
+    parser.add_argument("--depth", type=int, default=16)
+    parser.add_argument("--width", type=int, default=4)
+    parser.add_argument("--seconds", type=float, default=30.0, help="the exact solver's limit for an instance")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    cp_sat()
+    done = checkpoint.read_json(args.out)["runs"] if args.out.exists() else []
+    for run in args.runs:
+        if any(d["run"] == Path(run).name for d in done):
+            continue
+        done.append(compared(run, args))
+        checkpoint.write_json(args.out, {"runs": done, "born": birth_certificate([0])})
+        for r in done[-1]["rows"]:
+            print({k: round(v, 3) if isinstance(v, float) else v for k, v in r.items()}, flush=True)
+
+
+if __name__ == "__main__":
+    main()
