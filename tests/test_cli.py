@@ -83,10 +83,8 @@ def test_help_shows_an_example(verb, capsys):
     assert f"innerloop {verb}" in capsys.readouterr().out.replace("\n", " ")
 
 
-def test_list_names_everything_and_is_quick():
-    began = time.perf_counter()
+def test_list_names_everything_and_starts_light():
     done = subprocess.run([*COMMAND, "list"], capture_output=True, text=True, check=True)
-    assert time.perf_counter() - began < 5  # 2 s on a quiet machine
     for name in ("trm", "hrm", "ut", "sudoku", "maze", "queens", "arc", "grid", "demo", "sudoku4"):
         assert f"\n{name} " in done.stdout
     assert set(recipes.found()) <= set(done.stdout.split())
@@ -216,8 +214,12 @@ def test_plot_and_report(run, capsys):
     }
     assert cli.main(["report", str(run), "--depth", "3"]) == 0
     page = (run / "report.html").read_text()
-    assert page.count('class="frame"') == 3 and page.count("<svg") == 5
+    kept = json.loads(page.partition('id="data">')[2].partition("</script>")[0])
+    first = kept["thoughts"][kept["model"]["start"]]
+    assert first["begin"]["depth"] == 3 and len(first["steps"]) == 3 * first["begin"]["width"]
+    assert {r["depth"] for r in kept["model"]["curves"]["depth"]} == {1, 4} and kept["model"]["learning"]
     assert "http://" not in page.replace("http://www.w3.org", "") and "https://" not in page and "src=" not in page
+    assert cli.main(["report", str(run), "--depth", "0"]) == 2 and "--depth is 0" in capsys.readouterr().err
 
 
 def test_demo_end_to_end(capsys):

@@ -9,7 +9,7 @@ from innerloop import grad
 from innerloop.core import Answer
 from innerloop.parts.size import Size
 from innerloop.study.contract import CHECKS, Subject, sample_question
-from innerloop.study.figures import depth_curve, inline_svg, learning_curve
+from innerloop.study.figures import depth_curve, learning_curve
 from innerloop.weights import trm
 
 SMALL = trm.Config(
@@ -137,9 +137,7 @@ def test_depth_curve_shows_runs_widths_and_halting():
     assert axes.get_xscale() == "log" and "500 held-out puzzles" in axes.get_ylabel()
 
 
-def test_learning_curve_and_inline_svg():
+def test_learning_curve():
     records = [{"step": 10, "train/exact_accuracy": 0.2}, {"step": 20, "valid/exact@4": 0.3, "valid/exact@16": 0.4}]
     figure = learning_curve({"a": records})
     assert list(figure.axes[0].lines[1].get_ydata()) == [40]
-    text = inline_svg(figure, "learning curve")
-    assert text.startswith("<svg ") and "#000000" not in text and "currentColor" in text and "validation" in text

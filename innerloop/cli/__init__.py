@@ -22,6 +22,8 @@ VERBS = {  # verb -> the file of this folder that holds its function, in the ord
     "train": "training",
     "eval": "judging",
     "solve": "solving",
+    "calibrate": "solving",
+    "serve": "serving",
     "plot": "drawing",
     "report": "drawing",
     "study": "studying",

@@ -36,25 +36,25 @@ def plot(runs: tyro.conf.Positional[tuple[str, ...]], out: str = "") -> int:
 
 
 def report(run: RunFolder, depth: int = 16) -> int:
-    """Write one self-contained HTML page about a run: curves, results, a puzzle solved step by step.
+    """Write one self-contained HTML page about a run: puzzles solved step by step, curves, how it was trained.
+
+    It is the page of `serve`, as a recording: it opens from a disk and asks for nothing.
 
     Example:  innerloop report runs/demo
 
     Args:
         run: Folder of a trained run.
-        depth: Steps of the puzzle shown.
+        depth: Steps of the puzzles shown.
     """
     from innerloop.cli.inputs import examples_of
-    from innerloop.cli.solving import frames_of
     from innerloop.study.report import page
 
+    if depth < 1:
+        raise InputError(f"--depth is {depth}: give 1 or more steps of thought")
     opened = open_run(run)
     examples = examples_of(opened, "", 200)
-    row = telling(opened, examples)
-    frames = frames_of(opened, examples.inputs[row], depth)
     target = opened.folder / "report.html"
-    text = page(opened.run, opened.task, opened.folder, examples.inputs[row], examples.labels[row], frames)
-    save_text(target, text)
+    save_text(target, page(opened, examples, telling(opened, examples), depth))
     print(target)
     return 0
 

@@ -1,20 +1,23 @@
-"""`import` and `export`: official HRM and TRM checkpoints and dataset folders, both ways."""
+"""`import` and `export`: official checkpoints and dataset folders, both ways; models and graphs to hand on."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import tyro
 
 from innerloop import tasks
-from innerloop.cli.inputs import open_run, read_run
+from innerloop.cli.inputs import examples_of, open_run, read_run
 from innerloop.errors import InputError
 from innerloop.learn import checkpoint
-from innerloop.recipes import exchange
+from innerloop.recipes import exchange, graphs, pretrained
 from innerloop.recipes import run as runs
 from innerloop.tasks.official import write_official
+
+GRAPHS = {"graph": graphs.save_graph, "onnx": graphs.save_onnx, "aoti": graphs.save_aoti}
+PROBES = 500  # puzzles on which weights stored in half precision must not change an answer
 
 
 def import_(
@@ -59,8 +62,20 @@ def export(
     prefix: str = "_orig_mod.model.",
     data: str = "",
     split: str = "train",
+    single: str = "",
+    dtype: str = "float32",
+    hub: str = "",
+    graph: str = "",
+    onnx: str = "",
+    aoti: str = "",
 ) -> int:
-    """Write a run as an official checkpoint, or puzzles as an official dataset folder.
+    """Write a run as one file, to the Hugging Face hub, as a graph, or as an official checkpoint; puzzles as a folder.
+
+    Example:  innerloop export runs/mine --single mine.safetensors
+
+    Example:  innerloop export runs/mine --hub owner/name
+
+    Example:  innerloop export runs/mine --onnx mine.onnx
 
     Example:  innerloop export runs/mine --out step_1000
 
@@ -69,19 +84,65 @@ def export(
     Example:  innerloop export puzzles.csv --data data/mine --split test
 
     Args:
-        source: Folder of a run; with --data also a file of puzzles.
-        out: File of the checkpoint.
-        prefix: Before every key; the official trainer's own, of a compiled model, by default.
+        source: A trained model; with --data the folder of a run, or a file of puzzles.
+        out: File of an official checkpoint.
+        prefix: Before every key of it; the official trainer's own, of a compiled model, by default.
         data: Folder to write the puzzles to.
         split: train or test, for a file of puzzles.
+        single: File, NAME.safetensors, that holds the whole model with its card.
+        dtype: Of the weights in it: float32; bfloat16 or float16, where no answer changes.
+        hub: Repository to push the model to, with its card.
+        graph: File, .pt2, of one step as a torch.export graph.
+        onnx: File, .onnx, of the same for onnxruntime.
+        aoti: File, .pt2, of the same compiled for this machine by AOTInductor.
     """
-    if bool(out) == bool(data):
-        raise InputError("give either --out for a checkpoint or --data for a folder of puzzles")
+    given = {"out": out, "data": data, "single": single, "hub": hub, "graph": graph, "onnx": onnx, "aoti": aoti}
+    chosen = [name for name, value in given.items() if value]
+    if len(chosen) != 1:
+        raise InputError(f"give one of --{', --'.join(given)}, and not {len(chosen)}")
+    if data:
+        return export_puzzles(source, data, split)
+    opened = open_run(source)
     if out:
-        state, notes = exchange.send(open_run(source), prefix)
+        state, notes = exchange.send(opened, prefix)
         checkpoint.write(Path(out), lambda path: torch.save(state, path))
         print("\n".join([*notes, f"{len(state)} tensors written to {out}"]))
-        return 0
+    elif single:
+        export_single(opened, Path(single), dtype)
+    elif hub:
+        print(pretrained.hub_class()(opened).push_to_hub(hub))
+    else:
+        export_graph(opened, chosen[0], given[chosen[0]])
+    return 0
+
+
+def export_single(opened: runs.Opened, path: Path, dtype: str) -> None:
+    """Write the file and say what it holds. Raises InputError where narrower weights would change an answer."""
+    said = ""
+    if dtype != "float32":
+        examples, depth = probes(opened), opened.run.plan.deepest
+        wrong = pretrained.changed(opened, pretrained.narrowed(opened, dtype), examples, depth)
+        if wrong:
+            raise InputError(f"{wrong} of {len(examples)} answers change in {dtype}: leave out --dtype")
+        said = f", and all {len(examples)} answers at depth {depth} are as before"
+    pretrained.save_single(opened, path, dtype)
+    print(f"{path.stat().st_size:,} bytes written to {path}, weights in {dtype}{said}")
+
+
+def probes(opened: runs.Opened) -> Any:
+    """Puzzles to compare answers on: of the run's validation file, or generated where it has none."""
+    data = opened.run.data
+    return examples_of(opened, "", PROBES) if data.train else opened.task.make(PROBES, data.seed + 3_000_003)
+
+
+def export_graph(opened: runs.Opened, kind: str, path: str) -> None:
+    """Write one step of the loop as a graph, and say what its state is."""
+    described = GRAPHS[kind](opened, path)
+    slots = ", ".join(f"{s['name']} {s['dtype']} {s['shape']}" for s in described["state"])
+    print(f"one step of {opened.run.system} written to {path}; its state: {slots}")
+
+
+def export_puzzles(source: str, data: str, split: str) -> int:
     if split not in ("train", "test"):
         raise InputError(f'--split is "{split}": use train or test')
     if (Path(source) / "run.json").exists():

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import torch
 import tyro
 
-from innerloop import tasks
+from innerloop import models, tasks
 from innerloop.errors import InputError
 from innerloop.learn import checkpoint
 from innerloop.recipes import run as runs
@@ -56,10 +56,11 @@ def read_run(folder: Path) -> runs.Run:
         raise InputError(f"{folder / 'run.json'} is damaged ({error}): restore it, or train the run anew") from None
 
 
-def open_run(folder: str | Path, device: torch.device | str = "cpu") -> runs.Opened:
-    """The trained model of a run folder."""
-    read_run(Path(folder))
-    return runs.open_run(folder, device)
+def open_run(source: str | Path, device: torch.device | str = "cpu") -> runs.Opened:
+    """A trained model: of the folder of a run, of a single file NAME.safetensors, or one that comes along, by name."""
+    if Path(source).is_dir():
+        read_run(Path(source))
+    return models.open(source, device)
 
 
 def examples_of(opened: runs.Opened, data: str, limit: int) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from innerloop.learn import checkpoint
+from innerloop.recipes.pretrained import note
 from innerloop.recipes.run import Opened
 from innerloop.solve.calibrate import from_json
 from innerloop.solve.solver import Solver
@@ -16,7 +16,7 @@ CALIBRATION = "calibration.json"  # in a run's folder
 
 def solver_of(opened: Opened, **how: Any) -> Solver:
     """The solver of a trained run; `how` are further arguments of Solver."""
-    path = opened.folder / CALIBRATION
-    trusts = from_json(checkpoint.read_json(path)["rules"]) if path.is_file() else None
+    kept = note(opened, CALIBRATION)
+    trusts = from_json(kept["rules"]) if kept else None
     device = next(opened.loop.parameters()).device
     return Solver(opened.loop, opened.task, **{"trusts": trusts, "device": device} | how)

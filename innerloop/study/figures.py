@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import io
-import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from innerloop.errors import InputError
 from innerloop.learn import checkpoint
+from innerloop.study.report import read_metrics
 
 try:
     import matplotlib
@@ -19,7 +17,7 @@ try:
 except ImportError:
     raise InputError("figures need matplotlib: pip install 'innerloop[study]'") from None
 
-__all__ = ["depth_curve", "draw", "inline_svg", "learning_curve"]
+__all__ = ["depth_curve", "draw", "learning_curve"]
 
 # Okabe and Ito's colours, told apart with every kind of colour vision; all are readable on white and on black.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9")
@@ -64,17 +62,6 @@ def draw(folders: Sequence[Path], out: Path) -> list[Path]:
                 checkpoint.write(path, lambda p, f=figure, k=kind: f.savefig(p, format=k))  # type: ignore[misc]
             written.append(path)
     return written
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl; a line that a kill cut short is left out."""
-    records = []
-    for line in path.read_text().splitlines():
-        try:
-            records.append(json.loads(line))
-        except ValueError:
-            continue
-    return records
 
 
 def depth_curve(judged: dict[str, Any]) -> Figure:
@@ -164,19 +151,3 @@ def _percent(axes: Axes) -> None:
     axes.set_yticks([0, 25, 50, 75, 100], ["0 %", "25 %", "50 %", "75 %", "100 %"])
     axes.grid(axis="y", color="#888888", alpha=0.25, linewidth=0.5)
     axes.set_axisbelow(True)
-
-
-def inline_svg(figure: Figure, title: str) -> str:
-    """The figure as an <svg> for a page: no background, black lines in the page's own text colour."""
-    out = io.StringIO()
-    with matplotlib.rc_context(STYLE | {"svg.hashsalt": title}):
-        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
-    text = out.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
-    text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
-    text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
-    text = text.replace("#000000", "currentColor").replace(COLOURS[0].lower(), f"var(--blue, {COLOURS[0]})")
-    # Text without a colour of its own is black by SVG's default.
-    text = text.replace("<svg ", f'<svg fill="currentColor" role="img" aria-label="{title}" ', 1)
-    return re.sub(r"font: ([\d.]+)px [^\"';]*(?:'[^']*'[^\"';]*)*", r"font: \1px inherit", text)

@@ -1,161 +1,155 @@
-"""One self-contained page about a run: what was trained, what came of it, and a puzzle to turn the depth dial on."""
+"""One self-contained page about a run: some of its thoughts step by step, what it reached, and how it was trained.
+
+The page is the one `innerloop serve` shows (innerloop.web); here its data come from the run folder and from thinking
+about a few held-out puzzles, in the form in which the server sends them.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import json
+import math
 from collections.abc import Sequence
-from html import escape
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from innerloop import web
+from innerloop.errors import InputError
+from innerloop.grad import floating
 from innerloop.learn import checkpoint
-from innerloop.study.figures import depth_curve, inline_svg, learning_curve, read_metrics
+from innerloop.learn.evaluate import judge_set
+from innerloop.solve.calibrate import from_json
+from innerloop.solve.case import Case
+from innerloop.solve.choose import RULES, Trajectories
+from innerloop.solve.dials import Dials, Solution
+from innerloop.solve.engine import Moment
+from innerloop.solve.solver import Solver
+from innerloop.solve.verify import broken
 
-__all__ = ["page"]
+__all__ = ["page", "thought"]
 
-STYLE = """
-:root{color-scheme:light dark;--ink:#1b1f27;--soft:#667080;--line:#dfe3e9;--page:#fbfbfc;--card:#fff;--blue:#0072B2;
---good:#0a7d55;--bad:#c4202b}
-@media (prefers-color-scheme:dark){:root{--ink:#e8ebf0;--soft:#98a2b3;--line:#2c323c;--page:#101318;--card:#171b21;
---blue:#62b6ef;--good:#4fc795;--bad:#ff8087}}
-*{box-sizing:border-box}
-body{margin:0;background:var(--page);color:var(--ink);font:16px/1.55 ui-sans-serif,system-ui,sans-serif}
-main{max-width:960px;margin:0 auto;padding:48px 24px 64px}
-h1{font-size:2rem;line-height:1.2;margin:0 0 .25rem;letter-spacing:-.02em}
-h2{font-size:1.05rem;margin:0 0 .75rem}
-p{margin:.25rem 0}.soft{color:var(--soft)}
-.facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:12px 24px;margin:28px 0}
-.facts b{display:block;font-size:1.7rem;line-height:1.25;font-weight:650;font-variant-numeric:tabular-nums}
-.facts span{color:var(--soft);font-size:.85rem;line-height:1.35;display:block}
-.row{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,400px),1fr));gap:20px;margin:20px 0}
-.card{background:var(--card);border:1px solid var(--line);border-radius:12px;padding:20px 22px;min-width:0}
-.card>svg{width:100%;height:auto;display:block}
-.wide{overflow-x:auto}
-table{border-collapse:collapse;width:100%;font-size:.88rem;font-variant-numeric:tabular-nums}
-th{color:var(--soft);font-weight:500;text-align:right;padding:4px 10px 6px 0;border-bottom:1px solid var(--line)}
-td{text-align:right;padding:5px 10px 5px 0;border-bottom:1px solid var(--line);white-space:nowrap}
-tr:last-child td{border-bottom:0}
-table.pairs td{text-align:left;white-space:normal;overflow-wrap:anywhere}
-table.pairs td:first-child{color:var(--soft);white-space:nowrap;width:1%;padding-right:20px}
-.dial{display:grid;grid-template-columns:minmax(0,380px) 1fr;gap:8px 36px;align-items:start}
-@media (max-width:700px){.dial{grid-template-columns:1fr}}
-.frame{display:none}.frame.on{display:block}.frame svg{width:100%;height:auto;display:block}
-.big{font-size:2.2rem;font-weight:650;line-height:1.1;font-variant-numeric:tabular-nums}
-input[type=range]{width:100%;accent-color:var(--blue);margin:14px 0}
-.good{color:var(--good)}.bad{color:var(--bad)}
-pre{margin:0;white-space:pre-wrap;overflow-wrap:anywhere;font:13px/1.7 ui-monospace,monospace}
-@media print{body{background:#fff}.card{break-inside:avoid}}
-"""
-
-SCRIPT = """
-const frames=[...document.querySelectorAll('.frame')],dial=document.getElementById('dial');
-function turn(){const i=+dial.value-1;frames.forEach((f,j)=>f.classList.toggle('on',i===j));
-const d=frames[i].dataset;document.getElementById('step').textContent=d.step;
-document.getElementById('sure').textContent=d.sure;document.getElementById('right').textContent=d.right;
-const v=document.getElementById('rules');v.textContent=d.valid==='1'?'the rules hold':'the rules do not hold';
-v.className=d.valid==='1'?'good':'bad'}
-dial.addEventListener('input',turn);turn();
-"""
+WIDTH = 4  # trajectories of each puzzle, where they can differ
+POINTS = 400  # of a learning curve, at most
 
 
-def page(run: Any, task: Any, folder: Path, question: Any, label: Any, frames: Sequence[Any]) -> str:
-    """The page as text. run: a recipes Run; frames: (step, answer, confidence, valid) of one puzzle, step by step."""
-    result = _json(folder / "result.json")
-    judged = _json(folder / "eval.json")
+def page(opened: Any, examples: Any, row: int, depth: int = 16) -> str:
+    """The page as text. opened: recipes.run.Opened; examples: held-out puzzles, of which `row` is shown first.
+
+    Besides that puzzle it holds the thoughts about the easiest and the hardest of the set, where they are rated.
+    """
+    folder = Path(opened.folder)
+    kept = read(folder / "calibration.json")
+    solver = Solver(opened.loop, opened.task, trusts=from_json(kept) if kept else None)
+    dials = best_dials(solver, depth)
+    rows = [row]
+    if not np.isnan(examples.rating).any():
+        rated = {row, int(examples.rating.argmin()), int(examples.rating.argmax())}
+        rows = sorted(rated, key=examples.rating.__getitem__)
+    thoughts = [thought(solver, examples, i, dials) for i in rows]
+    told = {"examples": [example(opened.task, examples, i) for i in rows], "start": rows.index(row)}
+    model = described(opened, solver) | told | measured(opened, solver, examples)
+    return web.standalone({"model": model, "thoughts": thoughts})
+
+
+def best_dials(solver: Solver, depth: int) -> Dials:
+    """Width where trajectories can differ, and the rule that is worth most."""
+    differ = solver.differ(Dials(depth, WIDTH))
+    try:
+        rule = solver.best_rule()
+    except InputError:  # rules not known, and not calibrated
+        rule = "vote" if differ else "certainty"
+    return Dials(depth, WIDTH if differ else 1, rule)
+
+
+# -- the model ---------------------------------------------------------------------------------------------------------
+
+
+def described(opened: Any, solver: Solver) -> dict[str, Any]:
+    """What the server's /v1/models says of a model, as far as a page without a server needs it."""
+    task, run = opened.task, opened.run
+    symbols = task.pad_symbol + task.charset
+    units = None if task.units is None else [list(dict.fromkeys(unit)) for unit in np.asarray(task.units).tolist()]
+    return {
+        "name": Path(opened.folder).resolve().name,
+        "system": run.system,
+        "task": task.name,
+        "about": run.about,
+        "rows": task.shape[0],
+        "columns": task.shape[1],
+        "charset": task.charset,
+        "pad": task.pad_symbol,
+        "blank": symbols[task.blank] if task.blank else "",
+        "boxes": list(task.boxes()),
+        "units": units,
+        "glyphs": {s: task.glyph(t) for t, s in enumerate(symbols)},
+        "colours": {s: task.colour(t) for t, s in enumerate(symbols)},
+        "verifies": solver.verify is not None,
+        "calibrated": bool(solver.trusts),
+        "parameters": sum(p.numel() for p in opened.loop.parameters()),
+        "trained_depth": run.plan.deepest,
+        "fixed": None,
+    }
+
+
+def example(task: Any, examples: Any, i: int) -> dict[str, Any]:
+    answer = task.decode(examples.labels[i])
+    return {"question": task.decode(examples.inputs[i]), "answer": answer, "rating": finite(examples.rating[i])}
+
+
+def measured(opened: Any, solver: Solver, examples: Any) -> dict[str, Any]:
+    """Curves, certificates and commands, from the files that other verbs have left in the run's folder."""
+    folder, run = Path(opened.folder), opened.run
+    judged, studied, result = (read(folder / f"{name}.json") for name in ("eval", "study", "result"))
+    kinds = ("depth", "width", "halting", "exact", "low", "high", "valid", "steps", "nfe", "seconds")
+    slots = studied.get("dimension", {}).get("trained", {})
+    curves = {
+        "depth": [{k: r[k] for k in kinds} for r in judged.get("rows", [])],
+        "halting": halting(opened.loop, opened.task, examples, run.plan.deepest),
+        "modules": [direction(slot, each[-1]) for slot, each in slots.items()],
+        "trust": [
+            {"rule": t.rule, "accuracy": t.accuracy, "auroc": finite(t.auroc), "ece": finite(t.ece)}
+            for t in solver.trusts.values()
+        ],
+    }
     metrics = folder / "metrics.jsonl"
-    charts = []
-    if judged:
-        svg = inline_svg(depth_curve({run.name: judged}), "accuracy over depth")
-        charts.append(_card("Thinking longer", svg))
-    if metrics.exists():
-        svg = inline_svg(learning_curve({run.name: read_metrics(metrics)}), "learning curve")
-        charts.append(_card("Learning", svg))
-    size = "x".join(map(str, task.shape))
-    body = [
-        f"<h1>{escape(folder.resolve().name)}</h1>",
-        f'<p class="soft">{escape(run.system.upper())} on {escape(task.name)} {size}'
-        + (f" &middot; {escape(run.about)}" if run.about else "")
-        + "</p>",
-        _facts(result, judged),
-        f'<div class="row">{"".join(charts)}</div>' if charts else "",
-        _dial(task, question, label, frames),
-        _card("Results", _results(judged["rows"]), wide=True) if judged else "",
-        '<div class="row">' + _card("What was trained", _pairs(_config(run))),
-        "<div>" + _card("Birth certificate", _pairs(_born(result, judged))),
-        _card("Go on", f"<pre>{escape(_commands(folder, task, question))}</pre>") + "</div></div>",
-    ]
-    head = "<meta charset='utf-8'><meta name='viewport' content='width=device-width,initial-scale=1'>"
-    title = f"<title>{escape(folder.resolve().name)} &middot; innerloop</title>"
-    return (
-        f"<!doctype html><html lang='en'><head>{head}{title}<style>{STYLE}</style></head>"
-        f"<body><main>{''.join(body)}</main><script>{SCRIPT}</script></body></html>\n"
-    )
+    known = {"curves": curves, "born": born(result, judged), "trained": trained(run), "commands": commands(folder)}
+    return known | ({"learning": learning(metrics)} if metrics.exists() else {})
 
 
-def _card(title: str, inside: str, wide: bool = False) -> str:
-    kind = "card wide" if wide else "card"
-    return f'<section class="{kind}" style="margin-top:20px"><h2>{escape(title)}</h2>{inside}</section>'
+def direction(slot: str, found: dict[str, Any]) -> dict[str, Any]:
+    """Participation ratio of one slot after the last step, free of its bias where that could be told."""
+    ratio = found["corrected"] if found["corrected"] is not None else found["plain"]
+    rest = {k: found[k] for k in ("low", "high", "effective_rank")}
+    return {"slot": slot, "participation_ratio": ratio} | rest
 
 
-def _facts(result: dict[str, Any], judged: dict[str, Any]) -> str:
-    """The few numbers somebody in a hurry wants."""
-    facts = []
-    rows = [r for r in judged.get("rows", []) if not r["halting"]]
-    if rows:
-        first, deep = (pick(rows, key=lambda r: (r["depth"], -r["width"])) for pick in (min, max))
-        facts.append((f"{first['exact']:.1%}", f"solved exactly with {_steps(first['depth'])} of thought"))
-        facts.append((f"{deep['exact']:.1%}", f"with {_steps(deep['depth'])}, of {deep['puzzles']:,} held-out puzzles"))
-    if "parameters" in result:
-        facts.append((f"{result['parameters'] / 1e6:.2f} M", "parameters"))
-    if "seconds" in result:
-        facts.append((f"{result['seconds']:.0f} s", f"of training, {result['steps']:,} optimizer steps"))
-    if "train_puzzles" in result:
-        facts.append((f"{result['train_puzzles']:,}", "puzzles to learn from"))
-    cells = "".join(f"<div><b>{escape(a)}</b><span>{escape(b)}</span></div>" for a, b in facts)
-    return f'<div class="facts">{cells}</div>'
+def halting(loop: Any, task: Any, examples: Any, depth: int) -> list[dict[str, Any]]:
+    """Where each puzzle stops by the loop's own rule, at most at the trained depth; none if it has no such rule."""
+    try:
+        judged = judge_set(loop, task, examples, depth, halting=True)
+    except InputError:  # it has no halting head
+        return []
+    rows = zip(judged.steps, examples.rating, judged.exact, strict=True)
+    return [{"steps": int(s), "rating": finite(r), "right": bool(e)} for s, r, e in rows]
 
 
-def _steps(n: int) -> str:
-    return "1 step" if n == 1 else f"{n} steps"
+def learning(metrics: Path) -> list[dict[str, Any]]:
+    """(step, seen, held): exact accuracy in training and on validation puzzles, thinned to a few hundred points."""
+    points = []
+    for record in read_metrics(metrics):
+        held = [v for k, v in record.items() if k.startswith("valid/exact@")]
+        if held or "train/exact_accuracy" in record:
+            points.append((record["step"], finite(record.get("train/exact_accuracy")), held[-1] if held else None))
+    every = math.ceil(len(points) / POINTS)
+    return [{"step": s, "seen": t, "held": v} for i, (s, t, v) in enumerate(points) if i % every == 0 or v is not None]
 
 
-def _dial(task: Any, question: Any, label: Any, frames: Sequence[Any]) -> str:
-    """A puzzle and a slider: every step's answer is in the page, one of them is shown."""
-    shown = []
-    counted = label != 0
-    for f in frames:
-        sure = "" if f.confidence is None else f"{f.confidence:.1%}"
-        right = f"{int(((f.answer == label) & counted).sum())} of {int(counted.sum())}"
-        data = f'data-step="{f.step}" data-sure="{sure}" data-right="{right}" data-valid="{int(f.valid)}"'
-        shown.append(f'<div class="frame" {data}>{task.svg(question, f.answer, label)}</div>')
-    n = len(frames)
-    side = (
-        f'<div><p class="soft">after</p><p class="big">step <span id="step">{n}</span></p>'
-        f'<input id="dial" type="range" min="1" max="{n}" value="1" aria-label="steps of thought">'
-        '<table class="pairs"><tr><td>cells right</td><td id="right"></td></tr>'
-        '<tr><td>confidence</td><td id="sure"></td></tr>'
-        '<tr><td>verdict</td><td><span id="rules"></span></td></tr></table>'
-        '<p class="soft" style="margin-top:14px;font-size:.88rem">Bold cells were given, blue ones are the '
-        "model's, red ones are wrong. Turn the dial to let it think longer about this puzzle, which was held out from "
-        "training.</p></div>"
-    )
-    return _card("Turn the depth dial", f'<div class="dial"><div>{"".join(shown)}</div>{side}</div>')
-
-
-def _results(rows: Sequence[dict[str, Any]]) -> str:
-    head = ("depth", "width", "halting", "exact", "95 % interval", "token", "valid", "mean steps", "NFE", "seconds")
-    lines = ["<table><tr>" + "".join(f"<th>{h}</th>" for h in head) + "</tr>"]
-    for r in rows:
-        wide = f"{r['width']} ({r['pick']})" if r["width"] > 1 else "1"
-        cells = [str(r["depth"]), wide, "its own" if r["halting"] else "all steps", f"<b>{r['exact']:.1%}</b>"]
-        cells += [f"{100 * r['low']:.1f} to {100 * r['high']:.1f}", f"{r['token']:.1%}"]
-        cells.append("unknown" if r["valid"] is None else f"{r['valid']:.1%}")
-        cells += [f"{r['steps']:.1f}", f"{r['nfe']:.1f}", f"{r['seconds']:.2f}"]
-        lines.append("<tr>" + "".join(f"<td>{c}</td>" for c in cells) + "</tr>")
-    return "".join(lines) + "</table>"
-
-
-def _config(run: Any) -> dict[str, Any]:
+def trained(run: Any) -> dict[str, Any]:
     """Every field of the run in one flat table; long ones are counted, not shown."""
     flat: dict[str, Any] = {}
 
@@ -166,43 +160,202 @@ def _config(run: Any) -> dict[str, Any]:
         elif isinstance(value, list | tuple) and len(value) > 8:
             flat[name] = f"{len(value)} of them"
         elif value not in ("", {}, (), []):
-            flat[name] = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+            flat[name] = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
     walk("", {k: v for k, v in dataclasses.asdict(run).items() if k != "about"})
     return flat
 
 
-def _born(result: dict[str, Any], judged: dict[str, Any]) -> dict[str, Any]:
-    born = judged.get("born") or result.get("born") or {}
+def born(result: dict[str, Any], judged: dict[str, Any]) -> dict[str, Any]:
+    """What the numbers need beside them to be believed."""
     own = {"trained by": result.get("born", {}).get("command"), "evaluated by": judged.get("born", {}).get("command")}
-    own |= {k: v for k, v in born.items() if k != "command"}
+    own |= {k: v for k, v in (judged.get("born") or result.get("born") or {}).items() if k != "command"}
     own |= {k.replace("_", " "): judged[k] for k in ("data", "test_puzzles", "train_puzzles") if k in judged}
+    if "seconds" in result:
+        own["training"] = f"{result['seconds']:.0f} s, {result['steps']:,} optimizer steps"
     if result.get("leakage"):
         own["leakage"] = result["leakage"]
     if result.get("best"):
         own["weights kept"] = f"best validation, step {result['best']['step']:.0f}"
     if result.get("warnings"):
         own["warnings"] = "; ".join(result["warnings"])
-    return {k: ", ".join(map(str, v)) if isinstance(v, list) else v for k, v in own.items() if v not in (None, "")}
+    shown = {k: ", ".join(map(str, v)) if isinstance(v, list) else str(v) for k, v in own.items()}
+    return {k: v for k, v in shown.items() if own[k] not in (None, "")}
 
 
-def _pairs(pairs: dict[str, Any]) -> str:
-    lines = (f"<tr><td>{escape(str(k))}</td><td>{escape(str(v))}</td></tr>" for k, v in pairs.items())
-    return f'<table class="pairs">{"".join(lines)}</table>'
+def commands(folder: Path) -> dict[str, str]:
+    """What to do next, and how."""
+    return {
+        "ask it your own puzzles": f"innerloop serve {folder}",
+        "measure what depth buys": f"innerloop eval {folder} --depth 1,2,4,8,16,32,64 --halt both",
+        "look inside": f"innerloop study {folder}",
+    }
 
 
-def _commands(folder: Path, task: Any, question: Any) -> str:
-    text = task.decode(question)
-    solve = f'innerloop solve {folder} "{text}"' if len(text) <= 100 else f"innerloop solve {folder} puzzles.csv"
-    return "\n".join(
-        (
-            solve,
-            f"innerloop eval {folder} --depth 1,4,16,64 --halt both",
-            f"innerloop eval {folder} --depth 16 --width 1,8 --noise 0.5,0 --pick q",
-            f"innerloop plot {folder}",
-        )
-    )
+# -- a thought ---------------------------------------------------------------------------------------------------------
 
 
-def _json(path: Path) -> dict[str, Any]:
+def thought(solver: Solver, examples: Any, i: int, dials: Dials) -> dict[str, Any]:
+    """One puzzle thought about at these dials, as the server streams it: {request, begin, steps, done, said}.
+
+    Every trajectory is shown to its full depth, though the solution may have been taken earlier.
+    """
+    task, question = solver.task, examples.inputs[i]
+    moments: list[list[Moment]] = [[] for _ in range(dials.width)]
+    found = solver.solve(
+        examples.take(np.array([i])), dials.depth, dials.width, dials.pick, views=dials.views, seed=dials.seed
+    )[0]
+    run(solver, examples, i, replace(dials, pick="residual"), lambda k, moment: moments[k].append(moment))
+    halts = halted(solver, examples, i, dials)
+    steps = [
+        step for k, path in enumerate(moments) for step in as_steps(task, solver.verify, question, k, path, halts[k])
+    ]
+    views, places = solver.views(dials), len(question)
+    turned = [None] * dials.width if views is None else list(views.cells)
+    rows = [[numbers(m.state, places, turned[k]) for m in path] for k, path in enumerate(moments)]
+    paths, explained = components(rows)
+    done = {
+        "solution": as_json(task, question, found),
+        "paths": paths,
+        "explained": explained,
+        "scores": scores(solver, question, moments, halts, dials.pick),
+        "halts": halts,
+    }
+    request = {"puzzle": task.decode(question), **dataclasses.asdict(dials)}
+    begin = {"width": dials.width, "depth": dials.depth, "rule": dials.pick}
+    explain = getattr(task, "explain", None)
+    said = explain(question, found.answer) if explain is not None and found.valid is False else []
+    return {"request": request, "begin": begin, "steps": steps, "done": done, "said": said}
+
+
+def run(solver: Solver, examples: Any, i: int, dials: Dials, watch: Any = None) -> Case:
+    """All trajectories of one puzzle to their end, `watch(trajectory, moment)` after every step."""
+    engine, views = solver.engine(dials), solver.views(dials)
+    case = Case(solver, examples.inputs[i], dials, int(examples.puzzle[i]), views, watch=watch)
+    for k in range(dials.width):
+        engine.submit(case.job(k))
+    for ended in engine.run():
+        case.took(ended)
+    return case
+
+
+def halted(solver: Solver, examples: Any, i: int, dials: Dials) -> list[int | None]:
+    """The step at which the loop's own rule stops each trajectory; None where it does not."""
+    try:
+        case = run(solver, examples, i, replace(dials, pick="residual", halting=True))
+    except InputError:  # it has no halting head
+        return [None] * dials.width
+    return [case.done[k].steps if case.done[k].end == "halted" else None for k in range(dials.width)]
+
+
+def as_steps(
+    task: Any, verify: Any, question: NDArray[np.uint8], k: int, path: Sequence[Moment], halt: int | None
+) -> list[dict[str, Any]]:
+    """The steps of one trajectory."""
+    answers = np.stack([m.answer for m in path])
+    asked = np.repeat(question[None], len(answers), 0)
+    valid = None if verify is None else verify(asked, answers)
+    wrong, before = broken(task, asked, answers), np.vstack([question[None], answers[:-1]])
+    return [
+        {
+            "trajectory": k,
+            "step": m.step,
+            "answer": task.decode(m.answer),
+            "certainty": shares(m.certainty),
+            "changed": cells(answers[t] != before[t]),
+            "wrong": cells(wrong[t]),
+            "valid": None if valid is None else bool(valid[t]),
+            "confidence": finite(m.q),
+            "residual": finite(m.residual, 8),
+            "would_halt": m.step == halt,
+        }
+        for t, m in enumerate(path)
+    ]
+
+
+def scores(
+    solver: Solver, question: NDArray[np.uint8], moments: Sequence[Sequence[Moment]], halts: Sequence[Any], rule: str
+) -> list[dict[str, Any]]:
+    """What each trajectory came to at its last step, and what the rule makes of it."""
+    last = [path[-1] for path in moments]
+    answers = np.stack([m.answer for m in last])
+    asked = np.repeat(question[None], len(answers), 0)
+    valid = solver.verify(asked, answers) if solver.verify is not None else np.zeros(len(last), bool)
+    sure = np.array([np.log(np.maximum(m.certainty, 1e-12)).mean() for m in last])
+    q, value, residual = (np.array([getattr(m, name) for m in last], float) for name in ("q", "value", "residual"))
+    steps, stopped = np.array([m.step for m in last]), np.array([h is not None for h in halts])
+    found = RULES[rule](Trajectories(answers, sure, q, value, residual, steps, stopped, valid))
+    known = valid.tolist() if solver.verify is not None else [None] * len(last)
+    rows = zip(found, steps, known, strict=True)
+    return [
+        {"trajectory": k, "score": finite(s), "steps": int(n), "valid": v, "end": "depth"}
+        for k, (s, n, v) in enumerate(rows)
+    ]
+
+
+def as_json(task: Any, question: NDArray[np.uint8], found: Solution) -> dict[str, Any]:
+    """A Solution as the server sends it."""
+    known = {k: getattr(found, k) for k in ("known", "valid", "pick", "why", "source", "trajectory", "width", "steps")}
+    wrong = [] if found.valid else cells(broken(task, question[None], found.answer[None])[0])
+    rest = {"nfe": found.nfe, "seconds": round(found.seconds, 6), "confidence": finite(found.confidence)}
+    return known | rest | {"answer": found.text, "wrong": wrong, "certainty": shares(found.certainty)}
+
+
+def numbers(state: Any, places: int, cells: NDArray[np.int64] | None) -> torch.Tensor:
+    """(n,) all floating numbers of one row's state. Where it has one row a cell, the last `places` of a slot, these are
+    turned back by the `cells` of the view in which the puzzle was seen.
+    """
+    parts = []
+    for slot in floating(state):
+        values = slot.float()
+        if cells is not None and values.ndim > 1 and len(values) >= places:
+            values, seen = values.clone(), values[len(values) - places :]
+            values[len(values) - places + torch.from_numpy(cells)] = seen
+        parts.append(values.reshape(-1))
+    return torch.cat(parts)
+
+
+def components(states: Sequence[Sequence[torch.Tensor]]) -> tuple[list[list[list[float]]], list[float]]:
+    """(paths, explained): first two principal components of the states of all trajectories together.
+
+    states: for each trajectory and step, the (n,) numbers of a state. By the Gram matrix, since a state has far more
+    numbers than there are states; explained: the two components' shares of the variance.
+    """
+    rows = torch.stack([state for path in states for state in path])
+    centred = (rows - rows.mean(0)).double()
+    values, vectors = torch.linalg.eigh(centred @ centred.T)
+    top = values.flip(0)[:2].clamp_min(0)
+    places = vectors.flip(1)[:, :2] * top.sqrt()
+    places = torch.nn.functional.pad(places, (0, 2 - places.shape[1]))
+    whole = float(values.clamp_min(0).sum()) or 1.0
+    rounded = [[round(v, 4) for v in row] for row in places.tolist()]
+    lengths = np.cumsum([len(path) for path in states])[:-1]
+    paths: list[list[list[float]]] = [part.tolist() for part in np.split(np.array(rounded), lengths)]
+    return paths, [round(float(v) / whole, 4) for v in top]
+
+
+def cells(mask: NDArray[np.bool_]) -> list[int]:
+    return [int(i) for i in np.flatnonzero(mask)]
+
+
+def shares(certainty: NDArray[np.float32]) -> list[float]:
+    return [round(float(c), 3) for c in np.nan_to_num(certainty)]
+
+
+def finite(value: Any, digits: int = 6) -> float | None:
+    return None if value is None or not math.isfinite(value) else round(float(value), digits)
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl; a line that a kill cut short is left out."""
+    records = []
+    for line in path.read_text().splitlines():
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            continue
+    return records
+
+
+def read(path: Path) -> dict[str, Any]:
     return checkpoint.read_json(path) if path.exists() else {}

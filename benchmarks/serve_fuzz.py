@@ -1,0 +1,144 @@
+"""Requests that nobody thought of: schemathesis against a running server, by the server's own OpenAPI description.
+
+    python benchmarks/serve_fuzz.py [RUN] --examples 200 --out results/serve_fuzz.json
+
+Two passes over every route. `own` takes the description as it stands, and breaks it; most puzzles are none. `narrowed`
+adds the model's symbols and the server's limits, so that most requests are thought about. Wanted: no answer with a
+status of 500 or above, every answer as described, nothing accepted that the description forbids, and a server that is
+well afterwards. Without RUN a 4x4 Sudoku is trained first. Exits with 1 where something was found.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from innerloop.learn.checkpoint import write_json
+from innerloop.recipes.run import birth_certificate
+from innerloop.serve.local import Local, running
+
+LIMITS = {"seconds": 5, "depth": 64, "width": 8, "queue": 2000, "puzzles": 50}
+# The description cannot say what a puzzle is, nor what this model can do: 400 and 413 answer well-formed requests too.
+CONFIG = """
+[checks.positive_data_acceptance]
+expected-statuses = ["2xx", 400, 404, 413, 429]
+"""
+
+
+def narrowed(described: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]:
+    """The description with this model's puzzles and limits, the same otherwise."""
+    described = json.loads(json.dumps(described))
+    cells, symbols = model["rows"] * model["columns"], re.escape(model["charset"])
+    text = {"type": "string", "pattern": f"^[{symbols}]{{{cells}}}$", "minLength": cells, "maxLength": cells}
+    schemas = described["components"]["schemas"]
+    for name in ("SolveRequest", "SolveManyRequest", "CheckRequest"):
+        properties = schemas[name]["properties"]
+        for key in {"puzzle", "answer"} & properties.keys():
+            properties[key] = text
+        for key, most in (("depth", 64), ("width", 8), ("identifier", model["identifiers"] - 1)):
+            if key in properties:
+                properties[key]["maximum"] = most
+        if "pick" in properties:
+            properties["pick"] = {"type": "string", "enum": ["auto", *model["rules"]]}
+        if "seconds" in properties:
+            properties["seconds"] = {"type": "number", "exclusiveMinimum": 0, "maximum": LIMITS["seconds"]}
+    many = schemas["SolveManyRequest"]["properties"]["puzzles"]
+    many |= {"items": text, "maxItems": LIMITS["puzzles"]}
+    for path, methods in described["paths"].items():
+        for route in methods.values():
+            for parameter in route.get("parameters", []):
+                if parameter["name"] == "name" and not path.endswith("/reload"):
+                    parameter["schema"] = {"type": "string", "enum": [model["name"]]}
+    return described
+
+
+def fuzz(
+    server: Local, what: str, description: str, mode: str, examples: int, seed: int, folder: Path
+) -> dict[str, Any]:
+    """One pass of schemathesis with requests of a `mode` (positive: well-formed); what it did and found."""
+    (folder / "schemathesis.toml").write_text(CONFIG)
+    before, began = statuses(server), time.perf_counter()
+    command = [sys.executable, "-m", "schemathesis.cli", "--config-file", "schemathesis.toml", "--no-color", "run"]
+    command += [description, "--url", server.url, "--checks", "all", "--phases", "examples,coverage,fuzzing"]
+    command += ["--max-examples", str(examples), "--seed", str(seed), "--continue-on-failure", "--warnings", "off"]
+    command += ["--mode", mode]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    counted = re.search(r"^\s*(\d+) generated", done.stdout, re.M)
+    if counted is None:
+        raise SystemExit(f"schemathesis did not run:\n{done.stdout}\n{done.stderr}")
+    if done.returncode:
+        print(done.stdout)
+    answered = statuses(server)
+    answered.subtract(before)
+    return {
+        "pass": what,
+        "cases": int(counted[1]),
+        "found": done.returncode != 0,
+        "seconds": time.perf_counter() - began,
+        "statuses": {k: v for k, v in sorted(answered.items()) if v and not k.startswith("/metrics")},
+    }
+
+
+def statuses(server: Local) -> Counter[str]:
+    """Answers so far by route and status, as the server counts them."""
+    text = httpx.get(f"{server.url}/metrics").text
+    lines = re.findall(r'^innerloop_requests_total\{route="(.*)",status="(.*)"\} (\S+)', text, re.M)
+    return Counter({f"{route} {status}": int(float(count)) for route, status, count in lines})
+
+
+def trained(folder: Path) -> Path:
+    """A 4x4 Sudoku, trained in seconds."""
+    run = folder / "sudoku4"
+    command = [sys.executable, "-m", "innerloop.cli", "train", "sudoku4", "--out", str(run), "--device", "cpu"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", nargs="?", type=Path)
+    parser.add_argument("--examples", type=int, default=200, help="cases for each route and pass, at most")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server ends as well
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        run = args.run or trained(folder)
+        with running(run, **LIMITS) as server:
+            model = httpx.get(f"{server.url}/v1/models").json()["models"][0]
+            described = httpx.get(f"{server.url}/openapi.json").json()
+            (folder / "narrowed.json").write_text(json.dumps(narrowed(described, model)))
+            passes = [
+                fuzz(server, "own", f"{server.url}/openapi.json", "all", args.examples, args.seed, folder),
+                fuzz(server, "narrowed", "narrowed.json", "positive", args.examples, args.seed, folder),
+            ]
+            well = server.client.ready() and bool(server.client.model(model["name"]).rules)
+            status, log = server.stop(), server.log()
+    errors = sum(v for p in passes for k, v in p["statuses"].items() if k.split()[-1][0] == "5")
+    solved = sum(v for p in passes for k, v in p["statuses"].items() if k.endswith("/solve 200"))
+    for p in passes:
+        print(f"{p['pass']}: {p['cases']} cases in {p['seconds']:.0f} s, {'failures' if p['found'] else 'no failure'}")
+    print(f"{errors} answers of 500 or above; /solve answered 200 {solved} times; ended with {status}")
+    good = not errors and not any(p["found"] for p in passes) and well and status == 0 and "Traceback" not in log
+    if args.out:
+        value = {"born": birth_certificate([args.seed]), "run": run.name, "limits": LIMITS, "passes": passes}
+        write_json(args.out, value | {"server_errors": errors, "exit_status": status, "good": good})
+    if not good:
+        print(log, file=sys.stderr)
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

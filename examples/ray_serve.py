@@ -1,0 +1,78 @@
+"""A run on more than one machine, by Ray Serve: every replica has the model, and batches what reaches it.
+
+    pip install 'innerloop[serve,scale]'
+    python examples/ray_serve.py runs/demo --replicas 4
+    curl -d '{"puzzle": "1.3.34.2.1.34.2."}' http://127.0.0.1:8000/
+
+Ray spreads the replicas over the machines of its cluster (`ray start`) and requests over the replicas; the run's folder
+must be at the same path on each machine. A request is that of /solve (docs/serving.md), and so is the answer.
+"""
+
+import argparse
+import asyncio
+import time
+
+from pydantic import ValidationError
+from ray import serve
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from innerloop.cli.inputs import open_run
+from innerloop.errors import InputError
+from innerloop.serve.models import Limits, Registry
+from innerloop.serve.schema import SolveRequest
+from innerloop.serve.worker import Full, bell
+
+
+@serve.deployment(max_ongoing_requests=256, graceful_shutdown_timeout_s=40)
+class Puzzles:
+    """One replica: a model, and the thread in which it thinks."""
+
+    def __init__(self, run: str) -> None:
+        self.served = Registry(open_run, Limits()).add(f"model={run}")
+
+    async def __call__(self, request: Request) -> Response:
+        done, tell = bell()
+        try:
+            asked = SolveRequest.model_validate_json(await request.body())
+            order = self.served.order([asked.puzzle], asked, None, tell)
+            self.served.worker.submit(order)  # from here on it shares its steps with whoever else asks
+        except ValidationError as error:
+            return JSONResponse({"error": error.errors()[0]["msg"]}, 422)
+        except Full as error:
+            return JSONResponse({"error": str(error)}, 429, {"Retry-After": "1"})
+        except InputError as error:
+            return JSONResponse({"error": str(error)}, 400)
+        try:
+            await done
+        except asyncio.CancelledError:  # whoever asked has hung up
+            self.served.worker.cancel(order)
+            raise
+        if order.error is not None:
+            raise order.error
+        return JSONResponse(self.served.said(order.solutions[0], order.cases[0].question).model_dump())
+
+    def check_health(self) -> None:
+        """Ray asks this now and then, and starts a replica anew that raises."""
+        if not self.served.worker.thread.is_alive():
+            raise RuntimeError("the model's thread has ended")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run")
+    parser.add_argument("--replicas", type=int, default=2)
+    parser.add_argument("--port", type=int, default=8000)
+    args = parser.parse_args()
+    serve.start(http_options={"host": "127.0.0.1", "port": args.port})
+    serve.run(Puzzles.options(num_replicas=args.replicas).bind(args.run))
+    print(f"{args.replicas} replicas of {args.run} at http://127.0.0.1:{args.port}; Ctrl-C ends them", flush=True)
+    try:
+        while True:
+            time.sleep(3600)
+    finally:
+        serve.shutdown()
+
+
+if __name__ == "__main__":
+    main()

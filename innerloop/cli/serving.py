@@ -1,0 +1,110 @@
+"""`serve`: trained runs behind HTTP, with a page to watch them think."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Annotated, Any
+
+import torch
+import tyro
+
+from innerloop.cli.inputs import device_named, open_run
+from innerloop.errors import InputError
+
+__all__ = ["serve"]
+
+WARNING = (
+    "warning: {host} can be reached from other machines, and this server asks nobody who they are: "
+    "put it behind something that does, or leave --host out"
+)
+
+
+def serve(
+    runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]")],
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    device: str = "auto",
+    threads: int = 0,
+    rows: int = 64,
+    depth: int = 1024,
+    width: int = 128,
+    puzzles: int = 1000,
+    seconds: float = 30.0,
+    queue: int = 20_000,
+    streams: int = 16,
+    body: int = 4 << 20,
+    grace: float = 0.0,
+) -> int:
+    """Serve trained runs: an HTTP API, and a page where you watch them think.
+
+    Example:  innerloop serve runs/demo
+
+    Example:  innerloop serve runs/demo maze=runs/maze11 --port 0 --queue 5000
+
+    Requests beyond a limit are refused with a sentence; a full queue answers 429 and says when to come again. Ctrl-C or
+    SIGTERM answers what was accepted, then ends.
+
+    Args:
+        runs: Folders of trained runs, each RUN or NAME=RUN; without a name a run is called by its folder.
+        host: Address to listen at. Others than this machine reach it only at another than 127.0.0.1: nobody is asked
+            who they are.
+        port: 0 takes a free one; the first line says which.
+        device: auto, cpu or cuda.
+        threads: Of torch, for each model; 0: as torch would.
+        rows: Trajectories a model steps at once.
+        depth: Most steps of a trajectory.
+        width: Most trajectories of a puzzle.
+        puzzles: Most puzzles of a request.
+        seconds: Most time of a request.
+        queue: Most trajectories of a model that wait or run.
+        streams: Most streams of steps that are open at once.
+        body: Most bytes of a request.
+        grace: Seconds in which requests may finish when the server is told to end; 0: as many as --seconds.
+    """
+    from innerloop.serve.models import Limits
+    from innerloop.serve.server import bind, loopback
+
+    if not runs:
+        raise InputError("there is nothing to serve: give the folder of a run, such as runs/demo")
+    if threads < 0 or grace < 0:
+        raise InputError(f"--threads is {threads} and --grace {grace:g}: give 0 or more of each")
+    limits = Limits(depth, width, puzzles, seconds, queue, streams, body=body, rows=rows)
+    if threads:
+        torch.set_num_threads(threads)
+    with bind(host, port) as sock:
+        if not loopback(host):
+            print(WARNING.format(host=host), file=sys.stderr, flush=True)
+        listen(runs, limits, device, address(host, sock), sock, grace or seconds)
+    return 0
+
+
+def listen(runs: tuple[str, ...], limits: Any, device: str, url: str, sock: Any, grace: float) -> None:
+    """Load the runs, serve them on `sock`, and see them end."""
+    from innerloop.serve.app import make
+    from innerloop.serve.gate import Gate
+    from innerloop.serve.metrics import Metrics
+    from innerloop.serve.models import Registry
+    from innerloop.serve.server import Server
+
+    where, why = device_named(device)
+    metrics, gate = Metrics(), Gate()
+    registry = Registry(lambda source: open_run(source, where), limits, metrics.ticked)
+    try:
+        for run in runs:
+            registry.add(run)
+        app = make(registry, gate, metrics)
+        if any(served.exact for served in registry.served.values()):
+            app.state.innerloop.fallback.warm()
+        logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+        ready = f"serving {', '.join(registry.served)} on {why} at {url}"
+        Server(app, registry, gate, grace, lambda: print(ready, flush=True)).run(sockets=[sock])
+    finally:
+        registry.end()
+
+
+def address(host: str, sock: Any) -> str:
+    """Where to point a browser."""
+    shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    shown = f"[{shown}]" if ":" in shown else shown
+    return f"http://{shown}:{sock.getsockname()[1]}"

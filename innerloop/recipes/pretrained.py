@@ -1,0 +1,242 @@
+"""Models to hand on: a run as one file, and as a folder or a Hugging Face repository with a card.
+
+A single file is safetensors. Its tensors are the weights; its metadata holds the texts of a run's folder under their
+own names (run.json with the birth certificate, config.json, result.json, eval.json and calibration.json where there
+are, and README.md, the card), and a checksum of the weights. Opening one runs nothing that it holds: there are numbers
+and JSON in it, and no code.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from innerloop import tasks
+from innerloop.core import think
+from innerloop.errors import InputError
+from innerloop.learn import checkpoint
+from innerloop.learn.evaluate import parts
+from innerloop.recipes import run as runs
+from innerloop.recipes.card import card
+from innerloop.recipes.run import Opened
+
+__all__ = [  # noqa: F822 -- Pretrained is made by __getattr__
+    "Pretrained",
+    "changed",
+    "narrowed",
+    "note",
+    "open_single",
+    "save_folder",
+    "save_single",
+    "texts",
+]
+
+FORMAT = "1"  # of a single file; a reader refuses a higher one
+MARK, SUM, README = "innerloop", "sha256", "README.md"
+TEXTS = ("run.json", "config.json", "result.json", "eval.json", "calibration.json", README)
+SUFFIX = ".safetensors"
+STORED = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+# -- one file ---------------------------------------------------------------------------------------------------------
+
+
+def save_single(opened: Opened, path: Path | str, dtype: str = "float32") -> None:
+    """Write a trained model as one file, NAME.safetensors, whole or not at all.
+
+    `dtype` is that of the stored weights: float32, or bfloat16 or float16, at half the size; whatever it is, they are
+    float32 again when opened, and `changed(opened, narrowed(opened, dtype), ...)` says what that does to answers.
+    Raises InputError.
+    """
+    path, kind = Path(path), stored_as(dtype)
+    if path.suffix != SUFFIX:
+        raise InputError(f"{path} does not end in {SUFFIX}: name the file NAME{SUFFIX}")
+    state = {k: cast(v, kind).cpu().contiguous() for k, v in opened.loop.state_dict().items()}
+    metadata = texts(opened) | {MARK: FORMAT, SUM: digest(state)}
+    checkpoint.write(path, lambda p: p.write_bytes(save(state, metadata)))
+
+
+def stored_as(dtype: str) -> torch.dtype:
+    if dtype not in STORED:
+        raise InputError(f'weights are not stored as "{dtype}": use one of {", ".join(STORED)}')
+    return STORED[dtype]
+
+
+def cast(value: Tensor, dtype: torch.dtype) -> Tensor:
+    return value.detach().to(dtype) if value.is_floating_point() else value.detach()
+
+
+def narrowed(opened: Opened, dtype: str) -> Opened:
+    """The model as it will be once stored in `dtype` and opened again."""
+    kind, loop = stored_as(dtype), copy.deepcopy(opened.loop)
+    loop.load_state_dict({k: cast(v, kind) for k, v in loop.state_dict().items()})
+    return opened._replace(loop=loop)
+
+
+def open_single(path: Path | str, device: torch.device | str = "cpu") -> Opened:
+    """The model of a single file, ready to evaluate; `folder` of what comes back is the file itself.
+
+    Raises InputError for a file that is damaged, that another program wrote, or that a later version did.
+    """
+    path = Path(path)
+    metadata = read_texts(path)
+    try:
+        run = runs.from_json(json.loads(metadata["run.json"])["run"])
+        task = tasks.get(run.data.task, **run.data.options)
+    except InputError as error:
+        raise InputError(f"{path} holds a run that this version does not know ({error})") from None
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise InputError(f"{path} holds a damaged run ({type(error).__name__}: {error}): get the file again") from None
+    loop = runs.model(run)
+    checkpoint.load_weights(path, loop)
+    return Opened(run, loop.to(device).eval(), task, path)
+
+
+def read_texts(path: Path) -> dict[str, str]:
+    """The texts in a single file, its weights checked against their checksum."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 -- no mapping
+    except FileNotFoundError:
+        raise InputError(f"there is no file {path}: check the path") from None
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} is damaged or no safetensors file ({error}): get it again") from None
+    if MARK not in metadata or "run.json" not in metadata:
+        raise InputError(f"{path} holds weights but no run: write it with innerloop export RUN --single FILE")
+    if metadata[MARK] != FORMAT:
+        raise InputError(f"{path} is of format {metadata[MARK]}, this version reads {FORMAT}: install a later one")
+    if digest(state) != metadata.get(SUM):
+        raise InputError(f"{path} is damaged (its weights do not have their checksum): get it again")
+    return {name: metadata[name] for name in TEXTS if name in metadata}
+
+
+def digest(state: dict[str, Tensor]) -> str:
+    """sha256 over names, dtypes, shapes and bytes of all tensors, by name."""
+    total = hashlib.sha256()
+    for key, value in sorted(state.items()):
+        total.update(f"{key} {value.dtype} {tuple(value.shape)} ".encode())
+        total.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()
+
+
+def texts(opened: Opened) -> dict[str, str]:
+    """The texts that go with a model, by file name; a card is written where none is there."""
+    if opened.folder.is_file():
+        found = read_texts(opened.folder)
+    else:
+        there = {name: opened.folder / name for name in TEXTS}
+        found = {name: path.read_text(encoding="utf-8") for name, path in there.items() if path.is_file()}
+    if "run.json" not in found:
+        raise InputError(f"there is no run.json in {opened.folder}: give a model that was opened from a run")
+    value = runs.to_json(opened.run)
+    found.setdefault("config.json", json.dumps({"system": opened.run.system, "config": value["config"]}, indent=2))
+    if README not in found:
+        found[README] = card(opened, {k: json.loads(v) for k, v in found.items() if k.endswith(".json")})
+    return found
+
+
+def note(opened: Opened, name: str) -> Any:
+    """The JSON of that name that goes with a model, wherever it was opened from, such as eval.json; None without."""
+    if opened.folder.is_file():
+        text = read_texts(opened.folder).get(name)
+        return None if text is None else json.loads(text)
+    path = opened.folder / name
+    return checkpoint.read_json(path) if path.is_file() else None
+
+
+@torch.no_grad()
+def changed(opened: Opened, again: Opened, examples: Any, depth: int, batch: int = 256) -> int:
+    """How many of `examples` the two answer differently after `depth` steps."""
+    answers = []
+    for loop in (opened.loop, again.loop):
+        device = next(loop.parameters()).device
+        found = [think(loop, x, depth).answer.logits.argmax(-1).cpu() for _, x in parts(examples, batch, device)]
+        answers.append(torch.cat(found))
+    return int((answers[0] != answers[1]).any(1).sum())
+
+
+# -- a folder, and a repository ---------------------------------------------------------------------------------------
+
+
+def save_folder(opened: Opened, folder: Path | str) -> None:
+    """Write a model as a run's folder with a card; a README.md that is there already stays."""
+    folder = Path(folder)
+    for name, text in texts(opened).items():
+        if name != README or not (folder / name).exists():
+            checkpoint.write(folder / name, put(text))
+    checkpoint.save_weights(folder / checkpoint.MODEL, opened.loop.state_dict())
+
+
+def put(text: str) -> Callable[[Path], object]:
+    return lambda path: path.write_text(text, encoding="utf-8")
+
+
+@cache
+def hub_class() -> Any:
+    """The class Pretrained, made when it is first asked for: huggingface_hub is an extra."""
+    try:
+        from huggingface_hub import ModelHubMixin, snapshot_download
+    except ImportError:
+        raise InputError("this needs huggingface_hub: pip install 'innerloop[hub]'") from None
+
+    class Pretrained(ModelHubMixin, library_name="innerloop"):
+        """A trained loop with its task and its run, in the form the Hugging Face hub knows.
+
+        Pretrained(open_run(FOLDER)), or from_pretrained(FOLDER or "owner/name", device="cpu"). save_pretrained(FOLDER)
+        writes a run's folder (save_folder), and push_to_hub("owner/name") the same to a repository. Only JSON and
+        safetensors are fetched and read. Raises InputError where a repository cannot be reached or holds no run.
+        """
+
+        def __init__(self, opened: Opened) -> None:
+            self.opened = opened
+            self.loop, self.task, self.run = opened.loop, opened.task, opened.run
+
+        def _save_pretrained(self, save_directory: Path) -> None:
+            save_folder(self.opened, save_directory)
+
+        @classmethod
+        def from_pretrained(cls, pretrained_model_name_or_path: Any, **how: Any) -> Any:
+            return told(super().from_pretrained, pretrained_model_name_or_path, **how)
+
+        def push_to_hub(self, repo_id: str, **how: Any) -> Any:
+            return told(super().push_to_hub, repo_id, **how)
+
+        @classmethod
+        def _from_pretrained(cls, *, model_id: str, device: torch.device | str = "cpu", **how: Any) -> Any:
+            if Path(model_id).is_dir():
+                return cls(runs.open_run(model_id, device))
+            folder = snapshot_download(model_id, allow_patterns=[*TEXTS, checkpoint.MODEL], **how)
+            return cls(runs.open_run(folder, device))
+
+    return Pretrained
+
+
+def told(call: Callable[..., Any], name: Any, **how: Any) -> Any:
+    """Call the hub's client. It raises a dozen kinds of error, its own and the system's: they become one sentence."""
+    try:
+        return call(name, **how)
+    except InputError:
+        raise
+    except Exception as error:
+        why = next((line for line in str(error).splitlines() if line.strip()), "")[:200]
+        raise InputError(
+            f"the hub could not serve {name} ({type(error).__name__}: {why}): check the name, the network, and that "
+            "you are logged in (hf auth login)"
+        ) from None
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Pretrained":
+        return hub_class()
+    raise AttributeError(f"{__name__} has no {name!r}")

@@ -1,0 +1,60 @@
+"""The exact solver behind the models: asked where a model does not know, in a few threads of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from innerloop.solve.dials import Solution
+from innerloop.solve.engine import Full
+from innerloop.solve.exact import cp_sat
+from innerloop.solve.hybrid import behind
+
+__all__ = ["Fallback"]
+
+THREADS = 2
+MOST = 64  # requests that may wait for it or run at once
+
+
+class Fallback:
+    """Solves what is not known, by OR-tools CP-SAT started from the model's proposal."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(THREADS, "innerloop-exact")
+        self._asked = 0
+        self._seconds = 1.0  # of a request, as a fading mean
+
+    def warm(self) -> None:
+        """Load OR-tools, which takes about a second, before anybody asks."""
+        self._pool.submit(cp_sat)
+
+    def enter(self) -> None:
+        """Take a request that may need the exact solver. Raises Full where too many do already."""
+        if self._asked >= MOST:
+            raise Full(f"{MOST} requests that may need the exact solver are under way: come again in a while")
+        self._asked += 1
+
+    def leave(self) -> None:
+        self._asked -= 1
+
+    def wait(self, most: float) -> float:
+        """Seconds until one of them is likely done, from 1 to `most`."""
+        return min(max(1.0, self._seconds / THREADS), most)
+
+    async def improve(
+        self, task: Any, question: NDArray[np.uint8], found: Solution, deadline: float, seed: int = 0
+    ) -> Solution:
+        """`found` where it is known, else what the exact solver makes of it until `deadline` of time.monotonic()."""
+        if found.known:
+            return found
+        began = time.monotonic()
+        improved = await asyncio.get_running_loop().run_in_executor(
+            self._pool, lambda: behind(task, question, found, deadline - time.monotonic(), seed)
+        )
+        self._seconds += 0.1 * (time.monotonic() - began - self._seconds)
+        return improved

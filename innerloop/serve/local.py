@@ -1,0 +1,86 @@
+"""A server of one's own: a process beside this one, for a script, a notebook or a test, that ends when it is left.
+
+with running("runs/demo") as server:
+    print(server.client.solve(puzzle).answer)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import IO, Any
+
+from innerloop.errors import InputError
+from innerloop.serve.client import Client
+
+__all__ = ["Local", "running"]
+
+
+@dataclass
+class Local:
+    """A process that serves at `url`."""
+
+    url: str
+    process: subprocess.Popen[str]
+    said: IO[str]  # its standard error
+    client: Client = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.client = Client(self.url)
+
+    def stop(self, seconds: float = 60.0) -> int:
+        """Ask it to end, and wait; the exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(seconds)
+
+    def log(self) -> str:
+        """What it wrote to its standard error so far."""
+        self.said.seek(0)
+        return self.said.read()
+
+
+@contextlib.contextmanager
+def running(*runs: Any, within: float = 120.0, **flags: Any) -> Iterator[Local]:
+    """`innerloop serve RUNS` on a free port, with flags such as queue=100. Raises InputError where it does not start.
+
+    within  seconds for it to be ready
+    """
+    options = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
+    command = [sys.executable, "-m", "innerloop.cli", "serve", *map(str, runs), "--port", "0", *options]
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as said:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True)
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()  # it writes one line, when it is ready; none if it ends before
+            url = line.split()[-1] if line else ""
+            if not url.startswith("http"):
+                process.wait(10)
+                said.seek(0)
+                raise InputError(said.read().strip().removeprefix("error: ") or "the server ended before it began")
+            local = Local(url, process, said)
+            until = time.monotonic() + within
+            while not local.client.ready():
+                if time.monotonic() > until or process.poll() is not None:
+                    raise InputError(f"{url} does not get ready: {local.log().strip()[-500:]}")
+                time.sleep(0.05)
+            try:
+                yield local
+            finally:
+                local.client.close()
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                try:
+                    process.wait(60)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+            if process.stdout is not None:
+                process.stdout.close()

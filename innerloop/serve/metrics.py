@@ -1,0 +1,85 @@
+"""Numbers for Prometheus: requests, latency, what waits and runs, steps and block calls, and how solutions came out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import partial
+from typing import Any
+
+from innerloop.errors import InputError
+
+try:
+    import prometheus_client as prometheus
+    from prometheus_client.core import GaugeMetricFamily
+except ImportError:
+    raise InputError("serving needs FastAPI and its companions: pip install 'innerloop[serve]'") from None
+
+__all__ = ["Metrics"]
+
+BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)  # seconds
+
+
+class Metrics:
+    """The counters of one server, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = prometheus.CollectorRegistry()
+        here = self.registry
+        told = partial(prometheus.Counter, registry=here)
+        self.requests = told("innerloop_requests", "requests that were answered", ["route", "status"])
+        self.seconds = prometheus.Histogram(
+            "innerloop_request_seconds", "time to the end of the answer", ["route"], buckets=BUCKETS, registry=here
+        )
+        self.steps = told("innerloop_steps", "steps of trajectories", ["model"])
+        self.rows = told("innerloop_rows", "rows stepped, padding included", ["model"])
+        self.nfe = told("innerloop_nfe", "block calls", ["model"])
+        self.solutions = told("innerloop_solutions", "puzzles answered", ["model", "known", "valid", "source"])
+        self.cancelled = told("innerloop_cancelled", "requests whose client went away", ["route"])
+        self.streams = prometheus.Gauge("innerloop_streams", "streams of steps that are open", registry=here)
+        prometheus.ProcessCollector(registry=self.registry)
+        prometheus.GCCollector(registry=self.registry)
+
+    def watch(self, workers: Any) -> None:
+        """Report what waits and runs in `workers()`, an iterable of (model, Worker), whenever the metrics are read."""
+        self.registry.register(Load(workers))
+
+    def ticked(self, model: str, calls: int) -> Any:
+        """What a Worker calls after each step of an engine; `calls` block calls a step."""
+        steps, rows, nfe = (c.labels(model) for c in (self.steps, self.rows, self.nfe))
+
+        def tick(stepped: int, paid: int) -> None:
+            steps.inc(stepped)
+            rows.inc(paid)
+            nfe.inc(stepped * calls)
+
+        return tick
+
+    def solved(self, model: str, solution: Any) -> None:
+        """Count a schema.Solution."""
+        valid = "unknown" if solution.valid is None else str(solution.valid).lower()
+        self.solutions.labels(model, str(solution.known).lower(), valid, solution.source).inc()
+
+    def text(self) -> bytes:
+        return bytes(prometheus.generate_latest(self.registry))
+
+    @property
+    def content_type(self) -> str:
+        return str(prometheus.CONTENT_TYPE_LATEST)
+
+
+class Load:
+    """Gauges that are read off the workers."""
+
+    def __init__(self, workers: Any) -> None:
+        self.workers = workers
+
+    def collect(self) -> Iterator[Any]:
+        waiting = GaugeMetricFamily("innerloop_waiting", "trajectories that wait for a row", labels=["model"])
+        live = GaugeMetricFamily("innerloop_live_rows", "trajectories that are being stepped", labels=["model"])
+        found: Iterable[tuple[str, Any]] = self.workers()
+        for name, worker in found:
+            running = worker.live
+            live.add_metric([name], running)
+            waiting.add_metric([name], max(0, worker.waiting - running))
+        yield waiting
+        yield live

@@ -1,0 +1,311 @@
+"""What is served: loaded models by name, each with its door, its thread, and a successor when its run was reloaded."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from innerloop.errors import InputError
+from innerloop.learn import checkpoint
+from innerloop.learn.evaluate import own_rule
+from innerloop.noise import keyed
+from innerloop.recipes.pretrained import read_texts
+from innerloop.recipes.solving import solver_of
+from innerloop.serve import schema
+from innerloop.serve.orders import Maker, Order
+from innerloop.serve.worker import Closed, Worker
+from innerloop.solve.case import Case
+from innerloop.solve.choose import RULES
+from innerloop.solve.dials import Dials, Solution
+from innerloop.solve.engine import Engine, Full
+from innerloop.solve.hybrid import has_exact, need_exact
+from innerloop.solve.loops import in_float32
+from innerloop.solve.solver import DEEP, Solver
+from innerloop.solve.verify import broken
+
+__all__ = ["Closed", "Full", "Limits", "NoModel", "Registry", "Served", "TooLarge", "cells", "finite", "kept", "shares"]
+
+
+class NoModel(InputError):
+    """No model of that name is served."""
+
+
+class TooLarge(InputError):
+    """More than this server takes in one request."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the server allows at most; each is checked at the door."""
+
+    depth: int = 1024  # steps of a trajectory
+    width: int = 128  # trajectories of a puzzle
+    puzzles: int = 1000  # of a request
+    seconds: float = 30.0  # of a request
+    queue: int = 20_000  # trajectories that wait or run, of a model
+    streams: int = 16  # open at once
+    moments: int = 4096  # depth x width of a stream
+    body: int = 4 << 20  # bytes of a request
+    rows: int = 64  # trajectories stepped at once
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not value > 0 or not math.isfinite(value):
+                raise InputError(f"the limit of {name} is {value}, which allows nothing: give 1 or more")
+
+
+@dataclass(eq=False)
+class Served:
+    """One loaded model."""
+
+    name: str
+    source: str  # what it was opened from
+    opened: Any  # recipes.run.Opened
+    solver: Solver
+    deep: Solver  # the same with its state in float32, for depths from DEEP on
+    maker: Maker  # of its engines
+    worker: Worker  # shared with those that it replaced and that will replace it
+    limits: Limits
+    rules: list[str]  # that it can pick by
+    stops: bool  # it has a halting rule of its own
+    varies: bool  # trajectories differ without noise and views
+    loaded: str  # ISO time
+    about: Any = None  # about.About, made when asked for
+
+    @property
+    def task(self) -> Any:
+        return self.opened.task
+
+    @property
+    def exact(self) -> bool:
+        return has_exact(self.task)
+
+    @property
+    def identifiers(self) -> int:
+        """Puzzle identifiers it learned, 0 among them."""
+        size = getattr(self.opened.run.config, "size", None)
+        return int(size.puzzles) if size is not None and size.puzzle_width else 1
+
+    def solver_for(self, d: Dials) -> Solver:
+        return self.deep if d.depth >= DEEP else self.solver
+
+    # -- the door -----------------------------------------------------------------------------------------------------
+    def tokens(self, texts: Sequence[str]) -> NDArray[np.uint8]:
+        """(N, S) of N puzzles. Raises InputError for what is not written in the task's symbols."""
+        return self.solver.questions(list(texts))[0]
+
+    def settle(self, asked: schema.Dials) -> Dials:
+        """The dials that were asked for. Raises InputError for what this server or this model cannot do."""
+        limits = self.limits
+        for name, value, most in (("depth", asked.depth, limits.depth), ("width", asked.width, limits.width)):
+            if value > most:
+                raise InputError(f"{name} {value} is more than this server allows: give at most {most}")
+        if asked.seconds is not None and asked.seconds > limits.seconds:
+            raise InputError(
+                f"seconds {asked.seconds:g} is more than this server allows: give at most {limits.seconds:g}"
+            )
+        if asked.identifier >= self.identifiers:
+            raise InputError(
+                f"identifier {asked.identifier} is none that this model learned: it has 0 to {self.identifiers - 1}"
+            )
+        if asked.exact:
+            need_exact(self.task)
+        pick: str = asked.pick
+        if pick == "auto" and self.solver.verify is None and not self.solver.trusts:
+            pick = "q" if "q" in self.rules else "vote"  # the answer says so, and has no confidence
+        d = self.solver.settled(
+            Dials(
+                asked.depth, asked.width, pick, (asked.noise[0], asked.noise[1]),
+                views=asked.views, halting=asked.halting, least=asked.least, seed=asked.seed,
+            )
+        )  # fmt: skip
+        if d.pick not in self.rules:
+            raise InputError(
+                f'this model has nothing to pick by "{d.pick}": it can pick by {", ".join(self.rules)}, or auto'
+            )
+        if d.halting and not self.stops:
+            raise InputError("this model has no halting rule of its own: leave halting out, and give a depth")
+        return d
+
+    def order(self, texts: Sequence[str], asked: schema.Dials, nfe: float | None, ended: Callable[[], None]) -> Order:
+        """Puzzles as the worker takes them. Raises TooLarge, or InputError for puzzles or dials that make no sense."""
+        if len(texts) > self.limits.puzzles:
+            raise TooLarge(f"{len(texts)} puzzles are more than this server takes at once: {self.limits.puzzles}")
+        if len(texts) * asked.width > self.limits.queue:
+            raise TooLarge(
+                f"{len(texts)} puzzles of width {asked.width} are more trajectories than this server's queue holds, "
+                f"{self.limits.queue}: ask for less width, or for fewer puzzles at once"
+            )
+        d = self.settle(asked)
+        solver = self.solver_for(d)
+        views = solver.views(d)
+        cases = [Case(solver, q, d, asked.identifier, views) for q in self.tokens(texts)]
+        return Order(
+            cases,
+            self.maker,
+            ended,
+            deadline=time.monotonic() + (asked.seconds or self.limits.seconds),
+            priority=asked.priority,
+            steps=nfe * len(cases) / solver.calls if nfe else math.inf,
+        )
+
+    def said(self, found: Solution, question: NDArray[np.uint8]) -> schema.Solution:
+        """A Solution as it is sent."""
+        return schema.Solution(
+            known=found.known,
+            answer=found.text,
+            valid=found.valid,
+            confidence=finite(found.confidence, 6),
+            pick=found.pick,
+            why=found.why,
+            source=found.source,  # type: ignore[arg-type]
+            trajectory=found.trajectory,
+            width=found.width,
+            steps=found.steps,
+            nfe=found.nfe,
+            seconds=round(found.seconds, 6),
+            wrong=[] if found.valid else cells(broken(self.task, question[None], found.answer[None])[0]),
+            certainty=shares(found.certainty),
+        )
+
+
+def cells(mask: NDArray[np.bool_]) -> list[int]:
+    return [int(c) for c in np.flatnonzero(mask)]
+
+
+def shares(certainty: NDArray[np.float32]) -> list[float]:
+    """0 .. 1 with three decimals."""
+    return [round(c, 3) for c in np.nan_to_num(certainty).astype(float).tolist()]
+
+
+def finite(value: Any, digits: int) -> float | None:
+    """A number rounded; None for none, NaN and infinities."""
+    return None if value is None or not math.isfinite(value) else round(float(value), digits)
+
+
+# -- loading ----------------------------------------------------------------------------------------------------------
+
+
+def load(
+    name: str, source: str, opener: Callable[[str], Any], limits: Limits, ticked: Callable[[int], Any], worker: Worker
+) -> Served:
+    """Open a run, to think in the thread of `worker`; ticked(calls) gives what is told of its steps of `calls` NFE."""
+    opened = opener(source)
+    solver = solver_of(opened, rows=limits.rows)
+    precise = in_float32(opened.loop)
+    deep = solver if precise is opened.loop else solver_of(opened._replace(loop=precise), rows=limits.rows)
+
+    def engine(d: Dials) -> Engine:
+        return (deep if d.depth >= DEEP else solver).engine(d)
+
+    rules, stops, varies = abilities(solver)
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    maker = Maker(engine, ticked(solver.calls))
+    return Served(name, source, opened, solver, deep, maker, worker, limits, rules, stops, varies, at)
+
+
+def kept(opened: Any, name: str) -> dict[str, Any]:
+    """A JSON file of a run's folder, or of a single file; empty where there is none."""
+    if opened.folder.is_file():
+        return dict(json.loads(read_texts(opened.folder).get(name, "{}")))
+    path = opened.folder / name
+    return dict(checkpoint.read_json(path)) if path.is_file() else {}
+
+
+@torch.no_grad()
+def abilities(solver: Solver) -> tuple[list[str], bool, bool]:
+    """(rules it can pick by, whether it stops by itself, whether its trajectories differ), found by trying a step."""
+    first, question = solver.blank
+    second = solver.loop.step(first, question)
+    answer = solver.loop.read(second)
+    try:
+        own_rule(solver.loop)(solver.loop, first, second, torch.ones(1, dtype=torch.long, device=solver.device))
+        stops = True
+    except InputError:  # it has no halting head
+        stops = False
+    lacks = {"verified": solver.verify is None, "q": answer.q_halt is None, "value": answer.value is None}
+    lacks["first"] = not stops
+    return [rule for rule in RULES if not lacks.get(rule)], stops, keyed(first)
+
+
+class Registry:
+    """The models of a server by name.
+
+    opener  opens a run: called as opener(source) -> recipes.run.Opened
+    ticked  called as ticked(name, block calls of a step); what it returns is a Worker's `ticked`
+    """
+
+    def __init__(
+        self, opener: Callable[[str], Any], limits: Limits, ticked: Callable[[str, int], Any] = lambda name, calls: idle
+    ) -> None:
+        self.opener, self.limits, self.ticked = opener, limits, ticked
+        self.served: dict[str, Served] = {}
+        self._workers: dict[str, Worker] = {}
+        self._loading: dict[str, asyncio.Lock] = {}
+
+    def add(self, given: str) -> Served:
+        """Load RUN, or NAME=RUN; without a name the last part of the path. Raises InputError."""
+        name, sign, source = given.partition("=")
+        if not sign:
+            name, source = Path(given).resolve().name, given
+            name = name.removesuffix(".safetensors")
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+            raise InputError(f'"{name}" cannot be the name of a model in an address: give one, such as mine={source}')
+        if name in self.served:
+            raise InputError(f'two models would be called "{name}": give one another name, such as {name}2={source}')
+        self._workers[name], self._loading[name] = Worker(self.limits.queue, name), asyncio.Lock()
+        self.served[name] = self._load(name, source)
+        return self.served[name]
+
+    def get(self, name: str) -> Served:
+        """Raises NoModel."""
+        if name not in self.served:
+            raise NoModel(f'no model is called "{name[:100]}": there is {", ".join(self.served)}')
+        return self.served[name]
+
+    async def reload(self, name: str) -> Served:
+        """Open a model's run anew and serve that from now on; what the old one has taken it finishes.
+
+        Raises InputError where the run cannot be opened: the model that is served stays.
+        """
+        self.get(name)
+        async with self._loading[name]:
+            fresh = self.served[name] = await asyncio.to_thread(self._load, name, self.get(name).source)
+            fresh.worker.keep(fresh.maker)
+            return fresh
+
+    def workers(self) -> Iterator[tuple[str, Worker]]:
+        yield from self._workers.items()
+
+    def hurry(self, deadline: float = 0.0) -> None:
+        """Let nothing take longer than to this time.monotonic(); at once by default."""
+        for worker in self._workers.values():
+            worker.hurry(deadline)
+
+    def end(self) -> None:
+        """Take nothing more, answer what there is at once, and wait for the threads: torch must not outlive Python."""
+        for worker in self._workers.values():
+            worker.close()
+            worker.hurry()
+        for worker in self._workers.values():
+            worker.thread.join()
+
+    def _load(self, name: str, source: str) -> Served:
+        told = lambda calls: self.ticked(name, calls)  # noqa: E731
+        return load(name, source, self.opener, self.limits, told, self._workers[name])
+
+
+def idle(steps: int, rows: int) -> None:
+    """Nobody counts."""

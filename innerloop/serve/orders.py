@@ -1,0 +1,131 @@
+"""What a worker is given to think about, and the lanes in which it does.
+
+An order is a request's puzzles; a lane is an engine with the trajectories that wait for it. What waits is let in fairly:
+an order of few puzzles overtakes the tail of one of many, yet everything comes to its turn.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from innerloop.solve.case import Case
+from innerloop.solve.dials import Dials, Solution
+from innerloop.solve.engine import Done, Engine
+from innerloop.solve.solver import DEEP
+
+__all__ = ["Key", "Lane", "Maker", "Open", "Order", "key_of", "part", "take"]
+
+
+@dataclass(eq=False)
+class Maker:
+    """Some weights: makes engines of them for dials, and is told ticked(steps, rows) after each step of these."""
+
+    engine: Callable[[Dials], Engine]
+    ticked: Callable[[int, int], None] = lambda steps, rows: None
+
+
+class Key(NamedTuple):
+    """What an engine is made of."""
+
+    maker: Maker
+    noise: tuple[float, float]
+    slots: tuple[str, ...]
+    seed: int
+    deep: bool
+
+
+def key_of(maker: Maker, d: Dials) -> Key:
+    """The engine that these dials need; a seed counts only where there is noise."""
+    return Key(maker, d.noise, d.slots, d.seed if any(d.noise) else 0, d.depth >= DEEP)
+
+
+@dataclass(eq=False)
+class Order:
+    """What one request wants: its cases, all at the same dials.
+
+    ended    called once in the worker's thread, when all are solved or `error` is set; not after a cancellation
+    deadline of time.monotonic(); what is not solved by then comes with the best there is
+    steps    that all trajectories together may take
+    """
+
+    cases: list[Case]
+    maker: Maker
+    ended: Callable[[], None]
+    deadline: float = math.inf
+    priority: float = 0.0
+    steps: float = math.inf
+    solutions: list[Solution | None] = field(default_factory=list)
+    error: BaseException | None = None
+    left: int = 0  # cases that are not solved
+    spent: int = 0  # steps so far
+    lane: Lane | None = None
+
+    def __post_init__(self) -> None:
+        self.left, self.solutions = len(self.cases), [None] * len(self.cases)
+
+    @property
+    def key(self) -> Key:
+        return key_of(self.maker, self.cases[0].dials)
+
+    @property
+    def trajectories(self) -> int:
+        return sum(case.dials.width for case in self.cases)
+
+
+class Open(NamedTuple):
+    """A case that is not solved."""
+
+    case: Case
+    order: Order
+    place: int
+
+
+class Lane:
+    """An engine, and the trajectories that wait for it."""
+
+    def __init__(self, engine: Engine, ticked: Callable[[int, int], None]) -> None:
+        self.engine, self.ticked = engine, ticked
+        self.tickets: list[tuple[float, float, int, int, Open]] = []  # (-priority, rank, arrival, trajectory, case)
+        self.clock = 0.0  # rank of the ticket that was let in last
+        self.used = 0.0  # time.monotonic() of its last work
+
+    def add(self, order: Order, opened: list[Open], arrivals: Any) -> None:
+        n = len(opened)
+        for k in range(opened[0].case.dials.width):  # first trajectories of all come first
+            for i, entry in enumerate(opened):
+                rank = self.clock + k * n + i
+                heapq.heappush(self.tickets, (-order.priority, rank, next(arrivals), k, entry))
+
+    def feed(self, is_open: Callable[[Case], bool]) -> None:
+        """Submit as many as there are rows."""
+        while self.tickets and len(self.engine) < self.engine.rows:
+            _, rank, _, k, entry = heapq.heappop(self.tickets)
+            if is_open(entry.case):
+                # While small orders keep coming, a wide one gets at least a trajectory for every refill of the batch.
+                self.clock = max(self.clock + 1 / self.engine.rows, rank)
+                self.engine.submit(entry.case.job(k))
+
+    def sweep(self, is_open: Callable[[Case], bool]) -> None:
+        """Forget tickets of cases that were solved without them."""
+        self.tickets = [t for t in self.tickets if is_open(t[4].case)]
+        heapq.heapify(self.tickets)
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.tickets) or len(self.engine) > 0
+
+
+def take(done: Done) -> None:
+    """Give a case one of its trajectories without its state, which nobody looks at any more and which is most of it."""
+    moment = None if done.moment is None else done.moment._replace(state=None)
+    done.job.owner[0].took(done._replace(moment=moment))
+
+
+def part(case: Case) -> None:
+    """Part a case from its jobs, which point back at it: it leaves at once, not when Python looks for cycles."""
+    case.jobs.clear()
+    case.done.clear()

@@ -1,0 +1,271 @@
+"""What the server is asked and what it says: the types of every request and response, and of every event of a stream.
+
+Boards travel as their task's text: S symbols, row by row; cells are numbered row by row from 0. What a model has no
+head for is null.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+__all__ = [
+    "Begin", "Check", "CheckRequest", "Curves", "DepthPoint", "Detail", "Dials", "Done", "Error", "Example", "Halted",
+    "Limits", "Model", "Models", "Reloaded", "Score", "Slot", "Solution", "Solutions", "SolveManyRequest",
+    "SolveRequest", "Status", "Step", "TrustPoint",
+]  # fmt: skip
+
+Text = Annotated[str, Field(min_length=1)]
+Rule = Literal["verified", "vote", "q", "value", "residual", "certainty", "first"]
+Noise = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
+# To JSON 64.0 is a whole number as well. MOST keeps what is sent within what a computer counts with.
+Whole = Annotated[int, BeforeValidator(lambda v: int(v) if isinstance(v, float) and v.is_integer() else v)]
+MOST = 2**31 - 1
+AUTO = (
+    "selection rule; auto: verified where the rules are known, else what calibration found best, and without one the "
+    "halting head or a vote"
+)
+
+
+class Said(BaseModel):
+    """A response."""
+
+    model_config = ConfigDict(ser_json_inf_nan="null")
+
+
+class Asked(BaseModel):
+    """A request: only what is listed, each of its own type."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+# -- asked ------------------------------------------------------------------------------------------------------------
+
+
+class Dials(Asked):
+    """How much to think, how to choose, and what it may cost. What a server allows stands in `limits` of its models."""
+
+    depth: Whole = Field(64, ge=1, le=MOST, description="steps of a trajectory, at most")
+    width: Whole = Field(1, ge=1, le=MOST, description="trajectories that differ")
+    pick: Literal["auto"] | Rule = Field("auto", description=AUTO)
+    noise: list[Noise] = Field(
+        [0.0, 0.0], min_length=2, max_length=2, description="standard deviations: on the first state, on every step"
+    )
+    views: bool = Field(True, description="trajectories after the first see the puzzle by another of its symmetries")
+    halting: bool = Field(False, description="trajectories stop by the loop's own rule")
+    least: float = Field(0.5, ge=0, le=1, description="confidence below which the answer is not known")
+    seed: Whole = Field(0, ge=0, le=MOST, description="of views and noise")
+    seconds: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="deadline; none: what the server allows at most"
+    )
+    exact: bool = Field(False, description="where the model does not know, ask the exact solver")
+    priority: float = Field(0.0, ge=-1000, le=1000, description="higher goes first")
+    identifier: Whole = Field(0, ge=0, le=MOST, description="puzzle identifier, for models that learned some; 0: none")
+
+
+class SolveRequest(Dials):
+    """One puzzle."""
+
+    puzzle: Text
+
+
+class SolveManyRequest(Dials):
+    """Many puzzles at the same dials."""
+
+    puzzles: list[Text] = Field(min_length=1)
+    nfe: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="block calls a puzzle, on average over all of them"
+    )
+
+
+class CheckRequest(Asked):
+    """An answer to be judged by the task's rules."""
+
+    puzzle: Text
+    answer: Text
+
+
+# -- said -------------------------------------------------------------------------------------------------------------
+
+
+class Error(Said):
+    error: str = Field(description="one sentence: what is wrong, and how to mend it")
+
+
+class Status(Said):
+    status: str
+
+
+class Limits(Said):
+    """What this server allows at most."""
+
+    depth: int
+    width: int
+    puzzles: int = Field(description="of one request")
+    seconds: float = Field(description="of one request")
+    moments: int = Field(description="depth x width of one stream")
+
+
+class Model(Said):
+    name: str
+    system: str
+    task: str
+    about: str
+    rows: int
+    columns: int
+    charset: str = Field(description="symbols of the tokens 1, 2, ...")
+    pad: str = Field(description="symbol of padding")
+    blank: str = Field(description="symbol of an empty cell of a question; empty: there is none")
+    boxes: list[int] = Field(description="rows and columns between two thick lines; 0: none")
+    units: list[list[int]] | None = Field(description="cells that constrain each other")
+    glyphs: dict[str, str] = Field(description="symbol -> what is shown in its cell")
+    colours: dict[str, str] = Field(description="symbol -> #rrggbb, or empty")
+    verifies: bool = Field(description="the task's rules are known")
+    parameters: int
+    trained_depth: int
+    rules: list[Rule] = Field(description="selection rules this model can pick by")
+    varies: bool = Field(description="trajectories differ without noise and views")
+    views: bool = Field(description="the task has symmetries to look by")
+    exact: bool = Field(description="an exact solver stands behind it")
+    limits: Limits
+    calibrated: bool = Field(description="confidences were measured on validation puzzles")
+    fixed: list[int] | None = Field(description="cells that are the same in every puzzle; none known: null")
+    identifiers: int = Field(description="puzzle identifiers it learned, 0 among them")
+
+
+class Models(Said):
+    models: list[Model]
+
+
+class Example(Said):
+    question: str
+    answer: str = Field(description="may be empty")
+    rating: float | None
+    identifier: int
+
+
+class DepthPoint(Said):
+    """A row of the run's eval.json."""
+
+    depth: int
+    width: int
+    halting: bool
+    exact: float
+    low: float
+    high: float
+    valid: float | None
+    steps: float
+    nfe: float
+
+
+class Halted(Said):
+    """Where one held-out puzzle stopped by the loop's own rule."""
+
+    steps: int
+    rating: float | None
+    right: bool
+
+
+class Slot(Said):
+    """How many directions a slot of the state uses, from the run's study.json."""
+
+    slot: str
+    participation_ratio: float | None
+    effective_rank: float | None
+
+
+class TrustPoint(Said):
+    """What a rule's confidence is worth, from the run's calibration."""
+
+    rule: str
+    accuracy: float
+    auroc: float | None
+    ece: float | None
+
+
+class Curves(Said):
+    depth: list[DepthPoint]
+    halting: list[Halted]
+    modules: list[Slot]
+    trust: list[TrustPoint]
+
+
+class Detail(Model):
+    examples: list[Example] = Field(description="held-out puzzles, easy to hard")
+    source: str = Field(description="where the examples come from")
+    curves: Curves
+    measuring: bool = Field(description="curves.halting is being measured: ask again in a while")
+    born: dict[str, Any] = Field(description="birth certificate of the run")
+
+
+class Reloaded(Said):
+    name: str
+    loaded: str = Field(description="ISO time")
+
+
+class Solution(Said):
+    known: bool = Field(description='false: "I don\'t know"; the answer is then the best guess')
+    answer: str
+    valid: bool | None = Field(description="what the verifier says; null without one")
+    confidence: float | None = Field(description="probability of being right; null where nothing tells")
+    pick: str
+    why: str
+    source: Literal["model", "exact"]
+    trajectory: int = Field(description="the one that won, from 0")
+    width: int = Field(description="trajectories that were run at least in part")
+    steps: int = Field(description="of the winner")
+    nfe: int = Field(description="block calls, over all trajectories")
+    seconds: float
+    wrong: list[int] = Field(description="cells that break a rule on sight")
+    certainty: list[float] = Field(description="probability of each cell's token")
+
+
+class Solutions(Said):
+    solutions: list[Solution]
+    seconds: float
+    nfe: int
+
+
+class Check(Said):
+    valid: bool | None
+    wrong: list[int]
+    said: list[str]
+
+
+# -- events of a stream -----------------------------------------------------------------------------------------------
+
+
+class Begin(Said):
+    width: int
+    depth: int
+    rule: Rule
+
+
+class Step(Said):
+    trajectory: int
+    step: int = Field(description="from 1")
+    answer: str
+    certainty: list[float]
+    changed: list[int] = Field(description="cells that differ from the step before; at first, from the puzzle")
+    wrong: list[int]
+    valid: bool | None
+    confidence: float | None = Field(description="of the halting head")
+    residual: float | None
+    would_halt: bool = Field(description="here the loop's own rule stops first")
+
+
+class Score(Said):
+    trajectory: int
+    score: float | None
+    steps: int
+    valid: bool | None
+    end: str
+
+
+class Done(Said):
+    solution: Solution = Field(description="what /solve answers at these dials")
+    paths: list[list[list[float]]] = Field(description="for each trajectory and step, two principal components")
+    explained: list[float] = Field(description="shares of the variance that the two components hold")
+    scores: list[Score]
+    halts: list[int | None] = Field(description="step at which the loop's own rule stops each trajectory")

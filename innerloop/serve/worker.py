@@ -1,0 +1,287 @@
+"""The thread in which one model thinks: it owns the model's engines and steps those that have work, in turn.
+
+Puzzles whose dials agree in what an engine is made of (weights, noise and its seed, float32) share an engine and so a
+batch; every other combination gets one of its own, at most `LANES` at a time. New weights are one more combination.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable
+from itertools import count
+
+from innerloop.errors import InputError
+from innerloop.serve.orders import Key, Lane, Maker, Open, Order, part, take
+from innerloop.solve.case import Case
+from innerloop.solve.engine import Full, Job
+
+__all__ = ["Closed", "Full", "Worker", "bell"]
+
+LANES = 8  # engines at once
+SPARE = 4  # engines kept while they have nothing to do
+MEMORY = 10.0  # seconds over which the pace is averaged
+COUNTED = ("verified", "halted", "depth")  # ends of jobs that took a step in the tick in which they ended
+
+log = logging.getLogger("innerloop.serve")
+
+
+class Closed(InputError):
+    """This worker takes nothing more: the server is shutting down."""
+
+
+def bell() -> tuple[asyncio.Future[None], Callable[[], None]]:
+    """(a future of the running event loop, what sets it from any thread)."""
+    loop = asyncio.get_running_loop()
+    rung: asyncio.Future[None] = loop.create_future()
+
+    def ring() -> None:
+        if not rung.done():
+            rung.set_result(None)
+
+    def tell() -> None:
+        with contextlib.suppress(RuntimeError):  # the event loop has ended, and with it whoever asked
+            loop.call_soon_threadsafe(ring)
+
+    return rung, tell
+
+
+class Worker:
+    """See the head of this file. `submit`, `cancel`, `close` and `hurry` may be called from any thread.
+
+    queue    trajectories that may wait or run at once
+    """
+
+    def __init__(self, queue: int, name: str = "model") -> None:
+        self.queue = queue
+        self.current: Maker | None = None  # engines of others go when they have nothing to do
+        self.waiting = 0  # trajectories of open cases
+        self.live = 0  # rows in the engines
+        self._wake = threading.Condition()
+        self._inbox: list[Callable[[], None]] = []
+        self._closed = False
+        self._open: dict[int, Open] = {}
+        self._orders: dict[int, Order] = {}
+        self._pending: list[tuple[float, int, Order]] = []  # orders whose engine has no lane
+        self._lanes: dict[Key, Lane] = {}
+        self._arrivals = count()
+        self._left = 0  # trajectories that left so far
+        self._gone = self._busy = 0.0  # trajectories that left, and seconds of work: both fade
+        self.thread = threading.Thread(target=self._run, name=f"innerloop-{name}", daemon=True)
+        self.thread.start()
+
+    # -- from any thread ----------------------------------------------------------------------------------------------
+    def submit(self, order: Order) -> None:
+        """Take an order. Raises Full where it does not fit the queue, Closed where nothing is taken any more."""
+        with self._wake:
+            if self._closed:
+                raise Closed("this model takes no more puzzles: the server is shutting down, or has replaced it")
+            if self.waiting + order.trajectories > self.queue:
+                raise Full(
+                    f"{self.waiting} trajectories are under way and {self.queue} is the most: come again in a while"
+                )
+            self.waiting += order.trajectories
+            self._inbox.append(lambda: self._take(order))
+            self._wake.notify()
+
+    def cancel(self, order: Order) -> None:
+        """Drop what is left of an order; `ended` is not called."""
+        self._tell(lambda: self._drop(order))
+
+    def keep(self, maker: Maker) -> None:
+        """From here on only these weights are wanted; what was taken before finishes on its own."""
+        self.current = maker
+        self._tell(lambda: None)
+
+    def close(self) -> None:
+        """Take nothing more; the thread ends when all that was taken is done."""
+        with self._wake:
+            self._closed = True
+            self._wake.notify()
+
+    def hurry(self, deadline: float = 0.0) -> None:
+        """Let nothing take longer than to this time.monotonic(); at once by default."""
+
+        def soon() -> None:
+            for order in self._orders.values():
+                order.deadline = min(order.deadline, deadline)
+
+        self._tell(soon)
+
+    def wait(self, trajectories: int, most: float) -> float:
+        """Seconds until there is room for so many at the measured pace, from 1 to `most`."""
+        if not self._gone:
+            return 1.0
+        short = self.waiting + trajectories - self.queue
+        return min(max(1.0, math.ceil(short * self._busy / self._gone)), max(1.0, most))
+
+    def _tell(self, what: Callable[[], None]) -> None:
+        with self._wake:
+            self._inbox.append(what)
+            self._wake.notify()
+
+    # -- in the thread ------------------------------------------------------------------------------------------------
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                while not (self._inbox or self._orders or self._closed):
+                    self._wake.wait()
+                if self._closed and not (self._inbox or self._orders):
+                    self._lanes.clear()  # and with them the weights, though somebody may still hold the worker
+                    return
+            began, before = time.monotonic(), self._left
+            try:
+                self._obey()
+                self._turn()
+            except Exception as error:  # a thread that dies would let everybody wait for ever
+                log.exception("a worker failed")
+                self._lanes.clear()
+                for order in list(self._orders.values()):
+                    order.lane = None
+                    self._fail(order, error)
+            seconds = time.monotonic() - began
+            fade = math.exp(-seconds / MEMORY)
+            self._gone, self._busy = self._gone * fade + self._left - before, self._busy * fade + seconds
+
+    def _obey(self) -> None:
+        """Do what was asked for from other threads, in the order in which it was."""
+        with self._wake:
+            inbox, self._inbox = self._inbox, []
+        for action in inbox:
+            action()
+
+    def _turn(self) -> None:
+        """End what is late, let orders in, step every engine once."""
+        now = time.monotonic()
+        for order in [o for o in self._orders.values() if o.deadline <= now]:
+            self._end(order)
+        self._admit()
+        for key, lane in list(self._lanes.items()):
+            if lane.busy:
+                try:
+                    self._tick(lane)
+                except Exception as error:  # one engine's failure is that of its orders, not of the server
+                    log.exception("an engine failed")
+                    self._broken(key, error)
+            elif key.maker is not self.current and self.current is not None:
+                del self._lanes[key]
+        self.live = sum(len(lane.engine.live) for lane in self._lanes.values())
+
+    def _admit(self) -> None:
+        """Give orders their lanes, in their turn: while one waits for a lane, so do those behind it."""
+        while self._pending:
+            order = self._pending[0][2]
+            if id(order) in self._orders:
+                try:
+                    lane = self._lane(order)
+                except Exception as error:
+                    log.exception("an engine could not be made")
+                    self._fail(order, error)
+                    continue
+                if lane is None:
+                    return
+                order.lane = lane
+                lane.add(order, [self._open[id(case)] for case in order.cases], self._arrivals)
+            heapq.heappop(self._pending)
+
+    def _tick(self, lane: Lane) -> None:
+        lane.used = time.monotonic()
+        lane.feed(self._is_open)
+        if not len(lane.engine):
+            return
+        before = (lane.engine.tally.steps, lane.engine.tally.rows)
+        ended = lane.engine.tick()
+        lane.ticked(lane.engine.tally.steps - before[0], lane.engine.tally.rows - before[1])
+        for job in [*lane.engine.live, *(d.job for d in ended if d.end in COUNTED)]:
+            if entry := self._open.get(id(job.owner[0])):
+                entry.order.spent += 1
+        for done in ended:  # all of them before any case is solved: several of its trajectories may end at once
+            take(done)
+        for case in (done.job.owner[0] for done in ended):
+            entry = self._open.get(id(case))
+            if entry and case.finished:
+                self._solve(entry)
+        for order in [o for o in self._orders.values() if o.lane is lane and o.spent >= o.steps]:
+            self._end(order)
+        if len(lane.tickets) > 2 * self.waiting + 64:
+            lane.sweep(self._is_open)
+
+    def _is_open(self, case: Case) -> bool:
+        return id(case) in self._open
+
+    def _take(self, order: Order) -> None:
+        self._orders[id(order)] = order
+        for i, case in enumerate(order.cases):
+            self._open[id(case)] = Open(case, order, i)
+        heapq.heappush(self._pending, (-order.priority, next(self._arrivals), order))
+
+    def _lane(self, order: Order) -> Lane | None:
+        """The lane for an order; None while all lanes are at work for others."""
+        key = order.key
+        if key not in self._lanes:
+            idle = sorted((k for k, lane in self._lanes.items() if not lane.busy), key=lambda k: self._lanes[k].used)
+            while idle and (len(idle) >= SPARE or len(self._lanes) >= LANES):
+                del self._lanes[idle.pop(0)]
+            if len(self._lanes) >= LANES:
+                return None
+            self._lanes[key] = Lane(order.maker.engine(order.cases[0].dials), order.maker.ticked)
+        return self._lanes[key]
+
+    def _end(self, order: Order) -> None:
+        """Solve all cases of an order with what there is."""
+        for case in order.cases:
+            if entry := self._open.get(id(case)):
+                self._solve(entry)
+
+    def _solve(self, entry: Open) -> None:
+        """Settle one case: stop its other trajectories, choose among those there are."""
+        case, order, place = entry
+        try:
+            self._stop(entry)
+            order.solutions[place] = case.solution()
+        except Exception as error:
+            log.exception("a case failed")
+            order.error = error
+        self._forget(entry)
+        order.left -= 1
+        if order.left == 0:
+            del self._orders[id(order)]
+            order.ended()
+
+    def _stop(self, entry: Open) -> None:
+        running: list[Job] = [job for job in entry.case.jobs if job.owner[1] not in entry.case.done]
+        if running and entry.order.lane is not None:
+            for done in entry.order.lane.engine.cancel(running):
+                take(done)
+
+    def _forget(self, entry: Open) -> None:
+        part(entry.case)
+        del self._open[id(entry.case)]
+        self._left += entry.case.dials.width
+        with self._wake:
+            self.waiting -= entry.case.dials.width
+
+    def _drop(self, order: Order) -> None:
+        if self._orders.pop(id(order), None) is None:
+            return
+        for case in order.cases:
+            if entry := self._open.get(id(case)):
+                self._stop(entry)
+                self._forget(entry)
+
+    def _broken(self, key: Key, error: BaseException) -> None:
+        """Fail the orders of an engine that raised, and forget the engine."""
+        lane = self._lanes.pop(key)
+        for order in [o for o in self._orders.values() if o.lane is lane]:
+            order.lane = None
+            self._fail(order, error)
+
+    def _fail(self, order: Order, error: BaseException) -> None:
+        order.error = error
+        self._drop(order)
+        order.ended()

@@ -1,0 +1,85 @@
+"""The page where you watch a model think: its files, and the same page as one file that carries its data.
+
+    asset("app.js")      bytes and MIME type of a file, as a server sends it
+    standalone(data)     one HTML file that needs no server and asks for nothing
+
+Plain modules and no build step: what is read here is what runs.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from innerloop.errors import InputError
+
+__all__ = ["asset", "names", "standalone"]
+
+FOLDER = Path(__file__).parent
+KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
+ONE = "standalone.html"  # made of the others; the page fetches it to save itself with a thought in it
+LINK = '<link rel="stylesheet" href="static/style.css" />'
+SCRIPT = '<script type="module" src="static/app.js"></script>'
+DATA = 'id="data">null<'
+
+
+def names() -> list[str]:
+    """Of all files of the page: index.html, style.css, its modules, and all of them in one, standalone.html."""
+    return sorted([ONE, *(p.name for p in FOLDER.iterdir() if p.suffix in KINDS)])
+
+
+def asset(name: str) -> tuple[bytes, str]:
+    """A file of the page and its MIME type. Raises InputError for any other name."""
+    if name not in names():
+        raise InputError(f'the page has no file "{name[:100]}": it has {", ".join(names())}')
+    body = template().encode() if name == ONE else (FOLDER / name).read_bytes()
+    return body, f"{KINDS[Path(name).suffix]}; charset=utf-8"
+
+
+def standalone(data: Any) -> str:
+    """The page with everything in it, thoughts too; opens from a disk.
+
+    data  {"model": as /v1/models/NAME says it, "thoughts": [{"request", "begin", "steps": [step, ...], "done",
+          "said"}, ...]} where begin, step and done are the events of /v1/models/NAME/think. The model may say more than
+          a server does: "start" (which example is shown first), "learning", "trained" and "commands", see
+          study/report.py.
+    Raises InputError for what is not JSON, such as a NaN.
+    """
+    try:
+        text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"the page's data are not plain JSON ({error}): give it numbers, texts, lists and dicts"
+        ) from None
+    safe = text.replace("<", "\\u003c")  # so that no text in it can end the script
+    return template().replace(DATA, DATA.replace("null", safe))
+
+
+@cache
+def template() -> str:
+    """The page in one file, without data."""
+    page, style = ((FOLDER / name).read_text("utf-8") for name in ("index.html", "style.css"))
+    script = f'<script type="application/json" {DATA}/script>\n<script type="module">\n{bundle()}</script>'
+    return page.replace(LINK, f"<style>\n{style}</style>").replace(SCRIPT, script)
+
+
+def bundle(first: str = "app.js") -> str:
+    """A module and all it imports as one script: modules after those they need, without their imports and exports.
+
+    A browser does not load modules from a disk. Names at the top of the modules must differ for this.
+    """
+    parts: dict[str, str] = {}
+
+    def add(name: str) -> None:
+        if name in parts:
+            return
+        code = (FOLDER / name).read_text("utf-8")
+        for other in re.findall(r'^import .* from "\./(.*)";$', code, re.M):
+            add(other)
+        parts[name] = re.sub(r"^export ", "", re.sub(r"^import .*\n", "", code, flags=re.M), flags=re.M)
+
+    add(first)
+    return "".join(parts.values())

@@ -1,0 +1,348 @@
+// The page: what is shown (a model, a puzzle, a thought, a step), and redrawing what depends on what changed.
+
+import { recording, server } from "./api.js";
+import { board, used } from "./board.js";
+import { clock, dials } from "./controls.js";
+import { at, clamp, fill, h, number, plural } from "./dom.js";
+import { picture, save, standalone, stepsTable } from "./export.js";
+import { accuracyFigure, haltingFigure, latentFigure, learningFigure, modulesFigure, trustTable } from "./figures.js";
+import { keypad, moved, parse, puzzleForm, typed } from "./puzzle.js";
+import { Thought } from "./thought.js";
+import { timeline } from "./timeline.js";
+import { gallery, spoken, verdict } from "./verdict.js";
+
+const data = at("data") && JSON.parse(at("data").textContent);
+const source = data ? recording(data) : server();
+const still = matchMedia("(prefers-reduced-motion: reduce)");
+const app = { model: null, question: [], thought: null, selected: null }; // and shown, step, stop, chosen, told
+const { classList } = document.body;
+const ui = { line: timeline(go), clock: clock(advance) }; // and form, dials, board, gallery: those of a model
+
+// -- a model ----------------------------------------------------------------------------------------------------------
+
+async function start() {
+  const names = (await source.models()).map((m) => m.name);
+  const wanted = new URLSearchParams(location.hash.slice(1));
+  const name = names.find((n) => n === wanted.get("model")) ?? names[0];
+  const options = names.map((n) => h("option", { selected: n === name }, n));
+  fill(at("models"), options).parentNode.hidden = names.length < 2;
+  await open(name, wanted.get("puzzle") ?? "");
+}
+
+async function open(name, puzzle = "") {
+  forget();
+  classList.add("loading");
+  at("solve").disabled = true;
+  const model = await source.model(name);
+  app.model = model;
+  document.title = `${name} · Innerloop`;
+  fill(at("title"), source.live ? "Watch it think" : name);
+  const what = `${model.system.toUpperCase()} on ${model.task} ${model.rows}×${model.columns}`;
+  const trained = model.trained_depth && ` · trained with ${plural(model.trained_depth, "step")}`;
+  fill(at("about"), `${what} · ${number(model.parameters)} parameters`, trained);
+  fill(at("keypad"), keypad(model, put));
+  ui.board = null;
+  ui.dials = dials(model);
+  ui.form = puzzleForm(model, asked);
+  classList.remove("loading");
+  at("solve").disabled = false;
+  const { cells } = parse(model, puzzle);
+  if (cells) ui.form.put(cells);
+  else if (model.examples?.length) ui.form.pick(model.start ?? 0);
+  else at("clear").click();
+  learned(model);
+}
+
+/** What is known of the model itself; what is still being measured is asked for again. */
+function learned(model) {
+  const { curves, name, born, trained, commands } = model;
+  accuracyFigure(model, "depth");
+  accuracyFigure(model, "width");
+  haltingFigure(curves.halting);
+  modulesFigure(curves.modules);
+  learningFigure(model.learning);
+  trustTable(curves.trust);
+  for (const what of ["depth", "modules"]) at(`${what}-missing`).hidden = curves[what].length > 0;
+  for (const node of document.querySelectorAll(".run")) fill(node, name);
+  for (const [id, pairs] of Object.entries({ born, trained, commands })) {
+    const word = (v) => (typeof v === "string" ? v : JSON.stringify(v));
+    const line = ([k, v]) => [h("dt", null, k.replaceAll("_", " ")), h("dd", null, word(v))];
+    const lines = Object.entries(pairs ?? {}).flatMap(line);
+    at(id).hidden = !lines.length;
+    fill(at(id).querySelector("dl"), lines);
+  }
+  if (!model.measuring) return;
+  setTimeout(async () => {
+    const fresh = await source.model(name).catch(() => null);
+    if (fresh && app.model === model) learned(Object.assign(model, fresh));
+  }, 4000);
+}
+
+// -- a puzzle ---------------------------------------------------------------------------------------------------------
+
+/** Another puzzle is asked; example: where it comes from, null for one that was typed. */
+function asked(cells, example) {
+  forget();
+  Object.assign(app, { question: cells, example: example ?? app.example });
+  layBoard([cells]);
+  verdict(source.live ? "Press solve, and watch." : "Press play, and watch.");
+  const request = source.live ? null : source.request(cells.join(""));
+  if (request) {
+    ui.dials.set(request);
+    source.think(app.model.name, request, (event, body) => heard(request, event, body));
+  }
+  show();
+}
+
+/** A board for the cells that are used, unless the one there is fits. */
+function layBoard(texts) {
+  const view = used(app.model, texts);
+  if (JSON.stringify(ui.board?.view) === JSON.stringify(view)) return;
+  ui.board = board(app.model, view);
+  const { node } = ui.board;
+  const label = `${app.model.task}, ${view.rows} rows, ${view.columns} columns`;
+  const props = { id: "board", role: "grid", tabindex: 0, "aria-label": label };
+  for (const pair of Object.entries(props)) node.setAttribute(...pair);
+  node.style.maxWidth = `${Math.max(200, view.columns * 66)}px`;
+  node.onpointerdown = ({ target }) => select(target.closest("[data-cell]")?.dataset.cell ?? null);
+  fill(at("seat"), node);
+}
+
+function select(i) {
+  app.selected = i === null ? null : Number(i);
+  if (i !== null) ui.clock.pause();
+  show();
+}
+
+/** Write a symbol into the selected cell. The thought that was shown is about another puzzle then, and goes. */
+function put(symbol) {
+  ui.form.put(app.question.with(app.selected, symbol));
+}
+
+// -- a thought --------------------------------------------------------------------------------------------------------
+
+function forget() {
+  app.stop?.abort();
+  ui.clock.pause();
+  Object.assign(app, { thought: null, shown: 0, step: 0, stop: null, chosen: false, told: false });
+  trouble(null);
+}
+
+async function solve() {
+  const model = app.model;
+  const puzzle = ui.form.cells()?.join("") ?? ui.form.raw();
+  const request = { puzzle, ...ui.dials.request(), identifier: app.example?.identifier ?? 0 };
+  const stop = new AbortController();
+  const mine = () => app.stop === stop;
+  forget();
+  ui.form.say("");
+  Object.assign(app, { stop, selected: null });
+  history.replaceState(null, "", `#${new URLSearchParams({ model: model.name, puzzle })}`);
+  verdict("Thinking", true);
+  show();
+  try {
+    await source.think(model.name, request, (event, body) => mine() && heard(request, event, body), stop.signal);
+  } catch (error) {
+    if (!mine()) return;
+    if (error.name !== "AbortError") trouble(error, solve);
+    verdict("No answer.");
+  }
+  if (mine()) app.stop = null;
+  show();
+}
+
+let due = false;
+function heard(request, event, body) {
+  if (event === "begin") {
+    app.thought = new Thought(request, body, app.question);
+    layGallery();
+    ui.line.show(app.thought, 0);
+    if (document.activeElement === at("solve")) ui.line.slider.focus({ preventScroll: true });
+    if (source.live && !still.matches) ui.clock.play();
+  } else if (event === "step") app.thought.tracks[body.trajectory][body.step - 1] = body;
+  else ended(body);
+  if (due) return;
+  due = true;
+  requestAnimationFrame(() => {
+    due = false;
+    show(true);
+  });
+}
+
+async function ended(body) {
+  const { thought } = app;
+  thought.done = body;
+  if (!app.chosen && body.solution.source === "model") app.shown = body.solution.trajectory;
+  if (app.question.includes(app.model.pad)) {
+    layBoard([app.question, [...body.solution.answer]]);
+    layGallery();
+  }
+  if (!source.live) app.told = true;
+  else if (still.matches) tell();
+  if (body.solution.valid !== false) return;
+  const { said } = await source.check(app.model.name, thought.request.puzzle, body.solution.answer).catch(() => ({}));
+  thought.said = said ?? [];
+  show();
+}
+
+/** The verdict, once the board has come to the answer; or at once, where somebody has taken the slider. */
+function tell(step = app.thought.answered(app.shown) ?? app.thought.depth) {
+  app.told = true;
+  fill(at("live"), spoken(app.thought.done.solution));
+  ui.clock.pause();
+  app.step = step;
+  show(true);
+}
+
+function layGallery() {
+  ui.gallery = gallery(app.model, ui.board.view, app.thought.tracks.length, choose);
+  fill(at("gallery"), ui.gallery.nodes);
+}
+
+function choose(k) {
+  Object.assign(app, { shown: k, chosen: true });
+  show(true);
+}
+
+// -- time -------------------------------------------------------------------------------------------------------------
+
+function go(step) {
+  ui.clock.pause();
+  app.step = clamp(0, step, app.thought?.depth ?? 0);
+  if (app.thought?.done && !app.told) tell(app.step);
+  show();
+}
+
+function jump(move) {
+  go({ first: 0, back: app.step - 1, next: app.step + 1, last: app.thought?.depth ?? 0 }[move]);
+}
+
+/** One step of playing: milliseconds to look at it, 0 at the end. Steps that change nothing pass quickly. */
+function advance() {
+  const { thought, shown } = app;
+  if (!thought) return 0;
+  const end = (!app.told && thought.answered(shown)) || thought.depth;
+  if (app.step >= end) {
+    if (app.stop && !thought.done) return 60; // the next step is still being thought
+    if (thought.done && !app.told) tell();
+    return 0;
+  }
+  app.step += 1;
+  show();
+  return thought.frame(shown, app.step)?.changed.length ? clamp(70, 9000 / thought.length, 340) : 40;
+}
+
+function toggle() {
+  if (app.thought && app.step >= app.thought.depth && app.thought.done) app.step = 0;
+  ui.clock.toggle();
+}
+
+// -- drawing ----------------------------------------------------------------------------------------------------------
+
+/** Bring the page up to date; grown: the thought has more steps, or another trajectory of it is shown. */
+function show(grown = false) {
+  const { thought, question, shown, step, selected, told } = app;
+  if (!ui.board) return;
+  const frame = thought?.frame(shown, step);
+  ui.board.show({ question, ...frame, answer: frame ? [...frame.answer] : question, selected });
+  at("keypad").hidden = selected === null || !source.live;
+  fill(at("solve"), app.stop ? "Stop" : "Solve");
+  if (!thought || grown) ui.line.show(thought, shown);
+  ui.line.move(step);
+  classList.toggle("thought", Boolean(thought));
+  at("transport").disabled = !thought?.depth;
+  fill(at("count"), !thought ? "" : step ? `step ${step} of ${thought.length}` : "the puzzle");
+  at("export").hidden = !thought?.done;
+  latentFigure(thought, shown, step);
+  if (!thought) return;
+  ui.gallery.show(thought, shown, step, told);
+  const solution = told && thought.done.solution;
+  fill(at("why"), solution && `${solution.why}.`);
+  if (told || app.stop || thought.done) verdict(`Thinking, step ${step}`, true, solution, thought.said);
+}
+
+/** What went wrong, with a way on; null: nothing. A sentence about the puzzle stands by its field. */
+function trouble(error, again) {
+  clearTimeout(app.retry);
+  const atField = error?.status >= 400 && ui.form && !ui.form.cells();
+  at("trouble").hidden = !error || atField;
+  if (!error) return;
+  if (atField) return ui.form.say(error.message, true);
+  const [text, retry] = at("trouble").children;
+  fill(text, error.message, error.wait > 0 && ` Trying again in ${error.wait} s.`);
+  retry.onclick = again;
+  if (error.wait) app.retry = setTimeout(again, 1000 * error.wait);
+}
+
+// -- keys, clipboard, colours, files ----------------------------------------------------------------------------------
+
+/** What a key is for here, as a function; nothing, where it is the browser's. */
+function meaning({ key, target, ctrlKey, metaKey, altKey }) {
+  if (ctrlKey || metaKey || altKey || !ui.board) return null;
+  if (target.id === "board" && source.live) {
+    const editing = app.selected !== null;
+    const { view } = ui.board;
+    if (key === "Escape") return () => select(null);
+    if (editing && key.startsWith("Arrow")) return () => select(moved(app.model, view, app.selected, key));
+    if (key === "ArrowDown" || key === "Enter") return () => select(view.top * app.model.columns + view.left);
+    const symbol = editing && typed(app.model, key);
+    if (symbol) return () => put(symbol);
+  }
+  if (target.closest("input:not(#scrubber), textarea, select")) return null;
+  if (key === " " && !target.closest("button, summary, a")) return toggle;
+  const move = { ArrowLeft: "back", ArrowRight: "next", Home: "first", End: "last" }[key];
+  return move && app.thought && (() => jump(move));
+}
+
+function pasted(event) {
+  if (!source.live || !ui.form || event.target.closest?.("input, textarea")) return;
+  const { cells, said } = parse(app.model, event.clipboardData.getData("text"));
+  event.preventDefault();
+  if (cells) ui.form.put(cells);
+  else ui.form.say(said, true);
+}
+
+/** Light and dark: as the system has it, until the reader chooses. */
+function colours() {
+  const { dataset } = document.documentElement;
+  const dark = dataset.theme ? dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  dataset.theme = dark ? "light" : "dark";
+}
+
+const named = (what) => `${app.model.name}-${what}`;
+
+async function savePage() {
+  const { request, begin, tracks, done, said } = app.thought;
+  const examples = [{ question: request.puzzle }];
+  const thoughts = [{ request, begin, steps: tracks.flat(), done, said }];
+  const page = await standalone({ model: { ...app.model, examples, measuring: false }, thoughts });
+  save(named("thought.html"), page, "text/html");
+}
+
+classList.toggle("recorded", !source.live);
+at("dials").disabled = !source.live;
+at("text").readOnly = !source.live;
+at("solve").onclick = () => (app.stop ? app.stop.abort() : solve());
+at("play").onclick = toggle;
+at("theme").onclick = colours;
+for (const move of ["first", "back", "next", "last"]) at(move).onclick = () => jump(move);
+at("models").onchange = () => open(at("models").value).catch((error) => trouble(error, begin));
+at("csv").onclick = () => save(named("steps.csv"), stepsTable(app.thought), "text/csv");
+at("html").onclick = savePage;
+document.onkeydown = (event) => {
+  const act = meaning(event);
+  if (act) event.preventDefault();
+  act?.();
+};
+document.onclick = ({ target }) => {
+  const figure = target.dataset.save && target.closest("figure, #middle");
+  if (figure)
+    picture(figure.querySelector("svg.chart, svg.board"), named(figure.id || `step${app.step}`), target.dataset.save);
+};
+document.onpaste = pasted;
+
+function begin() {
+  trouble(null);
+  start().catch((error) => trouble(error, begin));
+}
+begin();

@@ -1,0 +1,132 @@
+"""What a model is asked at its door and says of itself, whatever kind of run it comes from."""
+
+import asyncio
+import shutil
+
+import numpy as np
+import pytest
+
+from innerloop import cli
+from innerloop.cli.inputs import open_run
+from innerloop.errors import InputError
+from innerloop.recipes.pretrained import save_single
+from innerloop.serve import schema
+from innerloop.serve.about import About, held_out, model
+from innerloop.serve.models import Limits, NoModel, Registry, TooLarge
+from innerloop.tasks import get
+
+EASY = "1.3.34.2.1.34.2."
+
+
+@pytest.fixture
+def registry():
+    made = Registry(open_run, Limits(depth=100, width=4, puzzles=3, queue=8))
+    yield made
+    made.end()
+
+
+@pytest.fixture(scope="module")
+def unknown(tmp_path_factory):
+    """A run of puzzles whose rules nobody told, from a file."""
+    folder = tmp_path_factory.mktemp("grid")
+    found, names = get("sudoku", size=4).make(60, 5), str.maketrans(".1234", "-abcd")
+    text = get("sudoku", size=4).decode
+    rows = [f"{text(q)},{text(a)}".translate(names) for q, a in zip(found.inputs, found.labels, strict=True)]
+    (folder / "p.csv").write_text("\n".join(["question,answer", *rows]))
+    small = ["plan.steps=4", "plan.batch=8", "plan.compile=off", "config.size.width=32", "config.dtype=float32"]
+    words = ["train", "grid", "--data", str(folder / "p.csv"), "--out", str(folder / "run"), "--device", "cpu"]
+    assert cli.main([*words, "--set", *small, "data.holdout=20"]) == 0
+    return folder
+
+
+def asked(**dials):
+    return schema.SolveRequest(puzzle=EASY, **dials)
+
+
+def test_names(registry, run):
+    assert registry.add(str(run)).name == "four" and registry.add(f"b={run}").name == "b"
+    assert registry.get("b").source == str(run)
+    with pytest.raises(InputError, match="two models"):
+        registry.add(f"b={run}")
+    with pytest.raises(InputError, match="cannot be the name"):
+        registry.add(f"a/b={run}")
+    with pytest.raises(NoModel, match="there is four, b"):
+        registry.get("c")
+
+
+def test_the_door(registry, run):
+    served = registry.add(str(run))
+    for dials, said in [
+        ({"depth": 101}, "depth 101"),
+        ({"width": 5}, "width 5"),
+        ({"seconds": 31.0}, "seconds 31"),
+        ({"identifier": 1}, "identifier 1"),
+        ({"pick": "value"}, "nothing to pick by"),
+        ({"width": 2, "views": False}, "repeat the same thought"),
+    ]:
+        with pytest.raises(InputError, match=said):
+            served.settle(asked(**dials))
+    many = schema.SolveManyRequest(puzzles=[EASY] * 3, width=3)
+    with pytest.raises(TooLarge, match="queue holds"):
+        served.order(many.puzzles, many, None, lambda: None)
+    with pytest.raises(TooLarge, match="at once: 3"):
+        served.order([EASY] * 4, asked(), None, lambda: None)
+    with pytest.raises(InputError, match="limit of rows is 0"):
+        Limits(rows=0)
+
+
+def test_rules_that_nobody_knows(registry, unknown):
+    """No verdict, no verified answer, no probability: a head or a vote picks, and nobody pretends otherwise."""
+    served = registry.add(f"grid={unknown / 'run'}")
+    said = model(served)
+    assert not said.verifies and not said.exact and "verified" not in said.rules and said.units is None
+    assert served.settle(asked()).pick == ("q" if "q" in said.rules else "vote")
+    with pytest.raises(InputError, match="exact model"):
+        served.settle(asked(exact=True))
+    with pytest.raises(InputError, match="not known"):
+        served.settle(asked(pick="verified"))
+    detail = asyncio.run(About(served).detail())
+    assert len(detail.examples) == 12 and detail.source == "p.csv" and set(detail.examples[0].question) <= set("-abcd")
+    held, _ = held_out(served.opened, 1000)
+    assert len(held) == 20
+
+
+def test_a_run_whose_file_is_gone(registry, unknown, tmp_path):
+    shutil.copytree(unknown / "run", tmp_path / "run")
+    opened = open_run(tmp_path / "run")
+    away = opened.run.data.train.replace("p.csv", "q.csv")
+    lost = opened._replace(run=opened.run.__class__(**{**vars(opened.run), "data": data_of(opened, train=away)}))
+    assert held_out(lost, 10) == (None, "the run's puzzles are not on this machine")
+    sudoku = lost._replace(task=get("sudoku", size=4))  # one that can make its own
+    found, source = held_out(sudoku, 10)
+    assert len(found) == 10 and "not on this machine" in source
+
+
+def data_of(opened, **changes):
+    return opened.run.data.__class__(**{**vars(opened.run.data), **changes})
+
+
+def test_calibrated_confidence_and_single_files(registry, unknown, run, tmp_path):
+    assert cli.main(["calibrate", str(unknown / "run"), "--depth", "4", "--device", "cpu"]) == 0
+    try:
+        served = registry.add(f"known={unknown / 'run'}")
+    finally:
+        (unknown / "run" / "calibration.json").unlink()
+    said, detail = model(served), asyncio.run(About(served).detail())
+    assert said.calibrated and {t.rule for t in detail.curves.trust} <= set(said.rules)
+    assert served.settle(asked()).pick in {t.rule for t in detail.curves.trust}
+    save_single(open_run(run), tmp_path / "one.safetensors")
+    single = registry.add(str(tmp_path / "one.safetensors"))
+    assert single.name == "one" and not model(single).calibrated
+    told = asyncio.run(About(single).detail())
+    assert told.born["seeds"] == [open_run(run).run.seed] and len(told.examples) == 12
+
+
+def test_what_is_sent_of_a_solution(registry, run):
+    served = registry.add(str(run))
+    found = served.solver.solve(["." * 16], 1, 1, "residual")[0]
+    question = served.tokens(["." * 16])[0]
+    said = served.said(found, question)
+    assert said.wrong and not said.valid and said.confidence == 0.0
+    clean = served.said(served.solver.solve([EASY], 16)[0], served.tokens([EASY])[0])
+    assert clean.valid and clean.wrong == [] and np.allclose(clean.certainty, np.round(clean.certainty, 3))

@@ -1,0 +1,305 @@
+"""The thread in which a model thinks: answers as alone, in turn, in time, and none that outlive their asker."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from innerloop.serve.orders import Maker, Order, key_of
+from innerloop.serve.worker import LANES, Closed, Full, Worker
+from innerloop.solve.case import Case
+from innerloop.solve.dials import Budget, Dials
+from innerloop.solve.engine import Engine
+from innerloop.solve.solver import Solver
+
+
+class Desk:
+    """A worker over a solver, and whoever waits for it."""
+
+    def __init__(self, solver, queue=10_000, make=None, ticked=lambda steps, rows: None):
+        self.solver, self.worker = solver, Worker(queue)
+        self.maker = Maker(make or solver.engine, ticked)
+
+    def order(self, texts, d, **how):
+        d = self.solver.settled(d)
+        views = self.solver.views(d)
+        cases = [Case(self.solver, q, d, 0, views) for q in self.solver.questions(texts)[0]]
+        done = threading.Event()
+        order = Order(cases, self.maker, done.set, **how)
+        order.done = done
+        return order
+
+    def submit(self, texts, d, **how):
+        order = self.order(texts, d, **how)
+        self.worker.submit(order)
+        return order
+
+    def ask(self, texts, d, **how):
+        order = self.submit(texts, d, **how)
+        assert order.done.wait(60)
+        return order.solutions
+
+
+@pytest.fixture
+def solver(opened):
+    return Solver(opened.loop, opened.task, rows=16)
+
+
+@pytest.fixture
+def desk(solver):
+    made = Desk(solver)
+    yield made
+    made.worker.close()
+    made.worker.hurry()
+    made.worker.thread.join(30)
+    assert not made.worker.thread.is_alive()
+
+
+class Slow(torch.nn.Module):
+    """A loop whose every step takes its time, and which fails at a step if told to."""
+
+    def __init__(self, loop, seconds=0.0, fails_at=None):
+        super().__init__()
+        self.loop, self.seconds, self.fails_at, self.steps = loop, seconds, fails_at, 0
+
+    def init(self, x):
+        return self.loop.init(x)
+
+    def step(self, s, x):
+        self.steps += 1
+        time.sleep(self.seconds)
+        if self.steps == self.fails_at:
+            raise RuntimeError("out of luck")
+        return self.loop.step(s, x)
+
+    def read(self, s):
+        return self.loop.read(s)
+
+
+def texts_of(solutions):
+    return [s.text for s in solutions]
+
+
+DIALS = [
+    Dials(12, 1, "residual"),
+    Dials(12, 4, "vote"),
+    Dials(12, 3, "q", noise=(0.3, 0.1), seed=5),
+    Dials(12, 3, "q", noise=(0.3, 0.1), seed=6),
+    Dials(300, 1, "verified"),
+    Dials(12, 6, "verified", views=True, seed=2),
+    Dials(20, 1, "certainty", halting=True),
+]
+
+
+def test_answers_are_those_of_the_solver_alone_whoever_else_is_there(desk, puzzles):
+    """All kinds of dials at once, in several engines, against one call each of Solver.solve."""
+    orders = [desk.submit(puzzles, d) for d in DIALS]
+    for d, order in zip(DIALS, orders, strict=True):
+        assert order.done.wait(120)
+        alone = desk.solver.solve(puzzles, d.depth, d.width, d.pick, noise=d.noise, seed=d.seed, halting=d.halting)
+        for mine, other in zip(order.solutions, alone, strict=True):
+            assert mine.known == other.known and mine.valid == other.valid
+            if (
+                d.pick != "verified" or mine.valid
+            ):  # which of several invalid ones is the best guess depends on the order
+                assert mine.text == other.text
+            if d.width == 1:
+                assert mine.steps == other.steps and mine.nfe == other.nfe
+    assert desk.worker.waiting == 0
+
+
+def test_one_engine_serves_what_agrees_in_noise_seed_and_precision():
+    one, other = Maker(lambda d: None), Maker(lambda d: None)
+    same = {key_of(one, Dials(8, 1, "vote", seed=3)), key_of(one, Dials(64, 9, "q", seed=4, views=False))}
+    assert len(same) == 1
+    noisy = {key_of(one, Dials(8, 2, noise=(0.1, 0.0), seed=s)) for s in (1, 2)}
+    assert len(noisy | same) == 3
+    assert key_of(one, Dials(256)) != key_of(one, Dials(255))
+    assert key_of(one, Dials(8)) != key_of(other, Dials(8))
+
+
+def test_more_kinds_of_dials_than_engines_are_all_served(desk, puzzles):
+    most = 0
+    orders = [desk.submit(puzzles[:2], Dials(30, 1, "q", noise=(0.2, 0.2), seed=s)) for s in range(2 * LANES)]
+    while not all(order.done.is_set() for order in orders):
+        most = max(most, len(desk.worker._lanes))
+        time.sleep(0.001)
+    assert most <= LANES
+    alone = desk.solver.solve(puzzles[:2], 30, 1, "q", noise=(0.2, 0.2), seed=7)
+    assert texts_of(orders[7].solutions) == texts_of(alone)
+
+
+def test_a_small_order_overtakes_a_large_one_and_the_large_one_still_ends(opened, puzzles):
+    desk = Desk(Solver(Slow(opened.loop, 0.002), opened.task, rows=4))
+    large = desk.submit(puzzles * 4, Dials(8, 4, "residual"))
+    small = desk.submit(puzzles[:1], Dials(8, 1, "residual"))
+    assert small.done.wait(60) and not large.done.is_set()
+    assert large.done.wait(120) and all(s.width == 4 for s in large.solutions)
+
+
+def test_small_orders_without_end_do_not_starve_a_wide_one(opened, puzzles):
+    desk = Desk(Solver(opened.loop, opened.task, rows=4))
+    wide = desk.submit(puzzles[:1], Dials(4, 24, "residual"))
+    began = time.monotonic()
+    waiting = []
+    while not wide.done.is_set() and time.monotonic() < began + 60:
+        waiting = [o for o in waiting if not o.done.is_set()]
+        waiting += [desk.submit(puzzles[:1], Dials(4, 1, "residual")) for _ in range(16 - len(waiting))]
+        time.sleep(0.001)
+    assert wide.done.is_set() and wide.solutions[0].width == 24
+
+
+def test_priority_goes_first(opened, puzzles):
+    desk = Desk(Solver(Slow(opened.loop, 0.005), opened.task, rows=1))
+    desk.submit(puzzles[:1], Dials(20, 1, "residual"))  # keeps the only row busy while the others arrive
+    late = desk.submit(puzzles[:1], Dials(4, 1, "residual"), priority=-1)
+    soon = desk.submit(puzzles[:1], Dials(4, 1, "residual"), priority=1)
+    assert soon.done.wait(30) and not late.done.is_set()
+    assert late.done.wait(30)
+
+
+def test_a_deadline_ends_an_order_with_what_it_has(opened, puzzles):
+    desk = Desk(Solver(Slow(opened.loop, 0.02), opened.task, rows=2))
+    began = time.monotonic()
+    found = desk.ask(puzzles[:6], Dials(1000, 1, "residual"), deadline=began + 0.5)
+    assert 0.4 < time.monotonic() - began < 5
+    assert all(0 < s.steps < 1000 for s in found[:2])  # they were being thought about
+    assert not any(s.known or s.steps for s in found[2:]) and "before its first step" in found[5].why
+    assert desk.worker.waiting == 0
+
+
+def test_what_is_cancelled_leaves_nothing_behind(opened, puzzles):
+    steps = []
+    desk = Desk(
+        Solver(Slow(opened.loop, 0.002), opened.task, rows=8), ticked=lambda stepped, rows: steps.append(stepped)
+    )
+    order = desk.submit(puzzles, Dials(100_000, 3, "residual"))
+    while not steps:
+        time.sleep(0.01)
+    desk.worker.cancel(order)
+    until = time.monotonic() + 10
+    while desk.worker.waiting and time.monotonic() < until:
+        time.sleep(0.01)
+    assert desk.worker.waiting == 0 and not order.done.is_set()
+    time.sleep(0.1)
+    count = len(steps)
+    time.sleep(0.2)
+    assert len(steps) == count and desk.worker.live == 0
+    assert desk.ask(puzzles[:1], Dials(4, 1, "residual"))[0].steps == 4
+
+
+def test_the_queue_is_bounded_and_says_when_there_will_be_room(opened, puzzles):
+    desk = Desk(Solver(Slow(opened.loop, 0.01), opened.task, rows=4), queue=100)
+    first = desk.submit(puzzles[:20], Dials(10, 5, "residual"))  # 100 trajectories: 250 ticks of 10 ms or more
+    with pytest.raises(Full, match="100 is the most"):
+        desk.worker.submit(desk.order(puzzles[:1], Dials(10, 1, "residual")))
+    time.sleep(1.0)
+    left = desk.worker.wait(50, 60)
+    begun = time.monotonic()
+    while True:
+        try:
+            second = desk.submit(puzzles[:10], Dials(10, 5, "residual"))
+            break
+        except Full:
+            time.sleep(0.01)
+    took = time.monotonic() - begun
+    assert 0.2 * took <= left <= 5 * took + 1  # the pace was measured, and this machine has others on it
+    assert first.done.wait(60) and second.done.wait(60)
+
+
+def test_an_engine_that_fails_takes_its_own_orders_with_it_and_no_others(opened, puzzles):
+    broken = Slow(opened.loop, fails_at=5)
+    solver = Solver(opened.loop, opened.task)
+
+    def make(d):
+        return Engine(broken, 8) if d.noise == (0.5, 0.5) else solver.engine(d)
+
+    desk = Desk(solver, make=make)
+    bad = desk.submit(puzzles, Dials(50, 1, "q", noise=(0.5, 0.5)))
+    good = desk.submit(puzzles, Dials(50, 1, "residual"))
+    assert bad.done.wait(30) and good.done.wait(30)
+    assert isinstance(bad.error, RuntimeError) and good.error is None
+    assert desk.worker.waiting == 0
+    again = desk.submit(puzzles, Dials(8, 1, "q", noise=(0.5, 0.5)))  # the engine is made anew, its loop is well again
+    assert again.done.wait(30) and again.error is None
+
+
+def test_an_engine_that_cannot_be_made_is_the_error_of_its_order(opened, puzzles):
+    solver = Solver(opened.loop, opened.task)
+
+    def make(d):
+        if d.noise == (9.0, 9.0):
+            raise MemoryError("too much")
+        return solver.engine(d)
+
+    desk = Desk(solver, make=make)
+    order = desk.submit(puzzles, Dials(4, 1, "q", noise=(9.0, 9.0)))
+    assert order.done.wait(30) and isinstance(order.error, MemoryError)
+    assert desk.ask(puzzles[:1], Dials(4, 1, "residual"))[0].steps == 4
+
+
+def test_a_budget_holds_for_all_puzzles_together(desk, puzzles):
+    solver, depth = desk.solver, 40
+    d = Dials(depth, 4, "residual")
+    cap = 60  # block calls a puzzle
+    found = desk.ask(puzzles, d, steps=cap * len(puzzles) / solver.calls)
+    spent = sum(s.nfe for s in found)
+    assert cap * len(puzzles) <= spent <= cap * len(puzzles) + solver.rows * solver.calls  # the last tick is whole
+    alone = solver.solve(puzzles, depth, 4, "residual", budget=Budget(nfe=cap))
+    assert texts_of(found) == texts_of(alone) and [s.nfe for s in found] == [s.nfe for s in alone]
+
+
+def test_a_closed_worker_finishes_what_it_took_and_takes_no_more(opened, puzzles):
+    desk = Desk(Solver(Slow(opened.loop, 0.002), opened.task))
+    order = desk.submit(puzzles, Dials(30, 2, "residual"))
+    desk.worker.close()
+    with pytest.raises(Closed):
+        desk.worker.submit(desk.order(puzzles, Dials(3, 1, "residual")))
+    desk.worker.thread.join(60)
+    assert not desk.worker.thread.is_alive() and all(s.steps == 30 for s in order.solutions)
+
+
+def test_new_weights_take_over_while_the_old_ones_finish(opened, puzzles):
+    """Both in one thread: each order ends on the weights it was made for, and the old ones leave when they are done."""
+    old, new = (Slow(opened.loop, seconds) for seconds in (0.01, 0.0))
+    desk, fresh = Desk(Solver(old, opened.task)), Solver(new, opened.task)
+    before = desk.submit(puzzles, Dials(40, 1, "residual"))
+    while not desk.worker.live:
+        time.sleep(0.001)
+    desk.maker = Maker(fresh.engine)
+    desk.worker.keep(desk.maker)
+    after = desk.submit(puzzles, Dials(5, 1, "residual"))
+    assert after.done.wait(30) and not before.done.is_set()
+    assert before.done.wait(60) and all(s.steps == 40 for s in before.solutions)
+    assert new.steps - 1 == 5 and old.steps - 1 >= 40  # one step each was taken to count its block calls
+    desk.ask(puzzles[:1], Dials(2, 1, "residual"))
+    assert {key.maker for key in desk.worker._lanes} == {desk.maker}
+
+
+def test_hurry_ends_everything_now(opened, puzzles):
+    desk = Desk(Solver(Slow(opened.loop, 0.005), opened.task))
+    order = desk.submit(puzzles, Dials(100_000, 1, "residual"))
+    time.sleep(0.3)
+    desk.worker.hurry()
+    assert order.done.wait(10) and all(s.steps > 0 for s in order.solutions)
+
+
+def test_nothing_of_solved_cases_is_kept(desk, puzzles):
+    """Verified early, a wide order leaves most of its tickets unused: they are forgotten, and so are its cases."""
+    for _ in range(30):
+        desk.ask(puzzles[:4], Dials(16, 100, "verified"))
+    kept = sum(len(lane.tickets) for lane in desk.worker._lanes.values())
+    assert kept <= 64 and not desk.worker._open and not desk.worker._orders and not desk.worker._pending
+
+
+def test_watchers_see_every_step(desk, puzzles):
+    seen = []
+    order = desk.order(puzzles[:1], Dials(10, 2, "residual"))
+    order.cases[0].watch = lambda k, moment: seen.append((k, moment.step, moment.answer))
+    desk.worker.submit(order)
+    assert order.done.wait(30)
+    assert sorted((k, step) for k, step, _ in seen) == [(k, s) for k in (0, 1) for s in range(1, 11)]
+    last = next(a for k, s, a in seen if (k, s) == (order.solutions[0].trajectory, 10))
+    assert np.array_equal(last, order.solutions[0].answer)

@@ -1,0 +1,116 @@
+"""A trained run, a server that serves it, and a browser that looks at it; all real."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from innerloop import cli
+
+TINY = ["plan.steps=150", "plan.compile=off", "plan.check_every=150", "data.holdout=40"]
+MAZE = ["plan.steps=2", "plan.batch=4", "plan.compile=off", "data.count=8", "data.holdout=8"]
+
+
+def chromium():
+    """Where a Chromium is: $CHROMIUM, the system's, or playwright's own; None."""
+    known = [os.environ.get("CHROMIUM"), *map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))]
+    return next((path for path in known if path and Path(path).exists()), None)
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory):
+    """A small model that solves most 4x4 Sudokus, evaluated and studied."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("web") / "sudoku4"
+    assert cli.main(["train", "sudoku4", "--out", str(folder), "--device", "cpu", "--set", *TINY]) == 0
+    evaluate = ["eval", str(folder), "--depth", "1,2,4,8", "--width", "1,2", "--noise", "0.1,0", "--halt", "both"]
+    assert cli.main([*evaluate, "--limit", "30", "--device", "cpu"]) == 0
+    assert cli.main(["study", str(folder), "--depth", "4", "--limit", "12", "--device", "cpu"]) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def maze(tmp_path_factory):
+    """A model that has learned nothing: what it says breaks rules."""
+    folder = tmp_path_factory.mktemp("web") / "maze"
+    command = ["train", "maze11", "--out", str(folder), "--device", "cpu", "--set", *MAZE]
+    assert cli.main(command) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def serve():
+    """serve(*words) starts `innerloop serve` and gives {url, process}; all are ended with the tests."""
+    started = []
+
+    def start(*words):
+        command = [sys.executable, "-m", "innerloop.cli", "serve", *map(str, words), "--port", "0", "--threads", "1"]
+        quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, **quiet)
+        started.append(process)
+        said = process.stdout.readline()
+        assert " at http" in said, said + process.stdout.read()
+        return SimpleNamespace(url=said.split()[-1] + "/", process=process)
+
+    yield start
+    for process in started:
+        process.terminate()
+        process.wait(20)
+        process.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def server(serve, run, maze):
+    pytest.importorskip("fastapi", reason="the server needs innerloop[serve]")
+    return serve(run, maze)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    sync = pytest.importorskip("playwright.sync_api", reason="the page's tests drive a browser by playwright")
+    with sync.sync_playwright() as player:
+        path = chromium()
+        try:
+            found = player.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+        except sync.Error as error:
+            pytest.skip(f"no Chromium at $CHROMIUM, on the path, or of playwright's own: {str(error).splitlines()[0]}")
+        yield found
+        found.close()
+
+
+class Watch:
+    """What a page asked for and complained about."""
+
+    def __init__(self, page, own):
+        self.foreign, self.errors = [], []
+        page.on("request", lambda r: r.url.startswith((own, "data:", "blob:")) or self.foreign.append(r.url))
+        page.on("console", lambda m: m.type in ("error", "warning") and self.errors.append(m.text))
+        page.on("pageerror", lambda e: self.errors.append(str(e)))
+
+
+@pytest.fixture
+def visit(browser):
+    """visit(url, **options) opens a page; the test fails if it asked anybody else, or wrote an error in the console."""
+    pages, allowed = [], []
+
+    def open_page(url, expect=(), **options):
+        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
+        page = context.new_page()
+        page.set_default_timeout(20_000)
+        watch = Watch(page, url.split("#")[0])
+        pages.append((context, watch))
+        allowed.extend(expect)
+        page.goto(url)
+        page.wait_for_selector("body:not(.loading)")
+        return page
+
+    yield open_page
+    for context, watch in pages:
+        context.close()
+        assert not watch.foreign
+        assert [e for e in watch.errors if not any(a in e for a in allowed)] == []
