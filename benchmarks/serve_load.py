@@ -4,8 +4,8 @@
 
 Requests of all kinds arrive at random times, whether or not the server keeps up: single puzzles mostly, some wide, some
 noisy (each seed its own engine), lists, streams read to the end and streams abandoned, bad requests. Every minute the
-model is reloaded, and twice the queue is flooded. Without --rate they arrive at --share of what the server was measured
-to do at once before. Latency counts from the time a request was due. Every known answer is verified here again.
+model is reloaded, and now and then the queue is flooded. Without --rate they arrive at --share of what the server was
+measured to do at once before. Latency counts from the time a request was due. Every known answer is verified here again.
 Wanted: every request answered, none with a status of 500 or above, no wrong answer, an end with 0, and, in runs of LONG
 minutes or more, no growth of memory after the first fifth. Without RUN a 4x4 Sudoku is trained first. Exits with 1 if
 one of these fails.
@@ -159,7 +159,7 @@ async def disturb(load: Load, seconds: float, seen: list[tuple[float, float]], f
     """Look at the memory every second; reload and flood now and then, first while it still warms up."""
     began = time.monotonic()
     reloads = [seconds / 10, *range(60, int(seconds), 60)]
-    floods = [seconds / 8, seconds / 2]
+    floods = [seconds / 16, seconds / 8, seconds / 2]
     while (at := time.monotonic() - began) < seconds:
         text = (await load.http.get("/metrics")).text
         memory = re.search(r"^process_resident_memory_bytes (\S+)$", text, re.M)

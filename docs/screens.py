@@ -38,7 +38,7 @@ def served(run: str) -> Iterator[str]:
         process.wait()
 
 
-def shoot(page: Page, url: str, example: int, step: int, path: Path, whole: bool) -> None:
+def shoot(page: Page, url: str, example: int, step: int, path: Path) -> None:
     """Solve an example, go to a step (counted back from the answer where below 0), and take a picture."""
     page.goto(url)
     page.wait_for_selector("#solve:enabled")
@@ -53,7 +53,7 @@ def shoot(page: Page, url: str, example: int, step: int, path: Path, whole: bool
     )
     page.evaluate("scrollTo(0, 0)")
     page.wait_for_timeout(600)  # the frames of changed cells land
-    page.screenshot(path=path, full_page=whole)
+    page.screenshot(path=path)
 
 
 def main() -> None:
@@ -71,13 +71,9 @@ def main() -> None:
                 how: Any = {"viewport": {"width": width, "height": height}, "color_scheme": colours}
                 page = browser.new_page(**how, device_scale_factor=1 if width > 600 else 2)
                 path = given.out / f"page_{width}_{colours}.png"
-                shoot(page, url, given.example, given.step, path, whole=False)
+                shoot(page, url, given.example, given.step, path)
                 page.close()
                 print(path)
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
-        path = given.out / "page_whole.png"
-        shoot(page, url, given.example, given.step, path, whole=True)
-        print(path)
         browser.close()
 
 

@@ -1,9 +1,10 @@
 """Trained loops behind HTTP: typed requests, streams of steps, metrics, hot swap, and a client.
 
-app.py      the routes                          schema.py    what is asked and said
-models.py   what is served, each with its door  worker.py    the thread in which a model thinks
-stream.py   a thought told step by step         about.py     what a model says of itself
-gate.py     counting, sizes, closing            fallback.py  the exact solver behind the models
-server.py   the process: port, signals, end     metrics.py   numbers for Prometheus
-client.py   the other side
+app.py      the routes                       schema.py    what is asked and said
+models.py   what is served, and its door     worker.py    the thread in which a model thinks
+orders.py   what it is given, and its lanes  fallback.py  the exact solver behind the models
+stream.py   a thought told step by step      about.py     what a model says of itself
+gate.py     counting, sizes, closing         metrics.py   numbers for Prometheus
+server.py   the process: port, signals, end  client.py    the other side
+local.py    a server of one's own
 """

@@ -1,7 +1,7 @@
 """What a worker is given to think about, and the lanes in which it does.
 
-An order is a request's puzzles; a lane is an engine with the trajectories that wait for it. What waits is let in fairly:
-an order of few puzzles overtakes the tail of one of many, yet everything comes to its turn.
+An order is a request's puzzles; a lane is an engine with the trajectories that wait for it. They are let in fairly: an
+order of few puzzles overtakes the tail of one of many, yet everything comes to its turn.
 """
 
 from __future__ import annotations

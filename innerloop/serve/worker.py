@@ -80,7 +80,7 @@ class Worker:
         """Take an order. Raises Full where it does not fit the queue, Closed where nothing is taken any more."""
         with self._wake:
             if self._closed:
-                raise Closed("this model takes no more puzzles: the server is shutting down, or has replaced it")
+                raise Closed("this model takes no more puzzles: the server is shutting down")
             if self.waiting + order.trajectories > self.queue:
                 raise Full(
                     f"{self.waiting} trajectories are under way and {self.queue} is the most: come again in a while"

@@ -103,7 +103,7 @@ function layBoard(texts) {
   const label = `${app.model.task}, ${view.rows} rows, ${view.columns} columns`;
   const props = { id: "board", role: "grid", tabindex: 0, "aria-label": label };
   for (const pair of Object.entries(props)) node.setAttribute(...pair);
-  node.style.maxWidth = `${Math.max(200, view.columns * 66)}px`;
+  node.style.maxWidth = `${Math.max(200, view.columns * 84)}px`;
   node.onpointerdown = ({ target }) => select(target.closest("[data-cell]")?.dataset.cell ?? null);
   fill(at("seat"), node);
 }
