@@ -5,7 +5,7 @@
 Requests of all kinds arrive at random times, whether or not the server keeps up: single puzzles mostly, some wide, some
 noisy (each seed its own engine), lists, streams read to the end and streams abandoned, bad requests. Every minute the
 model is reloaded, and now and then the queue is flooded. Without --rate they arrive at --share of what the server was
-measured to do at once before. Latency counts from the time a request was due. Every known answer is verified here again.
+measured to do at once before. Latency counts from the time a request was due. Every known answer is verified again.
 Wanted: every request answered, none with a status of 500 or above, no wrong answer, an end with 0, and, in runs of LONG
 minutes or more, no growth of memory after the first fifth. Without RUN a 4x4 Sudoku is trained first. Exits with 1 if
 one of these fails.
