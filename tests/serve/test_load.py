@@ -24,7 +24,7 @@ def test_under_load_nothing_is_lost(run, tmp_path):
     assert found["good"] and found["lost"] == [] and found["known_but_wrong"] == 0 and found["exit_status"] == 0
     assert found["requests"] > 20 and found["puzzles_known"] > 20 and found["born"]["command"]
     assert any(status.endswith("429") for status in found["statuses"])  # the flood
-    assert found["statuses"]["reload 200"] == 1 and len(found["memory"]) >= 5
+    assert found["statuses"]["reload 200"] == 1 and len(found["memory"]) >= 3
 
 
 def test_no_request_that_schemathesis_makes_up_breaks_it(run, tmp_path):

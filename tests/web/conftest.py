@@ -70,8 +70,9 @@ def server(serve, run, maze):
     return serve(run, maze)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
+    """Ends with its file: while it lives, playwright's event loop runs in this thread, and no other can."""
     sync = pytest.importorskip("playwright.sync_api", reason="the page's tests drive a browser by playwright")
     with sync.sync_playwright() as player:
         path = chromium()
