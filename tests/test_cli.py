@@ -417,3 +417,24 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(run):
 def _little_room():
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+
+
+def test_a_file_of_rows_that_only_the_recipe_knows(tmp_path):
+    """A roster is no square grid of digits: the task is the recipe's, the rows are the file's."""
+    options = recipes.get("roster_small").data.options
+    task = tasks.get("roster", **options)
+    write_csv(tmp_path / "r.csv", task.make(20, 5), task)
+    tiny = [t for t in TINY if not t.startswith("data.count")]
+    assert cli.main(["train", "roster_small", "--data", "r.csv", "--out", "r", "--device", "cpu", "--set", *tiny]) == 0
+    opened = runs.open_run(tmp_path / "r")
+    assert opened.task.name == "roster" and opened.task.shape == task.shape
+    assert cli.main(["eval", "r", "--device", "cpu", "--depth", "1"]) == 0
+
+
+def test_one_file_has_no_folder_for_results(run, tmp_path, capsys):
+    assert cli.main(["export", str(run), "--single", "m.safetensors"]) == 0
+    for verb in ("eval", "report", "study"):
+        assert cli.main([verb, "m.safetensors"]) == 2
+        assert "say where, by --out" in capsys.readouterr().err
+    assert cli.main(["eval", "m.safetensors", "--depth", "1", "--out", "e.json"]) == 0
+    assert json.loads((tmp_path / "e.json").read_text())["rows"]

@@ -35,7 +35,7 @@ def plot(runs: tyro.conf.Positional[tuple[str, ...]], out: str = "") -> int:
     return 0
 
 
-def report(run: RunFolder, depth: int = 16) -> int:
+def report(run: RunFolder, depth: int = 16, out: str = "") -> int:
     """Write one self-contained HTML page about a run: puzzles solved step by step, curves, how it was trained.
 
     It is the page of `serve`, as a recording: it opens from a disk and asks for nothing.
@@ -45,15 +45,16 @@ def report(run: RunFolder, depth: int = 16) -> int:
     Args:
         run: Folder of a trained run.
         depth: Steps of the puzzles shown.
+        out: File of the page; by default report.html in the run.
     """
-    from innerloop.cli.inputs import examples_of
+    from innerloop.cli.inputs import examples_of, home
     from innerloop.study.report import page
 
     if depth < 1:
         raise InputError(f"--depth is {depth}: give 1 or more steps of thought")
     opened = open_run(run)
+    target = home(opened, out, "report.html")
     examples = examples_of(opened, "", 200)
-    target = opened.folder / "report.html"
     save_text(target, page(opened, examples, telling(opened, examples), depth))
     print(target)
     return 0

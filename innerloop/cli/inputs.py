@@ -16,7 +16,17 @@ from innerloop.recipes import run as runs
 
 RunFolder = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 
-__all__ = ["RunFolder", "device_named", "examples_of", "numbers", "open_run", "read_run", "save_text", "train_size"]
+__all__ = [
+    "RunFolder",
+    "device_named",
+    "examples_of",
+    "home",
+    "numbers",
+    "open_run",
+    "read_run",
+    "save_text",
+    "train_size",
+]
 
 
 def device_named(choice: str) -> tuple[torch.device, str]:
@@ -79,6 +89,15 @@ def examples_of(opened: runs.Opened, data: str, limit: int) -> Any:
             f"{size.puzzles}: evaluate it on puzzles it was trained with"
         )
     return examples
+
+
+def home(opened: runs.Opened, out: str, name: str = "") -> Path:
+    """Where a result goes: `out` where it is given, else `name` in the folder of the run, which a single file lacks."""
+    if out:
+        return Path(out)
+    if not opened.folder.is_dir():
+        raise InputError(f"{opened.folder} is a model in one file, with no folder for results: say where, by --out")
+    return opened.folder / name
 
 
 def train_size(folder: Path, run: runs.Run) -> int:

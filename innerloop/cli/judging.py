@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from innerloop.cli.inputs import RunFolder, device_named, examples_of, numbers, open_run, train_size
+from innerloop.cli.inputs import RunFolder, device_named, examples_of, home, numbers, open_run, train_size
 from innerloop.errors import InputError
 from innerloop.learn import checkpoint
 from innerloop.learn.evaluate import Row, as_dicts, evaluate
@@ -55,6 +54,7 @@ def eval_(
     depths, widths, scales = numbers(depth, "--depth"), numbers(width, "--width"), two(noise)
     where, why = device_named(device)
     opened = open_run(run, where)
+    target = home(opened, out, "eval.json")
     examples = examples_of(opened, data, limit)
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"{len(examples):,} puzzles of {examples.source} on {why}")
@@ -73,7 +73,6 @@ def eval_(
             seed=seed,
         )
     show(Console(highlight=False), rows)
-    target = Path(out) if out else opened.folder / "eval.json"
     checkpoint.write_json(target, record(opened, examples, rows, seed, scales))
     console.print(f"written to {target}; next: [bold]innerloop plot {run}[/]")
     return 0

@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from innerloop.cli.inputs import RunFolder, device_named, examples_of, open_run
+from innerloop.cli.inputs import RunFolder, device_named, examples_of, home, open_run
 from innerloop.errors import InputError
 from innerloop.learn import checkpoint
 from innerloop.learn.feed import to_batch
@@ -54,6 +54,7 @@ def study(
 
     where, why = device_named(device)
     opened = open_run(run, where)
+    folder = home(opened, out)
     examples = examples_of(opened, data, limit)
     if not 8 <= len(examples) <= MOST:
         raise InputError(f"{len(examples)} puzzles are too few or too many for a study: give 8 to {MOST}, by --limit")
@@ -69,7 +70,6 @@ def study(
         controls[name] = fitting(other, opened, where)
     with console.status("thinking"):
         found = survey.survey(opened.loop, x, labels, open_places, depth, controls, task.blank, seed)
-    folder = Path(out) if out else opened.folder
     born = runs.birth_certificate([opened.run.seed, seed])
     known = {"data": examples.source, "trained_depth": opened.run.plan.deepest}
     checkpoint.write_json(folder / "study.json", known | found | {"born": born})

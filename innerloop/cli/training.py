@@ -112,8 +112,9 @@ def choose(
     if test and not data:
         raise InputError("--test is given without --data: give both, or neither")
     if data:
-        # 0 rows to take means all: the recipe's count was for the puzzles it generates.
-        run = replace(run, data=replace(run.data, train=data, test=test, task="", options={}, count=0))
+        # 0 rows to take means all: the recipe's count was for the puzzles it generates. What the file tells, it tells.
+        file = replace(run.data, train=data, test=test, count=0)
+        run = replace(run, data=replace(file, task="", options={}) if file.task in tasks.INFERRED else file)
     name = run.name if any(parameters.values()) else recipe
     return runs.override(run, changes), Path(out or f"runs/{name}")
 

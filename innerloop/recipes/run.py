@@ -65,7 +65,8 @@ def sets(data: Data) -> tuple[Any, Any, Any]:
     if not data.train:
         task = tasks.get(data.task, **data.options)
         return task, task.make(data.count, data.seed), task.make(data.holdout, data.seed + 1_000_003)
-    wanted = tasks.get(data.task, **data.options) if data.options else data.task or None
+    told = data.task in ("", *tasks.INFERRED) and not data.options
+    wanted = data.task or None if told else tasks.get(data.task, **data.options)
     task, train = tasks.open_set(data.train, wanted, data.count or None)
     if data.test:
         return task, train, tasks.open_set(data.test, task, data.holdout or None)[1]

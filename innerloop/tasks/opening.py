@@ -24,7 +24,9 @@ from innerloop.tasks.sets import PuzzleSet
 from innerloop.tasks.sudoku import BOXES, Sudoku
 from innerloop.tasks.task import Task
 
-__all__ = ["check_labels", "infer", "open_set"]
+__all__ = ["INFERRED", "check_labels", "infer", "open_set"]
+
+INFERRED = ("sudoku", "maze", "queens", "arc", "grid")  # the tasks whose size and alphabet the rows of a file tell
 
 SYMBOLS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz" + "".join(map(chr, range(0xC0, 0x180)))
 FORMATS = "an official folder, .csv[.gz], .jsonl[.gz], .npy, .npz, ARC .json[.gz] or a folder of them"
@@ -87,7 +89,7 @@ def infer(table: Table, task: str | None = None) -> Task:
     A known task is taken when most of the first 200 rows look like it, so that one bad row is reported, not believed.
     """
     size, side = len(table.questions[0]), isqrt(len(table.questions[0]))
-    if task is not None and task not in ("sudoku", "maze", "queens", "arc", "grid"):
+    if task is not None and task not in INFERRED:
         raise InputError(f"the rows of a text file cannot be read as task {task!r}; pass a Task made for this file.")
     if task not in ("grid", None) and side * side != size:
         raise InputError(f"rows of {size} cells are no square, so they cannot be {task}; correct the file or the task.")
