@@ -438,3 +438,17 @@ def test_one_file_has_no_folder_for_results(run, tmp_path, capsys):
         assert "say where, by --out" in capsys.readouterr().err
     assert cli.main(["eval", "m.safetensors", "--depth", "1", "--out", "e.json"]) == 0
     assert json.loads((tmp_path / "e.json").read_text())["rows"]
+
+
+def test_symmetries_of_a_grid_are_said_beside_the_file(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = ["".join(rng.choice(list("xyz"), 9)) for _ in range(30)]
+    with open(tmp_path / "own.csv", "w", newline="") as file:
+        csv.writer(file).writerows([("question", "answer"), *((r, r[::-1]) for r in rows)])
+    tiny = [t for t in TINY if not t.startswith("data.count")]
+    command = ["train", "grid", "--data", "own.csv", "--out", "g", "--device", "cpu", "--set", *tiny]
+    assert cli.main([*command, 'data.options.symmetries=["turns"]']) == 0
+    task = runs.open_run(tmp_path / "g").task
+    assert task.symmetries == ("turns",) and task.charset == "xyz"
+    assert len(np.unique(task.views(50, rng).cells, axis=0)) == 8
+    assert cli.main([*command, "--fresh", 'data.options.symmetries=["colours"]']) == 2

@@ -24,6 +24,7 @@ from innerloop.errors import InputError
 from innerloop.learn import checkpoint
 from innerloop.learn.plan import Plan
 from innerloop.parts.size import Size
+from innerloop.tasks.grid import Grid
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,14 @@ def sets(data: Data) -> tuple[Any, Any, Any]:
     if not data.train:
         task = tasks.get(data.task, **data.options)
         return task, task.make(data.count, data.seed), task.make(data.holdout, data.seed + 1_000_003)
-    told = data.task in ("", *tasks.INFERRED) and not data.options
+    told = not data.task or (data.task in tasks.INFERRED and not data.options)
     wanted = data.task or None if told else tasks.get(data.task, **data.options)
     task, train = tasks.open_set(data.train, wanted, data.count or None)
+    if told and data.options:  # what the rows cannot tell, such as a grid's symmetries
+        known = tasks.get(task.name, **task.options | data.options)
+        if isinstance(known, Grid):
+            known.examples = train
+        task = known
     if data.test:
         return task, train, tasks.open_set(data.test, task, data.holdout or None)[1]
     train, validation = train.split(min(0.5, data.holdout / len(train)), data.seed)

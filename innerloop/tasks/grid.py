@@ -14,11 +14,13 @@ import numpy as np
 
 from innerloop.errors import InputError
 from innerloop.tasks.sets import Example, PuzzleSet
+from innerloop.tasks.symmetry import Views, dihedral, same_names, turns
 from innerloop.tasks.task import Task, stream
 
 __all__ = ["Grid"]
 
 MOST_SYMBOLS = 254
+SYMMETRIES = ("turns", "names")
 
 
 class Grid(Task):
@@ -27,7 +29,9 @@ class Grid(Task):
     alphabet: the symbols of tokens 1, 2...; shape: (rows, columns); blank: the symbol of an undecided cell: every other
     cell of the question must stay as it is (None: no cell is given, the answer may be anything). rule: an optional
     check `rule(question, answer) -> bool` on uint8 (S,) tokens, which makes `valid` a real verification. examples: rows
-    that `sample` draws from (a grid has no generator of its own). `options` holds neither rule nor examples.
+    that `sample` draws from (a grid has no generator of its own). symmetries: what leaves your puzzle the same puzzle,
+    to learn from and to solve in several views: "turns" (turned and mirrored) and "names" (every symbol but the blank
+    called otherwise, as colours are). `options` holds neither rule nor examples.
     """
 
     name = "grid"
@@ -39,6 +43,7 @@ class Grid(Task):
         blank: str | None = None,
         rule: Callable[[np.ndarray, np.ndarray], bool] | None = None,
         examples: PuzzleSet | None = None,
+        symmetries: tuple[str, ...] = (),
     ):
         if not alphabet or len(set(alphabet)) != len(alphabet) or len(alphabet) > MOST_SYMBOLS:
             raise InputError(
@@ -50,10 +55,15 @@ class Grid(Task):
             )
         if len(shape) != 2 or min(shape) < 1:
             raise InputError(f"shape={shape} is no grid; give (rows, columns), both at least 1.")
+        if unknown := [name for name in symmetries if name not in SYMMETRIES]:
+            raise InputError(f"symmetries={list(symmetries)}: {unknown[0]!r} is none of {', '.join(SYMMETRIES)}.")
         self.charset, self.vocab, self.shape = alphabet, len(alphabet) + 1, (int(shape[0]), int(shape[1]))
         self.blank = alphabet.index(blank) + 1 if blank else 0
         self.rule, self.verifies, self.examples = rule, rule is not None, examples
         self.options = {"alphabet": alphabet, "shape": list(self.shape), "blank": blank}
+        self.symmetries = tuple(symmetries)
+        if symmetries:
+            self.options["symmetries"] = list(symmetries)
 
     @classmethod
     def infer(cls, questions: list[str], answers: list[str], shape: tuple[int, int] | None = None) -> Grid:
@@ -71,6 +81,38 @@ class Grid(Task):
         s = self.examples
         row = int(stream(seed, i).integers(len(s)))
         return Example(s.inputs[row], s.labels[row], float(s.rating[row]))
+
+    def views(self, count: int, rng: np.random.Generator) -> Views | None:
+        if not self.symmetries:
+            return None
+        cells = np.tile(np.arange(self.shape[0] * self.shape[1]), (count, 1))
+        views = Views(cells, same_names(count, self.vocab))
+        if "turns" in self.symmetries:
+            views = turns(count, self.shape, self.vocab, rng)
+        if "names" in self.symmetries:
+            free = np.array([t for t in range(1, self.vocab) if t != self.blank])
+            views.tokens[:, free] = free[rng.random((count, len(free))).argsort(1)]
+        return views
+
+    def canonical_batch(self, inputs: np.ndarray) -> list[bytes]:
+        """Exact: the smallest image, with symbols numbered as they come where their names mean nothing."""
+        self.check(inputs, "questions")
+        table = dihedral(*self.shape) if "turns" in self.symmetries else np.arange(inputs.shape[1])[None]
+        images = inputs[:, table].reshape(-1, inputs.shape[1])
+        keys = [self._unnamed(image).tobytes() for image in np.ascontiguousarray(images)]
+        return [min(keys[i : i + len(table)]) for i in range(0, len(keys), len(table))]
+
+    def _unnamed(self, image: np.ndarray) -> np.ndarray:
+        if "names" not in self.symmetries:
+            return image
+        names = np.full(self.vocab, 255, np.uint8)  # of padding and blanks: no symbol gets so far
+        found, first = np.unique(image, return_index=True)
+        free = found[np.argsort(first)]
+        free = free[(free != 0) & (free != self.blank)]
+        names[free] = np.arange(len(free))
+        if self.blank:
+            names[0] = 254
+        return names[image]
 
     def kept(self, inputs: np.ndarray, answers: np.ndarray) -> np.ndarray:
         """Without a blank symbol nothing is given: a question may be any code for what is asked."""

@@ -32,10 +32,19 @@ def toy_grid() -> Grid:
     return task
 
 
+def mirror_grid() -> Grid:
+    """Every cell is what the cell opposite is: the same puzzle turned, mirrored and with other symbols."""
+    task = Grid("abc.", (3, 3), ".", rule=lambda q, a: bool((a == a[::-1]).all()), symmetries=("turns", "names"))
+    labels = task.encode_many(["abcacacba", "aabcbcbaa", "cbabcbabc", "aaabcbaaa", "abbacabba"])
+    inputs = task.encode_many(["abc.cacba", "aa.cbcbaa", "c.abcba.c", "aaa.cb..a", "..bacab.a"])
+    task.examples = PuzzleSet(inputs, labels, vocab=task.vocab, shape=task.shape)
+    return task
+
+
 def every_task() -> list[Task]:
     tasks: list[Task] = []
     for name in names():
-        tasks += [toy_grid()] if name == "grid" else [get(name, **o) for o in OPTIONS.get(name, [{}])]
+        tasks += [toy_grid(), mirror_grid()] if name == "grid" else [get(name, **o) for o in OPTIONS.get(name, [{}])]
     return tasks
 
 
