@@ -4,7 +4,7 @@
     python benchmarks/solve.py RUN --noise 0.3,0.3 --no-views     width by noise instead of by symmetry views
 
 Every puzzle gets all trajectories to the deepest depth once; each (depth, width) is read from the first trajectories at
-that depth. `verified` stops at the first valid answer, trajectory by trajectory, and pays only for what it ran;
+that depth. `verified` stops at the first valid answer, wave by wave of trajectories, and pays only for what it ran;
 `first` lets all run until one halts by itself; the other rules pay for depth x width. `oracle` is pass@N: some
 trajectory is right at that depth, whoever could tell which.
 Puzzles are done in parts, each kept beside --out as soon as it is done; the same command goes on where it was cut off.
@@ -29,6 +29,7 @@ from innerloop.learn.evaluate import own_rule
 from innerloop.models import open as open_model
 from innerloop.noise import salted
 from innerloop.recipes.run import birth_certificate, sets
+from innerloop.solve.case import wave
 from innerloop.solve.choose import RULES, Trajectories, choose
 from innerloop.solve.loops import calls_of_a_step, in_float32
 from innerloop.width import Noisy
@@ -86,10 +87,7 @@ def table(data: dict[str, np.ndarray], right: np.ndarray, depths: list[int], wid
             add(depth, width, "oracle", right[at, :, :width].any(1), float(depth * width * calls))
             add(depth, width, "mean", right[at, :, :width].mean(1), float(depth * calls))
             first = np.minimum(data["valid"][:, :width], depth + 1)
-            won = first <= depth
-            before = np.cumsum(np.pad(won, ((0, 0), (1, 0)))[:, :-1], 1) == 0  # trajectories that are begun at all
-            spent = (np.minimum(first, depth) * before).sum(1).mean() * calls
-            add(depth, width, "verified", won.any(1), float(spent))
+            add(depth, width, "verified", (first <= depth).any(1), in_waves(first, depth) * calls)
             for rule in RULES:
                 if rule == "verified" or (rule == "first" and (data["halted"] > depth).all()):
                     continue
@@ -99,6 +97,18 @@ def table(data: dict[str, np.ndarray], right: np.ndarray, depths: list[int], wid
                 ran = np.minimum(data["halted"][:, :width].min(1), depth).mean() if rule == "first" else depth
                 add(depth, width, rule, right[at, np.arange(n), picked], float(ran * width * calls))
     return rows
+
+
+def in_waves(first: np.ndarray, depth: int) -> float:
+    """Mean steps that verification takes, as solve/case.py begins trajectories; first (N, K): of a valid answer."""
+    spent, still, given = np.zeros(len(first)), np.ones(len(first), bool), 0
+    while given < first.shape[1]:
+        part = wave(given, first.shape[1])
+        best = first[:, part.start : part.stop].min(1)
+        spent += still * len(part) * np.minimum(best, depth)
+        still &= best > depth
+        given = part.stop
+    return float(spent.mean())
 
 
 def winner(data: dict[str, np.ndarray], at: int, i: int, width: int, depth: int, rule: str) -> int | None:

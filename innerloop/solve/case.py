@@ -1,4 +1,10 @@
-"""One puzzle on its way: the trajectories it still needs, and what the others came to."""
+"""One puzzle on its way: the trajectories it still needs, and what the others came to.
+
+Where a verifier decides, most puzzles need one trajectory. So they are begun in waves, 1, 3, 12, 48 ..., each only if
+all before it have failed; every other rule compares all trajectories, and they are begun at once. The answer is of the
+first wave that has a valid one, after the fewest steps, of the earliest among equals: it does not depend on how many
+rows an engine has, or on who else is in them.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +20,13 @@ from innerloop.solve.choose import Trajectories, choose
 from innerloop.solve.dials import Dials, Solution
 from innerloop.solve.engine import Done, Job
 from innerloop.tasks.symmetry import Views
+
+WAVE = 4  # a wave ends at so many times the trajectories before it
+
+
+def wave(given: int, width: int) -> range:
+    """The trajectories of `width` that follow when `given` have failed."""
+    return range(given, min(width, max(1, WAVE * given)))
 
 
 @dataclass
@@ -31,21 +44,48 @@ class Case:
     begun: float = field(default_factory=time.monotonic)
     jobs: list[Job] = field(default_factory=list)
     done: dict[int, Done] = field(default_factory=dict)
+    given: int = 0  # trajectories that were begun, or wait for a row
+    pending: set[int] = field(default_factory=set)  # of these, the ones that could still change the answer
+    best: tuple[int, int] | None = None  # (steps, trajectory) of the valid answer that stands
+
+    def wave(self) -> range:
+        """Trajectories to begin now; none while those before them may yet succeed."""
+        if self.pending or self.best is not None:
+            return range(0)
+        whole = self.dials.pick != "verified"
+        found = range(self.given, self.dials.width) if whole else wave(self.given, self.dials.width)
+        self.given = found.stop
+        self.pending.update(found)
+        return found
+
+    def limit(self, k: int) -> int:
+        """Steps within which trajectory k could still be the answer."""
+        return self.dials.depth if self.best is None else self.best[0] - (k > self.best[1])
 
     def job(self, k: int) -> Job:
         """Trajectory k, to be submitted."""
         d = self.dials
         seen = self.question if self.views is None else self.views.take(np.array([k])).apply(self.question[None])[0]
         watch = None if self.watch is None else (lambda moment: self.watch(k, self.shown(k, moment)))  # type: ignore[misc]
+        halting = d.halting or d.pick == "first"
         job = Job(
-            seen, d.depth, d.halting or d.pick == "first", d.pick == "verified", d.pick == "residual", k, self.puzzle,
+            seen, self.limit(k), halting, d.pick == "verified", d.pick == "residual", k, self.puzzle,
             self.priority - k, self.deadline, watch, (self, k),
         )  # fmt: skip
         self.jobs.append(job)
         return job
 
     def took(self, done: Done) -> None:
-        self.done[done.job.owner[1]] = done
+        """One trajectory has ended; where its answer stands, the others go on no longer than they could beat it."""
+        k = done.job.owner[1]
+        self.done[k] = done
+        self.pending.discard(k)
+        if done.end != "verified" or (self.best is not None and self.best <= (done.steps, k)):
+            return
+        self.best = (done.steps, k)
+        self.pending = {other for other in self.pending if self.limit(other) > 0}
+        for job in self.jobs:
+            job.depth = min(job.depth, max(1, self.limit(job.owner[1])))
 
     def shown(self, k: int, moment: Any) -> Any:
         """A moment of trajectory k, turned back into the puzzle's own view."""
@@ -59,9 +99,7 @@ class Case:
     @property
     def finished(self) -> bool:
         """Nothing that still runs could change the answer."""
-        if any(d.end == "verified" for d in self.done.values()):
-            return True
-        return len(self.done) >= self.dials.width
+        return not self.pending and (self.best is not None or self.given >= self.dials.width)
 
     def trajectories(self) -> tuple[list[int], Trajectories]:
         """Which trajectories took at least a step, and what they came to."""

@@ -101,16 +101,16 @@ class Solver:
         place = {id(case): i for i, case in enumerate(cases)}
         found: list[Any] = [None] * len(cases)
         cap, until = spent / self.calls, time.monotonic() + seconds
-        for case in self.finished(engine, cases, settings.width, cap, until):
+        for case in self.finished(engine, cases, cap, until):
             known, i = case.solution(), place[id(case)]
             found[i] = behind(self.task, case.question, known, exact, settings.seed) if exact else known
             if done:
                 done(i, found[i])
         return found
 
-    def finished(self, engine: Engine, cases: Sequence[Case], width: int, cap: float, until: float) -> Iterator[Case]:
+    def finished(self, engine: Engine, cases: Sequence[Case], cap: float, until: float) -> Iterator[Case]:
         """Each case once nothing could change its answer, or all when `cap` steps or the time `until` are over."""
-        queue = deque((k, case) for k in range(width) for case in cases)  # first trajectories of all come first
+        queue = deque(sorted(((k, case) for case in cases for k in case.wave()), key=lambda begun: begun[0]))
         open_ = {id(case): case for case in cases}
 
         def close(case: Case) -> Case:
@@ -122,14 +122,18 @@ class Solver:
         while open_:
             while queue and len(engine) < self.rows:
                 k, case = queue.popleft()
-                if id(case) in open_:
+                if id(case) in open_ and k in case.pending:
                     engine.submit(case.job(k))
             over = engine.tick()
             for ended in over:  # all of them before any case is finished: several of its trajectories may end at once
                 ended.job.owner[0].took(ended)
             for case in (ended.job.owner[0] for ended in over):
-                if case.finished and id(case) in open_:
+                if id(case) not in open_:
+                    continue
+                if case.finished:
                     yield close(case)
+                else:
+                    queue.extend((k, case) for k in case.wave())
             if engine.tally.steps >= cap or time.monotonic() >= until:
                 yield from [close(case) for case in list(open_.values())]
 
@@ -260,7 +264,7 @@ class Solver:
         questions, ids = self.questions(examples)
         cases = [Case(self, q, d, int(p), views) for q, p in zip(questions, ids, strict=True)]
         for case in cases:
-            for k in range(d.width):
+            for k in case.wave():
                 engine.submit(case.job(k))
         for ended in engine.run():
             ended.job.owner[0].took(ended)

@@ -15,7 +15,7 @@ from innerloop.recipes.run import build, override
 from innerloop.solve import choose as rules
 from innerloop.solve.calibrate import Curve, auroc, ece, fit, from_json, risk_coverage, to_json, trust
 from innerloop.solve.choose import RULES, Trajectories, choose
-from innerloop.solve.solver import Budget, Solver
+from innerloop.solve.solver import Budget, Dials, Solver
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +50,8 @@ def test_width_one_without_a_verifier_is_plain_thinking(built, solver, test_set)
 
 
 def test_known_means_valid_and_width_with_the_verifier_knows_more(built, solver, test_set):
-    one = solver.solve(test_set, depth=4)
-    wide = solver.solve(test_set, depth=4, width=12)
+    one = solver.solve(test_set, depth=1)
+    wide = solver.solve(test_set, depth=1, width=12)
     for found in (one, wide):
         valid = built.task.valid_batch(test_set.inputs, np.stack([s.answer for s in found]))
         assert [s.known for s in found] == valid.tolist() == [s.valid for s in found]
@@ -68,6 +68,23 @@ def test_a_solution_does_not_depend_on_company_or_rows(built, test_set):
         some = Solver(built.loop, built.task, rows=3).solve(test_set.take(slice(7, 12)), 4, 5, **how)
         for a, b in zip(together[7:12], some, strict=True):
             assert np.array_equal(a.answer, b.answer) and (a.known, a.steps) == (b.known, b.steps)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 64])
+def test_the_winner_by_verification_is_a_matter_of_the_puzzle_alone(built, test_set, rows):
+    """Of few givens, so that several answers are valid: another winner would be another answer."""
+    hard = tasks.get("sudoku", size=4, givens=(4, 5)).make(24, 77).inputs.copy()
+    for row in hard:
+        row[np.flatnonzero(row > 1)[0]] = 1  # one given less
+    solver, dials = Solver(built.loop, built.task, rows=rows), {"depth": 3, "width": 20, "noise": (0.5, 0.2)}
+    shown = lambda found: [(s.known, s.trajectory, s.steps, s.text) for s in found]  # noqa: E731
+    every = solver.trajectories(hard, Dials(pick="vote", **dials))
+    whole, single = shown(solver.solve(hard, **dials)), [shown(solver.solve(q, **dials))[0] for q in hard]
+    assert whole == single == shown(Solver(built.loop, built.task).solve(hard, **dials))
+    assert len({t for known, t, *_ in whole if known}) > 3
+    for (known, _, steps, _), t in zip(whole, every, strict=True):
+        assert known or not t.valid.any()  # nothing that is valid at the end was given up
+        assert known or steps == 3
 
 
 def test_budgets_hold_and_easy_puzzles_leave_more_to_hard_ones(solver, test_set):
