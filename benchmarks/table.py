@@ -119,6 +119,112 @@ def spread(shares: list[float]) -> str:
     return f"{100 * statistics.mean(shares):.1f}{deviation}"
 
 
+# -- solving -----------------------------------------------------------------------------------------------------------
+
+
+def table(head: list[str], rows: list[list[Any]]) -> list[str]:
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    return [*lines, *("| " + " | ".join(map(str, row)) + " |" for row in rows), ""]
+
+
+def within(row: dict[str, Any]) -> str:
+    """A share with its interval."""
+    return f"{100 * row['accuracy']:.1f} ({100 * row['low']:.1f} to {100 * row['high']:.1f})"
+
+
+def solving(name: str, value: dict[str, Any]) -> list[str]:
+    """Depth, width and rules: all rules at the best depth for one trajectory, and the best of each at equal cost."""
+    rows = value["rows"]
+    widths = sorted({r["width"] for r in rows})
+    rules = [r for r in dict.fromkeys(r["rule"] for r in rows) if r not in ("oracle", "mean")]
+    at = {(r["rule"], r["depth"], r["width"]): r for r in rows}
+    deepest = max({r["depth"] for r in rows}, key=lambda d: (at["oracle", d, 1]["accuracy"], -d))
+    lines = [
+        f"### {name}",
+        "",
+        f"{value['test_puzzles']:,} puzzles ({value['data']}); {value['system']}, trained at depth "
+        f"{value['trained_depth']}, {value['block_calls_a_step']} block calls a step. % solved, 95 % interval. "
+        "`oracle`: some trajectory is right.",
+        "",
+        f"- {born(value)}",
+        "",
+        f"At depth {deepest}, where one trajectory is best, by width:",
+        "",
+    ]
+    shown = [[rule, *(within(at[rule, deepest, w]) for w in widths)] for rule in [*rules, "oracle"]]
+    lines += table(["rule", *map(str, widths)], shown)
+    lines += ["At equal cost, the best that so many block calls a puzzle buy:", ""]
+    alone = [r for r in rows if r["rule"] == "oracle" and r["width"] == 1]
+    costs = [value["block_calls_a_step"] * 4**k for k in range(2, 8)]
+    head = ["block calls", "depth alone", *rules, "oracle"]
+
+    def best(some: list[dict[str, Any]], cost: float) -> str:
+        fit = [r for r in some if r["nfe"] <= cost]
+        top = max(fit, key=lambda r: (r["accuracy"], -r["nfe"]), default=None)
+        return "" if top is None else f"{100 * top['accuracy']:.1f} ({top['depth']} x {top['width']})"
+
+    some = {rule: [r for r in rows if r["rule"] == rule] for rule in [*rules, "oracle"]}
+    return lines + table(head, [[f"{c:,}", best(alone, c), *(best(some[r], c) for r in some)] for c in costs])
+
+
+def batching(name: str, value: dict[str, Any]) -> list[str]:
+    """The engine against its rivals, and latency under load."""
+    chosen = value["chosen"]
+    lines = [
+        f"### {name}",
+        "",
+        f"{value['test_puzzles']:,} puzzles ({value['data']}), {value['rows']} rows, full depth {value['depth']}. On "
+        f"{value['validation_puzzles']:,} others: best fixed depth {chosen['fixed_depth']}, halting at "
+        f"sure({chosen['level']}); {100 * value['slack']:.1f} points of accuracy may be lost.",
+        "",
+        f"- {born(value)}",
+        "",
+    ]
+    head = ["policy", "% solved", "mean steps", "puzzles/s", "of the ideal", "against fixed", "against full"]
+    rows = [
+        [
+            r["policy"], f"{100 * r['accuracy']:.1f}", f"{r['mean_steps']:.2f}",
+            f"{r['puzzles_per_s']:.0f} ({r['low']:.0f} to {r['high']:.0f})", f"{100 * r['occupancy']:.0f} %",
+            f"{r['against_fixed']:.2f}x", f"{r['against_full']:.2f}x",
+        ]
+        for r in value["policies"]
+    ]  # fmt: skip
+    lines += [*table(head, rows), "Puzzles that arrive at random moments:", ""]
+    kept = [[r["policy"], r["load"], f"{r['rate']:.0f}", f"{r['p50_ms']:.0f}", f"{r['p99_ms']:.0f}"]
+            for r in value["arrivals"]]  # fmt: skip
+    return lines + table(["policy", "load", "puzzles/s", "p50 ms", "p99 ms"], kept)
+
+
+def deciding(value: dict[str, Any]) -> list[str]:
+    """Solver, model and hybrid: the table that decides."""
+    lines = []
+    for run in value["runs"]:
+        lines += [
+            f"### {run['run']}",
+            "",
+            f"{run['instances']:,} unseen instances of {run['task']}, {run['cells']} cells ({run['data']}); the model "
+            f"({run['parameters']:,} parameters, {run['training_seconds'] or 0:.0f} s of training) thinks to depth "
+            f"{run['depth']}, width {run['width']}.",
+            "",
+            f"- {born(run)}",
+            "",
+        ]
+        head = ["method", "% valid", "solver calls", "p50 ms", "p99 ms", "mean ms", "a second"]
+        costly = any("gap" in r for r in run["rows"])
+        rows = []
+        for r in run["rows"]:
+            low, high = 100 * r["low"], 100 * r["high"]
+            cells = [r["method"], f"{100 * r['valid']:.1f} ({low:.1f} to {high:.1f})", f"{r['solver_calls']:,}"]
+            cells += [f"{r[k]:.1f}" for k in ("p50_ms", "p99_ms", "mean_ms")] + [f"{r['per_second']:.0f}"]
+            if costly:
+                cells += (
+                    [f"{r['gap']:.2f} of {r['best_cost']:.1f}", f"{100 * r['best']:.1f}"] if "gap" in r else ["", ""]
+                )
+            rows.append(cells)
+        lines += table(head + ["cost above the best", "% best"] * costly, rows)
+    return lines
+
+
 def page() -> str:
     """The whole page."""
     files = sorted((ROOT / "results").glob("*.json"))
@@ -137,35 +243,38 @@ def page() -> str:
             lines += record(name, value)
     if "family" in values:
         lines += ["## The family compared", "", *family(values["family"])]
+    lines += ["## Solving", ""]
+    for name, value in values.items():
+        lines += solving(name, value) if name.startswith("solve_") else []
+        lines += batching(name, value) if "policies" in value else []
+        lines += deciding(value) if "runs" in value else []
     lines += ["## Benchmarks", ""]
     for name, value in values.items():
-        if not isinstance(value.get("recipe"), dict) and name != "family":
+        elsewhere = name == "family" or name.startswith("solve_") or "policies" in value or "runs" in value
+        if not isinstance(value.get("recipe"), dict) and not elsewhere:
             lines += plain(name, value)
     return "\n".join(lines)
 
 
 def readme() -> str:
     """The README with its table of trained models renewed."""
-    lines = [
-        "| unseen puzzles | learned from | training on a CPU | depth | solved exactly | 95 % interval |",
-        "|---|---|---|---|---|---|",
-    ]
+    head = ["puzzles", "learned from", "training on a CPU", "solved at the trained depth", "solved far deeper"]
+    rows = []
     for path in sorted((ROOT / "results").glob("*.json")):
         value = json.loads(path.read_text())
         if not isinstance(value.get("recipe"), dict):
             continue
         fixed = [r for r in value["rows"] if not r["halting"]]
-        train, test = (value[k]["source"].split(" with seed")[0] for k in ("train", "test"))
-        for r in (fixed[0], max(fixed, key=lambda r: r["depth"])):
-            cells = (
-                f"{r['puzzles']:,}, {test}",
-                f"{value['train']['puzzles']:,}, {train}",
-                f"{value['train']['seconds']:.0f} s, {value['born']['threads']} thread(s)",
-                r["depth"],
-                f"{r['exact']:.1%}",
-                f"{100 * r['low']:.1f} to {100 * r['high']:.1f}",
-            )
-            lines.append("| " + " | ".join(map(str, cells)) + " |")
+        source = value["train"]["source"].split(" with seed")[0]
+        train = f"{value['train']['puzzles']:,}, " + ("generated" if source.endswith("generated") else f"`{source}`")
+        seconds, threads = value["train"]["seconds"], value["born"]["threads"]
+        time = f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+        deep = [
+            f"**{r['exact']:.1%}** ({100 * r['low']:.1f} to {100 * r['high']:.1f}) at {r['depth']}"
+            for r in (fixed[0], max(fixed, key=lambda r: r["depth"]))
+        ]
+        rows.append([value["recipe"]["about"].split(",")[0], train, f"{time}, {threads} thread(s)", *deep])
+    lines = table(head, rows)[:-1]
     text = README.read_text()
     head, _, rest = text.partition(OPEN)
     return head + OPEN + "\n" + "\n".join(lines) + "\n" + CLOSE + rest.partition(CLOSE)[2]
