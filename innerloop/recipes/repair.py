@@ -10,10 +10,10 @@ from innerloop.recipes.sudoku import CALM, QUICK, SMALL
 from innerloop.weights import trm
 
 # Messages along rows, columns and the days of one person; the grid names its days, so no learned places are needed.
-UNITS = trm.Config(replace(SMALL, width=64), cycles=1, thoughts=5, dtype="float32")
+UNITS = trm.Config(replace(SMALL, width=64), cycles=1, thoughts=5)
 
 
-def _repair(name: str, options: dict[str, Any], about: str, steps: int = 4000) -> Run:
+def _repair(name: str, options: dict[str, Any], about: str, steps: int = 6000) -> Run:
     plan = replace(
         QUICK, steps=steps, ema=0.998, halting=replace(CALM, max_steps=8), depths=(8,), check_every=500, save_every=250
     )
@@ -39,12 +39,12 @@ def roster_large() -> Run:
 def timetable_small() -> Run:
     """Timetables of 5 teachers and 4 classes over 2 days, repaired after an absence."""
     options = {"teachers": 5, "classes": 4, "days": 2, "periods": 3, "absences": (1, 1)}
-    return _repair("timetable_small", options, "timetable repair, 5 teachers, 2 days")
+    return _repair("timetable_small", options, "timetable repair, 5 teachers, 2 days", 12_000)
 
 
 def timetable() -> Run:
     """Timetables of the task's default size, repaired."""
-    return _repair("timetable", {}, "timetable repair, default size")
+    return _repair("timetable", {}, "timetable repair, default size", 12_000)
 
 
 def timetable_large() -> Run:
