@@ -95,7 +95,7 @@ def listen(runs: tuple[str, ...], limits: Any, device: str, url: str, sock: Any,
             registry.add(run)
         app = make(registry, gate, metrics)
         if any(served.exact for served in registry.served.values()):
-            app.state.innerloop.fallback.warm()
+            registry.fallback.warm()
         logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
         ready = f"serving {', '.join(registry.served)} on {why} at {url}"
         Server(app, registry, gate, grace, lambda: print(ready, flush=True)).run(sockets=[sock])

@@ -26,10 +26,11 @@ from innerloop.learn import checkpoint
 from innerloop.recipes.run import birth_certificate
 from innerloop.recipes.solving import CALIBRATION, solver_of
 from innerloop.solve.calibrate import Trust, to_json
-from innerloop.solve.dials import Budget, Solution
+from innerloop.solve.dials import Budget, Dials, Solution
 from innerloop.solve.engine import Moment
 from innerloop.solve.solver import Solver
 
+WIDE = 16  # trajectories where a verifier decides, unless --width says otherwise
 PAUSE = 0.12  # seconds a changed board is shown in a terminal
 FIELDS = ("question", "answer", "known", "valid", "confidence", "steps", "nfe", "source")
 Words = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[RUN] PUZZLE|FILE|-")]
@@ -39,7 +40,7 @@ def solve(
     words: Words,
     model: str = "",
     depth: int = 32,
-    width: int = 1,
+    width: int = 0,
     pick: str = "auto",
     noise: str = "0,0",
     nfe: float = 0,
@@ -64,7 +65,8 @@ def solve(
             puzzle, a file of puzzles (.csv, .txt or any that train reads), or - for standard input.
         model: The run, if it is not given before the puzzle.
         depth: Steps of thought at most.
-        width: Trajectories a puzzle gets; those after the first see it turned and renamed, or noisy.
+        width: Trajectories a puzzle gets at most; those after the first see it turned and renamed, or noisy. 0: 16
+            where the rules are known, since more are then begun only if one has failed; else 1.
         pick: Which of them is the answer: verified, vote, q (halting head), value, residual, certainty, first; auto
             takes the verifier where the rules are known, else what `calibrate` found best.
         noise: Standard deviations of the noise on the first state and on every step.
@@ -85,6 +87,9 @@ def solve(
     how["budget"] = Budget(nfe or None, seconds or None)
     solver = solver_of(opened)
     how["pick"] = rule_for(solver, pick)
+    if not width:
+        free = solver.verify is not None and pick in ("auto", "verified")
+        how["width"] = WIDE if free and solver.differ(Dials(noise=how["noise"])) else 1
     asked, file = given(opened.task, puzzle)
     if file or len(asked) > 1:
         return many(solver, asked, out, how)
@@ -169,6 +174,8 @@ def one(solver: Solver, question: NDArray[np.uint8], how: dict[str, Any], label:
                 before = moment.answer
 
         found = solver.solve(question, watch=tell, **how)[0]
+    if found.trajectory:
+        console.print(solver.task.terminal(question, found.answer, before, label), "")
     print(found.text)
     console.print(verdict(solver, found))
     return found
