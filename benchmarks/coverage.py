@@ -37,7 +37,9 @@ from innerloop.width import Noisy
 
 BETA = {"queens": 2.0, "colouring": 4.0}  # of GRAM; the paper's .07 and .5 are for 24 times as many pushed numbers
 MADE = {"queens": {"size": 8}, "colouring": {"size": 8, "colours": 3}}
-SIZE = replace(Size(), heads=4, layers=1, expansion=1.5, multiple=32, prefix=0, puzzle_width=0, pool="mean")
+SIZE = replace(
+    Size(), heads=4, layers=1, expansion=1.5, multiple=32, mix="units", prefix=0, puzzle_width=0, pool="mean"
+)
 CYCLES = {"cycles": 1, "thoughts": 3}  # one transition a step: each of GRAM's pushes is charged
 
 
@@ -153,7 +155,7 @@ def main() -> None:
     files = dict(t.split("=", 1) for t in args.test)
     args.beta = BETA | {name: float(value) for name, value in (b.split("=", 1) for b in args.beta)}
     named = ("steps", "minutes", "depth", "samples", "sigma", "beta", "width", "batch", "lr", "puzzles", "limit")
-    setup = {k: getattr(args, k) for k in named} | {"block": "attention", **CYCLES}
+    setup = {k: getattr(args, k) for k in named} | {"block": SIZE.mix, **CYCLES}
     setup["test"] = {k: Path(v).name for k, v in files.items()} or "generated"
     args.runs = args.runs / args.out.stem
     noted = args.runs / "setup.json"

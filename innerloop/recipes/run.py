@@ -89,7 +89,7 @@ def unseen(task: Any, train: Any, data: Data, count: int) -> Any:
 def fit(size: Size, task: Any, puzzles: int) -> Size:
     """`size` with the vocabulary, length, grid, units and separator of `task`, and a row for each identifier."""
     rows, columns = task.shape
-    units = tuple(tuple(int(place) for place in unit) for unit in task.units) if task.units is not None else ()
+    units = tuple(tuple(dict.fromkeys(unit)) for unit in task.units.tolist()) if task.units is not None else ()
     grid: dict[str, Any] = {"seq": rows * columns, "rows": rows, "units": units}
     return replace(size, vocab=task.vocab, puzzles=puzzles, separator=getattr(task, "separator", 0), **grid)
 

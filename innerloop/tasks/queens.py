@@ -15,7 +15,7 @@ import numpy as np
 from innerloop.errors import InputError
 from innerloop.tasks.sets import Example
 from innerloop.tasks.symmetry import Views, dihedral, turns
-from innerloop.tasks.task import Task, stream
+from innerloop.tasks.task import Task, as_units, stream
 
 __all__ = ["Queens"]
 
@@ -23,8 +23,7 @@ __all__ = ["Queens"]
 class Queens(Task):
     """N-Queens on `size` x `size`; `givens` = (fewest, most) queens already placed in generated questions.
 
-    `units` are the rows and columns, which hold exactly one queen; diagonals (at most one) vary in length and are not
-    listed.
+    `units` are the rows and columns, which hold exactly one queen, and the diagonals of two cells or more, at most one.
     """
 
     name = "queens"
@@ -40,9 +39,10 @@ class Queens(Task):
             raise InputError(f"givens=({low}, {high}) does not fit {size} queens; give 0 <= fewest <= most <= {size}.")
         self.size, self.givens, self.shape = size, (int(low), int(high)), (size, size)
         cells = np.arange(size * size).reshape(size, size)
-        self.units = np.concatenate([cells, cells.T])
+        self._lines = np.concatenate([cells, cells.T])
         row, column = np.divmod(np.arange(size * size), size)
         self._down, self._up = row - column + size - 1, row + column
+        self.units = as_units([*self._lines, *(d for d in self._diagonals() if len(d) > 1)])
         self.options = {"size": size, "givens": list(self.givens)}
 
     def sample(self, seed: int, i: int) -> Example:
@@ -108,8 +108,7 @@ class Queens(Task):
 
     def constrain(self, model: Any, has: Callable[[int, int], Any], question: np.ndarray) -> None:
         """One queen in each row and column, at most one in each diagonal."""
-        assert self.units is not None
-        for line in self.units.tolist():
+        for line in self._lines.tolist():
             model.add_exactly_one([has(cell, 2) for cell in line])
         for line in self._diagonals():
             model.add_at_most_one([has(cell, 2) for cell in line.tolist()])
@@ -121,9 +120,8 @@ class Queens(Task):
     def valid_batch(self, inputs: np.ndarray, answers: np.ndarray) -> np.ndarray:
         self.check(inputs, "questions")
         self.check(answers, "answers")
-        assert self.units is not None
         queen = (answers == 2).astype(np.int64)
-        lines = queen[:, self.units].sum(2)
+        lines = queen[:, self._lines].sum(2)
         ok: np.ndarray = (lines == 1).all(1) & ((answers == 1) | (answers == 2)).all(1) & self.kept(inputs, answers)
         for diagonal in (self._down, self._up):
             one_hot = diagonal[:, None] == np.arange(2 * self.size - 1)
@@ -142,10 +140,9 @@ class Queens(Task):
 
     def wrong_cells(self, question: np.ndarray, answer: np.ndarray, label: np.ndarray | None = None) -> np.ndarray:
         """Even with a label: given queens that vanished and queens under attack (another valid board is not wrong)."""
-        assert self.units is not None
         queen = answer == 2
         wrong = (question == 2) & ~queen
-        for line in [*self.units, *self._diagonals()]:
+        for line in [*self._lines, *self._diagonals()]:
             if queen[line].sum() > 1:
                 wrong[line] |= queen[line]
         return wrong

@@ -4,7 +4,7 @@ draw.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,12 @@ def stream(seed: int, i: int) -> np.random.Generator:
     return np.random.default_rng([seed, i])
 
 
+def as_units(lines: Sequence[Sequence[int] | np.ndarray]) -> np.ndarray:
+    """int64 (U, k): `lines` of cells as `Task.units`; shorter ones repeat their last cell."""
+    longest = max(map(len, lines))
+    return np.stack([np.pad(np.asarray(line, np.int64), (0, longest - len(line)), "edge") for line in lines])
+
+
 class Task:
     """A world of puzzles of one size. A task file fills in `sample`, `valid_batch` and what differs from the defaults.
 
@@ -35,7 +41,7 @@ class Task:
     shape: tuple[int, int]  # rows, columns
     charset: str  # the symbol of token 1, 2, ...
     vocab: int  # len(charset) + 1
-    units: np.ndarray | None = None  # int64 (U, k): cells that constrain each other
+    units: np.ndarray | None = None  # int64 (U, k): cells that constrain each other; a short unit repeats its last cell
     blank: int = 0  # token of an empty cell of the question; 0 = the task has none
     void: str = "·"  # how an empty cell is shown in a terminal
     identifiers: tuple[str, ...] = ("<blank>",)  # names of the puzzle identifiers `sample` gives

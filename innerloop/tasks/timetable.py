@@ -39,7 +39,7 @@ from innerloop.tasks import picture
 from innerloop.tasks import timetable_plan as plans
 from innerloop.tasks.sets import Example
 from innerloop.tasks.symmetry import Views, same_names
-from innerloop.tasks.task import Task, stream
+from innerloop.tasks.task import Task, as_units, stream
 
 __all__ = ["Timetable"]
 
@@ -109,7 +109,7 @@ class Timetable(Task):
         self.class_of[:, self.first : self.struck] = self.class_of[1, self.struck : self.vocab] = np.arange(classes)
         cells = np.arange(teachers * (self.slots + 1)).reshape(self.shape)
         lines = (*cells, *cells.T, *cells[:, :-1].reshape(-1, periods))
-        self.units = np.stack([np.pad(line, (0, max(self.shape) - len(line)), "edge") for line in lines])
+        self.units = as_units(lines)
         self.teacher_names = [f"Teacher {i + 1}" for i in range(teachers)]
         self.room_names = [f"Room {i + 1}" for i in range(rooms)]
         self.class_names, self.day_names = list(LETTERS[:classes]), list(WHEN[:days])
