@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import os
 import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import torch
 import tyro
 from numpy.typing import NDArray
 from rich.console import Console, Group
@@ -31,6 +33,7 @@ from innerloop.solve.engine import Moment
 from innerloop.solve.solver import Solver
 
 WIDE = 16  # trajectories where a verifier decides, unless --width says otherwise
+SMALL = 1_000_000  # parameters below which one thread thinks
 PAUSE = 0.12  # seconds a changed board is shown in a terminal
 FIELDS = ("question", "answer", "known", "valid", "confidence", "steps", "nfe", "source")
 Words = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[RUN] PUZZLE|FILE|-")]
@@ -83,6 +86,7 @@ def solve(
         raise InputError("give a run and a puzzle, such as: innerloop solve runs/demo puzzles.csv")
     where, _ = device_named(device)
     opened, puzzle = open_run(model or words[0], where), words[-1]
+    one_thread(opened.loop)
     how: dict[str, Any] = {"depth": depth, "width": width, "noise": two(noise), "seed": seed, "exact": exact}
     how["budget"] = Budget(nfe or None, seconds or None)
     solver = solver_of(opened)
@@ -96,6 +100,12 @@ def solve(
     check_solvable(opened.task, asked[0])
     one(solver, asked[0], how, opened.task.encode(label) if label else None, quiet)
     return 0
+
+
+def one_thread(loop: Any) -> None:
+    """A small net gains little from more than one thread, and beside a busy neighbour two are many times slower."""
+    if sum(p.numel() for p in loop.parameters()) < SMALL and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)
 
 
 def given(task: Any, puzzle: str) -> tuple[NDArray[np.uint8], bool]:
@@ -174,7 +184,7 @@ def one(solver: Solver, question: NDArray[np.uint8], how: dict[str, Any], label:
                 before = moment.answer
 
         found = solver.solve(question, watch=tell, **how)[0]
-    if found.trajectory:
+    if found.trajectory and not quiet:
         console.print(solver.task.terminal(question, found.answer, before, label), "")
     print(found.text)
     console.print(verdict(solver, found))
