@@ -86,7 +86,6 @@ def solve(
         raise InputError("give a run and a puzzle, such as: innerloop solve runs/demo puzzles.csv")
     where, _ = device_named(device)
     opened, puzzle = open_run(model or words[0], where), words[-1]
-    one_thread(opened.loop)
     how: dict[str, Any] = {"depth": depth, "width": width, "noise": two(noise), "seed": seed, "exact": exact}
     how["budget"] = Budget(nfe or None, seconds or None)
     solver = solver_of(opened)
@@ -98,6 +97,7 @@ def solve(
     if file or len(asked) > 1:
         return many(solver, asked, out, how)
     check_solvable(opened.task, asked[0])
+    one_thread(opened.loop)
     one(solver, asked[0], how, opened.task.encode(label) if label else None, quiet)
     return 0
 
