@@ -3,9 +3,10 @@
     python benchmarks/serve_load.py [RUN] --minutes 5 --out results/serve_load.json
 
 Requests of all kinds arrive at random times, whether or not the server keeps up: single puzzles mostly, some wide, some
-noisy (each seed its own engine), lists, streams read to the end and streams abandoned, bad requests. Every minute the
-model is reloaded, and now and then the queue is flooded. Without --rate they arrive at --share of what the server was
-measured to do at once before. Latency counts from the time a request was due. Every known answer is verified again.
+noisy (each seed its own engine), lists, streams read to the end and streams abandoned, bad requests. The model is
+reloaded early on and after every minute, and the queue is flooded three times. Without --rate requests arrive at
+--share of what the server was measured to do at once before. Latency counts from the time a request was due. Every
+known answer is verified again.
 Wanted: every request answered, none with a status of 500 or above, no wrong answer, an end with 0, and, in runs of LONG
 minutes or more, no growth of memory after the first fifth. Without RUN a 4x4 Sudoku is trained first. Exits with 1 if
 one of these fails.
@@ -40,7 +41,8 @@ from innerloop.serve.local import Local, running
 MIX = {  # kind of request -> share
     "solve": 0.80, "wide": 0.06, "noisy": 0.04, "many": 0.04, "think": 0.02, "leave": 0.02, "bad": 0.01, "look": 0.01,
 }  # fmt: skip
-LIMITS = {"queue": 2000, "streams": 16}
+ROWS = 64
+LIMITS = {"queue": 2000, "streams": 16, "rows": ROWS}
 LIST = 16  # puzzles of a list
 PROBE = 8.0  # seconds in which the server's pace is measured
 PART = 10.0  # seconds over which memory is averaged
@@ -53,6 +55,7 @@ class Load:
 
     def __init__(self, http: httpx.AsyncClient, name: str, task: Any, seed: int) -> None:
         self.http, self.at, self.task, self.rng = http, f"/v1/models/{name}", task, random.Random(seed)
+        self.arrivals = random.Random(seed + 1)  # of its own: what is sent when does not depend on the server's pace
         made = task.make(2000, seed + 31_337)
         self.tokens = {task.decode(q): q for q in made.inputs}
         self.puzzles = list(self.tokens)
@@ -68,7 +71,7 @@ class Load:
             self.statuses[f"{kind} {status}"] += 1
             if status == 200:
                 self.latency[kind].append(time.monotonic() - due)
-        except httpx.HTTPError as error:
+        except Exception as error:  # whatever went wrong, there was no answer that could be read
             self.lost.append(f"{kind}: {type(error).__name__} {error}")
 
     async def post(self, verb: str, body: dict[str, Any]) -> httpx.Response:
@@ -130,6 +133,9 @@ class Load:
     async def look(self) -> int:
         return (await self.http.get(self.at)).status_code
 
+    async def reload(self) -> int:
+        return (await self.post("reload", {})).status_code
+
 
 async def probe(load: Load) -> float:
     """Puzzles a second in answer to lists and single puzzles, asked for by a few who wait for each answer."""
@@ -147,42 +153,52 @@ async def arrive(load: Load, rate: float, seconds: float) -> None:
     """Send requests at random times, and wait for all answers."""
     kinds, shares, tasks = list(MIX), list(MIX.values()), set()
     due, end = time.monotonic(), time.monotonic() + seconds
-    while (due := due + load.rng.expovariate(rate)) < end:
+    while (due := due + load.arrivals.expovariate(rate)) < end:
         await asyncio.sleep(max(0.0, due - time.monotonic()))
-        task = asyncio.create_task(load.one(load.rng.choices(kinds, shares)[0], due))
+        task = asyncio.create_task(load.one(load.arrivals.choices(kinds, shares)[0], due))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
     await asyncio.gather(*tasks)
 
 
-async def disturb(load: Load, seconds: float, seen: list[tuple[float, float]], flood: int) -> None:
-    """Look at the memory every second; reload and flood now and then, first while it still warms up."""
+async def look_on(load: Load, seconds: float, seen: list[tuple[float, float]]) -> None:
+    """Note the server's memory every second."""
     began = time.monotonic()
-    reloads = [seconds / 10, *range(60, int(seconds), 60)]
-    floods = [seconds / 16, seconds / 8, seconds / 2]
     while (at := time.monotonic() - began) < seconds:
         text = (await load.http.get("/metrics")).text
         memory = re.search(r"^process_resident_memory_bytes (\S+)$", text, re.M)
         if memory is None:
             raise SystemExit("the server does not say how much memory it has: this needs /proc")
         seen.append((at, float(memory[1])))
-        if reloads and at > reloads[0]:
-            reloads.pop(0)
-            load.statuses[f"reload {(await load.post('reload', {})).status_code}"] += 1
-        if floods and at > floods[0]:
-            floods.pop(0)
-            await asyncio.gather(*[load.one("flood", time.monotonic()) for _ in range(flood)])
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(min(1.0, seconds / 20))
+
+
+async def disturb(load: Load, seconds: float, lists: int) -> None:
+    """Reload and flood, first while the server still warms up."""
+
+    async def reload(at: float) -> None:
+        await asyncio.sleep(at)
+        await load.one("reload", time.monotonic())
+
+    async def flood(at: float) -> None:
+        await asyncio.sleep(at)
+        await asyncio.gather(*[load.one("flood", time.monotonic()) for _ in range(lists)])
+
+    reloads = [seconds / 10, *range(60, int(seconds), 60)]
+    floods = [seconds / 16, seconds / 8, seconds / 2]
+    await asyncio.gather(*map(reload, reloads), *map(flood, floods))
 
 
 def slope(seen: list[tuple[float, float]], seconds: float) -> dict[str, float]:
     """Growth of memory after the first fifth, in bytes a minute with a 95 % interval: least squares over means of PART
-    seconds, with a standard error that allows for neighbours being alike (Newey, West 1987)."""
+    seconds, with a standard error that allows for neighbours being alike (Newey, West 1987); empty for too few."""
     parts: dict[int, list[float]] = defaultdict(list)
     part = min(PART, seconds / 20)
     for at, memory in seen:
         if at > seconds / 5:
             parts[int(at / part)].append(memory)
+    if len(parts) < 3:
+        return {}
     x = np.array(list(parts)) * part / 60
     y = np.array([np.mean(v) for v in parts.values()])
     x = x - x.mean()
@@ -204,14 +220,20 @@ async def drive(server: Local, task: Any, args: argparse.Namespace) -> dict[str,
     limits = httpx.Limits(max_connections=500, max_keepalive_connections=100)
     async with httpx.AsyncClient(base_url=server.url, timeout=120, limits=limits) as http:
         load = Load(http, name, task, args.seed)
-        await asyncio.gather(*[load.solve() for _ in range(32)])  # first steps are slower
-        pace = await probe(load)
-        per_request = MIX["solve"] + 8 * MIX["wide"] + 4 * MIX["noisy"] + LIST * MIX["many"] + 2 * 16 * MIX["think"]
-        rate = args.rate or args.share * pace / per_request
-        print(f"{pace:.0f} single puzzles a second at once; {rate:.1f} requests a second for {args.minutes:g} minutes")
+        for rows in range(1, ROWS + 1):  # the kernels of every batch size are compiled when it is first met, and kept
+            await load.many(rows, depth=1, pick="residual")
+        pace, rate = None, args.rate
+        if not rate:
+            pace = await probe(load)
+            print(f"{pace:.0f} single puzzles a second at once")
+            puzzles = {"many": LIST, "think": 2 * 16, "leave": 4, "bad": 0, "look": 0}  # worth of work; others: 1
+            per_request = sum(share * puzzles.get(kind, 1) for kind, share in MIX.items())
+            rate = args.share * pace / per_request
+        print(f"{rate:.1f} requests a second for {args.minutes:g} minutes")
         load.solved = load.known = load.wrong = 0
         seconds, seen = 60 * args.minutes, []  # type: ignore[var-annotated]
-        await asyncio.gather(arrive(load, rate, seconds), disturb(load, seconds, seen, args.flood))
+        others = look_on(load, seconds, seen), disturb(load, seconds, args.flood)
+        await asyncio.gather(arrive(load, rate, seconds), *others)
     return {
         "pace": pace,
         "rate": rate,
@@ -235,7 +257,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--rate", type=float, default=0.0, help="requests a second; 0: by --share")
     parser.add_argument("--share", type=float, default=0.5, help="of the measured pace")
-    parser.add_argument("--flood", type=int, default=6, help="lists of 800 trajectories each, at once, half-way")
+    parser.add_argument("--flood", type=int, default=6, help="lists of 800 trajectories each, at once")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
@@ -249,20 +271,21 @@ def main() -> None:
                 print(f"the server's status is {server.process.poll()}; it said: {server.log()}", file=sys.stderr)
                 raise
             status, log = server.stop(), server.log()
-    memory = found["memory_bytes_per_minute"]
-    drift = memory["slope"] * 0.8 * args.minutes / memory["start"]
-    grows = args.minutes >= LONG and memory["low"] > 0 and drift > GROWTH
+    memory, grows = found["memory_bytes_per_minute"], False
+    if memory and args.minutes >= LONG:
+        drift = memory["slope"] * 0.8 * args.minutes / memory["start"]
+        grows = memory["low"] > 0 and drift > GROWTH
     broken = sum(v for k, v in found["statuses"].items() if k.split()[-1][0] == "5")
     good = not (found["lost"] or broken or found["known_but_wrong"] or grows or status or "Traceback" in log)
     for kind, row in found["latency_seconds"].items():
         print(f"{kind:6} {row['count']:6} answers   p50 {row['p50'] * 1e3:7.1f} ms   p99 {row['p99'] * 1e3:7.1f} ms")
     print(f"{found['requests']} requests, {len(found['lost'])} lost, {broken} of 500 or above: {found['statuses']}")
     print(f"{found['puzzles_per_second']:.1f} puzzles a second; {found['known_but_wrong']} known but wrong")
-    mb = {k: v / 2**20 for k, v in memory.items()}
-    print(
-        f"memory {mb['start']:.0f} to {mb['end']:.0f} MB, {mb['slope']:+.2f} MB a minute "
-        f"[{mb['low']:+.2f}, {mb['high']:+.2f}]; ended with {status}"
-    )
+    told = "too short to speak of memory"
+    if memory:
+        start, end, *slopes = (memory[k] / 2**20 for k in ("start", "end", "slope", "low", "high"))
+        told = "memory {:.0f} to {:.0f} MB, {:+.2f} MB a minute [{:+.2f}, {:+.2f}]".format(start, end, *slopes)
+    print(f"{told}; ended with {status}")
     if args.out:
         value = {"born": birth_certificate([args.seed]), "run": run.name, "limits": LIMITS, "mix": MIX}
         write_json(args.out, value | found | {"exit_status": status, "good": good})

@@ -90,9 +90,7 @@ def solve(
     how["budget"] = Budget(nfe or None, seconds or None)
     solver = solver_of(opened)
     how["pick"] = rule_for(solver, pick)
-    if not width:
-        free = solver.verify is not None and pick in ("auto", "verified")
-        how["width"] = WIDE if free and solver.differ(Dials(noise=how["noise"])) else 1
+    how["width"] = width or width_for(solver, pick, how["noise"])
     asked, file = given(opened.task, puzzle)
     if file or len(asked) > 1:
         return many(solver, asked, out, how)
@@ -100,6 +98,12 @@ def solve(
     one_thread(opened.loop)
     one(solver, asked[0], how, opened.task.encode(label) if label else None, quiet)
     return 0
+
+
+def width_for(solver: Solver, pick: str, noise: tuple[float, float]) -> int:
+    """WIDE where a verifier decides and trajectories differ, since most puzzles then begin but one of them."""
+    free = solver.verify is not None and pick in ("auto", "verified")
+    return WIDE if free and solver.differ(Dials(noise=noise)) else 1
 
 
 def one_thread(loop: Any) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,12 +11,14 @@ import numpy as np
 
 from innerloop.errors import InputError
 from innerloop.recipes import run as runs
+from innerloop.recipes.pretrained import note
 from innerloop.serve import schema
-from innerloop.serve.models import Served, finite, kept
+from innerloop.serve.models import Served
 from innerloop.serve.orders import Order
 from innerloop.serve.worker import Closed, Full, bell
 from innerloop.solve.case import Case
 from innerloop.solve.dials import Dials
+from innerloop.study import described
 
 __all__ = ["About", "held_out", "model"]
 
@@ -26,45 +26,19 @@ SHOWN = 12  # examples
 MEASURED = 500  # puzzles at most for curves.halting
 PART = 8  # of them at once, so that requests hardly notice
 DEEPEST = 64  # steps of a puzzle that does not halt
-PATIENCE = 2.0  # seconds that a request waits for the measurement
 BACKGROUND = -1e9  # priority of the measurement
 
 
 def model(served: Served) -> schema.Model:
     """What /v1/models lists."""
-    task, run, limits = served.task, served.opened.run, served.limits
-    symbols = task.pad_symbol + task.charset
-    units = None if task.units is None else [list(dict.fromkeys(unit)) for unit in np.asarray(task.units).tolist()]
+    limits = {name: getattr(served.limits, name) for name in schema.Limits.model_fields}
     return schema.Model(
-        name=served.name,
-        system=run.system,
-        task=task.name,
-        about=run.about or f"{run.system.upper()} on {task.name}",
-        rows=task.shape[0],
-        columns=task.shape[1],
-        charset=task.charset,
-        pad=task.pad_symbol,
-        blank=symbols[task.blank] if task.blank else "",
-        boxes=list(task.boxes()),
-        units=units,
-        glyphs={s: task.glyph(t) for t, s in enumerate(symbols)},
-        colours={s: task.colour(t) for t, s in enumerate(symbols)},
-        verifies=served.solver.verify is not None,
-        parameters=sum(p.numel() for p in served.opened.loop.parameters()),
-        trained_depth=run.plan.deepest,
+        **described.model(served.name, served.opened, served.solver),
         rules=served.rules,  # type: ignore[arg-type]
         varies=served.varies,
-        views=task.views(1, np.random.default_rng(0)) is not None,
+        views=served.task.views(1, np.random.default_rng(0)) is not None,
         exact=served.exact,
-        limits=schema.Limits(
-            depth=limits.depth,
-            width=limits.width,
-            puzzles=limits.puzzles,
-            seconds=limits.seconds,
-            moments=limits.moments,
-        ),
-        calibrated=bool(served.solver.trusts),
-        fixed=getattr(task, "fixed", None),
+        limits=schema.Limits(**limits),
         identifiers=served.identifiers,
     )
 
@@ -107,85 +81,54 @@ class About:
         puzzles, source = await asyncio.shield(self._drawn)
         if self._measured is None and puzzles is not None and self.served.stops:
             self._measured = asyncio.create_task(self._measure(puzzles))
-        if self._measured is not None:
-            await asyncio.wait({self._measured}, timeout=PATIENCE)
-        curves = schema.Curves(
-            depth=depth_curve(kept(self.served.opened, "eval.json")),
-            halting=self.halting,
-            modules=slots(kept(self.served.opened, "study.json")),
-            trust=[
-                schema.TrustPoint(
-                    rule=t.rule, accuracy=t.accuracy, auroc=finite(t.auroc, 6), ece=finite(t.ece, 6)
-                )
-                for t in self.served.solver.trusts.values()
-            ],
-        )  # fmt: skip
+        measuring = self._measured is not None and not self._measured.done()
+        return await asyncio.to_thread(self._detail, puzzles, source, list(self.halting), measuring)
+
+    def _detail(self, puzzles: Any, source: str, halting: list[schema.Halted], measuring: bool) -> schema.Detail:
+        opened, task = self.served.opened, self.served.task
+        judged, studied, run = (note(opened, f"{name}.json") or {} for name in ("eval", "study", "run"))
         return schema.Detail(
             **model(self.served).model_dump(),
-            examples=list(examples(self.served.task, puzzles)) if puzzles is not None else [],
+            examples=[schema.Example(**described.example(task, puzzles, i)) for i in shown(puzzles)],
             source=source,
-            curves=curves,
-            measuring=self._measured is not None and not self._measured.done(),
-            born=kept(self.served.opened, "run.json").get("born", {}),
+            curves=schema.Curves(halting=halting, **described.curves(judged, studied, self.served.solver)),  # type: ignore[arg-type]
+            measuring=measuring,
+            born=run.get("born", {}),
         )
 
     async def _measure(self, puzzles: Any) -> None:
-        """Let every puzzle halt by itself, a few at a time, behind everything else."""
-        served, size = self.served, self.served.identifiers
+        """Let every puzzle halt by itself, a few at a time, behind everything else, for as long as it is served."""
+        served = self.served
         d = Dials(min(DEEPEST, served.limits.depth), 1, "certainty", halting=True, least=0.0)
-        rating = puzzles.rating.astype(float)
-        for first in range(0, len(puzzles), PART):
-            rows = [i for i in range(first, min(first + PART, len(puzzles))) if puzzles.puzzle[i] < size]
+        known = np.flatnonzero(puzzles.puzzle < served.identifiers)
+        for first in range(0, len(known), PART):
+            rows = known[first : first + PART]
             cases = [Case(served.solver, puzzles.inputs[i], d, int(puzzles.puzzle[i])) for i in rows]
-            for i, found in zip(rows, await self._solved(cases) if cases else [], strict=True):
+            for i, found in zip(rows, await self._solved(cases), strict=False):
                 if found is not None and found.steps:
-                    label = puzzles.labels[i]
-                    right = bool(served.solver.right(puzzles.inputs[i], label, found.answer[None])[0])
-                    self.halting.append(schema.Halted(steps=found.steps, rating=finite(rating[i], 4), right=right))
+                    right = served.solver.right(puzzles.inputs[i], puzzles.labels[i], found.answer[None])[0]
+                    self.halting.append(schema.Halted(**described.halted(found.steps, puzzles.rating[i], right)))
 
     async def _solved(self, cases: list[Case]) -> list[Any]:
+        """Their solutions; none any more once other weights are served in place of these, or the server ends."""
         done, tell = bell()
-        order = Order(cases, self.served.maker, tell, time.monotonic() + 60, BACKGROUND)
-        while True:
+        order, worker = Order(cases, self.served.maker, tell, priority=BACKGROUND), self.served.worker
+        while worker.current is self.served.maker:
             try:
-                self.served.worker.submit(order)
-                break
+                worker.submit(order)
+                await done
+                return list(order.solutions)
             except Full:
                 await asyncio.sleep(1)
             except Closed:
-                return [None] * len(cases)
-        await done
-        return list(order.solutions)
+                break
+        return []
 
 
-def examples(task: Any, puzzles: Any) -> Iterator[schema.Example]:
-    """A few of them, easy to hard."""
+def shown(puzzles: Any) -> list[int]:
+    """Rows of a few of them, easy to hard."""
+    if puzzles is None:
+        return []
     order = np.argsort(puzzles.rating, kind="stable")
-    for i in order[np.unique(np.linspace(0, len(order) - 1, SHOWN).round().astype(int))]:
-        label = puzzles.labels[i]
-        yield schema.Example(
-            question=task.decode(puzzles.inputs[i]),
-            answer=task.decode(label) if (label != 0).any() else "",
-            rating=finite(float(puzzles.rating[i]), 4),
-            identifier=int(puzzles.puzzle[i]),
-        )
-
-
-def depth_curve(judged: dict[str, Any]) -> list[schema.DepthPoint]:
-    """Rows of an eval.json."""
-    names = schema.DepthPoint.model_fields
-    rows = [{k: row.get(k) for k in names} for row in judged.get("rows", [])]
-    return [schema.DepthPoint(**row) for row in rows if all(row[k] is not None for k in names if k != "valid")]
-
-
-def slots(found: dict[str, Any]) -> list[schema.Slot]:
-    """The last step of each slot's dimension in a study.json."""
-    return [
-        schema.Slot(
-            slot=slot,
-            participation_ratio=finite(steps[-1].get("corrected"), 4),
-            effective_rank=finite(steps[-1].get("effective_rank"), 4),
-        )
-        for slot, steps in found.get("dimension", {}).get("trained", {}).items()
-        if steps
-    ]
+    places = np.unique(np.linspace(0, len(order) - 1, SHOWN).round().astype(int))
+    return [int(i) for i in order[places]]

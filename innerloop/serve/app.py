@@ -24,14 +24,14 @@ except ImportError:
 
 from innerloop.serve import schema
 from innerloop.serve.about import About, model
-from innerloop.serve.fallback import Fallback
 from innerloop.serve.gate import Door, Gate
 from innerloop.serve.metrics import Metrics
-from innerloop.serve.models import Closed, Full, NoModel, Registry, Served, TooLarge, cells
+from innerloop.serve.models import Closed, Full, NoModel, Registry, Served, TooLarge
 from innerloop.serve.orders import Order
 from innerloop.serve.stream import Stream
 from innerloop.serve.worker import bell
 from innerloop.solve.verify import broken
+from innerloop.study.thought import cells
 
 __all__ = ["Gone", "make"]
 
@@ -67,7 +67,7 @@ class State:
 
     def __init__(self, registry: Registry, metrics: Metrics, gate: Gate) -> None:
         self.registry, self.metrics, self.gate = registry, metrics, gate
-        self.fallback, self.streams = Fallback(), 0
+        self.fallback, self.streams = registry.fallback, 0
         metrics.watch(registry.workers)
 
     def about(self, name: str) -> About:
@@ -150,6 +150,7 @@ def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     known = {
         400: "an input is wrong",
         404: "no such model",
+        408: "the request came too slowly",
         413: "too large",
         422: "not of the described form",
         429: "the queue is full: Retry-After says when to come again",
@@ -165,7 +166,7 @@ def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return described
 
 
-ASKED = errors(400, 404, 413, 422, 429, 500, 503)
+ASKED = errors(400, 404, 408, 413, 422, 429, 500, 503)
 EVENTS = {"begin": schema.Begin, "step": schema.Step, "done": schema.Done, "error": schema.Error}  # of a stream
 
 
@@ -235,17 +236,12 @@ def _sorry(app: FastAPI) -> None:
         where = ".".join(str(part) for part in first["loc"] if part != "body") or "the body"
         return said(422, f"{where}: {first['msg']}")
 
-    @app.exception_handler(404)
-    @app.exception_handler(405)
-    async def _route(request: Request, error: HTTPException) -> Response:
-        text = error.detail
+    @app.exception_handler(AnyHTTPException)
+    async def _http(request: Request, error: AnyHTTPException) -> Response:
+        text = str(error.detail)
         if text in ("Not Found", "Method Not Allowed"):
             text = f"there is no {request.method} {request.url.path} here: /openapi.json lists what there is"
         return said(error.status_code, text, error.headers)
-
-    @app.exception_handler(AnyHTTPException)
-    async def _http(_: Request, error: AnyHTTPException) -> Response:
-        return said(error.status_code, str(error.detail), error.headers)
 
     @app.exception_handler(Gone)
     async def _gone(_: Request, error: Gone) -> Response:
@@ -309,7 +305,7 @@ def _thinking(app: FastAPI, state: State) -> None:
         # Written elsewhere: a thousand solutions would keep everybody else waiting.
         return Response(await asyncio.to_thread(answer.model_dump_json), media_type="application/json")
 
-    @app.post("/v1/models/{name}/check", responses=errors(400, 404, 413, 422, 500, 503), summary="Judge an answer")
+    @app.post("/v1/models/{name}/check", responses=errors(400, 404, 408, 413, 422, 500, 503), summary="Judge an answer")
     async def check(name: str, asked: schema.CheckRequest) -> schema.Check:
         served = state.registry.get(name)
         question, answer = served.tokens([asked.puzzle])[0], served.tokens([asked.answer])[0]
@@ -337,7 +333,6 @@ def _telling(app: FastAPI, state: State) -> None:
         served = state.registry.get(name)
         told = Stream(served, asked)
         order = told.order
-        assert order is not None
         if state.streams >= served.limits.streams:
             raise busy(f"{state.streams} streams are open, and that is the most: come again in a while", 1)
         if asked.exact:

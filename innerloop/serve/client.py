@@ -43,7 +43,7 @@ from innerloop.serve.schema import (
 __all__ = ["Client", "Refused"]
 
 Kind = TypeVar("Kind", bound=Said)
-EVENTS: dict[str, type[Begin | Step | Done]] = {"begin": Begin, "step": Step, "done": Done}
+EVENTS: dict[str, type[Begin] | type[Step] | type[Done]] = {"begin": Begin, "step": Step, "done": Done}
 LOST = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)  # a kept connection that the server had closed
 
 
@@ -162,10 +162,7 @@ class Client:
             except httpx.HTTPError as error:
                 raise self._silent(error) from None
             if reply.status_code == 200:
-                try:
-                    return kind.model_validate_json(reply.content)
-                except ValidationError:
-                    raise Refused(f"{self.url} does not answer like innerloop serve: check the address") from None
+                return self._read(kind, reply.content)
             self._wait(reply, until)
 
     def _wait(self, reply: httpx.Response, until: float) -> None:
@@ -189,9 +186,15 @@ class Client:
             elif key == "data" and name == "error":
                 raise Refused(str(json.loads(value)["error"]), 200)
             elif key == "data":
-                yield EVENTS[name].model_validate_json(value)
+                yield self._read(EVENTS[name], value)
         if name != "done":
             raise Refused(f"{self.url} stopped in the middle of a thought")
+
+    def _read(self, kind: type[Kind], text: str | bytes) -> Kind:
+        try:
+            return kind.model_validate_json(text)
+        except ValidationError:
+            raise Refused(f"{self.url} does not answer like innerloop serve: check the address") from None
 
     def _silent(self, error: Exception) -> Refused:
         said = str(error) or type(error).__name__

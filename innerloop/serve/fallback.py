@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -27,6 +28,7 @@ class Fallback:
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(THREADS, "innerloop-exact")
         self._asked = 0
+        self._latest = math.inf  # time.monotonic() at which all must be done
         self._seconds = 1.0  # of a request, as a fading mean
 
     def warm(self) -> None:
@@ -46,15 +48,23 @@ class Fallback:
         """Seconds until one of them is likely done, from 1 to `most`."""
         return min(max(1.0, self._seconds / THREADS), most)
 
+    def hurry(self, deadline: float) -> None:
+        """Let nothing that begins from here on take longer than to this time.monotonic()."""
+        self._latest = min(self._latest, deadline)
+
     async def improve(
         self, task: Any, question: NDArray[np.uint8], found: Solution, deadline: float, seed: int = 0
     ) -> Solution:
         """`found` where it is known, else what the exact solver makes of it until `deadline` of time.monotonic()."""
         if found.known:
             return found
+
+        def left() -> float:
+            return min(deadline, self._latest) - time.monotonic()
+
         began = time.monotonic()
         improved = await asyncio.get_running_loop().run_in_executor(
-            self._pool, lambda: behind(task, question, found, deadline - time.monotonic(), seed)
+            self._pool, lambda: behind(task, question, found, left(), seed)
         )
         self._seconds += 0.1 * (time.monotonic() - began - self._seconds)
         return improved

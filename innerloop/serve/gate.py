@@ -1,7 +1,8 @@
-"""Who comes in: requests are counted and measured, bodies are held to their size, and none is let in while we close."""
+"""Who comes in: requests are counted and timed, bodies held to their size and time, none is let in while we close."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
@@ -10,6 +11,7 @@ from starlette.responses import JSONResponse
 
 __all__ = ["Door", "Gate"]
 
+ARRIVAL = 30.0  # seconds in which the whole of a request must come
 OPEN = ("/healthz", "/readyz", "/metrics")  # answered even while we close
 
 
@@ -57,11 +59,17 @@ class Call:
         said = headers.get(b"content-length", b"")
         self.promised = int(said) if said.isdigit() else 0
         self.size, self.status, self.answered, self.gone = 0, 500, False, False
+        self.until: float | None = asyncio.get_running_loop().time() + ARRIVAL  # None: all of it is here
 
     async def receive(self) -> Any:
-        """The next message. Raises HTTPException 413 for a body that is too large."""
+        """The next message. Raises HTTPException 413 for a body that is too large, 408 for one that does not come."""
         if self.promised <= self.most:
-            message = await self._receive()
+            try:
+                async with asyncio.timeout_at(self.until):
+                    message = await self._receive()
+            except TimeoutError:
+                raise HTTPException(408, f"the request did not come within {ARRIVAL:g} s: send less at once") from None
+            self.until = self.until if message.get("more_body") else None
             self.gone = self.gone or (message["type"] == "http.disconnect" and not self.answered)
             self.size += len(message.get("body", b""))
             if self.size <= self.most:

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import IO, Any
@@ -56,25 +56,23 @@ def running(*runs: Any, within: float = 120.0, **flags: Any) -> Iterator[Local]:
     command = [sys.executable, "-m", "innerloop.cli", "serve", *map(str, runs), "--port", "0", *options]
     with tempfile.TemporaryFile("w+", encoding="utf-8") as said:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True)
+        alarm = threading.Timer(within, process.kill)
         try:
             assert process.stdout is not None
+            alarm.start()
             line = process.stdout.readline()  # it writes one line, when it is ready; none if it ends before
-            url = line.split()[-1] if line else ""
-            if not url.startswith("http"):
+            alarm.cancel()
+            if " at http" not in line:
                 process.wait(10)
                 said.seek(0)
-                raise InputError(said.read().strip().removeprefix("error: ") or "the server ended before it began")
-            local = Local(url, process, said)
-            until = time.monotonic() + within
-            while not local.client.ready():
-                if time.monotonic() > until or process.poll() is not None:
-                    raise InputError(f"{url} does not get ready: {local.log().strip()[-500:]}")
-                time.sleep(0.05)
+                raise InputError(said.read().strip().removeprefix("error: ") or "the server ended before it was ready")
+            local = Local(line.split()[-1], process, said)
             try:
                 yield local
             finally:
                 local.client.close()
         finally:
+            alarm.cancel()
             if process.poll() is None:
                 process.terminate()
                 try:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,12 +17,11 @@ import torch
 from numpy.typing import NDArray
 
 from innerloop.errors import InputError
-from innerloop.learn import checkpoint
 from innerloop.learn.evaluate import own_rule
 from innerloop.noise import keyed
-from innerloop.recipes.pretrained import read_texts
 from innerloop.recipes.solving import solver_of
 from innerloop.serve import schema
+from innerloop.serve.fallback import Fallback
 from innerloop.serve.orders import Maker, Order
 from innerloop.serve.worker import Closed, Worker
 from innerloop.solve.case import Case
@@ -33,9 +31,9 @@ from innerloop.solve.engine import Engine, Full
 from innerloop.solve.hybrid import has_exact, need_exact
 from innerloop.solve.loops import in_float32
 from innerloop.solve.solver import DEEP, Solver
-from innerloop.solve.verify import broken
+from innerloop.study import thought
 
-__all__ = ["Closed", "Full", "Limits", "NoModel", "Registry", "Served", "TooLarge", "cells", "finite", "kept", "shares"]
+__all__ = ["Closed", "Full", "Limits", "NoModel", "Registry", "Served", "TooLarge"]
 
 
 class NoModel(InputError):
@@ -163,36 +161,7 @@ class Served:
 
     def said(self, found: Solution, question: NDArray[np.uint8]) -> schema.Solution:
         """A Solution as it is sent."""
-        return schema.Solution(
-            known=found.known,
-            answer=found.text,
-            valid=found.valid,
-            confidence=finite(found.confidence, 6),
-            pick=found.pick,
-            why=found.why,
-            source=found.source,  # type: ignore[arg-type]
-            trajectory=found.trajectory,
-            width=found.width,
-            steps=found.steps,
-            nfe=found.nfe,
-            seconds=round(found.seconds, 6),
-            wrong=[] if found.valid else cells(broken(self.task, question[None], found.answer[None])[0]),
-            certainty=shares(found.certainty),
-        )
-
-
-def cells(mask: NDArray[np.bool_]) -> list[int]:
-    return [int(c) for c in np.flatnonzero(mask)]
-
-
-def shares(certainty: NDArray[np.float32]) -> list[float]:
-    """0 .. 1 with three decimals."""
-    return [round(c, 3) for c in np.nan_to_num(certainty).astype(float).tolist()]
-
-
-def finite(value: Any, digits: int) -> float | None:
-    """A number rounded; None for none, NaN and infinities."""
-    return None if value is None or not math.isfinite(value) else round(float(value), digits)
+        return schema.Solution(**thought.solution(self.task, question, found))
 
 
 # -- loading ----------------------------------------------------------------------------------------------------------
@@ -208,7 +177,7 @@ def load(
     deep = solver if precise is opened.loop else solver_of(opened._replace(loop=precise), rows=limits.rows)
 
     def engine(d: Dials) -> Engine:
-        return (deep if d.depth >= DEEP else solver).engine(d)
+        return (deep if d.depth >= DEEP else solver).engine(d, sizes=sizes(limits.rows))
 
     rules, stops, varies = abilities(solver)
     at = datetime.now(UTC).isoformat(timespec="seconds")
@@ -216,12 +185,13 @@ def load(
     return Served(name, source, opened, solver, deep, maker, worker, limits, rules, stops, varies, at)
 
 
-def kept(opened: Any, name: str) -> dict[str, Any]:
-    """A JSON file of a run's folder, or of a single file; empty where there is none."""
-    if opened.folder.is_file():
-        return dict(json.loads(read_texts(opened.folder).get(name, "{}")))
-    path = opened.folder / name
-    return dict(checkpoint.read_json(path)) if path.is_file() else {}
+def sizes(rows: int) -> list[int]:
+    """The batch sizes that are run, four an octave: 1 .. 8, 10, 12, 14, 16, 20 ... rows.
+
+    Kernels are compiled for every size that is met, and kept: some 5 MB and 15 ms each on a CPU, and all of 64 sizes
+    take more memory than most models. A batch that is padded to the next of these grows by less than a quarter.
+    """
+    return [n for n in range(1, rows) if n % max(1, 2 ** (n.bit_length() - 3)) == 0] + [rows]
 
 
 @torch.no_grad()
@@ -241,7 +211,7 @@ def abilities(solver: Solver) -> tuple[list[str], bool, bool]:
 
 
 class Registry:
-    """The models of a server by name.
+    """The models of a server by name, and the exact solver behind them.
 
     opener  opens a run: called as opener(source) -> recipes.run.Opened
     ticked  called as ticked(name, block calls of a step); what it returns is a Worker's `ticked`
@@ -252,22 +222,21 @@ class Registry:
     ) -> None:
         self.opener, self.limits, self.ticked = opener, limits, ticked
         self.served: dict[str, Served] = {}
+        self.fallback = Fallback()
         self._workers: dict[str, Worker] = {}
         self._loading: dict[str, asyncio.Lock] = {}
 
     def add(self, given: str) -> Served:
         """Load RUN, or NAME=RUN; without a name the last part of the path. Raises InputError."""
         name, sign, source = given.partition("=")
-        if not sign:
-            name, source = Path(given).resolve().name, given
-            name = name.removesuffix(".safetensors")
+        if not sign or Path(given).exists():
+            name, source = Path(given).resolve().name.removesuffix(".safetensors"), given
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
             raise InputError(f'"{name}" cannot be the name of a model in an address: give one, such as mine={source}')
         if name in self.served:
             raise InputError(f'two models would be called "{name}": give one another name, such as {name}2={source}')
         self._workers[name], self._loading[name] = Worker(self.limits.queue, name), asyncio.Lock()
-        self.served[name] = self._load(name, source)
-        return self.served[name]
+        return self._load(name, source)
 
     def get(self, name: str) -> Served:
         """Raises NoModel."""
@@ -280,17 +249,23 @@ class Registry:
 
         Raises InputError where the run cannot be opened: the model that is served stays.
         """
-        self.get(name)
+        source = self.get(name).source
         async with self._loading[name]:
-            fresh = self.served[name] = await asyncio.to_thread(self._load, name, self.get(name).source)
-            fresh.worker.keep(fresh.maker)
-            return fresh
+            return await asyncio.to_thread(self._load, name, source)
 
-    def workers(self) -> Iterator[tuple[str, Worker]]:
-        yield from self._workers.items()
+    def _load(self, name: str, source: str) -> Served:
+        worker = self._workers[name]
+        fresh = load(name, source, self.opener, self.limits, lambda calls: self.ticked(name, calls), worker)
+        worker.keep(fresh.maker)
+        self.served[name] = fresh
+        return fresh
+
+    def workers(self) -> Iterable[tuple[str, Worker]]:
+        return self._workers.items()
 
     def hurry(self, deadline: float = 0.0) -> None:
         """Let nothing take longer than to this time.monotonic(); at once by default."""
+        self.fallback.hurry(deadline)
         for worker in self._workers.values():
             worker.hurry(deadline)
 
@@ -298,13 +273,9 @@ class Registry:
         """Take nothing more, answer what there is at once, and wait for the threads: torch must not outlive Python."""
         for worker in self._workers.values():
             worker.close()
-            worker.hurry()
+        self.hurry()
         for worker in self._workers.values():
             worker.thread.join()
-
-    def _load(self, name: str, source: str) -> Served:
-        told = lambda calls: self.ticked(name, calls)  # noqa: E731
-        return load(name, source, self.opener, self.limits, told, self._workers[name])
 
 
 def idle(steps: int, rows: int) -> None:

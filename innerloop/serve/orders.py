@@ -1,16 +1,17 @@
 """What a worker is given to think about, and the lanes in which it does.
 
 An order is a request's puzzles; a lane is an engine with the trajectories that wait for it. They are let in fairly: an
-order of few puzzles overtakes the tail of one of many, yet everything comes to its turn.
+order of few puzzles overtakes the tail of one of many, yet everything comes to its turn. What follows when the first
+trajectories of a puzzle have failed (Case.wave) waits behind what its order has left.
 """
 
 from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from innerloop.solve.case import Case
 from innerloop.solve.dials import Dials, Solution
@@ -36,6 +37,10 @@ class Key(NamedTuple):
     slots: tuple[str, ...]
     seed: int
     deep: bool
+
+    @property
+    def noisy(self) -> bool:
+        return any(self.noise)
 
 
 def key_of(maker: Maker, d: Dials) -> Key:
@@ -93,18 +98,25 @@ class Lane:
         self.clock = 0.0  # rank of the ticket that was let in last
         self.used = 0.0  # time.monotonic() of its last work
 
-    def add(self, order: Order, opened: list[Open], arrivals: Any) -> None:
-        n = len(opened)
-        for k in range(opened[0].case.dials.width):  # first trajectories of all come first
-            for i, entry in enumerate(opened):
-                rank = self.clock + k * n + i
-                heapq.heappush(self.tickets, (-order.priority, rank, next(arrivals), k, entry))
+    def add(self, opened: Sequence[Open], arrivals: Iterator[int]) -> None:
+        """Let in cases of one order, first trajectories of all first."""
+        for i, entry in enumerate(opened):
+            self._queue(entry, i, len(opened), arrivals)
+
+    def more(self, entry: Open, arrivals: Iterator[int]) -> None:
+        """Let in the trajectories that follow those of a case that have failed, if it is time for any."""
+        self._queue(entry, entry.order.left, entry.order.left, arrivals)
+
+    def _queue(self, entry: Open, after: int, apart: int, arrivals: Iterator[int]) -> None:
+        for j, k in enumerate(entry.case.wave()):
+            rank = self.clock + after + j * apart
+            heapq.heappush(self.tickets, (-entry.order.priority, rank, next(arrivals), k, entry))
 
     def feed(self, is_open: Callable[[Case], bool]) -> None:
         """Submit as many as there are rows."""
         while self.tickets and len(self.engine) < self.engine.rows:
             _, rank, _, k, entry = heapq.heappop(self.tickets)
-            if is_open(entry.case):
+            if is_open(entry.case) and k in entry.case.pending:
                 # While small orders keep coming, a wide one gets at least a trajectory for every refill of the batch.
                 self.clock = max(self.clock + 1 / self.engine.rows, rank)
                 self.engine.submit(entry.case.job(k))

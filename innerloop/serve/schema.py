@@ -172,6 +172,8 @@ class Slot(Said):
 
     slot: str
     participation_ratio: float | None
+    low: float | None = Field(description="95 % interval of the participation ratio")
+    high: float | None
     effective_rank: float | None
 
 
@@ -265,7 +267,10 @@ class Score(Said):
 
 class Done(Said):
     solution: Solution = Field(description="what /solve answers at these dials")
-    paths: list[list[list[float]]] = Field(description="for each trajectory and step, two principal components")
-    explained: list[float] = Field(description="shares of the variance that the two components hold")
+    paths: list[list[list[float]]] = Field(
+        description="for each trajectory and step, two principal components; of states that were seen by different "
+        "symmetries, of the way from the first step"
+    )
+    explained: list[float] = Field(description="shares of the variance after the first step that the two hold")
     scores: list[Score]
     halts: list[int | None] = Field(description="step at which the loop's own rule stops each trajectory")

@@ -1,7 +1,8 @@
 """The thread in which one model thinks: it owns the model's engines and steps those that have work, in turn.
 
 Puzzles whose dials agree in what an engine is made of (weights, noise and its seed, float32) share an engine and so a
-batch; every other combination gets one of its own, at most `LANES` at a time. New weights are one more combination.
+batch; every other combination gets one of its own. New weights are one more combination. Of engines with noise there
+are at most `LANES` at a time, and who needs another waits; who asks for no noise never waits for an engine.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from itertools import count
 
 from innerloop.errors import InputError
@@ -23,7 +25,7 @@ from innerloop.solve.engine import Full, Job
 
 __all__ = ["Closed", "Full", "Worker", "bell"]
 
-LANES = 8  # engines at once
+LANES = 8  # engines with noise at once
 SPARE = 4  # engines kept while they have nothing to do
 MEMORY = 10.0  # seconds over which the pace is averaged
 COUNTED = ("verified", "halted", "depth")  # ends of jobs that took a step in the tick in which they ended
@@ -63,11 +65,13 @@ class Worker:
         self.waiting = 0  # trajectories of open cases
         self.live = 0  # rows in the engines
         self._wake = threading.Condition()
-        self._inbox: list[Callable[[], None]] = []
+        self._inbox: deque[Callable[[], None]] = deque()
         self._closed = False
+        self._latest = math.inf  # time.monotonic() at which all must be done
         self._open: dict[int, Open] = {}
         self._orders: dict[int, Order] = {}
-        self._pending: list[tuple[float, int, Order]] = []  # orders whose engine has no lane
+        # Orders that have no lane yet: those without noise, those with.
+        self._pending: tuple[list[tuple[float, int, Order]], ...] = ([], [])
         self._lanes: dict[Key, Lane] = {}
         self._arrivals = count()
         self._left = 0  # trajectories that left so far
@@ -108,6 +112,7 @@ class Worker:
         """Let nothing take longer than to this time.monotonic(); at once by default."""
 
         def soon() -> None:
+            self._latest = min(self._latest, deadline)
             for order in self._orders.values():
                 order.deadline = min(order.deadline, deadline)
 
@@ -150,10 +155,8 @@ class Worker:
 
     def _obey(self) -> None:
         """Do what was asked for from other threads, in the order in which it was."""
-        with self._wake:
-            inbox, self._inbox = self._inbox, []
-        for action in inbox:
-            action()
+        for _ in range(len(self._inbox)):
+            self._inbox.popleft()()  # one that raises leaves the others for the next turn
 
     def _turn(self) -> None:
         """End what is late, let orders in, step every engine once."""
@@ -173,21 +176,22 @@ class Worker:
         self.live = sum(len(lane.engine.live) for lane in self._lanes.values())
 
     def _admit(self) -> None:
-        """Give orders their lanes, in their turn: while one waits for a lane, so do those behind it."""
-        while self._pending:
-            order = self._pending[0][2]
-            if id(order) in self._orders:
-                try:
-                    lane = self._lane(order)
-                except Exception as error:
-                    log.exception("an engine could not be made")
-                    self._fail(order, error)
-                    continue
-                if lane is None:
-                    return
-                order.lane = lane
-                lane.add(order, [self._open[id(case)] for case in order.cases], self._arrivals)
-            heapq.heappop(self._pending)
+        """Give orders their lanes, in their turn: while one waits for a lane, so do those of its kind behind it."""
+        for pending in self._pending:
+            while pending:
+                order = pending[0][2]
+                if id(order) in self._orders:
+                    try:
+                        lane = self._lane(order)
+                    except Exception as error:
+                        log.exception("an engine could not be made")
+                        self._fail(order, error)
+                        continue
+                    if lane is None:
+                        break
+                    order.lane = lane
+                    lane.add([self._open[id(case)] for case in order.cases], self._arrivals)
+                heapq.heappop(pending)
 
     def _tick(self, lane: Lane) -> None:
         lane.used = time.monotonic()
@@ -206,6 +210,8 @@ class Worker:
             entry = self._open.get(id(case))
             if entry and case.finished:
                 self._solve(entry)
+            elif entry:
+                lane.more(entry, self._arrivals)
         for order in [o for o in self._orders.values() if o.lane is lane and o.spent >= o.steps]:
             self._end(order)
         if len(lane.tickets) > 2 * self.waiting + 64:
@@ -215,19 +221,20 @@ class Worker:
         return id(case) in self._open
 
     def _take(self, order: Order) -> None:
+        order.deadline = min(order.deadline, self._latest)
         self._orders[id(order)] = order
         for i, case in enumerate(order.cases):
             self._open[id(case)] = Open(case, order, i)
-        heapq.heappush(self._pending, (-order.priority, next(self._arrivals), order))
+        heapq.heappush(self._pending[order.key.noisy], (-order.priority, next(self._arrivals), order))
 
     def _lane(self, order: Order) -> Lane | None:
-        """The lane for an order; None while all lanes are at work for others."""
+        """The lane for an order; None while all that there may be are at work for others."""
         key = order.key
         if key not in self._lanes:
             idle = sorted((k for k, lane in self._lanes.items() if not lane.busy), key=lambda k: self._lanes[k].used)
-            while idle and (len(idle) >= SPARE or len(self._lanes) >= LANES):
-                del self._lanes[idle.pop(0)]
-            if len(self._lanes) >= LANES:
+            for k in idle[: 1 - SPARE]:
+                del self._lanes[k]
+            if key.noisy and sum(k.noisy and lane.busy for k, lane in self._lanes.items()) >= LANES:
                 return None
             self._lanes[key] = Lane(order.maker.engine(order.cases[0].dials), order.maker.ticked)
         return self._lanes[key]
@@ -242,7 +249,7 @@ class Worker:
         """Settle one case: stop its other trajectories, choose among those there are."""
         case, order, place = entry
         try:
-            self._stop(entry)
+            self._stop(order, [case])
             order.solutions[place] = case.solution()
         except Exception as error:
             log.exception("a case failed")
@@ -253,10 +260,11 @@ class Worker:
             del self._orders[id(order)]
             order.ended()
 
-    def _stop(self, entry: Open) -> None:
-        running: list[Job] = [job for job in entry.case.jobs if job.owner[1] not in entry.case.done]
-        if running and entry.order.lane is not None:
-            for done in entry.order.lane.engine.cancel(running):
+    def _stop(self, order: Order, cases: Sequence[Case]) -> None:
+        """Take what still runs of some cases out of their engine, with what it has come to."""
+        running: list[Job] = [job for case in cases for job in case.jobs if job.owner[1] not in case.done]
+        if running and order.lane is not None:
+            for done in order.lane.engine.cancel(running):
                 take(done)
 
     def _forget(self, entry: Open) -> None:
@@ -269,9 +277,11 @@ class Worker:
     def _drop(self, order: Order) -> None:
         if self._orders.pop(id(order), None) is None:
             return
-        for case in order.cases:
-            if entry := self._open.get(id(case)):
-                self._stop(entry)
+        entries = [self._open[id(case)] for case in order.cases if self._is_open(case)]
+        try:
+            self._stop(order, [entry.case for entry in entries])
+        finally:
+            for entry in entries:
                 self._forget(entry)
 
     def _broken(self, key: Key, error: BaseException) -> None:

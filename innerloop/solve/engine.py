@@ -156,7 +156,7 @@ class Engine:
     @torch.no_grad()
     def tick(self) -> list[Done]:
         """Let waiting jobs in, step every live row once, and return the jobs that ended."""
-        ended = self._late()
+        ended = self._late() + self._cut()
         self._admit()
         if not self.live:
             return ended
@@ -211,6 +211,11 @@ class Engine:
         self.waiting = kept
         heapq.heapify(self.waiting)
         return ended
+
+    def _cut(self) -> list[Done]:
+        """End rows whose job's depth was lowered to what they have already taken."""
+        steps = self._steps.tolist()
+        return self._end({i: "depth" for i, job in enumerate(self.live) if steps[i] >= job.depth})
 
     def _admit(self) -> None:
         """Fill free rows from the queue."""

@@ -148,19 +148,13 @@ export function trustTable(trust) {
   fill(at("trust"), trust.map(row));
 }
 
-/**
- * Where the trajectories of a thought go in the latent space, with the step shown marked. Where they saw the puzzle
- * renamed, their states are far apart for that reason alone: each is then drawn from where it begins.
- */
+/** Where the trajectories of a thought go in the latent space, with the step shown marked. */
 export function latentFigure(thought, shown, step) {
-  const { paths: places, explained } = thought?.done ?? { paths: [] };
-  const renamed = places.length > 1 && thought.request.views;
-  const paths = renamed ? places.map((p) => p.map(([a, b]) => [a - p[0][0], b - p[0][1]])) : places;
+  const { paths, explained } = thought?.done ?? { paths: [] };
   const around = (i) => {
     const [low, high] = spread(paths.flat().map((p) => p[i]));
     const more = 0.06 * (high - low || 1);
-    const share = renamed ? "from the first step" : percent(explained[i], 0);
-    return { domain: [low - more, high + more], label: `component ${i + 1}, ${share}` };
+    return { domain: [low - more, high + more], label: `component ${i + 1}, ${percent(explained[i], 0)}` };
   };
   figure("latent-figure", paths.flat().length, (width) => {
     const frame = { width, height: clamp(220, width * 0.85, 300), margin: { left: 22, bottom: 26, right: 0 } };

@@ -64,9 +64,9 @@ def until(what, seconds=60.0):
 
 
 @contextlib.contextmanager
-def asking(server, verb, dials):
+def asking(server, verb, dials, puzzles=50):
     """A request that is under way, from somebody who then hangs up without waiting for the answer."""
-    puzzle = {"puzzles": [EASY] * 50} if verb == "solve_many" else {"puzzle": EASY}
+    puzzle = {"puzzles": [EASY] * puzzles} if verb == "solve_many" else {"puzzle": EASY}
     text = json.dumps(puzzle | dials)
     host, port = server.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as sock:
@@ -86,6 +86,12 @@ def test_health_readiness_and_metrics(http):
     for name in ("requests_total", "request_seconds_bucket", "waiting", "live_rows", "steps_total", "nfe_total"):
         assert f"innerloop_{name}" in said.text
     assert "process_resident_memory_bytes" in said.text
+
+
+def test_answers_are_not_kept_back(http):
+    """With Nagle's algorithm on, a client that delays its acknowledgements would wait 40 ms for every body."""
+    times = [http.post("/v1/models/four/check", json={"puzzle": "1", "answer": "1"}).elapsed for _ in range(30)]
+    assert min(times).total_seconds() < 0.03
 
 
 def test_models_say_what_the_page_needs(http, opened):
@@ -120,7 +126,7 @@ def test_all_about_one_model(client, opened, solver):
 def test_what_was_measured_of_a_run_is_told(client, run):
     row = {"depth": 4, "width": 1, "halting": False, "exact": 0.5, "low": 0.4, "high": 0.6, "valid": None, "steps": 4}
     (run / "eval.json").write_text(json.dumps({"rows": [row | {"nfe": 4.0}, {"depth": 8}]}))
-    dimension = {"corrected": 3.25, "effective_rank": None}
+    dimension = {"corrected": 3.25, "low": 3.0, "high": 3.5, "effective_rank": None}
     (run / "study.json").write_text(json.dumps({"dimension": {"trained": {"z": [{}, dimension]}}}))
     try:
         curves = client.model("four").curves
@@ -128,7 +134,8 @@ def test_what_was_measured_of_a_run_is_told(client, run):
         (run / "eval.json").unlink()
         (run / "study.json").unlink()
     assert [(p.depth, p.exact, p.valid) for p in curves.depth] == [(4, 0.5, None)]
-    assert curves.modules == [schema.Slot(slot="z", participation_ratio=3.25, effective_rank=None)]
+    told = {"slot": "z", "participation_ratio": 3.25, "low": 3.0, "high": 3.5, "effective_rank": None}
+    assert curves.modules == [schema.Slot(**told)]
 
 
 def test_the_page_and_its_files_are_served(http):
@@ -186,8 +193,8 @@ def test_a_budget_of_block_calls(client, solver, puzzles):
 
 def test_a_deadline_answers_in_time_with_what_there_is(client, puzzles):
     began = time.monotonic()
-    found = client.solve(puzzles[0], "four", seconds=0.5, **LONG)
-    assert 0.4 < time.monotonic() - began < 5 and 0 < found.steps < LONG["depth"]
+    found = client.solve(puzzles[0], "four", seconds=1.0, **LONG)
+    assert 1 <= time.monotonic() - began < 30 and 0 < found.steps < LONG["depth"]  # all its steps would take minutes
 
 
 def test_what_the_model_does_not_know_the_exact_solver_does(client, opened):
@@ -461,19 +468,20 @@ def test_what_cannot_be_served_is_said_at_once(run, tmp_path, capsys):
 @pytest.mark.slow
 def test_a_full_queue_a_patient_client_and_the_end(run, puzzles):
     """429 with Retry-After while it is full; then SIGTERM: not ready, 503 for new ones, answers for all inside, 0."""
-    with running(run, seconds=20, depth=100_000, queue=8, puzzles=8, streams=1, host="0.0.0.0") as server:
+    with running(run, seconds=60, depth=100_000, queue=8, puzzles=8, streams=1, host="0.0.0.0") as server:
         assert "asks nobody who they are" in server.log()
         client, http = server.client, httpx.Client(base_url=server.url, timeout=60)
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
-            inside = pool.submit(client.solve_many, puzzles[:8], seconds=3.0, **LONG)
-            until(lambda: metric(http, "innerloop_live_rows") == 8)
-            full = http.post("/v1/models/four/solve", json={"puzzle": EASY})
-            assert full.status_code == 429 and 1 <= int(full.headers["retry-after"]) <= 20
-            assert "8 is the most" in full.json()["error"]
-            with pytest.raises(Refused, match="is the most"), Client(server.url, patience=0) as hasty:
-                hasty.solve(EASY)
-            assert client.solve(EASY, depth=8).known  # it waits until there is room
-            assert len(inside.result()) == 8
+            with asking(server, "solve_many", LONG, 8):
+                until(lambda: metric(http, "innerloop_live_rows") == 8)
+                full = http.post("/v1/models/four/solve", json={"puzzle": EASY})
+                assert full.status_code == 429 and 1 <= int(full.headers["retry-after"]) <= 60
+                assert "8 is the most" in full.json()["error"]
+                with pytest.raises(Refused, match="is the most"), Client(server.url, patience=0) as hasty:
+                    hasty.solve(EASY)
+                patient = pool.submit(client.solve, EASY, depth=8)
+                until(lambda: metric(http, "innerloop_requests_total", status="429") == 3)
+            assert patient.result().known  # it waited until there was room
             told = client.think(EASY, depth=4096, pick="residual")
             next(told)
             busy = http.post("/v1/models/four/think", json={"puzzle": EASY})
@@ -481,7 +489,7 @@ def test_a_full_queue_a_patient_client_and_the_end(run, puzzles):
             told.close()
             until(lambda: metric(http, "innerloop_streams") == 0)
 
-            inside = [pool.submit(client.solve, p, seconds=3.0, **LONG) for p in puzzles[:4]]
+            inside = [pool.submit(client.solve, p, seconds=6.0, **LONG) for p in puzzles[:4]]
             until(lambda: metric(http, "innerloop_live_rows") == 4)
             server.process.terminate()
             until(lambda: http.get("/readyz").status_code == 503)
@@ -494,14 +502,35 @@ def test_a_full_queue_a_patient_client_and_the_end(run, puzzles):
 
 
 @pytest.mark.slow
-def test_the_grace_is_bounded(run):
-    with running(run, seconds=60, depth=100_000, grace=1) as server, concurrent.futures.ThreadPoolExecutor() as pool:
+@pytest.mark.parametrize("signals", [1, 2])
+def test_the_grace_is_bounded_and_a_second_signal_ends_it(run, signals):
+    """A client that never sends all of its request keeps nobody waiting for long either."""
+    grace = {1: 1, 2: 60}[signals]
+    with (
+        running(run, seconds=60, depth=100_000, grace=grace) as server,
+        concurrent.futures.ThreadPoolExecutor() as pool,
+        asking(server, "solve", LONG),
+    ):
         found = pool.submit(server.client.solve, EASY, **LONG)
         stream = pool.submit(lambda: list(server.client.think(EASY, depth=4096, pick="residual")))
-        with httpx.Client(base_url=server.url) as http:
-            until(lambda: metric(http, "innerloop_live_rows") == 2)
-        began = time.monotonic()
-        assert server.stop() == 0
-        assert time.monotonic() - began < 40  # not the 60 seconds they had
-        assert found.result().steps > 0  # with what it had by then
-        assert isinstance(stream.result()[-1], schema.Done)
+        half = contextlib.nullcontext() if signals == 1 else stalled(server)
+        with httpx.Client(base_url=server.url) as http, half:
+            until(lambda: metric(http, "innerloop_live_rows") == 3)
+            began = time.monotonic()
+            for _ in range(signals):
+                server.process.terminate()
+                until(lambda: http.get("/readyz").status_code == 503)
+            assert found.result().steps > 0  # with what it had by then
+            assert isinstance(stream.result()[-1], schema.Done)
+            assert server.stop() == 0
+        assert time.monotonic() - began < 45  # not the 60 seconds they had
+
+
+@contextlib.contextmanager
+def stalled(server):
+    """A request of which half has come."""
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as sock:
+        head = "POST /v1/models/four/solve HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        sock.sendall(f'{head}Content-Length: 100\r\n\r\n{{"puz'.encode())
+        yield

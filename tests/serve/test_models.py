@@ -12,7 +12,7 @@ from innerloop.errors import InputError
 from innerloop.recipes.pretrained import save_single
 from innerloop.serve import schema
 from innerloop.serve.about import About, held_out, model
-from innerloop.serve.models import Limits, NoModel, Registry, TooLarge
+from innerloop.serve.models import Limits, NoModel, Registry, TooLarge, sizes
 from innerloop.tasks import get
 
 EASY = "1.3.34.2.1.34.2."
@@ -73,6 +73,17 @@ def test_the_door(registry, run):
         served.order([EASY] * 4, asked(), None, lambda: None)
     with pytest.raises(InputError, match="limit of rows is 0"):
         Limits(rows=0)
+
+
+def test_few_batch_sizes_are_run_and_little_is_padded(registry, run):
+    assert sizes(64) == [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64]
+    assert sizes(1) == [1] and sizes(9) == [*range(1, 9), 9]
+    for rows in range(1, 200):
+        found = sizes(rows)
+        assert found == sorted(set(found)) and found[-1] == rows
+        assert all(min(s for s in found if s >= n) < 1.25 * n for n in range(1, rows + 1))
+    served = registry.add(str(run))
+    assert served.maker.engine(served.settle(asked())).sizes == sizes(64)
 
 
 def test_rules_that_nobody_knows(registry, unknown):

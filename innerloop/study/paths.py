@@ -1,0 +1,114 @@
+"""Where thoughts go: the states of all trajectories of one puzzle, drawn along two principal components.
+
+The first step moves a state further than all that follow, so the components are those of the later steps, and the first
+is drawn among them. Trajectories that saw the puzzle by different symmetries live far apart for that reason alone: of
+theirs it is the way from the first step that counts. Noise on the first state is no such reason: where noisy
+trajectories end in the same place, that is something to see.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from innerloop.grad import floating
+
+__all__ = ["Paths", "Sketch", "components", "flatten"]
+
+ROOM = 16 << 20  # bytes for all states of a thought
+Row = NDArray[np.float32]
+
+
+class Paths:
+    """The states of up to `moments` steps, in bounded room.
+
+    places  cells of the puzzle
+    cells   (width, places): how each trajectory saw them (Views.cells); None where all saw the puzzle as it stands
+    """
+
+    def __init__(self, width: int, moments: int, places: int, cells: NDArray[np.int64] | None = None) -> None:
+        self.rows: list[list[Row]] = [[] for _ in range(width)]
+        self.places, self.cells, self.room = places, cells, ROOM // (4 * moments)
+        self._sketch: Sketch | None = None
+
+    def add(self, k: int, state: Any) -> None:
+        """The next state of trajectory k: one row, without a batch."""
+        flat = flatten(state, self.places, None if self.cells is None else self.cells[k])
+        self._sketch = self._sketch or Sketch(len(flat), self.room)
+        self.rows[k].append(self._sketch(flat))
+
+    def drawn(self) -> tuple[list[list[list[float]]], list[float]]:
+        return components(self.rows, self.cells is not None)
+
+
+def flatten(state: Any, places: int, cells: NDArray[np.int64] | None) -> Row:
+    """All floating numbers of one row's state. Slots with a row for each cell (the last `places` of theirs) are turned
+    back by `cells`, so that a cell's numbers stand in the same place whatever view a trajectory had."""
+    parts = []
+    for slot in floating(state):
+        values = slot.detach().float().cpu().numpy()
+        if cells is not None and values.ndim > 1 and len(values) >= places:
+            extra = len(values) - places
+            turned = values.copy()
+            turned[extra + cells] = values[extra:]
+            values = turned
+        parts.append(values.reshape(-1))
+    return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+
+
+class Sketch:
+    """n numbers kept as `room` sums of randomly signed parts of them, which keeps distances; as they are if they fit.
+
+    A count sketch (Charikar, Chen, Farach-Colton 2002): inner products keep their value up to a relative error of
+    about sqrt(2 / room).
+    """
+
+    def __init__(self, n: int, room: int) -> None:
+        self.room = max(64, room)
+        self.fits = n <= self.room
+        if not self.fits:
+            rng = np.random.default_rng(0)
+            self.bucket, self.sign = rng.integers(self.room, size=n), rng.choice(np.array([-1.0, 1.0]), n)
+
+    def __call__(self, flat: Row) -> Row:
+        if self.fits:
+            return flat
+        return np.bincount(self.bucket, self.sign * flat, self.room).astype(np.float32)
+
+
+def components(rows: list[list[Row]], apart: bool = False) -> tuple[list[list[list[float]]], list[float]]:
+    """(two numbers for every trajectory and step, share of the later steps' variance that each component holds).
+
+    rows   states by trajectory and step
+    apart  trajectories are compared by how far they went from their first step, not by where they are
+    Each component points to where its largest number is positive. All is 0 where nothing moves, or nothing is finite.
+    """
+    flat = [v - path[0] if apart else v for path in rows for v in path]
+    late = [t > 0 for path in rows for t in range(len(path))]
+    points, shares = np.zeros((len(flat), 2)), [0.0, 0.0]
+    table = np.stack(flat) if flat else np.zeros((0, 0), np.float32)
+    fitted = table[late] if sum(late) > 2 else table  # two points lie on a line
+    if table.size and np.isfinite(table).all():
+        mean = fitted.mean(0, dtype=np.float64).astype(np.float32)
+        total = float(np.square(fitted - mean, dtype=np.float64).sum())
+        if total > 0:
+            sizes, directions = leading(fitted - mean)
+            found = (table - mean) @ directions[:, :2]
+            found *= np.where(found[np.abs(found).argmax(0), np.arange(found.shape[1])] < 0, -1, 1)
+            points[:, : found.shape[1]] = found
+            shares[: found.shape[1]] = [round(float(s) ** 2 / total, 4) for s in sizes[:2]]
+    told = iter([float(f"{x:.4g}"), float(f"{y:.4g}")] for x, y in points.tolist())
+    return [[next(told) for _ in path] for path in rows], shares
+
+
+def leading(table: Row) -> tuple[Row, Row]:
+    """(sizes, directions (d, q)) of the largest singular values of (n, d), by subspace iteration (Halko, Martinsson,
+    Tropp 2011): there may be thousands of states of thousands of numbers, and two directions are wanted."""
+    rng = np.random.default_rng(0)
+    found = rng.standard_normal((table.shape[1], min(12, *table.shape))).astype(np.float32)
+    for _ in range(8):
+        found = np.linalg.qr(table.T @ (table @ found))[0]
+    _, sizes, turn = np.linalg.svd(table @ found, full_matrices=False)
+    return sizes, found @ turn.T
