@@ -9,6 +9,7 @@ Policies, on the same unseen puzzles in the same order, timed in turn:
   compaction rows that halt leave the batch; the next batch begins when it is empty
   continuous rows that halt are filled at once (solve/engine.py)
   verified   continuous, and a row halts as soon as its answer is valid
+  compiled   verified, with the step as one compiled graph; compiling is not timed
 The halting rule is `sure(p)`, with p tuned on validation puzzles alone: the fewest steps at the accuracy of `full`,
 less --slack. Occupancy is the steps that the puzzles needed over the row-steps that were run; 1 is ideal.
 """
@@ -30,6 +31,7 @@ from innerloop.learn import checkpoint
 from innerloop.models import open as open_model
 from innerloop.recipes.run import birth_certificate
 from innerloop.solve.engine import Engine, Job
+from innerloop.solve.loops import Compiled, few_sizes
 from innerloop.tasks.sets import PuzzleSet
 
 LEVELS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.97, 0.99)
@@ -53,9 +55,10 @@ def fixed(loop: Any, inputs: np.ndarray, rows: int, depth: int, halt: Halt | Non
     return answers, (needed, run)
 
 
-def engine(loop: Any, inputs: np.ndarray, rows: int, depth: int, halt: Any, verify: Any, refill: bool = True) -> Any:
+def engine(loop: Any, inputs: np.ndarray, rows: int, depth: int, halt: Any, verify: Any, **how: Any) -> Any:
     """The same by the engine; refill=False lets a batch run empty before the next begins."""
-    made = Engine(loop, rows, halt=halt, verify=verify)
+    refill = how.pop("refill", True)
+    made = Engine(loop, rows, halt=halt, verify=verify, **how)
     answers = np.zeros_like(inputs)
     for first in range(0, len(inputs), len(inputs) if refill else rows):
         for i in range(first, min(len(inputs), first + (len(inputs) if refill else rows))):
@@ -140,7 +143,11 @@ def main() -> None:
         "compaction": lambda: engine(loop, x, rows, depth, halt, None, refill=False),
         "continuous": lambda: engine(loop, x, rows, depth, halt, None),
         "verified": lambda: engine(loop, x, rows, depth, None, valid),
+        "compiled": lambda: engine(graph, x, rows, depth, None, valid, sizes=few_sizes(rows)),
     }
+    graph = Compiled(loop)
+    for policy in policies.values():  # each meets its batch sizes once
+        policy()
     seconds: dict[str, list[float]] = {name: [] for name in policies}
     found: dict[str, Any] = {}
     for _ in range(args.repeat):

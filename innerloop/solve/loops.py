@@ -43,3 +43,21 @@ def in_float32(loop: Any) -> Any:
     twin = type(loop)(replace(config, dtype="float32"))
     twin.load_state_dict(loop.state_dict())
     return twin.to(next(loop.parameters()).device).eval()
+
+
+class Compiled:
+    """The same loop with its step as one compiled graph: seconds for each batch size it meets, less time ever after.
+
+    On a CPU it takes the overhead off small nets. Answers stay the same but for rounding.
+    """
+
+    def __init__(self, loop: Any) -> None:
+        self.loop, self.step = loop, torch.compile(loop.step, dynamic=False)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.loop, name)
+
+
+def few_sizes(rows: int) -> list[int]:
+    """Batch sizes worth a compilation each: every fourth power of two, and `rows`."""
+    return [n for n in (1, 4, 16, 64, 256) if n < rows] + [rows]

@@ -33,7 +33,7 @@ from innerloop.solve.choose import RULES, Choice, Trajectories, choose
 from innerloop.solve.dials import Budget, Dials, Solution
 from innerloop.solve.engine import Engine, Moment
 from innerloop.solve.hybrid import behind, need_exact
-from innerloop.solve.loops import calls_of_a_step, in_float32
+from innerloop.solve.loops import Compiled, calls_of_a_step, few_sizes, in_float32
 from innerloop.solve.verify import Verifier, verifier_of
 from innerloop.tasks.symmetry import Views
 from innerloop.width import Noisy
@@ -49,6 +49,7 @@ class Solver:
     verify  the task's verifier where it knows its rules, else none; or one of your own (solve.verify.as_verifier)
     trusts  what each rule's confidence is worth, by `calibrate`; kept with the dials it was measured at
     rows    trajectories run at once
+    compile whether a step is compiled (solve.loops.Compiled): for thousands of puzzles, or a GPU
     """
 
     def __init__(
@@ -59,11 +60,13 @@ class Solver:
         verify: Verifier | None = None,
         trusts: dict[str, Trust] | None = None,
         rows: int = 64,
+        compile: bool = False,
         device: torch.device | str = "cpu",
     ) -> None:
         self.loop, self.task, self.rows, self.device = loop, task, rows, torch.device(device)
         self.verify = verify or (verifier_of(task) if task.verifies else None)
         self.trusts = trusts or {}
+        self.compile, self._compiled = compile, {}  # type: ignore[var-annotated]
         self.calls = calls_of_a_step(loop, task)
 
     # -- one call -----------------------------------------------------------------------------------------------------
@@ -226,8 +229,15 @@ class Solver:
         loop = self.loop if d.depth < DEEP else in_float32(self.loop)
         if any(d.noise):
             loop = Noisy(loop, *d.noise, d.slots, d.seed)
-        options: dict[str, Any] = {"halt": own_rule(loop), "verify": self.verify, "device": self.device} | how
-        return Engine(loop, self.rows, **options)
+        options: dict[str, Any] = {"halt": own_rule(loop), "verify": self.verify, "device": self.device}
+        if self.compile:
+            loop, options["sizes"] = self.compiled(loop, d), few_sizes(self.rows)
+        return Engine(loop, self.rows, **options | how)
+
+    def compiled(self, loop: Any, d: Dials) -> Any:
+        """`loop` compiled, once for all calls at dials that need the same loop."""
+        key = (d.depth < DEEP, d.noise, d.slots, d.seed if any(d.noise) else 0)
+        return self._compiled.setdefault(key, Compiled(loop))
 
     # -- how far to trust ---------------------------------------------------------------------------------------------
     def calibrate(self, examples: Any, rules: Sequence[str] = (), **dials: Any) -> dict[str, Trust]:

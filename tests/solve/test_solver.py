@@ -1,5 +1,6 @@
 """Solving for real: a model trained in seconds, all dials, and "I don't know" where the rule is not met."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -85,6 +86,16 @@ def test_the_winner_by_verification_is_a_matter_of_the_puzzle_alone(built, test_
     for (known, _, steps, _), t in zip(whole, every, strict=True):
         assert known or not t.valid.any()  # nothing that is valid at the end was given up
         assert known or steps == 3
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler on a CPU")
+def test_a_compiled_solver_says_the_same(built, test_set):
+    plain, quick = (Solver(built.loop, built.task, rows=16, compile=how) for how in (False, True))
+    for dials in ({"depth": 3, "width": 5}, {"depth": 4, "width": 2, "pick": "residual"}):
+        a, b = plain.solve(test_set, **dials), quick.solve(test_set, **dials)
+        assert [s.text for s in a] == [s.text for s in b] and [s.steps for s in a] == [s.steps for s in b]
+    assert len(quick._compiled) == 1
 
 
 def test_budgets_hold_and_easy_puzzles_leave_more_to_hard_ones(solver, test_set):
