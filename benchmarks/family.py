@@ -160,8 +160,10 @@ def main() -> None:
         json.loads(args.out.read_text()) if args.out.exists() else {"born": birth_certificate(args.seeds), "rows": []}
     )
     if args.join:
-        value = {"born": json.loads(args.join[0].read_text())["born"], "rows": []}
-        every = [row for path in args.join for row in json.loads(path.read_text())["rows"]]
+        read = [json.loads(path.read_text()) for path in args.join]
+        born = read[0]["born"] | {"command": "; ".join(part["born"]["command"] for part in read)}
+        value = {"born": born | {"seeds": sorted({s for part in read for s in part["born"]["seeds"]})}, "rows": []}
+        every = [row for part in read for row in part["rows"]]
         value["rows"] = list({(r["task"], r["system"], r["seed"]): r for r in every}.values())
         checkpoint.write_json(args.out, value)
         return
