@@ -5,10 +5,11 @@
 Every method answers the same unseen instances, one at a time for latency (median and p99), and all together for
 throughput (the model in batches, the exact solver one by one, on as many threads). `gap` is the cost of valid
 answers above the best possible, where the task has an objective and the solver alone proved the best. The methods take
-turns instance by instance, so that all meet the same noise of the machine.
+turns instance by instance, so that all meet the same noise of the machine. Depth and width are those of least mean time
+on --tune other instances (solve.hybrid.patience), unless --depth names them.
   solver            CP-SAT alone, no proposal
   model             one trajectory to the depth, its own belief is trusted
-  verified          up to --width trajectories, the first valid answer; else "I don't know"
+  verified          up to `width` trajectories, the first valid answer; else "I don't know"
   hybrid            the same, and CP-SAT where nothing is valid, started from the guess
   hybrid, no hints  the same, but CP-SAT is not told of the guess
 Resumable: every run that is done is kept in --out.
@@ -31,7 +32,7 @@ from innerloop.models import open as open_model
 from innerloop.recipes.run import birth_certificate, sets
 from innerloop.recipes.solving import solver_of
 from innerloop.solve.exact import cp_sat, exact
-from innerloop.solve.hybrid import behind
+from innerloop.solve.hybrid import behind, patience
 from innerloop.solve.solver import Solver
 
 METHODS = ("solver", "model", "verified", "hybrid", "hybrid, no hints")
@@ -88,7 +89,12 @@ def compared(run: str, args: argparse.Namespace) -> dict[str, Any]:
         test = tasks.open_set(args.data, task, args.limit)[1]
     else:
         test = task.make(args.limit, opened.run.data.seed + 8_000_003)
-    how = {"depth": args.depth, "width": args.width, "pick": "verified"}
+    depth, width, chosen = args.depth, args.width, None
+    if not depth:
+        chosen = patience(solver, task.make(args.tune, opened.run.data.seed + 9_000_003).inputs, args.seconds)
+        depth, width = chosen.depth or 1, chosen.width
+        print(Path(run).name, chosen, flush=True)
+    how = {"depth": depth, "width": width, "pick": "verified"}
     said = {method: Answered() for method in METHODS}
     proved = np.zeros(len(test), bool)
     for method in METHODS:
@@ -108,8 +114,9 @@ def compared(run: str, args: argparse.Namespace) -> dict[str, Any]:
     trained = checkpoint.read_json(opened.folder / "result.json") if (opened.folder / "result.json").exists() else {}
     return {
         "run": Path(run).name, "task": task.name, "options": task.options, "cells": int(np.prod(task.shape)),
-        "instances": len(test), "train_puzzles": len(sets(opened.run.data)[1]), "depth": args.depth,
-        "width": args.width, "parameters": sum(p.numel() for p in solver.loop.parameters()),
+        "instances": len(test), "train_puzzles": len(sets(opened.run.data)[1]), "depth": depth,
+        "width": width, "patience": chosen._asdict() if chosen else None,
+        "parameters": sum(p.numel() for p in solver.loop.parameters()),
         "training_seconds": trained.get("seconds"), "data": test.source, "rows": rows,
         "born": birth_certificate([opened.run.seed]),
     }  # fmt: skip
@@ -144,8 +151,9 @@ def main() -> None:
     parser.add_argument("runs", nargs="+")
     parser.add_argument("--data", default="", help="instances of a file; none: generated ones that no run has seen")
     parser.add_argument("--limit", type=int, default=1000)
-    parser.add_argument("--depth", type=int, default=16)
-    parser.add_argument("--width", type=int, default=4)
+    parser.add_argument("--depth", type=int, default=0, help="0: chosen on other instances")
+    parser.add_argument("--width", type=int, default=1, help="with --depth")
+    parser.add_argument("--tune", type=int, default=60, help="instances to choose depth and width on")
     parser.add_argument("--seconds", type=float, default=30.0, help="the exact solver's limit for an instance")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--out", type=Path, required=True)

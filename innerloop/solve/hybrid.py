@@ -6,19 +6,21 @@ as that works. Where the task has an objective nothing is held, since held cells
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from innerloop.errors import InputError
-from innerloop.solve.dials import Solution
+from innerloop.solve.dials import Dials, Solution
 from innerloop.solve.exact import exact
 from innerloop.tasks.task import Task
 
-__all__ = ["SURE", "behind", "has_exact", "need_exact"]
+__all__ = ["SURE", "Patience", "behind", "has_exact", "need_exact", "patience"]
 
 SURE = 0.9  # certainty from which on a cell is held first
 
@@ -69,3 +71,42 @@ def behind(
         seconds=took,
         certainty=np.ones(len(question), np.float32),
     )
+
+
+class Patience(NamedTuple):
+    """How long a model is to think before the exact solver is asked, by what both took on sample puzzles."""
+
+    depth: int  # 0: ask the exact solver at once, the model only costs time
+    width: int
+    seconds: float  # a puzzle, model and exact solver together
+    known: float  # share of the puzzles that the model answers
+    alone: float  # seconds a puzzle that the exact solver takes by itself
+
+
+def patience(
+    solver: Any,
+    questions: NDArray[np.uint8],
+    seconds: float = 10.0,
+    depths: Sequence[int] = (1, 2, 4, 8, 16, 32),
+    widths: Sequence[int] = (1, 4, 16),
+) -> Patience:
+    """The depth and width of least mean time for questions (N, S) like these, one after the other.
+
+    A question that the model fails on costs its thinking and then the exact solver's mean time. `solver` is a
+    solve.solver.Solver with a verifier. Raises InputError where nothing exact stands behind it.
+    """
+    need_exact(solver.task)
+    began = time.perf_counter()
+    for question in questions:
+        exact(solver.task, question, seconds=seconds)
+    alone = (time.perf_counter() - began) / len(questions)
+    best = Patience(0, 1, alone, 0.0, alone)
+    for width in widths if solver.differ(Dials()) else widths[:1]:
+        for depth in depths:
+            solver.solve(questions[0], depth, width, "verified")  # the first call pays for what all share
+            began = time.perf_counter()
+            known = [solver.solve(question, depth, width, "verified")[0].known for question in questions]
+            took, share = (time.perf_counter() - began) / len(questions), float(np.mean(known))
+            whole = took + (1 - share) * alone
+            best = min(best, Patience(depth, width, whole, share, alone), key=lambda p: p.seconds)
+    return best

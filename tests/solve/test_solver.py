@@ -1,6 +1,7 @@
 """Solving for real: a model trained in seconds, all dials, and "I don't know" where the rule is not met."""
 
 import shutil
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -14,8 +15,10 @@ from innerloop.learn.train import train
 from innerloop.recipes import get
 from innerloop.recipes.run import build, override
 from innerloop.solve import choose as rules
+from innerloop.solve import hybrid
 from innerloop.solve.calibrate import Curve, auroc, ece, fit, from_json, risk_coverage, to_json, trust
 from innerloop.solve.choose import RULES, Trajectories, choose
+from innerloop.solve.hybrid import patience
 from innerloop.solve.solver import Budget, Dials, Solver
 
 
@@ -117,6 +120,23 @@ def test_an_exact_solver_stands_behind(built, solver, test_set):
     assert all(s.known and s.valid for s in found)
     assert {s.source for s in found} == {"model", "exact"}
     assert all("the exact solver found it" in s.why for s in found if s.source == "exact")
+
+
+def test_patience_is_the_time_that_pays(built, test_set, monkeypatch):
+    """An exact solver that is slow is asked late, one that is quick at once."""
+    solver = Solver(built.loop, built.task)
+    questions = test_set.inputs[:6]
+    found = patience(solver, questions, depths=(1, 4), widths=(1, 2))
+    assert found.seconds <= found.alone and 0 <= found.known <= 1 and found.depth in (0, 1, 4)
+    real = hybrid.exact
+    monkeypatch.setattr(hybrid, "exact", lambda *a, **k: (time.sleep(0.3), real(*a, **k))[1])
+    late = patience(solver, questions, depths=(1, 4), widths=(1, 2))
+    assert late.depth >= 1 and late.known > 0.5 and late.seconds < late.alone and late.alone > 0.3
+    with pytest.raises(InputError, match="no exact model"):
+        patience(
+            Solver(built.loop, tasks.get("grid", alphabet="ab", shape=(4, 4)), verify=lambda q, a: a[:, 0] > 0),
+            questions,
+        )
 
 
 def test_what_is_asked_in_whatever_form(built, solver, test_set):
