@@ -29,7 +29,7 @@ from innerloop.learn.evaluate import evaluate, parts
 from innerloop.learn.feed import Feed
 from innerloop.learn.train import Trainer, train
 from innerloop.parts.mixers import Net
-from innerloop.recipes import family
+from innerloop.recipes import cost, family
 from innerloop.recipes.run import Built, birth_certificate, build, commit, unseen
 
 TASKS = ("sudoku6", "maze11", "prefix")
@@ -51,7 +51,7 @@ def tape(built: Built, rows: int = 8) -> dict[str, float]:
     own = {p.untyped_storage().data_ptr() for p in loop.parameters()}
     hooks = [m.register_forward_hook(count) for m in loop.modules() if isinstance(m, Net)]
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
-        out = family.thought(loop, batch, plan, plan.unroll.mean)
+        out = cost.thought(loop, batch, plan, plan.unroll.mean)
     for hook in hooks:
         hook.remove()
     total = sum(n for pointer, n in kept.items() if pointer not in own)

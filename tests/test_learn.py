@@ -527,3 +527,27 @@ def test_tensorboard_gets_what_the_file_gets(tmp_path):
     pytest.importorskip("tensorboard")
     trainer(tmp_path, "plan.steps=10", "plan.check_every=10", sinks=("tensorboard",)).run()
     assert list((tmp_path / "tensorboard").glob("events*"))
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only glibc is told what to do with freed memory")
+def test_freed_memory_is_kept_for_the_next_tensor():
+    """Sixty tensors of 64 MB one after the other: their pages are faulted in a few times, not sixty."""
+    code = """
+import resource, sys, torch
+from innerloop import memory
+kept = memory.keep() if sys.argv[1] == "keep" else None
+faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+before = faults()
+for _ in range(60):
+    torch.ones(16_000_000)
+print(kept, faults() - before)
+"""
+    plain = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
+    run = lambda how, env: subprocess.run(  # noqa: E731
+        [sys.executable, "-c", code, how], env=env, capture_output=True, text=True, check=True
+    ).stdout.split()
+    kept, few = run("keep", plain)
+    if kept == "False":
+        pytest.skip("this C library is not glibc")
+    assert int(few) < int(run("leave", plain)[1]) / 4
+    assert run("keep", plain | {"MALLOC_TRIM_THRESHOLD_": "131072"})[0] == "False"

@@ -24,7 +24,7 @@ from innerloop.learn.feed import Feed
 from innerloop.learn.log import Log
 from innerloop.learn.optim import Average, optimizers, schedule
 from innerloop.learn.plan import Plan
-from innerloop.learn.precision import fast_float32
+from innerloop.learn.precision import prepare
 from innerloop.learn.ranks import Ranks
 from innerloop.learn.supervise import Batch, Carry, Draw, Segment, begin, salts, segment
 from innerloop.learn.unroll import unrolled
@@ -217,11 +217,9 @@ class Trainer:
     def run(self) -> Result:
         plan, stopped = self.plan, ""
         log = Log(self.folder, plan.steps, self.step, self.live and self.ranks.first, self.sinks, self.folder.name)
-        said = [compile_blocks(self.loop, plan.compile, self.device, plan.steps)]
-        if self.device.type == "cpu" and getattr(self.loop, "dtype", None) == torch.float32:
-            said.append(fast_float32())
+        said = [compile_blocks(self.loop, plan.compile, self.device, plan.steps), prepare(self.loop, self.device)]
         if self.live and self.ranks.first:
-            log.say("\n".join(said))
+            log.say("\n".join(filter(None, said)))
         recent: dict[str, float] = {}
         try:
             while self.step < plan.steps and not stopped:

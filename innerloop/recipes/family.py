@@ -14,16 +14,13 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from typing import Any
 
-import torch
-from torch.utils.flop_counter import FlopCounterMode
-
 from innerloop import tasks, weights
 from innerloop.errors import InputError
-from innerloop.learn.feed import Feed
 from innerloop.learn.plan import Plan
-from innerloop.learn.supervise import Batch, Halting, Segment, begin, segment
-from innerloop.learn.unroll import Unroll, unrolled
+from innerloop.learn.supervise import Halting
+from innerloop.learn.unroll import Unroll
 from innerloop.parts.size import Size
+from innerloop.recipes.cost import training_flops
 from innerloop.recipes.run import Data, Run, fit, model
 
 REFERENCE = "trm"
@@ -231,35 +228,8 @@ def matched_width(system: str, task: str) -> int:
 
 @cache
 def flops(system: str, task: str) -> int:
-    """Floating-point operations of an optimizer step for one example, forward and backward: a mean over training."""
-    run = drawn(system, task, matched_width(system, task))
-    loop: Any = model(run).train()
-    grows = hasattr(loop, "tune") or run.plan.unroll.draw == "ramp"
-    moments = [(i + 0.5) / 8 for i in range(8)] if grows else [0.5]
-    rows = 4
-    examples = tasks.get(run.data.task, **run.data.options).make(rows, 0)
-    batch = Feed(examples, None, 0).fill(torch.ones(rows, dtype=torch.bool), 0)
-    return sum(counted(loop, batch, run.plan, progress) for progress in moments) // rows // len(moments)
-
-
-def counted(loop: Any, batch: Batch, plan: Plan, progress: float) -> int:
-    """Floating-point operations of one optimizer step on a batch, at one moment of training."""
-    unroll = plan.unroll
-    if hasattr(loop, "tune"):
-        loop.tune(progress)
-    depth = unroll.steps(progress, torch.Generator()) if unroll.draw == "ramp" else unroll.mean
-    with FlopCounterMode(display=False) as counter:
-        sum(thought(loop, batch, plan, depth).losses.values()).backward()  # type: ignore[union-attr]
-    return counter.get_total_flops()
-
-
-def thought(loop: Any, batch: Batch, plan: Plan, depth: int) -> Segment:
-    """What one optimizer step of `plan` thinks about a fresh batch: `depth` steps if it unrolls, else one."""
-    rows = len(batch.labels)
-    if plan.unroll.depth:
-        return unrolled(loop, batch, plan.unroll, depth, torch.arange(1, rows + 1), plan.loss)
-    draw = plan.halting.draw(rows, torch.Generator().manual_seed(0), True)
-    return segment(loop, begin(loop, batch), batch, plan.halting, draw, plan.loss)
+    """Floating-point operations of an optimizer step of the pair for one example."""
+    return training_flops(drawn(system, task, matched_width(system, task)))
 
 
 @cache
