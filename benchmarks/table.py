@@ -119,6 +119,33 @@ def spread(shares: list[float]) -> str:
     return f"{100 * statistics.mean(shares):.1f}{deviation}"
 
 
+def covering(name: str, value: dict[str, Any]) -> list[str]:
+    """How many of all solutions samples find: mean over seeds, and standard deviation between them."""
+    rows = value["rows"]
+    first, setup = rows[0], value["setup"]
+    source = "the task" if setup["test"] == "generated" else setup["test"][first["task"]]
+    lines = [
+        f"### {name}",
+        "",
+        f"{first['test_puzzles']} puzzles of {source}, {first['solutions']:.1f} solutions each on average; "
+        f"{setup['steps']:,} steps of training, depth {setup['depth']}, block `{setup['block']}`. Coverage is the "
+        "share of all solutions found; the ceiling is what so many different right answers could find at best.",
+        "",
+        f"- {born(value)}",
+        "",
+    ]
+    head = ["system", "samples", "coverage", "ceiling", "% valid", "different answers", "seeds", "seconds"]
+    shown = []
+    for system in dict.fromkeys(r["system"] for r in rows):
+        for samples in sorted({r["samples"] for r in rows}):
+            mine = [r for r in rows if (r["system"], r["samples"]) == (system, samples)]
+            cells = [spread([r[k] for r in mine]) for k in ("coverage", "valid")]
+            answers, seconds = (statistics.mean(r[k] for r in mine) for k in ("answers", "seconds"))
+            ceiling = f"{100 * mine[0]['ceiling']:.1f}"
+            shown.append([system, samples, cells[0], ceiling, cells[1], f"{answers:.1f}", len(mine), f"{seconds:.0f}"])
+    return lines + table(head, shown)
+
+
 # -- solving -----------------------------------------------------------------------------------------------------------
 
 
@@ -243,6 +270,8 @@ def page() -> str:
             lines += record(name, value)
     if "family" in values:
         lines += ["## The family compared", "", *family(values["family"])]
+    for name, value in values.items():
+        lines += covering(name, value) if name.startswith("coverage") else []
     lines += ["## Solving", ""]
     for name, value in values.items():
         lines += solving(name, value) if name.startswith("solve_") else []
@@ -250,7 +279,9 @@ def page() -> str:
         lines += deciding(value) if "runs" in value else []
     lines += ["## Benchmarks", ""]
     for name, value in values.items():
-        elsewhere = name == "family" or name.startswith("solve_") or "policies" in value or "runs" in value
+        elsewhere = (
+            name == "family" or name.startswith(("solve_", "coverage")) or "policies" in value or "runs" in value
+        )
         if not isinstance(value.get("recipe"), dict) and not elsewhere:
             lines += plain(name, value)
     return "\n".join(lines)
