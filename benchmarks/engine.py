@@ -177,9 +177,9 @@ def main() -> None:
             print({k: round(float(v), 2) if not isinstance(v, str) else v for k, v in load[-1].items()}, flush=True)
     plain = lambda rows_: [{k: v if isinstance(v, str) else float(v) for k, v in r.items()} for r in rows_]  # noqa: E731
     value = {
-        "run": str(args.run), "data": test.source, "mix": args.mix, "test_puzzles": len(test), "rows": rows,
+        "run": str(args.run), "data": test.source, "mix": args.mix, "test_puzzles": len(test), "batch": rows,
         "validation_puzzles": len(validation), "depth": depth, "slack": args.slack, "chosen": chosen,
-        "policies": plain(table), "arrivals": plain(load), "born": birth_certificate([0]),
+        "rows": plain(table), "arrivals": plain(load), "born": birth_certificate([0]),
     }  # fmt: skip
     checkpoint.write_json(args.out, value)
 

@@ -200,7 +200,7 @@ def batching(name: str, value: dict[str, Any]) -> list[str]:
     lines = [
         f"### {name}",
         "",
-        f"{value['test_puzzles']:,} puzzles ({value['data']}), {value['rows']} rows, full depth {value['depth']}. On "
+        f"{value['test_puzzles']:,} puzzles ({value['data']}), {value['batch']} at once, full depth {value['depth']}. On "
         f"{value['validation_puzzles']:,} others: best fixed depth {chosen['fixed_depth']}, halting at "
         f"sure({chosen['level']}); {100 * value['slack']:.1f} points of accuracy may be lost.",
         "",
@@ -214,7 +214,7 @@ def batching(name: str, value: dict[str, Any]) -> list[str]:
             f"{r['puzzles_per_s']:.0f} ({r['low']:.0f} to {r['high']:.0f})", f"{100 * r['occupancy']:.0f} %",
             f"{r['against_fixed']:.2f}x", f"{r['against_full']:.2f}x",
         ]
-        for r in value["policies"]
+        for r in value["rows"]
     ]  # fmt: skip
     lines += [*table(head, rows), "Puzzles that arrive at random moments:", ""]
     kept = [[r["policy"], r["load"], f"{r['rate']:.0f}", f"{r['p50_ms']:.0f}", f"{r['p99_ms']:.0f}"]
@@ -275,12 +275,12 @@ def page() -> str:
     lines += ["## Solving", ""]
     for name, value in values.items():
         lines += solving(name, value) if name.startswith("solve_") else []
-        lines += batching(name, value) if "policies" in value else []
+        lines += batching(name, value) if "arrivals" in value else []
         lines += deciding(value) if "runs" in value else []
     lines += ["## Benchmarks", ""]
     for name, value in values.items():
         elsewhere = (
-            name == "family" or name.startswith(("solve_", "coverage")) or "policies" in value or "runs" in value
+            name == "family" or name.startswith(("solve_", "coverage")) or "arrivals" in value or "runs" in value
         )
         if not isinstance(value.get("recipe"), dict) and not elsewhere:
             lines += plain(name, value)
