@@ -200,8 +200,8 @@ def batching(name: str, value: dict[str, Any]) -> list[str]:
     lines = [
         f"### {name}",
         "",
-        f"{value['test_puzzles']:,} puzzles ({value['data']}), {value['batch']} at once, full depth {value['depth']}. On "
-        f"{value['validation_puzzles']:,} others: best fixed depth {chosen['fixed_depth']}, halting at "
+        f"{value['test_puzzles']:,} puzzles ({value['data']}), {value['batch']} at once, full depth {value['depth']}. "
+        f"On {value['validation_puzzles']:,} others: best fixed depth {chosen['fixed_depth']}, halting at "
         f"sure({chosen['level']}); {100 * value['slack']:.1f} points of accuracy may be lost.",
         "",
         f"- {born(value)}",
