@@ -136,8 +136,12 @@ def one(rung: str, factor: str, seed: int, share: float, limit: int) -> dict[str
     built.loop.eval()
     depth = run.plan.deepest
     test = unseen(built.task, built.train, run.data, limit)
-    few = test.take(slice(FEW))
-    judged = [evaluate(built.loop, built.task, test if t < 8 else few, (t * depth,), batch=256)[0].valid for t in TIMES]
+    near, far = ([t for t in TIMES if (t >= 8) == deep] for deep in (False, True))
+    judged = [
+        row.valid
+        for times, puzzles in ((near, test), (far, test.take(slice(FEW))))
+        for row in evaluate(built.loop, built.task, puzzles, [t * depth for t in times], batch=256)
+    ]
     return {
         "rung": rung, "factor": factor, "seed": seed, "share": share,
         "tera": run.plan.steps * run.plan.batch * flops / 1e12,
@@ -164,23 +168,25 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 def fill(args: argparse.Namespace, factors: list[str], share: float, seeds: list[int]) -> list[dict[str, Any]]:
     """Every cell asked for, done or fetched."""
+    rows = read(args.out)
     for seed in seeds:
         for rung in args.rungs:
             for factor in factors:
                 key = (rung, factor, seed, share)
-                if any((r["rung"], r["factor"], r["seed"], r["share"]) == key for r in read(args.out)):
+                if any((r["rung"], r["factor"], r["seed"], r["share"]) == key for r in rows):
                     continue
                 row = one(rung, factor, seed, share, args.limit)
                 row["born"] = birth_certificate([seed])
                 args.out.parent.mkdir(parents=True, exist_ok=True)
                 with args.out.open("a") as file:
                     file.write(json.dumps(row) + "\n")
+                rows.append(row)
                 told = {k: round(v, 3) for k, v in row["accuracy"].items()}
                 print(
                     f"{rung} {factor} seed {seed}: {row['seconds']:.0f} s, 90 % at {row['to']['0.9']}, {told}",
                     flush=True,
                 )
-    return [r for r in read(args.out) if r["share"] == share and r["factor"] in factors and r["rung"] in args.rungs]
+    return [r for r in rows if r["share"] == share and r["factor"] in factors and r["rung"] in args.rungs]
 
 
 def errors(row: dict[str, Any]) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import statistics
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,12 @@ def born(value: dict[str, Any]) -> str:
     seeds = ", ".join(map(str, b["seeds"]))
     machine = f"{b['device']}, {b['threads']} threads"
     return f"`{b['command']}`, commit {b['commit']}, seeds {seeds}, torch {b['torch']}, {machine}"
+
+
+def table(head: list[str], rows: Sequence[Sequence[Any]]) -> list[str]:
+    """A Markdown table, and an empty line."""
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    return [*lines, *("| " + " | ".join(map(str, row)) + " |" for row in rows), ""]
 
 
 def record(name: str, value: dict[str, Any]) -> list[str]:
@@ -38,9 +45,8 @@ def record(name: str, value: dict[str, Any]) -> list[str]:
         f"- trained depth {value['trained_depth']}; {value['selection']}",
         f"- {born(value)}",
         "",
-        "| depth | puzzles | halting | exact | 95 % interval | valid | mean steps (NFE) |",
-        "|---|---|---|---|---|---|---|",
     ]
+    rows = []
     for r in value["rows"]:
         halting = "its own" if r["halting"] else "none"
         interval = f"{100 * r['low']:.1f} to {100 * r['high']:.1f}"
@@ -53,7 +59,8 @@ def record(name: str, value: dict[str, Any]) -> list[str]:
             "" if r["valid"] is None else f"{r['valid']:.1%}",
             f"{r['nfe']:.1f}",
         )
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
+        rows.append(cells)
+    lines += table(["depth", "puzzles", "halting", "exact", "95 % interval", "valid", "mean steps (NFE)"], rows)[:-1]
     hardest = value["rows"][0]["by_rating"]
     if len(hardest) > 1:
         shares = ", ".join(f"rating {k}: {v:.1%}" for k, v in hardest.items())
@@ -67,8 +74,8 @@ def plain(name: str, value: dict[str, Any]) -> list[str]:
     """A benchmark's section: its rows as they are."""
     keys = list(value["rows"][0])
     show = lambda v: f"{v:.3g}" if isinstance(v, float) else str(v).replace("|", "/")  # noqa: E731
-    lines = [f"### {name}", "", f"- {born(value)}", "", "| " + " | ".join(keys) + " |", "|" + "---|" * len(keys)]
-    lines += ["| " + " | ".join(show(r.get(k, "")) for k in keys) + " |" for r in value["rows"]]
+    rows = [[show(r.get(k, "")) for k in keys] for r in value["rows"]]
+    lines = [f"### {name}", "", f"- {born(value)}", "", *table(keys, rows)[:-1]]
     for key, extra in value.items():
         if key not in ("born", "rows"):
             lines += ["", f"{key.replace('_', ' ')}: {json.dumps(extra)}"]
@@ -93,10 +100,8 @@ def family(value: dict[str, Any]) -> list[str]:
         harder = "harder_accuracy" in rows[0]
         head = ["system", "seeds", "parameters", "MFLOP a step", "steps", "seconds", "taped calls", "taped kB"]
         head += ["1x is", "at 1x", "2x", "4x", "8x", "own", "own steps", *["longer, 1x", "4x", "8x"] * harder]
-        lines += [f"#### {task}", "", "| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
         order = sorted(systems, key=lambda s: -statistics.mean(r["accuracy"][1] for r in systems[s]))
-        lines += ["| " + " | ".join(family_row(s, systems[s], harder)) + " |" for s in order]
-        lines.append("")
+        lines += [f"#### {task}", "", *table(head, [family_row(s, systems[s], harder) for s in order])]
     return lines
 
 
@@ -147,11 +152,6 @@ def covering(name: str, value: dict[str, Any]) -> list[str]:
 
 
 # -- solving -----------------------------------------------------------------------------------------------------------
-
-
-def table(head: list[str], rows: list[list[Any]]) -> list[str]:
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    return [*lines, *("| " + " | ".join(map(str, row)) + " |" for row in rows), ""]
 
 
 def within(row: dict[str, Any]) -> str:

@@ -29,8 +29,7 @@ from innerloop.solve.choose import RULES
 from innerloop.solve.dials import Dials, Solution
 from innerloop.solve.engine import Engine, Full
 from innerloop.solve.hybrid import has_exact, need_exact
-from innerloop.solve.loops import in_float32
-from innerloop.solve.solver import DEEP, Solver
+from innerloop.solve.solver import Solver
 from innerloop.study import thought
 
 __all__ = ["Closed", "Full", "Limits", "NoModel", "Registry", "Served", "TooLarge"]
@@ -72,7 +71,6 @@ class Served:
     source: str  # what it was opened from
     opened: Any  # recipes.run.Opened
     solver: Solver
-    deep: Solver  # the same with its state in float32, for depths from DEEP on
     maker: Maker  # of its engines
     worker: Worker  # shared with those that it replaced and that will replace it
     limits: Limits
@@ -95,9 +93,6 @@ class Served:
         """Puzzle identifiers it learned, 0 among them."""
         size = getattr(self.opened.run.config, "size", None)
         return int(size.puzzles) if size is not None and size.puzzle_width else 1
-
-    def solver_for(self, d: Dials) -> Solver:
-        return self.deep if d.depth >= DEEP else self.solver
 
     # -- the door -----------------------------------------------------------------------------------------------------
     def tokens(self, texts: Sequence[str]) -> NDArray[np.uint8]:
@@ -147,7 +142,7 @@ class Served:
                 f"{self.limits.queue}: ask for less width, or for fewer puzzles at once"
             )
         d = self.settle(asked)
-        solver = self.solver_for(d)
+        solver = self.solver
         views = solver.views(d)
         cases = [Case(solver, q, d, asked.identifier, views) for q in self.tokens(texts)]
         return Order(
@@ -173,16 +168,15 @@ def load(
     """Open a run, to think in the thread of `worker`; ticked(calls) gives what is told of its steps of `calls` NFE."""
     opened = opener(source)
     solver = solver_of(opened, rows=limits.rows)
-    precise = in_float32(opened.loop)
-    deep = solver if precise is opened.loop else solver_of(opened._replace(loop=precise), rows=limits.rows)
+    _ = solver.precise  # made before anybody asks
 
     def engine(d: Dials) -> Engine:
-        return (deep if d.depth >= DEEP else solver).engine(d, sizes=sizes(limits.rows))
+        return solver.engine(d, sizes=sizes(limits.rows))
 
     rules, stops, varies = abilities(solver)
     at = datetime.now(UTC).isoformat(timespec="seconds")
     maker = Maker(engine, ticked(solver.calls))
-    return Served(name, source, opened, solver, deep, maker, worker, limits, rules, stops, varies, at)
+    return Served(name, source, opened, solver, maker, worker, limits, rules, stops, varies, at)
 
 
 def sizes(rows: int) -> list[int]:

@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from innerloop.solve.case import Case
-from innerloop.solve.dials import Dials, Solution
+from innerloop.solve.dials import Dials, Kind, Solution
 from innerloop.solve.engine import Done, Engine
-from innerloop.solve.solver import DEEP
 
 __all__ = ["Key", "Lane", "Maker", "Open", "Order", "key_of", "part", "take"]
 
@@ -33,19 +32,12 @@ class Key(NamedTuple):
     """What an engine is made of."""
 
     maker: Maker
-    noise: tuple[float, float]
-    slots: tuple[str, ...]
-    seed: int
-    deep: bool
-
-    @property
-    def noisy(self) -> bool:
-        return any(self.noise)
+    kind: Kind
 
 
 def key_of(maker: Maker, d: Dials) -> Key:
-    """The engine that these dials need; a seed counts only where there is noise."""
-    return Key(maker, d.noise, d.slots, d.seed if any(d.noise) else 0, d.depth >= DEEP)
+    """The engine that these dials need."""
+    return Key(maker, d.kind)
 
 
 @dataclass(eq=False)

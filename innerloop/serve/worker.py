@@ -225,7 +225,7 @@ class Worker:
         self._orders[id(order)] = order
         for i, case in enumerate(order.cases):
             self._open[id(case)] = Open(case, order, i)
-        heapq.heappush(self._pending[order.key.noisy], (-order.priority, next(self._arrivals), order))
+        heapq.heappush(self._pending[order.key.kind.noisy], (-order.priority, next(self._arrivals), order))
 
     def _lane(self, order: Order) -> Lane | None:
         """The lane for an order; None while all that there may be are at work for others."""
@@ -234,7 +234,7 @@ class Worker:
             idle = sorted((k for k, lane in self._lanes.items() if not lane.busy), key=lambda k: self._lanes[k].used)
             for k in idle[: 1 - SPARE]:
                 del self._lanes[k]
-            if key.noisy and sum(k.noisy and lane.busy for k, lane in self._lanes.items()) >= LANES:
+            if key.kind.noisy and sum(k.kind.noisy and lane.busy for k, lane in self._lanes.items()) >= LANES:
                 return None
             self._lanes[key] = Lane(order.maker.engine(order.cases[0].dials), order.maker.ticked)
         return self._lanes[key]

@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from innerloop.errors import InputError
+
+DEEP = 256  # from this depth on the state is kept in float32: in bfloat16 thousands of steps drift
+
+
+class Kind(NamedTuple):
+    """What an engine is made for: puzzles whose dials agree in it may share a batch."""
+
+    noise: tuple[float, float]
+    slots: tuple[str, ...]
+    seed: int  # 0 where there is no noise
+    deep: bool  # state in float32
+
+    @property
+    def noisy(self) -> bool:
+        return any(self.noise)
 
 
 @dataclass(frozen=True)
@@ -23,6 +39,10 @@ class Dials:
     halting: bool = False  # trajectories stop by the loop's own rule; with pick="first" they do anyway
     least: float = 0.5  # confidence below which the answer is "I don't know"; needs a calibration, unless verified
     seed: int = 0  # of views and noise
+
+    @property
+    def kind(self) -> Kind:
+        return Kind(self.noise, self.slots, self.seed if any(self.noise) else 0, self.depth >= DEEP)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from innerloop.noise import keyed
 from innerloop.solve.calibrate import Trust, trust
 from innerloop.solve.case import Case
 from innerloop.solve.choose import RULES, Choice, Trajectories, choose
-from innerloop.solve.dials import Budget, Dials, Solution
+from innerloop.solve.dials import Budget, Dials, Kind, Solution
 from innerloop.solve.engine import Engine, Moment
 from innerloop.solve.hybrid import behind, need_exact
 from innerloop.solve.loops import Compiled, calls_of_a_step, few_sizes, in_float32
@@ -39,8 +39,6 @@ from innerloop.tasks.symmetry import Views
 from innerloop.width import Noisy
 
 __all__ = ["Budget", "Dials", "Solution", "Solver"]
-
-DEEP = 256  # from this depth on the state is kept in float32: in bfloat16 thousands of steps drift
 
 
 class Solver:
@@ -66,7 +64,8 @@ class Solver:
         self.loop, self.task, self.rows, self.device = loop, task, rows, torch.device(device)
         self.verify = verify or (verifier_of(task) if task.verifies else None)
         self.trusts = trusts or {}
-        self.compile, self._compiled = compile, {}  # type: ignore[var-annotated]
+        self.compile = compile
+        self._compiled: dict[Kind, Compiled] = {}
         self.calls = calls_of_a_step(loop, task)
 
     # -- one call -----------------------------------------------------------------------------------------------------
@@ -226,18 +225,18 @@ class Solver:
 
     def engine(self, d: Dials, **how: Any) -> Engine:
         """An engine that thinks at these dials."""
-        loop = self.loop if d.depth < DEEP else in_float32(self.loop)
-        if any(d.noise):
+        loop = self.precise if d.kind.deep else self.loop
+        if d.kind.noisy:
             loop = Noisy(loop, *d.noise, d.slots, d.seed)
         options: dict[str, Any] = {"halt": own_rule(loop), "verify": self.verify, "device": self.device}
         if self.compile:
-            loop, options["sizes"] = self.compiled(loop, d), few_sizes(self.rows)
+            loop, options["sizes"] = self._compiled.setdefault(d.kind, Compiled(loop)), few_sizes(self.rows)
         return Engine(loop, self.rows, **options | how)
 
-    def compiled(self, loop: Any, d: Dials) -> Any:
-        """`loop` compiled, once for all calls at dials that need the same loop."""
-        key = (d.depth < DEEP, d.noise, d.slots, d.seed if any(d.noise) else 0)
-        return self._compiled.setdefault(key, Compiled(loop))
+    @cached_property
+    def precise(self) -> Any:
+        """The loop with its state in float32."""
+        return in_float32(self.loop)
 
     # -- how far to trust ---------------------------------------------------------------------------------------------
     def calibrate(self, examples: Any, rules: Sequence[str] = (), **dials: Any) -> dict[str, Trust]:

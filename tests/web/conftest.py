@@ -1,9 +1,8 @@
 """A trained run, a server that serves it, and a browser that looks at it; all real."""
 
+import contextlib
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -46,22 +45,15 @@ def maze(tmp_path_factory):
 @pytest.fixture(scope="session")
 def serve():
     """serve(*words) starts `innerloop serve` and gives {url, process}; all are ended with the tests."""
-    started = []
+    with contextlib.ExitStack() as started:
 
-    def start(*words):
-        command = [sys.executable, "-m", "innerloop.cli", "serve", *map(str, words), "--port", "0", "--threads", "1"]
-        quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, **quiet)
-        started.append(process)
-        said = process.stdout.readline()
-        assert " at http" in said, said + process.stdout.read()
-        return SimpleNamespace(url=said.split()[-1] + "/", process=process)
+        def start(*words):
+            from innerloop.serve.local import running
 
-    yield start
-    for process in started:
-        process.terminate()
-        process.wait(20)
-        process.stdout.close()
+            server = started.enter_context(running(*words, threads=1))
+            return SimpleNamespace(url=server.url + "/", process=server.process)
+
+        yield start
 
 
 @pytest.fixture(scope="session")
