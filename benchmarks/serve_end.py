@@ -178,7 +178,7 @@ def main() -> None:
                   f"late ones {dict(round_.late)}; ended with {status}", *wrong, sep="\n  ", flush=True)  # fmt: skip
     if args.out:
         value = {"born": birth_certificate([args.seed]), "run": run.name, "limits": LIMITS, "depth": args.depth}
-        write_json(args.out, value | {"rounds": rows, "good": good})
+        write_json(args.out, value | {"rows": rows, "good": good})
     if not good:
         raise SystemExit(1)
 

@@ -139,7 +139,7 @@ def main() -> None:
     print(f"{errors} answers of 500 or above; /solve answered 200 {solved} times; ended with {status}")
     good = not errors and not any(p["found"] for p in passes) and well and status == 0 and "Traceback" not in log
     if args.out:
-        value = {"born": birth_certificate([args.seed]), "run": run.name, "limits": LIMITS, "passes": passes}
+        value = {"born": birth_certificate([args.seed]), "run": run.name, "limits": LIMITS, "rows": passes}
         write_json(args.out, value | {"server_errors": errors, "exit_status": status, "good": good})
     if not good:
         print(log, file=sys.stderr)

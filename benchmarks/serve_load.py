@@ -212,7 +212,7 @@ def slope(seen: list[tuple[float, float]], seconds: float) -> dict[str, float]:
 
 def percentiles(values: list[float]) -> dict[str, float]:
     p50, p90, p99 = np.quantile(values, [0.5, 0.9, 0.99]).tolist()
-    return {"count": len(values), "p50": p50, "p90": p90, "p99": p99, "max": max(values)}
+    return {"answers": len(values), "p50": p50, "p90": p90, "p99": p99, "max": max(values)}
 
 
 async def drive(server: Local, task: Any, args: argparse.Namespace) -> dict[str, Any]:
@@ -245,7 +245,7 @@ async def drive(server: Local, task: Any, args: argparse.Namespace) -> dict[str,
         "puzzles_known": load.known,
         "known_but_wrong": load.wrong,
         "puzzles_per_second": load.solved / seconds,
-        "latency_seconds": {kind: percentiles(v) for kind, v in sorted(load.latency.items())},
+        "rows": [{"kind": kind} | percentiles(v) for kind, v in sorted(load.latency.items())],
         "memory_bytes_per_minute": slope(seen, seconds),
         "memory": [[round(at, 1), int(memory)] for at, memory in seen],
     }
@@ -277,8 +277,8 @@ def main() -> None:
         grows = memory["low"] > 0 and drift > GROWTH
     broken = sum(v for k, v in found["statuses"].items() if k.split()[-1][0] == "5")
     good = not (found["lost"] or broken or found["known_but_wrong"] or grows or status or "Traceback" in log)
-    for kind, row in found["latency_seconds"].items():
-        print(f"{kind:6} {row['count']:6} answers   p50 {row['p50'] * 1e3:7.1f} ms   p99 {row['p99'] * 1e3:7.1f} ms")
+    for row in found["rows"]:
+        print(f"{row['kind']:6} {row['answers']:6} answers   p50 {row['p50'] * 1e3:7.1f} ms   p99 {row['p99'] * 1e3:7.1f} ms")
     print(f"{found['requests']} requests, {len(found['lost'])} lost, {broken} of 500 or above: {found['statuses']}")
     print(f"{found['puzzles_per_second']:.1f} puzzles a second; {found['known_but_wrong']} known but wrong")
     told = "too short to speak of memory"

@@ -31,7 +31,7 @@ from innerloop.noise import salted
 from innerloop.recipes.run import birth_certificate, sets
 from innerloop.solve.case import wave
 from innerloop.solve.choose import RULES, Trajectories, choose
-from innerloop.solve.loops import calls_of_a_step, in_float32
+from innerloop.solve.loops import Compiled, calls_of_a_step, in_float32
 from innerloop.width import Noisy
 
 NEVER = 10**9  # a step that did not come
@@ -131,6 +131,7 @@ def main() -> None:
     parser.add_argument("--views", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--rows", type=int, default=512, help="trajectories run at once")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--compile", action="store_true", help="steps as one graph: a third faster on small nets")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
@@ -146,6 +147,7 @@ def main() -> None:
     noise = [float(v) for v in args.noise.split(",")]
     if any(noise):
         loop = Noisy(loop, *noise, seed=args.seed)
+    loop = Compiled(loop) if args.compile else loop
     views = task.views(width, np.random.default_rng(args.seed)) if args.views else None
     if views is not None:
         views.cells[0], views.tokens[0] = np.arange(views.cells.shape[1]), np.arange(views.tokens.shape[1])

@@ -14,6 +14,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE, README = ROOT / "docs" / "results.md", ROOT / "README.md"
+LONG = 1000  # what a page does not repeat of a file
 OPEN, CLOSE = "<!-- results -->", "<!-- /results -->"
 
 
@@ -72,13 +73,14 @@ def record(name: str, value: dict[str, Any]) -> list[str]:
 
 def plain(name: str, value: dict[str, Any]) -> list[str]:
     """A benchmark's section: its rows as they are."""
-    keys = list(value["rows"][0])
+    keys = list(dict.fromkeys(k for r in value["rows"] for k in r))
     show = lambda v: f"{v:.3g}" if isinstance(v, float) else str(v).replace("|", "/")  # noqa: E731
     rows = [[show(r.get(k, "")) for k in keys] for r in value["rows"]]
     lines = [f"### {name}", "", f"- {born(value)}", "", *table(keys, rows)[:-1]]
     for key, extra in value.items():
-        if key not in ("born", "rows"):
-            lines += ["", f"{key.replace('_', ' ')}: {json.dumps(extra)}"]
+        told = json.dumps(extra)
+        if key not in ("born", "rows") and len(told) < LONG:
+            lines += ["", f"{key.replace('_', ' ')}: {told}"]
     return [*lines, ""]
 
 

@@ -33,7 +33,7 @@ def test_no_request_that_schemathesis_makes_up_breaks_it(run, tmp_path):
     script("serve_fuzz.py", run, "--short", "--examples", 6, "--out", tmp_path / "fuzz.json")
     found = json.loads((tmp_path / "fuzz.json").read_text())
     assert found["good"] and found["server_errors"] == 0 and found["exit_status"] == 0
-    own, narrowed = found["passes"]
+    own, narrowed = found["rows"]
     assert own["cases"] > 400 and not own["found"] and narrowed["cases"] > 30 and not narrowed["found"]
     for verb in ("solve", "solve_many", "think", "check"):
         assert narrowed["statuses"][f"/v1/models/{{name}}/{verb} 200"] > 0
@@ -42,6 +42,6 @@ def test_no_request_that_schemathesis_makes_up_breaks_it(run, tmp_path):
 def test_a_server_that_is_told_to_end_answers_all_it_has_accepted(run, tmp_path):
     script("serve_end.py", run, "--rounds", 1, "--depth", 150, "--out", tmp_path / "end.json")
     found = json.loads((tmp_path / "end.json").read_text())
-    (only,) = found["rounds"]
+    (only,) = found["rows"]
     assert found["good"] and only["wrong"] == [] and only["exit_status"] == 0
     assert only["inside"] == 9 and only["trajectories"] == 25 and only["late"]["503"] > 0
