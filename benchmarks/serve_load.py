@@ -278,7 +278,8 @@ def main() -> None:
     broken = sum(v for k, v in found["statuses"].items() if k.split()[-1][0] == "5")
     good = not (found["lost"] or broken or found["known_but_wrong"] or grows or status or "Traceback" in log)
     for row in found["rows"]:
-        print(f"{row['kind']:6} {row['answers']:6} answers   p50 {row['p50'] * 1e3:7.1f} ms   p99 {row['p99'] * 1e3:7.1f} ms")
+        p50, p99 = (1e3 * row[k] for k in ("p50", "p99"))
+        print(f"{row['kind']:6} {row['answers']:6} answers   p50 {p50:7.1f} ms   p99 {p99:7.1f} ms")
     print(f"{found['requests']} requests, {len(found['lost'])} lost, {broken} of 500 or above: {found['statuses']}")
     print(f"{found['puzzles_per_second']:.1f} puzzles a second; {found['known_but_wrong']} known but wrong")
     told = "too short to speak of memory"
