@@ -8,7 +8,7 @@ answers above the best possible, where the task has an objective and the solver 
 turns instance by instance, so that all meet the same noise of the machine. Depth and width are those of least mean time
 on --tune other instances (solve.hybrid.patience), unless --depth names them.
   solver            CP-SAT alone, no proposal
-  model             one trajectory to the depth, its own belief is trusted
+  model             one trajectory to the trained depth, its answer is trusted
   verified          up to `width` trajectories, the first valid answer; else "I don't know"
   hybrid            the same, and CP-SAT where nothing is valid, started from the guess
   hybrid, no hints  the same, but CP-SAT is not told of the guess
@@ -59,7 +59,7 @@ def one(method: str, solver: Solver, question: np.ndarray, how: dict[str, Any], 
         answer, best = alone(solver.task, question, limit)
         return answer, True, best
     if method == "model":
-        return solver.solve(question, depth=how["depth"], pick="certainty", views=False)[0].answer, False, False
+        return solver.solve(question, **how)[0].answer, False, False
     found = solver.solve(question, **how)[0]
     if method == "verified" or found.known:
         return found.answer if found.known else None, False, False
@@ -74,7 +74,7 @@ def throughput(method: str, solver: Solver, inputs: np.ndarray, how: dict[str, A
         for question in inputs:
             alone(solver.task, question, limit)
     elif method == "model":
-        solver.solve(inputs, depth=how["depth"], pick="certainty", views=False)
+        solver.solve(inputs, **how)
     else:
         for question, found in zip(inputs, solver.solve(inputs, **how), strict=True):
             if method != "verified":
@@ -94,28 +94,30 @@ def compared(run: str, args: argparse.Namespace) -> dict[str, Any]:
         chosen = patience(solver, task.make(args.tune, opened.run.data.seed + 9_000_003).inputs, args.seconds)
         depth, width = chosen.depth or 1, chosen.width
         print(Path(run).name, chosen, flush=True)
-    how = {"depth": depth, "width": width, "pick": "verified"}
+    trusted = {"depth": opened.run.plan.deepest, "pick": "certainty", "views": False}
+    proposed = {"depth": depth, "width": width, "pick": "verified"}
+    how = {method: trusted if method == "model" else proposed for method in METHODS}
     said = {method: Answered() for method in METHODS}
     proved = np.zeros(len(test), bool)
     for method in METHODS:
-        one(method, solver, test.inputs[0], how, args.seconds)  # the first call pays for what all share
+        one(method, solver, test.inputs[0], how[method], args.seconds)  # the first call pays for what all share
     for i, question in enumerate(test.inputs):
         for method in METHODS:
             began = time.perf_counter()
-            answer, asked, best = one(method, solver, question, how, args.seconds)
+            answer, asked, best = one(method, solver, question, how[method], args.seconds)
             said[method].seconds.append(time.perf_counter() - began)
             said[method].answers.append(answer)
             said[method].calls += asked
             proved[i] |= best
     for method in METHODS:
-        said[method].total = throughput(method, solver, test.inputs, how, args.seconds)
+        said[method].total = throughput(method, solver, test.inputs, how[method], args.seconds)
     best_cost = cost(task, test.inputs, said["solver"].answers)
     rows = [row(task, test.inputs, name, s, best_cost, proved) for name, s in said.items()]
     trained = checkpoint.read_json(opened.folder / "result.json") if (opened.folder / "result.json").exists() else {}
     return {
         "run": Path(run).name, "task": task.name, "options": task.options, "cells": int(np.prod(task.shape)),
         "instances": len(test), "train_puzzles": len(sets(opened.run.data)[1]), "depth": depth,
-        "width": width, "patience": chosen._asdict() if chosen else None,
+        "width": width, "trusted_depth": trusted["depth"], "patience": chosen._asdict() if chosen else None,
         "parameters": sum(p.numel() for p in solver.loop.parameters()),
         "training_seconds": trained.get("seconds"), "data": test.source, "rows": rows,
         "born": birth_certificate([opened.run.seed]),

@@ -1,4 +1,4 @@
-"""Write docs/results.md and the README's table from results/*.json; every number has its command and machine.
+"""Write docs/results.md and the tables of README and docs/solve_for_real.md from results/*.json.
 
 python benchmarks/table.py          (--check: only say whether the page is up to date)
 """
@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE, README = ROOT / "docs" / "results.md", ROOT / "README.md"
+PAGE, README, DECIDES = ROOT / "docs" / "results.md", ROOT / "README.md", ROOT / "docs" / "solve_for_real.md"
 LONG = 1000  # what a page does not repeat of a file
-OPEN, CLOSE = "<!-- results -->", "<!-- /results -->"
 
 
 def born(value: dict[str, Any]) -> str:
@@ -238,20 +237,51 @@ def deciding(value: dict[str, Any]) -> list[str]:
             f"- {born(run)}",
             "",
         ]
-        head = ["method", "% valid", "solver calls", "p50 ms", "p99 ms", "mean ms", "a second"]
         costly = any("gap" in r for r in run["rows"])
-        rows = []
-        for r in run["rows"]:
-            low, high = 100 * r["low"], 100 * r["high"]
-            cells = [r["method"], f"{100 * r['valid']:.1f} ({low:.1f} to {high:.1f})", f"{r['solver_calls']:,}"]
-            cells += [f"{r[k]:.1f}" for k in ("p50_ms", "p99_ms", "mean_ms")] + [f"{r['per_second']:.0f}"]
-            if costly:
-                cells += (
-                    [f"{r['gap']:.2f} of {r['best_cost']:.1f}", f"{100 * r['best']:.1f}"] if "gap" in r else ["", ""]
-                )
-            rows.append(cells)
-        lines += table(head + ["cost above the best", "% best"] * costly, rows)
+        rows = [
+            [r["method"], f"{100 * r['valid']:.1f} ({100 * r['low']:.1f} to {100 * r['high']:.1f})", *dear(r, costly)]
+            for r in run["rows"]
+        ]
+        lines += table(["method", "% valid", *DEAR, *COSTLY * costly], rows)
     return lines
+
+
+DEAR = ["solver calls", "p50 ms", "p99 ms", "mean ms", "a second"]
+COSTLY = ["cost above the best", "% best"]
+
+
+def dear(row: dict[str, Any], costly: bool) -> list[str]:
+    """What one method's answers cost."""
+    cells = [f"{row['solver_calls']:,}", *(f"{row[k]:.1f}" for k in ("p50_ms", "p99_ms", "mean_ms"))]
+    cells.append(f"{row['per_second']:.0f}")
+    gap = [f"{row['gap']:.2f} of {row['best_cost']:.1f}", f"{100 * row['best']:.1f}"] if "gap" in row else ["", ""]
+    return cells + gap * costly
+
+
+def decision(text: str) -> str:
+    """docs/solve_for_real.md with its tables renewed: one a family of tasks, smallest first."""
+    path = ROOT / "results" / "hybrid.json"
+    runs = json.loads(path.read_text())["runs"] if path.exists() else []
+    lines: list[str] = []
+    for task in dict.fromkeys(r["task"] for r in runs):
+        mine = sorted((r for r in runs if r["task"] == task), key=lambda r: r["cells"])
+        costly = any("gap" in r for run in mine for r in run["rows"])
+        rows = [
+            [run["run"] if i == 0 else "", r["method"], f"{100 * r['valid']:.1f}", *dear(r, costly)]
+            for run in mine
+            for i, r in enumerate(run["rows"])
+        ]
+        depths = ", ".join(f"`{r['run']}` depth {r['depth']}, width {r['width']}" for r in mine)
+        lines += [f"**{task}**, {mine[0]['instances']:,} instances each; {depths}.", ""]
+        lines += table(["model", "method", "% valid", *DEAR, *COSTLY * costly], rows)
+    return between(text, "decision", lines[:-1])
+
+
+def between(text: str, name: str, lines: list[str]) -> str:
+    """The text with what stands between <!-- name --> and <!-- /name --> renewed."""
+    opens, closes = f"<!-- {name} -->", f"<!-- /{name} -->"
+    head, _, rest = text.partition(opens)
+    return head + opens + "\n" + "\n".join(lines) + "\n" + closes + rest.partition(closes)[2]
 
 
 def page() -> str:
@@ -307,18 +337,16 @@ def readme() -> str:
             for r in (fixed[0], max(fixed, key=lambda r: r["depth"]))
         ]
         rows.append([value["recipe"]["about"].split(",")[0], train, f"{time}, {threads} thread(s)", *deep])
-    lines = table(head, rows)[:-1]
-    text = README.read_text()
-    head, _, rest = text.partition(OPEN)
-    return head + OPEN + "\n" + "\n".join(lines) + "\n" + CLOSE + rest.partition(CLOSE)[2]
+    return between(README.read_text(), "results", table(head, rows)[:-1])
 
 
 def main() -> None:
+    made = {PAGE: page(), README: readme(), DECIDES: decision(DECIDES.read_text())}
     if "--check" in sys.argv:
-        fresh = PAGE.exists() and PAGE.read_text() == page() and README.read_text() == readme()
-        sys.exit(0 if fresh else "docs/results.md or the README's table is stale: run benchmarks/table.py")
-    PAGE.write_text(page())
-    README.write_text(readme())
+        stale = [path.name for path, text in made.items() if not path.exists() or path.read_text() != text]
+        sys.exit(f"{', '.join(stale)}: stale, run benchmarks/table.py" if stale else 0)
+    for path, text in made.items():
+        path.write_text(text)
 
 
 if __name__ == "__main__":
