@@ -1,6 +1,6 @@
 """Draw docs/solve.svg from a result of benchmarks/solve.py: what depth, width and a verifier buy, by block calls.
 
-python docs/solve_picture.py results/solve_medium.json
+python docs/solve_picture.py results/solve_sudoku_medium.json
 """
 
 from __future__ import annotations
@@ -75,6 +75,7 @@ def main() -> None:
         right.set_title("the best of depth and width, for what it costs", loc="left")
         for axis in (left, right):
             axis.set_xscale("log", base=2)
+            axis.xaxis.set_major_formatter(lambda v, _: f"{v:,.0f}")
             axis.grid(linewidth=0.3, alpha=0.4)
         handles, labels = left.get_legend_handles_labels()
         figure.legend(handles, labels, loc="lower center", ncols=4, bbox_to_anchor=(0.5, -0.14))
