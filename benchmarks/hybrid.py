@@ -6,7 +6,8 @@ Every method answers the same unseen instances, one at a time for latency (media
 throughput (the model in batches, the exact solver one by one, on as many threads). `gap` is the cost of valid
 answers above the best possible, where the task has an objective and the solver alone proved the best. The methods take
 turns instance by instance, so that all meet the same noise of the machine. Depth and width are those of least mean time
-on --tune other instances (solve.hybrid.patience), unless --depth names them.
+on --tune other instances (solve.hybrid.patience), one choice for single instances and one for all together, unless
+--depth names them.
   solver            CP-SAT alone, no proposal
   model             one trajectory to the trained depth, its answer is trusted
   verified          up to `width` trajectories, the first valid answer; else "I don't know"
@@ -45,7 +46,7 @@ class Answered:
         self.answers: list[np.ndarray | None] = []
         self.seconds: list[float] = []
         self.calls = 0  # of the exact solver
-        self.total = 0.0  # seconds for all instances together
+        self.together: dict[str, Any] = {}  # what became of all instances at once
 
 
 def alone(task: Any, question: np.ndarray, limit: float) -> tuple[np.ndarray | None, bool]:
@@ -67,19 +68,22 @@ def one(method: str, solver: Solver, question: np.ndarray, how: dict[str, Any], 
     return found.answer if found.known else None, True, False
 
 
-def throughput(method: str, solver: Solver, inputs: np.ndarray, how: dict[str, Any], limit: float) -> float:
-    """Seconds that all instances take together."""
-    began = time.perf_counter()
+def together(method: str, solver: Solver, inputs: np.ndarray, how: dict[str, Any], limit: float) -> dict[str, Any]:
+    """All instances at once: how many a second, how many of the answers are valid, how often the solver was asked."""
+    began, asked = time.perf_counter(), 0
     if method == "solver":
-        for question in inputs:
-            alone(solver.task, question, limit)
-    elif method == "model":
-        solver.solve(inputs, **how)
+        answers, asked = [alone(solver.task, question, limit)[0] for question in inputs], len(inputs)
     else:
-        for question, found in zip(inputs, solver.solve(inputs, **how), strict=True):
-            if method != "verified":
-                behind(solver.task, question, found, limit, hints=method == "hybrid")
-    return time.perf_counter() - began
+        found = solver.solve(inputs, **how)
+        if method.startswith("hybrid"):
+            asked = sum(not f.known for f in found)
+            pairs = zip(inputs, found, strict=True)
+            found = [f if f.known else behind(solver.task, q, f, limit, hints=method == "hybrid") for q, f in pairs]
+        answers = [f.answer if f.known or method == "model" else None for f in found]
+    seconds = time.perf_counter() - began
+    filled = np.stack([q if a is None else a for q, a in zip(inputs, answers, strict=True)])
+    valid = solver.task.valid_batch(inputs, filled) & np.array([a is not None for a in answers])
+    return {"per_second": len(inputs) / seconds, "together_valid": float(valid.mean()), "together_calls": int(asked)}
 
 
 def compared(run: str, args: argparse.Namespace) -> dict[str, Any]:
@@ -89,14 +93,10 @@ def compared(run: str, args: argparse.Namespace) -> dict[str, Any]:
         test = tasks.open_set(args.data, task, args.limit)[1]
     else:
         test = task.make(args.limit, opened.run.data.seed + 8_000_003)
-    depth, width, chosen = args.depth, args.width, None
-    if not depth:
-        chosen = patience(solver, task.make(args.tune, opened.run.data.seed + 9_000_003).inputs, args.seconds)
-        depth, width = chosen.depth or 1, chosen.width
-        print(Path(run).name, chosen, flush=True)
+    others = task.make(args.tune, opened.run.data.seed + 9_000_003).inputs
+    chosen = [dials(solver, others, args, many) for many in (False, True)]
     trusted = {"depth": opened.run.plan.deepest, "pick": "certainty", "views": False}
-    proposed = {"depth": depth, "width": width, "pick": "verified"}
-    how = {method: trusted if method == "model" else proposed for method in METHODS}
+    how, at_once = ({m: trusted if m == "model" else c["dials"] for m in METHODS} for c in chosen)
     said = {method: Answered() for method in METHODS}
     proved = np.zeros(len(test), bool)
     for method in METHODS:
@@ -110,20 +110,29 @@ def compared(run: str, args: argparse.Namespace) -> dict[str, Any]:
             said[method].calls += asked
             proved[i] |= best
     for method in ("model", "verified") if args.compile else ():
-        solver.solve(test.inputs, **how[method])  # a graph for every batch size is made before the clock runs
+        solver.solve(test.inputs, **at_once[method])  # a graph for every batch size is made before the clock runs
     for method in METHODS:
-        said[method].total = throughput(method, solver, test.inputs, how[method], args.seconds)
+        said[method].together = together(method, solver, test.inputs, at_once[method], args.seconds)
     best_cost = cost(task, test.inputs, said["solver"].answers)
     rows = [row(task, test.inputs, name, s, best_cost, proved) for name, s in said.items()]
     trained = checkpoint.read_json(opened.folder / "result.json") if (opened.folder / "result.json").exists() else {}
     return {
         "run": Path(run).name, "task": task.name, "options": task.options, "cells": int(np.prod(task.shape)),
-        "instances": len(test), "train_puzzles": len(sets(opened.run.data)[1]), "depth": depth,
-        "width": width, "trusted_depth": trusted["depth"], "patience": chosen._asdict() if chosen else None,
+        "instances": len(test), "train_puzzles": len(sets(opened.run.data)[1]), "trusted_depth": trusted["depth"],
+        "single": chosen[0], "together": chosen[1],
         "compiled": args.compile, "parameters": sum(p.numel() for p in solver.loop.parameters()),
         "training_seconds": trained.get("seconds"), "data": test.source, "rows": rows,
         "born": birth_certificate([opened.run.seed]),
     }  # fmt: skip
+
+
+def dials(solver: Solver, questions: np.ndarray, args: argparse.Namespace, many: bool) -> dict[str, Any]:
+    """How the model is to think, and what was measured to choose it; a model that does not pay thinks one step."""
+    if args.depth:
+        return {"dials": {"depth": args.depth, "width": args.width, "pick": "verified"}}
+    found = patience(solver, questions, args.seconds, together=many)
+    print("together" if many else "single", found, flush=True)
+    return {"dials": {"depth": found.depth or 1, "width": found.width, "pick": "verified"}, "patience": found._asdict()}
 
 
 def cost(task: Any, inputs: np.ndarray, answers: list[Any]) -> np.ndarray | None:
@@ -142,7 +151,7 @@ def row(task: Any, inputs: np.ndarray, method: str, said: Answered, best: Any, p
     p50, p99 = np.quantile(said.seconds, [0.5, 0.99]) * 1000
     made = {"method": method, "valid": float(valid.mean()), "low": low, "high": high, "solver_calls": said.calls}
     made |= {"p50_ms": float(p50), "p99_ms": float(p99), "mean_ms": float(np.mean(said.seconds) * 1000)}
-    made["per_second"] = n / said.total
+    made |= said.together
     if best is not None:
         gaps = (cost(task, inputs, said.answers) - best)[valid & proved]
         made |= {"gap": float(gaps.mean()), "best": float((gaps == 0).mean()), "compared": len(gaps)}

@@ -231,8 +231,8 @@ def deciding(value: dict[str, Any]) -> list[str]:
             f"### {run['run']}",
             "",
             f"{run['instances']:,} unseen instances of {run['task']}, {run['cells']} cells ({run['data']}); the model "
-            f"({run['parameters']:,} parameters, {run['training_seconds'] or 0:.0f} s of training) thinks to depth "
-            f"{run['depth']}, width {run['width']}.",
+            f"({run['parameters']:,} parameters, {run['training_seconds'] or 0:.0f} s of training) thinks to "
+            f"{dials(run, 'single')} for one instance, {dials(run, 'together')} for all together.",
             "",
             f"- {born(run)}",
             "",
@@ -246,16 +246,21 @@ def deciding(value: dict[str, Any]) -> list[str]:
     return lines
 
 
-DEAR = ["solver calls", "p50 ms", "p99 ms", "mean ms", "a second"]
+DEAR = ["solver calls", "p50 ms", "p99 ms", "mean ms", "a second, together", "solver calls then"]
 COSTLY = ["cost above the best", "% best"]
 
 
 def dear(row: dict[str, Any], costly: bool) -> list[str]:
     """What one method's answers cost."""
     cells = [f"{row['solver_calls']:,}", *(f"{row[k]:.1f}" for k in ("p50_ms", "p99_ms", "mean_ms"))]
-    cells.append(f"{row['per_second']:.0f}")
+    cells += [f"{row['per_second']:.0f}", f"{row['together_calls']:,}"]
     gap = [f"{row['gap']:.2f} of {row['best_cost']:.1f}", f"{100 * row['best']:.1f}"] if "gap" in row else ["", ""]
     return cells + gap * costly
+
+
+def dials(run: dict[str, Any], how: str) -> str:
+    d = run[how]["dials"]
+    return f"depth {d['depth']} x width {d['width']}"
 
 
 def decision(text: str) -> str:
@@ -271,8 +276,8 @@ def decision(text: str) -> str:
             for run in mine
             for i, r in enumerate(run["rows"])
         ]
-        depths = ", ".join(f"`{r['run']}` depth {r['depth']}, width {r['width']}" for r in mine)
-        lines += [f"**{task}**, {mine[0]['instances']:,} instances each; {depths}.", ""]
+        depths = "; ".join(f"`{r['run']}` {dials(r, 'single')}, together {dials(r, 'together')}" for r in mine)
+        lines += [f"**{task}**, {mine[0]['instances']:,} instances each. {depths}.", ""]
         lines += table(["model", "method", "% valid", *DEAR, *COSTLY * costly], rows)
     return between(text, "decision", lines[:-1])
 

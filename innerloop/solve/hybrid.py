@@ -89,11 +89,14 @@ def patience(
     seconds: float = 10.0,
     depths: Sequence[int] = (1, 2, 4, 8, 16, 32),
     widths: Sequence[int] = (1, 4, 16),
+    together: bool = False,
 ) -> Patience:
     """The depth and width of least mean time for questions (N, S) like these, one after the other.
 
-    A question that the model fails on costs its thinking and then the exact solver's mean time. `solver` is a
-    solve.solver.Solver with a verifier. Raises InputError where nothing exact stands behind it.
+    With `together` the model thinks about all of them at once, as it does about a file of puzzles: each then costs it
+    far less, and it pays to be more patient. A question that the model fails on costs its thinking and then the exact
+    solver's mean time. `solver` is a solve.solver.Solver with a verifier. Raises InputError where nothing exact stands
+    behind it.
     """
     need_exact(solver.task)
     began = time.perf_counter()
@@ -103,9 +106,10 @@ def patience(
     best = Patience(0, 1, alone, 0.0, alone)
     for width in widths if solver.differ(Dials()) else widths[:1]:
         for depth in depths:
-            solver.solve(questions[0], depth, width, "verified")  # the first call pays for what all share
+            parts = [questions] if together else questions[:, None]
+            solver.solve(parts[0], depth, width, "verified")  # the first call pays for what all share
             began = time.perf_counter()
-            known = [solver.solve(question, depth, width, "verified")[0].known for question in questions]
+            known = [found.known for part in parts for found in solver.solve(part, depth, width, "verified")]
             took, share = (time.perf_counter() - began) / len(questions), float(np.mean(known))
             whole = took + (1 - share) * alone
             best = min(best, Patience(depth, width, whole, share, alone), key=lambda p: p.seconds)

@@ -11,6 +11,8 @@ import torch
 from innerloop.core import Question
 from innerloop.parts.mixers import Net
 
+GRAPHS = 64  # that one step may be compiled into
+
 
 def calls_of_a_step(loop: Any, task: Any) -> int:
     """Block calls (NFE) in one step of a loop: how often it runs a Net of innerloop.parts; 1 where it has none."""
@@ -52,10 +54,21 @@ class Compiled:
     """
 
     def __init__(self, loop: Any) -> None:
+        _many_graphs()
         self.loop, self.step = loop, torch.compile(loop.step, dynamic=False)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.loop, name)
+
+
+def _many_graphs() -> None:
+    """Let a step have a graph for every batch size of several models.
+
+    torch counts them by the step's code, which all models of a system share, and beyond 8 runs it as written.
+    """
+    from torch._dynamo import config  # seconds, which torch.compile takes anyway
+
+    config.recompile_limit = max(config.recompile_limit, GRAPHS)
 
 
 def few_sizes(rows: int) -> list[int]:

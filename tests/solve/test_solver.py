@@ -132,6 +132,10 @@ def test_patience_is_the_time_that_pays(built, test_set, monkeypatch):
     monkeypatch.setattr(hybrid, "exact", lambda *a, **k: (time.sleep(0.3), real(*a, **k))[1])
     late = patience(solver, questions, depths=(1, 4), widths=(1, 2))
     assert late.depth >= 1 and late.known > 0.5 and late.seconds < late.alone and late.alone > 0.3
+    many = patience(solver, test_set.inputs[:40], depths=(4,), widths=(1,), together=True)
+    assert (
+        many.depth == 4 and many.seconds - (1 - many.known) * many.alone < late.seconds - (1 - late.known) * late.alone
+    )
     with pytest.raises(InputError, match="no exact model"):
         patience(
             Solver(built.loop, tasks.get("grid", alphabet="ab", shape=(4, 4)), verify=lambda q, a: a[:, 0] > 0),
