@@ -287,17 +287,26 @@ def test_accumulation_changes_nothing_but_rounding(tmp_path):
 
 
 DDP = """
-import sys, torch
+import sys
+from pathlib import Path
 from innerloop.recipes import get
 from innerloop.recipes.run import build, override
-from innerloop.learn.train import train
-b = build(override(get("sudoku4"), sys.argv[2].split(";")))
-train(b.loop, b.task, b.train, b.run.plan, sys.argv[1], validation=b.validation, live=False)
+from innerloop.learn.train import Trainer
+folder, change, *stop = sys.argv[1:]
+b = build(override(get("sudoku4"), change.split(";")))
+t = Trainer(b.loop, b.task, b.train, b.run.plan, Path(folder), validation=b.validation, live=False)
+if stop:
+    while t.step < int(stop[0]):
+        t.learn()
+    t.save()
+else:
+    t.run()
+t.ranks.close()
 """
 
 
 def test_two_processes_learn_what_one_does(tmp_path):
-    """torchrun with two gloo processes: same examples, same weights but for the order of sums."""
+    """torchrun with two gloo processes: same weights as one but for the order of sums; resumed, the same bits."""
     change = [
         *TINY,
         "plan.steps=6",
@@ -307,23 +316,24 @@ def test_two_processes_learn_what_one_does(tmp_path):
         "config.size.puzzle_width=32",
     ]
     (tmp_path / "ddp.py").write_text(DDP)
-    for world, folder in ((1, "one"), (2, "two")):
+
+    def learn(world, folder, *stop):
         command = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={world}", "--master_port=0"]
-        command += [
-            "--rdzv_backend=c10d",
-            "--rdzv_endpoint=localhost:0",
-            str(tmp_path / "ddp.py"),
-            str(tmp_path / folder),
-            ";".join(change),
-        ]
-        done = subprocess.run(
-            command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False
-        )
+        command += ["--rdzv_backend=c10d", "--rdzv_endpoint=localhost:0", str(tmp_path / "ddp.py")]
+        command += [str(tmp_path / folder), ";".join(change), *stop]
+        quiet = os.environ | {"OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, capture_output=True, text=True, env=quiet, check=False)
         assert done.returncode == 0, done.stderr[:3000] + done.stderr[-2000:]
-    one, two = (torch.load(tmp_path / d / checkpoint.STATE, weights_only=True) for d in ("one", "two"))
-    assert one["position"] == two["position"]
+
+    learn(1, "one"), learn(2, "two"), learn(2, "cut", "3"), learn(2, "cut"), learn(2, "fewer", "3"), learn(1, "fewer")
+    one, two, cut, fewer = (
+        torch.load(tmp_path / d / checkpoint.STATE, weights_only=True) for d in ("one", "two", "cut", "fewer")
+    )
+    assert one["position"] == two["position"] == fewer["position"]
+    assert weights_equal(two["model"], cut["model"])
     for name, p in one["model"].items():
         assert torch.allclose(p, two["model"][name], atol=2e-4), name
+        assert torch.allclose(p, fewer["model"][name], atol=2e-4), name
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_last_good_weights(tmp_path):

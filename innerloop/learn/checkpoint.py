@@ -92,14 +92,14 @@ def load_state(folder: Path) -> dict[str, Any] | None:
         raise InputError(f"{path} is damaged ({type(error).__name__}): delete it to train from the start") from None
 
 
-def flatten(state: Any) -> list[Tensor]:
+def flatten(state: Any) -> list[Tensor | None]:
     """The tensors of nested tuples, in order; None where a slot is empty is kept."""
     if isinstance(state, tuple):
         return [t for item in state for t in flatten(item)]
     return [state]
 
 
-def unflatten(like: Any, flat: list[Tensor]) -> Any:
+def unflatten(like: Any, flat: list[Tensor | None]) -> Any:
     """`flat` in the shape of `like`, on its device; consumes the list from the front."""
     if isinstance(like, tuple):
         items = [unflatten(item, flat) for item in like]

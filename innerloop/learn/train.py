@@ -74,6 +74,7 @@ class Trainer:
         self.position = 0  # examples handed out so far, over all ranks
         self.step, self.seconds = 0, 0.0
         self.watch = Watch()
+        self.prepared = prepare(self.loop, self.device)
         self.carries = [self.blank() for _ in range(plan.accumulate)]
         self.menders = [m for m in self.loop.modules() if hasattr(m, "after_update")]
         self.noisy = keyed(self.carries[0].state)
@@ -95,7 +96,7 @@ class Trainer:
             "optimizers": [o.state_dict() for o in self.optimizers],
             "average": self.average.state_dict() if self.average else {},
             "draws": self.draws.get_state(),
-            "carries": [checkpoint.flatten(c) for c in self.carries],
+            "carries": [self.rows()],
             "watch": self.watch.state(),
             "torch": torch.get_rng_state(),
         }
@@ -110,16 +111,28 @@ class Trainer:
         if self.average:
             self.average.load_state_dict(state["average"])
         self.draws.set_state(state["draws"])
-        if self.ranks.size == 1:  # other ranks' carries are not kept: their puzzles begin anew
-            self.carries = [
-                checkpoint.unflatten(like, f) for like, f in zip(self.carries, state["carries"], strict=True)
-            ]
+        columns = list(zip(*state["carries"], strict=True))
+        whole = [None if column[0] is None else torch.cat(column) for column in columns]
+        for i, like in enumerate(self.carries):
+            rows = self.dealt(i)
+            self.carries[i] = checkpoint.unflatten(like, [None if t is None else t[rows] for t in whole])
         self.watch = Watch(**state["watch"])
         torch.set_rng_state(state["torch"])
 
+    def rows(self) -> list[Tensor | None]:
+        """The carried states of the whole batch, over all parts and ranks, as flat tensors."""
+        columns: Any = zip(*(checkpoint.flatten(c) for c in self.carries), strict=True)
+        return [None if column[0] is None else self.ranks.rows(torch.cat(column)) for column in columns]
+
+    def dealt(self, i: int) -> slice:
+        """The rows of the whole batch that this rank's part `i` is."""
+        first = (self.ranks.rank * self.plan.accumulate + i) * self.part
+        return slice(first, first + self.part)
+
     def save(self) -> None:
+        state = self.state()  # ranks take part in it
         if self.ranks.first:
-            checkpoint.save_state(self.folder, self.state())
+            checkpoint.save_state(self.folder, state)
             if self.validation is None:
                 self.keep()
 
@@ -158,8 +171,7 @@ class Trainer:
         for i, carry in enumerate(carries):
             first = before + sum(counts[: mine + i])
             fresh = self.feed.fill(carry.halted, first)
-            rows = slice((mine + i) * self.part, (mine + i + 1) * self.part)
-            out = think(carry, fresh, rows)
+            out = think(carry, fresh, self.dealt(i))
             (sum(out.losses.values()) / plan.batch).backward()  # type: ignore[union-attr]
             carries[i] = out.carry
             for name, value in (out.losses | out.metrics).items():
@@ -217,7 +229,7 @@ class Trainer:
     def run(self) -> Result:
         plan, stopped = self.plan, ""
         log = Log(self.folder, plan.steps, self.step, self.live and self.ranks.first, self.sinks, self.folder.name)
-        said = [compile_blocks(self.loop, plan.compile, self.device, plan.steps), prepare(self.loop, self.device)]
+        said = [compile_blocks(self.loop, plan.compile, self.device, plan.steps), self.prepared]
         if self.live and self.ranks.first:
             log.say("\n".join(filter(None, said)))
         recent: dict[str, float] = {}
