@@ -230,7 +230,9 @@ class Solver:
             loop = Noisy(loop, *d.noise, d.slots, d.seed)
         options: dict[str, Any] = {"halt": own_rule(loop), "verify": self.verify, "device": self.device}
         if self.compile:
-            loop, options["sizes"] = self._compiled.setdefault(d.kind, Compiled(loop)), few_sizes(self.rows)
+            if d.kind not in self._compiled:
+                self._compiled[d.kind] = Compiled(loop)
+            loop, options["sizes"] = self._compiled[d.kind], few_sizes(self.rows)
         return Engine(loop, self.rows, **options | how)
 
     @cached_property
