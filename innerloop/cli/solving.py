@@ -8,6 +8,7 @@ import io
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,7 +35,7 @@ from innerloop.solve.solver import Solver
 
 WIDE = 16  # trajectories where a verifier decides, unless --width says otherwise
 SMALL = 1_000_000  # parameters below which one thread thinks
-PAUSE = 0.12  # seconds a changed board is shown in a terminal
+PAUSE, SHOW = 0.12, 0.5  # seconds a changed board is shown in a terminal, and all of them together at most
 FIELDS = ("question", "answer", "known", "valid", "confidence", "steps", "nfe", "source")
 Words = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[RUN] PUZZLE|FILE|-")]
 
@@ -162,37 +163,41 @@ def is_file(text: str) -> bool:
 
 
 def one(solver: Solver, question: NDArray[np.uint8], how: dict[str, Any], label: Any, quiet: bool = False) -> Solution:
-    """Show one puzzle being solved, by its first trajectory, and what came of it."""
-    console = Console(highlight=False)
-    before = question
+    """Solve one puzzle, then show how the trajectory that answers got there, and what came of it."""
+    console, paths = Console(highlight=False), {}  # type: ignore[var-annotated]
+
+    def see(_i: int, k: int, moment: Moment) -> None:
+        path = paths.setdefault(k, [])
+        if not path or not np.array_equal(moment.answer, path[-1].answer):
+            path.append(moment)
+
     if quiet:
         found = solver.solve(question, **how)[0]
-    elif console.is_terminal:
-        with Live(console=console, refresh_per_second=30) as live:
-
-            def see(_i: int, k: int, moment: Moment) -> None:
-                nonlocal before
-                if k == 0:
-                    live.update(picture(solver, question, moment, before, label), refresh=True)
-                    if not np.array_equal(moment.answer, before):
-                        time.sleep(PAUSE)
-                    before = moment.answer
-
-            found = solver.solve(question, watch=see, **how)[0]
     else:
-
-        def tell(_i: int, k: int, moment: Moment) -> None:
-            nonlocal before
-            if k == 0 and not np.array_equal(moment.answer, before):
-                console.print(picture(solver, question, moment, before, label), "")
-                before = moment.answer
-
-        found = solver.solve(question, watch=tell, **how)[0]
-    if found.trajectory and not quiet:
-        console.print(solver.task.terminal(question, found.answer, before, label), "")
+        with console.status("thinking"):
+            found = solver.solve(question, watch=see, **how)[0]
+        shown = play(console, solver, question, paths.get(found.trajectory, []), label)
+        if not np.array_equal(shown, found.answer):
+            console.print(solver.task.terminal(question, found.answer, shown, label), "")
     print(found.text)
     console.print(verdict(solver, found))
     return found
+
+
+def play(console: Console, solver: Solver, question: Any, path: Sequence[Moment], label: Any) -> NDArray[np.uint8]:
+    """Show the boards of a path, in a terminal one over the other; returns the last."""
+    before = question
+    if not console.is_terminal:
+        for moment in path:
+            console.print(picture(solver, question, moment, before, label), "")
+            before = moment.answer
+        return before
+    with Live(console=console, refresh_per_second=30) as live:
+        for moment in path:
+            live.update(picture(solver, question, moment, before, label), refresh=True)
+            before = moment.answer
+            time.sleep(min(PAUSE, SHOW / len(path)))
+    return before
 
 
 def verdict(solver: Solver, found: Solution) -> str:
