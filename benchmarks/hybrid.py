@@ -82,8 +82,7 @@ def together(method: str, solver: Solver, inputs: np.ndarray, how: dict[str, Any
             found = [f if f.known else behind(solver.task, q, f, limit, hints=method == "hybrid") for q, f in pairs]
         answers = [f.answer if f.known or method == "model" else None for f in found]
     seconds = time.perf_counter() - began
-    filled = np.stack([q if a is None else a for q, a in zip(inputs, answers, strict=True)])
-    valid = solver.task.valid_batch(inputs, filled) & np.array([a is not None for a in answers])
+    _, valid = judged(solver.task, inputs, answers)
     return {"per_second": len(inputs) / seconds, "together_valid": float(valid.mean()), "together_calls": int(asked)}
 
 
@@ -139,16 +138,20 @@ def dials(solver: Solver, questions: np.ndarray, args: argparse.Namespace, many:
 
 def cost(task: Any, inputs: np.ndarray, answers: list[Any]) -> np.ndarray | None:
     """(N,) cost of each answer, NaN where there is none; None where the task has no objective."""
-    there = np.array([a is not None for a in answers])
-    filled = np.stack([q if a is None else a for q, a in zip(inputs, answers, strict=True)])
+    filled, valid = judged(task, inputs, answers)
     known = task.cost(inputs, filled)
-    return None if known is None else np.where(there & task.valid_batch(inputs, filled), known, np.nan)
+    return None if known is None else np.where(valid, known, np.nan)
+
+
+def judged(task: Any, inputs: np.ndarray, answers: list[Any]) -> tuple[np.ndarray, np.ndarray]:
+    """(N, S) answers, the question where there is none, and (N,) whether each is there and valid."""
+    filled = np.stack([q if a is None else a for q, a in zip(inputs, answers, strict=True)])
+    return filled, task.valid_batch(inputs, filled) & np.array([a is not None for a in answers])
 
 
 def row(task: Any, inputs: np.ndarray, method: str, said: Answered, best: Any, proved: np.ndarray) -> dict[str, Any]:
     n = len(inputs)
-    filled = np.stack([q if a is None else a for q, a in zip(inputs, said.answers, strict=True)])
-    valid = task.valid_batch(inputs, filled) & np.array([a is not None for a in said.answers])
+    _, valid = judged(task, inputs, said.answers)
     low, high = wilson(float(valid.sum()), n)
     p50, p99 = np.quantile(said.seconds, [0.5, 0.99]) * 1000
     made = {"method": method, "valid": float(valid.mean()), "low": low, "high": high, "solver_calls": said.calls}

@@ -26,14 +26,9 @@ from innerloop.solve.calibrate import Trust
 
 
 def row(t: Trust, width: int, depth: int) -> dict[str, Any]:
-    risks = {f"wrong_at_{name}": at(t, share) for name, share in (("half", 0.5), ("90", 0.9))}
+    risks = {f"wrong_at_{name}": t.risk_at(share) for name, share in (("half", 0.5), ("90", 0.9))}
     kept = {k: v for k, v in asdict(t).items() if isinstance(v, (int, float))}
     return {"rule": t.rule, "depth": depth, "width": width} | kept | risks
-
-
-def at(t: Trust, share: float) -> float:
-    """Share of wrong answers at the least coverage of `share` or more."""
-    return next((risk for given, risk in zip(t.coverage, t.risk, strict=True) if given >= share), t.risk[-1])
 
 
 def main() -> None:

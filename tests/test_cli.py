@@ -176,6 +176,14 @@ def test_solve_shows_one_puzzle(run, capsys):
     assert len(quiet[0]) == 16 and quiet[1].startswith(("valid after", "I don't know"))
 
 
+def test_solve_shows_the_trajectory_that_answers(capsys):
+    puzzle = "......1.....638..2.4.....837.21......3.2...6...4.5......1......3..7..5...6.....49"
+    assert cli.main(["solve", "--model", "demo-sudoku9", puzzle]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "trajectory 1 of" not in said and "the verifier accepts its answer" in said
+    assert said.count("rules hold") == 1 and said.rindex("rules hold") > said.rindex("rules do not hold")
+
+
 def test_solve_a_file(run, puzzles, capsys, monkeypatch):
     assert cli.main(["solve", str(run), str(puzzles), "--depth", "3", "--width", "2", "--out", "a.csv"]) == 0
     rows = list(csv.DictReader(Path("a.csv").read_text().splitlines()))

@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -169,7 +170,7 @@ def one(solver: Solver, question: NDArray[np.uint8], how: dict[str, Any], label:
     def see(_i: int, k: int, moment: Moment) -> None:
         path = paths.setdefault(k, [])
         if not path or not np.array_equal(moment.answer, path[-1].answer):
-            path.append(moment)
+            path.append(moment._replace(state=None))  # which would be kept for every board
 
     if quiet:
         found = solver.solve(question, **how)[0]
@@ -187,16 +188,15 @@ def one(solver: Solver, question: NDArray[np.uint8], how: dict[str, Any], label:
 def play(console: Console, solver: Solver, question: Any, path: Sequence[Moment], label: Any) -> NDArray[np.uint8]:
     """Show the boards of a path, in a terminal one over the other; returns the last."""
     before = question
-    if not console.is_terminal:
+    with Live(console=console, refresh_per_second=30) if console.is_terminal else nullcontext() as live:
         for moment in path:
-            console.print(picture(solver, question, moment, before, label), "")
+            board = picture(solver, question, moment, before, label)
             before = moment.answer
-        return before
-    with Live(console=console, refresh_per_second=30) as live:
-        for moment in path:
-            live.update(picture(solver, question, moment, before, label), refresh=True)
-            before = moment.answer
-            time.sleep(min(PAUSE, SHOW / len(path)))
+            if live is None:
+                console.print(board, "")
+            else:
+                live.update(board, refresh=True)
+                time.sleep(min(PAUSE, SHOW / len(path)))
     return before
 
 
@@ -320,6 +320,5 @@ def show(console: Console, found: dict[str, Trust]) -> None:
         table.add_column(name, justify="left" if name == "rule" else "right", no_wrap=True)
     for t in found.values():
         numbers_ = ["" if np.isnan(v) else f"{v:.3f}" for v in (t.auroc, t.ece, t.aurc)]
-        at = next((r for c, r in zip(t.coverage, t.risk, strict=True) if c >= 0.9), t.risk[-1])
-        table.add_row(t.rule, f"{t.accuracy:.1%}", *numbers_, f"{at:.1%}")
+        table.add_row(t.rule, f"{t.accuracy:.1%}", *numbers_, f"{t.risk_at(0.9):.1%}")
     console.print(table)

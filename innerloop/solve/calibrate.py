@@ -47,6 +47,10 @@ class Trust:
     risk: tuple[float, ...]  # ... and the share of wrong answers among those
     curve: Curve
 
+    def risk_at(self, coverage: float) -> float:
+        """Share of wrong answers among the surest `coverage` of the puzzles, or the least more that there is."""
+        return next((r for c, r in zip(self.coverage, self.risk, strict=True) if c >= coverage), self.risk[-1])
+
 
 def fit(scores: Floats, right: NDArray[np.bool_]) -> Curve:
     """The isotonic curve through (score, right) pairs, by pooling neighbours that fall.

@@ -104,9 +104,9 @@ def patience(
         exact(solver.task, question, seconds=seconds)
     alone = (time.perf_counter() - began) / len(questions)
     best = Patience(0, 1, alone, 0.0, alone)
+    parts = [questions] if together else questions[:, None]
     for width in widths if solver.differ(Dials()) else widths[:1]:
         for depth in depths:
-            parts = [questions] if together else questions[:, None]
             solver.solve(parts[0], depth, width, "verified")  # the first call pays for what all share
             began = time.perf_counter()
             known = [found.known for part in parts for found in solver.solve(part, depth, width, "verified")]
