@@ -82,7 +82,8 @@ FACTORS: dict[str, list[str]] = {
     # how
     "half the rate": ["plan.lr=1.5e-3"],
     "twice the rate": ["plan.lr=6e-3"],
-    "muon": ["plan.optimizer=muon", "plan.lr=0.02"],
+    "muon": ["plan.optimizer=muon", "plan.lr=1e-3"],
+    "fast muon": ["plan.optimizer=muon", "plan.lr=3e-3"],
     "adam-atan2": ["plan.optimizer=adam_atan2", "plan.lr=1e-3"],
     "stablemax": ["plan.loss=stablemax"],
     "no decay": ["plan.weight_decay=0"],
@@ -90,6 +91,8 @@ FACTORS: dict[str, list[str]] = {
     "short memory": ["plan.ema=0.98"],
 }
 SYSTEMS = {
+    "orbit": {"cycles": 1, "thoughts": 5},
+    "orbit, slips": {"cycles": 1, "thoughts": 5, "slips": 0.3},
     "hrm": {"cycles": 2, "low_cycles": 2},
     "eqr": {"cycles": 1, "thoughts": 5},
     "urm": {"loops": 8, "tape": "last(6)"},
@@ -99,10 +102,10 @@ SYSTEMS = {
 def recipe(rung: str, factor: str, seed: int, share: float = 1.0) -> tuple[Run, int]:
     """The Run of one cell of the table, and its FLOPs an example and optimizer step."""
     r = RUNGS[rung]
-    system, changes = (factor, []) if factor in SYSTEMS else ("trm", FACTORS[factor])
+    system, changes = (factor.split(",")[0], []) if factor in SYSTEMS else ("trm", FACTORS[factor])
     size = Size(width=r.width, heads=2, layers=1, expansion=3.0, multiple=4, mix=r.mix, positions="none",
                 prefix=0, puzzle_width=0, pool="mean")  # fmt: skip
-    config = weights.get(system)[1](size=size, dtype="float32", **SYSTEMS.get(system, {"cycles": 1, "thoughts": 5}))
+    config = weights.get(system)[1](size=size, dtype="float32", **SYSTEMS.get(factor, {"cycles": 1, "thoughts": 5}))
     halting = Halting(max_steps=8, learned=False, explore=0.0, spread=True, brief=0.5)
     plan = Plan(
         steps=1000, batch=32, optimizer="adamw", lr=3e-3, weight_decay=0.1, clip=1.0, ema=0.995, loss="softmax",
