@@ -1,6 +1,6 @@
 """The ladder: what each factor of a recipe is worth per training FLOP, on rungs small enough for a CPU.
 
-    python benchmarks/ladder.py --threads 1 --out results/ladder.jsonl                    every factor, rung and seed
+    python benchmarks/ladder.py --workers 2 --out results/ladder.jsonl                    every factor, rung and seed
     python benchmarks/ladder.py --factors base muon --rungs sudoku6 --seeds 0             some of them
     python benchmarks/ladder.py --halving --out runs/halving.jsonl                        quick: the better half goes on
     python benchmarks/ladder.py --table results/ladder.jsonl                              what is known so far
@@ -15,9 +15,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -122,7 +125,8 @@ def recipe(rung: str, factor: str, seed: int, share: float = 1.0) -> tuple[Run, 
 
 
 def one(rung: str, factor: str, seed: int, share: float, limit: int) -> dict[str, Any]:
-    """Train and judge one cell."""
+    """Train and judge one cell, on one thread."""
+    torch.set_num_threads(1)
     run, flops = recipe(rung, factor, seed, share)
     built = build(run)
     curve: list[list[float]] = []
@@ -170,26 +174,44 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def fill(args: argparse.Namespace, factors: list[str], share: float, seeds: list[int]) -> list[dict[str, Any]]:
-    """Every cell asked for, done or fetched."""
+    """Every cell asked for, done or fetched; as many at once as there are workers."""
     rows = read(args.out)
-    for seed in seeds:
-        for rung in args.rungs:
-            for factor in factors:
-                key = (rung, factor, seed, share)
-                if any((r["rung"], r["factor"], r["seed"], r["share"]) == key for r in rows):
-                    continue
-                row = one(rung, factor, seed, share, args.limit)
-                row["born"] = birth_certificate([seed])
-                args.out.parent.mkdir(parents=True, exist_ok=True)
-                with args.out.open("a") as file:
-                    file.write(json.dumps(row) + "\n")
-                rows.append(row)
-                told = {k: round(v, 3) for k, v in row["accuracy"].items()}
-                print(
-                    f"{rung} {factor} seed {seed}: {row['seconds']:.0f} s, 90 % at {row['to']['0.9']}, {told}",
-                    flush=True,
-                )
+    known = {(r["rung"], r["factor"], r["seed"], r["share"]) for r in rows}
+    cells = [(rung, factor, seed, share) for seed in seeds for rung in args.rungs for factor in factors]
+    todo = [cell for cell in cells if cell not in known]
+    for row in spread(todo, args):
+        row["born"] = birth_certificate([row["seed"]])
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        with args.out.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        rows.append(row)
+        told = {k: round(v, 3) for k, v in row["accuracy"].items()}
+        at = row["to"]["0.9"]
+        print(
+            f"{row['rung']} {row['factor']} seed {row['seed']}: {row['seconds']:.0f} s, 90 % at {at}, {told}",
+            flush=True,
+        )
     return [r for r in rows if r["share"] == share and r["factor"] in factors and r["rung"] in args.rungs]
+
+
+def spread(cells: list[tuple[str, str, int, float]], args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """The rows of these cells in whatever order they are done: on the cores of this machine, or of many by ray."""
+    if args.ray:
+        import ray
+
+        ray.init(address=args.ray, log_to_driver=False)
+        remote = ray.remote(num_cpus=1)(one)
+        waiting = [remote.remote(*cell, args.limit) for cell in cells]
+        while waiting:
+            (done,), waiting = ray.wait(waiting)
+            yield ray.get(done)
+    elif args.workers == 1:
+        yield from (one(*cell, args.limit) for cell in cells)
+    else:
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(args.workers, context) as pool:
+            for done in as_completed([pool.submit(one, *cell, args.limit) for cell in cells]):
+                yield done.result()
 
 
 def errors(row: dict[str, Any]) -> float:
@@ -230,13 +252,13 @@ def main() -> None:
         "--halving", action="store_true", help="a quarter of the FLOPs for all, half for the better half"
     )
     parser.add_argument("--limit", type=int, default=300, help="test puzzles")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--workers", type=int, default=1, help="cells trained at once, each on one thread")
+    parser.add_argument("--ray", default="", help="the address of a ray cluster to train on instead")
     parser.add_argument("--table", type=Path, help="show this file, and stop")
     parser.add_argument("--out", type=Path, default=Path("results/ladder.jsonl"))
     args = parser.parse_args()
     if args.table:
         return show(read(args.table))
-    torch.set_num_threads(args.threads)
     factors = args.factors
     for share in (args.share / 4, args.share / 2) if args.halving else ():
         rows = fill(args, list(dict.fromkeys(["base", *factors])), share, args.seeds[:1])
