@@ -39,7 +39,7 @@ from innerloop.recipes.run import Data, Run, birth_certificate, build, commit, o
 
 CHECKS = 12  # validations over a training
 LEVELS = (0.5, 0.8, 0.9, 0.95, 0.98)
-TIMES = (1, 2, 4, 8, 16, 32)  # the trained depth
+TIMES = (1, 2, 4, 8, 16, 32)  # the trained depth; a cell of less than the whole FLOPs is judged at the first three
 FEW = 100  # puzzles judged from eight times the trained depth on
 
 
@@ -143,10 +143,10 @@ def one(rung: str, factor: str, seed: int, share: float, limit: int) -> dict[str
     built.loop.eval()
     depth = run.plan.deepest
     test = unseen(built.task, built.train, run.data, limit)
-    near, far = ([t for t in TIMES if (t >= 8) == deep] for deep in (False, True))
+    near, far = [t for t in TIMES if t < 8], [t for t in TIMES if t >= 8 and share >= 1]
     judged = [
         row.valid
-        for times, puzzles in ((near, test), (far, test.take(slice(FEW))))
+        for times, puzzles in ((near, test), (far, test.take(slice(FEW))))[: 1 + bool(far)]
         for row in evaluate(built.loop, built.task, puzzles, [t * depth for t in times], batch=256)
     ]
     return {
@@ -154,7 +154,7 @@ def one(rung: str, factor: str, seed: int, share: float, limit: int) -> dict[str
         "tera": run.plan.steps * run.plan.batch * flops / 1e12,
         "parameters": sum(p.numel() for p in built.loop.parameters()), "MFLOP": flops / 1e6, "steps": run.plan.steps,
         "seconds": result.seconds, "cpu_seconds": cpu, "stopped": result.stopped, "best": result.best.get("valid"),
-        "trained_depth": depth, "accuracy": dict(zip(map(str, TIMES), judged, strict=True)), "curve": curve,
+        "trained_depth": depth, "accuracy": dict(zip(map(str, near + far), judged, strict=True)), "curve": curve,
         "to": {str(level): reached(curve, level) for level in LEVELS}, "commit": commit(),
     }  # fmt: skip
 
@@ -237,7 +237,8 @@ def show(rows: list[dict[str, Any]]) -> None:
         cells = []
         for rung in rungs:
             mine = [r for r in rows if r["factor"] == factor and r["rung"] == rung]
-            at = [statistics.mean(r["accuracy"][t] for r in mine) for t in ("1", "8", "32")] if mine else []
+            shown = [t for t in ("1", "8", "32") if mine and t in mine[0]["accuracy"]]
+            at = [statistics.mean(r["accuracy"][t] for r in mine) for t in shown]
             cells.append(f"{' '.join(f'{100 * a:6.1f}' for a in at)} n{len(mine)}".rjust(24))
         print(f"{factor:22} {score(rows, factor):7.2f}  " + "  ".join(cells))
 
