@@ -133,14 +133,15 @@ class Net(nn.Module):
     `sighted` get no `sight`; where size.mask hides something, an InputError says that they cannot obey it.
     """
 
-    def __init__(self, size: Size) -> None:
+    def __init__(self, size: Size, block: Callable[[Size], nn.Module] | None = None) -> None:
         super().__init__()
-        if size.mix not in BLOCKS:
+        if size.mix not in BLOCKS and block is None:
             raise InputError(f'no block is called "{size.mix}": use one of {", ".join(BLOCKS)}')
-        self.magic, self.sighted = size.norm == "magic", getattr(BLOCKS[size.mix], "sighted", False)
+        block = block or BLOCKS[size.mix]
+        self.magic, self.sighted = size.norm == "magic", getattr(block, "sighted", False)
         if size.causal and not self.sighted:
             raise InputError(f'mix "{size.mix}" sees every place, against the mask "{size.mask}": use mix "attention"')
-        self.blocks = nn.ModuleList(BLOCKS[size.mix](size) for _ in range(size.layers))
+        self.blocks = nn.ModuleList(block(size) for _ in range(size.layers))
 
     def forward(self, *inputs_BLD: Tensor, sight: Sight | None = None) -> Tensor:
         x_BLD = sum(inputs_BLD[1:], inputs_BLD[0])

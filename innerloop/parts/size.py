@@ -31,6 +31,9 @@ class Size:
     puzzle_width: int = 512  # width of a row of that table; 0: no table, the prefix is zeros (and its positions)
     pool: str = "first"  # what the halting head reads: the "first" place, or the "mean" of all (without gradient)
     units: tuple[tuple[int, ...], ...] = ()  # sets of places that constrain each other, for mix "units"
+    orbits: tuple[tuple[tuple[int, ...], ...], ...] = ()  # for mix "orbit": sets of places, alike within each kind
+    symbols: tuple[tuple[int, ...], ...] = ()  # likewise, tokens whose names mean nothing: forms of n symbols each
+    local: bool = False  # likewise: the rules speak of neighbouring cells
 
     def __post_init__(self) -> None:
         if self.positions not in ("rope", "learned", "none"):

@@ -25,6 +25,10 @@ from innerloop.learn import checkpoint
 from innerloop.learn.plan import Plan
 from innerloop.parts.size import Size
 from innerloop.tasks.grid import Grid
+from innerloop.tasks.symmetry import kinds, lines
+
+VIEWS = 48  # random symmetries of a task from which its orbits are found
+MOST_KINDS = 6  # of sets of cells, beyond which all are treated alike
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,21 @@ def fit(size: Size, task: Any, puzzles: int) -> Size:
     rows, columns = task.shape
     units = tuple(tuple(dict.fromkeys(unit)) for unit in task.units.tolist()) if task.units is not None else ()
     grid: dict[str, Any] = {"seq": rows * columns, "rows": rows, "units": units}
+    if size.mix == "orbit":
+        grid |= {"orbits": orbits(task, units), "symbols": task.symbols, "local": task.local}
     return replace(size, vocab=task.vocab, puzzles=puzzles, separator=getattr(task, "separator", 0), **grid)
+
+
+def orbits(task: Any, units: Sequence[tuple[int, ...]]) -> tuple[tuple[tuple[int, ...], ...], ...]:
+    """The sets of cells that the task's symmetries single out, by kind; where they give none, the units it names."""
+    views = task.views(VIEWS, np.random.default_rng(0))
+    cells = np.arange(task.shape[0] * task.shape[1])[None] if views is None else views.cells
+    sets = lines(cells, len(task.symbols[0])) if task.symbols else []
+    sets = sets or list(units)
+    number = np.array(kinds(sets, cells)) if sets else np.zeros(0, int)
+    if len(np.unique(number)) > MOST_KINDS:
+        number[:] = 0
+    return tuple(tuple(s for s, k in zip(sets, number, strict=True) if k == kind) for kind in np.unique(number))
 
 
 def build(run: Run) -> Built:

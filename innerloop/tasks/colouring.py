@@ -53,6 +53,7 @@ class Colouring(Task):
         self.charset = ".#?" + "123456789"[:colours]
         self.vocab = len(self.charset) + 1
         cells = np.arange(size * size).reshape(size, size)
+        self.symbols = (tuple(range(FIRST, self.vocab)),)
         self.units = np.concatenate([cells, cells.T])
         self.diagonal = np.arange(size) * (size + 1)
         self.options = {"size": size, "colours": colours, "density": density, "givens": list(self.givens)}

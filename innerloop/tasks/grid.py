@@ -62,6 +62,8 @@ class Grid(Task):
         self.rule, self.verifies, self.examples = rule, rule is not None, examples
         self.options = {"alphabet": alphabet, "shape": list(self.shape), "blank": blank}
         self.symmetries = tuple(symmetries)
+        if "names" in symmetries:
+            self.symbols = (tuple(t for t in range(1, self.vocab) if t != self.blank),)
         if symmetries:
             self.options["symmetries"] = list(symmetries)
 
@@ -90,7 +92,7 @@ class Grid(Task):
         if "turns" in self.symmetries:
             views = turns(count, self.shape, self.vocab, rng)
         if "names" in self.symmetries:
-            free = np.array([t for t in range(1, self.vocab) if t != self.blank])
+            free = np.array(self.symbols[0])
             views.tokens[:, free] = free[rng.random((count, len(free))).argsort(1)]
         return views
 

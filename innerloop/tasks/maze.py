@@ -38,6 +38,7 @@ class Maze(Task):
     charset = "# SGo"
     vocab = 6
     blank = FLOOR
+    local = True
     void = " "
 
     def __init__(

@@ -60,6 +60,7 @@ class Sudoku(Task):
         self.charset = "." + "123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"[:size]
         self.vocab = size + 2
         self.units = np.array(self.board.units, np.int64)
+        self.symbols = (tuple(range(2, self.vocab)),)
         self.options = {"size": size, "box": list(self.box), "givens": list(self.givens)}
 
     def sample(self, seed: int, i: int) -> Example:

@@ -1,13 +1,21 @@
-"""Symmetries as tables: where each cell's token comes from, and what it is called; the turns of a grid among them."""
+"""Symmetries as tables: where each cell's token comes from, and what it is called; the turns of a grid among them.
+
+And what follows from them: which cells, pairs and sets of cells are alike (`orbits`, `relations`, `lines`, `kinds`).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
+from itertools import combinations, islice
 from typing import NamedTuple
 
+import networkx
 import numpy as np
 
-__all__ = ["Views", "dihedral", "same_names", "turns"]
+__all__ = ["Views", "dihedral", "kinds", "lines", "orbits", "relations", "same_names", "turns"]
+
+MOST_RELATIONS = 8  # of pairs of cells, where `lines` looks for sets; their unions are all tried
 
 
 class Views(NamedTuple):
@@ -62,3 +70,66 @@ def turns(count: int, shape: tuple[int, int], vocab: int, rng: np.random.Generat
 def same_names(count: int, vocab: int) -> np.ndarray:
     """uint8 (count, vocab): every token is called what it was."""
     return np.tile(np.arange(vocab, dtype=np.uint8), (count, 1))
+
+
+# -- what follows from symmetries -------------------------------------------------------------------------------------
+
+
+def orbits(moves: np.ndarray) -> np.ndarray:
+    """int64 (N,): the smallest of what each of N things may be moved to, by the permutations (K, N) again and again."""
+    least = np.arange(moves.shape[1])
+    while True:
+        before = least
+        for move in moves:
+            least = np.minimum(least, least[move])
+            back = least.copy()
+            np.minimum.at(back, move, least)
+            least = back
+        if (least == before).all():
+            return least
+
+
+def relations(cells: np.ndarray) -> np.ndarray:
+    """int64 (S, S), symmetric: equal numbers where the moves (K, S) take one pair of cells to the other."""
+    size = cells.shape[1]
+    pairs = (cells[:, :, None] * size + cells[:, None, :]).reshape(len(cells), -1)
+    turned = np.arange(size * size).reshape(size, size).T.reshape(1, -1)
+    return orbits(np.concatenate((pairs, turned))).reshape(size, size)
+
+
+def lines(cells: np.ndarray, count: int) -> list[tuple[int, ...]]:
+    """The sets of `count` cells that symmetries (K, S) single out: rows, columns and boxes, where they permute these.
+
+    Where every cell may come to any place, cells are joined whose pairs are alike, in one relation or several; if any
+    two joined cells then lie in one largest set of mutually joined ones, and in no other, these sets are lines. No rule of
+    the puzzle is known here: with its nine digits for `count`, Sudoku's symmetries alone give its 27 units.
+    """
+    if orbits(cells).any():
+        return []
+    alike = relations(cells)
+    kinds_of_pair = np.setdiff1d(np.unique(alike), np.unique(alike.diagonal()))
+    if len(kinds_of_pair) > MOST_RELATIONS:
+        return []
+    found: set[frozenset[int]] = set()
+    for some in range(1, len(kinds_of_pair)):
+        for chosen in combinations(kinds_of_pair, some):
+            found.update(line for line in _space(np.isin(alike, chosen)) if len(line) == count)
+    return sorted(tuple(sorted(line)) for line in found)
+
+
+def _space(joined: np.ndarray) -> list[frozenset[int]]:
+    """The largest cliques of a graph (S, S), if every two of its joined nodes lie in exactly one; else none."""
+    size = len(joined)
+    cliques = list(islice(networkx.find_cliques(networkx.from_numpy_array(joined)), 4 * size))
+    pairs = sum(len(clique) * (len(clique) - 1) for clique in cliques)
+    return [frozenset(clique) for clique in cliques] if pairs == joined.sum() and len(cliques) < 4 * size else []
+
+
+def kinds(sets: Sequence[Sequence[int]], cells: np.ndarray) -> list[int]:
+    """For each set of cells, the number of its kind, from 0: two are of a kind if the moves (K, S) take one to another.
+
+    A set that is moved to something which is none of these is of a kind of its own.
+    """
+    index = {frozenset(s): i for i, s in enumerate(sets)}
+    moves = [[index.get(frozenset(move[list(s)].tolist()), i) for i, s in enumerate(sets)] for move in cells]
+    return np.unique(orbits(np.array(moves)), return_inverse=True)[1].tolist()

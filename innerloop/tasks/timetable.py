@@ -104,6 +104,7 @@ class Timetable(Task):
         self.first, self.struck = NO_ROOM + rooms + 1, NO_ROOM + rooms + 1 + classes  # tokens of the first class
         self.rest = np.full(256, 255, np.uint8)  # what a cell of the question is without a lesson; 255: no such cell
         self.rest[[FREE, UNWANTED, AWAY]] = FREE, UNWANTED, AWAY
+        self.symbols = (tuple(range(self.first, self.struck)), tuple(range(self.struck, self.vocab)))
         self.rest[self.first : self.struck], self.rest[self.struck : self.vocab] = FREE, AWAY
         self.class_of = np.full((2, 256), -1, np.int32)  # of a token; in row 1 of a struck lesson too
         self.class_of[:, self.first : self.struck] = self.class_of[1, self.struck : self.vocab] = np.arange(classes)
