@@ -1,14 +1,15 @@
 """The ladder: what each factor of a recipe is worth per training FLOP, on rungs small enough for a CPU.
 
-    python benchmarks/ladder.py --workers 2 --out results/ladder.jsonl                    every factor, rung and seed
-    python benchmarks/ladder.py --factors base muon --rungs sudoku6 --seeds 0             some of them
-    python benchmarks/ladder.py --halving --out runs/halving.jsonl                        quick: the better half goes on
-    python benchmarks/ladder.py --table results/ladder.jsonl                              what is known so far
+    python benchmarks/ladder.py --out results/ladder.jsonl                                 every factor, rung and seed
+    python benchmarks/ladder.py --factors orbit muon --rungs sudoku9 --seeds 0             some of them
+    python benchmarks/ladder.py --group trm --share 8 --rungs sudoku6                      a group, for longer
+    python benchmarks/ladder.py --halving --out runs/halving.jsonl                         quick: the better half goes on
+    python benchmarks/ladder.py --table results/ladder.jsonl                               what is known so far
 
 Every (rung, factor, seed) is trained for the same training FLOPs, counted; a factor that makes a step dearer gets fewer
 steps. A row holds the validated accuracy over FLOPs, the FLOPs to fixed accuracies, and the accuracy on unseen
 puzzles at 1 to 32 times the trained depth. Rows are appended as they are done, and what is in --out is not done again.
-A factor is a name and what of the base recipe it changes: add a line to FACTORS.
+A factor is a name, a base recipe, and what it changes of it: add a line to FACTORS.
 """
 
 from __future__ import annotations
@@ -19,14 +20,15 @@ import multiprocessing
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+import variants
 from innerloop import weights
 from innerloop.learn import checkpoint
 from innerloop.learn.evaluate import evaluate
@@ -36,123 +38,211 @@ from innerloop.learn.train import train
 from innerloop.parts.size import Size
 from innerloop.recipes.cost import training_flops
 from innerloop.recipes.run import Data, Run, birth_certificate, build, commit, override, unseen
+from innerloop.weights import orbit, trm
 
 CHECKS = 12  # validations over a training
 LEVELS = (0.5, 0.8, 0.9, 0.95, 0.98)
 TIMES = (1, 2, 4, 8, 16, 32)  # the trained depth; a cell of less than the whole FLOPs is judged at the first three
-FEW = 100  # puzzles judged from eight times the trained depth on
+FEW = 50  # puzzles judged from eight times the trained depth on
 
 
 @dataclass(frozen=True)
 class Rung:
-    """A task of the ladder, the block that suits it, and what a training may spend."""
+    """A task of the ladder, and what a training may spend."""
 
     data: Data
-    mix: str
-    width: int
     tera: float  # training FLOPs, in 10^12
+    width: int  # of Orbit, over all nodes of a place
+    depth: int  # trained at most, of Orbit
+    plain: dict[str, Any]  # what TRM's authors use for such a task: block, positions, thoughts
+    given: dict[str, Any]  # the block that is given the task's units or neighbours, and its width
 
 
+def perfect(size: int) -> Data:
+    return Data("maze", {"size": size, "kind": "perfect"}, count=6000, holdout=200)
+
+
+def sudoku(size: int, givens: tuple[int, int]) -> Data:
+    return Data("sudoku", {"size": size, "givens": givens}, count=4000, holdout=200)
+
+
+MIXER, LOOK = {"mix": "tokens", "positions": "none"}, {"mix": "attention", "positions": "rope"}
+UNITS, CONV = {"mix": "units", "width": 96}, {"mix": "conv", "width": 48}
 RUNGS = {
-    "sudoku6": Rung(Data("sudoku", {"size": 6, "givens": (8, 12)}, count=4000, holdout=300), "units", 64, 1.0),
-    "sudoku9": Rung(Data("sudoku", {"size": 9, "givens": (24, 36)}, count=4000, holdout=300), "units", 64, 5.0),
-    "maze11": Rung(Data("maze", {"size": 11, "kind": "perfect"}, count=6000, holdout=300), "conv", 48, 6.0),
-    "maze15": Rung(Data("maze", {"size": 15, "kind": "perfect"}, count=6000, holdout=200), "conv", 48, 12.0),
-}
-
-FACTORS: dict[str, list[str]] = {
-    "base": [],
-    # known from the literature: the ladder must rank them as the literature does
-    "one-step gradient": ["config.tape=last(1)"],
-    "no averaging": ["plan.ema=0"],
-    "halting in training": ["plan.halting.learned=true", "plan.halting.explore=0.1", "plan.halting.spread=false"],
-    "no augmentation": ["plan.augment=false"],
-    # what a step is
-    "fewer thoughts": ["config.thoughts=2"],
-    "more thoughts": ["config.thoughts=8"],
-    "two cycles": ["config.cycles=2", "config.thoughts=3"],
-    "two layers": ["config.size.layers=2", "config.thoughts=2"],
-    "narrow inner": ["config.size.expansion=1.5"],
-    "wide inner": ["config.size.expansion=5"],
-    "pre norm": ["config.size.norm=sandwich"],
-    # what is learned from
-    "long lives": ["plan.halting.max_steps=16"],
-    "short lives": ["plan.halting.max_steps=4"],
-    "all spread": ["plan.halting.brief=0"],
-    "mostly brief": ["plan.halting.brief=0.8"],
-    "batch 16": ["plan.batch=16"],
-    "batch 64": ["plan.batch=64"],
-    # how
-    "half the rate": ["plan.lr=1.5e-3"],
-    "twice the rate": ["plan.lr=6e-3"],
-    "muon": ["plan.optimizer=muon", "plan.lr=1e-3"],
-    "fast muon": ["plan.optimizer=muon", "plan.lr=3e-3"],
-    "adam-atan2": ["plan.optimizer=adam_atan2", "plan.lr=1e-3"],
-    "stablemax": ["plan.loss=stablemax"],
-    "no decay": ["plan.weight_decay=0"],
-    "decay 1": ["plan.weight_decay=1.0"],
-    "short memory": ["plan.ema=0.98"],
-}
-SYSTEMS = {
-    "orbit": {"cycles": 1, "thoughts": 5},
-    "orbit, slips": {"cycles": 1, "thoughts": 5, "slips": 0.3},
-    "hrm": {"cycles": 2, "low_cycles": 2},
-    "eqr": {"cycles": 1, "thoughts": 5},
-    "urm": {"loops": 8, "tape": "last(6)"},
+    "sudoku6": Rung(sudoku(6, (8, 12)), 0.5, 96, 16, MIXER, UNITS),
+    "sudoku9": Rung(sudoku(9, (23, 28)), 2.0, 144, 32, MIXER, UNITS),
+    "maze11": Rung(perfect(11), 0.8, 32, 16, LOOK, CONV),
+    "maze15": Rung(perfect(15), 2.0, 32, 16, LOOK, CONV),
 }
 
 
-def recipe(rung: str, factor: str, seed: int, share: float = 1.0) -> tuple[Run, int]:
+def ours(rung: Rung) -> Run:
+    """Orbit, as the recipes train it."""
+    config = orbit.Config(replace(orbit.SIZE, width=rung.width))
+    calm = Halting(max_steps=rung.depth // 2, learned=False, explore=0.0, spread=True, brief=0.5)
+    plan = Plan(batch=16, optimizer="adamw", lr=5e-3, weight_decay=0.1, clip=1.0, ema=0.995, loss="softmax",
+                halting=calm, compile="off")  # fmt: skip
+    return Run("orbit", "orbit", config, rung.data, plan)
+
+
+def official(rung: Rung) -> Run:
+    """TRM as published, but for sizes: width 64 for 512, batch 32 for 768, and all horizons in proportion."""
+    size = Size(width=64, heads=4, layers=2, multiple=8, prefix=1, puzzle_width=0, **rung.plain)
+    config = trm.Config(size, thoughts=6 if size.mix == "tokens" else 4, dtype="float32")
+    return Run("trm", "trm", config, rung.data, Plan(batch=32, lr=1e-3, floor=1.0, compile="off"))
+
+
+def given(rung: Rung) -> Run:
+    """TRM's recursion with a block that is given the puzzle's units or neighbours, taught as Orbit is."""
+    size = Size(heads=4, layers=1, expansion=3.0, multiple=8, positions="none", prefix=0, puzzle_width=0, pool="mean",
+                **rung.given)  # fmt: skip
+    run = ours(rung)
+    return replace(run, system="trm", config=trm.Config(size, 1, 5, "full", "float32"))
+
+
+@dataclass(frozen=True)
+class Factor:
+    base: Callable[[Rung], Run]
+    changes: tuple[str, ...] = ()
+    system: str = ""  # another of innerloop.weights, with `config`
+    config: dict[str, Any] = field(default_factory=dict)
+    make: Callable[[Any], Any] | None = None  # a loop of its own from the configuration
+
+
+def of(base: Callable[[Rung], Run], *changes: str) -> Factor:
+    return Factor(base, changes)
+
+
+def on_orbits(system: str, *changes: str, **config: Any) -> Factor:
+    """Another published recursion on Orbit's block."""
+    return Factor(ours, changes, system, {"dtype": "float32", **config})
+
+
+FACTORS: dict[str, dict[str, Factor]] = {
+    "main": {
+        "orbit": of(ours),
+        "trm": of(official),
+        "trm, given structure": of(given),
+    },
+    "trm": {  # known from the literature: the ladder must rank them as the literature does
+        "trm, rate 1e-4": of(official, "plan.lr=1e-4"),
+        "trm, rate 3e-4": of(official, "plan.lr=3e-4"),
+        "trm, rate 3e-3": of(official, "plan.lr=3e-3"),
+        "trm, one-step gradient": of(official, "config.tape=last(1)"),
+        "trm, no averaging": of(official, "plan.ema=0"),
+        "trm, the other mixer": Factor(variants.swapped(official)),
+        "trm, learned places": of(official, "config.size.mix=attention", "config.size.positions=learned"),
+        "trm, QK-norm": of(official, "config.size.mix=qk-norm", "config.size.positions=rope"),
+        "trm, cosine to zero": of(official, "plan.floor=0"),
+        "trm, adamw": of(official, "plan.optimizer=adamw"),
+        "trm, muon": of(official, "plan.optimizer=muon"),
+        "trm, softmax": of(official, "plan.loss=softmax"),
+        "trm, no augmentation": of(official, "plan.augment=false"),
+        "trm, never halted": of(official, "plan.halting.learned=false"),
+    },
+    "step": {  # what a step is
+        "trm's two states": on_orbits("trm", cycles=1, thoughts=5, tape="full"),
+        "hrm's two nets": on_orbits("hrm", cycles=2, low_cycles=2),
+        "eqr's noise and damping": on_orbits("eqr", cycles=1, thoughts=5, tape="full"),
+        "four racing thoughts": on_orbits("sic", cycles=1, thoughts=5, tape="full"),
+        "random starts": of(ours, "config.sigma=1.0"),
+        "hears its answer": Factor(ours, make=variants.hears(0.0)),
+        "hears its answer, with slips": Factor(ours, make=variants.hears(0.3)),
+        "one-step gradient": of(ours, "config.tape=last(1)"),
+        "half the gradient": of(ours, "config.tape=last(3)"),
+        "3 rounds": of(ours, "config.rounds=3"),
+        "12 rounds": of(ours, "config.rounds=12"),
+    },
+    "net": {  # what the net is
+        "symbols untied": of(given),
+        "kinds of lines alike": of(ours, "config.size.mix=orbit, one kind"),
+        "symbols of a place apart": of(ours, "config.size.mix=orbit, no place"),
+        "norm a node": of(ours, "config.size.mix=orbit, norm a node"),
+        "normed gate": of(ours, "config.size.mix=orbit, normed gate"),
+        "attention too": of(ours, "config.size.mix=orbit, far"),
+        "attention alone": of(ours, "config.size.mix=orbit, only far", "config.size.positions=learned"),
+        "two blocks": of(ours, "config.size.layers=2", "config.rounds=3"),
+        "narrower": Factor(variants.wider(ours, 0.5)),
+        "wider": Factor(variants.wider(ours, 2)),
+        "wider, lower rate": Factor(variants.wider(ours, 2), ("plan.lr=2.5e-3",)),
+        "narrow inner": of(ours, "config.size.expansion=1.5"),
+        "wide inner": of(ours, "config.size.expansion=6"),
+        "pre-norm": of(ours, "config.size.norm=sandwich"),
+        "bfloat16": of(ours, "config.dtype=bfloat16"),
+    },
+    "plan": {  # how it is taught
+        "no averaging": of(ours, "plan.ema=0"),
+        "short memory": of(ours, "plan.ema=0.98"),
+        "halting in training": of(ours, "plan.halting.learned=true", "plan.halting.explore=0.1",
+                                  "plan.halting.spread=false"),  # fmt: skip
+        "long lives": Factor(variants.lives(ours, 4)),
+        "short lives": Factor(variants.lives(ours, 0.5)),
+        "lives as they come": of(ours, "plan.halting.brief=0"),
+        "mostly brief": of(ours, "plan.halting.brief=0.8"),
+        "whole thoughts, growing": of(ours, "plan.unroll.depth=8", "plan.unroll.draw=ramp"),
+        "batch 8": of(ours, "plan.batch=8"),
+        "batch 32": of(ours, "plan.batch=32"),
+        "batch 64, twice the rate": of(ours, "plan.batch=64", "plan.lr=1e-2"),
+        "half the rate": of(ours, "plan.lr=2.5e-3"),
+        "twice the rate": of(ours, "plan.lr=1e-2"),
+        "muon": of(ours, "plan.optimizer=muon", "plan.lr=1e-3"),
+        "muon, normed gate": of(ours, "plan.optimizer=muon", "plan.lr=1e-3", "config.size.mix=orbit, normed gate"),
+        "adam-atan2": of(ours, "plan.optimizer=adam_atan2"),
+        "stablemax": of(ours, "plan.loss=stablemax"),
+        "smoothed labels": of(ours, "plan.loss=smooth"),
+        "no weight decay": of(ours, "plan.weight_decay=0"),
+        "weight decay 1": of(ours, "plan.weight_decay=1.0"),
+        "constant rate": of(ours, "plan.floor=1.0"),
+        "no augmentation": of(ours, "plan.augment=false"),
+    },
+}  # fmt: skip
+ALL = {name: factor for group in FACTORS.values() for name, factor in group.items()}
+
+
+def recipe(rung: str, name: str, seed: int, share: float = 1.0) -> tuple[Run, int]:
     """The Run of one cell of the table, and its FLOPs an example and optimizer step."""
-    r = RUNGS[rung]
-    system, changes = (factor.split(",")[0], []) if factor in SYSTEMS else ("trm", FACTORS[factor])
-    size = Size(width=r.width, heads=2, layers=1, expansion=3.0, multiple=4, mix=r.mix, positions="none",
-                prefix=0, puzzle_width=0, pool="mean")  # fmt: skip
-    config = weights.get(system)[1](size=size, dtype="float32", **SYSTEMS.get(factor, {"cycles": 1, "thoughts": 5}))
-    halting = Halting(max_steps=8, learned=False, explore=0.0, spread=True, brief=0.5)
-    plan = Plan(
-        steps=1000, batch=32, optimizer="adamw", lr=3e-3, weight_decay=0.1, clip=1.0, ema=0.995, loss="softmax",
-        halting=halting, compile="off",
-    )  # fmt: skip
-    run = override(Run(f"{rung}-{factor}", system, config, r.data, plan, seed=seed), changes)
+    r, factor = RUNGS[rung], ALL[name]
+    run = replace(factor.base(r), name=f"{rung}-{name}", seed=seed)
+    if factor.system:
+        run = replace(run, system=factor.system, config=weights.get(factor.system)[1](run.config.size, **factor.config))
+    run = override(run, factor.changes)
     fitted = build(replace(run, data=replace(run.data, count=8, holdout=4))).run  # with the sizes of its task
-    flops = training_flops(fitted)
+    flops = training_flops(fitted, factor.make and factor.make(fitted.config))
     steps = max(CHECKS, round(share * r.tera * 1e12 / (flops * run.plan.batch)))
-    every = -(-steps // CHECKS)
     ema = min(run.plan.ema, 1 - 10 / steps) if run.plan.ema else 0.0
-    horizon = {"steps": steps, "warmup": max(1, steps // 20), "ema": ema, "check_every": every, "save_every": 10**9}
-    return replace(run, plan=replace(run.plan, **horizon, depths=(run.plan.deepest,))), flops
+    horizon = {"steps": steps, "warmup": max(1, steps // 20), "ema": ema, "save_every": 10**9}
+    horizon |= {"check_every": -(-steps // CHECKS), "depths": (run.plan.deepest,)}
+    return replace(run, plan=replace(run.plan, **horizon)), flops
 
 
-def one(rung: str, factor: str, seed: int, share: float, limit: int) -> dict[str, Any]:
+def one(rung: str, name: str, seed: int, share: float, limit: int) -> dict[str, Any]:
     """Train and judge one cell, on one thread."""
     torch.set_num_threads(1)
-    run, flops = recipe(rung, factor, seed, share)
+    run, flops = recipe(rung, name, seed, share)
     built = build(run)
+    loop = built.loop if ALL[name].make is None else ALL[name].make(built.run.config)
     curve: list[list[float]] = []
     with tempfile.TemporaryDirectory() as folder:
         see = lambda step, rows: curve.append([step * run.plan.batch * flops / 1e12, rows[-1].valid])  # noqa: E731
         began = time.process_time()
-        result = train(
-            built.loop, built.task, built.train, run.plan, folder, validation=built.validation, seed=seed, live=False,
-            on_check=see,
-        )  # fmt: skip
+        result = train(loop, built.task, built.train, run.plan, folder, validation=built.validation, seed=seed,
+                       live=False, on_check=see)  # fmt: skip
         cpu = time.process_time() - began
         if result.best:
-            checkpoint.load_weights(Path(folder) / checkpoint.MODEL, built.loop)
-    built.loop.eval()
+            checkpoint.load_weights(Path(folder) / checkpoint.MODEL, loop)
+    loop.eval()
     depth = run.plan.deepest
     test = unseen(built.task, built.train, run.data, limit)
     near, far = [t for t in TIMES if t < 8], [t for t in TIMES if t >= 8 and share >= 1]
     judged = [
         row.valid
         for times, puzzles in ((near, test), (far, test.take(slice(FEW))))[: 1 + bool(far)]
-        for row in evaluate(built.loop, built.task, puzzles, [t * depth for t in times], batch=256)
+        for row in evaluate(loop, built.task, puzzles, [t * depth for t in times], batch=256)
     ]
     return {
-        "rung": rung, "factor": factor, "seed": seed, "share": share,
+        "rung": rung, "factor": name, "seed": seed, "share": share,
         "tera": run.plan.steps * run.plan.batch * flops / 1e12,
-        "parameters": sum(p.numel() for p in built.loop.parameters()), "MFLOP": flops / 1e6, "steps": run.plan.steps,
+        "parameters": sum(p.numel() for p in loop.parameters()), "MFLOP": flops / 1e6, "steps": run.plan.steps,
         "seconds": result.seconds, "cpu_seconds": cpu, "stopped": result.stopped, "best": result.best.get("valid"),
         "trained_depth": depth, "accuracy": dict(zip(map(str, near + far), judged, strict=True)), "curve": curve,
         "to": {str(level): reached(curve, level) for level in LEVELS}, "commit": commit(),
@@ -186,11 +276,8 @@ def fill(args: argparse.Namespace, factors: list[str], share: float, seeds: list
             file.write(json.dumps(row) + "\n")
         rows.append(row)
         told = {k: round(v, 3) for k, v in row["accuracy"].items()}
-        at = row["to"]["0.9"]
-        print(
-            f"{row['rung']} {row['factor']} seed {row['seed']}: {row['seconds']:.0f} s, 90 % at {at}, {told}",
-            flush=True,
-        )
+        where = f"{row['rung']} {row['factor']} seed {row['seed']}"
+        print(f"{where}: {row['seconds']:.0f} s, 90 % at {row['to']['0.9']}, {told}", flush=True)
     return [r for r in rows if r["share"] == share and r["factor"] in factors and r["rung"] in args.rungs]
 
 
@@ -219,53 +306,53 @@ def errors(row: dict[str, Any]) -> float:
     return max(1 - row["accuracy"]["1"], 0.5 / FEW)
 
 
-def score(rows: list[dict[str, Any]], factor: str) -> float:
-    """Errors against the base's of the same rung and seed: the geometric mean of their ratio, less is better."""
-    base = {(r["rung"], r["seed"]): errors(r) for r in rows if r["factor"] == "base"}
-    mine = [
+def score(rows: list[dict[str, Any]], factor: str, against: str = "orbit") -> float:
+    """Errors as a multiple of another factor's of the same rung and seed: the geometric mean, less is better."""
+    base = {(r["rung"], r["seed"]): errors(r) for r in rows if r["factor"] == against}
+    ratios = [
         errors(r) / base[r["rung"], r["seed"]] for r in rows if r["factor"] == factor and (r["rung"], r["seed"]) in base
     ]
-    return statistics.geometric_mean(mine) if mine else float("nan")
+    return statistics.geometric_mean(ratios) if ratios else float("nan")
 
 
 def show(rows: list[dict[str, Any]]) -> None:
-    """One line a factor, best first: errors against the base, and accuracy by rung."""
+    """One line a factor, best first: errors as a multiple of Orbit's, and accuracy by rung."""
     factors = sorted({r["factor"] for r in rows}, key=lambda f: score(rows, f))
     rungs = list(dict.fromkeys(r["rung"] for r in rows))
-    print(f"{'factor':22} {'errors':>7}  " + "  ".join(f"{r:>24}" for r in rungs))
+    print(f"{'factor':28} {'errors':>7}  " + "  ".join(f"{r:>24}" for r in rungs))
     for factor in factors:
         cells = []
         for rung in rungs:
             mine = [r for r in rows if r["factor"] == factor and r["rung"] == rung]
-            shown = [t for t in ("1", "8", "32") if mine and t in mine[0]["accuracy"]]
+            shown = [t for t in ("1", "4", "32") if mine and t in mine[0]["accuracy"]]
             at = [statistics.mean(r["accuracy"][t] for r in mine) for t in shown]
             cells.append(f"{' '.join(f'{100 * a:6.1f}' for a in at)} n{len(mine)}".rjust(24))
-        print(f"{factor:22} {score(rows, factor):7.2f}  " + "  ".join(cells))
+        print(f"{factor:28} {score(rows, factor):7.2f}  " + "  ".join(cells))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--factors", nargs="+", default=[*FACTORS, *SYSTEMS])
-    parser.add_argument("--rungs", nargs="+", default=list(RUNGS))
+    parser.add_argument("--factors", nargs="+", default=[], help="names in FACTORS; none: those of the groups")
+    parser.add_argument("--group", nargs="+", default=list(FACTORS), choices=list(FACTORS))
+    parser.add_argument("--rungs", nargs="+", default=list(RUNGS), choices=list(RUNGS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--share", type=float, default=1.0, help="of every rung's training FLOPs")
-    parser.add_argument(
-        "--halving", action="store_true", help="a quarter of the FLOPs for all, half for the better half"
-    )
+    parser.add_argument("--halving", action="store_true", help="a quarter of the FLOPs for all, half for the better half")
     parser.add_argument("--limit", type=int, default=300, help="test puzzles")
-    parser.add_argument("--workers", type=int, default=1, help="cells trained at once, each on one thread")
+    parser.add_argument("--workers", type=int, default=2, help="cells trained at once, each on one thread")
     parser.add_argument("--ray", default="", help="the address of a ray cluster to train on instead")
     parser.add_argument("--table", type=Path, help="show this file, and stop")
     parser.add_argument("--out", type=Path, default=Path("results/ladder.jsonl"))
     args = parser.parse_args()
     if args.table:
         return show(read(args.table))
-    factors = args.factors
-    for share in (args.share / 4, args.share / 2) if args.halving else ():
-        rows = fill(args, list(dict.fromkeys(["base", *factors])), share, args.seeds[:1])
-        show(rows)
-        factors = sorted(factors, key=lambda f: score(rows, f))[: max(2, len(factors) // 2)]
-    show(fill(args, list(dict.fromkeys(["base", *factors])), args.share, args.seeds))
+    factors = args.factors or [name for group in args.group for name in FACTORS[group]]
+    if args.halving:
+        for share in (args.share / 4, args.share / 2):
+            rows = fill(args, list(dict.fromkeys(["orbit", *factors])), share, args.seeds[:1])
+            show(rows)
+            factors = sorted(factors, key=lambda f: score(rows, f))[: max(2, len(factors) // 2)]
+    show(fill(args, factors, args.share, args.seeds))
 
 
 if __name__ == "__main__":

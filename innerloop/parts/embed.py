@@ -1,4 +1,4 @@
-"""From a question to its input injection: tokens, puzzle identity, positions."""
+"""From a question to its input injection: tokens, puzzle identity, positions; and the vectors a loop starts from."""
 
 from __future__ import annotations
 
@@ -28,32 +28,46 @@ class Table(nn.Module):
         return F.embedding(ids.long(), self.weight.to(dtype))
 
 
+def start(size: Size, *many: int) -> Tensor:
+    """(*many, D) fixed random vectors for first states, the same at every node."""
+    return trunc_normal(*many, size.node, std=1.0).repeat(*(1 for _ in many), size.nodes)
+
+
 class Embed(nn.Module):
     """x = sqrt(D) * (tokens with the puzzle's rows before them), (B, S) ints -> (B, L, D).
 
     Learned positions are added and the sum scaled by 1/sqrt(2), as HRM does. The puzzle table starts at zero.
+    Where symbols are interchangeable, the node of one sees "this is said here" or "another is", of what form: a form's
+    first row of the table means the one, its last row the other; nodes of a place lie side by side.
     """
+
+    kin: Tensor
 
     def __init__(self, size: Size) -> None:
         super().__init__()
-        self.size, self.scale = size, math.sqrt(size.width)
+        self.size, self.scale = size, math.sqrt(size.node)
         std = 1 / self.scale
-        self.tokens = Table(size.vocab, size.width, std)
+        self.tokens = Table(size.vocab, size.node, std)
+        kin = torch.arange(size.vocab)[:, None].repeat(1, size.nodes)  # the row that a node sees for each token
+        for form in size.symbols:
+            kin[list(form)] = torch.where(torch.eye(size.nodes, dtype=torch.bool), form[0], form[-1])
+        self.register_buffer("kin", kin, persistent=False)
         if size.puzzle_width:
             self.puzzles = Table(size.puzzles, size.puzzle_width, 0.0, sparse=True)
         if size.positions == "learned":
-            self.places = Table(size.length, size.width, std)
+            self.places = Table(size.length, size.node, std)
 
     def forward(self, x: Question, dtype: torch.dtype) -> Tensor:
         size = self.size
         if x.inputs.shape[1] != size.seq:
             raise InputError(f"a question has {x.inputs.shape[1]} tokens, but this model was made for {size.seq}")
-        e_BLD = self.tokens(x.inputs, dtype)
+        seen = self.kin[x.inputs.long()] if size.symbols else x.inputs[..., None]
+        e_BLD = self.tokens(seen, dtype).flatten(2)
         if size.prefix:
             blank = size.prefix * size.width
             rows = self.puzzles(x.puzzle, dtype) if size.puzzle_width else e_BLD.new_zeros(len(e_BLD), 0)
             prefix_BPD = F.pad(rows, (0, blank - rows.shape[-1])).unflatten(-1, (size.prefix, size.width))
             e_BLD = torch.cat((prefix_BPD, e_BLD), 1)
         if size.positions == "learned":
-            e_BLD = 0.707106781 * (e_BLD + self.places.weight.to(dtype))
+            e_BLD = 0.707106781 * (e_BLD + self.places.weight.to(dtype).repeat(1, size.nodes))
         return self.scale * e_BLD

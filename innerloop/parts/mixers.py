@@ -23,6 +23,7 @@ from innerloop.parts.kan import KANMlp
 from innerloop.parts.layers import SwiGLU, around, inner_width, rms_norm
 from innerloop.parts.mla import MLA
 from innerloop.parts.moe import MoE
+from innerloop.parts.orbits import OrbitBlock
 from innerloop.parts.size import Size
 from innerloop.parts.ssd import SSDBlock
 from innerloop.parts.units import UnitBlock
@@ -113,6 +114,7 @@ BLOCKS: dict[str, type[nn.Module]] = {
     "attention": AttentionBlock,
     "tokens": TokenBlock,
     "units": UnitBlock,
+    "orbit": OrbitBlock,
     "conv": ConvBlock,
     "ttt": TTTBlock,
     "titans": TitansBlock,
@@ -133,15 +135,14 @@ class Net(nn.Module):
     `sighted` get no `sight`; where size.mask hides something, an InputError says that they cannot obey it.
     """
 
-    def __init__(self, size: Size, block: Callable[[Size], nn.Module] | None = None) -> None:
+    def __init__(self, size: Size) -> None:
         super().__init__()
-        if size.mix not in BLOCKS and block is None:
+        if size.mix not in BLOCKS:
             raise InputError(f'no block is called "{size.mix}": use one of {", ".join(BLOCKS)}')
-        block = block or BLOCKS[size.mix]
-        self.magic, self.sighted = size.norm == "magic", getattr(block, "sighted", False)
+        self.magic, self.sighted = size.norm == "magic", getattr(BLOCKS[size.mix], "sighted", False)
         if size.causal and not self.sighted:
             raise InputError(f'mix "{size.mix}" sees every place, against the mask "{size.mask}": use mix "attention"')
-        self.blocks = nn.ModuleList(block(size) for _ in range(size.layers))
+        self.blocks = nn.ModuleList(BLOCKS[size.mix](size) for _ in range(size.layers))
 
     def forward(self, *inputs_BLD: Tensor, sight: Sight | None = None) -> Tensor:
         x_BLD = sum(inputs_BLD[1:], inputs_BLD[0])

@@ -10,26 +10,20 @@ A node is a place and one of n interchangeable symbols ("this cell holds this di
     x <- norm(x + out(silu(g) * u)),   g, u = h;   the norm runs over all the symbols of a place
 
 A message is back(silu(tell(sum over the set))), as of deep sets (arXiv 1703.06114). Equivariant nets: arXiv 1602.07576.
-Shapes: B batch, L places, N symbols (1 where no symbols are interchangeable), D width of a node, E inner width.
+Shapes: B batch, L places, N nodes of a place (1 where no symbols are interchangeable), D channels of a node, E inner.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from innerloop.core import Answer, Question
 from innerloop.parts.attention import Attention
-from innerloop.parts.embed import Embed
-from innerloop.parts.heads import Heads
 from innerloop.parts.layers import Linear, around, inner_width
 from innerloop.parts.size import Size
-
-
-def count(size: Size) -> int:
-    """N, the interchangeable symbols; 1 where there are none."""
-    return len(size.symbols[0]) if size.symbols else 1
 
 
 class Message(nn.Module):
@@ -62,7 +56,7 @@ class Lines(nn.Module):
         for row, places in zip(share, [line for kind in size.orbits for line in kind], strict=True):
             row[torch.tensor(places) + size.prefix] = len(places) ** -0.5
         self.register_buffer("share", share, persistent=False)
-        self.kinds = nn.ModuleList(Message(size.width, inner) for _ in size.orbits)
+        self.kinds = nn.ModuleList(Message(size.node, inner) for _ in size.orbits)
 
     def forward(self, x_BLND: Tensor) -> Tensor:
         share_UL = self.share.to(x_BLND.dtype)
@@ -77,8 +71,8 @@ class Near(nn.Module):
     def __init__(self, size: Size, inner: int) -> None:
         super().__init__()
         self.prefix, self.grid = size.prefix, (size.rows, size.seq // size.rows)
-        self.look = nn.Conv2d(size.width, size.width, 3, padding=1, groups=size.width, bias=False)
-        self.back = Linear(size.width, 2 * inner)
+        self.look = nn.Conv2d(size.node, size.node, 3, padding=1, groups=size.node, bias=False)
+        self.back = Linear(size.node, 2 * inner)
 
     def forward(self, x_BLND: Tensor) -> Tensor:
         cells = x_BLND[:, self.prefix :].unflatten(1, self.grid)  # (B, R, C, N, D)
@@ -95,7 +89,8 @@ class Far(nn.Module):
 
     def __init__(self, size: Size, inner: int) -> None:
         super().__init__()
-        self.look, self.back = Attention(size), Linear(size.width, 2 * inner)
+        one = replace(size, width=size.node, symbols=())
+        self.look, self.back = Attention(one), Linear(size.node, 2 * inner)
 
     def forward(self, x_BLND: Tensor) -> Tensor:
         rows, symbols = len(x_BLND), x_BLND.shape[2]
@@ -104,16 +99,18 @@ class Far(nn.Module):
 
 
 class OrbitBlock(nn.Module):
-    """(B, L, N D) -> the same. What a node hears follows from what the task says of itself: Size of the task."""
+    """(B, L, N D) -> the same. What a node hears follows from what the task says of itself: see recipes.run.fit."""
+
+    tied = True  # it is to be told which parts of the puzzle are alike
 
     def __init__(self, size: Size) -> None:
         super().__init__()
-        inner = inner_width(size.width, size.expansion, size.multiple)
-        self.norm, self.nodes = size.norm, (count(size), size.width)
-        self.own, self.out = Linear(size.width, 2 * inner), Linear(inner, size.width)
+        inner = inner_width(size.node, size.expansion, size.multiple)
+        self.norm, self.nodes = size.norm, (size.nodes, size.node)
+        self.own, self.out = Linear(size.node, 2 * inner), Linear(inner, size.node)
         self.hear = nn.ModuleDict()
         if size.symbols:
-            self.hear["symbols"] = Symbols(size.width, inner)
+            self.hear["symbols"] = Symbols(size.node, inner)
         if size.orbits:
             self.hear["lines"] = Lines(size, inner)
         if size.local:
@@ -129,51 +126,7 @@ class OrbitBlock(nn.Module):
         h = self.own(x_BLND)
         for sense in self.hear.values():
             h = h + sense(x_BLND)
-        gate, up = h.chunk(2, -1)
-        return self.out(F.silu(gate) * up).flatten(2)
+        return self.out(self.gated(*h.chunk(2, -1))).flatten(2)
 
-
-class OrbitEmbed(nn.Module):
-    """From a question to nodes, (B, S) ints -> (B, L, N D): a symbol's node sees "I am given", or "another is".
-
-    Such a token's own row of the table is that of the first symbol of its form; that of the last says "another".
-    """
-
-    kin: Tensor
-
-    def __init__(self, size: Size) -> None:
-        super().__init__()
-        self.symbols, self.embed = count(size), Embed(size)
-        kin = torch.arange(size.vocab)[:, None].repeat(1, self.symbols)  # what node n sees for each token
-        for form in size.symbols:
-            kin[list(form)] = torch.where(torch.eye(self.symbols, dtype=torch.bool), form[0], form[-1])
-        self.register_buffer("kin", kin, persistent=False)
-
-    def forward(self, x: Question, dtype: torch.dtype) -> Tensor:
-        seen_BNS = self.kin[x.inputs.long()].transpose(1, 2)
-        each = Question(seen_BNS.flatten(0, 1), x.puzzle.repeat_interleave(self.symbols))
-        return self.embed(each, dtype).unflatten(0, seen_BNS.shape[:2]).transpose(1, 2).flatten(2)
-
-
-class OrbitHeads(nn.Module):
-    """Logits (B, S, vocab): of a symbol from its own node, of any other token from the mean of the place's nodes."""
-
-    order: Tensor
-
-    def __init__(self, size: Size) -> None:
-        super().__init__()
-        self.heads, self.prefix, self.nodes = Heads(size, continue_head=False), size.prefix, (count(size), size.width)
-        self.forms = [form[0] for form in size.symbols]
-        tied = [token for form in size.symbols for token in form]
-        self.plain = [t for t in range(size.vocab) if t not in tied]
-        order = torch.tensor(self.plain + tied).argsort()
-        self.register_buffer("order", order, persistent=False)
-
-    def forward(self, y_BLD: Tensor) -> Answer:
-        y_BLND = y_BLD.unflatten(2, self.nodes)
-        mean = self.heads(y_BLND.mean(2))
-        if not self.forms:
-            return mean
-        said = F.linear(y_BLND[:, self.prefix :], self.heads.tokens.weight[self.forms].to(y_BLD.dtype))
-        logits = torch.cat((mean.logits[..., self.plain], said.transpose(2, 3).flatten(2)), -1)
-        return mean._replace(logits=logits[..., self.order])
+    def gated(self, gate: Tensor, up: Tensor) -> Tensor:
+        return F.silu(gate) * up

@@ -15,7 +15,7 @@ class Size:
     vocab: int = 11  # token kinds, 0 = padding
     seq: int = 81  # tokens of a puzzle
     rows: int = 9  # of the grid the tokens form, row by row; 1 for plain sequences
-    width: int = 512  # D, channels of every slot
+    width: int = 512  # D, channels of every slot, over all nodes of a place
     heads: int = 8  # of attention
     layers: int = 2  # blocks in one net
     expansion: float = 4.0  # of SwiGLU, before its factor 2/3
@@ -32,7 +32,7 @@ class Size:
     pool: str = "first"  # what the halting head reads: the "first" place, or the "mean" of all (without gradient)
     units: tuple[tuple[int, ...], ...] = ()  # sets of places that constrain each other, for mix "units"
     orbits: tuple[tuple[tuple[int, ...], ...], ...] = ()  # for mix "orbit": sets of places, alike within each kind
-    symbols: tuple[tuple[int, ...], ...] = ()  # likewise, tokens whose names mean nothing: forms of n symbols each
+    symbols: tuple[tuple[int, ...], ...] = ()  # likewise, tokens whose names mean nothing: forms of N symbols each
     local: bool = False  # likewise: the rules speak of neighbouring cells
 
     def __post_init__(self) -> None:
@@ -48,6 +48,8 @@ class Size:
             raise InputError(f'pool is "{self.pool}": use "first" or "mean"')
         if self.width % self.heads or (self.positions == "rope" and (self.width // self.heads) % 2):
             raise InputError(f"width {self.width} does not split into {self.heads} heads of an even width")
+        if self.width % self.nodes:
+            raise InputError(f"width {self.width} does not split into {self.nodes} nodes, one for each symbol")
         if self.seq % self.rows:
             raise InputError(f"{self.seq} tokens do not form {self.rows} rows")
         if self.puzzle_width > self.prefix * self.width:
@@ -59,6 +61,16 @@ class Size:
     def length(self) -> int:
         """L, places in a state: the prefix, then the tokens."""
         return self.prefix + self.seq
+
+    @property
+    def nodes(self) -> int:
+        """N, nodes of a place: one for each interchangeable symbol, with width / N channels; else one."""
+        return len(self.symbols[0]) if self.symbols else 1
+
+    @property
+    def node(self) -> int:
+        """Channels of a node."""
+        return self.width // self.nodes
 
     @property
     def causal(self) -> bool:

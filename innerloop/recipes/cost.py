@@ -19,9 +19,12 @@ __all__ = ["thought", "training_flops"]
 ROWS = 4  # examples that are counted together
 
 
-def training_flops(run: Run) -> int:
-    """FLOPs of an optimizer step of `run` for one example, forward and backward: a mean over training."""
-    loop: Any = model(run).train()
+def training_flops(run: Run, loop: Any = None) -> int:
+    """FLOPs of an optimizer step of `run` for one example, forward and backward: a mean over training.
+
+    `loop` stands in for the run's own system.
+    """
+    loop = (loop or model(run)).train()
     grows = hasattr(loop, "tune") or run.plan.unroll.draw == "ramp"
     moments = [(i + 0.5) / 8 for i in range(8)] if grows else [0.5]
     examples = tasks.get(run.data.task, **run.data.options).make(ROWS, 0)

@@ -23,6 +23,7 @@ from innerloop import tasks, weights
 from innerloop.errors import InputError
 from innerloop.learn import checkpoint
 from innerloop.learn.plan import Plan
+from innerloop.parts.mixers import BLOCKS
 from innerloop.parts.size import Size
 from innerloop.tasks.grid import Grid
 from innerloop.tasks.symmetry import kinds, lines
@@ -95,7 +96,7 @@ def fit(size: Size, task: Any, puzzles: int) -> Size:
     rows, columns = task.shape
     units = tuple(tuple(dict.fromkeys(unit)) for unit in task.units.tolist()) if task.units is not None else ()
     grid: dict[str, Any] = {"seq": rows * columns, "rows": rows, "units": units}
-    if size.mix == "orbit":
+    if getattr(BLOCKS.get(size.mix), "tied", False):
         grid |= {"orbits": orbits(task, units), "symbols": task.symbols, "local": task.local}
     return replace(size, vocab=task.vocab, puzzles=puzzles, separator=getattr(task, "separator", 0), **grid)
 

@@ -10,7 +10,6 @@ from functools import lru_cache
 from itertools import combinations, islice
 from typing import NamedTuple
 
-import networkx
 import numpy as np
 
 __all__ = ["Views", "dihedral", "kinds", "lines", "orbits", "relations", "same_names", "turns"]
@@ -101,8 +100,8 @@ def lines(cells: np.ndarray, count: int) -> list[tuple[int, ...]]:
     """The sets of `count` cells that symmetries (K, S) single out: rows, columns and boxes, where they permute these.
 
     Where every cell may come to any place, cells are joined whose pairs are alike, in one relation or several; if any
-    two joined cells then lie in one largest set of mutually joined ones, and in no other, these sets are lines. No rule of
-    the puzzle is known here: with its nine digits for `count`, Sudoku's symmetries alone give its 27 units.
+    two joined cells then lie in one largest set of mutually joined ones, and in no other, these sets are lines. No rule
+    of the puzzle is known here: with its nine digits for `count`, Sudoku's symmetries alone give its 27 units.
     """
     if orbits(cells).any():
         return []
@@ -119,6 +118,8 @@ def lines(cells: np.ndarray, count: int) -> list[tuple[int, ...]]:
 
 def _space(joined: np.ndarray) -> list[frozenset[int]]:
     """The largest cliques of a graph (S, S), if every two of its joined nodes lie in exactly one; else none."""
+    import networkx  # here, as it takes a tenth of a second that few commands need
+
     size = len(joined)
     cliques = list(islice(networkx.find_cliques(networkx.from_numpy_array(joined)), 4 * size))
     pairs = sum(len(clique) * (len(clique) - 1) for clique in cliques)

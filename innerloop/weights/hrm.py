@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from innerloop import grad
 from innerloop.core import Answer, Question, follow
-from innerloop.parts.embed import Embed
+from innerloop.parts.embed import Embed, start
 from innerloop.parts.heads import Heads
-from innerloop.parts.layers import dtype_named, trunc_normal
+from innerloop.parts.layers import dtype_named
 from innerloop.parts.mixers import Net
 from innerloop.parts.size import Size
 
@@ -50,8 +50,8 @@ class HRM(nn.Module):
         self.embed, self.low, self.high = Embed(c.size), Net(c.size), Net(c.size)
         self.heads = Heads(c.size, continue_head=True)
         self.schedule = (("l",) * c.low_cycles + ("h",)) * c.cycles
-        self.register_buffer("h0", trunc_normal(c.size.width, std=1.0))
-        self.register_buffer("l0", trunc_normal(c.size.width, std=1.0))
+        self.register_buffer("h0", start(c.size))
+        self.register_buffer("l0", start(c.size))
 
     def init(self, x: Question) -> State:
         shape = (len(x.inputs), self.c.size.length, self.c.size.width)

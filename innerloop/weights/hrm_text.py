@@ -20,8 +20,8 @@ from innerloop import grad
 from innerloop.core import Answer, Question, follow
 from innerloop.errors import InputError
 from innerloop.parts.attention import prompts, sight
-from innerloop.parts.embed import Embed
-from innerloop.parts.layers import Linear, dtype_named, trunc_normal
+from innerloop.parts.embed import Embed, start
+from innerloop.parts.layers import Linear, dtype_named
 from innerloop.parts.mixers import Net
 from innerloop.parts.size import Size
 
@@ -55,7 +55,7 @@ class HRMText(nn.Module):
         self.embed, self.low, self.high = Embed(c.size), Net(c.size), Net(c.size)
         self.head = Linear(c.size.width, c.size.vocab)
         self.schedule = (("l",) * c.low_cycles + ("h",)) * c.cycles
-        self.register_buffer("l0", trunc_normal(c.size.width, std=1.0))
+        self.register_buffer("l0", start(c.size))
         self.tape = credited(c.credit[1], c.cycles)
 
     def tune(self, progress: float) -> None:

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from innerloop import halt
 from innerloop.core import Answer, Question, follow
-from innerloop.parts.embed import Embed
-from innerloop.parts.layers import dtype_named, trunc_normal
+from innerloop.parts.embed import Embed, start
+from innerloop.parts.layers import dtype_named
 from innerloop.parts.mixers import Net
 from innerloop.parts.recursion import schedule, updates
 from innerloop.parts.size import Size
@@ -54,8 +54,8 @@ class RSM(nn.Module):
         super().__init__()
         self.c, self.dtype = c, dtype_named(c.dtype)
         self.embed, self.net = Embed(c.size), Net(c.size)
-        self.register_buffer("y0", trunc_normal(c.size.width, std=1.0))
-        self.register_buffer("z0", trunc_normal(c.size.width, std=1.0))
+        self.register_buffer("y0", start(c.size))
+        self.register_buffer("z0", start(c.size))
         self.register_buffer("n", torch.tensor(0))  # saved with the weights, which were learned at this n
         self.register_load_state_dict_post_hook(lambda loop, _: loop.grow(int(loop.n)))  # type: ignore[operator]
         self.tune(1.0)

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from innerloop import grad
 from innerloop.core import Answer, Question, follow
 from innerloop.errors import InputError
-from innerloop.parts.embed import Embed
+from innerloop.parts.embed import Embed, start
 from innerloop.parts.heads import Heads
-from innerloop.parts.layers import dtype_named, trunc_normal
+from innerloop.parts.layers import dtype_named
 from innerloop.parts.mixers import Net
 from innerloop.parts.recursion import schedule, updates
 from innerloop.parts.size import Size
@@ -63,8 +63,8 @@ class SiC(nn.Module):
         self.c, self.tape, self.dtype = c, grad.named(c.tape), dtype_named(c.dtype)
         self.embed, self.net, self.heads = Embed(c.size), Net(c.size), Heads(c.size, continue_head=False)
         self.schedule, self.latents = schedule(c.thoughts, c.cycles), c.latents
-        self.register_buffer("y0", trunc_normal(c.size.width, std=1.0))
-        self.register_buffer("z0", trunc_normal(c.latents, c.size.width, std=1.0))
+        self.register_buffer("y0", start(c.size))
+        self.register_buffer("z0", start(c.size, c.latents))
 
     def init(self, x: Question) -> State:
         rows, shape = len(x.inputs), (self.c.size.length, self.c.size.width)

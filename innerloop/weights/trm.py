@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from innerloop import grad
 from innerloop.core import Answer, Question, follow
-from innerloop.parts.embed import Embed
+from innerloop.parts.embed import Embed, start
 from innerloop.parts.heads import Heads
-from innerloop.parts.layers import dtype_named, trunc_normal
+from innerloop.parts.layers import dtype_named
 from innerloop.parts.mixers import Net
 from innerloop.parts.size import Size
 
@@ -51,8 +51,8 @@ class TRM(nn.Module):
         self.c, self.tape, self.dtype = c, grad.named(c.tape), dtype_named(c.dtype)
         self.embed, self.net, self.heads = Embed(c.size), Net(c.size), Heads(c.size, continue_head=False)
         self.schedule = (("z",) * c.thoughts + ("y",)) * c.cycles
-        self.register_buffer("y0", trunc_normal(c.size.width, std=1.0))
-        self.register_buffer("z0", trunc_normal(c.size.width, std=1.0))
+        self.register_buffer("y0", start(c.size))
+        self.register_buffer("z0", start(c.size))
 
     def init(self, x: Question) -> State:
         shape = (len(x.inputs), self.c.size.length, self.c.size.width)

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from innerloop import grad
 from innerloop.core import Answer, Question, follow
 from innerloop.parts.convglu import ConvSwiGLU
-from innerloop.parts.embed import Embed
+from innerloop.parts.embed import Embed, start
 from innerloop.parts.heads import Heads
-from innerloop.parts.layers import SwiGLU, dtype_named, inner_width, trunc_normal
+from innerloop.parts.layers import SwiGLU, dtype_named, inner_width
 from innerloop.parts.mixers import MixThenMlp, Net
 from innerloop.parts.size import Size
 
@@ -52,7 +52,7 @@ class URM(nn.Module):
             if isinstance(block, MixThenMlp) and type(block.mlp) is SwiGLU:
                 block.mlp = ConvSwiGLU(c.size.width, inner)
         self.schedule = ("z",) * c.loops
-        self.register_buffer("z0", trunc_normal(c.size.width, std=1.0))
+        self.register_buffer("z0", start(c.size))
 
     def init(self, x: Question) -> State:
         return State(self.z0.to(self.dtype).expand(len(x.inputs), self.c.size.length, self.c.size.width))

@@ -1,0 +1,183 @@
+"""What the ladder compares Orbit with and the library does not have: other blocks, other steps, other sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from innerloop.core import Answer, Question
+from innerloop.learn.loss import CROSS_ENTROPIES, IGNORE
+from innerloop.noise import scramble, uniform
+from innerloop.parts.attention import Attention, Sight, attend
+from innerloop.parts.layers import Linear, inner_width, rms_norm
+from innerloop.parts.mixers import BLOCKS, AttentionBlock
+from innerloop.parts.orbits import Far, OrbitBlock
+from innerloop.parts.size import Size
+from innerloop.weights.orbit import Config, Orbit, State
+
+# -- blocks -----------------------------------------------------------------------------------------------------------
+
+
+class OneKind(OrbitBlock):
+    """Rows, columns and boxes speak with the same weights."""
+
+    def __init__(self, size: Size) -> None:
+        super().__init__(replace(size, orbits=(sum(size.orbits, ()),) if size.orbits else ()))
+
+
+class NoPlace(OrbitBlock):
+    """The symbols of a place do not hear each other."""
+
+    def __init__(self, size: Size) -> None:
+        super().__init__(size)
+        self.hear.pop("symbols") if "symbols" in self.hear else None
+
+
+class NodeNorm(OrbitBlock):
+    """The norm runs over one node, not over all of a place."""
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        y_BLND = (x_BLD + self.listen(x_BLD)).unflatten(2, self.nodes)
+        return rms_norm(y_BLND).flatten(2)
+
+
+class NormedGate(OrbitBlock):
+    """sigmoid(g) * norm(g * u) for silu(g) * u (Speed is Confidence, arXiv 2601.19085)."""
+
+    def gated(self, gate: Tensor, up: Tensor) -> Tensor:
+        return torch.sigmoid(gate) * rms_norm(gate * up)
+
+
+class WithFar(OrbitBlock):
+    """Attention besides."""
+
+    def __init__(self, size: Size) -> None:
+        super().__init__(size)
+        self.hear["far"] = Far(size, inner_width(size.node, size.expansion, size.multiple))
+
+
+class OnlyFar(OrbitBlock):
+    """Attention in place of lines and neighbours."""
+
+    def __init__(self, size: Size) -> None:
+        super().__init__(replace(size, orbits=(), local=False))
+
+
+class QKNorm(Attention):
+    """Queries and keys of length one, times the root of the head's width; no weight."""
+
+    def forward(self, x_BLD: Tensor, sight: Sight | None = None) -> Tensor:
+        q, k, v = self.qkv(x_BLD).unflatten(-1, (3, self.heads, -1)).unbind(2)
+        if self.turn:
+            from innerloop.parts.attention import rotate
+
+            q, k = rotate(q, self.cos, self.sin), rotate(k, self.cos, self.sin)
+        q, k, v = (t.transpose(1, 2) for t in (rms_norm(q), rms_norm(k), v))
+        return self.close(attend(q, k, v).transpose(1, 2).flatten(2), x_BLD)
+
+
+class QKNormBlock(AttentionBlock):
+    mixer = QKNorm
+
+
+BLOCKS |= {
+    "orbit, one kind": OneKind,
+    "orbit, no place": NoPlace,
+    "orbit, norm a node": NodeNorm,
+    "orbit, normed gate": NormedGate,
+    "orbit, far": WithFar,
+    "orbit, only far": OnlyFar,
+    "qk-norm": QKNormBlock,
+}
+
+# -- steps ------------------------------------------------------------------------------------------------------------
+
+
+class Hears(Orbit):
+    """What it answers is fed back into its question; while it learns, a share of rows hears some wrong tokens."""
+
+    def __init__(self, c: Config, slips: float) -> None:
+        super().__init__(c)
+        self.slips, self.hear = slips, Linear(1, c.size.node)
+
+    def step(self, s: State, x: Question) -> State:
+        said_BSV = self.said(s)
+        form = list(self.c.size.symbols[0]) if self.c.size.symbols else [said_BSV.shape[-1] - 1]
+        heard = self.hear(said_BSV[..., form, None]).flatten(2)
+        embed, self.embed = self.embed, lambda x, dtype: embed(x, dtype) + heard
+        try:
+            return super().step(s, x)
+        finally:
+            self.embed = embed
+
+    def said(self, s: State) -> Tensor:
+        answer: Answer = self.read(s)
+        p = answer.logits.float().softmax(-1)
+        if not (self.training and self.slips):
+            return p
+        S, V = p.shape[1:]
+        u = uniform(scramble(s.key ^ 77), 2 + 2 * S)
+        slip = (u[:, :1] < self.slips) & (u[:, 2 : 2 + S] < 0.5 * u[:, 1:2])
+        wrong = F.one_hot((u[:, 2 + S :] * V).long().clamp_max(V - 1), V).float()
+        return torch.where(slip[..., None], wrong, p)
+
+
+def hears(slips: float) -> Callable[[Config], Any]:
+    def make(config: Config) -> Any:
+        loop = Hears.__new__(Hears)
+        loop.__init__(config, slips)
+        return loop
+
+    return make
+
+
+# -- recipes ----------------------------------------------------------------------------------------------------------
+
+
+def wider(base: Callable[[Any], Any], times: float) -> Callable[[Any], Any]:
+    """Orbit of another width."""
+
+    def made(rung: Any) -> Any:
+        run = base(rung)
+        size = run.config.size
+        return replace(run, config=replace(run.config, size=replace(size, width=round(size.width * times))))
+
+    return made
+
+
+def lives(base: Callable[[Any], Any], times: float) -> Callable[[Any], Any]:
+    """States that live longer in training."""
+
+    def made(rung: Any) -> Any:
+        run = base(rung)
+        halting = replace(run.plan.halting, max_steps=max(1, round(run.plan.halting.max_steps * times)))
+        return replace(run, plan=replace(run.plan, halting=halting))
+
+    return made
+
+
+def swapped(base: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The mixer for attention, or attention for the mixer."""
+
+    def made(rung: Any) -> Any:
+        other = {"mix": "tokens", "positions": "none"}
+        if rung.plain["mix"] == "tokens":
+            other = {"mix": "attention", "positions": "rope"}
+        return base(replace(rung, plain=other))
+
+    return made
+
+
+def smooth(logits_BSV: Tensor, labels_BS: Tensor) -> Tensor:
+    """Cross-entropy against labels of which a tenth is spread over all tokens."""
+    flat = logits_BSV.float().flatten(0, 1)
+    nll = F.cross_entropy(flat, labels_BS.flatten(), ignore_index=IGNORE, reduction="none", label_smoothing=0.1)
+    return nll.view_as(labels_BS)
+
+
+CROSS_ENTROPIES["smooth"] = smooth
