@@ -3,7 +3,7 @@
     python benchmarks/ladder.py --out results/ladder.jsonl                                 every factor, rung and seed
     python benchmarks/ladder.py --factors orbit muon --rungs sudoku9 --seeds 0             some of them
     python benchmarks/ladder.py --group trm --share 8 --rungs sudoku6                      a group, for longer
-    python benchmarks/ladder.py --halving --out runs/halving.jsonl                         quick: the better half goes on
+    python benchmarks/ladder.py --halving --out runs/halving.jsonl                         quick: the better half goes
     python benchmarks/ladder.py --table results/ladder.jsonl                               what is known so far
 
 Every (rung, factor, seed) is trained for the same training FLOPs, counted; a factor that makes a step dearer gets fewer
@@ -27,8 +27,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-
 import variants
+
 from innerloop import weights
 from innerloop.learn import checkpoint
 from innerloop.learn.evaluate import evaluate
@@ -118,6 +118,7 @@ def on_orbits(system: str, *changes: str, **config: Any) -> Factor:
     return Factor(ours, changes, system, {"dtype": "float32", **config})
 
 
+# fmt: off
 FACTORS: dict[str, dict[str, Factor]] = {
     "main": {
         "orbit": of(ours),
@@ -174,7 +175,7 @@ FACTORS: dict[str, dict[str, Factor]] = {
         "no averaging": of(ours, "plan.ema=0"),
         "short memory": of(ours, "plan.ema=0.98"),
         "halting in training": of(ours, "plan.halting.learned=true", "plan.halting.explore=0.1",
-                                  "plan.halting.spread=false"),  # fmt: skip
+                                  "plan.halting.spread=false"),
         "long lives": Factor(variants.lives(ours, 4)),
         "short lives": Factor(variants.lives(ours, 0.5)),
         "lives as they come": of(ours, "plan.halting.brief=0"),
@@ -195,7 +196,8 @@ FACTORS: dict[str, dict[str, Factor]] = {
         "constant rate": of(ours, "plan.floor=1.0"),
         "no augmentation": of(ours, "plan.augment=false"),
     },
-}  # fmt: skip
+}
+# fmt: on
 ALL = {name: factor for group in FACTORS.values() for name, factor in group.items()}
 
 
@@ -337,7 +339,7 @@ def main() -> None:
     parser.add_argument("--rungs", nargs="+", default=list(RUNGS), choices=list(RUNGS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--share", type=float, default=1.0, help="of every rung's training FLOPs")
-    parser.add_argument("--halving", action="store_true", help="a quarter of the FLOPs for all, half for the better half")
+    parser.add_argument("--halving", action="store_true", help="a quarter of it for all, half for the better half")
     parser.add_argument("--limit", type=int, default=300, help="test puzzles")
     parser.add_argument("--workers", type=int, default=2, help="cells trained at once, each on one thread")
     parser.add_argument("--ray", default="", help="the address of a ray cluster to train on instead")

@@ -13,7 +13,7 @@ from torch import Tensor
 from innerloop.core import Answer, Question
 from innerloop.learn.loss import CROSS_ENTROPIES, IGNORE
 from innerloop.noise import scramble, uniform
-from innerloop.parts.attention import Attention, Sight, attend
+from innerloop.parts.attention import Attention, Sight, attend, rotate
 from innerloop.parts.layers import Linear, inner_width, rms_norm
 from innerloop.parts.mixers import BLOCKS, AttentionBlock
 from innerloop.parts.orbits import Far, OrbitBlock
@@ -74,8 +74,6 @@ class QKNorm(Attention):
     def forward(self, x_BLD: Tensor, sight: Sight | None = None) -> Tensor:
         q, k, v = self.qkv(x_BLD).unflatten(-1, (3, self.heads, -1)).unbind(2)
         if self.turn:
-            from innerloop.parts.attention import rotate
-
             q, k = rotate(q, self.cos, self.sin), rotate(k, self.cos, self.sin)
         q, k, v = (t.transpose(1, 2) for t in (rms_norm(q), rms_norm(k), v))
         return self.close(attend(q, k, v).transpose(1, 2).flatten(2), x_BLD)
@@ -105,15 +103,10 @@ class Hears(Orbit):
         super().__init__(c)
         self.slips, self.hear = slips, Linear(1, c.size.node)
 
-    def step(self, s: State, x: Question) -> State:
+    def asked(self, s: State, x: Question) -> Tensor:
         said_BSV = self.said(s)
         form = list(self.c.size.symbols[0]) if self.c.size.symbols else [said_BSV.shape[-1] - 1]
-        heard = self.hear(said_BSV[..., form, None]).flatten(2)
-        embed, self.embed = self.embed, lambda x, dtype: embed(x, dtype) + heard
-        try:
-            return super().step(s, x)
-        finally:
-            self.embed = embed
+        return super().asked(s, x) + self.hear(said_BSV[..., form, None]).flatten(2)
 
     def said(self, s: State) -> Tensor:
         answer: Answer = self.read(s)
@@ -129,9 +122,7 @@ class Hears(Orbit):
 
 def hears(slips: float) -> Callable[[Config], Any]:
     def make(config: Config) -> Any:
-        loop = Hears.__new__(Hears)
-        loop.__init__(config, slips)
-        return loop
+        return Hears(config, slips)
 
     return make
 

@@ -66,9 +66,12 @@ class Orbit(nn.Module):
         return State(h, key_of(x), torch.zeros_like(x.puzzle, dtype=torch.bool))
 
     def step(self, s: State, x: Question) -> State:
-        e_BLD, h_BLD = self.embed(x, self.dtype), self.begin(s) if self.c.sigma else s.h
+        e_BLD, h_BLD = self.asked(s, x), self.begin(s) if self.c.sigma else s.h
         h_BLD = repeat(lambda h: self.net(h, e_BLD), h_BLD, self.c.rounds, self.tape)
         return State(h_BLD, scramble(s.key + 1), torch.ones_like(s.begun))
+
+    def asked(self, s: State, x: Question) -> Tensor:
+        return self.embed(x, self.dtype)
 
     def begin(self, s: State) -> Tensor:
         """The first state with its noise, which waited for a key that may have been salted."""
