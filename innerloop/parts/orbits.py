@@ -6,7 +6,7 @@ A node is a place and one of n interchangeable symbols ("this cell holds this di
         symbols   the other symbols of its place, all together
         lines     its symbol in each set of places that the symmetries single out, kind by kind (rows, columns, boxes)
         near      its symbol in the 3x3 cells about it, where rules speak of neighbours
-        far       its symbol everywhere, by attention, where neither is known
+        far       its symbol everywhere, by attention, where places are told apart, or nothing else is known
     x <- norm(x + out(silu(g) * u)),   g, u = h;   the norm runs over all the symbols of a place
 
 A message is back(silu(tell(sum over the set))), as of deep sets (arXiv 1703.06114). Equivariant nets: arXiv 1602.07576.
@@ -115,7 +115,7 @@ class OrbitBlock(nn.Module):
             self.hear["lines"] = Lines(size, inner)
         if size.local:
             self.hear["near"] = Near(size, inner)
-        if not size.orbits and not size.local:
+        if size.positions != "none" or not (size.orbits or size.local):
             self.hear["far"] = Far(size, inner)
 
     def forward(self, x_BLD: Tensor) -> Tensor:

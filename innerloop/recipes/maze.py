@@ -5,24 +5,21 @@ from __future__ import annotations
 from dataclasses import replace
 
 from innerloop.recipes.run import Data, Run
-from innerloop.recipes.sudoku import CALM, QUICK, SMALL
-from innerloop.weights import trm
+from innerloop.recipes.sudoku import BRIEF, FAST, LONG, sized
 
 # Eight calls a step, each of which moves information by one cell; all of them on the tape.
-LOCAL = replace(SMALL, width=64, mix="conv")
-LOCAL_TRM = trm.Config(LOCAL, cycles=1, thoughts=7, dtype="float32")
+LOCAL = replace(sized(32), rounds=8)
 
 
 def maze11() -> Run:
     """Perfect 11x11 mazes, generated."""
-    halting = replace(CALM, max_steps=8)
-    plan = replace(QUICK, steps=2500, lr=2e-3, ema=0.998, halting=halting, depths=(8,), check_every=250, save_every=250)
+    halting = replace(BRIEF, max_steps=8)
+    plan = replace(FAST, steps=2000, ema=0.99, halting=halting, depths=(8,), check_every=250, save_every=250)
     data = Data("maze", {"size": 11, "kind": "perfect"}, count=10_000, holdout=300)
-    return Run("maze11", "trm", LOCAL_TRM, data, plan, about="11x11 mazes with one path, in minutes")
+    return Run("maze11", "orbit", LOCAL, data, plan, about="11x11 mazes with one path, in a minute")
 
 
 def maze_hard() -> Run:
     """Maze-Hard 30x30 from its file, on a CPU."""
-    plan = replace(QUICK, steps=5000, batch=8, lr=1e-3, ema=0.998, check_every=1000, save_every=250)
-    config = replace(LOCAL_TRM, dtype="bfloat16")
-    return Run("maze_hard", "trm", config, Data("maze", {}, holdout=100), plan, about="30x30 Maze-Hard from a file")
+    plan = replace(LONG, steps=6000, check_every=500, save_every=250)
+    return Run("maze_hard", "orbit", LOCAL, Data("maze", {}, holdout=100), plan, about="30x30 Maze-Hard from a file")
