@@ -146,7 +146,7 @@ FACTORS: dict[str, dict[str, Factor]] = {
         "hrm's two nets": on_orbits("hrm", cycles=2, low_cycles=2),
         "eqr's noise and damping": on_orbits("eqr", cycles=1, thoughts=5, tape="full"),
         "four racing thoughts": on_orbits("sic", cycles=1, thoughts=5, tape="full"),
-        "random starts": of(ours, "config.sigma=1.0"),
+        "starts without noise": of(ours, "config.sigma=0.0"),
         "hears its answer": Factor(ours, make=variants.hears(0.0)),
         "hears its answer, with slips": Factor(ours, make=variants.hears(0.3)),
         "one-step gradient": of(ours, "config.tape=last(1)"),

@@ -41,7 +41,7 @@ def trained(tmp_path_factory):
     """A finished 4x4 run."""
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     torch.set_num_threads(1)
-    assert cli.main(["train", "sudoku4", "--out", str(folder), "--device", "cpu", "--set", *TINY]) == 0
+    assert cli.main(["train", "sudoku4_trm", "--out", str(folder), "--device", "cpu", "--set", *TINY]) == 0
     return folder
 
 
@@ -388,7 +388,7 @@ BAD = {
     "width without noise": lambda run: ["eval", str(run), "--width", "1,8"],
     "name of a hub set, offline": lambda run: ["train", "sudoku4", "--data", "nobody/no-such-set"],
     "not a run": lambda run: ["solve", "nowhere", EASY],
-    "another run in the folder": lambda run: ["train", "sudoku4", "--out", str(run), "--set", *TINY, "seed=9"],
+    "another run in the folder": lambda run: ["train", "sudoku4_trm", "--out", str(run), "--set", *TINY, "seed=9"],
     "unknown device": lambda run: ["eval", str(run), "--device", "tpu"],
     "neither checkpoint nor puzzles": lambda run: ["export", str(run)],
 }

@@ -17,11 +17,11 @@ def _here(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("system", ["trm", "hrm"])
 def test_export_and_import_are_bit_equal(tmp_path, system):
-    size = replace(recipes.get("sudoku4").config.size, mix="attention", positions="rope", prefix=1, puzzle_width=64)
+    size = replace(recipes.get("sudoku4_trm").config.size, mix="attention", positions="rope", prefix=1, puzzle_width=64)
     size = replace(size, vocab=11, seq=81, rows=9, width=64, heads=1, multiple=256, expansion=4.0, puzzle_width=64)
     module = __import__(f"innerloop.weights.{system}", fromlist=["Config"])
     run = replace(
-        recipes.get("sudoku4"), system=system, config=module.Config(size), data=runs.Data("sudoku", {"size": 9})
+        recipes.get("sudoku4_trm"), system=system, config=module.Config(size), data=runs.Data("sudoku", {"size": 9})
     )
     runs.write_run(tmp_path / "a", run)
     loop = runs.model(run)
@@ -53,9 +53,9 @@ def test_import_with_data_of_other_identifiers_starts_from_the_mean(tmp_path, ca
     task = tasks.get("sudoku", size=4)
     write_csv("p.csv", task.make(6, 99), task)
     assert cli.main(["export", "p.csv", "--data", "d"]) == 0
-    size = replace(recipes.get("sudoku4").config.size, mix="attention", positions="rope", prefix=1, puzzle_width=64)
+    size = replace(recipes.get("sudoku4_trm").config.size, mix="attention", positions="rope", prefix=1, puzzle_width=64)
     size = replace(size, vocab=6, seq=16, rows=4, width=64, heads=1, multiple=256, expansion=4.0, puzzles=5, units=())
-    value = replace(recipes.get("sudoku4"), config=replace(recipes.get("sudoku4").config, size=size))
+    value = replace(recipes.get("sudoku4_trm"), config=replace(recipes.get("sudoku4_trm").config, size=size))
     runs.write_run(tmp_path / "a", value)
     loop = runs.model(value)
     torch.nn.init.normal_(loop.embed.puzzles.weight)

@@ -97,7 +97,7 @@ def trained(tmp_path_factory):
     """The folder of a run that learned a little, in bfloat16 as the recipe says."""
     folder = tmp_path_factory.mktemp("graphs") / "run"
     changes = ["plan.steps=60", "plan.check_every=60", "plan.save_every=60", "data.holdout=40"]
-    assert cli.main(["train", "sudoku4", "--out", str(folder), "--device", "cpu", "--set", *changes]) == 0
+    assert cli.main(["train", "sudoku4_trm", "--out", str(folder), "--device", "cpu", "--set", *changes]) == 0
     return folder
 
 

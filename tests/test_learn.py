@@ -35,7 +35,7 @@ TINY = ["config.size.width=32", "plan.batch=16", "plan.compile=off", "data.count
 
 
 def tiny(*changes):
-    return override(get("sudoku4"), [*TINY, *changes])
+    return override(get("sudoku4_trm"), [*TINY, *changes])
 
 
 def trainer(folder, *changes, **how):
@@ -215,7 +215,7 @@ def test_brief_lives_are_a_share_and_the_others_still_reach_every_depth():
 @pytest.mark.slow
 def test_4x4_is_learnt_from_scratch(tmp_path):
     """The whole way at small size: generated puzzles in, unseen puzzles solved, at every depth."""
-    built = build(override(get("sudoku4"), ["plan.steps=250", "plan.compile=off"]))
+    built = build(override(get("sudoku4_trm"), ["plan.steps=250", "plan.compile=off"]))
     result = train(
         built.loop, built.task, built.train, built.run.plan, tmp_path, validation=built.validation, live=False
     )
@@ -254,7 +254,7 @@ def test_kill_9_at_any_moment_loses_at_most_one_interval(tmp_path):
     script = (
         "import sys; from innerloop.recipes import get; from innerloop.recipes.run import *;"
         "from innerloop.learn.train import train;"
-        f"b = build(override(get('sudoku4'), {TINY + change!r}));"
+        f"b = build(override(get('sudoku4_trm'), {TINY + change!r}));"
         "train(b.loop, b.task, b.train, b.run.plan, sys.argv[1], validation=b.validation, live=False)"
     )
     run = lambda folder: subprocess.Popen([sys.executable, "-c", script, str(folder)])  # noqa: E731
@@ -293,7 +293,7 @@ from innerloop.recipes import get
 from innerloop.recipes.run import build, override
 from innerloop.learn.train import Trainer
 folder, change, *stop = sys.argv[1:]
-b = build(override(get("sudoku4"), change.split(";")))
+b = build(override(get("sudoku4_trm"), change.split(";")))
 t = Trainer(b.loop, b.task, b.train, b.run.plan, Path(folder), validation=b.validation, live=False)
 if stop:
     while t.step < int(stop[0]):

@@ -32,7 +32,7 @@ CHANGES = ["plan.steps=100", "plan.check_every=100", "plan.save_every=100", "pla
 def folder(tmp_path_factory):
     """The folder of a run that was trained and evaluated."""
     path = tmp_path_factory.mktemp("pretrained") / "mine"
-    assert cli.main(["train", "sudoku4", "--out", str(path), "--device", "cpu", "--set", *CHANGES]) == 0
+    assert cli.main(["train", "sudoku4_trm", "--out", str(path), "--device", "cpu", "--set", *CHANGES]) == 0
     assert cli.main(["eval", str(path), "--depth", "1,8", "--device", "cpu"]) == 0
     return path
 

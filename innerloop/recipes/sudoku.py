@@ -61,6 +61,15 @@ def sudoku4() -> Run:
     return Run("sudoku4", "orbit", sized(64), data, plan, about="4x4 Sudoku, in seconds")
 
 
+def sudoku4_trm() -> Run:
+    """The same by TRM with the units given to it, to compare."""
+    plan = replace(
+        QUICK, steps=300, warmup=20, ema=0.98, halting=replace(CALM, max_steps=4), depths=(4,), check_every=100
+    )
+    config = trm.Config(replace(SMALL, width=64), cycles=1, thoughts=3)
+    return replace(sudoku4(), name="sudoku4_trm", system="trm", config=config, plan=plan, about="4x4 Sudoku by TRM")
+
+
 def sudoku6() -> Run:
     """6x6 in a quarter of a minute."""
     plan = replace(
@@ -73,15 +82,14 @@ def sudoku6() -> Run:
 def demo() -> Run:
     """9x9 with 24 to 45 givens in ninety seconds: what `make demo` trains."""
     data = Data("sudoku", {"size": 9, "givens": (24, 45)}, count=3000, holdout=500)
-    about = "9x9 Sudoku with 24-45 givens, in ninety seconds on a laptop"
-    return Run("demo", "orbit", TIED, data, FAST, about=about)
+    return Run("demo", "orbit", TIED, data, FAST, about="9x9 Sudoku with 24-45 givens, in ninety seconds on a laptop")
 
 
 def sudoku9() -> Run:
     """9x9 with 22 to 45 givens, easy and hard mixed: the model that comes with the library."""
     data = Data("sudoku", {"size": 9, "givens": (22, 45)}, count=20_000, holdout=500)
-    about = "9x9 Sudoku with 22-45 givens, in ten minutes"
-    return Run("sudoku9", "orbit", TIED, data, replace(LONG, steps=12_000), about=about)
+    plan = replace(LONG, steps=12_000)
+    return Run("sudoku9", "orbit", TIED, data, plan, about="9x9 Sudoku with 22-45 givens, in ten minutes")
 
 
 def sudoku_easy() -> Run:
@@ -93,8 +101,7 @@ def sudoku_easy() -> Run:
 def sudoku_hard() -> Run:
     """Puzzles that need more than singles, from a file."""
     plan = replace(LONG, steps=18_000)
-    about = "9x9 from a file of hard puzzles, on a CPU"
-    return Run("sudoku_hard", "orbit", TIED, Data("sudoku", {}), plan, about=about)
+    return Run("sudoku_hard", "orbit", TIED, Data("sudoku", {}), plan, about="9x9 from a file of hard puzzles")
 
 
 OFFICIAL = Plan(steps=65_104, floor=1.0)

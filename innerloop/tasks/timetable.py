@@ -109,8 +109,7 @@ class Timetable(Task):
         self.class_of = np.full((2, 256), -1, np.int32)  # of a token; in row 1 of a struck lesson too
         self.class_of[:, self.first : self.struck] = self.class_of[1, self.struck : self.vocab] = np.arange(classes)
         cells = np.arange(teachers * (self.slots + 1)).reshape(self.shape)
-        lines = (*cells, *cells.T, *cells[:, :-1].reshape(-1, periods))
-        self.units = as_units(lines)
+        self.units = as_units((*cells, *cells.T, *cells[:, :-1].reshape(-1, periods)))
         self.teacher_names = [f"Teacher {i + 1}" for i in range(teachers)]
         self.room_names = [f"Room {i + 1}" for i in range(rooms)]
         self.class_names, self.day_names = list(LETTERS[:classes]), list(WHEN[:days])

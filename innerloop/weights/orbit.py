@@ -1,15 +1,16 @@
 """Orbit (Innerloop, 2026): one small state goes round and round, tied along the orbits of its puzzle's symmetries.
 
     a node (place, symbol) for each of the symbols whose names mean nothing: "this cell holds this digit"
-    e = embed(question);   h = h0 + sigma N(0, 1), h0 one random vector, the same at every node
+    e = embed(question);   h = h0 + sigma W N(0, 1):  a random vector and matrix for all nodes, and noise for each
     a step:   n times:  h <- net(h + e)
     net:      x <- norm(x + out(swiglu(own(x) + what its place, its lines and its neighbours say)))
     answer:   logits of a symbol = head(h at its node),  halt = q(mean of h)
 
 The net knows no rule of the puzzle, only which of its parts are alike, as the task's symmetries tell (recipes.run.fit),
-and these share their weights: parts/orbits.py. An answer therefore turns with its question, exactly, and only noise
-makes trajectories differ. Beside it: URM's single state (arXiv 2512.14693), TRM's tiny net and deep supervision
-(arXiv 2510.04871), EqR's random starts (arXiv 2605.21488), recurrent relational nets (arXiv 1711.08028).
+and these share their weights: parts/orbits.py. The first trajectory starts without noise, and its answer turns with the
+question, exactly; all others, and all in training, start with it, which makes them differ. One state as in URM (arXiv
+2512.14693), a tiny net and deep supervision as in TRM (arXiv 2510.04871), random starts as in EqR (arXiv 2605.21488),
+messages as in recurrent relational nets (arXiv 1711.08028).
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from torch import Tensor, nn
 
 from innerloop import grad
 from innerloop.core import Answer, Question, repeat
-from innerloop.noise import key_of, normal, scramble
+from innerloop.noise import normal
 from innerloop.parts.embed import Embed, start
 from innerloop.parts.heads import Heads
-from innerloop.parts.layers import dtype_named
+from innerloop.parts.layers import dtype_named, trunc_normal
 from innerloop.parts.mixers import Net
 from innerloop.parts.size import Size
 
@@ -36,47 +37,53 @@ SIZE = replace(
     puzzle_width=0, pool="mean",
 )  # fmt: skip
 
+RANK = 4  # numbers that a node's noise is made of: drawing one for each channel would cost a tenth of a step
+
 
 @dataclass(frozen=True)
 class Config:
     size: Size = field(default_factory=lambda: SIZE)
     rounds: int = 6  # n, calls of the net in a step
-    sigma: float = 0.0  # of the noise on the first state
+    sigma: float = 1.0  # of the noise that every trajectory but the first starts with
     tape: str = "full"  # which calls of a step carry gradient: the name of a rule in innerloop.grad
     dtype: str = "float32"  # of the state and of all products
 
 
 class State(NamedTuple):
     h: Tensor  # (B, L, D), the nodes of a place side by side
-    key: Tensor  # (B,) int64, what the noise is drawn from
-    begun: Tensor  # (B,) bool: the noise is in
+    key: Tensor  # (B,) int64, what noise the next step begins with; 0: none
 
 
 class Orbit(nn.Module):
     h0: Tensor
+    w0: Tensor
 
     def __init__(self, c: Config = Config()) -> None:
         super().__init__()
         self.c, self.tape, self.dtype = c, grad.named(c.tape), dtype_named(c.dtype)
         self.embed, self.net, self.heads = Embed(c.size), Net(c.size), Heads(c.size, continue_head=False)
         self.register_buffer("h0", start(c.size))
+        self.register_buffer("w0", trunc_normal(RANK, c.size.node, std=RANK**-0.5))
 
     def init(self, x: Question) -> State:
         h = self.h0.to(self.dtype).expand(len(x.inputs), self.c.size.length, self.c.size.width)
-        return State(h, key_of(x), torch.zeros_like(x.puzzle, dtype=torch.bool))
+        return State(h, torch.zeros_like(x.puzzle, dtype=torch.long))
 
     def step(self, s: State, x: Question) -> State:
-        e_BLD, h_BLD = self.asked(s, x), self.begin(s) if self.c.sigma else s.h
-        h_BLD = repeat(lambda h: self.net(h, e_BLD), h_BLD, self.c.rounds, self.tape)
-        return State(h_BLD, scramble(s.key + 1), torch.ones_like(s.begun))
+        e_BLD = self.asked(s, x)
+        return State(
+            repeat(lambda h: self.net(h, e_BLD), self.begin(s), self.c.rounds, self.tape), torch.zeros_like(s.key)
+        )
 
     def asked(self, s: State, x: Question) -> Tensor:
         return self.embed(x, self.dtype)
 
     def begin(self, s: State) -> Tensor:
-        """The first state with its noise, which waited for a key that may have been salted."""
-        noisy = s.h + self.c.sigma * normal(s.key, *s.h.shape[1:]).to(s.h.dtype)
-        return torch.where(s.begun[:, None, None], s.h, noisy)
+        """The state, shaken where it has a key: it was salted since it began, and has taken no step."""
+        size = self.c.size
+        noise_BLNR = normal(s.key, size.length, size.nodes, RANK)
+        noise_BLD = (noise_BLNR @ self.w0).flatten(2) * (self.c.sigma * (s.key != 0))[:, None, None]
+        return s.h + noise_BLD.to(s.h.dtype)
 
     def read(self, s: State) -> Answer:
         return self.heads(s.h)

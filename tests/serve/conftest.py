@@ -30,7 +30,7 @@ def _one_thread():
 def run(tmp_path_factory):
     """A trained run folder."""
     folder = tmp_path_factory.mktemp("runs") / "four"
-    assert cli.main(["train", "sudoku4", "--out", str(folder), "--device", "cpu", "--set", *TINY]) == 0
+    assert cli.main(["train", "sudoku4_trm", "--out", str(folder), "--device", "cpu", "--set", *TINY]) == 0
     return folder
 
 

@@ -24,7 +24,7 @@ from innerloop.solve.solver import Budget, Dials, Solver
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    made = build(override(get("sudoku4"), ["plan.steps=150", "plan.check_every=150", "data.holdout=20"]))
+    made = build(override(get("sudoku4_trm"), ["plan.steps=150", "plan.check_every=150", "data.holdout=20"]))
     train(made.loop, made.task, made.train, made.run.plan, tmp_path_factory.mktemp("run"), live=False)
     made.loop.eval()
     return made

@@ -61,13 +61,17 @@ def test_the_answer_turns_with_the_question(name):
 
 def test_noise_breaks_the_tie_and_salt_makes_another_trajectory():
     task = tasks.get("sudoku", size=4)
-    loop, x = made(task, sigma=1.0), asked(puzzles(task))
+    loop, x = made(task), asked(puzzles(task))
     first, again = (think(loop, x, 2).answer.logits for _ in range(2))
     assert (first == again).all()
     other = think(loop, x, 2, state=salted(loop.init(x), 3)).answer.logits
     assert (first - other).abs().max() > 0.01
-    h = loop.begin(loop.init(x)).unflatten(2, (4, 4))
-    assert (h[:, :, 0] != h[:, :, 1]).any() and (made(task).h0.view(4, 4)[0] == made(task).h0.view(4, 4)[3]).all()
+    third, no = (think(loop, x, 2, state=salted(loop.init(x), i)).answer.logits for i in (4, 0))
+    assert (third - other).abs().max() > 0.01 and (no == first).all()
+    h = loop.begin(salted(loop.init(x), 3)).unflatten(2, (4, 4))
+    assert (h[:, :, 0] != h[:, :, 1]).all() and (h[0] == h[1]).all(), "of the trajectory, not of the question"
+    still = loop.step(loop.init(x), x)
+    assert (loop.begin(still) == still.h).all(), "noise comes once"
 
 
 @pytest.mark.parametrize("size", [4, 6, 8, 9, 16])

@@ -89,4 +89,4 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_good_state(system, tmp_pa
 
 
 def test_the_recipes_still_open():
-    assert get("demo").system == "trm"
+    assert get("demo").system == "orbit"
