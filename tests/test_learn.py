@@ -174,6 +174,27 @@ def test_a_row_lives_its_steps_then_leaves_and_the_others_stay():
     assert torch.equal(seen[0][2][1], seen[2][2][1]) and not torch.equal(seen[0][2][0], seen[1][2][0])
 
 
+def test_a_run_in_slices_is_the_run_in_one_go(tmp_path, monkeypatch):
+    """Each call does a step or a few; states are cut into pieces, of which only the last ones stay."""
+    monkeypatch.setattr(checkpoint, "PIECE", 30_000)
+    changes = ["plan.steps=6", "plan.check_every=4", "plan.save_every=5"]
+    trainer(tmp_path / "whole", *changes).run()
+    reached = []
+    while not reached or reached[-1] < 6:
+        reached.append(trainer(tmp_path / "slices", *changes, minutes=1e-6).run().steps)
+    assert reached == [1, 2, 3, 4, 5, 6]
+    a, b = (checkpoint.load_state(tmp_path / d) for d in ("whole", "slices"))
+    assert weights_equal(a["model"], b["model"]) and weights_equal(a["average"], b["average"])
+    assert all(torch.equal(p, q) for p, q in zip(a["carries"][0], b["carries"][0], strict=True) if p is not None)
+    listed = json.loads((tmp_path / "slices" / checkpoint.STATE).read_text())
+    found = checkpoint.pieces(tmp_path / "slices")
+    assert len(listed) > 2 and {p.name for p in found} == set(listed)
+    assert all(p.stat().st_size <= 30_000 for p in found)
+    found[0].unlink()
+    with pytest.raises(InputError, match="damaged"):
+        checkpoint.load_state(tmp_path / "slices")
+
+
 def test_carried_state_equals_thinking_in_one_go():
     """Rows that were refilled at different times are exactly where a lone thought of their depth would be."""
     run = tiny("config.dtype=float32")

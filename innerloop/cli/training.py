@@ -34,6 +34,7 @@ def train(
     set: tuple[str, ...] = (),
     device: str = "auto",
     log: tuple[str, ...] = (),
+    minutes: float = 0.0,
     fresh: bool = False,
 ) -> int:
     """Train a recipe, on its own puzzles or on yours; go on with a run that was interrupted.
@@ -55,9 +56,10 @@ def train(
         system: Of the recipe family: the system to train (innerloop list).
         task: Of the recipe family: what to train it on.
         out: Folder of the run; by default runs/NAME.
-        set: Fields to change, such as plan.steps=500 config.cycles=2 seed=1.
+        set: Fields to change, such as plan.steps=500 config.size.width=96 seed=1.
         device: auto, cpu or cuda.
         log: Also log to tensorboard, wandb or trackio.
+        minutes: Train at most so long; the same command goes on where this one ended.
         fresh: Forget what an earlier run left in the folder.
     """
     rank = int(os.environ.get("RANK", "0"))
@@ -71,20 +73,24 @@ def train(
         runs.write_run(folder, built.run)
     leak = leak_sentence(built)
     introduce(console, built, folder, leak, why)
-    result = learned(built, folder, where, rank, log)
+    if not 0 <= minutes < float("inf"):
+        raise InputError(f"--minutes {minutes:g} is no time to train: give a number above 0, or leave it out")
+    result = learned(built, folder, where, rank, log, minutes)
     if result is None:
         console.print(f"interrupted; go on with: [bold]innerloop train {folder}[/]")
         return 130
     if rank == 0:
         keep(folder, built, result, leak)
-        conclude(console, folder, result, built.task)
+        conclude(console, folder, result, built)
     return 1 if result.stopped else 0
 
 
-def learned(built: runs.Built, folder: Path, where: torch.device, rank: int, log: tuple[str, ...]) -> Result | None:
+def learned(
+    built: runs.Built, folder: Path, where: torch.device, rank: int, log: tuple[str, ...], minutes: float
+) -> Result | None:
     """What training came to; None where the user interrupted it."""
     how: dict[str, Any] = {"validation": built.validation, "seed": built.run.seed, "device": where, "sinks": log}
-    how |= {"live": rank == 0, "on_check": None if rank else say_check}
+    how |= {"live": rank == 0, "on_check": None if rank else say_check, "minutes": minutes}
     try:
         return learn(built.loop, built.task, built.train, built.run.plan, folder, **how)
     except KeyboardInterrupt:
@@ -121,8 +127,8 @@ def choose(
 
 def forget(folder: Path) -> None:
     """Remove what a run wrote in `folder`, and nothing else."""
-    for name in RUN_FILES:
-        (folder / name).unlink(missing_ok=True)
+    for path in [*(folder / name for name in RUN_FILES), *checkpoint.pieces(folder)]:
+        path.unlink(missing_ok=True)
 
 
 def introduce(console: Console, built: runs.Built, folder: Path, leak: str, why: str) -> None:
@@ -168,9 +174,13 @@ def keep(folder: Path, built: runs.Built, result: Result, leak: str) -> None:
     checkpoint.write_json(folder / "result.json", result._asdict() | sizes | {"born": born})
 
 
-def conclude(console: Console, folder: Path, result: Result, task: Any) -> None:
+def conclude(console: Console, folder: Path, result: Result, built: runs.Built) -> None:
+    task, steps = built.task, built.run.plan.steps
     if result.stopped:
         console.print(f"[bold red]stopped[/]: {result.stopped}")
+        return
+    if result.steps < steps:
+        console.print(f"step {result.steps} of {steps}; go on with: [bold]innerloop train {folder}[/]")
         return
     if result.best:
         best = f"exact {result.best['exact']:.1%}"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import os
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from innerloop.errors import InputError
 
 STATE = "train_state.pt"
 MODEL = "model.safetensors"
+PIECE = 15 << 20  # bytes of a file of training state at most
 
 
 def write(path: Path, put: Callable[[Path], object]) -> None:
@@ -77,8 +81,29 @@ def load_weights(path: Path, model: nn.Module) -> None:
 
 
 def save_state(folder: Path, state: dict[str, Any]) -> None:
-    """Everything a resumed run needs, in one file, so that no kill can leave halves that do not match."""
-    write(folder / STATE, lambda p: torch.save(state, p))
+    """Everything a resumed run needs, under one name, so that no kill can leave halves that do not match.
+
+    What is larger than PIECE is cut into pieces of that size, which some places take better; the file of that name
+    then lists them. They are written first, and what nothing lists any more is removed last.
+    """
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    whole, listed = buffer.getvalue(), []
+    if len(whole) > PIECE:
+        mark = hashlib.sha256(whole).hexdigest()[:12]
+        for i in range(0, len(whole), PIECE):
+            listed.append(f"{STATE}.{mark}.{i // PIECE}")
+            write(folder / listed[-1], partial(Path.write_bytes, data=whole[i : i + PIECE]))
+        whole = json.dumps(listed).encode()
+    write(folder / STATE, lambda p: p.write_bytes(whole))
+    for piece in pieces(folder):
+        if piece.name not in listed:
+            piece.unlink()
+
+
+def pieces(folder: Path) -> list[Path]:
+    """The files that a training state was cut into, in no order."""
+    return list(folder.glob(f"{STATE}.*"))
 
 
 def load_state(folder: Path) -> dict[str, Any] | None:
@@ -87,7 +112,10 @@ def load_state(folder: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        whole = path.read_bytes()
+        if whole[:1] == b"[":
+            whole = b"".join((folder / name).read_bytes() for name in json.loads(whole))
+        return torch.load(io.BytesIO(whole), map_location="cpu", weights_only=True)
     except Exception as error:
         raise InputError(f"{path} is damaged ({type(error).__name__}): delete it to train from the start") from None
 

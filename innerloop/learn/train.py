@@ -59,6 +59,7 @@ class Trainer:
         seed: int = 0,
         device: torch.device | str = "cpu",
         live: bool = True,
+        minutes: float = 0.0,
         sinks: tuple[str, ...] = (),
         on_check: Callable[[int, list[Row]], None] | None = None,
     ) -> None:
@@ -66,6 +67,7 @@ class Trainer:
         self.ranks = Ranks(self.device)
         self.loop, self.task, self.plan, self.folder = loop.to(self.device).train(), task, plan, folder
         self.validation, self.on_check, self.live, self.sinks = validation, on_check, live, sinks
+        self.minutes = minutes
         self.feed = Feed(examples, task if plan.augment else None, seed)
         self.optimizers = optimizers(loop, plan.optimizer, plan.lr, plan.weight_decay, plan.puzzle_lr)
         self.average = Average(loop, plan.ema) if plan.ema else None
@@ -227,7 +229,7 @@ class Trainer:
     # -- the loop -------------------------------------------------------------------------------------------------
 
     def run(self) -> Result:
-        plan, stopped = self.plan, ""
+        plan, stopped, start = self.plan, "", time.monotonic()
         log = Log(self.folder, plan.steps, self.step, self.live and self.ranks.first, self.sinks, self.folder.name)
         said = [compile_blocks(self.loop, plan.compile, self.device, plan.steps), self.prepared]
         if self.live and self.ranks.first:
@@ -251,11 +253,17 @@ class Trainer:
                     self.check(log)
                 if self.step % plan.save_every == 0:
                     self.save()
+                if self.late(start):
+                    break
             self.save()
         finally:
             log.close()
             self.ranks.wait()
         return Result(self.step, self.seconds, self.watch.best, stopped, self.watch.warnings)
+
+    def late(self, start: float) -> bool:
+        """Whether the time of this call is up, on any rank."""
+        return bool(self.minutes) and any(self.ranks.counts([int(time.monotonic() - start > 60 * self.minutes)]))
 
     def record(self, recent: dict[str, float], count: float) -> dict[str, Any]:
         """One line of metrics.jsonl: means over the last LOG_EVERY steps, and over the puzzles that ended in them."""
@@ -295,7 +303,8 @@ class Trainer:
 def train(loop: Any, task: Any, examples: Any, plan: Plan, folder: Path | str, **how: Any) -> Result:
     """Train `loop` on `examples` as `plan` says, in `folder`, going on where an earlier run there ended.
 
-    examples and validation are PuzzleSets of `task`; see Trainer for the other arguments.
+    examples and validation are PuzzleSets of `task`; see Trainer for the other arguments. `minutes` ends this call,
+    validations included, before the plan is done: the same call goes on, and the result is the same, bit for bit.
     The kept weights are folder/model.safetensors: the best validated ones, or the last without validation.
     """
     trainer = Trainer(loop, task, examples, plan, Path(folder), **how)

@@ -109,6 +109,12 @@ HUB = "sapientinc/sudoku-extreme"
 SUDOKU_EXTREME = Data("sudoku", {}, train=HUB, test=f"{HUB}/test", count=1000, holdout=1000)
 
 
+def orbit_extreme() -> Run:
+    """Orbit on the same 1,000 puzzles, twice as wide: for one data-centre GPU."""
+    plan = replace(LONG, steps=20_000, batch=256, warmup=500, ema=0.999, check_every=1000)
+    return Run("orbit_extreme", "orbit", sized(288), SUDOKU_EXTREME, plan, about="Orbit on Sudoku-Extreme, one GPU")
+
+
 def trm_extreme() -> Run:
     """TRM-MLP as published for Sudoku-Extreme-1k; its paper reports 87.4 % (arXiv 2510.04871)."""
     size = Size(prefix=16, mix="tokens", positions="none")
