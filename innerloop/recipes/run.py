@@ -205,10 +205,12 @@ def _parse(text: str, kind: Any, whole: str) -> Any:
 
 
 def birth_certificate(seeds: Sequence[int] = ()) -> dict[str, Any]:
-    """What every number needs beside it: command, commit, versions, hardware, seeds."""
+    """What every number needs beside it: command (files by name), commit, versions, hardware, seeds."""
     cuda = torch.cuda.is_available()
     return {
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": " ".join(
+            [Path(sys.argv[0]).name, *(Path(a).name if a.startswith("/") else a for a in sys.argv[1:])]
+        ),
         "commit": commit(),
         "seeds": list(seeds),
         "innerloop": version("innerloop"),
