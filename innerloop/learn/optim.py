@@ -91,14 +91,14 @@ def optimizers(model: nn.Module, name: str, lr: float, weight_decay: float, puzz
     if name == "adam_atan2":
         made: list[Optimizer] = [AdamATan2(everything, lr, betas, weight_decay)]
     elif name == "adamw":
-        made = [torch.optim.AdamW(everything, lr, betas, weight_decay=weight_decay)]
+        made = [torch.optim.AdamW(everything, lr, betas, weight_decay=weight_decay, fused=True)]
     elif name == "muon":
         hidden = [p for n, p in dense if p.ndim == 2 and "embed" not in n and "heads" not in n]
         chosen = {id(p) for p in hidden}
         rest = [p for p in everything if id(p) not in chosen]
         made = [
             torch.optim.Muon(hidden, 20 * lr, weight_decay=weight_decay / 20),
-            torch.optim.AdamW(rest, lr, betas, weight_decay=weight_decay),
+            torch.optim.AdamW(rest, lr, betas, weight_decay=weight_decay, fused=True),
         ]
     else:
         raise InputError(f'no optimizer is called "{name}": use "adam_atan2", "adamw" or "muon"')

@@ -13,7 +13,10 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from innerloop.core import repeat
 from innerloop.errors import InputError
+from innerloop.grad import Rule, full
+from innerloop.parts import fused
 from innerloop.parts.attention import Attention, GatedAttention, Sight
 from innerloop.parts.conv import ConvBlock
 from innerloop.parts.falcon import FalconBlock
@@ -149,3 +152,9 @@ class Net(nn.Module):
         for i, block in enumerate(self.blocks):
             x_BLD = block(x_BLD, sight._replace(layer=i)) if sight and self.sighted else block(x_BLD)
         return rms_norm(x_BLD) if self.magic else x_BLD
+
+    def again(self, h_BLD: Tensor, e_BLD: Tensor, times: int, tape: Rule = full) -> Tensor:
+        """h <- net(h + e), so many times: as one compiled region where the blocks have one and all is on the tape."""
+        if tape is full and fused.serves(self.blocks, h_BLD):
+            return fused.loop(self.blocks, h_BLD, e_BLD, times)
+        return repeat(lambda h: self(h, e_BLD), h_BLD, times, tape)

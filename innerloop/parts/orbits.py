@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from innerloop.parts import fused
 from innerloop.parts.attention import Attention
 from innerloop.parts.layers import Linear, around, inner_width
 from innerloop.parts.size import Size
@@ -56,6 +57,9 @@ class Lines(nn.Module):
         for row, places in zip(share, [line for kind in size.orbits for line in kind], strict=True):
             row[torch.tensor(places) + size.prefix] = len(places) ** -0.5
         self.register_buffer("share", share, persistent=False)
+        kinds = F.pad(torch.tensor(self.counts).cumsum(0), (1, 0))
+        for name, index in zip(fused.LINES, (kinds, *ragged(share), *ragged(share.T)), strict=True):
+            self.register_buffer(name, index.int(), persistent=False)
         self.kinds = nn.ModuleList(Message(size.node, inner) for _ in size.orbits)
 
     def forward(self, x_BLND: Tensor) -> Tensor:
@@ -63,6 +67,11 @@ class Lines(nn.Module):
         sums = (share_UL @ x_BLND.flatten(2)).unflatten(2, x_BLND.shape[2:]).split(self.counts, 1)
         said_BUNE = torch.cat([kind(some) for kind, some in zip(self.kinds, sums, strict=True)], 1)
         return (share_UL.T @ said_BUNE.flatten(2)).unflatten(2, said_BUNE.shape[2:])
+
+
+def ragged(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the rows of a matrix are not zero: the first entry of each row and of none, and all columns in order."""
+    return F.pad((matrix != 0).sum(1).cumsum(0), (1, 0)), matrix.nonzero()[:, 1]
 
 
 class Near(nn.Module):
@@ -106,7 +115,7 @@ class OrbitBlock(nn.Module):
     def __init__(self, size: Size) -> None:
         super().__init__()
         inner = inner_width(size.node, size.expansion, size.multiple)
-        self.norm, self.nodes = size.norm, (size.nodes, size.node)
+        self.norm, self.nodes, self.shape = size.norm, (size.nodes, size.node), (size.nodes, size.node, inner)
         self.own, self.out = Linear(size.node, 2 * inner), Linear(inner, size.node)
         self.hear = nn.ModuleDict()
         if size.symbols:
@@ -119,6 +128,16 @@ class OrbitBlock(nn.Module):
             self.hear["far"] = Far(size, inner)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
+        return fused.loop([self], x_BLD, None, 1) if fused.serves([self], x_BLD) else self.plain(x_BLD)
+
+    @property
+    def fusable(self) -> bool:
+        """Whether orbits.cpp has all that it is made of."""
+        ours = type(self).gated is OrbitBlock.gated and type(self).listen is OrbitBlock.listen
+        return ours and self.norm == "post" and "far" not in self.hear
+
+    def plain(self, x_BLD: Tensor) -> Tensor:
+        """What orbits.cpp does, in torch: for what it cannot serve, and to check it by."""
         return around(self.norm, x_BLD, self.listen)
 
     def listen(self, x_BLD: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from innerloop import grad
-from innerloop.core import Answer, Question, repeat
+from innerloop.core import Answer, Question
 from innerloop.noise import normal
 from innerloop.parts.embed import Embed, start
 from innerloop.parts.heads import Heads
@@ -70,10 +70,8 @@ class Orbit(nn.Module):
         return State(h, torch.zeros_like(x.puzzle, dtype=torch.long))
 
     def step(self, s: State, x: Question) -> State:
-        e_BLD = self.asked(s, x)
-        return State(
-            repeat(lambda h: self.net(h, e_BLD), self.begin(s), self.c.rounds, self.tape), torch.zeros_like(s.key)
-        )
+        h = self.net.again(self.begin(s), self.asked(s, x), self.c.rounds, self.tape)
+        return State(h, torch.zeros_like(s.key))
 
     def asked(self, s: State, x: Question) -> Tensor:
         return self.embed(x, self.dtype)
