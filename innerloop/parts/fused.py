@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-Blocks = Sequence[Any]  # OrbitBlocks of one shape: parts/orbits.py
+Blocks = Any  # a sequence of OrbitBlocks of one shape: parts/orbits.py
 
 SOURCE = Path(__file__).with_name("orbits.cpp")
 FLAGS = ["-O3", "-march=native", "-std=gnu++17", "-fPIC", "-shared", "-pthread"]
@@ -72,32 +72,41 @@ def serves(blocks: Blocks, x_BLD: Tensor) -> bool:
         and _get_current_dispatch_mode() is None
         and forward_ad._current_level < 0
         and torch._C._functorch.peek_interpreter_stack() is None
-        and library(*blocks[0].shape) is not None
+        and compiled(blocks) is not None
     )
+
+
+def compiled(blocks: Blocks) -> Any:
+    """The functions for blocks of this shape: see `library`."""
+    return library(*blocks[0].shape)
 
 
 @functools.cache
 def library(nodes: int, width: int, inner: int) -> ctypes.CDLL | None:
     """orbits.cpp for a shape, from the cache or compiled into it; None without a compiler or where it fails."""
-    if os.environ.get(SWITCH) == "0" or nodes * width % 8 or width % 8 or inner % 8:
-        return None
     compiler = shutil.which("g++") or shutil.which("clang++")
-    if compiler is None:
+    if os.environ.get(SWITCH) == "0" or compiler is None or width % 8 or inner % 8:
         return None
-    shape = [f"-DN={nodes}", f"-DD={width}", f"-DE={inner}"]
-    told = "\n".join([SOURCE.read_text(), compiler, *FLAGS, *shape, machine()])
+    flags = [*FLAGS, f"-DN={nodes}", f"-DD={width}", f"-DE={inner}"]
+    told = "\n".join([SOURCE.read_text(), compiler, *flags, machine()])
     made = folder() / f"orbits-{hashlib.sha256(told.encode()).hexdigest()[:16]}.so"
-    if not made.exists():
-        made.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=made.parent) as here:
-            new = Path(here) / made.name
-            command = [compiler, *FLAGS, *shape, str(SOURCE), "-o", str(new)]
-            done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode:
-                warnings.warn(f"the blocks run uncompiled, slower: {compiler} says {done.stderr[:400]}", stacklevel=2)
-                return None
-            new.replace(made)
-    return declared(ctypes.CDLL(str(made)))
+    try:
+        if not made.exists():
+            build([compiler, *flags, str(SOURCE)], made)
+        return declared(ctypes.CDLL(str(made)))
+    except (OSError, subprocess.CalledProcessError) as e:
+        why = (e.stderr if isinstance(e, subprocess.CalledProcessError) else str(e))[:400]
+        warnings.warn(f"these blocks are not compiled, and slower for it: {why}", stacklevel=2)
+        return None
+
+
+def build(command: list[str], made: Path) -> None:
+    """Run the compiler; its output appears under its name only once it is whole."""
+    made.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=made.parent) as here:
+        new = Path(here) / made.name
+        subprocess.run([*command, "-o", str(new)], capture_output=True, text=True, check=True)
+        new.replace(made)
 
 
 def declared(found: ctypes.CDLL) -> ctypes.CDLL:
@@ -171,7 +180,7 @@ def forward(
         kept = h_BLD.new_empty(rounds * len(blocks), *h_BLD.shape)
         inverse = kept.new_empty(kept.shape[:-1])
     what = looped(blocks, rounds, h_BLD.shape[1], weights)
-    library(*blocks[0].shape).forward(what, *map(_at, (h_BLD, e_BLD, z_BLD, kept, inverse)), *_ends(h_BLD))
+    compiled(blocks).forward(what, *map(_at, (h_BLD, e_BLD, z_BLD, kept, inverse)), *_ends(h_BLD))
     return z_BLD, kept, inverse
 
 
@@ -183,7 +192,7 @@ def backward(
     dh, de = torch.empty_like(dz), None if saved[1] is None else torch.zeros_like(dz)
     grads = torch.zeros(torch.get_num_threads(), sum(sizes))
     what = looped(blocks, rounds, dz.shape[1], weights)
-    library(*blocks[0].shape).backward(what, *map(_at, (*saved, dz, dh, de, grads)), *_ends(dz))
+    compiled(blocks).backward(what, *map(_at, (*saved, dz, dh, de, grads)), *_ends(dz))
     return dh, de, *(g.view_as(w) for g, w in zip(grads.sum(0).split(sizes), weights, strict=True))
 
 

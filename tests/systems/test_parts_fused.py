@@ -3,6 +3,7 @@
 import shutil
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -25,7 +26,7 @@ SIZES = {
     "all, and a prefix": replace(
         NONE, seq=6, rows=2, vocab=7, prefix=2, symbols=((1, 2, 3, 4, 5),), width=80, orbits=LINES, local=True
     ),
-    "a place of many symbols": replace(NONE, seq=6, rows=2, vocab=60, symbols=(tuple(range(1, 56)),), width=440, local=True),
+    "many symbols": replace(NONE, seq=6, rows=2, vocab=60, symbols=(tuple(range(1, 56)),), width=440, local=True),
     "two blocks": replace(NONE, seq=6, rows=2, vocab=4, width=16, layers=2, orbits=LINES),
     "odd widths": replace(NONE, seq=6, rows=2, vocab=4, width=40, expansion=2.0, orbits=LINES),
 }
@@ -128,9 +129,13 @@ def test_without_a_compiler_or_with_a_broken_one_blocks_are_plain(monkeypatch, t
     net, h, _, _ = made("symbols and lines")
     with fused.plain():
         want = net(h)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    for compiler, said in ((None, None), (shutil.which("false"), "run uncompiled")):
+    for compiler, folder, said in (
+        (None, tmp_path, None),
+        ("false", tmp_path, "not compiled"),
+        ("g++", "/proc", "/proc"),
+    ):
         fused.library.cache_clear()
+        monkeypatch.setattr(fused, "folder", lambda at=folder: Path(at))
         monkeypatch.setattr(shutil, "which", lambda name, at=compiler: at)
         with warnings.catch_warnings(record=True) as heard:
             warnings.simplefilter("always")
