@@ -8,6 +8,7 @@ import shutil
 import torch
 from torch import nn
 
+from innerloop.parts import fused
 from innerloop.parts.mixers import Net
 
 STEPS = 300  # runs shorter than this do not win the compile time back (benchmarks/step.py)
@@ -20,6 +21,8 @@ def compile_blocks(loop: nn.Module, choice: str, device: torch.device, steps: in
     The weights keep their names, and forward and backward share one graph for all blocks of equal shape.
     """
     blocks = [block for net in loop.modules() if isinstance(net, Net) for block in net.blocks]
+    if choice != "on" and fused.serves(blocks, torch.empty(0, dtype=getattr(loop, "dtype", None), device=device)):
+        return "the blocks run as one compiled region: parts/orbits.cpp"
     why_not = reason_against(blocks, choice, device, steps)
     if why_not:
         return f"torch.compile is off: {why_not}"

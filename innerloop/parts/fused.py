@@ -67,6 +67,7 @@ def serves(blocks: Blocks, x_BLD: Tensor) -> bool:
         allowed
         and x_BLD.dtype is torch.float32
         and x_BLD.device.type == "cpu"
+        and len(blocks) > 0
         and all(getattr(b, "fusable", False) and b.own.weight.dtype is torch.float32 for b in blocks)
         and not torch.compiler.is_compiling()
         and _get_current_dispatch_mode() is None

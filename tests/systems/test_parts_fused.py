@@ -10,6 +10,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from innerloop import grad
+from innerloop.learn.compile import compile_blocks
 from innerloop.parts import fused
 from innerloop.parts.mixers import Net
 from innerloop.parts.size import Size
@@ -160,3 +161,12 @@ def test_what_is_compiled_is_kept_and_nothing_else(monkeypatch, tmp_path):
     assert fused.library(1, 8, 8) is not None and made.stat().st_mtime_ns == stamp
     assert fused.library(1, 12, 8) is None, "no vector holds twelve channels evenly"
     fused.library.cache_clear()
+
+
+def test_training_says_what_its_blocks_run_as(monkeypatch):
+    loop = torch.nn.Module()
+    loop.net, loop.dtype = Net(SIZES["lines alone"]), torch.float32
+    cpu = torch.device("cpu")
+    assert "one compiled region" in compile_blocks(loop, "auto", cpu, 1000)
+    monkeypatch.setattr(fused, "library", lambda *shape: None)
+    assert "torch.compile is off" in compile_blocks(loop, "auto", cpu, 1000)
