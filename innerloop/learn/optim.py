@@ -35,8 +35,9 @@ class AdamATan2(Optimizer):
             params = [p for p in group["params"] if p.grad is not None]
             if not params:
                 continue
-            group["t"] = t = group.get("t", 0) + 1
-            (b1, b2), lr = group["betas"], group["lr"]
+            group.setdefault("t", 0)
+            group["t"] += 1  # in place, where it is a tensor: learn/resident.py
+            (b1, b2), lr, t = group["betas"], group["lr"], group["t"]
             for p in params:
                 if not self.state[p]:
                     self.state[p] = {"m": torch.zeros_like(p), "v": torch.zeros_like(p)}
@@ -46,10 +47,11 @@ class AdamATan2(Optimizer):
             torch._foreach_mul_(v, b2)
             torch._foreach_addcmul_(v, g, g, 1 - b2)
             root = torch._foreach_sqrt(v)
-            torch._foreach_div_(root, math.sqrt(1 - b2**t))
+            torch._foreach_div_(root, (1 - b2**t) ** 0.5)
             torch._foreach_mul_(params, 1 - lr * group["weight_decay"])
             turn = [torch.atan2(a, b) for a, b in zip(m, root, strict=True)]
-            torch._foreach_add_(params, turn, alpha=-lr / (1 - b1**t))
+            torch._foreach_mul_(turn, -lr / (1 - b1**t))
+            torch._foreach_add_(params, turn)
 
 
 class SparseSignSGD(Optimizer):

@@ -30,6 +30,7 @@ class Plan:
     unroll: Unroll = field(default_factory=Unroll)  # whole thoughts instead, if its depth is not 0
     augment: bool = True  # the task's symmetries, on the fly
     compile: str = "auto"  # "auto": where the run is long enough to win the compile time back; "on" or "off"
+    resident: str = "auto"  # steps that the host need not wait for, as one graph on CUDA: "auto" there; "on" or "off"
     check_every: int = 500  # steps between validations, which keep the best weights
     save_every: int = 500  # steps between checkpoints: what a kill can cost at most
     depths: tuple[int, ...] = (16,)  # test depths of a validation; the last one chooses the best weights
@@ -44,8 +45,9 @@ class Plan:
             )
         if self.loss not in CROSS_ENTROPIES:
             raise InputError(f'plan.loss is "{self.loss}": use one of {", ".join(CROSS_ENTROPIES)}')
-        if self.compile not in ("auto", "on", "off"):
-            raise InputError(f'plan.compile is "{self.compile}": use "auto", "on" or "off"')
+        for name in ("compile", "resident"):
+            if getattr(self, name) not in ("auto", "on", "off"):
+                raise InputError(f'plan.{name} is "{getattr(self, name)}": use "auto", "on" or "off"')
         if not 0 <= self.ema < 1 or not 0 <= self.floor <= 1 or self.lr <= 0:
             raise InputError("a plan needs 0 <= ema < 1, 0 <= floor <= 1 and lr > 0")
         if not self.depths or min(self.depths) < 1:

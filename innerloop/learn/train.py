@@ -8,6 +8,7 @@ The same plan, seed and examples give the same run on one process, on several, a
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from innerloop.errors import InputError
 from innerloop.learn import checkpoint
 from innerloop.learn.compile import compile_blocks
 from innerloop.learn.evaluate import Row, evaluate
@@ -26,6 +28,7 @@ from innerloop.learn.optim import Average, optimizers, schedule
 from innerloop.learn.plan import Plan
 from innerloop.learn.precision import prepare
 from innerloop.learn.ranks import Ranks
+from innerloop.learn.resident import Resident, on_host, why_not
 from innerloop.learn.supervise import Batch, Carry, Draw, Segment, begin, salts, segment
 from innerloop.learn.unroll import unrolled
 from innerloop.learn.watch import Watch
@@ -81,6 +84,15 @@ class Trainer:
         self.menders = [m for m in self.loop.modules() if hasattr(m, "after_update")]
         self.noisy = keyed(self.carries[0].state)
         self.restore(checkpoint.load_state(folder))
+        self.resident = self.moved_in()
+
+    def moved_in(self) -> Resident | None:
+        """What learns without waiting for the device, if the plan wants that. Raises InputError where it must not."""
+        wanted = self.plan.resident == "on" or (self.plan.resident == "auto" and self.device.type == "cuda")
+        reason = why_not(self) if wanted else ""
+        if reason and self.plan.resident == "on":
+            raise InputError(f'plan.resident is "on", but {reason}: leave it "auto"')
+        return Resident(self) if wanted and not reason else None
 
     def blank(self) -> Carry:
         free = torch.ones(self.part, dtype=torch.bool, device=self.device)
@@ -95,7 +107,7 @@ class Trainer:
             "seconds": self.seconds,
             "position": self.position,
             "model": self.loop.state_dict(),
-            "optimizers": [o.state_dict() for o in self.optimizers],
+            "optimizers": [on_host(o.state_dict()) for o in self.optimizers],
             "average": self.average.state_dict() if self.average else {},
             "draws": self.draws.get_state(),
             "carries": [self.rows()],
@@ -159,7 +171,12 @@ class Trainer:
     # -- one step -------------------------------------------------------------------------------------------------
 
     def learn(self) -> tuple[dict[str, float], bool]:
-        """One optimizer step. Returns its numbers, and False where they were not finite and nothing was changed."""
+        """One optimizer step, or a stretch of them if resident. Returns the sums of their numbers, and whether all were
+        finite: if one was not, nothing was changed, or all is spoiled since the last save if resident.
+        """
+        if self.resident:
+            numbers = self.resident.run()
+            return numbers, all(map(math.isfinite, numbers.values()))
         plan, before = self.plan, self.position
         carries = list(self.carries)
         think = self.whole() if plan.unroll.depth else self.onward()
@@ -187,6 +204,7 @@ class Trainer:
         numbers["grad_norm"] = norm
         if not all(map(torch.isfinite, torch.tensor([numbers["loss"], norm]))):
             return numbers, False
+        self.set_rate(self.step)
         self.update()
         self.carries, self.position = carries, before + sum(counts)
         self.step += 1
@@ -214,11 +232,15 @@ class Trainer:
 
         return think
 
-    def update(self) -> None:
-        factor = schedule(self.step, self.plan.steps, self.plan.warmup, self.plan.floor)
+    def set_rate(self, step: int) -> None:
+        factor = schedule(step, self.plan.steps, self.plan.warmup, self.plan.floor)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["base_lr"] * factor
+
+    def update(self) -> None:
+        """The weights follow their gradients, and the average them."""
+        for optimizer in self.optimizers:
             optimizer.step()
         with torch.no_grad():
             for module in self.menders:
@@ -237,7 +259,7 @@ class Trainer:
         recent: dict[str, float] = {}
         try:
             while self.step < plan.steps and not stopped:
-                began = time.perf_counter()
+                began, before = time.perf_counter(), self.step
                 numbers, fine = self.learn()
                 self.seconds += time.perf_counter() - began
                 if not fine:
@@ -245,7 +267,8 @@ class Trainer:
                     break
                 recent = {k: recent.get(k, 0.0) + v for k, v in numbers.items()}
                 count = max(recent["count"], 1.0)
-                log.step(self.step, numbers["loss"], recent["exact_accuracy"] / count, plan.batch)
+                done = self.step - before
+                log.step(self.step, numbers["loss"] / done, recent["exact_accuracy"] / count, plan.batch * done)
                 if self.step % LOG_EVERY == 0 and self.ranks.first:
                     log.write(self.record(recent, count))
                     recent = {}
@@ -255,7 +278,8 @@ class Trainer:
                     self.save()
                 if self.late(start):
                     break
-            self.save()
+            if not (stopped and self.resident):
+                self.save()
         finally:
             log.close()
             self.ranks.wait()
