@@ -12,6 +12,7 @@ from innerloop.parts import fused
 from innerloop.parts.mixers import Net
 
 STEPS = 300  # runs shorter than this do not win the compile time back (benchmarks/step.py)
+GRAPHS = 64
 WIDTH = 512  # nor do narrower blocks on a CPU, where the call itself is most of the cost
 
 
@@ -26,6 +27,8 @@ def compile_blocks(loop: nn.Module, choice: str, device: torch.device, steps: in
     why_not = reason_against(blocks, choice, device, steps)
     if why_not:
         return f"torch.compile is off: {why_not}"
+    limits = torch._dynamo.config  # of graphs for one forward: runs of many sizes in one process need more than eight
+    limits.recompile_limit = max(limits.recompile_limit, GRAPHS)
     for block in blocks:
         block.compile(dynamic=False)
     return f"torch.compile is on for {len(blocks)} blocks: the first steps compile, the rest are faster"
