@@ -28,6 +28,7 @@ from innerloop.parts.size import Size
 from innerloop.tasks.grid import Grid
 from innerloop.tasks.symmetry import kinds, lines
 
+NODE = 16  # channels of a symbol where a recipe's width does not split into all of them
 VIEWS = 48  # random symmetries of a task from which its orbits are found
 MOST_KINDS = 6  # of sets of cells, beyond which all are treated alike
 
@@ -98,6 +99,8 @@ def fit(size: Size, task: Any, puzzles: int) -> Size:
     grid: dict[str, Any] = {"seq": rows * columns, "rows": rows, "units": units}
     if getattr(BLOCKS.get(size.mix), "tied", False):
         grid |= {"orbits": orbits(task, units), "symbols": task.symbols, "local": task.local}
+        nodes = len(task.symbols[0]) if task.symbols else 1
+        grid |= {} if size.width % nodes == 0 else {"width": NODE * nodes}
     return replace(size, vocab=task.vocab, puzzles=puzzles, separator=getattr(task, "separator", 0), **grid)
 
 
