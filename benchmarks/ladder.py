@@ -202,13 +202,18 @@ FACTORS: dict[str, dict[str, Factor]] = {
 ALL = {name: factor for group in FACTORS.values() for name, factor in group.items()}
 
 
-def recipe(rung: str, name: str, seed: int, share: float = 1.0) -> tuple[Run, int]:
-    """The Run of one cell of the table, and its FLOPs an example and optimizer step."""
+def drawn(rung: str, name: str, seed: int) -> Run:
+    """The Run of a factor on a rung, its horizon not yet set."""
     r, factor = RUNGS[rung], ALL[name]
     run = replace(factor.base(r), name=f"{rung}-{name}", seed=seed)
     if factor.system:
         run = replace(run, system=factor.system, config=weights.get(factor.system)[1](run.config.size, **factor.config))
-    run = override(run, factor.changes)
+    return override(run, factor.changes)
+
+
+def recipe(rung: str, name: str, seed: int, share: float = 1.0) -> tuple[Run, int]:
+    """The Run of one cell of the table, and its FLOPs an example and optimizer step."""
+    r, factor, run = RUNGS[rung], ALL[name], drawn(rung, name, seed)
     fitted = build(replace(run, data=replace(run.data, count=8, holdout=4))).run  # with the sizes of its task
     flops = training_flops(fitted, factor.make and factor.make(fitted.config))
     steps = max(CHECKS, round(share * r.tera * 1e12 / (flops * run.plan.batch)))

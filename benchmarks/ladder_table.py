@@ -41,7 +41,7 @@ class Ratio:
         logs = [math.log(r) for r in ratios]
         mean, n = statistics.mean(logs), len(logs)
         half = T95[min(n, len(T95) + 1) - 2] * statistics.stdev(logs) / math.sqrt(n) if n > 1 else math.inf
-        return cls(math.exp(mean), math.exp(mean - half), math.exp(min(700, mean + half)), n)
+        return cls(math.exp(mean), math.exp(mean - half), math.exp(mean + half) if mean + half < 700 else math.inf, n)
 
     def told(self) -> str:
         return f"{self.mean:.2f}" + (f" [{self.low:.2f}, {self.high:.2f}]" if self.pairs > 1 else "")

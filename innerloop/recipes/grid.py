@@ -1,4 +1,4 @@
-"""Any fixed-size puzzle from a file: neighbours and attention with learned places, which presume little of its rules."""
+"""Any fixed-size puzzle from a file, whose rules speak of neighbours, rows and columns, and of all parts alike."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from innerloop.recipes.sudoku import BRIEF, CALM, LONG, QUICK, SMALL, sized
 from innerloop.weights import trm
 
 PLAIN = replace(SMALL, width=128, mix="attention", positions="learned", prefix=1, pool="first")
-OPEN = replace(sized(64), size=replace(sized(64).size, positions="learned"))
 
 
 def grid() -> Run:
     """Your own puzzle: `innerloop train grid --data my.csv`."""
-    plan = replace(LONG, steps=5000, lr=3e-3, halting=replace(BRIEF, max_steps=8), depths=(8,), check_every=500)
-    return Run("grid", "orbit", OPEN, Data("", {}), plan, about="any fixed-size puzzle from your file")
+    plan = replace(LONG, steps=6000, halting=replace(BRIEF, max_steps=8), depths=(8,), check_every=500)
+    return Run("grid", "orbit", sized(32), Data("", {}), plan, about="any fixed-size puzzle from your file")
 
 
 def grid_attention() -> Run:
-    """The same by TRM's recursion over attention, to compare."""
+    """The same by TRM's recursion over attention with learned places, which presumes nothing."""
     plan = replace(QUICK, steps=5000, lr=1e-3, warmup=200, ema=0.998, halting=replace(CALM, max_steps=8), depths=(8,))
     config = trm.Config(PLAIN, cycles=1, thoughts=5)
-    return Run("grid_attention", "trm", config, Data("", {}), plan, about="the same by attention alone, to compare")
+    return Run(
+        "grid_attention", "trm", config, Data("", {}), plan, about="the same by attention, which presumes nothing"
+    )

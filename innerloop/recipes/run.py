@@ -101,14 +101,21 @@ def fit(size: Size, task: Any, puzzles: int) -> Size:
         grid |= {"orbits": orbits(task, units), "symbols": task.symbols, "local": task.local}
         nodes = len(task.symbols[0]) if task.symbols else 1
         grid |= {} if size.width % nodes == 0 else {"width": NODE * nodes}
+        known = grid["orbits"] or grid["symbols"] or grid["local"] or size.positions != "none"
+        grid |= {} if known else {"positions": "learned"}  # else all places would be alike
     return replace(size, vocab=task.vocab, puzzles=puzzles, separator=getattr(task, "separator", 0), **grid)
 
 
 def orbits(task: Any, units: Sequence[tuple[int, ...]]) -> tuple[tuple[tuple[int, ...], ...], ...]:
-    """The sets of cells that the task's symmetries single out, by kind; where they give none, the units it names."""
+    """The sets of cells that the task's symmetries single out, by kind; where they give none, the units it names, or
+    its rows and columns if it is `lined`.
+    """
     views = task.views(VIEWS, np.random.default_rng(0))
     cells = np.arange(task.shape[0] * task.shape[1])[None] if views is None else views.cells
     sets = lines(cells, len(task.symbols[0])) if task.symbols else []
+    if task.lined:
+        board = np.arange(task.shape[0] * task.shape[1]).reshape(task.shape)
+        units = tuple(tuple(line) for line in (*board.tolist(), *board.T.tolist()))
     sets = sets or list(units)
     number = np.array(kinds(sets, cells)) if sets else np.zeros(0, int)
     if len(np.unique(number)) > MOST_KINDS:

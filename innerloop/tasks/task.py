@@ -44,6 +44,7 @@ class Task:
     units: np.ndarray | None = None  # int64 (U, k): cells that constrain each other; a short unit repeats its last cell
     symbols: tuple[tuple[int, ...], ...] = ()  # tokens whose names mean nothing; several forms rename together
     local: bool = False  # True: the rules speak of neighbouring cells, and of all parts of the grid alike
+    lined: bool = False  # True: of whole rows and columns
     blank: int = 0  # token of an empty cell of the question; 0 = the task has none
     void: str = "·"  # how an empty cell is shown in a terminal
     identifiers: tuple[str, ...] = ("<blank>",)  # names of the puzzle identifiers `sample` gives

@@ -107,7 +107,7 @@ def test_kinds_are_what_moves_take_to_each_other():
         ("queens", {"size": 6}, {"lines"}),
         ("timetable", {}, {"symbols", "lines"}),
         ("grid", {"alphabet": ".ab", "shape": (1, 8)}, {"far"}),
-        ("grid", {"alphabet": ".ab", "shape": (2, 4)}, {"near"}),
+        ("grid", {"alphabet": ".ab", "shape": (2, 4)}, {"lines", "near"}),
     ],
 )
 def test_what_a_node_hears_follows_from_the_task(task, options, hears):
