@@ -133,8 +133,8 @@ class OrbitBlock(nn.Module):
     @property
     def fusable(self) -> bool:
         """Whether orbits.cpp has all that it is made of."""
-        ours = type(self).gated is OrbitBlock.gated and type(self).listen is OrbitBlock.listen
-        return ours and self.norm == "post" and "far" not in self.hear
+        mine = all(getattr(type(self), n) is getattr(OrbitBlock, n) for n in ("forward", "plain", "listen", "gated"))
+        return mine and self.norm == "post" and "far" not in self.hear
 
     def plain(self, x_BLD: Tensor) -> Tensor:
         """What orbits.cpp does, in torch: for what it cannot serve, and to check it by."""

@@ -13,6 +13,7 @@ from innerloop import grad
 from innerloop.learn.compile import compile_blocks
 from innerloop.parts import fused
 from innerloop.parts.mixers import Net
+from innerloop.parts.orbits import OrbitBlock
 from innerloop.parts.size import Size
 
 pytestmark = pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="no C++ compiler")
@@ -124,6 +125,9 @@ def test_the_plain_twin_serves_what_it_cannot():
     far = Net(replace(SIZES["lines alone"], positions="learned"))
     assert not fused.serves(far.blocks, h) and not fused.serves(Net(replace(NONE, mix="attention")).blocks, h)
     assert not fused.serves(Net(replace(SIZES["lines alone"], norm="sandwich")).blocks, h)
+    for name in ("forward", "plain", "listen", "gated"):
+        other = type("Other", (OrbitBlock,), {name: lambda *args: args[-1]})(SIZES["lines alone"])
+        assert not fused.serves([other], h), f"a block with another {name} is not what was compiled"
 
 
 def test_without_a_compiler_or_with_a_broken_one_blocks_are_plain(monkeypatch, tmp_path):
