@@ -106,7 +106,7 @@ def test_train_says_what_it_does(capsys):
     for said in (
         "device ",
         "float32",
-        "torch.compile is off",
+        "one compiled region",
         "best validation",
         "innerloop eval r",
         "validation puzz",
