@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +38,14 @@ from innerloop.learn.supervise import Halting
 from innerloop.learn.train import train
 from innerloop.parts.size import Size
 from innerloop.recipes.cost import training_flops
-from innerloop.recipes.run import Data, Run, birth_certificate, build, commit, override, unseen
+from innerloop.recipes.run import Data, Run, birth_certificate, build, commit, fit, override, sets, unseen
 from innerloop.weights import orbit, trm
 
 CHECKS = 10  # validations over a training
 LEVELS = (0.5, 0.8, 0.9, 0.95, 0.98)
 TIMES = (1, 2, 4, 8, 16, 32)  # the trained depth
-LEAST = 0.05  # solved: what solves fewer is judged no deeper; with less than the whole FLOPs, at the first three
-FEW = 50  # puzzles judged from eight times the trained depth on
+LEAST = 0.05  # solved: what solves fewer is judged no deeper
+FEW = 50  # puzzles judged from eight times the trained depth on: of the first seed, and of all seeds in group "main"
 
 
 @dataclass(frozen=True)
@@ -71,9 +72,9 @@ MIXER, LOOK = {"mix": "tokens", "positions": "none"}, {"mix": "attention", "posi
 UNITS, CONV = {"mix": "units", "width": 96}, {"mix": "conv", "width": 48}
 RUNGS = {
     "sudoku6": Rung(sudoku(6, (8, 12)), 0.5, 96, 16, MIXER, UNITS),
-    "sudoku9": Rung(sudoku(9, (23, 28)), 2.0, 144, 32, MIXER, UNITS),
-    "maze11": Rung(perfect(11), 0.8, 32, 16, LOOK, CONV),
-    "maze15": Rung(perfect(15), 2.0, 32, 16, LOOK, CONV),
+    "sudoku9": Rung(sudoku(9, (23, 28)), 1.5, 144, 32, MIXER, UNITS),
+    "maze11": Rung(perfect(11), 0.5, 32, 16, LOOK, CONV),
+    "maze15": Rung(perfect(15), 1.0, 32, 16, LOOK, CONV),
 }
 
 
@@ -160,13 +161,15 @@ FACTORS: dict[str, dict[str, Factor]] = {
         "kinds of lines alike": of(ours, "config.size.mix=orbit, one kind"),
         "symbols of a place apart": of(ours, "config.size.mix=orbit, no place"),
         "norm a node": of(ours, "config.size.mix=orbit, norm a node"),
-        "normed gate": of(ours, "config.size.mix=orbit, normed gate"),
+        "plain gate": of(ours, "config.size.mix=orbit, plain gate"),
         "attention too": of(ours, "config.size.mix=orbit, far"),
+        "attention too, 2-D rotary": of(ours, "config.size.mix=orbit, far in 2-D"),
         "attention alone": of(ours, "config.size.mix=orbit, only far", "config.size.positions=learned"),
         "two blocks": of(ours, "config.size.layers=2", "config.rounds=3"),
         "narrower": Factor(variants.wider(ours, 0.5)),
         "wider": Factor(variants.wider(ours, 2)),
         "wider, lower rate": Factor(variants.wider(ours, 2), ("plan.lr=2.5e-3",)),
+        "wider, quarter rate": Factor(variants.wider(ours, 2), ("plan.lr=1.25e-3",)),
         "narrow inner": of(ours, "config.size.expansion=1.5"),
         "wide inner": of(ours, "config.size.expansion=6"),
         "pre-norm": of(ours, "config.size.norm=sandwich"),
@@ -188,7 +191,7 @@ FACTORS: dict[str, dict[str, Factor]] = {
         "half the rate": of(ours, "plan.lr=2.5e-3"),
         "twice the rate": of(ours, "plan.lr=1e-2"),
         "muon": of(ours, "plan.optimizer=muon", "plan.lr=1e-3"),
-        "muon, normed gate": of(ours, "plan.optimizer=muon", "plan.lr=1e-3", "config.size.mix=orbit, normed gate"),
+        "muon, plain gate": of(ours, "plan.optimizer=muon", "plan.lr=1e-3", "config.size.mix=orbit, plain gate"),
         "adam-atan2": of(ours, "plan.optimizer=adam_atan2"),
         "stablemax": of(ours, "plan.loss=stablemax"),
         "smoothed labels": of(ours, "plan.loss=smooth"),
@@ -223,30 +226,39 @@ def recipe(rung: str, name: str, seed: int, share: float = 1.0) -> tuple[Run, in
     return replace(run, plan=replace(run.plan, **horizon)), flops
 
 
+@cache
+def data(rung: str, limit: int) -> tuple[Any, Any, Any, Any]:
+    """The task of a rung; its puzzles to learn from, to choose by, and to judge by."""
+    what = RUNGS[rung].data
+    task, puzzles, validation = sets(what)
+    return task, puzzles, validation, unseen(task, puzzles, what, limit)
+
+
 def one(rung: str, name: str, seed: int, share: float, limit: int) -> dict[str, Any]:
     """Train and judge one cell, on one thread."""
     torch.set_num_threads(1)
     run, flops = recipe(rung, name, seed, share)
-    built = build(run)
-    loop = built.loop if ALL[name].make is None else ALL[name].make(built.run.config)
+    task, puzzles, validation, test = data(rung, limit)
+    run = replace(run, config=replace(run.config, size=fit(run.config.size, task, len(puzzles.identifiers))))
+    torch.manual_seed(seed)
+    loop = (ALL[name].make or weights.get(run.system)[0])(run.config)
     curve: list[list[float]] = []
     with tempfile.TemporaryDirectory() as folder:
         see = lambda step, rows: curve.append([step * run.plan.batch * flops / 1e12, rows[-1].valid])  # noqa: E731
         began = time.process_time()
-        result = train(loop, built.task, built.train, run.plan, folder, validation=built.validation, seed=seed,
-                       live=False, on_check=see)  # fmt: skip
+        result = train(loop, task, puzzles, run.plan, folder, validation=validation, seed=seed, live=False,
+                       on_check=see)  # fmt: skip
         cpu = time.process_time() - began
         if result.best:
             checkpoint.load_weights(Path(folder) / checkpoint.MODEL, loop)
     loop.eval()
-    depth = run.plan.deepest
-    test = unseen(built.task, built.train, run.data, limit)
-    judge = lambda times, puzzles: [  # noqa: E731
-        row.valid for row in evaluate(loop, built.task, puzzles, [t * depth for t in times], batch=256)
+    depth, deeper = run.plan.deepest, share >= 1 and (not seed or name in FACTORS["main"])
+    judge = lambda times, some: [  # noqa: E731
+        row.valid for row in evaluate(loop, task, some, [t * depth for t in times], batch=256)
     ]
     judged = judge(TIMES[:1], test)
     if judged[0] >= LEAST:
-        judged = judge(TIMES[:3], test) + (judge(TIMES[3:], test.take(slice(FEW))) if share >= 1 else [])
+        judged = judge(TIMES[:3], test) + (judge(TIMES[3:], test.take(slice(FEW))) if deeper else [])
     return {
         "rung": rung, "factor": name, "seed": seed, "share": share,
         "tera": run.plan.steps * run.plan.batch * flops / 1e12,

@@ -13,7 +13,7 @@ from torch import Tensor
 from innerloop.core import Answer, Question
 from innerloop.learn.loss import CROSS_ENTROPIES, IGNORE
 from innerloop.noise import scramble, uniform
-from innerloop.parts.attention import Attention, Sight, attend, rotate
+from innerloop.parts.attention import Attention, Sight, attend, rotary, rotate
 from innerloop.parts.layers import Linear, inner_width, rms_norm
 from innerloop.parts.mixers import BLOCKS, AttentionBlock
 from innerloop.parts.orbits import Far, OrbitBlock
@@ -46,11 +46,11 @@ class NodeNorm(OrbitBlock):
         return rms_norm(y_BLND).flatten(2)
 
 
-class NormedGate(OrbitBlock):
-    """sigmoid(g) * norm(g * u) for silu(g) * u (Speed is Confidence, arXiv 2601.19085)."""
+class PlainGate(OrbitBlock):
+    """silu(g) * u for sigmoid(g) * norm(g * u)."""
 
     def gated(self, gate: Tensor, up: Tensor) -> Tensor:
-        return torch.sigmoid(gate) * rms_norm(gate * up)
+        return F.silu(gate) * up
 
 
 class WithFar(OrbitBlock):
@@ -59,6 +59,19 @@ class WithFar(OrbitBlock):
     def __init__(self, size: Size) -> None:
         super().__init__(size)
         self.hear["far"] = Far(size, inner_width(size.node, size.expansion, size.multiple))
+
+
+class WithTurned(WithFar):
+    """Attention besides, its places turned in two dimensions: half of a head by the row, half by the column."""
+
+    def __init__(self, size: Size) -> None:
+        super().__init__(replace(size, positions="rope"))
+        look = self.hear["far"].look
+        across, half = size.seq // size.rows, look.cos.shape[1] // 2
+        cells = torch.arange(size.length).sub(size.prefix).clamp_min(0)
+        for name, tables in zip(("cos", "sin"), zip(*(rotary(size.seq, half) for _ in "rc"), strict=True), strict=True):
+            rows, columns = (t[i].chunk(2, 1) for t, i in zip(tables, (cells // across, cells % across), strict=True))
+            setattr(look, name, torch.cat([rows[0], columns[0], rows[1], columns[1]], 1))
 
 
 class OnlyFar(OrbitBlock):
@@ -87,8 +100,9 @@ BLOCKS |= {
     "orbit, one kind": OneKind,
     "orbit, no place": NoPlace,
     "orbit, norm a node": NodeNorm,
-    "orbit, normed gate": NormedGate,
+    "orbit, plain gate": PlainGate,
     "orbit, far": WithFar,
+    "orbit, far in 2-D": WithTurned,
     "orbit, only far": OnlyFar,
     "qk-norm": QKNormBlock,
 }

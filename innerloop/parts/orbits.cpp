@@ -6,7 +6,8 @@
 //
 //     sums      of the nodes of a place; of each symbol along a line
 //     message   back(silu(tell(sum))) for each of them
-//     h         own(x) + messages (+ back(3x3 cells about it));   a = silu(gate) * up;   y = x + out(a);   z = y / rms(y)
+//     h         own(x) + messages (+ back(3x3 cells about it)) = gate, up
+//     a         sigmoid(gate) * p / rms(p),   p = gate * up;       y = x + out(a);       z = y / rms(y)
 //
 // The backward pass keeps nothing of the forward pass but every z and its rms, and works all else out again.
 
@@ -266,12 +267,12 @@ struct Worker {
     Said symbols, lines;
     Room dsymbols, dlines;                     // gradients of what they say
     Room scales;                               // of each line: one over the root of its places
-    Room h, a, slope, g, seen;                 // of a chunk: (CHUNK, H), (CHUNK, E) twice, (CHUNK, D) twice
+    Room h, a, open, scale, g, seen;           // of a chunk: (CHUNK, H), (CHUNK, E) twice, CHUNK, (CHUNK, D) twice
 
     explicit Worker(const Layer &layer)
         : layer(layer), d(b), symbols(b.symbols ? b.places : 0), lines(line_rows(b.kinds)), dsymbols(symbols.said.size),
-          dlines(lines.said.size), scales(line_count()), h(CHUNK * H), a(CHUNK * E), slope(CHUNK * E), g(CHUNK * D),
-          seen(CHUNK * D) {
+          dlines(lines.said.size), scales(line_count()), h(CHUNK * H), a(CHUNK * E), open(CHUNK * E), scale(CHUNK),
+          g(CHUNK * D), seen(CHUNK * D) {
         for (int l = 0; l < line_count(); l++) scales[l] = root(b.line_places[l + 1] - b.line_places[l]);
     }
 
@@ -304,18 +305,23 @@ struct Worker {
             lines.speak(line_rows(k), line_rows(k + 1) - line_rows(k), w.lines_tell[k], w.lines_back[k]);
     }
 
-    // h and a of some places from `first` on; where the gradient is wanted, also silu(gate) and its derivative.
-    void listen(const float *x, int first, int places, bool again = false) {
+    // h and a of some places from `first` on, and what `ungate` needs: sigmoid(gate), and one over the rms of gate * up.
+    void listen(const float *x, int first, int places) {
         int rows = places * NODES;
         for (int p = 0; p < places; p++) hear(first + p, h + p * NODES * H);
         product<D, H, true>(rows, x + first * NODES * D, w.own, h);
         if (b.near) look(x, first, places);
-        for (int r = 0; r < rows; r++)
+        for (int r = 0; r < rows; r++) {
+            float *gate = h + r * H, *up = gate + E, *some = a + r * E, *s = open + r * E;
+            vec sum = {};
             for (int e = 0; e < E; e += LANES) {
-                vec gate = at(h + r * H + e), s = sigmoid(gate), silu = gate * s;
-                at(a + r * E + e) = silu * at(h + r * H + E + e);
-                if (again) at(h + r * H + e) = silu, at(slope + r * E + e) = s + silu * (1.f - s);
+                vec p = at(gate + e) * at(up + e);
+                sum += p * p;
+                at(s + e) = sigmoid(at(gate + e)), at(some + e) = p * at(s + e);
             }
+            scale[r] = 1.f / std::sqrt(total(sum) / E + EPS);
+            for (int e = 0; e < E; e += LANES) at(some + e) *= scale[r];
+        }
     }
 
     // The messages to a place, added up.
@@ -375,12 +381,17 @@ struct Worker {
 
     // h <- its gradient, from that of a in `a`.
     void ungate(int rows) {
-        for (int r = 0; r < rows; r++)
+        for (int r = 0; r < rows; r++) {
+            float *gate = h + r * H, *up = gate + E, *da = a + r * E, *s = open + r * E;
+            vec dot = {};
+            for (int e = 0; e < E; e += LANES) dot += at(da + e) * at(s + e) * at(gate + e) * at(up + e);
+            float k = scale[r], c = total(dot) * k * k / E;
             for (int e = 0; e < E; e += LANES) {
-                vec silu = at(h + r * H + e), up = at(h + r * H + E + e), da = at(a + r * E + e);
-                at(h + r * H + E + e) = da * silu;
-                at(h + r * H + e) = da * up * at(slope + r * E + e);
+                vec g = at(gate + e), u = at(up + e), d = at(da + e) * at(s + e), dp = (d - g * u * c) * k;
+                at(up + e) = dp * g;
+                at(gate + e) = dp * u + d * (1.f - at(s + e)) * g * u * k;
             }
+        }
     }
 
     // The gradients of the messages to a place, from that of h.
@@ -428,7 +439,7 @@ struct Worker {
         for (int first = 0; first < b.places; first += PLACES) {
             int places = std::min(PLACES, b.places - first), rows = places * NODES;
             const float *here = x + first * NODES * D;
-            listen(x, first, places, true);
+            listen(x, first, places);
             unnorm(places, z + first * NODES * D, inverse + first, dz + first * NODES * D);
             add(rows * D, g, 1.f, dx + first * NODES * D);
             outer<E, D>(rows, a, g, d.out);

@@ -1,13 +1,13 @@
 """A net tied along a puzzle's symmetries: what they take to each other has the same weights.
 
-A node is a place and one of n interchangeable symbols ("this cell holds this digit"); all nodes share one SwiGLU.
+A node is a place and one of n interchangeable symbols ("this cell holds this digit"). All share one normed SwiGLU.
 
     h = own(x) + sum of what a node hears:
         symbols   the other symbols of its place, all together
         lines     its symbol in each set of places that the symmetries single out, kind by kind (rows, columns, boxes)
         near      its symbol in the 3x3 cells about it, where rules speak of neighbours
         far       its symbol everywhere, by attention, where places are told apart, or nothing else is known
-    x <- norm(x + out(silu(g) * u)),   g, u = h;   the norm runs over all the symbols of a place
+    x <- norm(x + out(sigmoid(g) * norm(g u))),   g, u = h;   the outer norm runs over all the symbols of a place
 
 A message is back(silu(tell(sum over the set))), as of deep sets (arXiv 1703.06114). Equivariant nets: arXiv 1602.07576.
 Shapes: B batch, L places, N nodes of a place (1 where no symbols are interchangeable), D channels of a node, E inner.
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from innerloop.parts import fused
 from innerloop.parts.attention import Attention
-from innerloop.parts.layers import Linear, around, inner_width
+from innerloop.parts.layers import Linear, around, inner_width, rms_norm
 from innerloop.parts.size import Size
 
 
@@ -148,4 +148,4 @@ class OrbitBlock(nn.Module):
         return self.out(self.gated(*h.chunk(2, -1))).flatten(2)
 
     def gated(self, gate: Tensor, up: Tensor) -> Tensor:
-        return F.silu(gate) * up
+        return torch.sigmoid(gate) * rms_norm(gate * up)
