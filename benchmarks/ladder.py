@@ -4,6 +4,7 @@
     python benchmarks/ladder.py --factors orbit muon --rungs sudoku9 --seeds 0             some of them
     python benchmarks/ladder.py --group trm --share 8 --rungs sudoku6                      a group, for longer
     python benchmarks/ladder.py --halving --out runs/halving.jsonl                         quick: the better half goes
+    python benchmarks/ladder.py --factors orbit muon --rungs "sudoku9 large" --seeds 0     ten times as long, and harder
     python benchmarks/ladder.py --table results/ladder.jsonl                               what is known so far
 
 Every (rung, factor, seed) is trained for the same training FLOPs, counted; a factor that makes a step dearer gets fewer
@@ -64,8 +65,8 @@ def perfect(size: int) -> Data:
     return Data("maze", {"size": size, "kind": "perfect"}, count=6000, holdout=100)
 
 
-def sudoku(size: int, givens: tuple[int, int]) -> Data:
-    return Data("sudoku", {"size": size, "givens": givens}, count=4000, holdout=100)
+def sudoku(size: int, givens: tuple[int, int], count: int = 4000) -> Data:
+    return Data("sudoku", {"size": size, "givens": givens}, count=count, holdout=100)
 
 
 MIXER, LOOK = {"mix": "tokens", "positions": "none"}, {"mix": "attention", "positions": "rope"}
@@ -75,7 +76,9 @@ RUNGS = {
     "sudoku9": Rung(sudoku(9, (23, 28)), 1.5, 144, 32, MIXER, UNITS),
     "maze11": Rung(perfect(11), 0.5, 32, 16, LOOK, CONV),
     "maze15": Rung(perfect(15), 1.0, 32, 16, LOOK, CONV),
+    "sudoku9 large": Rung(sudoku(9, (22, 24), 8000), 15.0, 144, 32, MIXER, UNITS),  # what the others are to predict
 }
+SMALL = [rung for rung in RUNGS if "large" not in rung]
 
 
 def ours(rung: Rung) -> Run:
@@ -354,7 +357,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--factors", nargs="+", default=[], help="names in FACTORS; none: those of the groups")
     parser.add_argument("--group", nargs="+", default=list(FACTORS), choices=list(FACTORS))
-    parser.add_argument("--rungs", nargs="+", default=list(RUNGS), choices=list(RUNGS))
+    parser.add_argument("--rungs", nargs="+", default=SMALL, choices=list(RUNGS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--share", type=float, default=1.0, help="of every rung's training FLOPs")
     parser.add_argument("--halving", action="store_true", help="a quarter of it for all, half for the better half")

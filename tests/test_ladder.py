@@ -80,4 +80,16 @@ def test_ratios_are_of_pairs_and_their_interval_is_students():
     assert flops.mean == pytest.approx(8**0.5) and never == 1
     assert flops.low == pytest.approx(math.exp(math.log(8) / 2 - 12.71 * math.log(2) / 2), rel=1e-3)
     assert ladder_table.Ratio.of([3.0]).high == math.inf and ladder_table.Ratio.of([]) is None
-    assert [line[0] for line in ladder_table.lines(rows, ["x", "orbit", "y"], ["r"])] == ["orbit", "x"]
+    assert [line[0] for line in ladder_table.lines(rows, ["x", "orbit", "y"])] == ["orbit", "x"]
+
+
+def test_how_far_a_small_rung_foretells_a_large_one():
+    def measured(rung, *accuracies):
+        return [row(f, 0, a, 1.0, rung) for f, a in zip(("orbit", "x", "y", "z"), accuracies, strict=True)]
+
+    small = measured("s", 0.9, 0.8, 0.7, 0.6)
+    assert ladder_table.foretold(small, measured("l", 0.99, 0.98, 0.9, 0.5))[1] == pytest.approx(1)
+    assert ladder_table.foretold(small, measured("l", 0.5, 0.9, 0.98, 0.99))[1] == pytest.approx(-1)
+    assert ladder_table.ranks([3.0, 1.0, 3.0, 0.0]) == [2.5, 1.0, 2.5, 0.0]
+    factors, _ = ladder_table.foretold(small, measured("l", 0.5, 0.9, 0.98, 0.99)[:2])
+    assert factors == ["orbit", "x"]
