@@ -80,16 +80,16 @@ def sudoku6() -> Run:
 
 
 def demo() -> Run:
-    """9x9 with 24 to 45 givens in ninety seconds: what `make demo` trains."""
+    """9x9 with 24 to 45 givens in under a minute: what `make demo` trains."""
     data = Data("sudoku", {"size": 9, "givens": (24, 45)}, count=3000, holdout=500)
-    return Run("demo", "orbit", TIED, data, FAST, about="9x9 Sudoku with 24-45 givens, in ninety seconds on a laptop")
+    return Run("demo", "orbit", TIED, data, FAST, about="9x9 Sudoku with 24-45 givens, in under a minute on a laptop")
 
 
 def sudoku9() -> Run:
     """9x9 with 22 to 45 givens, easy and hard mixed: the model that comes with the library."""
     data = Data("sudoku", {"size": 9, "givens": (22, 45)}, count=20_000, holdout=500)
     plan = replace(LONG, steps=12_000)
-    return Run("sudoku9", "orbit", TIED, data, plan, about="9x9 Sudoku with 22-45 givens, in ten minutes")
+    return Run("sudoku9", "orbit", TIED, data, plan, about="9x9 Sudoku with 22-45 givens, in five minutes")
 
 
 def sudoku_easy() -> Run:
@@ -100,7 +100,7 @@ def sudoku_easy() -> Run:
 
 def sudoku_hard() -> Run:
     """Puzzles that need more than singles, from a file."""
-    plan = replace(LONG, steps=18_000)
+    plan = replace(LONG, steps=40_000, check_every=2000)
     return Run("sudoku_hard", "orbit", TIED, Data("sudoku", {}), plan, about="9x9 from a file of hard puzzles")
 
 
