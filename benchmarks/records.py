@@ -58,7 +58,8 @@ def record(run: Run, test: Any, args: argparse.Namespace, command: str) -> None:
         return
     checkpoint.load_weights(folder / checkpoint.MODEL, built.loop)
     value = judged(built, folder, result, test(built), args)
-    value["born"]["command"] = f"{command} --set {' '.join(args.set)} (seed {built.run.seed})"
+    changes = f" --set {' '.join(args.set)}" if args.set else ""
+    value["born"]["command"] = f"{command}{changes}"
     checkpoint.write_json(args.out, value)
     print(json.dumps(value["train"]), json.dumps(value["leakage"]))
 
@@ -142,7 +143,8 @@ def main() -> None:
             return tasks.open_set(args.test, built.task, args.limit or None)[1]
         return unseen(built.task, built.train, run.data, args.limit or 1000)
 
-    record(run, test, args, f"python benchmarks/records.py {args.recipe}")
+    files = "".join(f" --{k} {Path(v).name}" for k, v in (("train", args.train), ("test", args.test)) if v)
+    record(run, test, args, f"python benchmarks/records.py {args.recipe}{files}")
 
 
 if __name__ == "__main__":
