@@ -45,8 +45,8 @@ from innerloop.weights import orbit, trm
 CHECKS = 10  # validations over a training
 LEVELS = (0.5, 0.8, 0.9, 0.95, 0.98)
 TIMES = (1, 2, 4, 8, 16, 32)  # the trained depth
-LEAST = 0.05  # solved: what solves fewer is judged no deeper
-FEW = 50  # puzzles judged from eight times the trained depth on: of the first seed, and of all seeds in group "main"
+LEAST = 0.05  # solved: what solves fewer is judged no deeper than it was trained
+FEW = 50  # puzzles judged from eight times the trained depth on; deeper at all: the first seed, and group "main"
 
 
 @dataclass(frozen=True)
@@ -263,8 +263,8 @@ def one(rung: str, name: str, seed: int, share: float, limit: int) -> dict[str, 
         row.valid for row in evaluate(loop, task, some, [t * depth for t in times], batch=256)
     ]
     judged = judge(TIMES[:1], test)
-    if judged[0] >= LEAST:
-        judged = judge(TIMES[:3], test) + (judge(TIMES[3:], test.take(slice(FEW))) if deeper else [])
+    if judged[0] >= LEAST and deeper:
+        judged += judge(TIMES[1:3], test) + judge(TIMES[3:], test.take(slice(FEW)))
     return {
         "rung": rung, "factor": name, "seed": seed, "share": share,
         "tera": run.plan.steps * run.plan.batch * flops / 1e12,
