@@ -99,8 +99,8 @@ def sudoku_easy() -> Run:
 
 
 def sudoku_hard() -> Run:
-    """Puzzles that need more than singles, from a file."""
-    plan = replace(LONG, steps=40_000, check_every=2000)
+    """Puzzles that need more than singles, from a file. The longer the training, the larger its batches may be."""
+    plan = replace(LONG, steps=9000, batch=64, warmup=100, check_every=1000, save_every=250)
     return Run("sudoku_hard", "orbit", TIED, Data("sudoku", {}), plan, about="9x9 from a file of hard puzzles")
 
 
