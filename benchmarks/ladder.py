@@ -190,6 +190,7 @@ FACTORS: dict[str, dict[str, Factor]] = {
         "whole thoughts, growing": of(ours, "plan.unroll.depth=8", "plan.unroll.draw=ramp"),
         "batch 8": of(ours, "plan.batch=8"),
         "batch 32": of(ours, "plan.batch=32"),
+        "batch 64": of(ours, "plan.batch=64"),
         "batch 64, twice the rate": of(ours, "plan.batch=64", "plan.lr=1e-2"),
         "half the rate": of(ours, "plan.lr=2.5e-3"),
         "twice the rate": of(ours, "plan.lr=1e-2"),
