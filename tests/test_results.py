@@ -23,6 +23,16 @@ def test_a_result_says_where_it_comes_from(path):
             assert row["puzzles"] > 0 and row["low"] - 1e-9 <= row["exact"] <= row["high"] + 1e-9
 
 
+def test_every_row_of_the_ladder_says_where_it_comes_from():
+    text = (ROOT / "results" / "ladder.jsonl").read_text()
+    rows = [json.loads(line) for line in text.splitlines()]
+    assert "/work" not in text and "/tmp" not in text
+    assert all(r["born"].keys() >= CERTIFICATE and r["born"]["seeds"] == [r["seed"]] for r in rows)
+    assert all(r["commit"] and not r["commit"].endswith("+") and not r["stopped"] for r in rows)
+    cells = [(r["rung"], r["factor"], r["seed"], r["share"]) for r in rows]
+    assert len(cells) == len(set(cells)) > 0
+
+
 def test_the_page_of_results_is_up_to_date():
     done = subprocess.run([sys.executable, ROOT / "benchmarks" / "table.py", "--check"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
