@@ -1,6 +1,9 @@
 """What results/ladder.jsonl says of each factor: errors and training FLOPs as multiples of a base's, with intervals.
 
 python benchmarks/ladder_table.py results/ladder.jsonl        the tables of docs/recipe.md, as text
+
+Intervals are of 95 %. Seeds are few and factors many, so the spread over seeds is pooled: on one rung the logarithm of
+a measure is taken to vary over seeds as much for one factor as for another, of all that learn with every seed.
 """
 
 from __future__ import annotations
@@ -9,102 +12,112 @@ import json
 import math
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 Row = dict[str, Any]
 BASE = "orbit"
-LEAST = 0.0025  # errors below half a puzzle of the test are not told apart
-# Student's t for 95 % of a mean over 2, 3 ... numbers
-T95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20)
+LEVEL = "0.9"  # the accuracy whose training FLOPs are compared
+LEARNT = 0.5  # solved by what is taken to have learned
+LEAST = 0.005  # errors of a puzzle in two hundred or fewer are not told apart
 
 
 def read(path: Path) -> list[Row]:
     return [json.loads(line) for line in path.read_text().splitlines() if line]
 
 
-def of(rows: Sequence[Row], share: float = 1, rungs: Sequence[str] = ()) -> list[Row]:
-    """The rows of trainings that spent this share of their rung's FLOPs; no rungs: all."""
-    return [r for r in rows if r["share"] == share and (not rungs or r["rung"] in rungs)]
+def of(rows: Sequence[Row], rung: str, share: float = 1) -> list[Row]:
+    """The rows of trainings on a rung that spent this share of its FLOPs."""
+    return [r for r in rows if r["share"] == share and r["rung"] == rung]
+
+
+def by(rows: Sequence[Row], factor: str) -> list[Row]:
+    return [r for r in rows if r["factor"] == factor]
+
+
+def errors(row: Row) -> float | None:
+    """Share of unseen puzzles that are wrong at the trained depth; None for what did not learn."""
+    return max(1 - row["accuracy"]["1"], LEAST) if row["accuracy"]["1"] >= LEARNT else None
+
+
+def flops(row: Row) -> float | None:
+    """10^12 FLOPs to LEVEL; None where it was not reached."""
+    return row["to"][LEVEL]
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """A geometric mean over pairs of the same rung and seed, and its 95 % interval."""
+    """A geometric mean as a multiple of the base's, its 95 % interval, and how many seeds have no value."""
 
     mean: float
     low: float
     high: float
-    pairs: int
-
-    @classmethod
-    def of(cls, ratios: Sequence[float]) -> Ratio | None:
-        if not ratios:
-            return None
-        logs = [math.log(r) for r in ratios]
-        mean, n = statistics.mean(logs), len(logs)
-        half = T95[min(n, len(T95) + 1) - 2] * statistics.stdev(logs) / math.sqrt(n) if n > 1 else math.inf
-        return cls(math.exp(mean), math.exp(mean - half), math.exp(mean + half) if mean + half < 700 else math.inf, n)
+    seeds: int
+    without: int
 
     def told(self) -> str:
-        return f"{self.mean:.2f}" + (f" [{self.low:.2f}, {self.high:.2f}]" if self.pairs > 1 else "")
+        if self.without == self.seeds:
+            return "never"
+        lacking = f", {self.without} of {self.seeds} never" if self.without else ""
+        between = f" [{self.low:.2f}, {self.high:.2f}]" if self.low < self.high < math.inf else ""
+        return f"{self.mean:.2f}{between}{lacking}"
 
 
-def errors(row: Row) -> float:
-    return max(1 - row["accuracy"]["1"], LEAST)
+def spread(rows: Sequence[Row], measure: Callable[[Row], float | None]) -> float:
+    """Standard deviation over seeds of the logarithm of a measure on a rung, pooled over factors."""
+    squares, freedom = 0.0, 0
+    for factor in {r["factor"] for r in rows}:
+        values = [measure(r) for r in by(rows, factor)]
+        logs = [math.log(v) for v in values if v]
+        if len(logs) > 1 and len(logs) == len(values):
+            squares += statistics.variance(logs) * (len(logs) - 1)
+            freedom += len(logs) - 1
+    return math.sqrt(squares / freedom) if freedom else math.inf
 
 
-def pairs(rows: Sequence[Row], factor: str, base: str = BASE) -> list[tuple[Row, Row]]:
-    """(its row, the base's of the same rung and seed)."""
-    known = {(r["rung"], r["seed"]): r for r in rows if r["factor"] == base}
-    mine = [r for r in rows if r["factor"] == factor]
-    return [(r, known[r["rung"], r["seed"]]) for r in mine if (r["rung"], r["seed"]) in known]
+def ratio(rows: Sequence[Row], factor: str, measure: Callable[[Row], float | None], base: str = BASE) -> Ratio:
+    """Of a factor to the base, on the rung that the rows are of."""
+    mine, known = ([measure(r) for r in by(rows, f)] for f in (factor, base))
+    a, b = ([math.log(v) for v in values if v] for values in (mine, known))
+    without = len(mine) - len(a)
+    if not a or not b:
+        return Ratio(math.nan, math.nan, math.nan, len(mine), without)
+    mean = statistics.mean(a) - statistics.mean(b)
+    half = 0.0 if factor == base else 2 * spread(rows, measure) * math.sqrt(1 / len(a) + 1 / len(b))
+    high = math.exp(mean + half) if half < math.inf else math.inf
+    return Ratio(math.exp(mean), math.exp(mean - half), high, len(mine), without)
 
 
-def error_ratio(rows: Sequence[Row], factor: str, base: str = BASE) -> Ratio | None:
-    return Ratio.of([errors(a) / errors(b) for a, b in pairs(rows, factor, base)])
-
-
-def level(rows: Sequence[Row], rung: str, base: str = BASE) -> str:
-    """The highest accuracy that the base reached with every seed, as a key of `to`; "" if it reached none."""
-    mine = [r for r in rows if r["factor"] == base and r["rung"] == rung]
-    return max((k for k in mine[0]["to"] if all(r["to"][k] for r in mine)), key=float, default="") if mine else ""
-
-
-def flop_ratio(rows: Sequence[Row], factor: str, base: str = BASE) -> tuple[Ratio | None, int]:
-    """FLOPs to that accuracy as a multiple of the base's, and how many trainings never reached it."""
-    both = [
-        (a["to"].get(to), b["to"].get(to)) for a, b in pairs(rows, factor, base) if (to := level(rows, a["rung"], base))
-    ]
-    return Ratio.of([a / b for a, b in both if a]), sum(not a for a, _ in both)
-
-
-def at(rows: Sequence[Row], factor: str, rung: str, times: str) -> str:
-    """Mean accuracy over seeds, in per cent."""
-    mine = [r for r in rows if r["factor"] == factor and r["rung"] == rung]
-    known = [100 * r["accuracy"][times] for r in mine if times in r["accuracy"]]
+def solved(rows: Sequence[Row], factor: str, times: str = "1") -> str:
+    """Mean over seeds of what is solved at so many times the trained depth, in per cent."""
+    known = [100 * r["accuracy"][times] for r in by(rows, factor) if times in r["accuracy"]]
     return f"{statistics.mean(known):.1f}" if known else "–"
 
 
-def lines(rows: Sequence[Row], factors: Sequence[str], base: str = BASE) -> list[list[str]]:
-    """A row of text for each factor, best first: errors, FLOPs, seeds, accuracy at 1x and 32x on each rung."""
-    known = [f for f in factors if pairs(rows, f, base)]
+def lines(rows: Sequence[Row], factors: Sequence[str], rungs: Sequence[str], base: str = BASE) -> list[list[str]]:
+    """A row of text for each factor, fewest errors first; for each rung errors, FLOPs, and solved at 1x and 32x."""
+    parts = [of(rows, rung) for rung in rungs]
+
+    def order(factor: str) -> float:
+        """Errors over all rungs, and what did not learn last."""
+        found = [max(1 - r["accuracy"]["1"], LEAST) for part in parts for r in by(part, factor)]
+        return statistics.geometric_mean(found)
+
     made = []
-    for factor in sorted(known, key=lambda f: error_ratio(rows, f, base).mean):  # type: ignore[union-attr]
-        ratio, (flops, never) = error_ratio(rows, factor, base), flop_ratio(rows, factor, base)
-        reached = (flops.told() if flops else "") + (f" ({never} never)" if never else "")
-        rungs = list(dict.fromkeys(r["rung"] for r in rows))
-        cells = [f"{at(rows, factor, rung, '1')}, {at(rows, factor, rung, '32')}" for rung in rungs]
-        seeds = str(len({r["seed"] for r in rows if r["factor"] == factor}))
-        made.append([factor, ratio.told(), reached.strip(), seeds, *cells])  # type: ignore[union-attr]
+    for factor in sorted((f for f in factors if all(by(part, f) for part in parts)), key=order):
+        cells = [factor, str(min(len(by(part, factor)) for part in parts))]
+        for part in parts:
+            cells += [ratio(part, factor, measure, base).told() for measure in (errors, flops)]
+            cells.append(f"{solved(part, factor)}, {solved(part, factor, '32')}")
+        made.append(cells)
     return made
 
 
-def head(rows: Sequence[Row], first: str) -> list[str]:
+def head(rungs: Sequence[str]) -> list[str]:
     """Above `lines`."""
-    return [first, "errors", "FLOPs", "seeds", *(f"`{r}`, %" for r in dict.fromkeys(r["rung"] for r in rows))]
+    return ["factor", "seeds", *(f"`{r}`: {what}" for r in rungs for what in ("errors", "FLOPs", "%"))]
 
 
 def ranks(values: Sequence[float]) -> list[float]:
@@ -113,17 +126,18 @@ def ranks(values: Sequence[float]) -> list[float]:
 
 
 def foretold(small: Sequence[Row], large: Sequence[Row]) -> tuple[list[str], float]:
-    """The factors measured on both, and the rank correlation (Spearman's) of their errors there."""
-    named = dict.fromkeys(r["factor"] for r in large)
-    factors = [f for f in named if pairs(large, f) and pairs(small, f)]
-    both = [[error_ratio(rows, f).mean for f in factors] for rows in (small, large)]  # type: ignore[union-attr]
+    """The factors measured on both rungs, and the rank correlation (Spearman's) of what they solve there."""
+    factors = [f for f in dict.fromkeys(r["factor"] for r in large) if by(small, f)]
+    both = [[statistics.mean(r["accuracy"]["1"] for r in by(rows, f)) for f in factors] for rows in (small, large)]
     return factors, statistics.correlation(*map(ranks, both)) if len(factors) > 2 else math.nan
 
 
 def main() -> None:
-    rows = of(read(Path(sys.argv[1])))
-    for line in [head(rows, "factor"), *lines(rows, sorted({r["factor"] for r in rows}))]:
-        print(" | ".join(f"{cell:{width}}" for cell, width in zip(line, (28, 20, 24, 5, *[14] * 9), strict=False)))
+    rows = read(Path(sys.argv[1]))
+    for rung in dict.fromkeys(r["rung"] for r in rows):
+        named = sorted({r["factor"] for r in of(rows, rung)})
+        for line in [head([rung]), *lines(rows, named, [rung])]:
+            print(" | ".join(f"{cell:{width}}" for cell, width in zip(line, (28, 5, 34, 34, 14), strict=True)))
 
 
 if __name__ == "__main__":

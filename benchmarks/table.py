@@ -8,17 +8,16 @@ from __future__ import annotations
 import json
 import statistics
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import ladder
+import ladder_page
 import ladder_table
+from marked import between, table
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE, README, DECIDES = ROOT / "docs" / "results.md", ROOT / "README.md", ROOT / "docs" / "solve_for_real.md"
 RECIPE, LADDER = ROOT / "docs" / "recipe.md", ROOT / "results" / "ladder.jsonl"
-LONGER, LARGE = 20, ["sudoku9 large"]  # the share of group "trm", and the rung that the others are to predict
 LONG = 1000  # what a page does not repeat of a file
 
 
@@ -27,12 +26,6 @@ def born(value: dict[str, Any]) -> str:
     seeds = ", ".join(map(str, b["seeds"]))
     machine = f"{b['device']}, {b['threads']} threads"
     return f"`{b['command']}`, commit {b['commit']}, seeds {seeds}, torch {b['torch']}, {machine}"
-
-
-def table(head: list[str], rows: Sequence[Sequence[Any]]) -> list[str]:
-    """A Markdown table, and an empty line."""
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    return [*lines, *("| " + " | ".join(map(str, row)) + " |" for row in rows), ""]
 
 
 def record(name: str, value: dict[str, Any]) -> list[str]:
@@ -287,33 +280,6 @@ def decision(text: str) -> str:
     return between(text, "decision", lines[:-1])
 
 
-def found(text: str) -> str:
-    """docs/recipe.md with the ladder's tables renewed."""
-    every = ladder_table.read(LADDER)
-    both = ladder_table.of(every, rungs=["sudoku9", "maze15"])
-    parts = {"main": (ladder_table.of(every, rungs=ladder.SMALL), ladder_table.BASE)}
-    parts |= dict.fromkeys(("step", "net", "plan"), (both, ladder_table.BASE))
-    parts["trm"] = (ladder_table.of(every, LONGER), "trm")
-    for group, (rows, base) in parts.items():
-        made = ladder_table.lines(rows, list(dict.fromkeys([base, *ladder.FACTORS[group]])), base)
-        text = between(text, group, table(ladder_table.head(rows, "factor"), made)[:-1])
-    small, large = ladder_table.of(every, rungs=["sudoku9"]), ladder_table.of(every, rungs=LARGE)
-    factors, rho = ladder_table.foretold(small, large)
-    ratio = lambda rows, f: ladder_table.error_ratio(rows, f).told()  # type: ignore[union-attr]  # noqa: E731
-    made = [[f, ratio(small, f), ratio(large, f), ladder_table.at(large, f, *LARGE, "1")] for f in factors]
-    lines = table(["factor", "errors, `sudoku9`", "errors, `sudoku9 large`", "solved there, %"], made)
-    return between(
-        text, "large", [*lines, f"Rank correlation of the errors (Spearman): {rho:.2f} over {len(made)} factors."]
-    )
-
-
-def between(text: str, name: str, lines: list[str]) -> str:
-    """The text with what stands between <!-- name --> and <!-- /name --> renewed."""
-    opens, closes = f"<!-- {name} -->", f"<!-- /{name} -->"
-    head, _, rest = text.partition(opens)
-    return head + opens + "\n" + "\n".join(lines) + "\n" + closes + rest.partition(closes)[2]
-
-
 def page() -> str:
     """The whole page."""
     files = sorted((ROOT / "results").glob("*.json"))
@@ -372,7 +338,7 @@ def readme() -> str:
 
 def main() -> None:
     made = {PAGE: page(), README: readme(), DECIDES: decision(DECIDES.read_text())}
-    made |= {RECIPE: found(RECIPE.read_text())} if LADDER.exists() else {}
+    made |= {RECIPE: ladder_page.page(RECIPE.read_text(), ladder_table.read(LADDER))} if LADDER.exists() else {}
     if "--check" in sys.argv:
         stale = [path.name for path, text in made.items() if not path.exists() or path.read_text() != text]
         sys.exit(f"{', '.join(stale)}: stale, run benchmarks/table.py" if stale else 0)

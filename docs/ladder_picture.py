@@ -5,7 +5,6 @@ python docs/ladder_picture.py results/ladder.jsonl
 
 from __future__ import annotations
 
-import statistics
 import sys
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,11 @@ TITLES = {
 }
 LINES = {"orbit": "Orbit", "trm, given structure": "TRM, given the structure", "trm": "TRM"}
 GROUPS = {"step": "what a step is", "net": "what the net is", "plan": "how it is taught"}
-RUNGS = ("sudoku9", "maze15")
+MEASURES = {
+    "sudoku9": (tables.errors, "o", "errors on 9x9 Sudoku"),
+    "maze15": (tables.flops, "s", "FLOPs to 90 % of 15x15 mazes"),
+}
+NEVER = 16
 
 
 def learning(axis: Axes, rows: list[dict[str, Any]], rung: str) -> None:
@@ -47,32 +50,32 @@ def learning(axis: Axes, rows: list[dict[str, Any]], rung: str) -> None:
 
 
 def forest(axis: Axes, rows: list[dict[str, Any]], group: str) -> None:
-    """Errors as a multiple of Orbit's: the mean over rungs and seeds, its interval, and every pair."""
-    known = [f for f in ladder.FACTORS[group] if tables.pairs(rows, f)]
-    order = sorted(known, key=lambda f: tables.error_ratio(rows, f).mean, reverse=True)  # type: ignore[union-attr]
-    for y, factor in enumerate(order):
-        ratio = tables.error_ratio(rows, factor)
-        each = [tables.errors(a) / tables.errors(b) for a, b in tables.pairs(rows, factor)]
-        axis.plot(each, [y] * len(each), "|", color="#888888", markersize=4)
-        if ratio is not None and ratio.pairs > 2:
-            axis.plot([ratio.low, ratio.high], [y, y], color=COLOURS[0], linewidth=1.2)
-        axis.plot(statistics.geometric_mean(each), y, "o", color=COLOURS[0])
+    """Errors on 9x9 Sudoku and FLOPs on 15x15 mazes as multiples of Orbit's, with their intervals."""
+    known = [f for f in ladder.FACTORS[group] if all(tables.by(tables.of(rows, rung), f) for rung in MEASURES)]
+    order = [line[0] for line in tables.lines(rows, known, list(MEASURES))][::-1]
+    for (rung, (measure, marker, _)), colour, shift in zip(MEASURES.items(), COLOURS, (0.15, -0.15), strict=False):
+        part = tables.of(rows, rung)
+        for y, factor in enumerate(order):
+            r = tables.ratio(part, factor, measure)
+            if r.without:  # not with every seed
+                axis.plot(NEVER, y + shift, "x", color=colour, markersize=4)
+            if r.without < r.seeds:
+                axis.plot(r.mean, y + shift, marker, color=colour, markersize=4)
+                axis.plot([max(r.low, 0.1), min(r.high, NEVER)], [y + shift] * 2, color=colour, linewidth=1)
     axis.axvline(1, color="#888888", linewidth=0.6)
     axis.set_xscale("log", base=2)
-    axis.set_xlim(0.25, 40)
-    axis.set_xticks([0.25, 0.5, 1, 2, 4, 8, 16, 32], ["1/4", "1/2", "1", "2", "4", "8", "16", "32"])
+    axis.set_xlim(0.3, 1.2 * NEVER)
+    axis.set_xticks([0.5, 1, 2, 4, 8, NEVER], ["1/2", "1", "2", "4", "8", "never"])
     axis.minorticks_off()
     axis.set_yticks(range(len(order)), order)
     axis.set_title(GROUPS[group], loc="left")
-    axis.set_xlabel("errors, as a multiple of Orbit's")
 
 
 def main() -> None:
     import matplotlib.pyplot as plt
 
     rows = tables.read(Path(sys.argv[1]))
-    small = tables.of(rows, rungs=RUNGS)
-    most = max(len([f for f in ladder.FACTORS[g] if tables.pairs(small, f)]) for g in GROUPS)
+    most = max(len(ladder.FACTORS[g]) for g in GROUPS)
     with matplotlib.rc_context(STYLE):
         figure = plt.figure(figsize=(9.6, 2.6 + 0.17 * most))
         upper, lower = figure.subfigures(2, 1, height_ratios=(2.2, 0.6 + 0.17 * most))
@@ -82,7 +85,13 @@ def main() -> None:
                 axis.set_ylabel("unseen puzzles right, %")
                 axis.legend(loc="center left")
         for axis, group in zip(lower.subplots(1, 3), GROUPS, strict=True):
-            forest(axis, small, group)
+            forest(axis, rows, group)
+        names = [
+            plt.Line2D([], [], color=c, marker=m, linestyle="", markersize=4)
+            for (_, m, _), c in zip(MEASURES.values(), COLOURS, strict=False)
+        ]
+        labels = [f"{text}, as a multiple of Orbit's" for *_, text in MEASURES.values()]
+        lower.legend(names, labels, loc="lower center", ncols=2)
         for part in (upper, lower):
             left, space = (0.175, 1.15) if part is lower else (0.06, 0.12)
             part.subplots_adjust(left=left, right=0.99, bottom=0.2, top=0.88, wspace=space)

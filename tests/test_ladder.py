@@ -67,29 +67,30 @@ def test_flops_to_a_level_lie_between_validations():
 
 
 def row(factor, seed, accuracy, flops, rung="r"):
-    to = {"0.5": flops and flops / 2, "0.9": flops}
-    return {"rung": rung, "factor": factor, "seed": seed, "share": 1, "accuracy": {"1": accuracy, "32": 1.0}, "to": to}
+    at = {"1": accuracy, "32": 1.0}
+    return {"rung": rung, "factor": factor, "seed": seed, "share": 1, "accuracy": at, "to": {"0.9": flops}}
 
 
-def test_ratios_are_of_pairs_and_their_interval_is_students():
-    rows = [row("orbit", s, 0.9, 1.0) for s in range(3)] + [row("x", s, 0.8, f) for s, f in enumerate((2.0, 4.0, None))]
-    rows[-1]["to"] = {"0.5": 1.0, "0.9": None}
-    worse = ladder_table.error_ratio(rows, "x")
-    assert worse.mean == pytest.approx(2) and worse.low == pytest.approx(2) and worse.pairs == 3
-    flops, never = ladder_table.flop_ratio(rows, "x")
-    assert flops.mean == pytest.approx(8**0.5) and never == 1
-    assert flops.low == pytest.approx(math.exp(math.log(8) / 2 - 12.71 * math.log(2) / 2), rel=1e-3)
-    assert ladder_table.Ratio.of([3.0]).high == math.inf and ladder_table.Ratio.of([]) is None
-    assert [line[0] for line in ladder_table.lines(rows, ["x", "orbit", "y"])] == ["orbit", "x"]
+def test_ratios_to_the_base_and_their_pooled_intervals():
+    known = [("orbit", 0.9, 1.0), ("orbit", 0.9, 4.0), ("x", 0.8, 2.0), ("x", 0.8, 8.0), ("y", 0.1, None)]
+    rows = [row(factor, seed, *rest) for seed, (factor, *rest) in enumerate(known)]
+    worse = ladder_table.ratio(rows, "x", ladder_table.errors)
+    assert (worse.mean, worse.low, worse.high) == pytest.approx((2, 2, 2)) and worse.told() == "2.00"
+    slower = ladder_table.ratio(rows, "x", ladder_table.flops)
+    one = math.sqrt(2 * math.log(2) ** 2)  # the standard deviation of log 1 and log 4, which is that of log 2 and log 8
+    assert slower.mean == pytest.approx(2) and slower.high == pytest.approx(2 * math.exp(2 * one))
+    assert ladder_table.ratio(rows, "y", ladder_table.errors).told() == "never"
+    assert ladder_table.ratio([*rows, row("x", 9, 0.3, None)], "x", ladder_table.flops).told().endswith("1 of 3 never")
+    assert [line[0] for line in ladder_table.lines(rows, ["x", "orbit", "y", "z"], ["r"])] == ["orbit", "x", "y"]
 
 
 def test_how_far_a_small_rung_foretells_a_large_one():
-    def measured(rung, *accuracies):
-        return [row(f, 0, a, 1.0, rung) for f, a in zip(("orbit", "x", "y", "z"), accuracies, strict=True)]
+    def measured(*accuracies):
+        return [row(f, 0, a, 1.0) for f, a in zip(("orbit", "x", "y", "z"), accuracies, strict=False)]
 
-    small = measured("s", 0.9, 0.8, 0.7, 0.6)
-    assert ladder_table.foretold(small, measured("l", 0.99, 0.98, 0.9, 0.5))[1] == pytest.approx(1)
-    assert ladder_table.foretold(small, measured("l", 0.5, 0.9, 0.98, 0.99))[1] == pytest.approx(-1)
+    small = measured(0.9, 0.8, 0.7, 0.6)
+    assert ladder_table.foretold(small, measured(0.99, 0.98, 0.9, 0.5))[1] == pytest.approx(1)
+    assert ladder_table.foretold(small, measured(0.5, 0.9, 0.98, 0.99))[1] == pytest.approx(-1)
     assert ladder_table.ranks([3.0, 1.0, 3.0, 0.0]) == [2.5, 1.0, 2.5, 0.0]
-    factors, _ = ladder_table.foretold(small, measured("l", 0.5, 0.9, 0.98, 0.99)[:2])
+    factors, _ = ladder_table.foretold(small, measured(0.5, 0.9))
     assert factors == ["orbit", "x"]

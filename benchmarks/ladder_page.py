@@ -1,0 +1,55 @@
+"""The ladder's tables in docs/recipe.md."""
+
+from __future__ import annotations
+
+import statistics
+
+import ladder
+import ladder_table as tables
+from ladder_table import Row
+from marked import between, table
+
+BOTH, LARGE = ["sudoku9", "maze15"], "sudoku9 large"  # rungs of the ablation, and the one that they are to predict
+LONGER = 20  # times a rung's FLOPs: what TRM needs to learn at all
+
+
+def page(text: str, rows: list[Row]) -> str:
+    """docs/recipe.md with the ladder's tables renewed."""
+    text = between(text, "main", against(rows))
+    for group in ("step", "net", "plan"):
+        made = tables.lines(rows, [tables.BASE, *ladder.FACTORS[group]], BOTH)
+        text = between(text, group, table(tables.head(BOTH), made)[:-1])
+    longer = [r | {"share": 1} for r in rows if r["share"] == LONGER]
+    made = tables.lines(longer, ["trm", *ladder.FACTORS["trm"]], ["sudoku6"], "trm")
+    text = between(text, "trm", table(tables.head(["sudoku6"]), made)[:-1])
+    small, large = tables.of(rows, "sudoku9"), tables.of(rows, LARGE)
+    factors, rho = tables.foretold(small, large)
+    made = [[f, tables.solved(small, f), tables.solved(large, f)] for f in factors]
+    lines = table(["factor", "`sudoku9`, %", f"`{LARGE}`, %"], made)
+    return between(text, "large", [*lines, f"Rank correlation (Spearman): {rho:.2f} over {len(made)} factors."])
+
+
+def against(rows: list[Row]) -> list[str]:
+    """Orbit and TRM on every rung: what they solve at 1x and 32x, and the FLOPs to where TRM ends."""
+    made = []
+    for rung in ladder.SMALL:
+        whole, longer = tables.of(rows, rung), tables.of(rows, rung, LONGER)
+        cells = [tables.solved(whole, "orbit"), tables.solved(whole, "orbit", "32")]
+        cells += [tables.solved(whole, f) for f in ("trm, given structure", "trm")]
+        cells.append(tables.solved(longer, "trm"))
+        ends = [max(a for _, a in r["curve"]) for r in tables.by(longer, "trm")]
+        mine = tables.by(whole, "orbit")
+        at = [ladder.reached(r["curve"], max(ends)) for r in mine] if ends and max(ends) else []
+        spent = statistics.mean(r["tera"] for r in tables.by(longer, "trm")) if ends else 0.0
+        cells.append(f"{spent / max(at):.0f}" if at and all(at) else "–")
+        made.append([f"`{rung}`", *cells])
+    head = [
+        "rung",
+        "Orbit, %",
+        "at 32x",
+        "TRM given the structure",
+        "TRM",
+        f"TRM at {LONGER} x the FLOPs",
+        "FLOPs, TRM to Orbit",
+    ]
+    return table(head, made)[:-1]

@@ -1,0 +1,19 @@
+"""Tables of Markdown, and the marked places of a page that they are written into."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+def table(head: list[str], rows: Sequence[Sequence[Any]]) -> list[str]:
+    """A Markdown table, and an empty line."""
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    return [*lines, *("| " + " | ".join(map(str, row)) + " |" for row in rows), ""]
+
+
+def between(text: str, name: str, lines: list[str]) -> str:
+    """The text with what stands between <!-- name --> and <!-- /name --> renewed."""
+    opens, closes = f"<!-- {name} -->", f"<!-- /{name} -->"
+    head, _, rest = text.partition(opens)
+    return head + opens + "\n" + "\n".join(lines) + "\n" + closes + rest.partition(closes)[2]
