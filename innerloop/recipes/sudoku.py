@@ -88,7 +88,7 @@ def demo() -> Run:
 def sudoku9() -> Run:
     """9x9 with 22 to 45 givens, easy and hard mixed: the model that comes with the library."""
     data = Data("sudoku", {"size": 9, "givens": (22, 45)}, count=20_000, holdout=500)
-    plan = replace(LONG, steps=12_000)
+    plan = replace(LONG, steps=4000, batch=64, warmup=100, check_every=500, save_every=250)
     return Run("sudoku9", "orbit", TIED, data, plan, about="9x9 Sudoku with 22-45 givens, in five minutes")
 
 
