@@ -10,6 +10,7 @@ from ladder_table import Row
 from marked import between, table
 
 BOTH, LARGE = ["sudoku9", "maze15"], "sudoku9 large"  # rungs of the ablation, and the one that they are to predict
+UNKNOWN = ["Not measured yet."]
 LONGER = 20  # times a rung's FLOPs: what TRM needs to learn at all
 
 
@@ -17,16 +18,21 @@ def page(text: str, rows: list[Row]) -> str:
     """docs/recipe.md with the ladder's tables renewed."""
     text = between(text, "main", against(rows))
     for group in ("step", "net", "plan"):
-        made = tables.lines(rows, [tables.BASE, *ladder.FACTORS[group]], BOTH)
-        text = between(text, group, table(tables.head(BOTH), made)[:-1])
+        text = between(text, group, compared(rows, group, tables.BASE, BOTH))
     longer = [r | {"share": 1} for r in rows if r["share"] == LONGER]
-    made = tables.lines(longer, ["trm", *ladder.FACTORS["trm"]], ["sudoku6"], "trm")
-    text = between(text, "trm", table(tables.head(["sudoku6"]), made)[:-1])
+    text = between(text, "trm", compared(longer, "trm", "trm", ["sudoku6"]))
     small, large = tables.of(rows, "sudoku9"), tables.of(rows, LARGE)
     factors, rho = tables.foretold(small, large)
     made = [[f, tables.solved(small, f), tables.solved(large, f)] for f in factors]
     lines = table(["factor", "`sudoku9`, %", f"`{LARGE}`, %"], made)
-    return between(text, "large", [*lines, f"Rank correlation (Spearman): {rho:.2f} over {len(made)} factors."])
+    lines.append(f"Rank correlation (Spearman): {rho:.2f} over {len(made)} factors.")
+    return between(text, "large", lines if len(made) > 2 else UNKNOWN)
+
+
+def compared(rows: list[Row], group: str, base: str, rungs: list[str]) -> list[str]:
+    """The base and a group's factors."""
+    made = tables.lines(rows, [base, *ladder.FACTORS[group]], rungs, base)
+    return table(tables.head(rungs), made)[:-1] if made else UNKNOWN
 
 
 def against(rows: list[Row]) -> list[str]:
