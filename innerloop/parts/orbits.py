@@ -10,6 +10,7 @@ A node is a place and one of n interchangeable symbols ("this cell holds this di
     x <- norm(x + out(sigmoid(g) * norm(g u))),   g, u = h;   the outer norm runs over all the symbols of a place
 
 A message is back(silu(tell(sum over the set))), as of deep sets (arXiv 1703.06114). Equivariant nets: arXiv 1602.07576.
+The normed gate: Speed is Confidence (arXiv 2601.19085).
 Shapes: B batch, L places, N nodes of a place (1 where no symbols are interchangeable), D channels of a node, E inner.
 """
 

@@ -97,8 +97,8 @@ def test_a_compiled_solver_says_the_same(built, test_set):
     plain, quick = (Solver(built.loop, built.task, rows=16, compile=how) for how in (False, True))
     for dials in ({"depth": 3, "width": 5}, {"depth": 4, "width": 2, "pick": "residual"}):
         a, b = plain.solve(test_set, **dials), quick.solve(test_set, **dials)
-        same = [(s.text, s.steps) == (t.text, t.steps) for s, t in zip(a, b, strict=True)]
-        assert sum(same) >= 0.95 * len(same)  # rounding tips a halting head here and there
+        assert [s.text for s in a] == [s.text for s in b]
+        assert sum(s.steps != t.steps for s, t in zip(a, b, strict=True)) <= 1  # rounding can tip a halting head
     assert len(quick._compiled) == 1
 
 
