@@ -293,19 +293,26 @@ def read(path: Path) -> list[dict[str, Any]]:
 def fill(args: argparse.Namespace, factors: list[str], share: float, seeds: list[int]) -> list[dict[str, Any]]:
     """Every cell asked for, done or fetched; as many at once as there are workers."""
     rows = read(args.out)
-    known = {(r["rung"], r["factor"], r["seed"], r["share"]) for r in rows}
-    cells = [(rung, factor, seed, share) for seed in seeds for rung in args.rungs for factor in factors]
-    todo = [cell for cell in cells if cell not in known]
-    for row in spread(todo, args):
+    for seed in seeds:
+        known = {(r["rung"], r["factor"], r["seed"], r["share"]) for r in rows}
+        poor = {(r["rung"], r["factor"]) for r in rows if r["share"] == share and r["accuracy"]["1"] < args.hopeful}
+        cells = [(rung, factor, seed, share) for rung in args.rungs for factor in factors]
+        todo = [cell for cell in cells if cell not in known and cell[:2] not in poor]
+        rows += recorded(todo, args)
+    return [r for r in rows if r["share"] == share and r["factor"] in factors and r["rung"] in args.rungs]
+
+
+def recorded(cells: list[tuple[str, str, int, float]], args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """The rows of these cells, each written and told as it comes."""
+    for row in spread(cells, args):
         row["born"] = birth_certificate([row["seed"]])
         args.out.parent.mkdir(parents=True, exist_ok=True)
         with args.out.open("a") as file:
             file.write(json.dumps(row) + "\n")
-        rows.append(row)
         told = {k: round(v, 3) for k, v in row["accuracy"].items()}
         where = f"{row['rung']} {row['factor']} seed {row['seed']}"
         print(f"{where}: {row['seconds']:.0f} s, 90 % at {row['to']['0.9']}, {told}", flush=True)
-    return [r for r in rows if r["share"] == share and r["factor"] in factors and r["rung"] in args.rungs]
+        yield row
 
 
 def spread(cells: list[tuple[str, str, int, float]], args: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -365,6 +372,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--share", type=float, default=1.0, help="of every rung's training FLOPs")
     parser.add_argument("--halving", action="store_true", help="a quarter of it for all, half for the better half")
+    parser.add_argument("--hopeful", type=float, default=0.0, help="further seeds only where this share was solved")
     parser.add_argument("--limit", type=int, default=200, help="test puzzles")
     parser.add_argument("--workers", type=int, default=2, help="cells trained at once, each on one thread")
     parser.add_argument("--ray", default="", help="the address of a ray cluster to train on instead")
