@@ -60,6 +60,8 @@ class Ratio:
     def told(self) -> str:
         if self.without == self.seeds:
             return "never"
+        if math.isnan(self.mean):
+            return "–"  # the base never did
         lacking = f", {self.without} of {self.seeds} never" if self.without else ""
         between = f" [{self.low:.2f}, {self.high:.2f}]" if self.low < self.high < math.inf else ""
         return f"{self.mean:.2f}{between}{lacking}"

@@ -82,6 +82,8 @@ def test_ratios_to_the_base_and_their_pooled_intervals():
     assert slower.mean == pytest.approx(2) and slower.high == pytest.approx(2 * math.exp(2 * one))
     assert ladder_table.ratio(rows, "y", ladder_table.errors).told() == "never"
     assert ladder_table.ratio([*rows, row("x", 9, 0.3, None)], "x", ladder_table.flops).told().endswith("1 of 3 never")
+    never = [row("orbit", 0, 0.9, None), row("x", 0, 0.9, 1.0)]
+    assert ladder_table.ratio(never, "x", ladder_table.flops).told() == "–"
     assert [line[0] for line in ladder_table.lines(rows, ["x", "orbit", "y", "z"], ["r"])] == ["orbit", "x", "y"]
 
 
