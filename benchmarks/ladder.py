@@ -42,7 +42,7 @@ from innerloop.recipes.cost import training_flops
 from innerloop.recipes.run import Data, Run, birth_certificate, build, commit, fit, override, sets, unseen
 from innerloop.weights import orbit, trm
 
-CHECKS = 10  # validations over a training
+CHECKS = 10  # validations over a training, unless --checks says otherwise
 LEVELS = (0.5, 0.8, 0.9, 0.95, 0.98)
 TIMES = (1, 2, 4, 8, 16, 32)  # the trained depth
 LEAST = 0.05  # solved: what solves fewer is judged no deeper than it was trained
@@ -221,15 +221,15 @@ def drawn(rung: str, name: str, seed: int) -> Run:
     return override(run, factor.changes)
 
 
-def recipe(rung: str, name: str, seed: int, share: float = 1.0) -> tuple[Run, int]:
+def recipe(rung: str, name: str, seed: int, share: float = 1.0, checks: int = CHECKS) -> tuple[Run, int]:
     """The Run of one cell of the table, and its FLOPs an example and optimizer step."""
     r, factor, run = RUNGS[rung], ALL[name], drawn(rung, name, seed)
     fitted = build(replace(run, data=replace(run.data, count=8, holdout=4))).run  # with the sizes of its task
     flops = training_flops(fitted, factor.make and factor.make(fitted.config))
-    steps = max(CHECKS, round(share * r.tera * 1e12 / (flops * run.plan.batch)))
+    steps = max(checks, round(share * r.tera * 1e12 / (flops * run.plan.batch)))
     ema = min(run.plan.ema, 1 - 10 / steps) if run.plan.ema else 0.0
     horizon = {"steps": steps, "warmup": max(1, steps // 20), "ema": ema, "save_every": 10**9}
-    horizon |= {"check_every": -(-steps // CHECKS), "depths": (run.plan.deepest,)}
+    horizon |= {"check_every": -(-steps // checks), "depths": (run.plan.deepest,)}
     return replace(run, plan=replace(run.plan, **horizon)), flops
 
 
@@ -241,10 +241,10 @@ def data(rung: str, limit: int) -> tuple[Any, Any, Any, Any]:
     return task, puzzles, validation, unseen(task, puzzles, what, limit)
 
 
-def one(rung: str, name: str, seed: int, share: float, limit: int) -> dict[str, Any]:
+def one(rung: str, name: str, seed: int, share: float, limit: int, checks: int = CHECKS) -> dict[str, Any]:
     """Train and judge one cell, on one thread."""
     torch.set_num_threads(1)
-    run, flops = recipe(rung, name, seed, share)
+    run, flops = recipe(rung, name, seed, share, checks)
     task, puzzles, validation, test = data(rung, limit)
     run = replace(run, config=replace(run.config, size=fit(run.config.size, task, len(puzzles.identifiers))))
     torch.manual_seed(seed)
@@ -322,16 +322,16 @@ def spread(cells: list[tuple[str, str, int, float]], args: argparse.Namespace) -
 
         ray.init(address=args.ray, log_to_driver=False)
         remote = ray.remote(num_cpus=1)(one)
-        waiting = [remote.remote(*cell, args.limit) for cell in cells]
+        waiting = [remote.remote(*cell, args.limit, args.checks) for cell in cells]
         while waiting:
             (done,), waiting = ray.wait(waiting)
             yield ray.get(done)
     elif args.workers == 1:
-        yield from (one(*cell, args.limit) for cell in cells)
+        yield from (one(*cell, args.limit, args.checks) for cell in cells)
     else:
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(args.workers, context) as pool:
-            for done in as_completed([pool.submit(one, *cell, args.limit) for cell in cells]):
+            for done in as_completed([pool.submit(one, *cell, args.limit, args.checks) for cell in cells]):
                 yield done.result()
 
 
@@ -373,6 +373,7 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=1.0, help="of every rung's training FLOPs")
     parser.add_argument("--halving", action="store_true", help="a quarter of it for all, half for the better half")
     parser.add_argument("--hopeful", type=float, default=0.0, help="further seeds only where this share was solved")
+    parser.add_argument("--checks", type=int, default=CHECKS, help="validations over a training")
     parser.add_argument("--limit", type=int, default=200, help="test puzzles")
     parser.add_argument("--workers", type=int, default=2, help="cells trained at once, each on one thread")
     parser.add_argument("--ray", default="", help="the address of a ray cluster to train on instead")
