@@ -8,8 +8,9 @@
     python benchmarks/ladder.py --table results/ladder.jsonl                               what is known so far
 
 Every (rung, factor, seed) is trained for the same training FLOPs, counted; a factor that makes a step dearer gets fewer
-steps. A row holds the validated accuracy over FLOPs, the FLOPs to fixed accuracies, and the accuracy on unseen
-puzzles at 1 to 32 times the trained depth. Rows are appended as they are done, and what is in --out is not done again.
+steps. A row holds the validated accuracy over FLOPs, the FLOPs to fixed accuracies, and the accuracy on unseen puzzles
+at 1 to 8 times the trained depth, Orbit's and TRM's to 32. Rows are appended as they are done, and what is in --out is
+not done again.
 A factor is a name, a base recipe, and what it changes of it: add a line to FACTORS.
 """
 
@@ -46,7 +47,8 @@ CHECKS = 10  # validations over a training, unless --checks says otherwise
 LEVELS = (0.5, 0.8, 0.9, 0.95, 0.98)
 TIMES = (1, 2, 4, 8, 16, 32)  # the trained depth
 LEAST = 0.05  # solved: what solves fewer is judged no deeper than it was trained
-FEW = 50  # puzzles judged from eight times the trained depth on; deeper at all: the first seed, and group "main"
+FEW = 50  # puzzles judged deeper than trained: of group "main" at all TIMES, else of the first seed up to LESS
+LESS = 8
 
 
 @dataclass(frozen=True)
@@ -259,13 +261,13 @@ def one(rung: str, name: str, seed: int, share: float, limit: int, checks: int =
         if result.best:
             checkpoint.load_weights(Path(folder) / checkpoint.MODEL, loop)
     loop.eval()
-    depth, deeper = run.plan.deepest, share >= 1 and (not seed or name in FACTORS["main"])
+    depth, main = run.plan.deepest, name in FACTORS["main"]
     judge = lambda times, some: [  # noqa: E731
         row.valid for row in evaluate(loop, task, some, [t * depth for t in times], batch=256)
     ]
     judged = judge(TIMES[:1], test)
-    if judged[0] >= LEAST and deeper:
-        judged += judge(TIMES[1:3], test) + judge(TIMES[3:], test.take(slice(FEW)))
+    if judged[0] >= LEAST and share >= 1 and (main or not seed):
+        judged += judge([t for t in TIMES[1:] if main or t <= LESS], test.take(slice(FEW)))
     return {
         "rung": rung, "factor": name, "seed": seed, "share": share,
         "tera": run.plan.steps * run.plan.batch * flops / 1e12,

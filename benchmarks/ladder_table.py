@@ -21,6 +21,7 @@ Row = dict[str, Any]
 BASE = "orbit"
 LEVEL = "0.9"  # the accuracy whose training FLOPs are compared
 LEARNT = 0.5  # solved by what is taken to have learned
+DEEP = "8"  # times the trained depth, where every factor's first seed is judged too
 LEAST = 0.005  # errors of a puzzle in two hundred or fewer are not told apart
 
 
@@ -99,7 +100,7 @@ def solved(rows: Sequence[Row], factor: str, times: str = "1") -> str:
 
 
 def lines(rows: Sequence[Row], factors: Sequence[str], rungs: Sequence[str], base: str = BASE) -> list[list[str]]:
-    """A row of text for each factor, fewest errors first; for each rung errors, FLOPs, and solved at 1x and 32x."""
+    """A row of text for each factor, fewest errors first; for each rung errors, FLOPs, and solved at 1x and DEEP."""
     parts = [of(rows, rung) for rung in rungs]
 
     def order(factor: str) -> float:
@@ -112,7 +113,7 @@ def lines(rows: Sequence[Row], factors: Sequence[str], rungs: Sequence[str], bas
         cells = [factor, str(min(len(by(part, factor)) for part in parts))]
         for part in parts:
             cells += [ratio(part, factor, measure, base).told() for measure in (errors, flops)]
-            cells.append(f"{solved(part, factor)}, {solved(part, factor, '32')}")
+            cells.append(f"{solved(part, factor)}, {solved(part, factor, DEEP)}")
         made.append(cells)
     return made
 

@@ -68,7 +68,7 @@ def test_flops_to_a_level_lie_between_validations():
 
 
 def row(factor, seed, accuracy, flops, rung="r"):
-    at = {"1": accuracy, "32": 1.0}
+    at = {"1": accuracy, ladder_table.DEEP: 1.0}
     return {"rung": rung, "factor": factor, "seed": seed, "share": 1, "accuracy": at, "to": {"0.9": flops}}
 
 
