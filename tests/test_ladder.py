@@ -69,7 +69,7 @@ def test_flops_to_a_level_lie_between_validations():
 
 def row(factor, seed, accuracy, flops, rung="r"):
     at = {"1": accuracy, ladder_table.DEEP: 1.0}
-    return {"rung": rung, "factor": factor, "seed": seed, "share": 1, "accuracy": at, "to": {"0.9": flops}}
+    return {"rung": rung, "factor": factor, "seed": seed, "share": 1, "accuracy": at, "to": {ladder_table.LEVEL: flops}}
 
 
 def test_ratios_to_the_base_and_their_pooled_intervals():
