@@ -43,7 +43,10 @@ def learning(axis: Axes, rows: list[dict[str, Any]], rung: str) -> None:
             axis.plot(
                 flops, [100 * a for a in accuracy], color=colour, alpha=0.8, linewidth=1.1, label="" if i else label
             )
-    axis.set_xlim(left=0)
+    axis.set_xscale("log")
+    axis.set_xlim(0.04, 40)
+    axis.set_xticks([0.1, 1, 10], ["0.1", "1", "10"])
+    axis.minorticks_off()
     axis.set_ylim(-3, 103)
     axis.set_title(TITLES[rung], loc="left")
     axis.set_xlabel("training FLOPs, 10$^{12}$")
@@ -77,13 +80,13 @@ def main() -> None:
     rows = tables.read(Path(sys.argv[1]))
     most = max(len(ladder.FACTORS[g]) for g in GROUPS)
     with matplotlib.rc_context(STYLE):
-        figure = plt.figure(figsize=(9.6, 2.6 + 0.17 * most))
-        upper, lower = figure.subfigures(2, 1, height_ratios=(2.2, 0.6 + 0.17 * most))
+        figure = plt.figure(figsize=(9.6, 2.9 + 0.17 * most))
+        upper, lower = figure.subfigures(2, 1, height_ratios=(2.3, 0.6 + 0.17 * most))
         for axis, rung in zip(upper.subplots(1, 4, sharey=True), TITLES, strict=True):
             learning(axis, rows, rung)
             if rung == "sudoku6":
                 axis.set_ylabel("unseen puzzles right, %")
-                axis.legend(loc="center left")
+                upper.legend(*axis.get_legend_handles_labels(), loc="lower center", ncols=len(LINES))
         for axis, group in zip(lower.subplots(1, 3), GROUPS, strict=True):
             forest(axis, rows, group)
         names = [
@@ -93,8 +96,8 @@ def main() -> None:
         labels = [f"{text}, as a multiple of Orbit's" for *_, text in MEASURES.values()]
         lower.legend(names, labels, loc="lower center", ncols=2)
         for part in (upper, lower):
-            left, space = (0.175, 1.15) if part is lower else (0.06, 0.12)
-            part.subplots_adjust(left=left, right=0.99, bottom=0.2, top=0.88, wspace=space)
+            left, space, below = (0.175, 1.15, 0.11) if part is lower else (0.06, 0.12, 0.3)
+            part.subplots_adjust(left=left, right=0.99, bottom=below, top=0.9, wspace=space)
         target = Path(__file__).with_name("ladder.svg")
         figure.savefig(target, metadata={"Date": None})
     print(target)
