@@ -115,7 +115,7 @@ def lines(rows: Sequence[Row], factors: Sequence[str], rungs: Sequence[str], bas
 
     made = []
     for factor in sorted((f for f in factors if all(by(part, f) for part in parts)), key=order):
-        cells = [factor, str(min(len(by(part, factor)) for part in parts))]
+        cells = [factor, ", ".join(dict.fromkeys(str(len(by(part, factor))) for part in parts))]
         for rung, part in zip(rungs, parts, strict=True):
             cells += [ratio(part, factor, measure, base).told() for measure in measures(rung).values()]
             cells.append(f"{solved(part, factor)}, {solved(part, factor, DEEP)}")
