@@ -56,9 +56,10 @@ def test_a_cell_is_trained_judged_and_not_done_twice(tmp_path):
         assert 5 <= len(row["curve"]) <= ladder.CHECKS and "1" in row["accuracy"] and row["born"]["torch"]
         assert row["curve"][-1][0] == pytest.approx(row["tera"])
     assert rows[1]["MFLOP"] < 0.7 * rows[0]["MFLOP"] and rows[1]["steps"] > rows[0]["steps"]
-    none_hopeful = [*command, "--seeds", "0", "1", "--hopeful", "1.1"]
-    again = subprocess.run(none_hopeful, capture_output=True, text=True, timeout=100)
-    assert not again.returncode and len(out.read_text().splitlines()) == 2
+    hopeless = [*command, "--seeds", "0", "1", "--hopeful", "1.1"]
+    for same in (command, hopeless):
+        again = subprocess.run(same, capture_output=True, text=True, timeout=100)
+        assert not again.returncode and len(out.read_text().splitlines()) == 2
 
 
 def test_flops_to_a_level_lie_between_validations():
