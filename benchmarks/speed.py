@@ -3,7 +3,7 @@
     python benchmarks/speed.py --out results/speed_cpu.json        within ten minutes on two cores
 
     block   one block of width 512, batch 64, bfloat16, forward and backward, compiled: its share of the ceiling
-    step    the whole training step of official TRM, TRM-MLP and HRM, batch 16, as benchmarks/step.py has it
+    step    the whole training step of official TRM, TRM-MLP and HRM, batches of 16 and 64, as benchmarks/step.py has it
     small   the whole training step of the recipes that run Orbit, their loop compiled by parts/fused.py and plain
 
 Everything is timed in turns with what it is compared with, in one process; medians of the turns.
@@ -20,7 +20,7 @@ from typing import Any
 import step
 import torch
 
-from innerloop import recipes
+from innerloop import memory, recipes
 from innerloop.learn.checkpoint import write_json
 from innerloop.learn.precision import fast_float32
 from innerloop.learn.train import Trainer
@@ -44,6 +44,7 @@ def block(name: str, batch: int, device: torch.device, turns: int) -> dict[str, 
     def go(f: Any) -> None:
         f(x).backward(dz)
 
+    memory.keep()
     torch._dynamo.reset()
     go(fast), go(fast), go(one)
     rows = []
@@ -113,7 +114,8 @@ def main() -> None:
         "small": [lambda n=n: small(n, args.turns) for n in SMALL],
         "block": [lambda n=n: block(n, 64, device, args.turns) for n in ("trm", "trm_mlp", "hrm")],
         "step": [
-            lambda n=n: {"what": "step", "of": n} | step.measure(n, "bfloat16", 16, device, max(3, args.turns // 2))
+            lambda n=n, b=b: {"what": "step", "of": n} | step.measure(n, "bfloat16", b, device, max(3, args.turns // 2))
+            for b in (16, 64)
             for n in ("trm", "trm_mlp", "hrm")
         ],
     }

@@ -3,9 +3,9 @@
     python benchmarks/step.py --out results/step_cpu.json [--systems trm trm_mlp hrm] [--dtype bfloat16]
 
 Both models take turns, step by step, in one process; what is reported is the median of each and of their ratio.
-The reference is what the official code does on a CPU: no compile, fused attention. The ceiling is one matrix
-product of the model's own largest shape, timed in the same turns. FLOP: products and attention only, backward twice
-the forward; HRM's extra forward for its Q target counted.
+The reference is what the official code does on a CPU: no compile, fused attention, freed memory given back. The ceiling
+is one matrix product of the model's own largest shape, timed in the same turns with its memory kept. FLOP: products
+and attention only, backward twice the forward; HRM's extra forward for its Q target counted.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from unittest import mock
 import torch
 import torch.nn.functional as F
 
+from innerloop import memory
 from innerloop.core import Question
 from innerloop.learn.compile import compile_blocks
 from innerloop.learn.optim import Average, optimizers
@@ -45,6 +46,8 @@ MODELS = {
 class Learner:
     """One model with its optimizers, doing the official training step on random puzzles."""
 
+    heap = staticmethod(memory.keep)
+
     def __init__(self, make, dtype: str, batch: int, device: torch.device, choice: str) -> None:
         torch.manual_seed(0)
         self.products = "highest"  # torch's default for float32
@@ -59,6 +62,7 @@ class Learner:
 
     def step(self) -> float:
         torch.set_float32_matmul_precision(self.products)
+        self.heap()
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         draw = self.halting.draw(self.batch, self.draws)
@@ -73,7 +77,10 @@ class Learner:
 
 
 class Plain(Learner):
-    """The reference: eager, torch's fused attention, transposed token mixing, as the official code on a CPU."""
+    """The reference, as the official code on a CPU: eager, torch's fused attention, transposed token mixing, memory as
+    the C library handles it by itself."""
+
+    heap = staticmethod(memory.give_back)
 
     def step(self) -> float:
         fused = mock.patch.object(attention, "attend", F.scaled_dot_product_attention)
