@@ -136,6 +136,7 @@ FACTORS: dict[str, dict[str, Factor]] = {
         "trm, rate 1e-4": of(official, "plan.lr=1e-4"),
         "trm, rate 3e-4": of(official, "plan.lr=3e-4"),
         "trm, rate 3e-3": of(official, "plan.lr=3e-3"),
+        "trm, rate 1e-2": of(official, "plan.lr=1e-2"),
         "trm, one-step gradient": of(official, "config.tape=last(1)"),
         "trm, no averaging": of(official, "plan.ema=0"),
         "trm, the other mixer": Factor(variants.swapped(official)),
