@@ -1,4 +1,4 @@
-"""Tables of Markdown, and the marked places of a page that they are written into."""
+"""Tables of Markdown, birth certificates in words, and the marked places of a page that they are written into."""
 
 from __future__ import annotations
 
@@ -10,6 +10,14 @@ def table(head: list[str], rows: Sequence[Sequence[Any]]) -> list[str]:
     """A Markdown table, and an empty line."""
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     return [*lines, *("| " + " | ".join(map(str, row)) + " |" for row in rows), ""]
+
+
+def born(value: dict[str, Any]) -> str:
+    """The command, commit, seeds and machine that a result comes from."""
+    b = value["born"]
+    seeds = ", ".join(map(str, b["seeds"]))
+    machine = f"{b['device']}, {b['threads']} threads"
+    return f"`{b['command']}`, commit {b['commit']}, seeds {seeds}, torch {b['torch']}, {machine}"
 
 
 def between(text: str, name: str, lines: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""Write docs/results.md and the tables of README and docs/solve_for_real.md from results/*.json.
+"""Write docs/results.md and the tables of README and of the other pages of docs/ from results/*.json.
 
 python benchmarks/table.py          (--check: only say whether the page is up to date)
 """
@@ -13,19 +13,14 @@ from typing import Any
 
 import ladder_page
 import ladder_table
-from marked import between, table
+import speed_page
+from marked import between, born, table
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE, README, DECIDES = ROOT / "docs" / "results.md", ROOT / "README.md", ROOT / "docs" / "solve_for_real.md"
 RECIPE, LADDER = ROOT / "docs" / "recipe.md", ROOT / "results" / "ladder.jsonl"
+SPEED, SPEEDS = ROOT / "docs" / "speed.md", ("speed_cpu", "cost_cpu")
 LONG = 1000  # what a page does not repeat of a file
-
-
-def born(value: dict[str, Any]) -> str:
-    b = value["born"]
-    seeds = ", ".join(map(str, b["seeds"]))
-    machine = f"{b['device']}, {b['threads']} threads"
-    return f"`{b['command']}`, commit {b['commit']}, seeds {seeds}, torch {b['torch']}, {machine}"
 
 
 def record(name: str, value: dict[str, Any]) -> list[str]:
@@ -307,9 +302,8 @@ def page() -> str:
         lines += deciding(value) if "runs" in value else []
     lines += ["## Benchmarks", ""]
     for name, value in values.items():
-        elsewhere = (
-            name == "family" or name.startswith(("solve_", "coverage")) or "arrivals" in value or "runs" in value
-        )
+        elsewhere = name in ("family", *SPEEDS) or name.startswith(("solve_", "coverage"))
+        elsewhere = elsewhere or "arrivals" in value or "runs" in value
         if not isinstance(value.get("recipe"), dict) and not elsewhere:
             lines += plain(name, value)
     return "\n".join(lines)
@@ -338,6 +332,9 @@ def readme() -> str:
 
 def main() -> None:
     made = {PAGE: page(), README: readme(), DECIDES: decision(DECIDES.read_text())}
+    speeds = [ROOT / "results" / f"{name}.json" for name in SPEEDS]
+    if all(path.exists() for path in speeds):
+        made[SPEED] = speed_page.page(SPEED.read_text(), *(json.loads(path.read_text()) for path in speeds))
     made |= {RECIPE: ladder_page.page(RECIPE.read_text(), ladder_table.read(LADDER))} if LADDER.exists() else {}
     if "--check" in sys.argv:
         stale = [path.name for path, text in made.items() if not path.exists() or path.read_text() != text]

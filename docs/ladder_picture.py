@@ -17,6 +17,7 @@ from innerloop.study.figures import COLOURS, STYLE
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 import ladder
+import ladder_page
 import ladder_table as tables
 
 TITLES = {
@@ -25,7 +26,7 @@ TITLES = {
     "maze11": "11x11 mazes",
     "maze15": "15x15 mazes",
 }
-LINES = {"orbit": "Orbit", "trm, given structure": "TRM, given the structure", "trm": "TRM"}
+LINES = {"orbit": "Orbit", "trm, given structure": "TRM, given the structure", ladder_page.THEIRS: "TRM"}
 GROUPS = {"step": "what a step is", "net": "what the net is", "plan": "how it is taught"}
 MEASURES = {
     "sudoku9": (tables.errors, "o", "errors on 9x9 Sudoku"),
