@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import statistics
 import subprocess
 import sys
@@ -106,7 +107,8 @@ def processes(count: int) -> dict[str, Any]:
         launch = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={count}", "-m", "innerloop.cli"]
         changes = ["plan.batch=64", "plan.steps=60", "plan.check_every=1000", "data.count=300", "data.holdout=10"]
         command = [*launch, "train", "demo", "--out", f"{folder}/run", "--device", "cpu", "--set", *changes]
-        done = subprocess.run(command, capture_output=True, text=True)
+        alone = os.environ | {"OMP_NUM_THREADS": "1"}  # torchrun sets it for several processes, not for one
+        done = subprocess.run(command, capture_output=True, text=True, env=alone)
         if done.returncode:
             raise RuntimeError(done.stderr[-2000:])
         lines = [json.loads(line) for line in Path(folder, "run", "metrics.jsonl").read_text().splitlines()]
