@@ -35,13 +35,14 @@ def main() -> None:
             axis.plot(x, y, color=COLOURS[0], marker="o", markersize=3.5, linewidth=1.2)
             axis.set_xscale("log", base=2)
             axis.set_yscale("log")
-            axis.set_xticks(x[:: 2 if len(x) > 5 else 1], [str(v) for v in x[:: 2 if len(x) > 5 else 1]])
+            ticks = x[:: 2 if len(x) > 5 else 1]
+            axis.set_xticks(ticks, [str(v) for v in ticks])
             axis.minorticks_off()
             axis.set_xlabel(TITLES[row["curve"]])
         axes[0].set_ylabel("seconds, one thread")
         axes[0].text(1, axes[0].get_ylim()[1], "dashed: linear", color="0.4", fontsize=7, va="top")
         figure.tight_layout()
-        figure.savefig(Path(__file__).with_name("cost.svg"))
+        figure.savefig(Path(__file__).with_name("cost.svg"), metadata={"Date": None})
 
 
 if __name__ == "__main__":
