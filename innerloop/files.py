@@ -1,0 +1,256 @@
+"""Files, read within bounds and written whole or not at all; every failure is one sentence with the system's reason.
+
+text = read_text(path)                 # a regular file, at most LIMIT bytes, UTF-8
+value = read_json(path)                # bounded depth and size
+write_text(path, text)                 # a reader sees the old file or the new one, never a part
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import secrets
+import stat
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from innerloop.errors import InputError
+from innerloop.text import printable
+
+__all__ = [
+    "LIMIT",
+    "check_regular",
+    "open_regular",
+    "parse_json",
+    "read_bytes",
+    "read_json",
+    "read_text",
+    "reason",
+    "sweep",
+    "write",
+    "write_bytes",
+    "write_json",
+    "write_text",
+]
+
+LIMIT = 64 << 20  # bytes of a text file that is read whole
+DEPTH = 100  # of nested JSON
+KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFSOCK: "a socket"}
+ENDING = ".tmp"  # of a file that is being written
+
+
+def reason(error: BaseException) -> str:
+    """Why the system refused, in its own words, without the path."""
+    return getattr(error, "strerror", None) or str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def shown(path: Path | str) -> str:
+    """A path as a message shows it."""
+    return printable(str(path))
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+
+
+def open_regular(path: Path | str) -> BinaryIO:
+    """A regular file, opened for reading bytes; a pipe or device is refused without waiting for it.
+
+    Raises InputError with the system's reason where it cannot be opened: missing, not permitted, too many open files.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        raise unreadable(path, error) from None
+    try:
+        check_mode(path, os.fstat(handle).st_mode)
+        return os.fdopen(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def check_regular(path: Path | str) -> None:
+    """Raise InputError unless `path` is a regular file, or a link to one; it is not opened."""
+    try:
+        check_mode(path, os.stat(path).st_mode)
+    except (OSError, ValueError) as error:
+        raise unreadable(path, error) from None
+
+
+def check_mode(path: Path | str, mode: int) -> None:
+    if stat.S_ISDIR(mode):
+        raise InputError(f"{shown(path)} is a folder where a file is wanted: name a file in it")
+    if not stat.S_ISREG(mode):
+        raise InputError(
+            f"{shown(path)} is {KINDS.get(stat.S_IFMT(mode), 'no regular file')}, not a file: copy it to a file first"
+        )
+
+
+def unreadable(path: Path | str, error: BaseException) -> InputError:
+    """One sentence for a file that the system would not give; a sound file is never called damaged."""
+    number = getattr(error, "errno", None)
+    advice = {
+        errno.ENOENT: "check the path",
+        errno.ENOTDIR: "check the path",
+        errno.EACCES: "get permission to read it",
+        errno.EPERM: "get permission to read it",
+        errno.EMFILE: "close some files or raise the limit (ulimit -n), then try again; the file itself may be sound",
+        errno.ENFILE: "close some files, then try again; the file itself may be sound",
+        errno.ENOMEM: "free some memory, then try again; the file itself may be sound",
+        errno.EIO: "check the disk; the file itself may be sound",
+    }.get(number or 0, "try again once that is mended")
+    if number in (errno.ENOENT, errno.ENOTDIR):
+        return InputError(f"there is no file {shown(path)}: {advice}")
+    return InputError(f"{shown(path)} cannot be read ({printable(reason(error))}): {advice}")
+
+
+def read_bytes(path: Path | str, limit: int = LIMIT) -> bytes:
+    """All bytes of a regular file. Raises InputError where there are more than `limit`, before they are read."""
+    with open_regular(path) as file:
+        try:
+            size = os.fstat(file.fileno()).st_size
+            if size <= limit:
+                found = file.read(limit + 1)
+                size = max(size, len(found))
+        except (OSError, MemoryError) as error:
+            raise unreadable(path, error) from None
+    if size > limit:
+        raise InputError(
+            f"{shown(path)} has {size:,} bytes where at most {limit:,} are read: it is no file of this kind"
+        )
+    return found
+
+
+def read_text(path: Path | str, limit: int = LIMIT) -> str:
+    """A text file in UTF-8, with or without a byte order mark."""
+    try:
+        return read_bytes(path, limit).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{shown(path)} is no text in UTF-8 (byte {error.start}): save it as UTF-8") from None
+
+
+def read_json(path: Path | str, limit: int = LIMIT) -> Any:
+    """The value in a JSON file, of bounded size and depth."""
+    return parse_json(read_text(path, limit), shown(path))
+
+
+def parse_json(text: str | bytes, where: str) -> Any:
+    """The value of a JSON text. Raises InputError, which begins with `where`, for anything that is not one.
+
+    Nesting beyond DEPTH and numbers of thousands of digits are refused as well.
+    """
+    try:
+        value = json.loads(text)
+        if depth(value) > DEPTH:
+            raise RecursionError
+        return value
+    except RecursionError:
+        raise InputError(
+            f"{where} is nested deeper than {DEPTH} levels: it is damaged or no file of this kind"
+        ) from None
+    except (ValueError, MemoryError) as error:
+        raise InputError(
+            f"{where} is no JSON ({printable(reason(error))}): it is damaged, or of another kind"
+        ) from None
+
+
+def depth(value: Any) -> int:
+    """How deep lists and dicts are nested."""
+    level, found = [value], 0
+    while level := [v for v in level if isinstance(v, list | dict)]:
+        found += 1
+        level = [inner for v in level for inner in (v.values() if isinstance(v, dict) else v)]
+    return found
+
+
+# -- writing ----------------------------------------------------------------------------------------------------------
+
+
+def write(path: Path | str, put: Callable[[Path], object]) -> None:
+    """Let `put` write a neighbour of `path`, then rename it into place: a reader sees the old file or the new.
+
+    The new file has the mode of the old one, or the one that umask gives. A link is replaced, not what it points to.
+    Raises InputError where `path` is a folder, device or pipe, or where the system refuses; the old file then stays.
+    """
+    path = Path(path)
+    beside = None
+    try:
+        if path.is_dir() or (path.exists() and not path.is_file()):
+            check_mode(path, path.stat().st_mode)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        swept(path.parent.resolve())
+        beside = path.with_name(f".{path.name[:80]}.{secrets.token_hex(6)}{ENDING}")
+        mark = os.open(beside, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o666)
+        try:
+            with contextlib.suppress(OSError):  # some network file systems have no locks: then nothing is swept there
+                fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if path.is_file() and not path.is_symlink():
+                os.fchmod(mark, stat.S_IMODE(path.stat().st_mode))
+            put(beside)
+            with beside.open("rb") as file:
+                os.fsync(file.fileno())
+            beside.replace(path)
+        finally:
+            os.close(mark)
+        sync_folder(path.parent)
+    except (OSError, RuntimeError, ValueError) as error:  # torch.save reports a full disk as RuntimeError
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"{shown(path)} cannot be written ({printable(reason(error))}): mend that, or choose another place"
+        ) from error
+    finally:
+        if beside is not None:
+            with contextlib.suppress(OSError):
+                beside.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Let a rename in `folder` survive a loss of power."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def sweep(folder: Path | str) -> list[Path]:
+    """Remove what killed writers left in `folder`; returns the paths. A file that is still being written is locked, and stays."""
+    gone = []
+    for path in Path(folder).glob(f".*{ENDING}"):
+        if len(path.name.rsplit(".", 2)[1]) != 12:
+            continue
+        with contextlib.suppress(OSError):
+            handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+                gone.append(path)
+            finally:
+                os.close(handle)
+    return gone
+
+
+@lru_cache(maxsize=256)
+def swept(folder: Path) -> None:
+    """`sweep`, once a folder and process."""
+    sweep(folder)
+
+
+def write_bytes(path: Path | str, data: bytes) -> None:
+    write(path, lambda p: p.write_bytes(data))
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """In UTF-8."""
+    write_bytes(path, text.encode("utf-8", "surrogateescape"))
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=2) + "\n")

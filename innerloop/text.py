@@ -1,0 +1,31 @@
+"""Text as it is shown: control characters made visible, the nearest known name."""
+
+from __future__ import annotations
+
+import difflib
+import unicodedata
+from collections.abc import Iterable
+
+__all__ = ["nearest", "printable"]
+
+LONGEST = 400  # characters of a foreign text in a message
+HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # control, format (bidirectional marks), surrogates, line separators
+
+
+def printable(text: str, longest: int = LONGEST) -> str:
+    """`text` on one line, for a terminal or a message: what would move a cursor or hide is written as an escape."""
+    cut = text if len(text) <= longest else text[: longest - 3] + "..."
+    return "".join(c if unicodedata.category(c) not in HIDDEN else escaped(c) for c in cut)
+
+
+def escaped(character: str) -> str:
+    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Advice about an unknown name: the nearest known one, or all that there are."""
+    names = [str(k) for k in known]
+    near = difflib.get_close_matches(name, names, 1, 0.5)
+    if near:
+        return f'did you mean "{near[0]}"?'
+    return f"there are {', '.join(names)}" if names else "there are none"
