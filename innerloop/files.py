@@ -221,7 +221,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def sweep(folder: Path | str) -> list[Path]:
-    """Remove what killed writers left in `folder`; returns the paths. A file that is still being written is locked, and stays."""
+    """Remove what killed writers left; returns the paths. A file still being written is locked, and stays."""
     gone = []
     for path in Path(folder).glob(f".*{ENDING}"):
         if len(path.name.rsplit(".", 2)[1]) != 12:
