@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 import unicodedata
 from collections.abc import Iterable
 
-__all__ = ["nearest", "printable"]
+__all__ = ["command", "nearest", "printable"]
 
 LONGEST = 400  # characters of a foreign text in a message
 HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # control, format (bidirectional marks), surrogates, line separators
@@ -20,6 +21,11 @@ def printable(text: str, longest: int = LONGEST) -> str:
 
 def escaped(character: str) -> str:
     return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def command(verb: str, *words: object) -> str:
+    """A command of ours as a shell takes it: paths with spaces and signs are quoted."""
+    return shlex.join(["innerloop", verb, *map(str, words)])
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.rule import Rule
 
 from innerloop.cli.drawing import plot, report, telling
@@ -17,6 +18,7 @@ from innerloop.learn import checkpoint
 from innerloop.learn.evaluate import evaluate
 from innerloop.recipes.run import sets, unseen
 from innerloop.recipes.solving import solver_of
+from innerloop.text import command
 
 DEPTHS = (1, 2, 4, 8, 16, 32, 64, 128)
 NEW = 500  # puzzles to judge
@@ -45,7 +47,7 @@ def demo(recipe: str = "demo", out: str = "runs/demo", set: tuple[str, ...] = ()
     console.print(Rule("2  turn the depth dial, on new puzzles that neither trained nor chose the model", align="left"))
     where, _ = device_named(device)
     opened = open_run(out, where)
-    examples = unseen(opened.task, sets(opened.run.data)[1], opened.run.data, NEW)
+    examples = unseen(opened.task, sets(opened.run.data, folder)[1], opened.run.data, NEW)
     loop: Any = opened.loop
     with console.status("thinking"):
         rows = evaluate(loop, opened.task, examples, DEPTHS, device=where)
@@ -61,7 +63,10 @@ def demo(recipe: str = "demo", out: str = "runs/demo", set: tuple[str, ...] = ()
     report(out)
     question = opened.task.decode(examples.inputs[row])
     console.print(f"\nopen [bold]{(folder / 'report.html').resolve()}[/] in a browser. Then try:")
-    console.print(f"  innerloop solve {out} {question!r}")
-    console.print(f"  innerloop eval {out} --depth 1,4,16,64 --halt both")
-    console.print(f"  innerloop train {recipe} --data your_puzzles.csv --out runs/yours")
+    for words in (
+        ("solve", out, question),
+        ("eval", out, "--depth", "1,4,16,64", "--halt", "both"),
+        ("train", recipe, "--data", "your_puzzles.csv", "--out", "runs/yours"),
+    ):
+        console.print("  " + escape(command(*words)))
     return 0

@@ -13,6 +13,8 @@ from innerloop import models, tasks
 from innerloop.errors import InputError
 from innerloop.learn import checkpoint
 from innerloop.recipes import run as runs
+from innerloop.recipes.origin import refuse_changed
+from innerloop.recipes.pretrained import by_name
 
 RunFolder = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 
@@ -80,15 +82,11 @@ def examples_of(opened: runs.Opened, data: str, limit: int) -> Any:
     if data:
         examples = tasks.open_set(data, opened.task, limit or None)[1]
     else:
-        examples = runs.sets(opened.run.data)[2]
+        examples = runs.sets(opened.run.data, opened.folder)[2]
+        if opened.run.data.train:
+            refuse_changed(opened.folder, opened.run.data, validation=examples)
         examples = examples.take(slice(limit)) if limit else examples
-    size = getattr(opened.run.config, "size", None)
-    if size is not None and size.puzzle_width and int(examples.puzzle.max()) >= size.puzzles:
-        raise InputError(
-            f"{examples.source} has puzzle identifiers up to {int(examples.puzzle.max())}, but this run learned only "
-            f"{size.puzzles}: evaluate it on puzzles it was trained with"
-        )
-    return examples
+    return by_name(opened, examples)
 
 
 def home(opened: runs.Opened, out: str, name: str = "") -> Path:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from innerloop.cli.inputs import RunFolder, device_named, examples_of, home, numbers, open_run, train_size
@@ -13,6 +14,7 @@ from innerloop.errors import InputError
 from innerloop.learn import checkpoint
 from innerloop.learn.evaluate import Row, as_dicts, evaluate
 from innerloop.recipes import run as runs
+from innerloop.text import command
 
 HALTS = {"off": (False,), "on": (True,), "both": (False, True)}
 
@@ -74,7 +76,7 @@ def eval_(
         )
     show(Console(highlight=False), rows)
     checkpoint.write_json(target, record(opened, examples, rows, seed, scales))
-    console.print(f"written to {target}; next: [bold]innerloop plot {run}[/]")
+    console.print(f"written to {escape(str(target))}; next: [bold]{escape(command('plot', run))}[/]")
     return 0
 
 

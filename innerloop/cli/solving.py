@@ -27,12 +27,16 @@ from innerloop.cli.inputs import RunFolder, device_named, examples_of, open_run,
 from innerloop.cli.judging import two
 from innerloop.errors import InputError
 from innerloop.learn import checkpoint
+from innerloop.recipes.pretrained import by_name
 from innerloop.recipes.run import birth_certificate
 from innerloop.recipes.solving import CALIBRATION, solver_of
 from innerloop.solve.calibrate import Trust, to_json
 from innerloop.solve.dials import Budget, Dials, Solution
 from innerloop.solve.engine import Moment
 from innerloop.solve.solver import Solver
+from innerloop.tasks.arc import ARC
+from innerloop.tasks.arc_files import has_tests, is_arc, read_arc
+from innerloop.tasks.official import is_official
 
 WIDE = 16  # trajectories where a verifier decides, unless --width says otherwise
 SMALL = 1_000_000  # parameters below which one thread thinks
@@ -88,12 +92,13 @@ def solve(
         raise InputError("give a run and a puzzle, such as: innerloop solve runs/demo puzzles.csv")
     where, _ = device_named(device)
     opened, puzzle = open_run(model or words[0], where), words[-1]
+    asked, file = given(opened.task, puzzle)
+    asked = identified(opened, asked)
     how: dict[str, Any] = {"depth": depth, "width": width, "noise": two(noise), "seed": seed, "exact": exact}
     how["budget"] = Budget(nfe or None, seconds or None)
     solver = solver_of(opened)
     how["pick"] = rule_for(solver, pick)
     how["width"] = width or width_for(solver, pick, how["noise"])
-    asked, file = given(opened.task, puzzle)
     if file or len(asked) > 1:
         return many(solver, asked, out, how)
     check_solvable(opened.task, asked[0])
@@ -114,8 +119,20 @@ def one_thread(loop: Any) -> None:
         torch.set_num_threads(1)
 
 
-def given(task: Any, puzzle: str) -> tuple[NDArray[np.uint8], bool]:
-    """(N, S) tokens of a text, a file or standard input, and whether it is a file."""
+def identified(opened: Any, asked: Any) -> Any:
+    """A set with the identifiers that this model gave its puzzles' names; tokens as they are, which have none."""
+    if isinstance(asked, tasks.PuzzleSet):
+        return by_name(opened, asked)
+    size = getattr(opened.run.config, "size", None)
+    if size is not None and size.puzzle_width and size.puzzles > 1:
+        print("these puzzles are not named, but the model tells its puzzles apart by name", file=sys.stderr)
+    return asked
+
+
+def given(task: Any, puzzle: str) -> tuple[Any, bool]:
+    """(N, S) tokens of a text, a file or standard input, or the set of a file that may name its puzzles; and whether
+    it is a file.
+    """
     if puzzle != "-":
         return (questions(task, Path(puzzle)), True) if is_file(puzzle) else (task.encode(puzzle)[None], False)
     lines = [line.strip("\r\n") for line in sys.stdin if line.strip()]
@@ -226,11 +243,17 @@ def picture(solver: Solver, question: Any, moment: Moment, before: Any, label: A
 # -- a file of puzzles ------------------------------------------------------------------------------------------------
 
 
-def questions(task: Any, path: Path) -> NDArray[np.uint8]:
-    """(N, S) questions of a file; answers beside them are not needed and not looked at."""
+def questions(task: Any, path: Path) -> Any:
+    """(N, S) questions of a file; answers beside them are not needed and not looked at.
+
+    Of ARC files, official folders and arrays it is a set, with names; of ARC puzzles their test inputs, if they have
+    any.
+    """
     name = path.name.lower()
+    if isinstance(task, ARC) and is_arc(path) and not is_official(path):
+        return read_arc(path, "test" if has_tests(path) else "train", hidden=True)
     if not name.endswith((".csv", ".csv.gz", ".txt")):
-        return np.asarray(tasks.open_set(path, task)[1].inputs)
+        return tasks.open_set(path, task)[1]
     try:
         raw = path.read_bytes()
         text = (gzip.decompress(raw) if name.endswith(".gz") else raw).decode("utf-8-sig")
@@ -247,17 +270,22 @@ def questions(task: Any, path: Path) -> NDArray[np.uint8]:
     return np.asarray(task.encode_many(lines, str(path)))
 
 
-def many(solver: Solver, inputs: NDArray[np.uint8], out: str, how: dict[str, Any]) -> int:
-    """Answers to all puzzles as CSV, in their order."""
-    found = solver.solve(inputs, **how)
+def many(solver: Solver, asked: Any, out: str, how: dict[str, Any]) -> int:
+    """Answers to all puzzles as CSV, in their order; with the names of the puzzles, where they have any."""
+    found = solver.solve(asked, **how)
+    inputs, names = asked, [list[str]()] * len(found)
+    if isinstance(asked, tasks.PuzzleSet):
+        inputs = asked.inputs
+        if asked.puzzle.any():
+            names = [[asked.identifiers[i]] for i in asked.puzzle]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(FIELDS)
-    for q, s in zip(inputs, found, strict=True):
+    writer.writerow([*FIELDS, *["puzzle" for _ in names[0]]])
+    for q, s, named in zip(inputs, found, names, strict=True):
         valid = "" if s.valid is None else "yes" if s.valid else "no"
         sure = "" if s.confidence is None else f"{s.confidence:.4f}"
         known = "yes" if s.known else "no"
-        writer.writerow([solver.task.decode(q), s.text, known, valid, sure, s.steps, s.nfe, s.source])
+        writer.writerow([solver.task.decode(q), s.text, known, valid, sure, s.steps, s.nfe, s.source, *named])
     if out:
         save_text(Path(out), text.getvalue())
     else:

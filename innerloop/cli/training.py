@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import torch
 import tyro
 from rich.console import Console
+from rich.markup import escape
 
 from innerloop import recipes, tasks
 from innerloop.cli.inputs import device_named, read_run
@@ -18,9 +19,11 @@ from innerloop.learn import checkpoint
 from innerloop.learn.train import Result
 from innerloop.learn.train import train as learn
 from innerloop.recipes import run as runs
+from innerloop.recipes.origin import IDENTIFIERS
+from innerloop.text import command
 
 RESULTS = ("result.json", "eval.json", "study.json")
-RUN_FILES = ("run.json", "config.json", "metrics.jsonl", checkpoint.MODEL, checkpoint.STATE, *RESULTS)
+RUN_FILES = ("run.json", "config.json", IDENTIFIERS, "metrics.jsonl", checkpoint.MODEL, checkpoint.STATE, *RESULTS)
 MOST = 100_000  # training puzzles up to which leakage is looked for without being asked
 
 
@@ -66,18 +69,18 @@ def train(
     console = Console(highlight=False, quiet=rank > 0, soft_wrap=True)
     run, folder = choose(recipe, data, test, out, set, {"system": system, "task": task})
     where, why = device_named(device)
-    built = runs.build(run)
+    built = runs.build(run, folder if folder == Path(recipe) else "")
     if fresh and rank == 0:
         forget(folder)
     if rank == 0:
-        runs.write_run(folder, built.run)
+        runs.write_run(folder, built.run, built)
     leak = leak_sentence(built)
     introduce(console, built, folder, leak, why)
     if not 0 <= minutes < float("inf"):
         raise InputError(f"--minutes {minutes:g} is no time to train: give a number above 0, or leave it out")
     result = learned(built, folder, where, rank, log, minutes)
     if result is None:
-        console.print(f"interrupted; go on with: [bold]innerloop train {folder}[/]")
+        console.print(f"interrupted; go on with: [bold]{escape(command('train', folder))}[/]")
         return 130
     if rank == 0:
         keep(folder, built, result, leak)
@@ -180,11 +183,11 @@ def conclude(console: Console, folder: Path, result: Result, built: runs.Built) 
         console.print(f"[bold red]stopped[/]: {result.stopped}")
         return
     if result.steps < steps:
-        console.print(f"step {result.steps} of {steps}; go on with: [bold]innerloop train {folder}[/]")
+        console.print(f"step {result.steps} of {steps}; go on with: [bold]{escape(command('train', folder))}[/]")
         return
     if result.best:
         best = f"exact {result.best['exact']:.1%}"
         best += f", valid {result.best['valid']:.1%}" if task.verifies else ""
         console.print(f"[bold]best validation[/]: {best} at step {result.best['step']:.0f}")
     console.print(f"{result.steps} steps in {result.seconds:.1f} s of training; weights in {folder / checkpoint.MODEL}")
-    console.print(f"next: [bold]innerloop eval {folder} --depth 1,4,16,64[/]")
+    console.print(f"next: [bold]{escape(command('eval', folder, '--depth', '1,4,16,64'))}[/]")

@@ -6,9 +6,14 @@ import re
 import sys
 from typing import Any
 
+from innerloop.errors import InputError
 from innerloop.recipes.run import Opened
+from innerloop.tasks.grid import Grid
+from innerloop.text import command
 
 __all__ = ["card"]
+
+SHORT = 100  # cells of an example at most
 
 
 def card(opened: Opened, notes: dict[str, Any]) -> str:
@@ -36,21 +41,24 @@ def front(run: Any, task: Any) -> str:
 
 
 def usage(opened: Opened) -> str:
-    task = opened.task
-    question = task.decode(task.sample(0, 0).question) if can_sample(opened) else "QUESTION"
+    question = example(opened.task)
     return (
         "```sh\npip install innerloop\n"
-        f'innerloop solve MODEL "{question}"\n```\n\n'
+        f"{command('solve', 'MODEL', question)}\n```\n\n"
         "MODEL is the folder of this card, or the single file that holds it. In Python:\n\n"
         "```python\nfrom innerloop import models\n\n"
         'opened = models.open("MODEL")  # its loop, its task and its run\n```'
     )
 
 
-def can_sample(opened: Opened) -> bool:
-    """Whether the task makes short puzzles of its own."""
-    kind = type(opened.task)
-    return "sample" in vars(kind) and opened.task.shape[0] * opened.task.shape[1] <= 100
+def example(task: Any) -> str:
+    """A short puzzle that the task makes itself, else a word for one: a user's own puzzles are not for a card."""
+    if task.shape[0] * task.shape[1] > SHORT or isinstance(task, Grid):
+        return "PUZZLES.json" if task.name == "arc" else "QUESTION"
+    try:
+        return str(task.decode(task.sample(0, 0).question))
+    except InputError:  # it has no generator
+        return "QUESTION"
 
 
 def facts(opened: Opened) -> list[tuple[str, str]]:

@@ -21,17 +21,20 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from innerloop import tasks
+from innerloop import files, tasks
 from innerloop.core import think
 from innerloop.errors import InputError
 from innerloop.learn import checkpoint
 from innerloop.learn.evaluate import parts
 from innerloop.recipes import run as runs
 from innerloop.recipes.card import card
+from innerloop.recipes.origin import IDENTIFIERS, numbered
 from innerloop.recipes.run import Opened
+from innerloop.text import printable
 
 __all__ = [  # noqa: F822 -- Pretrained is made by __getattr__
     "Pretrained",
+    "by_name",
     "changed",
     "narrowed",
     "note",
@@ -43,7 +46,7 @@ __all__ = [  # noqa: F822 -- Pretrained is made by __getattr__
 
 FORMAT = "1"  # of a single file; a reader refuses a higher one
 MARK, SUM, README = "innerloop", "sha256", "README.md"
-TEXTS = ("run.json", "config.json", "result.json", "eval.json", "calibration.json", README)
+TEXTS = ("run.json", "config.json", IDENTIFIERS, "result.json", "eval.json", "calibration.json", README)
 SUFFIX = ".safetensors"
 STORED = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -63,7 +66,7 @@ def save_single(opened: Opened, path: Path | str, dtype: str = "float32") -> Non
         raise InputError(f"{path} does not end in {SUFFIX}: name the file NAME{SUFFIX}")
     state = {k: cast(v, kind).cpu().contiguous() for k, v in opened.loop.state_dict().items()}
     metadata = texts(opened) | {MARK: FORMAT, SUM: digest(state)}
-    checkpoint.write(path, lambda p: p.write_bytes(save(state, metadata)))
+    files.write_bytes(path, save(state, metadata))
 
 
 def stored_as(dtype: str) -> torch.dtype:
@@ -91,7 +94,11 @@ def open_single(path: Path | str, device: torch.device | str = "cpu") -> Opened:
     path = Path(path)
     metadata = read_texts(path)
     try:
-        run = runs.from_json(json.loads(metadata["run.json"])["run"])
+        value = files.parse_json(metadata["run.json"], "run.json")
+    except InputError as error:
+        raise InputError(f"{path} holds a damaged run ({error}): get the file again") from None
+    try:
+        run = runs.from_json(value["run"])
         task = tasks.get(run.data.task, **run.data.options)
     except InputError as error:
         raise InputError(f"{path} holds a run that this version does not know ({error})") from None
@@ -104,14 +111,13 @@ def open_single(path: Path | str, device: torch.device | str = "cpu") -> Opened:
 
 def read_texts(path: Path) -> dict[str, str]:
     """The texts in a single file, its weights checked against their checksum."""
+    files.open_regular(path).close()  # a pipe is not waited for, and what the system refuses is not called damaged
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 -- no mapping
-    except FileNotFoundError:
-        raise InputError(f"there is no file {path}: check the path") from None
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} is damaged or no safetensors file ({error}): get it again") from None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"{path} is damaged or no safetensors file ({files.reason(error)}): get it again") from None
     if MARK not in metadata or "run.json" not in metadata:
         raise InputError(f"{path} holds weights but no run: write it with innerloop export RUN --single FILE")
     if metadata[MARK] != FORMAT:
@@ -136,23 +142,52 @@ def texts(opened: Opened) -> dict[str, str]:
         found = read_texts(opened.folder)
     else:
         there = {name: opened.folder / name for name in TEXTS}
-        found = {name: path.read_text(encoding="utf-8") for name, path in there.items() if path.is_file()}
+        found = {name: files.read_text(path) for name, path in there.items() if path.is_file()}
     if "run.json" not in found:
         raise InputError(f"there is no run.json in {opened.folder}: give a model that was opened from a run")
+    found["run.json"] = without_paths(found["run.json"])
     value = runs.to_json(opened.run)
     found.setdefault("config.json", json.dumps({"system": opened.run.system, "config": value["config"]}, indent=2))
     if README not in found:
-        found[README] = card(opened, {k: json.loads(v) for k, v in found.items() if k.endswith(".json")})
+        found[README] = card(opened, {k: files.parse_json(v, k) for k, v in found.items() if k.endswith(".json")})
     return found
+
+
+def without_paths(text: str) -> str:
+    """run.json without where its data lie, as seen from a folder that a shared model has left."""
+    value = files.parse_json(text, "run.json")
+    if not isinstance(value, dict) or not (isinstance(value.get("data"), dict) and value["data"].get("paths")):
+        return text
+    return json.dumps(value | {"data": value["data"] | {"paths": {}}}, indent=2) + "\n"
 
 
 def note(opened: Opened, name: str) -> Any:
     """The JSON of that name that goes with a model, wherever it was opened from, such as eval.json; None without."""
     if opened.folder.is_file():
         text = read_texts(opened.folder).get(name)
-        return None if text is None else json.loads(text)
+        return None if text is None else files.parse_json(text, f"{name} in {opened.folder}")
     path = opened.folder / name
-    return checkpoint.read_json(path) if path.is_file() else None
+    return files.read_json(path) if path.is_file() else None
+
+
+def by_name(opened: Opened, examples: Any) -> Any:
+    """A PuzzleSet with the puzzle identifiers of this model: a puzzle of a name has the row that the name learned.
+
+    Raises InputError for puzzles whose name the model has not learned. A model without a table of identifiers takes
+    any; one whose names are not kept, as in older runs, goes by number.
+    """
+    size = getattr(opened.run.config, "size", None)
+    if size is None or not size.puzzle_width:
+        return examples
+    names = note(opened, IDENTIFIERS)
+    if isinstance(names, list) and len(names) == size.puzzles and all(isinstance(n, str) for n in names):
+        return numbered(examples, tuple(names))
+    if int(examples.puzzle.max()) >= size.puzzles:
+        raise InputError(
+            f"{examples.source} has puzzle identifiers up to {int(examples.puzzle.max())}, but this run learned only "
+            f"{size.puzzles}: give puzzles it was trained with"
+        )
+    return examples
 
 
 @torch.no_grad()
@@ -171,15 +206,16 @@ def changed(opened: Opened, again: Opened, examples: Any, depth: int, batch: int
 
 def save_folder(opened: Opened, folder: Path | str) -> None:
     """Write a model as a run's folder with a card; a README.md that is there already stays."""
-    folder = Path(folder)
-    for name, text in texts(opened).items():
+    folder, found = Path(folder), texts(opened)
+    there = folder / "run.json"
+    if there.is_file() and files.read_json(there).get("run") != files.parse_json(found["run.json"], "run.json")["run"]:
+        raise InputError(f"{folder} holds another run: give a new folder, or delete that one")
+    if not there.is_file() and (folder / checkpoint.MODEL).exists():
+        raise InputError(f"{folder} holds another model: give a new folder, or delete that one")
+    for name, text in found.items():
         if name != README or not (folder / name).exists():
-            checkpoint.write(folder / name, put(text))
+            files.write_text(folder / name, text)
     checkpoint.save_weights(folder / checkpoint.MODEL, opened.loop.state_dict())
-
-
-def put(text: str) -> Callable[[Path], object]:
-    return lambda path: path.write_text(text, encoding="utf-8")
 
 
 @cache
@@ -229,7 +265,7 @@ def told(call: Callable[..., Any], name: Any, **how: Any) -> Any:
     except InputError:
         raise
     except Exception as error:
-        why = next((line for line in str(error).splitlines() if line.strip()), "")[:200]
+        why = printable(next((line for line in str(error).splitlines() if line.strip()), ""), 200)
         raise InputError(
             f"the hub could not serve {name} ({type(error).__name__}: {why}): check the name, the network, and that "
             "you are logged in (hf auth login)"

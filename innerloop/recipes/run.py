@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import json
 import platform
+import shlex
 import subprocess
 import sys
 import types
@@ -25,6 +26,7 @@ from innerloop.learn import checkpoint
 from innerloop.learn.plan import Plan
 from innerloop.parts.mixers import BLOCKS
 from innerloop.parts.size import Size
+from innerloop.recipes import origin
 from innerloop.tasks.grid import Grid
 from innerloop.tasks.symmetry import kinds, lines
 
@@ -67,8 +69,14 @@ class Built(typing.NamedTuple):
     validation: Any  # PuzzleSet
 
 
-def sets(data: Data) -> tuple[Any, Any, Any]:
-    """Task, training set and validation set. Raises InputError for data that cannot be had."""
+def sets(data: Data, folder: Path | str = "") -> tuple[Any, Any, Any]:
+    """Task, training set and validation set. Raises InputError for data that cannot be had.
+
+    folder: of the run whose data it is, if there is one: its files are found from any current folder then. Both sets
+    number their puzzle identifiers alike. What is held out without a file to validate on: `origin.hold_out`.
+    """
+    if folder:
+        data = origin.located(data, folder)
     if not data.train:
         task = tasks.get(data.task, **data.options)
         return task, task.make(data.count, data.seed), task.make(data.holdout, data.seed + 1_000_003)
@@ -81,9 +89,11 @@ def sets(data: Data) -> tuple[Any, Any, Any]:
             known.examples = train
         task = known
     if data.test:
-        return task, train, tasks.open_set(data.test, task, data.holdout or None)[1]
-    train, validation = train.split(min(0.5, data.holdout / len(train)), data.seed)
-    return task, train, validation
+        validation = tasks.open_set(data.test, task, data.holdout or None)[1]
+        return task, train, origin.numbered(validation, train.identifiers, strict=False)
+    if folder and origin.before(folder):
+        return task, *train.split(min(0.5, data.holdout / len(train)), data.seed)
+    return task, *origin.hold_out(task, train, data)
 
 
 def unseen(task: Any, train: Any, data: Data, count: int) -> Any:
@@ -123,11 +133,13 @@ def orbits(task: Any, units: Sequence[tuple[int, ...]]) -> tuple[tuple[tuple[int
     return tuple(tuple(s for s, k in zip(sets, number, strict=True) if k == kind) for kind in np.unique(number))
 
 
-def build(run: Run) -> Built:
-    """Open the data, fit the system to it, seed torch and make the model."""
-    task, train, validation = sets(run.data)
+def build(run: Run, folder: Path | str = "") -> Built:
+    """Open the data, fit the system to it, seed torch and make the model. folder: as in `sets`."""
+    task, train, validation = sets(run.data, folder)
     data = replace(run.data, task=task.name, options=task.options)
     run = replace(run, data=data, config=replace(run.config, size=fit(run.config.size, task, len(train.identifiers))))
+    if run.config.size.puzzle_width:
+        validation = origin.numbered(validation, train.identifiers)
     return Built(run, model(run), task, train, validation)
 
 
@@ -218,7 +230,7 @@ def birth_certificate(seeds: Sequence[int] = ()) -> dict[str, Any]:
     """What every number needs beside it: command (files by name), commit, versions, hardware, seeds."""
     cuda = torch.cuda.is_available()
     return {
-        "command": " ".join(
+        "command": shlex.join(
             [Path(sys.argv[0]).name, *(Path(a).name if a.startswith("/") else a for a in sys.argv[1:])]
         ),
         "commit": commit(),
@@ -252,18 +264,27 @@ def cpu_name() -> str:
         return platform.processor() or platform.machine()
 
 
-def write_run(folder: Path, run: Run) -> None:
-    """Note in folder/run.json what is about to run; an unfinished run of another kind there is an InputError."""
+def write_run(folder: Path, run: Run, built: Built | None = None) -> None:
+    """Note in folder/run.json what is about to run; an unfinished run of another kind there is an InputError.
+
+    With `built` its data are noted as well, and must still be what they were when the run there began.
+    """
     path, value = folder / "run.json", to_json(run)
     if path.exists():
         old = checkpoint.read_json(path)["run"]
+        if built and origin.same_source(old, value):
+            origin.refuse_changed(folder, run.data, train=built.train, validation=built.validation)
         if old != value:
             changed = next(k for k in value if old.get(k) != value[k])
             raise InputError(
                 f"{folder} holds another run (its {changed} differs): give a new folder, or delete that one"
             )
         return
-    checkpoint.write_json(path, {"run": value, "born": birth_certificate([run.seed])})
+    known = {}
+    if built:
+        origin.keep_names(folder, built.train.identifiers)
+        known = origin.noted(folder, run.data, built.train, built.validation)
+    checkpoint.write_json(path, {"run": value, "data": known, "born": birth_certificate([run.seed])})
     checkpoint.write_json(folder / "config.json", {"system": run.system, "config": value["config"]})
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from innerloop.errors import InputError
 from innerloop.recipes import run as runs
+from innerloop.recipes.origin import located
 from innerloop.recipes.pretrained import note
 from innerloop.serve import schema
 from innerloop.serve.models import Served
@@ -49,13 +50,13 @@ def held_out(opened: Any, limit: int) -> tuple[Any, str]:
     They are those it was validated on. Where its files are not on this machine they are generated, if its task can;
     nothing is ever fetched.
     """
-    task, data = opened.task, opened.run.data
+    task, data = opened.task, located(opened.run.data, opened.folder)
     if not data.train:
         found = task.make(min(limit, data.holdout or limit), data.seed + 1_000_003)  # as recipes.run.sets makes them
         return found, found.source
     if all(Path(name).exists() for name in (data.train, data.test) if name):
         try:
-            found = runs.sets(data)[2].take(slice(limit))
+            found = runs.sets(opened.run.data, opened.folder)[2].take(slice(limit))
         except InputError as error:  # a damaged file is no reason not to say the rest
             return None, str(error)
         return found, Path(found.source).name

@@ -23,6 +23,7 @@ from innerloop.solve.dials import Dials
 from innerloop.solve.solver import Solver
 from innerloop.study import described
 from innerloop.study.thought import Thought, finite
+from innerloop.text import command
 
 __all__ = ["page", "thought"]
 
@@ -130,9 +131,9 @@ def born(result: dict[str, Any], judged: dict[str, Any]) -> dict[str, Any]:
 def commands(folder: Path) -> dict[str, str]:
     """What to do next, and how."""
     return {
-        "ask it your own puzzles": f"innerloop serve {folder}",
-        "measure what depth buys": f"innerloop eval {folder} --depth 1,2,4,8,16,32,64 --halt both",
-        "look inside": f"innerloop study {folder}",
+        "ask it your own puzzles": command("serve", folder),
+        "measure what depth buys": command("eval", folder, "--depth", "1,2,4,8,16,32,64", "--halt", "both"),
+        "look inside": command("study", folder),
     }
 
 
