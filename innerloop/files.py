@@ -214,7 +214,9 @@ def write(path: Path | str, put: Callable[[Path], object]) -> None:
 
 def unwritable(path: Path | str, error: BaseException) -> InputError:
     """One sentence for a file that the system would not take."""
-    return InputError(f"{shown(path)} cannot be written ({printable(reason(error))}): mend that, or choose another place")
+    return InputError(
+        f"{shown(path)} cannot be written ({printable(reason(error))}): mend that, or choose another place"
+    )
 
 
 def sync_folder(folder: Path) -> None:
@@ -250,7 +252,7 @@ def swept(folder: Path) -> None:
     sweep(folder)
 
 
-def write_bytes(path: Path | str, data: bytes) -> None:
+def write_bytes(path: Path | str, data: bytes | memoryview) -> None:
     write(path, lambda p: p.write_bytes(data))
 
 

@@ -8,9 +8,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from innerloop import files
 from innerloop.cli.inputs import RunFolder, device_named, examples_of, home, numbers, open_run, train_size
 from innerloop.errors import InputError
-from innerloop.learn import checkpoint
 from innerloop.learn.evaluate import Row, as_dicts, evaluate
 from innerloop.recipes import run as runs
 
@@ -72,8 +72,8 @@ def eval_(
             device=where,
             seed=seed,
         )
+    files.write_json(target, record(opened, examples, rows, seed, scales))
     show(Console(highlight=False), rows)
-    checkpoint.write_json(target, record(opened, examples, rows, seed, scales))
     console.print(f"written to {target}; next: [bold]innerloop plot {run}[/]")
     return 0
 

@@ -17,11 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
-from innerloop import tasks
+from innerloop import files, tasks
 from innerloop.core import think
 from innerloop.errors import InputError
 from innerloop.learn import checkpoint
@@ -63,7 +61,7 @@ def save_single(opened: Opened, path: Path | str, dtype: str = "float32") -> Non
         raise InputError(f"{path} does not end in {SUFFIX}: name the file NAME{SUFFIX}")
     state = {k: cast(v, kind).cpu().contiguous() for k, v in opened.loop.state_dict().items()}
     metadata = texts(opened) | {MARK: FORMAT, SUM: digest(state)}
-    checkpoint.write(path, lambda p: p.write_bytes(save(state, metadata)))
+    checkpoint.save_weights(path, state, metadata)
 
 
 def stored_as(dtype: str) -> torch.dtype:
@@ -98,27 +96,19 @@ def open_single(path: Path | str, device: torch.device | str = "cpu") -> Opened:
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InputError(f"{path} holds a damaged run ({type(error).__name__}: {error}): get the file again") from None
     loop = runs.model(run)
-    checkpoint.load_weights(path, loop)
+    if digest(checkpoint.load_weights(path, loop)) != metadata.get(SUM):
+        raise InputError(f"{path} is damaged (its weights do not have their checksum): get it again")
     return Opened(run, loop.to(device).eval(), task, path)
 
 
 def read_texts(path: Path) -> dict[str, str]:
-    """The texts in a single file, its weights checked against their checksum."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 -- no mapping
-    except FileNotFoundError:
-        raise InputError(f"there is no file {path}: check the path") from None
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} is damaged or no safetensors file ({error}): get it again") from None
+    """The texts in a single file; its weights are not read."""
+    metadata = checkpoint.read_header(path)[0].get("__metadata__", {})
     if MARK not in metadata or "run.json" not in metadata:
         raise InputError(f"{path} holds weights but no run: write it with innerloop export RUN --single FILE")
     if metadata[MARK] != FORMAT:
         raise InputError(f"{path} is of format {metadata[MARK]}, this version reads {FORMAT}: install a later one")
-    if digest(state) != metadata.get(SUM):
-        raise InputError(f"{path} is damaged (its weights do not have their checksum): get it again")
-    return {name: metadata[name] for name in TEXTS if name in metadata}
+    return {name: metadata[name] for name in (*TEXTS, SUM) if name in metadata}
 
 
 def digest(state: dict[str, Tensor]) -> str:
@@ -133,10 +123,10 @@ def digest(state: dict[str, Tensor]) -> str:
 def texts(opened: Opened) -> dict[str, str]:
     """The texts that go with a model, by file name; a card is written where none is there."""
     if opened.folder.is_file():
-        found = read_texts(opened.folder)
+        found = {name: text for name, text in read_texts(opened.folder).items() if name in TEXTS}
     else:
         there = {name: opened.folder / name for name in TEXTS}
-        found = {name: path.read_text(encoding="utf-8") for name, path in there.items() if path.is_file()}
+        found = {name: files.read_text(path) for name, path in there.items() if path.is_file()}
     if "run.json" not in found:
         raise InputError(f"there is no run.json in {opened.folder}: give a model that was opened from a run")
     value = runs.to_json(opened.run)
@@ -152,7 +142,7 @@ def note(opened: Opened, name: str) -> Any:
         text = read_texts(opened.folder).get(name)
         return None if text is None else json.loads(text)
     path = opened.folder / name
-    return checkpoint.read_json(path) if path.is_file() else None
+    return files.read_json(path) if path.is_file() else None
 
 
 @torch.no_grad()
@@ -174,12 +164,8 @@ def save_folder(opened: Opened, folder: Path | str) -> None:
     folder = Path(folder)
     for name, text in texts(opened).items():
         if name != README or not (folder / name).exists():
-            checkpoint.write(folder / name, put(text))
+            files.write_text(folder / name, text)
     checkpoint.save_weights(folder / checkpoint.MODEL, opened.loop.state_dict())
-
-
-def put(text: str) -> Callable[[Path], object]:
-    return lambda path: path.write_text(text, encoding="utf-8")
 
 
 @cache
