@@ -129,7 +129,8 @@ def unsound(state: Mapping[str, Tensor]) -> str:
     floats = {k: v for k, v in state.items() if v.is_floating_point() and v.numel()}
     if not floats:
         return ""
-    fine = torch.stack([v.detach().isfinite().all() for v in floats.values()]).tolist()  # the device is asked once
+    first = next(iter(floats.values())).device
+    fine = torch.stack([v.detach().isfinite().all().to(first) for v in floats.values()]).tolist()  # asked once
     return next((f"{k} holds a number that is not finite" for k, ok in zip(floats, fine, strict=True) if not ok), "")
 
 

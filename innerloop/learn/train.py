@@ -121,7 +121,10 @@ class Trainer:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what `state` gave. Raises InputError and changes nothing where it is damaged or another run's."""
-        carries = restore.carries(self, state)
+        self.put(state, restore.carries(self, state))
+
+    def put(self, state: dict[str, Any], carries: list[Carry]) -> None:
+        """Put a state of this trainer's own in place, unchecked."""
         self.step, self.seconds, self.position = state["step"], state["seconds"], state["position"]
         self.loop.load_state_dict(state["model"])
         for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
