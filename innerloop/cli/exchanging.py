@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -109,7 +110,9 @@ def export(
     if out:
         keep_others(Path(out), read_checkpoint)
         state, notes = exchange.send(opened, prefix)
-        files.write(Path(out), lambda path: torch.save(state, path))
+        whole = io.BytesIO()
+        torch.save(state, whole)
+        files.write_bytes(out, whole.getbuffer())
         print("\n".join([*notes, f"{len(state)} tensors written to {out}"]))
     elif single:
         export_single(opened, Path(single), dtype)

@@ -9,9 +9,8 @@ from typing import Annotated, Any
 import torch
 import tyro
 
-from innerloop import models, tasks
+from innerloop import files, models, tasks
 from innerloop.errors import InputError
-from innerloop.learn import checkpoint
 from innerloop.recipes import run as runs
 from innerloop.recipes.origin import refuse_changed
 from innerloop.recipes.pretrained import by_name
@@ -26,7 +25,6 @@ __all__ = [
     "numbers",
     "open_run",
     "read_run",
-    "save_text",
     "train_size",
 ]
 
@@ -59,7 +57,7 @@ def read_run(folder: Path) -> runs.Run:
     """The Run of a folder's run.json."""
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}: give the folder of a run, such as runs/demo")
-    value = checkpoint.read_json(folder / "run.json")
+    value = files.read_json(folder / "run.json")
     try:
         return runs.from_json(value["run"])
     except InputError:
@@ -101,14 +99,5 @@ def home(opened: runs.Opened, out: str, name: str = "") -> Path:
 def train_size(folder: Path, run: runs.Run) -> int:
     """How many puzzles the run learned from, as its result says, else as its data says (0: all of a file)."""
     path = folder / "result.json"
-    known = checkpoint.read_json(path).get("train_puzzles") if path.exists() else None
+    known = files.read_json(path).get("train_puzzles") if path.exists() else None
     return int(known if known is not None else run.data.count)
-
-
-def save_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-
-    def put(beside: Path) -> None:
-        beside.write_text(text, encoding="utf-8")
-
-    checkpoint.write(path, put)

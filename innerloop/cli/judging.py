@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from innerloop import files
 from innerloop.cli.inputs import RunFolder, device_named, examples_of, home, numbers, open_run, train_size
 from innerloop.errors import InputError
-from innerloop.learn import checkpoint
 from innerloop.learn.evaluate import Row, as_dicts, evaluate
 from innerloop.recipes import run as runs
 from innerloop.text import command
@@ -74,8 +74,8 @@ def eval_(
             device=where,
             seed=seed,
         )
+    files.write_json(target, record(opened, examples, rows, seed, scales))
     show(Console(highlight=False), rows)
-    checkpoint.write_json(target, record(opened, examples, rows, seed, scales))
     console.print(f"written to {escape(str(target))}; next: [bold]{escape(command('plot', run))}[/]")
     return 0
 

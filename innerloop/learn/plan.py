@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import inf
 
 from innerloop.errors import InputError
 from innerloop.learn.loss import CROSS_ENTROPIES
@@ -48,8 +49,11 @@ class Plan:
         for name in ("compile", "resident"):
             if getattr(self, name) not in ("auto", "on", "off"):
                 raise InputError(f'plan.{name} is "{getattr(self, name)}": use "auto", "on" or "off"')
-        if not 0 <= self.ema < 1 or not 0 <= self.floor <= 1 or self.lr <= 0:
-            raise InputError("a plan needs 0 <= ema < 1, 0 <= floor <= 1 and lr > 0")
+        if not 0 <= self.ema < 1 or not 0 <= self.floor <= 1 or not 0 < self.lr < inf:
+            raise InputError("a plan needs 0 <= ema < 1, 0 <= floor <= 1 and a finite lr > 0")
+        for name in ("weight_decay", "puzzle_lr", "clip"):
+            if not 0 <= getattr(self, name) < inf:
+                raise InputError(f"plan.{name} is {getattr(self, name)}: give a finite number from 0 up")
         if not self.depths or min(self.depths) < 1:
             raise InputError("plan.depths must list test depths of 1 or more")
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from innerloop import files, tasks, weights
 from innerloop.errors import InputError
 from innerloop.learn import checkpoint
+from innerloop.learn.lock import hold
 from innerloop.learn.plan import Plan
 from innerloop.parts.layers import dtype_named
 from innerloop.recipes.official import PREFIX, config_from_official, from_official, read_checkpoint, to_official
@@ -87,9 +88,12 @@ def bring(path: str, out: Path, arch_file: str = "", data: str = "", **given: An
     halting = replace(plan.halting, max_steps=arch["halt_max_steps"])
     about = f"imported from {Path(path).name}"
     run = Run(out.name, system, config, source, replace(plan, halting=halting), about=about)
-    write_run(out, run)
-    keep_names(out, names)
-    checkpoint.save_weights(out / checkpoint.MODEL, ours)
+    if bad := checkpoint.unsound(ours):
+        raise InputError(f"in {files.shown(path)} {bad}: get the checkpoint again")
+    with hold(out):
+        write_run(out, run)
+        keep_names(out, names)
+        checkpoint.save_weights(out / checkpoint.MODEL, ours)
     return Imported(run, notes)
 
 
@@ -212,8 +216,11 @@ def _inner(width: int, expansion: float) -> int:
 
 def read_arch(path: Path) -> dict[str, Any]:
     """The architecture in their all_config.yaml, or in JSON; the whole file or its `arch` alone."""
-    text = files.read_text(path, 1 << 20)
-    value = files.parse_json(text, str(path)) if text.lstrip().startswith("{") else read_yaml(text)
+    try:
+        text = files.read_text(path, 1 << 20)
+        value = files.parse_json(text, files.shown(path)) if text.lstrip().startswith("{") else read_yaml(text)
+    except InputError as error:
+        raise InputError(f"{error}: give the all_config.yaml beside the checkpoint, or JSON") from None
     arch = value.get("arch", value) if isinstance(value, dict) else {}
     arch = dict(arch) if isinstance(arch, dict) else {}
     for key, inner in arch.items():

@@ -107,10 +107,12 @@ def config_from_official(arch: dict[str, Any], rows: int = 1) -> tuple[str, hrm.
 
 def read_checkpoint(path: str) -> dict[str, Tensor]:
     """A checkpoint's tensors, unpickled with weights_only=True. Raises InputError for anything else."""
-    shown = printable(str(path))
+    shown = files.shown(path)
     with files.open_regular(path) as file:
         try:
             state = torch.load(file, map_location="cpu", weights_only=True)
+        except (OSError, MemoryError) as error:
+            raise files.unreadable(path, error) from None
         except Exception as error:
             raise InputError(
                 f"{shown} is not a readable checkpoint of tensors ({type(error).__name__}): it may be truncated"

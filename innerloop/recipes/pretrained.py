@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from innerloop import files, tasks
@@ -66,7 +64,7 @@ def save_single(opened: Opened, path: Path | str, dtype: str = "float32") -> Non
         raise InputError(f"{path} does not end in {SUFFIX}: name the file NAME{SUFFIX}")
     state = {k: cast(v, kind).cpu().contiguous() for k, v in opened.loop.state_dict().items()}
     metadata = texts(opened) | {MARK: FORMAT, SUM: digest(state)}
-    files.write_bytes(path, save(state, metadata))
+    checkpoint.save_weights(path, state, metadata)
 
 
 def stored_as(dtype: str) -> torch.dtype:
@@ -105,26 +103,19 @@ def open_single(path: Path | str, device: torch.device | str = "cpu") -> Opened:
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InputError(f"{path} holds a damaged run ({type(error).__name__}: {error}): get the file again") from None
     loop = runs.model(run)
-    checkpoint.load_weights(path, loop)
+    if digest(checkpoint.load_weights(path, loop)) != metadata.get(SUM):
+        raise InputError(f"{path} is damaged (its weights do not have their checksum): get it again")
     return Opened(run, loop.to(device).eval(), task, path)
 
 
 def read_texts(path: Path) -> dict[str, str]:
-    """The texts in a single file, its weights checked against their checksum."""
-    files.open_regular(path).close()  # a pipe is not waited for, and what the system refuses is not called damaged
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 -- no mapping
-    except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{path} is damaged or no safetensors file ({files.reason(error)}): get it again") from None
+    """The texts in a single file; its weights are not read."""
+    metadata = checkpoint.read_header(path)[0].get("__metadata__", {})
     if MARK not in metadata or "run.json" not in metadata:
         raise InputError(f"{path} holds weights but no run: write it with innerloop export RUN --single FILE")
     if metadata[MARK] != FORMAT:
         raise InputError(f"{path} is of format {metadata[MARK]}, this version reads {FORMAT}: install a later one")
-    if digest(state) != metadata.get(SUM):
-        raise InputError(f"{path} is damaged (its weights do not have their checksum): get it again")
-    return {name: metadata[name] for name in TEXTS if name in metadata}
+    return {name: metadata[name] for name in (*TEXTS, SUM) if name in metadata}
 
 
 def digest(state: dict[str, Tensor]) -> str:
@@ -139,7 +130,7 @@ def digest(state: dict[str, Tensor]) -> str:
 def texts(opened: Opened) -> dict[str, str]:
     """The texts that go with a model, by file name; a card is written where none is there."""
     if opened.folder.is_file():
-        found = read_texts(opened.folder)
+        found = {name: text for name, text in read_texts(opened.folder).items() if name in TEXTS}
     else:
         there = {name: opened.folder / name for name in TEXTS}
         found = {name: files.read_text(path) for name, path in there.items() if path.is_file()}

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from innerloop import files
 from innerloop.errors import InputError
-from innerloop.learn import checkpoint
 from innerloop.study.report import read_metrics
 
 try:
@@ -45,7 +45,7 @@ SIZE = (3.4, 2.3)  # inches: one column of two
 def draw(folders: Sequence[Path], out: Path) -> list[Path]:
     """All figures the runs have records for, PNG and SVG, into `out`. Raises InputError where there are none."""
     figures = {}
-    judged = {f.name: checkpoint.read_json(f / "eval.json") for f in folders if (f / "eval.json").exists()}
+    judged = {f.name: files.read_json(f / "eval.json") for f in folders if (f / "eval.json").exists()}
     if judged:
         figures["depth"] = depth_curve(judged)
     logged = {f.name: read_metrics(f / "metrics.jsonl") for f in folders if (f / "metrics.jsonl").exists()}
@@ -59,7 +59,7 @@ def draw(folders: Sequence[Path], out: Path) -> list[Path]:
             path = out / f"{name}.{kind}"
             with matplotlib.rc_context(STYLE):
                 # The kind is said, because the file is written under another name first.
-                checkpoint.write(path, lambda p, f=figure, k=kind: f.savefig(p, format=k))  # type: ignore[misc]
+                files.write(path, lambda p, f=figure, k=kind: f.savefig(p, format=k))  # type: ignore[misc]
             written.append(path)
     return written
 

@@ -14,9 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from innerloop import web
+from innerloop import files, web
 from innerloop.errors import InputError
-from innerloop.learn import checkpoint
 from innerloop.learn.evaluate import judge_set
 from innerloop.solve.calibrate import from_json
 from innerloop.solve.dials import Dials
@@ -166,7 +165,7 @@ def thought(solver: Solver, examples: Any, i: int, dials: Dials) -> dict[str, An
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl; a line that a kill cut short is left out."""
     records = []
-    for line in path.read_text().splitlines():
+    for line in files.read_text(path, 1 << 30).splitlines():
         try:
             records.append(json.loads(line))
         except ValueError:
@@ -175,4 +174,4 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def read(path: Path) -> dict[str, Any]:
-    return checkpoint.read_json(path) if path.exists() else {}
+    return files.read_json(path) if path.exists() else {}
