@@ -110,9 +110,7 @@ def export(
     if out:
         keep_others(Path(out), read_checkpoint)
         state, notes = exchange.send(opened, prefix)
-        whole = io.BytesIO()
-        torch.save(state, whole)
-        files.write_bytes(out, whole.getbuffer())
+        files.write_bytes(out, pickled(state))
         print("\n".join([*notes, f"{len(state)} tensors written to {out}"]))
     elif single:
         export_single(opened, Path(single), dtype)
@@ -121,6 +119,13 @@ def export(
     else:
         export_graph(opened, chosen[0], given[chosen[0]])
     return 0
+
+
+def pickled(state: dict[str, torch.Tensor]) -> bytes:
+    """A state dict as torch.save writes it."""
+    whole = io.BytesIO()
+    torch.save(state, whole)
+    return whole.getvalue()
 
 
 def keep_others(path: Path, read: Callable[[Any], object]) -> None:
