@@ -34,6 +34,8 @@ def serve(
     queue: int = 20_000,
     streams: int = 16,
     body: int = 4 << 20,
+    connections: int = 512,
+    allow_host: tuple[str, ...] = (),
     grace: float = 0.0,
 ) -> int:
     """Serve trained runs: an HTTP API, and a page where you watch them think.
@@ -60,26 +62,30 @@ def serve(
         queue: Most trajectories of a model that wait or run.
         streams: Most streams of steps that are open at once.
         body: Most bytes of a request.
+        connections: Most connections that are open at once.
+        allow_host: Further names by which the server may be called, such as that of a proxy before it; * for any.
         grace: Seconds in which requests may finish when the server is told to end; 0: as many as --seconds.
     """
     from innerloop.serve.models import Limits
+    from innerloop.serve.origin import Hosts
     from innerloop.serve.server import bind, loopback
 
     if not runs:
         raise InputError("there is nothing to serve: give the folder of a run, such as runs/demo")
     if threads < 0 or grace < 0:
         raise InputError(f"--threads is {threads} and --grace {grace:g}: give 0 or more of each")
-    limits = Limits(depth, width, puzzles, seconds, queue, streams, body=body, rows=rows)
+    limits = Limits(depth, width, puzzles, seconds, queue, streams, body=body, rows=rows, connections=connections)
+    hosts = Hosts(host, allow_host)
     if threads:
         torch.set_num_threads(threads)
     with bind(host, port) as sock:
         if not loopback(host):
             print(WARNING.format(host=host), file=sys.stderr, flush=True)
-        listen(runs, limits, device, address(host, sock), sock, grace or seconds)
+        listen(runs, limits, device, address(host, sock), sock, grace or seconds, hosts)
     return 0
 
 
-def listen(runs: tuple[str, ...], limits: Any, device: str, url: str, sock: Any, grace: float) -> None:
+def listen(runs: tuple[str, ...], limits: Any, device: str, url: str, sock: Any, grace: float, hosts: Any) -> None:
     """Load the runs, serve them on `sock`, and see them end."""
     from innerloop.serve.app import make
     from innerloop.serve.gate import Gate
@@ -88,7 +94,7 @@ def listen(runs: tuple[str, ...], limits: Any, device: str, url: str, sock: Any,
     from innerloop.serve.server import Server
 
     where, why = device_named(device)
-    metrics, gate = Metrics(), Gate()
+    metrics, gate = Metrics(), Gate(hosts)
     registry = Registry(lambda source: open_run(source, where), limits, metrics.ticked)
     try:
         for run in runs:

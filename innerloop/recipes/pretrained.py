@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from innerloop import tasks
+from innerloop import files, tasks
 from innerloop.core import think
 from innerloop.errors import InputError
 from innerloop.learn import checkpoint
@@ -150,9 +150,9 @@ def note(opened: Opened, name: str) -> Any:
     """The JSON of that name that goes with a model, wherever it was opened from, such as eval.json; None without."""
     if opened.folder.is_file():
         text = read_texts(opened.folder).get(name)
-        return None if text is None else json.loads(text)
+        return None if text is None else files.parse_json(text, name)
     path = opened.folder / name
-    return checkpoint.read_json(path) if path.is_file() else None
+    return files.read_json(path) if path.exists() else None
 
 
 @torch.no_grad()
