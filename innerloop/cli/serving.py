@@ -49,8 +49,7 @@ def serve(
 
     Args:
         runs: Folders of trained runs, each RUN or NAME=RUN; without a name a run is called by its folder.
-        host: Address to listen at. Others than this machine reach it only at another than 127.0.0.1: nobody is asked
-            who they are.
+        host: Address to listen at. At another than 127.0.0.1 other machines reach it, and nobody is asked who they are.
         port: 0 takes a free one; the first line says which.
         device: auto, cpu or cuda.
         threads: Of torch, for each model; 0: as torch would.
@@ -75,13 +74,11 @@ def serve(
     if threads < 0 or grace < 0:
         raise InputError(f"--threads is {threads} and --grace {grace:g}: give 0 or more of each")
     limits = Limits(depth, width, puzzles, seconds, queue, streams, body=body, rows=rows, connections=connections)
-    hosts = Hosts(host, allow_host)
-    if threads:
-        torch.set_num_threads(threads)
+    torch.set_num_threads(threads or torch.get_num_threads())
     with bind(host, port) as sock:
         if not loopback(host):
             print(WARNING.format(host=host), file=sys.stderr, flush=True)
-        listen(runs, limits, device, address(host, sock), sock, grace or seconds, hosts)
+        listen(runs, limits, device, address(host, sock), sock, grace or seconds, Hosts(host, allow_host))
     return 0
 
 

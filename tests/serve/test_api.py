@@ -143,7 +143,7 @@ def test_the_page_and_its_files_are_served(http):
 
     page = http.get("/")
     assert page.status_code == 200 and page.headers["content-type"].startswith("text/html")
-    assert "default-src 'self'" in page.headers["content-security-policy"]
+    assert "script-src 'self';" in page.headers["content-security-policy"]
     for name in web.names():
         assert http.get(f"/static/{name}").content == web.asset(name)[0]
     for path in ("/static/nothing.js", "/static/../pyproject.toml", "/static/%2e%2e/asset.py", "/nowhere"):
