@@ -270,7 +270,9 @@ def _health(app: FastAPI, state: State) -> None:
             raise HTTPException(503, "the server is shutting down: ask another", {"Retry-After": "1"})
         return schema.Status(status="ready")
 
-    text = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Prometheus text"}}
+    text: dict[int | str, Any] = {
+        200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Prometheus text"}
+    }
 
     @app.get("/metrics", response_class=Response, responses=text | errors(403), summary="Numbers")  # type: ignore[arg-type]
     async def metrics() -> Response:

@@ -15,6 +15,7 @@ from innerloop.text import printable
 __all__ = ["FIELDS", "Bounded", "Malformed", "TooMany", "parse"]
 
 FIELDS = 64  # values of a request beside its puzzles
+FIRST = 64 * 1024  # bytes of a body that are looked at first
 LISTS = 16  # lists and objects of a request: itself, its puzzles, its noise
 
 
@@ -36,15 +37,20 @@ def parse(body: bytes, puzzles: int) -> Any:
         text = body.decode()
     except UnicodeDecodeError as error:
         raise Malformed(f"the body is no text in UTF-8 (byte {error.start}): send JSON in UTF-8") from None
+    check(text, puzzles)
+    try:
+        return parse_json(text, "the body")
+    except InputError as error:
+        raise Malformed(printable(str(error))) from None
+
+
+def check(text: str, puzzles: int) -> None:
+    """Raise Malformed or TooMany where a JSON text, or the beginning of one, holds more than a request does."""
     lists, values = counted(text, puzzles + FIELDS)
     if lists > LISTS:
         raise Malformed(f"the body holds more than {LISTS} lists and objects: no request has so many")
     if values > puzzles + FIELDS:
         raise TooMany(f"the body holds more than {puzzles + FIELDS} values: send at most {puzzles} puzzles at once")
-    try:
-        return parse_json(text, "the body")
-    except InputError as error:
-        raise Malformed(printable(str(error))) from None
 
 
 def counted(text: str, most: int) -> tuple[int, int]:
@@ -59,11 +65,28 @@ def counted(text: str, most: int) -> tuple[int, int]:
 
 
 class Asking(Request):
-    """A request whose JSON is bounded by the limits of the server it is made to."""
+    """A request whose JSON is bounded by the limits of the server it is made to; it is looked at while it comes."""
+
+    async def body(self) -> bytes:
+        if not hasattr(self, "_body"):
+            parts, size, look = [], 0, FIRST
+            async for part in self.stream():
+                parts.append(part)
+                size += len(part)
+                if size > look:
+                    look = 2 * size
+                    parts = [b"".join(parts)]
+                    self._held(check, parts[0].decode(errors="replace"))
+            self._body = b"".join(parts)
+        return self._body
 
     async def json(self) -> Any:
+        return self._held(parse, await self.body())
+
+    def _held(self, call: Callable[[Any, int], Any], given: Any) -> Any:
+        """call(given, most puzzles); what it raises as what is answered."""
         try:
-            return parse(await self.body(), self.app.state.innerloop.registry.limits.puzzles)
+            return call(given, self.app.state.innerloop.registry.limits.puzzles)
         except Malformed as error:
             raise HTTPException(422, str(error)) from None
         except TooMany as error:

@@ -283,6 +283,11 @@ def test_errors_are_short_and_one_sentence(http, text, status, said):
     assert len(error) < 600 and error.isprintable()
 
 
+def test_a_bomb_is_refused_before_all_of_it_is_here(served):
+    with connect(served, HEAD + b"Content-Length: 4000000\r\n\r\n" + BOMBS["values"][0][:200_000]) as sock:
+        assert b" 413 " in sock.recv(100)
+
+
 def test_a_wrong_rule_is_answered_with_those_that_there_are(http):
     rules = http.get("/v1/models").json()["models"][0]["rules"]
     for pick in ("evil", "value"):
