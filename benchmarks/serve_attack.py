@@ -128,7 +128,7 @@ def round_of(
 ) -> dict[str, Any]:
     """Honest requests beside one kind of attack."""
     host, port = server.url.removeprefix("http://").split(":")
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("fork")  # at once: importing anew would cost as much as any attack
     told = context.Queue()
     other = context.Process(target=attack, args=(ATTACKS.get(kind, ()), host, int(port), name, told), daemon=True)
     if kind != "calm":
