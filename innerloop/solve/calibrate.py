@@ -9,12 +9,14 @@ risk-coverage curve (what share of the answers given is wrong, if only the sures
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from innerloop.errors import InputError
+from innerloop.text import printable
 
 Floats = NDArray[np.float64]
 
@@ -134,9 +136,28 @@ def from_json(value: dict[str, Any]) -> dict[str, Trust]:
     try:
         made = {}
         for rule, t in value.items():
-            curve = Curve(**{k: tuple(v) for k, v in t["curve"].items()})
-            lists = {k: tuple(t[k]) for k in ("coverage", "risk")}
+            curve = Curve(**{k: numbers(v) for k, v in t["curve"].items()})
+            lists = {k: numbers(t[k]) for k in ("coverage", "risk")}
+            plain = numbers([t[k] for k in ("puzzles", "accuracy", "auroc", "ece", "aurc")])
+            rising = all(x <= y for c in (curve.scores, curve.chances) for x, y in pairwise(c))
+            pairs = ((curve.scores, curve.chances), (lists["coverage"], lists["risk"]))
+            if t["rule"] != rule or not plain or not rising or any(not a or len(a) != len(b) for a, b in pairs):
+                raise ValueError(f"the curve of {printable(str(rule), 40)} is none")
             made[rule] = Trust(**{**t, **lists, "curve": curve})
         return made
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise InputError(f"this is no calibration ({error}): calibrate the run anew") from None
+
+
+def from_file(value: Any) -> dict[str, Trust] | None:
+    """The rules in what calibration.json holds; None for None, where there is no such file."""
+    if value is None:
+        return None
+    return from_json(value["rules"] if isinstance(value, dict) and "rules" in value else value)
+
+
+def numbers(values: Any) -> tuple[float, ...]:
+    """A list of numbers. Raises TypeError for anything else."""
+    if not isinstance(values, list | tuple) or any(type(v) not in (int, float) for v in values):
+        raise TypeError("a number is none")
+    return tuple(values)
