@@ -10,6 +10,8 @@ from torch import Tensor
 from innerloop import grad, halt
 from innerloop.core import Answer, Question, follow, refill, repeat, select, think
 from innerloop.errors import InputError
+from innerloop.parts.size import Size
+from innerloop.weights import trm
 from innerloop.width import Noisy, best, vote, wide
 
 # -- loops to drive ---------------------------------------------------------------------------------------------------
@@ -292,6 +294,43 @@ def test_vote_and_best_choose_example_by_example():
     assert vote(many).answer.logits.argmax(-1).tolist() == [[1, 1], [0, 0]]
     assert best()(many).answer.logits.argmax(-1).tolist() == [[1, 1], [2, 2]]
     assert best()(many).answer.q_halt.tolist() == [5.0, 9.0]
+
+
+def asks(inputs, puzzle):
+    return Question(torch.as_tensor(inputs), torch.as_tensor(puzzle))
+
+
+@pytest.mark.parametrize(
+    ("x", "said"),
+    [
+        (asks([[1, 6, 1, 1]], [0]), "from 1 to 6: this model has 0 to 5"),
+        (asks([[1, -1, 1, 1]], [0]), "from -1 to 1"),
+        (asks([[1.0] * 4], [0]), "whole numbers"),
+        (asks([[1] * 4], [0.0]), "whole numbers"),
+        (asks([[1] * 4] * 3, [0]), "one identifier a row"),
+        (asks([[1] * 4], 0), "one identifier a row"),
+        (asks([1] * 4, [0] * 4), "one identifier a row"),
+        (asks([[1] * 5], [0]), "made for 4"),
+    ],
+)
+def test_a_question_that_does_not_fit_its_loop_is_one_sentence(x, said):
+    loop = trm.TRM(trm.Config(Size(vocab=6, seq=4, rows=1, width=8, heads=2, layers=1, prefix=0, puzzle_width=0)))
+    for noisy in (loop, Noisy(loop, 0.1)):
+        with pytest.raises(InputError, match=said):
+            think(noisy, x, 1)
+        with pytest.raises(InputError, match=said):
+            wide(noisy, x, 1, vote, 1)
+
+
+def test_depth_and_width_are_bounded_before_anything_is_made():
+    class Never(Pull):
+        def init(self, x):
+            raise AssertionError("a state was made")
+
+    with pytest.raises(InputError, match="depth is 1000000000000"):
+        think(Never(), torch.zeros(1, 1), 10**12)
+    with pytest.raises(InputError, match="width is 1000000000"):
+        wide(Never(), torch.zeros(1, 1), 10**9, vote, 1)
 
 
 def test_width_below_one_is_refused():

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from innerloop import tasks
 from innerloop.core import map_tensors, think
 from innerloop.errors import InputError
 from innerloop.halt import settled
@@ -25,8 +26,8 @@ from innerloop.learn.optim import Average, SparseSignSGD, optimizers, schedule
 from innerloop.learn.plan import Plan
 from innerloop.learn.supervise import Batch, Draw, Halting, begin, segment
 from innerloop.learn.train import Trainer, train
-from innerloop.learn.watch import Watch
-from innerloop.recipes import get
+from innerloop.learn.watch import Watch, mended
+from innerloop.recipes import card, get
 from innerloop.recipes.run import build, override, to_json, write_run
 from innerloop.weights import gram
 from innerloop.width import Noisy, wide
@@ -428,11 +429,45 @@ def test_one_sweep_equals_each_depth_alone_and_halting_reports_its_steps():
     assert row.nfe == 6.0 and row.pick == "vote"
 
 
-@pytest.mark.parametrize("wrong", [{"depths": ()}, {"depths": (0,)}, {"widths": (2,)}, {"pick": "luck"}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"depths": ()}, {"depths": (0,)}, {"widths": (2,)}, {"pick": "luck"}, {"depths": (10**12,)},
+        {"widths": (10**9,), "noise": (1.0, 0.0)}, {"noise": (float("nan"), 0.0)}, {"noise": (-1.0, 0.0)},
+    ],
+)  # fmt: skip
 def test_an_evaluation_that_makes_no_sense_is_refused(wrong):
     built = build(tiny())
     with pytest.raises(InputError):
         evaluate(built.loop, built.task, built.validation, **wrong)
+
+
+@pytest.mark.parametrize("name", ["inputs", "labels"])
+def test_examples_of_another_task_are_refused_before_they_are_thought_about(name, monkeypatch):
+    built = build(tiny())
+    monkeypatch.setattr("innerloop.learn.evaluate.think", lambda *_, **__: pytest.fail("a step was taken"))
+    other = replace(built.validation, vocab=9, **{name: np.full_like(built.validation.inputs, 8)})
+    with pytest.raises(InputError, match=f"{name} run from 8 to 8; tokens are whole numbers 0..5"):
+        evaluate(built.loop, built.task, other)
+
+
+def test_what_no_rule_tells_stays_unknown(tmp_path):
+    """Where a task does not verify, no share of valid answers is measured, stored, resumed or put on a card."""
+    built = build(tiny())
+    grid = tasks.get("grid", alphabet=built.task.charset, shape=(4, 4), blank=".")
+    (row,) = evaluate(built.loop.eval(), grid, built.validation, (1,))
+    assert row.valid is None and judge_set(built.loop, grid, built.validation, 1).valid is None
+    plan = replace(built.run.plan, steps=1, check_every=1, depths=(1,))
+    best = train(built.loop, grid, built.train, plan, tmp_path, validation=built.validation, live=False).best
+    assert best["valid"] is None and best["token"] == pytest.approx(row.token, abs=0.5)
+    old = {"best": {"step": 1, "exact": 0.5, "valid": 0.9}, "warnings": [], "told": 0}
+    watch = Watch(**mended(old, verifies=False))
+    assert watch.best["valid"] is None and not watch.see(2, 0.5, None, 0.8) and watch.see(3, 0.5, None, 0.95)
+    assert mended(old, verifies=True) == old
+    shown = card.results({"result.json": {"best": old["best"], "seconds": 1.0}}, False)
+    assert "valid" not in shown.replace("validation", "") and "valid 90.0%" in card.results(
+        {"result.json": {"best": old["best"], "seconds": 1.0}}, True
+    )
 
 
 def keyed():
