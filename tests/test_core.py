@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from innerloop import grad, halt
+from innerloop import grad, halt, noise
 from innerloop.core import Answer, Question, follow, refill, repeat, select, think
 from innerloop.errors import InputError
 from innerloop.parts.size import Size
@@ -235,6 +235,38 @@ def test_settled_stops_when_the_answer_no_longer_changes():
 
     t = think(OverHalf(), torch.tensor([[0.4], [0.6], [0.3]]), 9, halt=halt.settled)  # passing 1/2 at step 2, 1, 3
     assert t.steps.tolist() == [1, 2, 1]
+
+
+def test_settled_needs_every_place_and_a_thought_of_one_step_may_settle():
+    class Digits(Pull):
+        def read(self, s):
+            return Answer(torch.nn.functional.one_hot(s[0].round().long(), 9).float())
+
+    rule = lambda a, b: halt.settled(Digits(), (torch.tensor(a),), (torch.tensor(b),), 3).tolist()  # noqa: E731
+    before = [[1.0, 2.0, 3.0], [1.0, 2.0, 3.0], [1.0, 2.0, 3.0], [1.0, 2.0, 3.0]]
+    assert rule(before, [[1.0, 2.0, 3.0], [1.0, 2.0, 4.0], [0.0, 2.0, 3.0], [4.0, 5.0, 6.0]]) == [
+        True,
+        False,
+        False,
+        False,
+    ]
+
+
+def test_sampled_draws_what_no_step_draws():
+    """The halting draw is uniform, and has nothing to do with the numbers that a step draws from the same key."""
+    Keyed = namedtuple("Keyed", "key")
+
+    class Even:
+        def read(self, s):
+            return Answer(torch.zeros(len(s.key), 1, 2), torch.zeros(len(s.key)))
+
+    keys = noise.scramble(torch.arange(4000))
+    stops = halt.sampled(Even(), None, Keyed(keys), 1)
+    assert abs(stops.float().mean() - 0.5) < 0.04
+    for drawn in (keys, noise.scramble(keys + 1), noise.scramble(keys)):
+        for places in (1, 2):
+            first = noise.uniform(drawn, places)[:, places - 1]
+            assert abs((stops == (first < 0.5)).float().mean() - 0.5) < 0.04, "the halt follows a draw of the loop"
 
 
 # -- carrying on ------------------------------------------------------------------------------------------------------

@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from innerloop import tasks
 from innerloop.core import map_tensors, think
 from innerloop.errors import InputError
 from innerloop.halt import settled
-from innerloop.interval import wilson
+from innerloop.interval import bootstrapped, share, wilson
 from innerloop.learn import checkpoint, precision
 from innerloop.learn.evaluate import PICKS, evaluate, judge_set, parts, varies
 from innerloop.learn.feed import BLOCK, Feed
@@ -28,7 +29,7 @@ from innerloop.learn.supervise import Batch, Draw, Halting, begin, segment
 from innerloop.learn.train import Trainer, train
 from innerloop.learn.watch import Watch, mended
 from innerloop.recipes import card, get
-from innerloop.recipes.run import build, override, to_json, write_run
+from innerloop.recipes.run import build, override, to_json, unseen, write_run
 from innerloop.weights import gram
 from innerloop.width import Noisy, wide
 
@@ -146,6 +147,19 @@ def test_example_n_is_a_function_of_seed_and_n():
     for i, piece in zip((0, 63, 64, 200, 319), pieces, strict=True):
         assert all(np.array_equal(w[i], p[0]) for w, p in zip(whole, piece, strict=True))
     assert not np.array_equal(whole[0], Feed(built.train, built.task, 4).rows(0, 5 * BLOCK)[0])
+
+
+def test_augmentation_follows_the_seed_and_moves_on():
+    """With one puzzle in the set the order of rows says nothing: what differs is its symmetric image."""
+    built = build(tiny())
+    one = built.train.take(np.arange(1))
+    rows = [Feed(one, built.task, seed).rows(0, 2 * BLOCK)[0] for seed in (1, 1, 2)]
+    assert np.array_equal(rows[0], rows[1]) and not np.array_equal(rows[0], rows[2])
+    assert not np.array_equal(rows[0][:BLOCK], rows[0][BLOCK:]) and len(np.unique(rows[0], axis=0)) > BLOCK
+    plain = Feed(one, None, 1).rows(0, BLOCK)
+    assert (plain[0] == one.inputs).all() and (plain[1] == one.labels).all()
+    x, y, _ = Feed(one, built.task, 1).rows(0, BLOCK)
+    assert built.task.valid_batch(x, y).all(), "question and label move together"
 
 
 def test_a_pass_takes_every_group_once():
@@ -308,6 +322,51 @@ def test_accumulation_changes_nothing_but_rounding(tmp_path):
         assert torch.allclose(p, q, atol=2e-4), name
 
 
+def test_the_loss_is_a_mean_over_the_whole_batch_however_it_is_cut(tmp_path):
+    """Optimizers that ignore the scale of a gradient would hide it: its norm and the loss are compared."""
+    told = []
+    for cut in (1, 4):
+        t = trainer(tmp_path / str(cut), f"plan.accumulate={cut}", "config.dtype=float32", "plan.clip=0")
+        told.append(t.learn()[0])
+    for name in ("grad_norm", "loss", "count", "lm_loss"):
+        assert told[0][name] == pytest.approx(told[1][name], rel=1e-3), name
+    t = trainer(tmp_path / "sum", "config.dtype=float32")
+    numbers = t.learn()[0]
+    assert numbers["loss"] == pytest.approx((numbers["lm_loss"] + numbers["q_halt_loss"]) / t.plan.batch)
+
+
+def test_what_is_validated_is_what_is_kept(tmp_path, monkeypatch):
+    """The averaged weights are judged, in evaluation mode, and saved; training goes on with the live ones."""
+    t = trainer(tmp_path, "plan.steps=3", "plan.check_every=3", "plan.ema=0.5")
+    judged = []
+
+    def evaluated(loop, *how, **more):
+        judged.append(({k: v.clone() for k, v in loop.state_dict().items()}, loop.training))
+        return evaluate(loop, *how, **more)
+
+    monkeypatch.setattr("innerloop.learn.train.evaluate", evaluated)
+    t.run()
+    ((seen, training),) = judged
+    kept = load_file(tmp_path / checkpoint.MODEL)
+    assert not training and weights_equal(seen, {k: kept[k] for k in seen})
+    name = "heads.tokens.weight"
+    assert torch.equal(seen[name], t.average.shadow[name]) and not torch.equal(seen[name], t.loop.state_dict()[name])
+
+
+def test_puzzles_that_nobody_has_seen_have_no_twin_in_training():
+    built = build(tiny())
+    data = replace(built.run.data, seed=7)
+    fresh = built.task.make(30, data.seed + 2_000_003)
+    x, y = built.task.augment(fresh.inputs[:9], fresh.labels[:9], np.random.default_rng(0))
+    train = built.task.as_set(np.concatenate([built.train.inputs, x]), np.concatenate([built.train.labels, y]))
+    left = unseen(built.task, train, data, 30)
+    assert not tasks.leakage(train, left, built.task).count and 0 < len(left) <= 21
+    assert not (fresh.inputs[:9, None] == left.inputs[None]).all(2).any()
+    found = tasks.leakage(train, fresh, built.task)
+    assert set(range(9)) <= set(found.rows.tolist()) and found.share == found.count / 30
+    assert all(built.task.same(train.inputs[t], fresh.inputs[r]) for r, t in zip(found.rows, found.twins, strict=True))
+
+
 DDP = """
 import sys
 from pathlib import Path
@@ -410,6 +469,16 @@ def test_wilson_intervals_hold_their_promise():
     rng = np.random.default_rng(0)
     inside = [low <= 0.97 <= high for low, high in (wilson(h, 200) for h in rng.binomial(200, 0.97, 2000))]
     assert 0.93 < np.mean(inside) < 0.985
+    for hits, n in ((1, 7), (95, 100), (400, 1000)):  # its ends are where |p - hits / n| is 1.96 standard deviations
+        found = share([True] * hits + [False] * (n - hits))
+        assert found[1:3] == wilson(hits, n) and found.value == hits / n and found.n == n
+        for p in wilson(hits, n):
+            assert abs(p - hits / n) == pytest.approx(1.959964 * (p * (1 - p) / n) ** 0.5, rel=1e-6)
+    assert wilson(0, 9)[0] == 0 and wilson(9, 9)[1] == 1 and wilson(0, 9)[1] == pytest.approx(1 - wilson(9, 9)[0])
+    whole = bootstrapped(np.arange(40) % 4 == 0, np.arange(40) // 4, seed=1)
+    assert whole[:3] == (0.25, 0.25, 0.25) and whole.n == 40, "groups that are all alike leave no doubt"
+    apart = bootstrapped(np.repeat([True, False], 20), np.repeat([0, 1], 20))
+    assert (apart.low, apart.value, apart.high) == (0, 0.5, 1), "two groups leave all of it"
 
 
 def test_one_sweep_equals_each_depth_alone_and_halting_reports_its_steps():

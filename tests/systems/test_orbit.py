@@ -72,6 +72,8 @@ def test_noise_breaks_the_tie_and_salt_makes_another_trajectory():
     assert (h[:, :, 0] != h[:, :, 1]).all() and (h[0] == h[1]).all(), "of the trajectory, not of the question"
     still = loop.step(loop.init(x), x)
     assert (loop.begin(still) == still.h).all(), "noise comes once"
+    shaken = loop.step(salted(loop.init(x), 3), x)
+    assert not shaken.key.any() and (loop.begin(shaken) == shaken.h).all(), "also on a trajectory that has noise"
 
 
 @pytest.mark.parametrize("size", [4, 6, 8, 9, 16])
