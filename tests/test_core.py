@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from innerloop import grad, halt, noise
-from innerloop.core import Answer, Question, follow, refill, repeat, select, think
+from innerloop.core import Answer, Question, Thought, follow, refill, repeat, select, think
 from innerloop.errors import InputError
 from innerloop.parts.size import Size
 from innerloop.weights import trm
-from innerloop.width import Noisy, best, vote, wide
+from innerloop.width import Noisy, best, first_to_halt, steadiest, vote, wide
 
 # -- loops to drive ---------------------------------------------------------------------------------------------------
 
@@ -228,6 +228,16 @@ def test_confident_waits_for_belief_and_for_the_least_number_of_steps():
         halt.confident(1.5)
 
 
+def test_with_a_continue_head_the_margin_decides():
+    class Both(Pull):
+        def read(self, s):
+            q = s[0].flatten(1)[:, 0]
+            return Answer(s[0], q, 1 - q)  # halting leads by 2 q - 1
+
+    t = think(Both(), torch.tensor([[0.4], [0.3], [0.2]]), 9, halt=halt.confident(0.5))  # q passes 1/2 at 2, 3, never
+    assert t.steps.tolist() == [2, 3, 9]
+
+
 def test_settled_stops_when_the_answer_no_longer_changes():
     class OverHalf(Pull):
         def read(self, s):
@@ -235,6 +245,85 @@ def test_settled_stops_when_the_answer_no_longer_changes():
 
     t = think(OverHalf(), torch.tensor([[0.4], [0.6], [0.3]]), 9, halt=halt.settled)  # passing 1/2 at step 2, 1, 3
     assert t.steps.tolist() == [1, 2, 1]
+
+
+def test_the_residual_is_the_move_as_a_share_of_the_new_state():
+    old, new = ((torch.tensor([[3.0, 4.0]]), torch.tensor([7])), (torch.tensor([[3.0, 7.0]]), torch.tensor([9])))
+    assert halt.residual(old, new).tolist() == pytest.approx([3 / 58**0.5])
+    two = tuple((a, b, a * 2) for a, b in (old, new))  # over all floating slots together
+    assert halt.residual(*two).tolist() == pytest.approx([((9 + 36) / (58 * 5)) ** 0.5])
+
+
+def test_the_exits_compare_distributions_and_know_the_first_step():
+    """Direct calls: (kl, entropy, stable) of an old and a new answer, at step 1 and at step 2."""
+
+    class Plain:
+        def read(self, s):
+            return Answer(s[0])
+
+    old, new = (torch.tensor([[[0.0, 1.0]], [[2.0, 0.0]]]),), (torch.tensor([[[0.0, 1.5]], [[2.0, 0.0]]]),)
+    p, q = old[0].softmax(-1), new[0].softmax(-1)
+    apart = (p * (p / q).log()).sum(-1)[0, 0].item()  # KL(old || new), not the other way round
+    back = (q * (q / p).log()).sum(-1)[0, 0].item()
+    assert abs(apart - back) > 1e-4
+    for tol, stops in ((apart * 1.001, True), (apart * 0.999, False)):
+        assert halt.kl(tol)(Plain(), old, new, 2).tolist() == [stops, True]
+    even = (torch.full((1, 1, 2), 0.5) * (0.5 / q[:1]).log()).sum().item()  # the first step is held to uniform
+    assert [halt.kl(even * k)(Plain(), (new[0][:1],), (new[0][:1],), 1).item() for k in (1.001, 0.999)] == [True, False]
+    moved = abs((p * p.log()).sum(-1)[0, 0] - (q * q.log()).sum(-1)[0, 0]).item()
+    for tol, stops in ((moved * 1.001, True), (moved * 0.999, False)):
+        assert halt.entropy(tol)(Plain(), old, new, 2).tolist() == [stops, True]
+    assert halt.entropy(9.0)(Plain(), old, new, 1).tolist() == [False, False]
+    rule = halt.stable(2)
+    assert [rule(Plain(), old, new, t).tolist() for t in (1, 2, 3)] == [[False] * 2, [False] * 2, [True] * 2]
+
+
+def test_a_key_is_of_every_token_its_place_and_the_puzzle():
+    base = asks([[1, 2, 3]], [0])
+    others = [asks([[1, 3, 2]], [0]), asks([[1, 2, 4]], [0]), asks([[1, 2, 3]], [1]), asks([[0, 2, 4]], [0])]
+    keys = [noise.key_of(x).item() for x in (base, *others)]
+    assert len(set(keys)) == 5 and noise.key_of(base).item() == keys[0]
+    Keyed = namedtuple("Keyed", "key inner")
+    state = Keyed(torch.tensor([5, 5]), Keyed(torch.tensor([7, 7]), ()))
+    salted = noise.salted(state, torch.tensor([0, 3]))
+    assert salted.key[0] == 5 and salted.inner.key[0] == 7, "0 changes nothing"
+    assert salted.key[1] != 5 and salted.inner.key[1] != 7
+
+
+def test_start_noise_comes_once_and_path_noise_after_every_step():
+    class Still(Pull):
+        def init(self, x):
+            return (torch.zeros(len(x.inputs), 4000),)
+
+        def step(self, s, x):
+            return s
+
+    x = asks([[1, 2]], [0])
+    spread = lambda start, path, depth: think(Noisy(Still(), start, path), x, depth).state.inner[0].std().item()  # noqa: E731
+    assert spread(2.0, 0.0, 1) == pytest.approx(2.0, rel=0.1) == spread(2.0, 0.0, 4)
+    assert spread(0.0, 0.5, 4) == pytest.approx(1.0, rel=0.1), "four steps of independent noise"
+
+
+def test_picks_pass_over_what_is_no_number_and_ties_go_to_the_earliest():
+    def thought(i, q, steps, moved):
+        state = namedtuple("State", "residual")(torch.tensor(moved)[:, None])
+        logits = torch.nn.functional.one_hot(torch.tensor([[i], [0]]), 4).float()
+        return Thought(Answer(logits, torch.tensor(q)), state, torch.tensor(steps), [])
+
+    nan = float("nan")
+    many = [thought(0, [nan, 1.0], [4, 3], [0.5, nan]), thought(1, [1.0, 1.0], [2, 3], [0.1, 0.4]),
+            thought(2, [2.0, 0.0], [2, 3], [nan, 0.3])]  # fmt: skip
+    assert pick_rows(best(), many) == [2, 0] and pick_rows(steadiest, many) == [1, 2]
+    assert pick_rows(first_to_halt, many) == [2, 0], "the fewest steps, then the head, then the earliest"
+
+
+def pick_rows(pick, many):
+    """Which of `many` thoughts each row was taken from, by marking their logits."""
+    marked = [
+        t._replace(answer=t.answer._replace(logits=torch.full_like(t.answer.logits, float(i))))
+        for i, t in enumerate(many)
+    ]
+    return [int(v) for v in pick(marked).answer.logits[:, 0, 0]]
 
 
 def test_settled_needs_every_place_and_a_thought_of_one_step_may_settle():

@@ -8,6 +8,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,17 +16,17 @@ import torch
 from safetensors.torch import load_file
 
 from innerloop import tasks
-from innerloop.core import map_tensors, think
+from innerloop.core import Answer, Question, map_tensors, think
 from innerloop.errors import InputError
 from innerloop.halt import settled
 from innerloop.interval import bootstrapped, share, wilson
 from innerloop.learn import checkpoint, precision
-from innerloop.learn.evaluate import PICKS, evaluate, judge_set, parts, varies
+from innerloop.learn.evaluate import PICKS, by_rating, evaluate, judge_set, parts, varies
 from innerloop.learn.feed import BLOCK, Feed
 from innerloop.learn.loss import IGNORE, judge, softmax_cross_entropy, stablemax_cross_entropy
-from innerloop.learn.optim import Average, SparseSignSGD, optimizers, schedule
+from innerloop.learn.optim import AdamATan2, Average, SparseSignSGD, optimizers, schedule
 from innerloop.learn.plan import Plan
-from innerloop.learn.supervise import Batch, Draw, Halting, begin, segment
+from innerloop.learn.supervise import Batch, Draw, Halting, asked, begin, segment, weigh
 from innerloop.learn.train import Trainer, train
 from innerloop.learn.watch import Watch, mended
 from innerloop.recipes import card, get
@@ -83,6 +84,22 @@ def test_schedule_rises_then_falls_to_its_floor_over_the_real_horizon():
     at = [schedule(t, 100, 10, 0.0) for t in range(100)]
     assert at[0] == pytest.approx(0.1) and max(at) == at[10] == 1.0 and at[-1] < 0.001
     assert schedule(99, 100, 10, 1.0) == 1.0
+    half = [schedule(t, 100, 0, 0.2) for t in (0, 50, 100, 999)]
+    assert half == pytest.approx([1.0, 0.6, 0.2, 0.2]) and schedule(4, 100, 10, 0.5) == 0.5
+
+
+def test_adam_atan2_is_its_formula():
+    """Three steps of two numbers against the formula of its docstring, written out."""
+    p = torch.nn.Parameter(torch.tensor([1.0, -2.0], dtype=torch.float64))
+    optimizer = AdamATan2([p], lr=0.1, betas=(0.8, 0.9), weight_decay=0.3)
+    want, m, v = np.array([1.0, -2.0]), np.zeros(2), np.zeros(2)
+    for t, g in enumerate(([0.5, -1.0], [2.0, 0.25], [-1.0, 4.0]), 1):
+        p.grad = torch.tensor(g, dtype=torch.float64)
+        optimizer.step()
+        m, v = 0.8 * m + 0.2 * np.array(g), 0.9 * v + 0.1 * np.array(g) ** 2
+        turn = np.arctan2(m, np.sqrt(v / (1 - 0.9**t))) / (1 - 0.8**t)
+        want = want * (1 - 0.1 * 0.3) - 0.1 * turn
+        assert np.allclose(p.detach().numpy(), want, rtol=1e-12)
 
 
 def test_sign_descent_touches_only_the_rows_of_the_batch_and_sums_repeated_ids():
@@ -172,6 +189,49 @@ def test_a_pass_takes_every_group_once():
 
 
 # -- deep supervision -------------------------------------------------------------------------------------------------
+
+
+def test_losses_and_metrics_count_what_is_judged():
+    """Three rows: right, wrong, and one with nothing to judge; the second has not halted."""
+    logits = torch.nn.functional.one_hot(torch.tensor([[1, 2], [1, 3], [0, 0]]), 4) * 5.0
+    labels = torch.tensor([[1, 2], [1, 2], [IGNORE, IGNORE]])
+    answer = Answer(logits, torch.tensor([2.0, 2.0, -9.0]), None, torch.tensor([0.25, 0.25, 0.5]))
+    steps, halted = torch.tensor([3, 4, 5]), torch.tensor([True, False, True])
+    losses, metrics = weigh(answer, labels, steps, halted, None, "softmax")
+    shown = {k: float(v) for k, v in metrics.items()}
+    assert shown == {"count": 1, "accuracy": 1, "exact_accuracy": 1, "steps": 3, "q_halt_accuracy": 1}
+    every = weigh(answer, labels, steps, ~halted | halted, None, "softmax")[1]
+    assert {k: float(v) for k, v in every.items()} == {
+        "count": 2, "accuracy": 1.5, "exact_accuracy": 1, "steps": 7, "q_halt_accuracy": 1
+    }  # fmt: skip
+    assert losses["value_loss"].item() == pytest.approx(0.75**2 + 0.25**2 + 0.5**2), "against the share that is right"
+    nll = softmax_cross_entropy(logits, labels)
+    assert losses["lm_loss"].item() == pytest.approx((nll[0].mean() + nll[1].mean()).item())
+    binary = np.log1p(np.exp(-2)) + np.log1p(np.exp(2)) + 9 + np.log1p(np.exp(-9))  # an empty row counts as right
+    assert losses["q_halt_loss"].item() == pytest.approx(0.5 * binary)
+
+
+def test_the_right_answer_is_shown_to_loops_that_are_taught_and_only_while_they_learn():
+    batch = Batch(Question(torch.ones(1, 2), torch.zeros(1)), torch.ones(1, 2))
+    taught = SimpleNamespace(taught=True)
+    assert asked(taught, batch, True).target is batch.labels
+    assert asked(taught, batch, False).target is None and asked(SimpleNamespace(), batch, True).target is None
+
+
+def test_passes_differ_and_every_member_of_a_group_has_its_turn():
+    built = build(tiny())
+    s = replace(built.train.take(np.arange(12)), group=np.arange(12, dtype=np.int32) // 4)
+    feed = Feed(s, None, 5)
+    passes = [feed.row_order(e).tolist() for e in range(40)]
+    assert all(sorted(s.group[p].tolist()) == [0, 1, 2] for p in passes)
+    assert {r for p in passes for r in p} == set(range(12)) and len({tuple(s.group[p]) for p in passes}) == 6
+
+
+def test_difficulty_is_told_by_quartiles_of_the_rating():
+    rating = np.array([0, 0, 1, 2, 3, 4, 8, 9], np.float32)
+    exact = np.array([1, 1, 1, 0, 1, 0, 0, 0], bool)
+    assert by_rating(exact, rating) == {"0-0.75": 1.0, "0.75-2.5": 0.5, "2.5-5": 0.5, "5-9": 0.0}
+    assert by_rating(exact, np.full(8, 3, np.float32)) == {} == by_rating(exact, np.full(8, np.nan, np.float32))
 
 
 def test_a_row_lives_its_steps_then_leaves_and_the_others_stay():
@@ -438,8 +498,11 @@ def test_the_best_validated_weights_are_kept(tmp_path):
     assert again.best == watch.best and again.see(4, 0.5, 0.6)
     slow = Watch()
     slow.see(0, 0.9, 0.9)
-    [slow.see(i, 0.89, 0.89) for i in range(1, 6)]
-    assert slow.warnings[0].startswith("overfitting")
+    [slow.see(i, 0.89, 0.89) for i in range(1, 5)]
+    assert not slow.warnings, "four in a row are none"
+    assert not slow.see(5, 0.8, 0.9) and slow.warnings[0].startswith("overfitting")
+    assert slow.see(6, 0.9, 0.9) and slow.falling == 0, "a later equal is better"
+    assert not slow.see(7, 0.9, 0.8)
 
 
 def test_memory_does_not_grow_with_untaped_steps():

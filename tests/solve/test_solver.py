@@ -223,10 +223,10 @@ def test_only_rules_that_this_loop_can_be_picked_by_are_named(built, solver):
 
 
 class Lost:
-    """A loop whose numbers are not finite from the second step on, on every trajectory or on `only` some."""
+    """A loop whose numbers are not finite."""
 
-    def __init__(self, loop, only=None):
-        self.loop, self.only = loop, only
+    def __init__(self, loop):
+        self.loop = loop
 
     def __getattr__(self, name):
         return getattr(self.loop, name)
@@ -374,6 +374,39 @@ def test_auroc_is_the_share_of_pairs_and_ties_count_half():
     pairs = [(a > b) + 0.5 * (a == b) for a in scores[right] for b in scores[~right]]
     assert auroc(scores, right) == pytest.approx(np.mean(pairs))
     assert np.isnan(auroc(scores, np.ones(60, bool)))
+
+
+def test_trust_of_a_small_set_by_hand(monkeypatch):
+    """The first half fits, the second is judged: one wrong answer scores above one right answer."""
+    monkeypatch.setattr(
+        "innerloop.solve.calibrate.np.random.default_rng", lambda seed: SimpleNamespace(permutation=np.arange)
+    )
+    scores = np.r_[np.repeat([1.0, 2.0, 3.0, 4.0, 5.0], 2), np.arange(10.0)]
+    right = np.r_[np.zeros(4), np.ones(6), np.zeros(5), [1, 1, 0, 1, 1]].astype(bool)
+    t = trust("vote", scores, right)
+    assert t.curve.scores == (1.0, 2.0, 3.0, 5.0) and t.curve.chances == pytest.approx((1 / 6, 1 / 6, 7 / 8, 7 / 8))
+    assert t.curve(2.5) == pytest.approx((1 / 6 + 7 / 8) / 2) and t.curve(float("nan")) == 0 == t.curve(-np.inf)
+    assert (t.puzzles, t.accuracy) == (10, 0.4) and t.auroc == pytest.approx(22 / 24)
+    assert t.risk == pytest.approx([0, 0, 1 / 3, 1 / 4, 1 / 5, 2 / 6, 3 / 7, 4 / 8, 5 / 9, 6 / 10])
+    assert t.aurc == pytest.approx(np.mean(t.risk)) and t.risk_at(0.3) == t.risk[2] and t.risk_at(0.25) == t.risk[2]
+    sure = np.array([t.curve(s) for s in range(10)])
+    assert t.ece == pytest.approx(np.abs(sure - right[10:]).mean()), "ten bins of one"
+
+
+def test_the_best_rule_is_the_most_often_right_and_among_equals_the_best_calibrated(built):
+    grid = Solver(built.loop, tasks.get("grid", alphabet=".1234", shape=(4, 4), blank="."))
+    base = trust("vote", *drawn(40))
+    grid.trusts = {
+        "vote": replace(base, rule="vote", accuracy=0.5, ece=0.1),
+        "q": replace(base, rule="q", accuracy=0.9, ece=0.3),
+        "residual": replace(base, rule="residual", accuracy=0.9, ece=0.2),
+    }
+    assert grid.best_rule() == "residual"
+    label = np.array([2, 0, 3], np.uint8)
+    answers = np.array([[2, 5, 3], [2, 0, 3], [2, 0, 2]], np.uint8)
+    assert grid.right(answers[0], label, answers).tolist() == [True, True, False], (
+        "a cell without a label is not judged"
+    )
 
 
 def test_equal_scores_are_answered_together():
