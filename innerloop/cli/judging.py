@@ -114,7 +114,7 @@ def show(console: Console, rows: Sequence[Row]) -> None:
         cells = [str(r.depth), *[f"{r.width} {r.pick}" if r.width > 1 else "1"] * wide]
         cells += [*["its own" if r.halting else "all steps"] * halts, f"{r.exact:.1%}"]
         cells += [f"{100 * r.low:.1f} to {100 * r.high:.1f}", f"{r.token:.1%}"]
-        cells += [f"{r.valid:.1%}"] * rules
+        cells += [f"{r.valid:.1%}"] if rules else []
         table.add_row(*cells, f"{r.steps:.1f}", f"{r.nfe:.1f}", f"{r.seconds:.2f}")
     console.print(table)
     spans = list(dict.fromkeys(span for r in rows for span in r.by_rating))

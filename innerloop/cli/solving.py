@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,11 +36,13 @@ from innerloop.solve.engine import Moment
 from innerloop.solve.solver import Solver
 from innerloop.tasks.arc import ARC
 from innerloop.tasks.arc_files import has_tests, is_arc, read_arc
+from innerloop.tasks.bounds import Bound, Undecided
 from innerloop.tasks.official import is_official
 
 WIDE = 16  # trajectories where a verifier decides, unless --width says otherwise
 SMALL = 1_000_000  # parameters below which one thread thinks
 PAUSE, SHOW = 0.12, 0.5  # seconds a changed board is shown in a terminal, and all of them together at most
+CHECK = 2.0  # seconds that the check for a solution may take
 FIELDS = ("question", "answer", "known", "valid", "confidence", "steps", "nfe", "source")
 Words = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[RUN] PUZZLE|FILE|-")]
 
@@ -100,7 +103,7 @@ def solve(
     how["width"] = width or width_for(solver, pick, how["noise"])
     if file or len(asked) > 1:
         return many(solver, asked, out, how)
-    check_solvable(opened.task, asked[0])
+    how["budget"] = after_check(opened.task, asked[0], how["budget"])
     one_thread(opened.loop)
     one(solver, asked[0], how, opened.task.encode(label) if label else None, quiet)
     return 0
@@ -153,10 +156,28 @@ def rule_for(solver: Solver, pick: str) -> str:
     return rule
 
 
-def check_solvable(task: Any, question: NDArray[np.uint8]) -> None:
-    """Say what is wrong with a puzzle whose answers the task can count, and of which it should have one."""
+def after_check(task: Any, question: NDArray[np.uint8], budget: Budget) -> Budget:
+    """Check a puzzle in at most a quarter of the budget's seconds; what is left of it."""
+    budget.limits(1)
+    began = time.monotonic()
+    check_solvable(task, question, min(CHECK, (budget.seconds or 4 * CHECK) / 4))
+    if budget.seconds is None:
+        return budget
+    return replace(budget, seconds=max(1e-3, budget.seconds - (time.monotonic() - began)))
+
+
+def check_solvable(task: Any, question: NDArray[np.uint8], seconds: float = CHECK) -> None:
+    """Say what is wrong with a puzzle whose answers the task can count, and of which it should have one.
+
+    Whether it has one may take for ever to find out: what `seconds` do not decide is said to be undecided.
+    """
     counts = type(task).every is not tasks.Task.every or type(task).solutions is not tasks.Task.solutions
-    ways = task.solutions(question) if counts and task.cost(question[None], question[None]) is None else 1
+    try:
+        counted = counts and task.cost(question[None], question[None]) is None
+        ways = task.solutions(question, bound=Bound(seconds=seconds)) if counted else 1
+    except Undecided:
+        print(f"whether this puzzle has a solution was not decided in {seconds:.2g} s", file=sys.stderr)
+        return
     if ways == 0:
         raise InputError("this puzzle has no solution: some of its givens contradict each other, correct them")
     if ways > 1:

@@ -28,7 +28,7 @@ def card(opened: Opened, notes: dict[str, Any]) -> str:
         "## Use\n\n" + usage(opened),
         "## What it is\n\n" + pairs(facts(opened)),
         "## Data\n\n" + pairs(data(opened, notes.get("result.json", {}))),
-        "## Results\n\n" + results(notes),
+        "## Results\n\n" + results(notes, task.verifies),
         "## Birth certificate\n\n" + pairs(born(notes["run.json"].get("born", {}))),
         "## Limits\n\n" + "\n".join(f"- {line}" for line in limits(opened, notes)),
     ]
@@ -93,11 +93,16 @@ def data(opened: Opened, result: dict[str, Any]) -> list[tuple[str, str]]:
     return rows + ([("leakage", result["leakage"])] if result.get("leakage") else [])
 
 
-def results(notes: dict[str, Any]) -> str:
-    """The rows of the last evaluation with their birth certificate; else the best validation."""
+def results(notes: dict[str, Any], verifies: bool) -> str:
+    """The rows of the last evaluation with their birth certificate; else the best validation.
+
+    Without `verifies` no share of valid answers is known, whatever an old file says.
+    """
+    share = lambda v: format(v, ".1%") if verifies and v is not None else ""  # noqa: E731
     judged, result, said = notes.get("eval.json", {}), notes.get("result.json", {}), []
     if best := result.get("best"):
-        valid = f", valid {best['valid']:.1%}" if best.get("valid") is not None else ""
+        valid = share(best.get("valid"))
+        valid = f", valid {valid}" if valid else ""
         said.append(
             f"Best validation: exact {best['exact']:.1%}{valid}, at step {best['step']:.0f} of training, which took "
             f"{result['seconds']:.0f} s."
@@ -107,7 +112,7 @@ def results(notes: dict[str, Any]) -> str:
         lines = [
             f"| {r['depth']} | {r['width']} | {'own rule' if r['halting'] else 'none'} | {r['puzzles']:,} "
             f"| {r['exact']:.1%} | {100 * r['low']:.1f} to {100 * r['high']:.1f} "
-            f"| {'' if r['valid'] is None else format(r['valid'], '.1%')} | {r['steps']:.1f} |"
+            f"| {share(r.get('valid')) or '—'} | {r['steps']:.1f} |"
             for r in rows
         ]
         said.append(f"On {judged['test_puzzles']:,} puzzles of {judged['data']}:\n\n" + "\n".join([head, *lines]))
