@@ -15,6 +15,7 @@ import errno
 import json
 import logging
 import os
+import random
 import resource
 import socket
 from collections import Counter
@@ -28,7 +29,7 @@ from innerloop.serve.origin import HEADERS
 
 __all__ = ["Connection", "Crowd", "Listener", "room"]
 
-HEAD = 10.0  # seconds in which the head of a request must come
+HEAD = 10.0  # seconds in which the head of a request must come, or up to half as much again
 IDLE = 75.0  # seconds between two requests of a connection: longer than clients keep theirs
 LINGER = 2.0  # seconds in which a body that nobody reads may still come, after the answer
 STALL = 30.0  # seconds in which a client takes nothing of what it is sent
@@ -73,6 +74,7 @@ class Connection(H11Protocol):
         self.conn = Parts(h11.SERVER, most)
         self.since = self.moved = self.loop.time()  # when this phase began; when the client last took something
         self.begun = self.served = False  # something of a request has come; one was answered
+        self.head = HEAD * random.uniform(1, 1.5)  # so that many who came at once are not all closed at once
         self.left = 0  # bytes written that the client had not taken at the last look
         self.peer = ""
 
@@ -137,7 +139,7 @@ class Connection(H11Protocol):
         if self.conn.their_state is h11.SEND_BODY:
             return now - self.since > LINGER
         begun = self.begun or bool(self.conn.trailing_data[0])
-        return now - self.since > (IDLE if self.served and not begun else HEAD)
+        return now - self.since > (IDLE if self.served and not begun else self.head)
 
     def close(self) -> None:
         """At once, with what was not taken."""
