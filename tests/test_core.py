@@ -326,6 +326,32 @@ def pick_rows(pick, many):
     return [int(v) for v in pick(marked).answer.logits[:, 0, 0]]
 
 
+def test_sure_needs_belief_and_an_answer_that_stayed():
+    class Told:
+        def read(self, s):
+            return Answer(torch.nn.functional.one_hot(s[0], 3).float(), s[1])
+
+    state = lambda places, q: (torch.tensor(places), torch.tensor(q))  # noqa: E731
+    old = state([[1, 1]] * 4, [9.0] * 4)
+    new = state([[1, 1], [1, 1], [1, 2], [1, 2]], [9.0, -9.0, 9.0, -9.0])
+    assert halt.sure(0.5)(Told(), old, new, 2).tolist() == [True, False, False, False]
+
+
+def test_steps_are_counted_row_by_row_also_where_all_stop_at_once():
+    at_once = lambda loop, old, new, steps: torch.ones(3, dtype=torch.bool)  # noqa: E731
+    assert think(Pull(), torch.zeros(3, 1), 4, halt=at_once).steps.tolist() == [1, 1, 1]
+
+
+def test_a_vote_counts_whole_answers_not_cells():
+    """Two say the same; three others agree with each other in all but one cell, and with nobody wholly."""
+    grids = [[0, 0, 0, 0]] * 2 + [[1, 1, 1, 2], [1, 1, 2, 1], [1, 2, 1, 1]]
+    many = [
+        Thought(Answer(torch.nn.functional.one_hot(torch.tensor([g]), 3).float()), (torch.zeros(1),), 1, [])
+        for g in grids
+    ]
+    assert vote(many[::-1]).answer.logits.argmax(-1).tolist() == [[0, 0, 0, 0]]
+
+
 def test_settled_needs_every_place_and_a_thought_of_one_step_may_settle():
     class Digits(Pull):
         def read(self, s):

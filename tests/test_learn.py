@@ -22,7 +22,7 @@ from innerloop.halt import settled
 from innerloop.interval import bootstrapped, share, wilson
 from innerloop.learn import checkpoint, precision
 from innerloop.learn.evaluate import PICKS, by_rating, evaluate, judge_set, parts, varies
-from innerloop.learn.feed import BLOCK, Feed
+from innerloop.learn.feed import BLOCK, Feed, to_batch
 from innerloop.learn.loss import IGNORE, judge, softmax_cross_entropy, stablemax_cross_entropy
 from innerloop.learn.optim import AdamATan2, Average, SparseSignSGD, optimizers, schedule
 from innerloop.learn.plan import Plan
@@ -191,11 +191,32 @@ def test_a_pass_takes_every_group_once():
 # -- deep supervision -------------------------------------------------------------------------------------------------
 
 
+def test_a_believing_row_is_freed_from_its_least_step_on():
+    built = build(tiny())
+    with torch.no_grad():
+        built.loop.heads.q.bias[0] = 9.0
+    x = Feed(built.train, None, 0).fill(torch.ones(4, dtype=torch.bool), 0)
+    draw = Draw(torch.tensor([0, 1, 2, 3]), torch.full((4,), 8))
+    first = segment(built.loop, begin(built.loop, x), x, Halting(8), draw)
+    assert first.carry.halted.tolist() == [True, True, False, False]
+    held = first.carry._replace(halted=torch.zeros(4, dtype=torch.bool))
+    assert segment(built.loop, held, x, Halting(8), draw).carry.halted.tolist() == [True, True, True, False]
+
+
+def test_equal_keys_alone_are_no_leak():
+    """Keys may collide: the task's exact comparison decides, also for the second of two rows of one key."""
+    built = build(tiny())
+    task = SimpleNamespace(canonical_batch=lambda rows: [b"one"] * len(rows), same=np.array_equal)
+    s = built.train.take(np.arange(6))
+    found = tasks.leakage(s.take([0, 1, 2]), s.take([2, 3, 1]), task)
+    assert found.rows.tolist() == [0, 2] and found.twins.tolist() == [2, 1] and found.share == pytest.approx(2 / 3)
+
+
 def test_losses_and_metrics_count_what_is_judged():
     """Three rows: right, wrong, and one with nothing to judge; the second has not halted."""
     logits = torch.nn.functional.one_hot(torch.tensor([[1, 2], [1, 3], [0, 0]]), 4) * 5.0
     labels = torch.tensor([[1, 2], [1, 2], [IGNORE, IGNORE]])
-    answer = Answer(logits, torch.tensor([2.0, 2.0, -9.0]), None, torch.tensor([0.25, 0.25, 0.5]))
+    answer = Answer(logits, torch.tensor([2.0, 2.0, -9.0]), None, torch.tensor([0.25, 0.3, 0.2]))
     steps, halted = torch.tensor([3, 4, 5]), torch.tensor([True, False, True])
     losses, metrics = weigh(answer, labels, steps, halted, None, "softmax")
     shown = {k: float(v) for k, v in metrics.items()}
@@ -204,7 +225,7 @@ def test_losses_and_metrics_count_what_is_judged():
     assert {k: float(v) for k, v in every.items()} == {
         "count": 2, "accuracy": 1.5, "exact_accuracy": 1, "steps": 7, "q_halt_accuracy": 1
     }  # fmt: skip
-    assert losses["value_loss"].item() == pytest.approx(0.75**2 + 0.25**2 + 0.5**2), "against the share that is right"
+    assert losses["value_loss"].item() == pytest.approx(0.75**2 + 0.2**2 + 0.2**2), "against the share that is right"
     nll = softmax_cross_entropy(logits, labels)
     assert losses["lm_loss"].item() == pytest.approx((nll[0].mean() + nll[1].mean()).item())
     binary = np.log1p(np.exp(-2)) + np.log1p(np.exp(2)) + 9 + np.log1p(np.exp(-9))  # an empty row counts as right
@@ -231,6 +252,8 @@ def test_difficulty_is_told_by_quartiles_of_the_rating():
     rating = np.array([0, 0, 1, 2, 3, 4, 8, 9], np.float32)
     exact = np.array([1, 1, 1, 0, 1, 0, 0, 0], bool)
     assert by_rating(exact, rating) == {"0-0.75": 1.0, "0.75-2.5": 0.5, "2.5-5": 0.5, "5-9": 0.0}
+    edge = by_rating(np.array([1, 0, 1, 0, 1], bool), np.arange(5, dtype=np.float32))  # a rating on an edge goes up
+    assert edge == {"0-1": 1.0, "1-2": 0.0, "2-3": 1.0, "3-4": 0.5}
     assert by_rating(exact, np.full(8, 3, np.float32)) == {} == by_rating(exact, np.full(8, np.nan, np.float32))
 
 
@@ -668,6 +691,10 @@ def test_plans_are_checked_at_the_door():
     ):
         with pytest.raises(InputError):
             Plan(**wrong)
+
+
+def test_padding_alone_is_ignored():
+    assert to_batch([[1, 1, 1]], [[0, 1, 2]], [0], "cpu").labels.tolist() == [[IGNORE, 1, 2]]
 
 
 def test_ignored_labels_become_ignore():
