@@ -4,31 +4,47 @@
 class Config:
     width: Annotated[int, Range(1, 4096)] = 64
 
-read(Config, {"width": 0}, "run.json")      # InputError: run.json: width is 0, but must be a whole number from 1 to 4,096
+read(Config, {"width": 0}, "run.json")       # run.json: width is 0, but must be a whole number from 1 to 4,096
 parse(tuple[int, ...], "1,4,16", "--depth")  # (1, 4, 16)
 
-Kinds: bool, int, float, str, Any, Literal, unions, tuples, lists, dict[str, T], dataclasses, and TypedDicts. A dataclass
-refuses unknown keys and names the nearest; a TypedDict describes files that gain keys over time, and keeps them. A whole
-number serves as a float; nothing else is converted. Floats are finite unless their Range says otherwise.
+Kinds: bool, int, float, str, Any, Literal, unions, tuples, lists, dict[str, T], dataclasses and TypedDicts.
+A dataclass refuses unknown keys and names the nearest; a TypedDict describes files that gain keys over time, and keeps
+them. A whole number serves as a float; nothing else is converted. Floats are finite unless their Range says otherwise.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import json
 import math
 import types
 import typing
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Any, NamedTuple, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 from innerloop.errors import InputError
 from innerloop.files import parse_json
 from innerloop.text import nearest, printable
 
-__all__ = ["SEED", "Length", "Range", "check", "check_arguments", "parse", "read"]
+__all__ = [
+    "Amount",
+    "Count",
+    "Filled",
+    "Layers",
+    "Length",
+    "Many",
+    "Positive",
+    "Range",
+    "Seed",
+    "Sets",
+    "Share",
+    "Whole",
+    "check",
+    "check_arguments",
+    "parse",
+    "read",
+]
 
 T = TypeVar("T")
 Reader = Callable[[Any], Any]
@@ -52,7 +68,17 @@ class Length(NamedTuple):
     high: int = ITEMS
 
 
-SEED = Range(0, 2**62)  # numpy takes none below 0; data seeds grow by a few million, and are kept as int64
+# Ranges of most fields and flags. They are wide: what is beyond them takes all memory or time, or means nothing.
+Count = Annotated[int, Range(1, 1_000_000)]
+Whole = Annotated[int, Range(0, 1_000_000_000)]
+Layers = Annotated[int, Range(1, 512)]
+Many = Annotated[int, Range(1, 1_000_000_000)]
+Seed = Annotated[int, Range(0, 2**62)]  # numpy takes none below 0; some grow by a few million, and are kept as int64
+Share = Annotated[float, Range(0, 1)]
+Amount = Annotated[float, Range(0, 1e9)]
+Positive = Annotated[float, Range(0, 1e9, above=True)]
+Filled = Annotated[tuple[int, ...], Length(1)]
+Sets = Annotated[tuple[Filled, ...], Length(0, 10_000)]
 
 
 class Wrong(Exception):
@@ -71,12 +97,16 @@ class Wrong(Exception):
 # -- what is called ---------------------------------------------------------------------------------------------------
 
 
-def read(kind: type[T], value: Any, where: str) -> T:
-    """`value` of plain JSON as a `kind`. Raises InputError: "WHERE: PATH is VALUE, but must be ..."."""
+def read(kind: type[T], value: Any, where: str, path: str = "") -> T:
+    """`value` of plain JSON as a `kind`; it stands in a file `where`, at `path`.
+
+    Raises InputError: "WHERE: PATH is VALUE, but must be ...".
+    """
     try:
-        return reader(kind)(value)  # type: ignore[no-any-return]
+        made: T = reader(typing.cast(Any, kind))(value)
+        return made
     except Wrong as wrong:
-        raise told(wrong, where) from None
+        raise told(wrong.inside(path) if path else wrong, where) from None
 
 
 def parse(kind: Any, text: str, name: str) -> Any:
@@ -92,7 +122,7 @@ def check(value: Any) -> None:
 
     For __post_init__: what was made in Python is held to the same ranges as what a file says.
     """
-    for name, kind in limited(type(value)).items():
+    for name, kind in limited(typing.cast(Any, type(value))).items():
         try:
             reader(kind)(getattr(value, name))
         except Wrong as wrong:
@@ -111,10 +141,8 @@ def check_arguments(function: Callable[..., Any], given: Mapping[str, Any], name
 
 
 def told(wrong: Wrong, where: str) -> InputError:
-    lead, path = f"{where}: " if where else "", printable(wrong.path, 120)
-    if not path:
-        return InputError(f"{where or 'this'} {wrong.problem}")
-    return InputError(f"{lead}{path} {wrong.problem}")
+    path = printable(wrong.path, 120)
+    return InputError(": ".join(part for part in (where, path) if part) + f" {wrong.problem}")
 
 
 # -- readers, one for each kind ---------------------------------------------------------------------------------------
@@ -370,8 +398,3 @@ def shown(value: Any) -> str:
         return printable(json.dumps(value), 60)
     except TypeError:
         return printable(repr(value), 60)
-
-
-def signature(function: Callable[..., Any], given: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a call by name."""
-    return dict(inspect.signature(function).bind(*given, **named).arguments)

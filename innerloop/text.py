@@ -1,12 +1,13 @@
-"""Text as it is shown: control characters made visible, the nearest known name."""
+"""Text as it is shown: control characters made visible, no markup, names quoted for a shell, the nearest known name."""
 
 from __future__ import annotations
 
 import difflib
+import shlex
 import unicodedata
 from collections.abc import Iterable
 
-__all__ = ["nearest", "printable"]
+__all__ = ["markup", "nearest", "printable", "shell"]
 
 LONGEST = 400  # characters of a foreign text in a message
 HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # control, format (bidirectional marks), surrogates, line separators
@@ -16,6 +17,18 @@ def printable(text: str, longest: int = LONGEST) -> str:
     """`text` on one line, for a terminal or a message: what would move a cursor or hide is written as an escape."""
     cut = text if len(text) <= longest else text[: longest - 3] + "..."
     return "".join(c if unicodedata.category(c) not in HIDDEN else escaped(c) for c in cut)
+
+
+def markup(text: object, longest: int = LONGEST) -> str:
+    """`text` inside rich markup: printable, and nothing in it is taken for a tag."""
+    from rich.markup import escape
+
+    return escape(printable(str(text), longest))
+
+
+def shell(text: object) -> str:
+    """`text` as one word of a command that a page or terminal shows, within rich markup."""
+    return markup(shlex.quote(str(text)), 4096)
 
 
 def escaped(character: str) -> str:

@@ -142,7 +142,7 @@ def test_damaged_and_foreign_files_say_so_in_one_sentence(single, tmp_path):
     rewritten(single, bad, {pretrained.MARK: "2"})
     told("install a later one")
     rewritten(single, bad, {"run.json": "{"})
-    told("damaged run")
+    told("no JSON")
     rewritten(single, bad, {"run.json": '{"run": {"system": "nobody"}}'})
     told("does not know")
     other = {"w": torch.zeros(3)}

@@ -92,9 +92,11 @@ def test_text_of_a_shell(kind, text, value):
     assert parse(kind, text, "--x") == value
 
 
-@pytest.mark.parametrize("kind, text", [(int, "many"), (int, "1e3"), (float, "nan"), (bool, "maybe"), (int, "[" * 9999)])
+@pytest.mark.parametrize(
+    "kind, text", [(int, "many"), (int, "1e3"), (float, "nan"), (bool, "maybe"), (int, "[" * 9999)]
+)
 def test_text_that_is_of_another_kind(kind, text):
-    with pytest.raises(InputError, match="--x is .*, but must be"):
+    with pytest.raises(InputError, match=r"--x is .*, but must be"):
         parse(kind, text, "--x")
 
 

@@ -17,6 +17,7 @@ from innerloop.learn import checkpoint
 from innerloop.learn.evaluate import evaluate
 from innerloop.recipes.run import sets, unseen
 from innerloop.recipes.solving import solver_of
+from innerloop.text import markup, shell
 
 DEPTHS = (1, 2, 4, 8, 16, 32, 64, 128)
 NEW = 500  # puzzles to judge
@@ -35,7 +36,7 @@ def demo(recipe: str = "demo", out: str = "runs/demo", set: tuple[str, ...] = ()
         set: Fields to change, such as plan.steps=500.
         device: auto, cpu or cuda.
     """
-    console, folder = Console(highlight=False, soft_wrap=True), Path(out)
+    console, folder = Console(emoji=False, highlight=False, soft_wrap=True), Path(out)
     if (folder / "result.json").exists() and read_run(folder).name == recipe:
         forget(folder)
     console.print(Rule("1  learn", align="left"))
@@ -50,7 +51,7 @@ def demo(recipe: str = "demo", out: str = "runs/demo", set: tuple[str, ...] = ()
     with console.status("thinking"):
         rows = evaluate(loop, opened.task, examples, DEPTHS, device=where)
         rows += evaluate(loop, opened.task, examples, DEPTHS[-1:], halting=(True,), device=where)
-    show(Console(highlight=False), rows)
+    show(Console(emoji=False, highlight=False), rows)
     checkpoint.write_json(folder / "eval.json", record(opened, examples, rows, 0, (0.0, 0.0)))
     console.print(Rule("3  watch one being solved", align="left"))
     row = telling(opened, examples)
@@ -60,8 +61,8 @@ def demo(recipe: str = "demo", out: str = "runs/demo", set: tuple[str, ...] = ()
     plot((out,))
     report(out)
     question = opened.task.decode(examples.inputs[row])
-    console.print(f"\nopen [bold]{(folder / 'report.html').resolve()}[/] in a browser. Then try:")
-    console.print(f"  innerloop solve {out} {question!r}")
-    console.print(f"  innerloop eval {out} --depth 1,4,16,64 --halt both")
-    console.print(f"  innerloop train {recipe} --data your_puzzles.csv --out runs/yours")
+    console.print(f"\nopen [bold]{markup((folder / 'report.html').resolve())}[/] in a browser. Then try:")
+    console.print(f"  innerloop solve {shell(out)} {shell(question)}")
+    console.print(f"  innerloop eval {shell(out)} --depth 1,4,16,64 --halt both")
+    console.print(f"  innerloop train {shell(recipe)} --data your_puzzles.csv --out runs/yours")
     return 0

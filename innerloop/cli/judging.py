@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -13,7 +13,10 @@ from innerloop.errors import InputError
 from innerloop.learn import checkpoint
 from innerloop.learn.evaluate import Row, as_dicts, evaluate
 from innerloop.recipes import run as runs
+from innerloop.schema import Amount, Count, Range, Seed, Whole
+from innerloop.text import markup, shell
 
+Wide = Annotated[int, Range(1, 4096)]  # trajectories of a puzzle, thought about at once
 HALTS = {"off": (False,), "on": (True,), "both": (False, True)}
 
 
@@ -25,8 +28,8 @@ def eval_(
     halt: str = "off",
     pick: str = "vote",
     noise: str = "0,0",
-    limit: int = 0,
-    seed: int = 0,
+    limit: Whole = 0,
+    seed: Seed = 0,
     device: str = "auto",
     out: str = "",
 ) -> int:
@@ -51,13 +54,13 @@ def eval_(
     """
     if halt not in HALTS:
         raise InputError(f'--halt is "{halt}": use on, off or both')
-    depths, widths, scales = numbers(depth, "--depth"), numbers(width, "--width"), two(noise)
+    depths, widths, scales = numbers(depth, "--depth", Count), numbers(width, "--width", Wide), two(noise)
     where, why = device_named(device)
     opened = open_run(run, where)
     target = home(opened, out, "eval.json")
     examples = examples_of(opened, data, limit)
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(f"{len(examples):,} puzzles of {examples.source} on {why}")
+    console = Console(emoji=False, highlight=False, soft_wrap=True)
+    console.print(f"{len(examples):,} puzzles of {markup(examples.source)} on {markup(why)}")
     loop: Any = opened.loop
     with console.status("thinking"):
         rows = evaluate(
@@ -72,16 +75,16 @@ def eval_(
             device=where,
             seed=seed,
         )
-    show(Console(highlight=False), rows)
+    show(Console(emoji=False, highlight=False), rows)
     checkpoint.write_json(target, record(opened, examples, rows, seed, scales))
-    console.print(f"written to {target}; next: [bold]innerloop plot {run}[/]")
+    console.print(f"written to {markup(target)}; next: [bold]innerloop plot {shell(run)}[/]")
     return 0
 
 
 def two(noise: str) -> tuple[float, float]:
     """The two numbers of --noise."""
-    scales = numbers(noise, "--noise", float)
-    if len(scales) != 2 or min(scales) < 0:
+    scales = numbers(noise, "--noise", Amount)
+    if len(scales) != 2:
         raise InputError(f'--noise is "{noise}": give two numbers from 0 up, for the first state and for every step')
     return scales[0], scales[1]
 

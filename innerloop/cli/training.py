@@ -18,6 +18,8 @@ from innerloop.learn import checkpoint
 from innerloop.learn.train import Result
 from innerloop.learn.train import train as learn
 from innerloop.recipes import run as runs
+from innerloop.schema import Amount
+from innerloop.text import markup, shell
 
 RESULTS = ("result.json", "eval.json", "study.json")
 RUN_FILES = ("run.json", "config.json", "metrics.jsonl", checkpoint.MODEL, checkpoint.STATE, *RESULTS)
@@ -34,7 +36,7 @@ def train(
     set: tuple[str, ...] = (),
     device: str = "auto",
     log: tuple[str, ...] = (),
-    minutes: float = 0.0,
+    minutes: Amount = 0.0,
     fresh: bool = False,
 ) -> int:
     """Train a recipe, on its own puzzles or on yours; go on with a run that was interrupted.
@@ -63,7 +65,7 @@ def train(
         fresh: Forget what an earlier run left in the folder.
     """
     rank = int(os.environ.get("RANK", "0"))
-    console = Console(highlight=False, quiet=rank > 0, soft_wrap=True)
+    console = Console(emoji=False, highlight=False, quiet=rank > 0, soft_wrap=True)
     run, folder = choose(recipe, data, test, out, set, {"system": system, "task": task})
     where, why = device_named(device)
     built = runs.build(run)
@@ -73,11 +75,9 @@ def train(
         runs.write_run(folder, built.run)
     leak = leak_sentence(built)
     introduce(console, built, folder, leak, why)
-    if not 0 <= minutes < float("inf"):
-        raise InputError(f"--minutes {minutes:g} is no time to train: give a number above 0, or leave it out")
     result = learned(built, folder, where, rank, log, minutes)
     if result is None:
-        console.print(f"interrupted; go on with: [bold]innerloop train {folder}[/]")
+        console.print(f"interrupted; go on with: [bold]innerloop train {shell(folder)}[/]")
         return 130
     if rank == 0:
         keep(folder, built, result, leak)
@@ -135,18 +135,18 @@ def introduce(console: Console, built: runs.Built, folder: Path, leak: str, why:
     """What is about to be trained, on what, where."""
     run, count = built.run, sum(p.numel() for p in built.loop.parameters())
     size = "x".join(map(str, built.task.shape))
-    console.print(f"[bold]{run.name}[/]: {run.system} with {count:,} parameters on {built.task.name} {size}")
+    console.print(f"[bold]{markup(run.name)}[/]: {run.system} with {count:,} parameters on {built.task.name} {size}")
     console.print(f"{len(built.train):,} puzzles to learn from, {len(built.validation):,} others to validate on")
-    console.print(leak)
+    console.print(markup(leak))
     dtype = getattr(run.config, "dtype", "float32")
-    console.print(f"device {why}; states in {dtype}, weights in float32")
+    console.print(f"device {markup(why)}; states in {dtype}, weights in float32")
     if (folder / checkpoint.STATE).exists():
         state = checkpoint.load_state(folder)
         step = state["step"] if state else 0
         done = "is finished at" if step >= run.plan.steps else "goes on from"
-        console.print(f"the run in {folder} {done} step {step} of {run.plan.steps} (--fresh begins anew)")
+        console.print(f"the run in {markup(folder)} {done} step {step} of {run.plan.steps} (--fresh begins anew)")
     else:
-        console.print(f"the run is kept in {folder}")
+        console.print(f"the run is kept in {markup(folder)}")
 
 
 def leak_sentence(built: runs.Built) -> str:
@@ -177,14 +177,16 @@ def keep(folder: Path, built: runs.Built, result: Result, leak: str) -> None:
 def conclude(console: Console, folder: Path, result: Result, built: runs.Built) -> None:
     task, steps = built.task, built.run.plan.steps
     if result.stopped:
-        console.print(f"[bold red]stopped[/]: {result.stopped}")
+        console.print(f"[bold red]stopped[/]: {markup(result.stopped)}")
         return
     if result.steps < steps:
-        console.print(f"step {result.steps} of {steps}; go on with: [bold]innerloop train {folder}[/]")
+        console.print(f"step {result.steps} of {steps}; go on with: [bold]innerloop train {shell(folder)}[/]")
         return
     if result.best:
         best = f"exact {result.best['exact']:.1%}"
         best += f", valid {result.best['valid']:.1%}" if task.verifies else ""
         console.print(f"[bold]best validation[/]: {best} at step {result.best['step']:.0f}")
-    console.print(f"{result.steps} steps in {result.seconds:.1f} s of training; weights in {folder / checkpoint.MODEL}")
-    console.print(f"next: [bold]innerloop eval {folder} --depth 1,4,16,64[/]")
+    console.print(
+        f"{result.steps} steps in {result.seconds:.1f} s of training; weights in {markup(folder / checkpoint.MODEL)}"
+    )
+    console.print(f"next: [bold]innerloop eval {shell(folder)} --depth 1,4,16,64[/]")

@@ -21,14 +21,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from innerloop import tasks
 from innerloop.core import think
 from innerloop.errors import InputError
+from innerloop.files import parse_json, read_json, read_text, shown
 from innerloop.learn import checkpoint
 from innerloop.learn.evaluate import parts
 from innerloop.recipes import run as runs
 from innerloop.recipes.card import card
+from innerloop.recipes.limits import header
 from innerloop.recipes.run import Opened
+from innerloop.study import records
+from innerloop.text import printable
 
 __all__ = [  # noqa: F822 -- Pretrained is made by __getattr__
     "Pretrained",
@@ -89,35 +92,42 @@ def open_single(path: Path | str, device: torch.device | str = "cpu") -> Opened:
     Raises InputError for a file that is damaged, that another program wrote, or that a later version did.
     """
     path = Path(path)
-    metadata = read_texts(path)
-    try:
-        run = runs.from_json(json.loads(metadata["run.json"])["run"])
-        task = tasks.get(run.data.task, **run.data.options)
-    except InputError as error:
-        raise InputError(f"{path} holds a run that this version does not know ({error})") from None
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise InputError(f"{path} holds a damaged run ({type(error).__name__}: {error}): get the file again") from None
-    loop = runs.model(run)
+    metadata, name = described(path), f"the run.json in {shown(path)}"
+    run = runs.read_run(parse_json(metadata["run.json"], name), name)
+    task = runs.known_task(run, name)
+    loop = runs.model(run, path)
+    check_sum(path, metadata)
     checkpoint.load_weights(path, loop)
     return Opened(run, loop.to(device).eval(), task, path)
 
 
-def read_texts(path: Path) -> dict[str, str]:
-    """The texts in a single file, its weights checked against their checksum."""
+def described(path: Path) -> dict[str, str]:
+    """The metadata of a single file, whose tensors are not read."""
+    metadata = header(path)[1]
+    if MARK not in metadata or "run.json" not in metadata:
+        raise InputError(f"{shown(path)} holds weights but no run: write it with innerloop export RUN --single FILE")
+    if metadata[MARK] != FORMAT:
+        raise InputError(
+            f"{shown(path)} is of format {printable(metadata[MARK])}, this version reads {FORMAT}: install a later one"
+        )
+    return metadata
+
+
+def check_sum(path: Path, metadata: dict[str, str]) -> None:
+    """Raise InputError where the weights in a single file do not have their checksum."""
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 -- no mapping
-    except FileNotFoundError:
-        raise InputError(f"there is no file {path}: check the path") from None
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} is damaged or no safetensors file ({error}): get it again") from None
-    if MARK not in metadata or "run.json" not in metadata:
-        raise InputError(f"{path} holds weights but no run: write it with innerloop export RUN --single FILE")
-    if metadata[MARK] != FORMAT:
-        raise InputError(f"{path} is of format {metadata[MARK]}, this version reads {FORMAT}: install a later one")
+        raise InputError(f"{shown(path)} is damaged or no safetensors file ({error}): get it again") from None
     if digest(state) != metadata.get(SUM):
-        raise InputError(f"{path} is damaged (its weights do not have their checksum): get it again")
+        raise InputError(f"{shown(path)} is damaged (its weights do not have their checksum): get it again")
+
+
+def read_texts(path: Path) -> dict[str, str]:
+    """The texts in a single file, its weights checked against their checksum."""
+    metadata = described(path)
+    check_sum(path, metadata)
     return {name: metadata[name] for name in TEXTS if name in metadata}
 
 
@@ -136,13 +146,13 @@ def texts(opened: Opened) -> dict[str, str]:
         found = read_texts(opened.folder)
     else:
         there = {name: opened.folder / name for name in TEXTS}
-        found = {name: path.read_text(encoding="utf-8") for name, path in there.items() if path.is_file()}
+        found = {name: read_text(path) for name, path in there.items() if path.is_file()}
     if "run.json" not in found:
         raise InputError(f"there is no run.json in {opened.folder}: give a model that was opened from a run")
     value = runs.to_json(opened.run)
     found.setdefault("config.json", json.dumps({"system": opened.run.system, "config": value["config"]}, indent=2))
     if README not in found:
-        found[README] = card(opened, {k: json.loads(v) for k, v in found.items() if k.endswith(".json")})
+        found[README] = card(opened, {k: parsed(k, v, opened.folder) for k, v in found.items() if k.endswith(".json")})
     return found
 
 
@@ -150,9 +160,15 @@ def note(opened: Opened, name: str) -> Any:
     """The JSON of that name that goes with a model, wherever it was opened from, such as eval.json; None without."""
     if opened.folder.is_file():
         text = read_texts(opened.folder).get(name)
-        return None if text is None else json.loads(text)
+        return None if text is None else parsed(name, text, opened.folder)
     path = opened.folder / name
-    return checkpoint.read_json(path) if path.is_file() else None
+    return records.checked(name, read_json(path), shown(path)) if path.is_file() else None
+
+
+def parsed(name: str, text: str, source: Path) -> Any:
+    """The JSON of that name that goes with a model, from its text."""
+    where = f"the {name} of {shown(source)}"
+    return records.checked(name, parse_json(text, where), where)
 
 
 @torch.no_grad()

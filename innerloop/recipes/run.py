@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import platform
 import subprocess
 import sys
-import types
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -19,14 +17,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from innerloop import tasks, weights
+from innerloop import files, schema, tasks, weights
 from innerloop.errors import InputError
 from innerloop.learn import checkpoint
 from innerloop.learn.plan import Plan
 from innerloop.parts.mixers import BLOCKS
 from innerloop.parts.size import Size
+from innerloop.recipes import limits
+from innerloop.schema import Seed, Whole
 from innerloop.tasks.grid import Grid
 from innerloop.tasks.symmetry import kinds, lines
+from innerloop.text import nearest, printable
 
 NODE = 16  # channels of a symbol where a recipe's width does not split into all of them
 VIEWS = 48  # random symmetries of a task from which its orbits are found
@@ -41,9 +42,9 @@ class Data:
     options: dict[str, Any] = field(default_factory=dict)  # of the task
     train: str = ""  # path or hub name of the examples; empty: generated
     test: str = ""  # likewise for validation; empty: a part of the training groups is held out
-    count: int = 2000  # puzzles to generate, or rows to take from `train`; 0 with a file: all
-    holdout: int = 500  # puzzles to validate on: generated anew, or the first rows of `test`
-    seed: int = 0  # of generation and of the split
+    count: Whole = 2000  # puzzles to generate, or rows to take from `train`; 0 with a file: all
+    holdout: Whole = 500  # puzzles to validate on: generated anew, or the first rows of `test`
+    seed: Seed = 0  # of generation and of the split
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Run:
     config: Any  # that system's Config
     data: Data = field(default_factory=Data)
     plan: Plan = field(default_factory=Plan)
-    seed: int = 0  # of initial weights, order of examples, augmentation and exploration
+    seed: Seed = 0  # of initial weights, order of examples, augmentation and exploration
     about: str = ""  # one sentence for people: what this run is to show
 
 
@@ -131,10 +132,9 @@ def build(run: Run) -> Built:
     return Built(run, model(run), task, train, validation)
 
 
-def model(run: Run) -> torch.nn.Module:
-    """The run's system with fresh weights."""
-    torch.manual_seed(run.seed)
-    return weights.get(run.system)[0](run.config)
+def model(run: Run, path: Path | None = None) -> torch.nn.Module:
+    """The run's system with fresh weights; `path` is the file that others will be read from. Raises InputError."""
+    return limits.build(weights.get(run.system)[0], run.config, run.seed, path)
 
 
 # -- as JSON ----------------------------------------------------------------------------------------------------------
@@ -144,71 +144,44 @@ def to_json(run: Run) -> dict[str, Any]:
     return json.loads(json.dumps(dataclasses.asdict(run)))
 
 
-def from_json(value: dict[str, Any]) -> Run:
-    """The Run that to_json wrote. Unknown keys raise InputError naming the nearest."""
-    if not isinstance(value, dict) or "system" not in value:
-        raise InputError('a run must be a JSON object with a "system": this is not the run.json of a run')
-    return _make(Run, value | {"config": _make(weights.get(value["system"])[1], value.get("config", {}))})
+def from_json(value: Any, where: str = "run.json") -> Run:
+    """The Run that to_json wrote; `where` begins what an error says. Unknown keys raise, naming the nearest."""
+    if not isinstance(value, dict) or not isinstance(value.get("system"), str):
+        raise InputError(f'{where} holds no JSON object with a "system": this is not the run.json of a run')
+    config = schema.read(weights.get(value["system"])[1], value.get("config", {}), where, "config")
+    return schema.read(Run, value | {"config": config}, where)
 
 
-def _make(kind: Any, value: Any) -> Any:
-    """`value` of plain JSON as a `kind`: dataclasses, tuples and scalars, recursively."""
-    if isinstance(kind, type) and dataclasses.is_dataclass(kind) and isinstance(value, dict):
-        hints = typing.get_type_hints(kind)
-        for key in value:
-            if key not in hints:
-                raise InputError(f"{kind.__name__} has no {key}: {_nearest(key, hints)}")
-        return kind(**{k: _make(hints[k], v) for k, v in value.items()})
-    if typing.get_origin(kind) is tuple and isinstance(value, list | tuple):
-        inner = typing.get_args(kind)[0]
-        return tuple(_make(inner, v) for v in value)
-    return value
-
-
-def _nearest(key: str, known: Any) -> str:
-    near = difflib.get_close_matches(key, list(known), 1, 0.5)
-    return f'did you mean "{near[0]}"?' if near else f"it has {', '.join(known)}"
+def read_run(value: Any, where: str) -> Run:
+    """The Run in what a run.json holds."""
+    if not isinstance(value, dict) or "run" not in value:
+        raise InputError(f'{where} holds no "run": it is damaged, or of another kind')
+    return from_json(value["run"], where)
 
 
 def override(run: Run, changes: Sequence[str]) -> Run:
-    """`run` with fields replaced, each written "plan.steps=500". InputError for unknown fields or wrong types."""
+    """`run` with fields replaced, each written "plan.steps=500". InputError for unknown fields or wrong values."""
     for change in changes:
         path, sign, text = change.partition("=")
         if not sign:
-            raise InputError(f'"{change}" changes nothing: write a field and its value, such as plan.steps=500')
-        run = _replace(run, path.strip().split("."), text.strip(), path)
+            raise InputError(f'"{printable(change)}" changes nothing: write a field and its value, as plan.steps=500')
+        run = _replace(run, path.strip().split("."), text.strip(), path.strip())
+    if not isinstance(run.config, weights.get(run.system)[1]):
+        raise InputError(f"the config of this run is not one of {run.system}: use the recipe family, with --system")
     return run
 
 
 def _replace(value: Any, path: list[str], text: str, whole: str) -> Any:
     key, rest = path[0], path[1:]
-    if isinstance(value, dict):
-        return value | {key: _parse(text, type(value[key]) if key in value else object, whole)}
-    if not dataclasses.is_dataclass(value) or key not in {f.name for f in dataclasses.fields(value)}:
-        known = [f.name for f in dataclasses.fields(value)] if dataclasses.is_dataclass(value) else []  # type: ignore[arg-type]
-        raise InputError(f"{whole} is not a field of a run: {_nearest(key, known)}")
+    if isinstance(value, dict) and not rest:
+        kind = type(value[key]) if value.get(key) is not None else Any
+        return value | {key: schema.parse(kind, text, whole)}
+    known = typing.get_type_hints(type(value), include_extras=True) if dataclasses.is_dataclass(value) else {}
+    if key not in known:
+        raise InputError(f"{printable(whole)} is not a field of a run: {nearest(key, known)}")
     old = getattr(value, key)
-    kind = typing.get_type_hints(type(value))[key]
-    new = _replace(old, rest, text, whole) if rest else _parse(text, kind, whole)
+    new = _replace(old, rest, text, whole) if rest else schema.parse(known[key], text, whole)
     return replace(value, **{key: new})  # type: ignore[type-var]
-
-
-def _parse(text: str, kind: Any, whole: str) -> Any:
-    """Text as a value of `kind`: str as it stands, the others as JSON; "1,4,16" for a tuple."""
-    if kind is str:
-        return text
-    if typing.get_origin(kind) is tuple and not text.startswith("["):
-        text = f"[{text}]"
-    try:
-        value = float(text) if kind is float else json.loads(text.lower() if kind is bool else text)
-    except ValueError:
-        value = text
-    value = tuple(value) if isinstance(value, list) else value
-    plain = typing.get_origin(kind) or kind
-    checkable = isinstance(plain, type) and not isinstance(plain, types.UnionType)
-    if checkable and (not isinstance(value, plain) or (plain is int and isinstance(value, bool))):
-        raise InputError(f"{whole}={text} is not of type {plain.__name__}: write it as such")
-    return value
 
 
 # -- as a folder ------------------------------------------------------------------------------------------------------
@@ -256,7 +229,7 @@ def write_run(folder: Path, run: Run) -> None:
     """Note in folder/run.json what is about to run; an unfinished run of another kind there is an InputError."""
     path, value = folder / "run.json", to_json(run)
     if path.exists():
-        old = checkpoint.read_json(path)["run"]
+        old = to_json(read_run(files.read_json(path), files.shown(path)))
         if old != value:
             changed = next(k for k in value if old.get(k) != value[k])
             raise InputError(
@@ -278,13 +251,23 @@ def open_run(folder: Path | str, device: torch.device | str = "cpu") -> Opened:
     """The trained model of a run folder, ready to evaluate; nothing else is needed to open it years later."""
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(f"there is no folder {folder}: give the folder of a run, such as runs/demo")
-    try:
-        run = from_json(checkpoint.read_json(folder / "run.json")["run"])
-    except (KeyError, TypeError) as error:
+        raise InputError(f"there is no folder {files.shown(folder)}: give the folder of a run, such as runs/demo")
+    run = read_run(files.read_json(folder / "run.json"), files.shown(folder / "run.json"))
+    path, task = folder / checkpoint.MODEL, known_task(run, files.shown(folder / "run.json"))
+    if not path.exists():
+        raise InputError(f"there is no {path.name} in {files.shown(folder)}: train first, or give another run")
+    loop = model(run, path)
+    checkpoint.load_weights(path, loop)
+    return Opened(run, loop.to(device).eval(), task, folder)
+
+
+def known_task(run: Run, where: str) -> Any:
+    """The task of a trained run. Raises InputError, which names the file, where its model takes other puzzles."""
+    task = tasks.get(run.data.task, **run.data.options)
+    size, cells = run.config.size, task.shape[0] * task.shape[1]
+    if (size.vocab, size.seq) != (task.vocab, cells):
         raise InputError(
-            f"{folder / 'run.json'} lacks a part of a run ({error}): it is damaged or of another kind"
-        ) from None
-    loop = model(run)
-    checkpoint.load_weights(folder / checkpoint.MODEL, loop)
-    return Opened(run, loop.to(device).eval(), tasks.get(run.data.task, **run.data.options), folder)
+            f"{where}: its model takes {size.seq} cells of {size.vocab} tokens, its task has {cells} of {task.vocab}: "
+            "it is damaged"
+        )
+    return task

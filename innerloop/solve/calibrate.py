@@ -9,22 +9,31 @@ risk-coverage curve (what share of the answers given is wrong, if only the sures
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from innerloop import schema
 from innerloop.errors import InputError
+from innerloop.schema import Amount, Length, Share
 
 Floats = NDArray[np.float64]
+Shares = Annotated[tuple[Share, ...], Length(1)]
+Scores = Annotated[tuple[float, ...], Length(1)]
+Maybe = Annotated[float, schema.Range(0, 1, nan=True)]
 
 
 @dataclass(frozen=True)
 class Curve:
     """A rising map from a rule's score to the probability that its answer is right."""
 
-    scores: tuple[float, ...]  # ascending
-    chances: tuple[float, ...]  # of being right at each, rising
+    scores: Scores  # ascending
+    chances: Shares  # of being right at each, rising
+
+    def __post_init__(self) -> None:
+        if len(self.scores) != len(self.chances):
+            raise InputError("a curve needs as many chances as scores")
 
     def __call__(self, score: float) -> float:
         """Between two scores in proportion; beyond them as at the nearest. -inf (rule not met) and NaN: 0."""
@@ -39,13 +48,17 @@ class Trust:
 
     rule: str
     puzzles: int
-    accuracy: float  # share of the rule's answers that are right
-    auroc: float  # chance that a right answer scores above a wrong one; NaN where all are right or all wrong
-    ece: float  # mean distance between confidence and accuracy, over ten bins of equally many puzzles
-    aurc: float  # mean share of wrong answers over all coverages; lower is better
-    coverage: tuple[float, ...]  # share of puzzles answered, the surest first ...
-    risk: tuple[float, ...]  # ... and the share of wrong answers among those
+    accuracy: Share  # share of the rule's answers that are right
+    auroc: Maybe  # chance that a right answer scores above a wrong one; NaN where all are right or all wrong
+    ece: Share  # mean distance between confidence and accuracy, over ten bins of equally many puzzles
+    aurc: Amount  # mean share of wrong answers over all coverages; lower is better
+    coverage: Shares  # share of puzzles answered, the surest first ...
+    risk: Shares  # ... and the share of wrong answers among those
     curve: Curve
+
+    def __post_init__(self) -> None:
+        if len(self.coverage) != len(self.risk):
+            raise InputError("a calibration needs as many risks as coverages")
 
     def risk_at(self, coverage: float) -> float:
         """Share of wrong answers among the surest `coverage` of the puzzles, or the least more that there is."""
@@ -129,14 +142,6 @@ def to_json(found: dict[str, Trust]) -> dict[str, Any]:
     return {rule: asdict(t) for rule, t in found.items()}
 
 
-def from_json(value: dict[str, Any]) -> dict[str, Trust]:
+def from_json(value: Any, where: str = "calibration.json") -> dict[str, Trust]:
     """What to_json wrote. Raises InputError for anything else."""
-    try:
-        made = {}
-        for rule, t in value.items():
-            curve = Curve(**{k: tuple(v) for k, v in t["curve"].items()})
-            lists = {k: tuple(t[k]) for k in ("coverage", "risk")}
-            made[rule] = Trust(**{**t, **lists, "curve": curve})
-        return made
-    except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"this is no calibration ({error}): calibrate the run anew") from None
+    return schema.read(dict[str, Trust], value, where)

@@ -7,7 +7,6 @@ about a few held-out puzzles, in the form in which the server sends them.
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,11 @@ import numpy as np
 
 from innerloop import web
 from innerloop.errors import InputError
-from innerloop.learn import checkpoint
 from innerloop.learn.evaluate import judge_set
 from innerloop.solve.calibrate import from_json
 from innerloop.solve.dials import Dials
 from innerloop.solve.solver import Solver
-from innerloop.study import described
+from innerloop.study import described, records
 from innerloop.study.thought import Thought, finite
 
 __all__ = ["page", "thought"]
@@ -36,7 +34,7 @@ def page(opened: Any, examples: Any, row: int, depth: int = 16) -> str:
     Besides that puzzle it holds the thoughts about the easiest and the hardest of the set, where they are rated.
     """
     folder = Path(opened.folder)
-    kept = read(folder / "calibration.json")
+    kept = records.read(folder, "calibration.json")
     solver = Solver(opened.loop, opened.task, trusts=from_json(kept["rules"]) if kept else None)
     dials = best_dials(solver, depth)
     rows = [row]
@@ -65,7 +63,7 @@ def best_dials(solver: Solver, depth: int) -> Dials:
 def measured(opened: Any, solver: Solver, examples: Any) -> dict[str, Any]:
     """Curves, certificates and commands, from the files that other verbs have left in the run's folder."""
     folder, run = Path(opened.folder), opened.run
-    judged, studied, result = (read(folder / f"{name}.json") for name in ("eval", "study", "result"))
+    judged, studied, result = (records.read(folder, f"{name}.json") for name in ("eval", "study", "result"))
     curves = described.curves(judged, studied, solver)
     curves["halting"] = halting(opened.loop, opened.task, examples, run.plan.deepest)
     metrics = folder / "metrics.jsonl"
@@ -85,7 +83,7 @@ def halting(loop: Any, task: Any, examples: Any, depth: int) -> list[dict[str, A
 def learning(metrics: Path) -> list[dict[str, Any]]:
     """(step, seen, held): exact accuracy in training and on validation puzzles, thinned to a few hundred points."""
     points = []
-    for record in read_metrics(metrics):
+    for record in records.read_metrics(metrics):
         held = [v for k, v in record.items() if k.startswith("valid/exact@")]
         if held or "train/exact_accuracy" in record:
             points.append((record["step"], finite(record.get("train/exact_accuracy")), held[-1] if held else None))
@@ -157,21 +155,3 @@ def thought(solver: Solver, examples: Any, i: int, dials: Dials) -> dict[str, An
         "done": told.ended(found),
         "said": list(explain(question, found.answer)) if explain is not None and found.valid is False else [],
     }
-
-
-# -- files -------------------------------------------------------------------------------------------------------------
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl; a line that a kill cut short is left out."""
-    records = []
-    for line in path.read_text().splitlines():
-        try:
-            records.append(json.loads(line))
-        except ValueError:
-            continue
-    return records
-
-
-def read(path: Path) -> dict[str, Any]:
-    return checkpoint.read_json(path) if path.exists() else {}
