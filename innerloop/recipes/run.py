@@ -148,7 +148,11 @@ def from_json(value: Any, where: str = "run.json") -> Run:
     """The Run that to_json wrote; `where` begins what an error says. Unknown keys raise, naming the nearest."""
     if not isinstance(value, dict) or not isinstance(value.get("system"), str):
         raise InputError(f'{where} holds no JSON object with a "system": this is not the run.json of a run')
-    config = schema.read(weights.get(value["system"])[1], value.get("config", {}), where, "config")
+    try:
+        kind = weights.get(value["system"])[1]
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+    config = schema.read(kind, value.get("config", {}), where, "config")
     return schema.read(Run, value | {"config": config}, where)
 
 
@@ -263,7 +267,10 @@ def open_run(folder: Path | str, device: torch.device | str = "cpu") -> Opened:
 
 def known_task(run: Run, where: str) -> Any:
     """The task of a trained run. Raises InputError, which names the file, where its model takes other puzzles."""
-    task = tasks.get(run.data.task, **run.data.options)
+    try:
+        task = tasks.get(run.data.task, **run.data.options)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
     size, cells = run.config.size, task.shape[0] * task.shape[1]
     if (size.vocab, size.seq) != (task.vocab, cells):
         raise InputError(
