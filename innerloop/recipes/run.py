@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from innerloop.learn.plan import Plan
 from innerloop.parts.mixers import BLOCKS
 from innerloop.parts.size import Size
 from innerloop.recipes import limits
-from innerloop.schema import Seed, Whole
+from innerloop.schema import Range, Seed
 from innerloop.tasks.grid import Grid
 from innerloop.tasks.symmetry import kinds, lines
 from innerloop.text import nearest, printable
@@ -32,6 +32,7 @@ from innerloop.text import nearest, printable
 NODE = 16  # channels of a symbol where a recipe's width does not split into all of them
 VIEWS = 48  # random symmetries of a task from which its orbits are found
 MOST_KINDS = 6  # of sets of cells, beyond which all are treated alike
+Rows = Annotated[int, Range(0, 10_000_000)]
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,8 @@ class Data:
     options: dict[str, Any] = field(default_factory=dict)  # of the task
     train: str = ""  # path or hub name of the examples; empty: generated
     test: str = ""  # likewise for validation; empty: a part of the training groups is held out
-    count: Whole = 2000  # puzzles to generate, or rows to take from `train`; 0 with a file: all
-    holdout: Whole = 500  # puzzles to validate on: generated anew, or the first rows of `test`
+    count: Rows = 2000  # puzzles to generate, or rows to take from `train`; 0 with a file: all
+    holdout: Rows = 500  # puzzles to validate on: generated anew, or the first rows of `test`
     seed: Seed = 0  # of generation and of the split
 
 
