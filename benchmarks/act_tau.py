@@ -21,9 +21,10 @@ import torch
 
 from innerloop import tasks
 from innerloop.core import think
+from innerloop.files import write_json
 from innerloop.halt import finished
 from innerloop.interval import wilson
-from innerloop.learn.checkpoint import MODEL, load_weights, write_json
+from innerloop.learn.checkpoint import MODEL, load_weights
 from innerloop.learn.evaluate import parts
 from innerloop.learn.plan import Plan
 from innerloop.learn.train import train

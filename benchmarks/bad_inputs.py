@@ -5,7 +5,7 @@
 A case is drawn from a small grammar: a file of a trained run (or of puzzles) with one part replaced, removed, added or
 cut, then read by a verb; a flag or a field with an odd value; a path or name with markup, escapes or bytes that are no
 text. It passes where the verb ends with 2 and one line "error: ...", or with 0 (the change was harmless); without a
-traceback, raw control characters, a change to a file that was there, more than 2 seconds of processor time to refuse, or 512 MiB.
+traceback, raw control characters, a change to a file that was there, more than 2 seconds of processor time, or 512 MiB.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ import torch
 
 from innerloop import tasks
 from innerloop.core import Question, think
-from innerloop.learn.checkpoint import write_json
+from innerloop.files import write_json
 from innerloop.learn.precision import fast_float32
 from innerloop.noise import salted
 from innerloop.recipes.run import birth_certificate, fit

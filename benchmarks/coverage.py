@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from innerloop import tasks
+from innerloop import files, tasks
 from innerloop.learn import checkpoint
 from innerloop.learn.plan import Plan
 from innerloop.learn.supervise import Halting
@@ -98,8 +98,8 @@ def trained(args: argparse.Namespace, system: str, seed: int, task: Any, learned
         paced = folder / "pace.json"
         if not paced.exists():
             steps = affordable(made(args, system, task, seed), task, learned, plan, args.minutes, args.device)
-            checkpoint.write_json(paced, {"steps": steps})
-        plan = replace(plan, steps=checkpoint.read_json(paced)["steps"])
+            files.write_json(paced, {"steps": steps})
+        plan = replace(plan, steps=files.read_json(paced)["steps"])
     loop = made(args, system, task, seed)
     result = train(loop, task, learned, plan, folder, seed=seed, device=args.device, live=False)
     if result.stopped:
@@ -152,22 +152,22 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    files = dict(t.split("=", 1) for t in args.test)
+    tests = dict(t.split("=", 1) for t in args.test)
     args.beta = BETA | {name: float(value) for name, value in (b.split("=", 1) for b in args.beta)}
     named = ("steps", "minutes", "depth", "samples", "sigma", "beta", "width", "batch", "lr", "puzzles", "limit")
     setup = {k: getattr(args, k) for k in named} | {"block": SIZE.mix, **CYCLES}
-    setup["test"] = {k: Path(v).name for k, v in files.items()} or "generated"
+    setup["test"] = {k: Path(v).name for k, v in tests.items()} or "generated"
     args.runs = args.runs / args.out.stem
     noted = args.runs / "setup.json"
     if not noted.exists():
         args.runs.mkdir(parents=True, exist_ok=True)
-        checkpoint.write_json(noted, setup)
-    old = checkpoint.read_json(noted)
+        files.write_json(noted, setup)
+    old = files.read_json(noted)
     if differ := [k for k in setup if old.get(k) != setup[k]]:
         parser.error(f"{args.runs} was begun with another {', '.join(differ)}: repeat those, or name another --out")
-    rows: list[dict[str, Any]] = checkpoint.read_json(args.out)["rows"] if args.out.exists() else []
+    rows: list[dict[str, Any]] = files.read_json(args.out)["rows"] if args.out.exists() else []
     for name in args.tasks:
-        data = sets(name, files.get(name, ""), args.puzzles, args.limit)
+        data = sets(name, tests.get(name, ""), args.puzzles, args.limit)
         print(f"{name}: {len(data[1])} puzzles to learn from, {len(data[2])} to test", flush=True)
         for seed in args.seeds:
             for system in args.systems:
@@ -177,7 +177,7 @@ def main() -> None:
                 born = birth_certificate(args.seeds) | {"command": "python benchmarks/coverage.py (flags: see setup)"}
                 value = {"born": born, "setup": setup, "rows": rows}
                 args.out.parent.mkdir(parents=True, exist_ok=True)
-                checkpoint.write_json(args.out, value)
+                files.write_json(args.out, value)
                 print(json.dumps(rows[-1]), flush=True)
 
 

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from innerloop import grad, recipes
+from innerloop import files, grad, recipes
 from innerloop.core import follow, think
 from innerloop.interval import wilson
 from innerloop.learn import checkpoint
@@ -142,7 +142,7 @@ def main() -> None:
         print(f"{tape}: exact {statistics.mean(exact):.3f} +- {spread:.3f} over {len(exact)} seeds, {seconds:.0f} s")
     if args.out:
         how = {k: getattr(args, k) for k in ("recipe", "steps", "solver", "iterations", "tol", "jacobian")}
-        checkpoint.write_json(args.out, {"born": birth_certificate(args.seeds), "setting": how, "rows": rows})
+        files.write_json(args.out, {"born": birth_certificate(args.seeds), "setting": how, "rows": rows})
 
 
 if __name__ == "__main__":

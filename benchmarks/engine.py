@@ -24,10 +24,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from innerloop import tasks
+from innerloop import files, tasks
 from innerloop.core import Question, think
 from innerloop.halt import Halt, sure
-from innerloop.learn import checkpoint
 from innerloop.models import open as open_model
 from innerloop.recipes.run import birth_certificate
 from innerloop.solve.engine import Engine, Job
@@ -181,7 +180,7 @@ def main() -> None:
         "validation_puzzles": len(validation), "depth": depth, "slack": args.slack, "chosen": chosen,
         "rows": plain(table), "arrivals": plain(load), "born": birth_certificate([0]),
     }  # fmt: skip
-    checkpoint.write_json(args.out, value)
+    files.write_json(args.out, value)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from innerloop import tasks, weights
+from innerloop import files, tasks, weights
 from innerloop.learn import checkpoint
 from innerloop.learn.evaluate import evaluate, parts
 from innerloop.learn.feed import Feed
@@ -137,7 +137,7 @@ def repaced(path: Path) -> None:
             if (row["system"], row["task"]) == (system, task):
                 row["seconds"] = seconds * row["optimizer_steps"]
     value["paced"] = birth_certificate()
-    checkpoint.write_json(path, value)
+    files.write_json(path, value)
 
 
 def main() -> None:
@@ -165,7 +165,7 @@ def main() -> None:
         value = {"born": born | {"seeds": sorted({s for part in read for s in part["born"]["seeds"]})}, "rows": []}
         every = [row for part in read for row in part["rows"]]
         value["rows"] = list({(r["task"], r["system"], r["seed"]): r for r in every}.values())
-        checkpoint.write_json(args.out, value)
+        files.write_json(args.out, value)
         return
     mine, shares = (int(n) for n in args.part.split("/"))
     todo = [(s, t, seed) for seed in args.seeds for t in args.tasks for s in args.systems]
@@ -178,7 +178,7 @@ def main() -> None:
             continue
         row = one(system, task, seed, args.limit, args.scale)
         value["rows"].append(row)
-        checkpoint.write_json(args.out, value)
+        files.write_json(args.out, value)
         said = ", ".join(f"{d}: {v:.3f}" for d, v in zip(row["depths"], row["accuracy"], strict=True))
         harder = row.get("harder_accuracy", "")
         print(f"{task} {system} seed {seed} {row['seconds']:.0f} s | {said} | {harder}", flush=True)

@@ -17,8 +17,7 @@ from typing import Any
 
 import torch
 
-from innerloop import memory, models
-from innerloop.learn import checkpoint
+from innerloop import files, memory, models
 from innerloop.learn.evaluate import evaluate
 from innerloop.recipes.run import birth_certificate
 
@@ -67,7 +66,7 @@ def main() -> None:
                     row[f"{key}, {what}"] = statistics.median(p[i][key] for p in pairs)
             table.append(row)
             print({k: round(v, 2) if isinstance(v, float) else v for k, v in row.items()}, flush=True)
-    checkpoint.write_json(args.out, {"depth": args.depth, "born": birth_certificate([5]), "rows": table})
+    files.write_json(args.out, {"depth": args.depth, "born": birth_certificate([5]), "rows": table})
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from innerloop.learn.checkpoint import write_json
+from innerloop.files import write_json
 from innerloop.learn.precision import error, fast_float32
 from innerloop.recipes.run import birth_certificate
 

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from innerloop.core import think
-from innerloop.learn.checkpoint import write_json
+from innerloop.files import write_json
 from innerloop.learn.feed import to_batch
 from innerloop.learn.train import train
 from innerloop.learn.unroll import Unroll

@@ -17,7 +17,7 @@ from unittest import mock
 import torch
 
 from innerloop import recipes
-from innerloop.learn.checkpoint import write_json
+from innerloop.files import write_json
 from innerloop.learn.train import train
 from innerloop.recipes.run import birth_certificate, build, override
 

@@ -26,9 +26,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from innerloop import tasks
+from innerloop import files, tasks
 from innerloop.interval import wilson
-from innerloop.learn import checkpoint
 from innerloop.models import open as open_model
 from innerloop.recipes.run import birth_certificate, sets
 from innerloop.recipes.solving import solver_of
@@ -116,7 +115,7 @@ def compared(run: str, args: argparse.Namespace) -> dict[str, Any]:
         said[method].together = together(method, solver, test.inputs, at_once[method], args.seconds)
     best_cost = cost(task, test.inputs, said["solver"].answers)
     rows = [row(task, test.inputs, name, s, best_cost, proved) for name, s in said.items()]
-    trained = checkpoint.read_json(opened.folder / "result.json") if (opened.folder / "result.json").exists() else {}
+    trained = files.read_json(opened.folder / "result.json") if (opened.folder / "result.json").exists() else {}
     return {
         "run": Path(run).name, "task": task.name, "options": task.options, "cells": int(np.prod(task.shape)),
         "instances": len(test), "train_puzzles": len(sets(opened.run.data)[1]), "trusted_depth": trusted["depth"],
@@ -179,12 +178,12 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     cp_sat()
-    done = checkpoint.read_json(args.out)["runs"] if args.out.exists() else []
+    done = files.read_json(args.out)["runs"] if args.out.exists() else []
     for run in args.runs:
         if any(d["run"] == Path(run).name for d in done):
             continue
         done.append(compared(run, args))
-        checkpoint.write_json(args.out, {"runs": done, "born": birth_certificate([0])})
+        files.write_json(args.out, {"runs": done, "born": birth_certificate([0])})
         for r in done[-1]["rows"]:
             print({k: round(v, 3) if isinstance(v, float) else v for k, v in r.items()}, flush=True)
 

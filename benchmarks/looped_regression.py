@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from innerloop.core import Question, think
+from innerloop.files import write_json
 from innerloop.grad import named
-from innerloop.learn.checkpoint import write_json
 from innerloop.learn.unroll import Unroll
 from innerloop.parts.size import Size
 from innerloop.recipes.run import birth_certificate

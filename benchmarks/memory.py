@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from step import MODELS, Learner, Plain
 
-from innerloop.learn.checkpoint import write_json
+from innerloop.files import write_json
 from innerloop.recipes.run import birth_certificate
 
 

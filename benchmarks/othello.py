@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from innerloop import files
 from innerloop.core import Question
 from innerloop.interval import Share, bootstrapped, share
 from innerloop.learn import checkpoint
@@ -164,7 +165,7 @@ def main() -> None:
         rows += found + errors(args, arm, player, kept)
     if args.out:
         value = {"born": birth_certificate([args.seed]), "rows": rows, "trained": trained}
-        checkpoint.write_json(args.out, value | {"train_games": args.games, "test_games": TEST[1]})
+        files.write_json(args.out, value | {"train_games": args.games, "test_games": TEST[1]})
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from innerloop import recipes, tasks
+from innerloop import files, recipes, tasks
 from innerloop.learn import checkpoint
 from innerloop.learn.evaluate import Row, as_dicts, evaluate
 from innerloop.learn.train import Result, train
@@ -60,7 +60,7 @@ def record(run: Run, test: Any, args: argparse.Namespace, command: str) -> None:
     value = judged(built, folder, result, test(built), args)
     changes = f" --set {' '.join(args.set)}" if args.set else ""
     value["born"]["command"] = f"{command}{changes}"
-    checkpoint.write_json(args.out, value)
+    files.write_json(args.out, value)
     print(json.dumps(value["train"]), json.dumps(value["leakage"]))
 
 
@@ -143,8 +143,8 @@ def main() -> None:
             return tasks.open_set(args.test, built.task, args.limit or None)[1]
         return unseen(built.task, built.train, run.data, args.limit or 1000)
 
-    files = "".join(f" --{k} {Path(v).name}" for k, v in (("train", args.train), ("test", args.test)) if v)
-    record(run, test, args, f"python benchmarks/records.py {args.recipe}{files}")
+    told = "".join(f" --{k} {Path(v).name}" for k, v in (("train", args.train), ("test", args.test)) if v)
+    record(run, test, args, f"python benchmarks/records.py {args.recipe}{told}")
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from typing import Any
 
 import httpx
 
-from innerloop.learn.checkpoint import write_json
+from innerloop.files import write_json
 from innerloop.recipes.run import birth_certificate
 from innerloop.serve.local import Local, running
 

@@ -34,7 +34,7 @@ import numpy as np
 from serve_fuzz import trained
 
 from innerloop.cli.inputs import open_run
-from innerloop.learn.checkpoint import write_json
+from innerloop.files import write_json
 from innerloop.recipes.run import birth_certificate
 from innerloop.serve.local import Local, running
 

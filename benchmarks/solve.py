@@ -20,11 +20,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from innerloop import tasks
+from innerloop import files, tasks
 from innerloop.core import Question
 from innerloop.halt import halting_margin, residual
 from innerloop.interval import wilson
-from innerloop.learn import checkpoint
 from innerloop.learn.evaluate import own_rule
 from innerloop.models import open as open_model
 from innerloop.noise import salted
@@ -159,7 +158,7 @@ def main() -> None:
         if not path.exists():
             part = examples.inputs[first : first + size]
             made = thought(loop, task, part, args.depths, views, width, task.valid_batch)
-            checkpoint.write(path, lambda p, made=made: np.savez(p.open("wb"), **made))
+            files.write(path, lambda p, made=made: np.savez(p.open("wb"), **made))
             print(f"{first + len(part)} of {len(examples)} puzzles", flush=True)
     every = [dict(np.load(parts / f"{first}.npz")) for first in range(0, len(examples), size)]
     whole = ("valid", "halted")
@@ -176,7 +175,7 @@ def main() -> None:
         "trained_depth": opened.run.plan.deepest, "noise": noise, "views": views is not None, "seed": args.seed,
         "trained": trained, "born": birth_certificate([args.seed]), "rows": rows,
     }  # fmt: skip
-    checkpoint.write_json(args.out, value)
+    files.write_json(args.out, value)
     for path in parts.iterdir():
         path.unlink()
     parts.rmdir()

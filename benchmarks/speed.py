@@ -21,7 +21,7 @@ import step
 import torch
 
 from innerloop import memory, recipes
-from innerloop.learn.checkpoint import write_json
+from innerloop.files import write_json
 from innerloop.learn.precision import fast_float32
 from innerloop.learn.train import Trainer
 from innerloop.parts import fused

@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from innerloop.learn.checkpoint import write_json
+from innerloop.files import write_json
 from innerloop.recipes.run import birth_certificate
 
 CASES = {

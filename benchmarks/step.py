@@ -21,7 +21,7 @@ from unittest import mock
 import torch
 import torch.nn.functional as F
 
-from innerloop import memory
+from innerloop import files, memory
 from innerloop.core import Question
 from innerloop.learn.compile import compile_blocks
 from innerloop.learn.optim import Average, optimizers
@@ -172,7 +172,7 @@ def main() -> None:
         rows.append(measure(name, args.dtype, args.batch, torch.device(args.device), args.turns))
         print(json.dumps({k: round(v, 3) if isinstance(v, float) else v for k, v in rows[-1].items()}), flush=True)
     if args.out:
-        args.out.write_text(json.dumps({"born": birth_certificate([0]), "rows": rows}, indent=2) + "\n")
+        files.write_json(args.out, {"born": birth_certificate([0]), "rows": rows})
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 
+from innerloop import files
 from innerloop.learn import checkpoint
 from innerloop.learn.evaluate import evaluate
 from innerloop.learn.train import train
@@ -57,7 +58,7 @@ def main() -> None:
         rows[-1] |= {"by seed": found, "seconds": statistics.mean(seconds), "test puzzles": args.limit}
     if args.out:
         value = {"born": birth_certificate(args.seeds), "task": args.task, "steps": args.steps, "rows": rows}
-        checkpoint.write_json(args.out, value)
+        files.write_json(args.out, value)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,7 @@ from typing import Any
 
 import torch
 
-from innerloop import tasks
-from innerloop.learn import checkpoint
+from innerloop import files, tasks
 from innerloop.models import open as open_model
 from innerloop.recipes.run import birth_certificate
 from innerloop.recipes.solving import solver_of
@@ -53,7 +52,7 @@ def main() -> None:
             curves[f"{rule}, width {width}"] = {"coverage": t.coverage, "risk": t.risk}
             print({k: round(v, 3) if isinstance(v, float) else v for k, v in rows[-1].items()}, flush=True)
     value = {"run": args.run, "data": examples.source, "born": birth_certificate([opened.run.seed, args.seed])}
-    checkpoint.write_json(args.out, value | {"rows": rows, "curves": curves})
+    files.write_json(args.out, value | {"rows": rows, "curves": curves})
 
 
 if __name__ == "__main__":

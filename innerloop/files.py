@@ -32,6 +32,7 @@ __all__ = [
     "read_text",
     "reason",
     "sweep",
+    "unwritable",
     "write",
     "write_bytes",
     "write_json",
@@ -42,6 +43,7 @@ LIMIT = 64 << 20  # bytes of a text file that is read whole
 DEPTH = 100  # of nested JSON
 KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFSOCK: "a socket"}
 ENDING = ".tmp"  # of a file that is being written
+SYSTEM, SHM = (("/", "dev"), ("/", "proc"), ("/", "sys")), ("/", "dev", "shm")  # devices, also by way of /dev/stdout
 
 
 def reason(error: BaseException) -> str:
@@ -182,6 +184,8 @@ def write(path: Path | str, put: Callable[[Path], object]) -> None:
     try:
         if path.is_dir() or (path.exists() and not path.is_file()):
             check_mode(path, path.stat().st_mode)
+        if path.parent.resolve().parts[:2] in SYSTEM and path.parent.resolve().parts[:3] != SHM:
+            raise InputError(f"{shown(path)} lies among the system's own files: choose another place")
         path.parent.mkdir(parents=True, exist_ok=True)
         swept(path.parent.resolve())
         beside = path.with_name(f".{path.name[:80]}.{secrets.token_hex(6)}{ENDING}")
@@ -198,16 +202,21 @@ def write(path: Path | str, put: Callable[[Path], object]) -> None:
         finally:
             os.close(mark)
         sync_folder(path.parent)
-    except (OSError, RuntimeError, ValueError) as error:  # torch.save reports a full disk as RuntimeError
+    except (OSError, RuntimeError, ValueError, MemoryError) as error:  # torch.save reports a full disk as RuntimeError
         if isinstance(error, InputError):
             raise
-        raise InputError(
-            f"{shown(path)} cannot be written ({printable(reason(error))}): mend that, or choose another place"
-        ) from error
+        raise unwritable(path, error) from error
     finally:
         if beside is not None:
             with contextlib.suppress(OSError):
                 beside.unlink(missing_ok=True)
+
+
+def unwritable(path: Path | str, error: BaseException) -> InputError:
+    """One sentence for a file that the system would not take."""
+    return InputError(
+        f"{shown(path)} cannot be written ({printable(reason(error))}): mend that, or choose another place"
+    )
 
 
 def sync_folder(folder: Path) -> None:
@@ -243,7 +252,7 @@ def swept(folder: Path) -> None:
     sweep(folder)
 
 
-def write_bytes(path: Path | str, data: bytes) -> None:
+def write_bytes(path: Path | str, data: bytes | memoryview) -> None:
     write(path, lambda p: p.write_bytes(data))
 
 

@@ -63,6 +63,15 @@ def test_devices_pipes_and_folders_are_refused_at_once(tmp_path):
     assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
 
 
+@pytest.mark.parametrize("path", ["/dev/stdout", "/dev/new-file", "/proc/self/fd/1", "/dev/fd/1"])
+def test_nothing_is_written_among_the_systems_own_files(path):
+    """Standard output that goes to a file is a link to a regular one: replacing the link would break the system."""
+    was = os.readlink("/dev/stdout")
+    with pytest.raises(InputError):
+        files.write_text(path, "x")
+    assert os.readlink("/dev/stdout") == was
+
+
 def test_a_link_is_replaced_not_followed(tmp_path):
     (tmp_path / "mine").write_text("mine")
     (tmp_path / "link").symlink_to(tmp_path / "mine")

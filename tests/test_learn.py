@@ -27,7 +27,7 @@ from innerloop.learn.supervise import Batch, Draw, Halting, begin, segment
 from innerloop.learn.train import Trainer, train
 from innerloop.learn.watch import Watch
 from innerloop.recipes import get
-from innerloop.recipes.run import build, override, to_json, write_run
+from innerloop.recipes.run import build, override
 from innerloop.weights import gram
 from innerloop.width import Noisy, wide
 
@@ -476,19 +476,6 @@ def test_the_first_to_halt_is_picked_only_where_something_halts():
 # -- folders ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_write_that_fails_keeps_the_old_file(tmp_path):
-    path = tmp_path / "a.json"
-    checkpoint.write_json(path, {"old": 1})
-
-    def fill(p):
-        p.write_text("half")
-        raise OSError(28, "No space left on device")
-
-    with pytest.raises(InputError, match="No space left"):
-        checkpoint.write(path, fill)
-    assert json.loads(path.read_text()) == {"old": 1} and [p.name for p in tmp_path.iterdir()] == ["a.json"]
-
-
 def test_weights_of_another_configuration_are_refused_by_name(tmp_path):
     built = build(tiny())
     checkpoint.save_weights(tmp_path / checkpoint.MODEL, built.loop.state_dict())
@@ -500,15 +487,6 @@ def test_weights_of_another_configuration_are_refused_by_name(tmp_path):
         checkpoint.load_weights(tmp_path / checkpoint.MODEL, built.loop)
 
 
-def test_a_folder_keeps_to_its_run(tmp_path):
-    run = build(tiny()).run
-    write_run(tmp_path, run)
-    write_run(tmp_path, run)
-    with pytest.raises(InputError, match="seed"):
-        write_run(tmp_path, replace(run, seed=7))
-    assert json.loads((tmp_path / "run.json").read_text())["run"] == to_json(run)
-
-
 def test_plans_are_checked_at_the_door():
     for wrong in (
         {"batch": 0},
@@ -517,6 +495,9 @@ def test_plans_are_checked_at_the_door():
         {"compile": "maybe"},
         {"depths": ()},
         {"lr": 0.0},
+        {"lr": float("nan")},
+        {"lr": float("inf")},
+        {"weight_decay": float("nan")},
     ):
         with pytest.raises(InputError):
             Plan(**wrong)
@@ -565,7 +546,7 @@ def test_freed_memory_is_kept_for_the_next_tensor():
     """Sixty tensors of 64 MB one after the other: their pages are faulted in a few times, not sixty."""
     code = """
 import resource, sys, torch
-from innerloop import memory
+from innerloop import files, memory
 kept = [getattr(memory, how)() for how in sys.argv[1:]]
 faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 before = faults()

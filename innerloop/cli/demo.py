@@ -8,13 +8,14 @@ from typing import Any
 from rich.console import Console
 from rich.rule import Rule
 
+from innerloop import files
 from innerloop.cli.drawing import plot, report, telling
 from innerloop.cli.inputs import device_named, open_run, read_run
 from innerloop.cli.judging import record, show
 from innerloop.cli.solving import one, rule_for
-from innerloop.cli.training import forget, train
-from innerloop.learn import checkpoint
+from innerloop.cli.training import RESULT, forget, train
 from innerloop.learn.evaluate import evaluate
+from innerloop.learn.lock import hold
 from innerloop.recipes.run import sets, unseen
 from innerloop.recipes.solving import solver_of
 from innerloop.text import markup, shell
@@ -37,10 +38,11 @@ def demo(recipe: str = "demo", out: str = "runs/demo", set: tuple[str, ...] = ()
         device: auto, cpu or cuda.
     """
     console, folder = Console(emoji=False, highlight=False, soft_wrap=True), Path(out)
-    if (folder / "result.json").exists() and read_run(folder).name == recipe:
-        forget(folder)
-    console.print(Rule("1  learn", align="left"))
-    code = train(recipe, out=out, set=set, device=device)
+    with hold(folder):
+        if (folder / RESULT).exists() and read_run(folder).name == recipe:
+            forget(folder)
+        console.print(Rule("1  learn", align="left"))
+        code = train(recipe, out=out, set=set, device=device)
     if code:
         return code
     console.print(Rule("2  turn the depth dial, on new puzzles that neither trained nor chose the model", align="left"))
@@ -51,8 +53,8 @@ def demo(recipe: str = "demo", out: str = "runs/demo", set: tuple[str, ...] = ()
     with console.status("thinking"):
         rows = evaluate(loop, opened.task, examples, DEPTHS, device=where)
         rows += evaluate(loop, opened.task, examples, DEPTHS[-1:], halting=(True,), device=where)
+    files.write_json(folder / "eval.json", record(opened, examples, rows, 0, (0.0, 0.0)))
     show(Console(emoji=False, highlight=False), rows)
-    checkpoint.write_json(folder / "eval.json", record(opened, examples, rows, 0, (0.0, 0.0)))
     console.print(Rule("3  watch one being solved", align="left"))
     row = telling(opened, examples)
     solver = solver_of(opened)

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import tyro
 
-from innerloop.cli.inputs import RunFolder, open_run, read_run, save_text
+from innerloop import files
+from innerloop.cli.inputs import RunFolder, open_run, read_run
 from innerloop.errors import InputError
 from innerloop.schema import Range
 
@@ -54,7 +55,7 @@ def report(run: RunFolder, depth: Annotated[int, Range(1, 4096)] = 16, out: str 
     opened = open_run(run)
     target = home(opened, out, "report.html")
     examples = examples_of(opened, "", 200)
-    save_text(target, page(opened, examples, telling(opened, examples), depth))
+    files.write_text(target, page(opened, examples, telling(opened, examples), depth))
     print(target)
     return 0
 

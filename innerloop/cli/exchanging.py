@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import tyro
 
-from innerloop import tasks
+from innerloop import files, tasks
 from innerloop.cli.inputs import examples_of, open_run, read_run
 from innerloop.errors import InputError
-from innerloop.learn import checkpoint
 from innerloop.recipes import exchange, graphs, pretrained
 from innerloop.recipes import run as runs
 from innerloop.schema import Whole
@@ -106,7 +106,9 @@ def export(
     opened = open_run(source)
     if out:
         state, notes = exchange.send(opened, prefix)
-        checkpoint.write(Path(out), lambda path: torch.save(state, path))
+        whole = io.BytesIO()
+        torch.save(state, whole)
+        files.write_bytes(out, whole.getbuffer())
         print("\n".join([*notes, f"{len(state)} tensors written to {out}"]))
     elif single:
         export_single(opened, Path(single), dtype)

@@ -11,7 +11,6 @@ import tyro
 
 from innerloop import files, models, schema, tasks
 from innerloop.errors import InputError
-from innerloop.learn import checkpoint
 from innerloop.recipes import run as runs
 from innerloop.study import records
 
@@ -25,7 +24,6 @@ __all__ = [
     "numbers",
     "open_run",
     "read_run",
-    "save_text",
     "train_size",
 ]
 
@@ -97,12 +95,3 @@ def train_size(folder: Path, run: runs.Run) -> int:
     """How many puzzles the run learned from, as its result says, else as its data says (0: all of a file)."""
     known = records.read(folder, "result.json").get("train_puzzles")
     return int(known if known is not None else run.data.count)
-
-
-def save_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-
-    def put(beside: Path) -> None:
-        beside.write_text(text, encoding="utf-8")
-
-    checkpoint.write(path, put)

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 from rich.console import Console
 from rich.table import Table
 
+from innerloop import files
 from innerloop.cli.inputs import RunFolder, device_named, examples_of, home, numbers, open_run, train_size
 from innerloop.errors import InputError
-from innerloop.learn import checkpoint
 from innerloop.learn.evaluate import Row, as_dicts, evaluate
 from innerloop.recipes import run as runs
 from innerloop.schema import Amount, Count, Range, Seed, Whole
@@ -75,8 +75,8 @@ def eval_(
             device=where,
             seed=seed,
         )
+    files.write_json(target, record(opened, examples, rows, seed, scales))
     show(Console(emoji=False, highlight=False), rows)
-    checkpoint.write_json(target, record(opened, examples, rows, seed, scales))
     console.print(f"written to {markup(target)}; next: [bold]innerloop plot {shell(run)}[/]")
     return 0
 

@@ -22,11 +22,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from innerloop import tasks
-from innerloop.cli.inputs import RunFolder, device_named, examples_of, open_run, save_text
+from innerloop import files, tasks
+from innerloop.cli.inputs import RunFolder, device_named, examples_of, open_run
 from innerloop.cli.judging import two
 from innerloop.errors import InputError
-from innerloop.learn import checkpoint
 from innerloop.recipes.run import birth_certificate
 from innerloop.recipes.solving import CALIBRATION, solver_of
 from innerloop.schema import Amount, Count, Range, Seed, Whole
@@ -263,7 +262,7 @@ def many(solver: Solver, inputs: NDArray[np.uint8], out: str, how: dict[str, Any
         known = "yes" if s.known else "no"
         writer.writerow([solver.task.decode(q), s.text, known, valid, sure, s.steps, s.nfe, s.source])
     if out:
-        save_text(Path(out), text.getvalue())
+        files.write_text(out, text.getvalue())
     else:
         sys.stdout.write(text.getvalue())
     count, exact = sum(s.known for s in found), sum(s.source == "exact" for s in found)
@@ -311,7 +310,7 @@ def calibrate(
         found = solver.calibrate(examples, **dials)
     value = {"rules": to_json(found), "dials": dials, "data": examples.source, "puzzles": len(examples)}
     value["born"] = birth_certificate([opened.run.seed, seed])
-    checkpoint.write_json(opened.folder / CALIBRATION, value)
+    files.write_json(opened.folder / CALIBRATION, value)
     show(console, found)
     best = solver.best_rule()
     console.print(f"auto picks by [bold]{best}[/]; written to {markup(opened.folder / CALIBRATION)}")

@@ -9,9 +9,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from innerloop import files
 from innerloop.cli.inputs import RunFolder, device_named, examples_of, home, open_run
 from innerloop.errors import InputError
-from innerloop.learn import checkpoint
 from innerloop.learn.feed import to_batch
 from innerloop.recipes import run as runs
 from innerloop.schema import Range, Seed, Whole
@@ -72,8 +72,8 @@ def study(
         found = survey.survey(opened.loop, x, labels, open_places, depth, controls, task.blank, seed)
     born = runs.birth_certificate([opened.run.seed, seed])
     known = {"data": examples.source, "trained_depth": opened.run.plan.deepest}
-    checkpoint.write_json(folder / "study.json", known | found | {"born": born})
-    written = plots.save(found, folder / "figures", checkpoint.write)
+    files.write_json(folder / "study.json", known | found | {"born": born})
+    written = plots.save(found, folder / "figures")
     show(console, found)
     console.print(
         f"written to {markup(folder / 'study.json')} and {len(written)} figures in {markup(folder / 'figures')}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,18 +12,20 @@ import torch
 import tyro
 from rich.console import Console
 
-from innerloop import recipes, tasks
+from innerloop import files, recipes, tasks
 from innerloop.cli.inputs import device_named, read_run
 from innerloop.errors import InputError
 from innerloop.learn import checkpoint
-from innerloop.learn.train import Result
-from innerloop.learn.train import train as learn
+from innerloop.learn.lock import hold
+from innerloop.learn.train import Result, Trainer
 from innerloop.recipes import run as runs
+from innerloop.recipes.solving import CALIBRATION
 from innerloop.schema import Amount
 from innerloop.text import markup, shell
 
-RESULTS = ("result.json", "eval.json", "study.json")
-RUN_FILES = ("run.json", "config.json", "metrics.jsonl", checkpoint.MODEL, checkpoint.STATE, *RESULTS)
+RESULT = "result.json"
+KEPT = (RESULT, "config.json", "run.json")  # of a run that is done
+RUN_FILES = (checkpoint.MODEL, "metrics.jsonl", "eval.json", "study.json", CALIBRATION, *KEPT)
 MOST = 100_000  # training puzzles up to which leakage is looked for without being asked
 
 
@@ -69,34 +72,45 @@ def train(
     run, folder = choose(recipe, data, test, out, set, {"system": system, "task": task})
     where, why = device_named(device)
     built = runs.build(run)
-    if fresh and rank == 0:
-        forget(folder)
-    if rank == 0:
-        runs.write_run(folder, built.run)
+    how = {"device": where, "sinks": log, "minutes": minutes, "resume": not fresh}
+    with hold(folder) if rank == 0 else nullcontext("") as note:
+        if note:
+            console.print(note, markup=False)
+        return learned(console, built, folder, why, how)
+
+
+def learned(console: Console, built: runs.Built, folder: Path, why: str, how: dict[str, Any]) -> int:
+    """Train in a folder that is held; returns the exit code. The folder is claimed once the run has been checked."""
+    first, fresh = int(os.environ.get("RANK", "0")) == 0, not how["resume"]
+    if first and not fresh:
+        runs.check_run(folder, built.run)
     leak = leak_sentence(built)
-    introduce(console, built, folder, leak, why)
-    result = learned(built, folder, where, rank, log, minutes)
-    if result is None:
+    how |= {"validation": built.validation, "seed": built.run.seed, "live": first}
+    how["on_check"] = say_check if first else None
+    trainer = None
+    try:
+        trainer = Trainer(built.loop, built.task, built.train, built.run.plan, folder, **how)
+        began = trainer.step
+        done = began >= built.run.plan.steps and all((folder / name).exists() for name in KEPT)
+        if first and fresh:
+            forget(folder)
+        if first and not done:
+            runs.write_run(folder, built.run)
+        introduce(console, built, folder, leak, why, began)
+        result = trainer.run()
+    except KeyboardInterrupt:
         console.print(f"interrupted; go on with: [bold]innerloop train {shell(folder)}[/]")
         return 130
-    if rank == 0:
-        keep(folder, built, result, leak)
-        conclude(console, folder, result, built)
-    return 1 if result.stopped else 0
-
-
-def learned(
-    built: runs.Built, folder: Path, where: torch.device, rank: int, log: tuple[str, ...], minutes: float
-) -> Result | None:
-    """What training came to; None where the user interrupted it."""
-    how: dict[str, Any] = {"validation": built.validation, "seed": built.run.seed, "device": where, "sinks": log}
-    how |= {"live": rank == 0, "on_check": None if rank else say_check, "minutes": minutes}
-    try:
-        return learn(built.loop, built.task, built.train, built.run.plan, folder, **how)
-    except KeyboardInterrupt:
-        return None
     except torch.OutOfMemoryError:
         raise InputError("the GPU's memory is full: raise plan.accumulate (same result, less memory)") from None
+    finally:
+        if trainer:
+            trainer.ranks.close()
+    if first:
+        if not done:  # before: the result says by what
+            keep(folder, built, result, leak)
+        conclude(console, folder, result, built)
+    return 1 if result.stopped else 0
 
 
 def choose(
@@ -126,13 +140,17 @@ def choose(
 
 
 def forget(folder: Path) -> None:
-    """Remove what a run wrote in `folder`, and nothing else."""
-    for path in [*(folder / name for name in RUN_FILES), *checkpoint.pieces(folder)]:
-        path.unlink(missing_ok=True)
+    """Remove what a run wrote in `folder`, and nothing else; its run.json last, without which it could not begin."""
+    state = [folder / checkpoint.STATE, *checkpoint.pieces(folder)]  # the list before what it lists
+    for path in [*state, *(folder / name for name in RUN_FILES)]:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise files.unwritable(path, error) from None
 
 
-def introduce(console: Console, built: runs.Built, folder: Path, leak: str, why: str) -> None:
-    """What is about to be trained, on what, where."""
+def introduce(console: Console, built: runs.Built, folder: Path, leak: str, why: str, step: int) -> None:
+    """What is about to be trained, on what, where, from which step on."""
     run, count = built.run, sum(p.numel() for p in built.loop.parameters())
     size = "x".join(map(str, built.task.shape))
     console.print(f"[bold]{markup(run.name)}[/]: {run.system} with {count:,} parameters on {built.task.name} {size}")
@@ -141,8 +159,6 @@ def introduce(console: Console, built: runs.Built, folder: Path, leak: str, why:
     dtype = getattr(run.config, "dtype", "float32")
     console.print(f"device {markup(why)}; states in {dtype}, weights in float32")
     if (folder / checkpoint.STATE).exists():
-        state = checkpoint.load_state(folder)
-        step = state["step"] if state else 0
         done = "is finished at" if step >= run.plan.steps else "goes on from"
         console.print(f"the run in {markup(folder)} {done} step {step} of {run.plan.steps} (--fresh begins anew)")
     else:
@@ -171,7 +187,9 @@ def keep(folder: Path, built: runs.Built, result: Result, leak: str) -> None:
     }
     sizes["parameters"] = sum(p.numel() for p in built.loop.parameters())
     born = runs.birth_certificate([built.run.seed])
-    checkpoint.write_json(folder / "result.json", result._asdict() | sizes | {"born": born})
+    known = runs.commits(folder)
+    born |= {"commits": known} if len(known) > 1 else {}
+    files.write_json(folder / RESULT, result._asdict() | sizes | {"born": born})
 
 
 def conclude(console: Console, folder: Path, result: Result, built: runs.Built) -> None:

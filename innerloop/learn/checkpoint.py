@@ -1,83 +1,140 @@
-"""A run is a folder. Every file in it is written whole or not at all."""
+"""Weights and training states of a run's folder, written whole or not at all and checked before they are used."""
 
 from __future__ import annotations
 
 import hashlib
 import io
-import json
-import os
-import tempfile
-from collections.abc import Callable
-from functools import partial
+import re
+import struct
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from innerloop import files
 from innerloop.errors import InputError
 
 STATE = "train_state.pt"
 MODEL = "model.safetensors"
 PIECE = 15 << 20  # bytes of a file of training state at most
+NAMED = re.compile(re.escape(STATE) + r"\.([0-9a-f]{12})\.(\d{1,6})")  # of a piece: hash of the whole, number
+UNCUT = 1 << 30  # bytes of a training state in one file at most: early versions did not cut them
+HEADER = 64 << 20  # bytes of a safetensors header at most
+MEMORY = ("can't allocate memory", "not enough memory", "out of memory")  # how torch says that there is none
 
 
-def write(path: Path, put: Callable[[Path], object]) -> None:
-    """Let `put` write a neighbour of `path`, then rename it into place: a reader sees the old file or the new.
-
-    Raises InputError where the disk is full or the folder may not be written; the old file stays.
-    """
-    beside = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        os.close(handle)
-        beside = Path(name)
-        put(beside)
-        with beside.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.chmod(beside, 0o644)
-        beside.replace(path)
-    except (OSError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
-        if beside is not None:
-            beside.unlink(missing_ok=True)
-        why = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise InputError(f"{path} cannot be written ({why}): free space there or choose another folder") from error
+# -- weights ----------------------------------------------------------------------------------------------------------
 
 
-def write_json(path: Path, value: Any) -> None:
-    write(path, lambda p: p.write_text(json.dumps(value, indent=2) + "\n"))
-
-
-def read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        raise InputError(f"there is no {path.name} in {path.parent}: give the folder of a run") from None
-    except (ValueError, OSError) as error:
-        raise InputError(f"{path} cannot be read ({error}): it is damaged or not a run's file") from None
-
-
-def save_weights(path: Path, state: dict[str, Tensor]) -> None:
+def save_weights(path: Path, state: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write a state dict as safetensors. Raises InputError where a number in it is not finite; the old file stays."""
     plain = {k: v.detach().cpu().contiguous() for k, v in state.items()}
-    write(path, lambda p: p.write_bytes(save(plain)))
+    if bad := unsound(plain):
+        raise InputError(f"{files.shown(path)} is not written: {bad}; lower plan.lr or set plan.clip")
+    files.write_bytes(path, save(plain, metadata))
 
 
-def load_weights(path: Path, model: nn.Module) -> None:
-    """Put the weights of a safetensors file into `model`. Raises InputError if they are damaged or do not fit."""
-    try:
-        state = load_file(path)
-    except FileNotFoundError:
-        raise InputError(f"there is no {path.name} in {path.parent}: train first, or give another run") from None
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} is damaged ({error}): restore it, or resume the run to write it anew") from None
+def load_weights(path: Path, model: nn.Module) -> dict[str, Tensor]:
+    """Put the weights of a safetensors file into `model`; returns them as they were stored.
+
+    The header is compared with the model before the rest is read. Floating dtypes are cast to the model's own.
+    Raises InputError for a file that is damaged, that is of another model, or whose numbers are not finite.
+    """
+    if not path.exists() and path.parent.is_dir():
+        raise InputError(f"there is no {path.name} in {files.shown(path.parent)}: train first, or give another run")
     ours = model.state_dict()
-    wrong = sorted(ours.keys() ^ state.keys()) or [k for k in ours if ours[k].shape != state[k].shape]
-    if wrong:
-        raise InputError(f"{path} was saved by a model of another configuration (it differs in {wrong[0]})")
+    held, first = read_header(path)
+    sizes = {k: list(v["shape"]) for k, v in held.items() if k != "__metadata__"}
+    for name in sorted(ours.keys() ^ sizes.keys()) or [k for k, v in ours.items() if list(v.shape) != sizes[k]]:
+        raise InputError(
+            f"{files.shown(path)} was saved by a model of another configuration (it differs in {files.shown(name)})"
+        )
+    whole = files.read_bytes(path, first + sum(8 * v.numel() for v in ours.values()))
+    try:
+        state = load(whole)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise damaged(path, str(error)) from None
+    if bad := unlike(ours, state) or unsound({k: v.to(ours[k].dtype) for k, v in state.items()}):
+        raise damaged(path, bad)
     model.load_state_dict(state)
+    return state
+
+
+def damaged(path: Path, why: str) -> InputError:
+    return InputError(
+        f"{files.shown(path)} is damaged or no safetensors file of weights ({files.shown(why)}): restore it, or "
+        "resume the run to write it anew"
+    )
+
+
+def read_header(path: Path) -> tuple[dict[str, Any], int]:
+    """What the tensors of a safetensors file are, by name, with "__metadata__" where it is; and how many bytes that
+    takes. Raises InputError for another file, or one whose tensors do not fill the rest.
+    """
+    try:
+        with files.open_regular(path) as file:
+            size, start = file.seek(0, 2), file.seek(0)
+            (length,) = struct.unpack("<Q", file.read(8).ljust(8, b"\xff"))
+            text = file.read(length) if length <= min(HEADER, size - 8) else b""
+    except (OSError, MemoryError) as error:
+        raise files.unreadable(path, error) from None
+    try:
+        held = files.parse_json(text, "its header")
+    except InputError as error:
+        raise damaged(path, str(error)) from None
+    start = 8 + length
+    tensors = {k: v for k, v in held.items() if k != "__metadata__"} if isinstance(held, dict) else {"": None}
+    ends = [start]
+    for value in tensors.values():
+        shape, span = (value.get(k) if isinstance(value, dict) else None for k in ("shape", "data_offsets"))
+        if not whole_numbers(shape) or not whole_numbers(span) or len(span) != 2:
+            raise damaged(path, "its header is of another kind")
+        ends.append(start + span[1])
+    told = held.get("__metadata__", {})
+    if not isinstance(told, dict) or not all(isinstance(v, str) for v in told.values()):
+        raise damaged(path, "its header is of another kind")
+    if max(ends) != size:
+        raise damaged(path, f"it has {size:,} bytes where its header tells of {max(ends):,}")
+    return held, start
+
+
+def whole_numbers(value: Any) -> TypeGuard[list[int]]:
+    return isinstance(value, list) and all(type(v) is int and v >= 0 for v in value)
+
+
+def unlike(ours: Mapping[str, Tensor], theirs: Any) -> str:
+    """Why `theirs` cannot take the places of the tensors `ours`: names, shapes, dtypes; empty where it can."""
+    if not isinstance(theirs, dict):
+        return f"where named tensors are due it holds a {type(theirs).__name__}"
+    for name in sorted(ours.keys() ^ theirs.keys(), key=str):
+        return f"{name} is " + ("missing" if name in ours else "not known")
+    for name, own in ours.items():
+        found = theirs[name]
+        if not isinstance(found, Tensor) or found.layout != torch.strided or found.is_meta or found.is_quantized:
+            return f"{name} is no plain tensor"
+        if found.shape != own.shape:
+            return f"{name} has the shape {tuple(found.shape)} where this model has {tuple(own.shape)}"
+        if found.dtype != own.dtype and not (found.is_floating_point() and own.is_floating_point()):
+            return f"{name} holds {str(found.dtype)[6:]} where this model has {str(own.dtype)[6:]}"
+    return ""
+
+
+def unsound(state: Mapping[str, Tensor]) -> str:
+    """Which tensor holds a number that is not finite, in words; empty where none does."""
+    floats = {k: v for k, v in state.items() if v.is_floating_point() and v.numel()}
+    if not floats:
+        return ""
+    first = next(iter(floats.values())).device
+    fine = torch.stack([v.detach().isfinite().all().to(first) for v in floats.values()]).tolist()  # asked once
+    return next((f"{k} holds a number that is not finite" for k, ok in zip(floats, fine, strict=True) if not ok), "")
+
+
+# -- training states --------------------------------------------------------------------------------------------------
 
 
 def save_state(folder: Path, state: dict[str, Any]) -> None:
@@ -93,31 +150,69 @@ def save_state(folder: Path, state: dict[str, Any]) -> None:
         mark = hashlib.sha256(whole).hexdigest()[:12]
         for i in range(0, len(whole), PIECE):
             listed.append(f"{STATE}.{mark}.{i // PIECE}")
-            write(folder / listed[-1], partial(Path.write_bytes, data=whole[i : i + PIECE]))
-        whole = json.dumps(listed).encode()
-    write(folder / STATE, lambda p: p.write_bytes(whole))
+            files.write_bytes(folder / listed[-1], whole[i : i + PIECE])
+        files.write_json(folder / STATE, listed)
+    else:
+        files.write_bytes(folder / STATE, whole)
     for piece in pieces(folder):
         if piece.name not in listed:
-            piece.unlink()
+            piece.unlink(missing_ok=True)
 
 
 def pieces(folder: Path) -> list[Path]:
     """The files that a training state was cut into, in no order."""
-    return list(folder.glob(f"{STATE}.*"))
+    return [path for path in folder.glob(f"{STATE}.*") if NAMED.fullmatch(path.name)]
 
 
 def load_state(folder: Path) -> dict[str, Any] | None:
-    """The latest training state, or None where training has not saved one yet."""
+    """The latest training state, or None where training has not saved one yet.
+
+    Raises InputError: with the system's reason where it cannot be read, else because it is damaged.
+    """
     path = folder / STATE
-    if not path.exists():
+    if not path.exists() and not path.is_symlink():
         return None
+    whole = files.read_bytes(path, UNCUT)
+    if whole[:1] == b"[":
+        whole = joined(folder, whole)
     try:
-        whole = path.read_bytes()
-        if whole[:1] == b"[":
-            whole = b"".join((folder / name).read_bytes() for name in json.loads(whole))
-        return torch.load(io.BytesIO(whole), map_location="cpu", weights_only=True)
+        with zipfile.ZipFile(io.BytesIO(whole)) as archive:
+            if any(i.compress_type or i.file_size > len(whole) for i in archive.infolist()):
+                raise ValueError  # torch stores: a few compressed bytes could be gigabytes in memory
+        state = torch.load(io.BytesIO(whole), map_location="cpu", weights_only=True)
+    except MemoryError as error:
+        raise files.unreadable(path, error) from None
     except Exception as error:
-        raise InputError(f"{path} is damaged ({type(error).__name__}): delete it to train from the start") from None
+        if any(said in str(error).lower() for said in MEMORY):
+            raise files.unreadable(path, MemoryError("Cannot allocate memory")) from None
+        raise state_damaged(path, type(error).__name__) from None
+    if not isinstance(state, dict):
+        raise state_damaged(path, f"it holds a {type(state).__name__}")
+    return state
+
+
+def joined(folder: Path, text: bytes) -> bytes:
+    """The whole whose pieces `text` lists, checked by the hash in their names."""
+    path = folder / STATE
+    try:
+        listed = files.parse_json(text, "its list of pieces")
+    except InputError as error:
+        raise state_damaged(path, str(error)) from None
+    found = [NAMED.fullmatch(str(name)) for name in listed]
+    mark = found[0][1] if found and found[0] else ""
+    if not mark or any(m is None or m[1] != mark or int(m[2]) != i for i, m in enumerate(found)):
+        raise state_damaged(path, "its list of pieces is of another kind")
+    for name in listed:
+        if not (folder / name).exists():
+            raise state_damaged(path, f"{name} is missing")
+    whole = b"".join(files.read_bytes(folder / name) for name in listed)
+    if hashlib.sha256(whole).hexdigest()[:12] != mark:
+        raise state_damaged(path, "its pieces do not belong together")
+    return whole
+
+
+def state_damaged(path: Path, why: str) -> InputError:
+    return InputError(f"{files.shown(path)} is damaged ({files.shown(why)}): delete it to train from the start")
 
 
 def flatten(state: Any) -> list[Tensor | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,9 +13,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
+from innerloop import files
 from innerloop.errors import InputError
 from innerloop.text import markup
 
+MOST = 1 << 30  # bytes of metrics.jsonl that are read
 SINKS = ("tensorboard", "wandb", "trackio")
 
 
@@ -49,16 +52,12 @@ class Log:
 
     def _forget_after(self, step: int) -> None:
         """A resumed run repeats the steps after its checkpoint: their old lines go, so that each step has one."""
-        if not self.path.exists():
+        if not self.path.exists() and not self.path.is_symlink():
             return
-        kept = []
-        for line in self.path.read_text().splitlines():
-            try:
-                if json.loads(line).get("step", 0) <= step and step > 0:
-                    kept.append(line)
-            except ValueError:  # a line that a kill cut short
-                continue
-        self.path.write_text("".join(line + "\n" for line in kept))
+        text = files.read_text(self.path, MOST) if step and self.path.exists() else ""
+        kept = "".join(line + "\n" for line in text.splitlines() if 0 <= step_of(line) <= step)
+        if kept != text or not step or self.path.is_symlink():  # what a link points to is the user's own
+            files.write_text(self.path, kept)
 
     def step(self, done: float, loss: float, exact: float, samples: int) -> None:
         """Move the live line; costs nothing where it is off."""
@@ -67,8 +66,12 @@ class Log:
         self.progress.update(self.task, completed=done, loss=loss, exact=exact, rate=rate)
 
     def write(self, record: dict[str, Any]) -> None:
-        with self.path.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+        try:
+            handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+            with os.fdopen(handle, "a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+        except OSError as error:
+            raise files.unwritable(self.path, error) from None
         for sink in self.sinks:
             sink({k: v for k, v in record.items() if isinstance(v, int | float)}, record["step"])
 
@@ -77,6 +80,16 @@ class Log:
 
     def close(self) -> None:
         self.progress.stop()
+
+
+def step_of(line: str) -> float:
+    """The step of a line of metrics.jsonl; -1 for one that a kill cut short."""
+    try:
+        record = files.parse_json(line, "a line")
+    except InputError:
+        return -1
+    step = record.get("step") if isinstance(record, dict) else None
+    return step if type(step) in (int, float) else -1  # type: ignore[return-value]
 
 
 def _sink(kind: str, folder: Path, name: str) -> Any:

@@ -193,8 +193,7 @@ class Resident:
         for old, new, first in zip(before["optimizers"], made, fresh, strict=True):
             if first:
                 old["state"] = {i: {k: torch.zeros_like(v) for k, v in s.items()} for i, s in new["state"].items()}
-        self.t.restore(before)
-        self.t.carries = [self.carry]
+        self.t.put(before, [self.carry])
         self.sums.zero_()
         for optimizer in self.t.optimizers:
             on_device(optimizer, self.device)

@@ -9,9 +9,10 @@ The same plan, seed and examples give the same run on one process, on several, a
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,10 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from innerloop.errors import InputError
-from innerloop.learn import checkpoint
+from innerloop.learn import checkpoint, restore
 from innerloop.learn.compile import compile_blocks
 from innerloop.learn.evaluate import Row, evaluate
 from innerloop.learn.feed import Feed
+from innerloop.learn.lock import hold
 from innerloop.learn.log import Log
 from innerloop.learn.optim import Average, optimizers, schedule
 from innerloop.learn.plan import Plan
@@ -65,6 +67,7 @@ class Trainer:
         minutes: float = 0.0,
         sinks: tuple[str, ...] = (),
         on_check: Callable[[int, list[Row]], None] | None = None,
+        resume: bool = True,
     ) -> None:
         self.device = torch.device(device)
         self.ranks = Ranks(self.device)
@@ -83,7 +86,8 @@ class Trainer:
         self.carries = [self.blank() for _ in range(plan.accumulate)]
         self.menders = [m for m in self.loop.modules() if hasattr(m, "after_update")]
         self.noisy = keyed(self.carries[0].state)
-        self.restore(checkpoint.load_state(folder))
+        if resume and (saved := checkpoint.load_state(folder)) is not None:
+            self.restore(saved)
         self.resident = self.moved_in()
 
     def moved_in(self) -> Resident | None:
@@ -115,9 +119,12 @@ class Trainer:
             "torch": torch.get_rng_state(),
         }
 
-    def restore(self, state: dict[str, Any] | None) -> None:
-        if state is None:
-            return
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave. Raises InputError and changes nothing where it is damaged or another run's."""
+        self.put(state, restore.carries(self, state))
+
+    def put(self, state: dict[str, Any], carries: list[Carry]) -> None:
+        """Put a state of this trainer's own in place, unchecked."""
         self.step, self.seconds, self.position = state["step"], state["seconds"], state["position"]
         self.loop.load_state_dict(state["model"])
         for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
@@ -125,11 +132,7 @@ class Trainer:
         if self.average:
             self.average.load_state_dict(state["average"])
         self.draws.set_state(state["draws"])
-        columns = list(zip(*state["carries"], strict=True))
-        whole = [None if column[0] is None else torch.cat(column) for column in columns]
-        for i, like in enumerate(self.carries):
-            rows = self.dealt(i)
-            self.carries[i] = checkpoint.unflatten(like, [None if t is None else t[rows] for t in whole])
+        self.carries = carries
         self.watch = Watch(**state["watch"])
         torch.set_rng_state(state["torch"])
 
@@ -250,20 +253,33 @@ class Trainer:
 
     # -- the loop -------------------------------------------------------------------------------------------------
 
+    def spoiled(self) -> str:
+        """Which weight is not finite, in words; empty where all are."""
+        averaged = self.average.shadow if self.average else {}
+        return checkpoint.unsound(self.loop.state_dict()) or checkpoint.unsound(averaged)
+
     def run(self) -> Result:
+        """Learn to the end of the plan or of this call's time. Raises InputError where another process trains here."""
+        with hold(self.folder) if self.ranks.first else nullcontext("") as note:
+            return self.steps(note)
+
+    def steps(self, note: str) -> Result:
         plan, stopped, start = self.plan, "", time.monotonic()
         log = Log(self.folder, plan.steps, self.step, self.live and self.ranks.first, self.sinks, self.folder.name)
-        said = [compile_blocks(self.loop, plan.compile, self.device, plan.steps), self.prepared]
+        said = [compile_blocks(self.loop, plan.compile, self.device, plan.steps), self.prepared, note]
         if self.live and self.ranks.first:
             log.say("\n".join(filter(None, said)))
         recent: dict[str, float] = {}
+        numbers = {"loss": 0.0}
         try:
             while self.step < plan.steps and not stopped:
                 began, before = time.perf_counter(), self.step
                 numbers, fine = self.learn()
                 self.seconds += time.perf_counter() - began
-                if not fine:
-                    stopped = self.watch.diverged(self.step + 1, numbers)
+                due = self.step == plan.steps or not (self.step % plan.check_every and self.step % plan.save_every)
+                bad = self.spoiled() if fine and due else ""
+                if bad or not fine:
+                    stopped = self.watch.diverged(self.step + (not fine), numbers, bad)
                     break
                 recent = {k: recent.get(k, 0.0) + v for k, v in numbers.items()}
                 count = max(recent["count"], 1.0)
@@ -278,7 +294,10 @@ class Trainer:
                     self.save()
                 if self.late(start):
                     break
-            if not (stopped and self.resident):
+            bad = self.spoiled()
+            if bad and not stopped:
+                stopped = self.watch.diverged(self.step, numbers, bad)
+            if not bad and not (stopped and self.resident):
                 self.save()
         finally:
             log.close()
@@ -331,8 +350,10 @@ def train(loop: Any, task: Any, examples: Any, plan: Plan, folder: Path | str, *
     validations included, before the plan is done: the same call goes on, and the result is the same, bit for bit.
     The kept weights are folder/model.safetensors: the best validated ones, or the last without validation.
     """
-    trainer = Trainer(loop, task, examples, plan, Path(folder), **how)
-    try:
-        return trainer.run()
-    finally:
-        trainer.ranks.close()
+    first = int(os.environ.get("RANK", "0")) == 0
+    with hold(folder) if first else nullcontext():
+        trainer = Trainer(loop, task, examples, plan, Path(folder), **how)
+        try:
+            return trainer.run()
+        finally:
+            trainer.ranks.close()

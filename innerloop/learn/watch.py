@@ -39,6 +39,8 @@ class Watch:
         fresh, self.told = self.warnings[self.told :], len(self.warnings)
         return fresh
 
-    def diverged(self, step: int, numbers: dict[str, float]) -> str:
+    def diverged(self, step: int, numbers: dict[str, float], weight: str = "") -> str:
+        """What is not finite; `weight` says which weight is, if one is."""
         what = "the loss" if numbers["loss"] != numbers["loss"] else "the gradient"
-        return f"step {step}: {what} is not finite; the weights before it are kept. Lower plan.lr or set plan.clip"
+        what = weight or f"{what} is not finite"
+        return f"step {step}: {what}; the weights before it are kept. Lower plan.lr or set plan.clip"

@@ -6,7 +6,6 @@ as in their published configurations, and is said aloud.
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,9 +13,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from innerloop import tasks, weights
+from innerloop import files, tasks, weights
 from innerloop.errors import InputError
 from innerloop.learn import checkpoint
+from innerloop.learn.lock import hold
 from innerloop.learn.plan import Plan
 from innerloop.parts.layers import dtype_named
 from innerloop.recipes.official import PREFIX, config_from_official, from_official, read_checkpoint, to_official
@@ -72,8 +72,11 @@ def bring(path: str, out: Path, arch_file: str = "", data: str = "", **given: An
     halting = replace(plan.halting, max_steps=int(arch.get("halt_max_steps", plan.halting.max_steps)))
     about = f"imported from {Path(path).name}"
     run = Run(out.name, system, config, source, replace(plan, halting=halting), about=about)
-    write_run(out, run)
-    checkpoint.save_weights(out / checkpoint.MODEL, ours)
+    if bad := checkpoint.unsound(ours):
+        raise InputError(f"in {files.shown(path)} {bad}: get the checkpoint again")
+    with hold(out):
+        write_run(out, run)
+        checkpoint.save_weights(out / checkpoint.MODEL, ours)
     return Imported(run, notes)
 
 
@@ -85,7 +88,7 @@ def task_of(
     if data:
         root = Path(data)
         folder = official_folder(root)
-        about = checkpoint.read_json(folder / "dataset.json")
+        about = files.read_json(folder / "dataset.json")
         arch |= {k: about[v] for k, v in (("seq_len", "seq_len"), ("num_puzzle_identifiers", "num_puzzle_identifiers"))}
         if about["vocab_size"] != arch["vocab_size"]:
             raise InputError(
@@ -160,12 +163,10 @@ def _inner(width: int, expansion: float) -> int:
 def read_arch(path: Path) -> dict[str, Any]:
     """The architecture in their all_config.yaml, or in JSON; the whole file or its `arch` alone."""
     try:
-        text = path.read_text(encoding="utf-8")
-        value = json.loads(text) if text.lstrip().startswith("{") else read_yaml(text)
-    except FileNotFoundError:
-        raise InputError(f"there is no {path}: give the all_config.yaml beside the checkpoint") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}): give their all_config.yaml, or JSON") from None
+        text = files.read_text(path)
+        value = files.parse_json(text, files.shown(path)) if text.lstrip().startswith("{") else read_yaml(text)
+    except InputError as error:
+        raise InputError(f"{error}: give the all_config.yaml beside the checkpoint, or JSON") from None
     arch = dict(value.get("arch", value)) if isinstance(value, dict) else {}
     for key, inner in arch.items():
         if isinstance(inner, str) and inner.startswith("${."):  # a reference to a neighbour, as in arch/*.yaml

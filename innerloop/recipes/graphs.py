@@ -26,9 +26,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from innerloop import files
 from innerloop.core import Answer, Question, select
 from innerloop.errors import InputError
-from innerloop.learn import checkpoint
 from innerloop.noise import keyed, salted
 from innerloop.recipes.run import Opened, model
 
@@ -224,7 +224,7 @@ def save_graph(opened: Opened, path: Path | str) -> dict[str, Any]:
     into = io.BytesIO()
     with quiet():
         torch.export.save(program, into, extra_files={EXTRA: json.dumps(described)})
-    checkpoint.write(Path(path), lambda p: p.write_bytes(into.getvalue()))
+    files.write_bytes(path, into.getvalue())
     return described
 
 
@@ -246,7 +246,7 @@ def save_aoti(opened: Opened, path: Path | str) -> dict[str, Any]:
             raise InputError(
                 f"{opened.run.system} could not be compiled ({type(error).__name__}: {why}): export --graph or --onnx"
             ) from None
-        checkpoint.write(Path(path), lambda p: shutil.copyfile(beside, p))
+        files.write(Path(path), lambda p: shutil.copyfile(beside, p))
     return described
 
 
@@ -283,7 +283,7 @@ def save_onnx(opened: Opened, path: Path | str) -> dict[str, Any]:
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
     entry = proto.metadata_props.add()
     entry.key, entry.value = KEY, json.dumps(described)
-    checkpoint.write(Path(path), lambda p: p.write_bytes(proto.SerializeToString()))
+    files.write_bytes(path, proto.SerializeToString())
     return described
 
 

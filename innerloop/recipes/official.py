@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from innerloop import files
 from innerloop.errors import InputError
 from innerloop.parts.size import Size
 from innerloop.weights import hrm, trm
@@ -104,14 +105,14 @@ def config_from_official(arch: dict[str, Any], rows: int = 1) -> tuple[str, hrm.
 
 def read_checkpoint(path: str) -> dict[str, Tensor]:
     """A checkpoint's tensors, unpickled with weights_only=True. Raises InputError for anything else."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise InputError(f"there is no checkpoint {path}: give the path of an official step_N file") from None
-    except Exception as error:
-        raise InputError(
-            f"{path} is not a readable checkpoint of tensors ({type(error).__name__}): it may be truncated"
-        ) from None
+    with files.open_regular(path) as file:
+        try:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+        except (OSError, MemoryError) as error:
+            raise files.unreadable(path, error) from None
+        except Exception as error:
+            why = f"({type(error).__name__}): it may be truncated"
+            raise InputError(f"{files.shown(path)} is not a readable checkpoint of tensors {why}") from None
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise InputError(f"{path} does not hold a state dict of tensors: give the file the official trainer saved")
     return state

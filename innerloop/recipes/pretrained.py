@@ -17,21 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
+from innerloop import files
 from innerloop.core import think
 from innerloop.errors import InputError
-from innerloop.files import parse_json, read_json, read_text, shown
 from innerloop.learn import checkpoint
 from innerloop.learn.evaluate import parts
 from innerloop.recipes import run as runs
 from innerloop.recipes.card import card
-from innerloop.recipes.limits import header
 from innerloop.recipes.run import Opened
 from innerloop.study import records
-from innerloop.text import printable
 
 __all__ = [  # noqa: F822 -- Pretrained is made by __getattr__
     "Pretrained",
@@ -66,7 +62,7 @@ def save_single(opened: Opened, path: Path | str, dtype: str = "float32") -> Non
         raise InputError(f"{path} does not end in {SUFFIX}: name the file NAME{SUFFIX}")
     state = {k: cast(v, kind).cpu().contiguous() for k, v in opened.loop.state_dict().items()}
     metadata = texts(opened) | {MARK: FORMAT, SUM: digest(state)}
-    checkpoint.write(path, lambda p: p.write_bytes(save(state, metadata)))
+    checkpoint.save_weights(path, state, metadata)
 
 
 def stored_as(dtype: str) -> torch.dtype:
@@ -92,43 +88,25 @@ def open_single(path: Path | str, device: torch.device | str = "cpu") -> Opened:
     Raises InputError for a file that is damaged, that another program wrote, or that a later version did.
     """
     path = Path(path)
-    metadata, name = described(path), f"the run.json in {shown(path)}"
-    run = runs.read_run(parse_json(metadata["run.json"], name), name)
+    metadata, name = read_texts(path), f"the run.json in {files.shown(path)}"
+    run = runs.read_run(files.parse_json(metadata["run.json"], name), name)
     task = runs.known_task(run, name)
     loop = runs.model(run, path)
-    check_sum(path, metadata)
-    checkpoint.load_weights(path, loop)
+    if digest(checkpoint.load_weights(path, loop)) != metadata.get(SUM):
+        raise InputError(f"{files.shown(path)} is damaged (its weights do not have their checksum): get it again")
     return Opened(run, loop.to(device).eval(), task, path)
 
 
-def described(path: Path) -> dict[str, str]:
-    """The metadata of a single file, whose tensors are not read."""
-    metadata = header(path)[1]
-    if MARK not in metadata or "run.json" not in metadata:
-        raise InputError(f"{shown(path)} holds weights but no run: write it with innerloop export RUN --single FILE")
-    if metadata[MARK] != FORMAT:
-        raise InputError(
-            f"{shown(path)} is of format {printable(metadata[MARK])}, this version reads {FORMAT}: install a later one"
-        )
-    return metadata
-
-
-def check_sum(path: Path, metadata: dict[str, str]) -> None:
-    """Raise InputError where the weights in a single file do not have their checksum."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 -- no mapping
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{shown(path)} is damaged or no safetensors file ({error}): get it again") from None
-    if digest(state) != metadata.get(SUM):
-        raise InputError(f"{shown(path)} is damaged (its weights do not have their checksum): get it again")
-
-
 def read_texts(path: Path) -> dict[str, str]:
-    """The texts in a single file, its weights checked against their checksum."""
-    metadata = described(path)
-    check_sum(path, metadata)
-    return {name: metadata[name] for name in TEXTS if name in metadata}
+    """The texts in a single file; its weights are not read."""
+    metadata = checkpoint.read_header(path)[0].get("__metadata__", {})
+    name = files.shown(path)
+    if MARK not in metadata or "run.json" not in metadata:
+        raise InputError(f"{name} holds weights but no run: write it with innerloop export RUN --single FILE")
+    if metadata[MARK] != FORMAT:
+        held = files.shown(metadata[MARK])
+        raise InputError(f"{name} is of format {held}, this version reads {FORMAT}: install a later one")
+    return {name: metadata[name] for name in (*TEXTS, SUM) if name in metadata}
 
 
 def digest(state: dict[str, Tensor]) -> str:
@@ -143,10 +121,10 @@ def digest(state: dict[str, Tensor]) -> str:
 def texts(opened: Opened) -> dict[str, str]:
     """The texts that go with a model, by file name; a card is written where none is there."""
     if opened.folder.is_file():
-        found = read_texts(opened.folder)
+        found = {name: text for name, text in read_texts(opened.folder).items() if name in TEXTS}
     else:
         there = {name: opened.folder / name for name in TEXTS}
-        found = {name: read_text(path) for name, path in there.items() if path.is_file()}
+        found = {name: files.read_text(path) for name, path in there.items() if path.is_file()}
     if "run.json" not in found:
         raise InputError(f"there is no run.json in {opened.folder}: give a model that was opened from a run")
     value = runs.to_json(opened.run)
@@ -162,13 +140,13 @@ def note(opened: Opened, name: str) -> Any:
         text = read_texts(opened.folder).get(name)
         return None if text is None else parsed(name, text, opened.folder)
     path = opened.folder / name
-    return records.checked(name, read_json(path), shown(path)) if path.is_file() else None
+    return records.checked(name, files.read_json(path), files.shown(path)) if path.is_file() else None
 
 
 def parsed(name: str, text: str, source: Path) -> Any:
     """The JSON of that name that goes with a model, from its text."""
-    where = f"the {name} of {shown(source)}"
-    return records.checked(name, parse_json(text, where), where)
+    where = f"the {name} of {files.shown(source)}"
+    return records.checked(name, files.parse_json(text, where), where)
 
 
 @torch.no_grad()
@@ -190,12 +168,8 @@ def save_folder(opened: Opened, folder: Path | str) -> None:
     folder = Path(folder)
     for name, text in texts(opened).items():
         if name != README or not (folder / name).exists():
-            checkpoint.write(folder / name, put(text))
+            files.write_text(folder / name, text)
     checkpoint.save_weights(folder / checkpoint.MODEL, opened.loop.state_dict())
-
-
-def put(text: str) -> Callable[[Path], object]:
-    return lambda path: path.write_text(text, encoding="utf-8")
 
 
 @cache

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import platform
+import re
+import shlex
 import subprocess
 import sys
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -127,6 +131,7 @@ def orbits(task: Any, units: Sequence[tuple[int, ...]]) -> tuple[tuple[tuple[int
 
 def build(run: Run) -> Built:
     """Open the data, fit the system to it, seed torch and make the model."""
+    commit()  # the one that runs, whatever is committed meanwhile
     task, train, validation = sets(run.data)
     data = replace(run.data, task=task.name, options=task.options)
     run = replace(run, data=data, config=replace(run.config, size=fit(run.config.size, task, len(train.identifiers))))
@@ -195,10 +200,9 @@ def _replace(value: Any, path: list[str], text: str, whole: str) -> Any:
 def birth_certificate(seeds: Sequence[int] = ()) -> dict[str, Any]:
     """What every number needs beside it: command (files by name), commit, versions, hardware, seeds."""
     cuda = torch.cuda.is_available()
+    words = [Path(sys.argv[0]).name, *sys.argv[1:]] if sys.argv else [""]
     return {
-        "command": " ".join(
-            [Path(sys.argv[0]).name, *(Path(a).name if a.startswith("/") else a for a in sys.argv[1:])]
-        ),
+        "command": shlex.join(re.sub(r"(^|=)/.*/(?=[^/]+/*$)", r"\1", word) for word in words),
         "commit": commit(),
         "seeds": list(seeds),
         "innerloop": version("innerloop"),
@@ -206,20 +210,38 @@ def birth_certificate(seeds: Sequence[int] = ()) -> dict[str, Any]:
         "python": platform.python_version(),
         "device": torch.cuda.get_device_name() if cuda else cpu_name(),
         "threads": torch.get_num_threads(),
-    }
+        "cpu": cpu_name(),
+        "cores": os.cpu_count(),
+        "memory_gib": memory_gib(),
+    } | ({"gpu_memory_gib": gib(torch.cuda.get_device_properties().total_memory)} if cuda else {})
 
 
+@cache
 def commit() -> str:
-    """The checkout's commit, "+" where it has changes, or "" outside one."""
-    here = Path(__file__).parent
-    ask = lambda *args: subprocess.run(["git", *args], cwd=here, capture_output=True, text=True, check=False)  # noqa: E731
+    """The checkout's commit when it was first asked for, "+" where it had changes, or "" outside one.
+
+    Called where work begins, so that a result which takes hours names the code that made it.
+    """
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():  # installed, perhaps into a folder of somebody else's checkout
+        return ""
+    words = ["git", "describe", "--always", "--exclude=*", "--dirty=+"]
     try:
-        found = ask("rev-parse", "--short", "HEAD")
-        if found.returncode:
-            return ""
-        return found.stdout.strip() + ("+" if ask("status", "--porcelain", "-uno").stdout.strip() else "")
+        return subprocess.run(words, cwd=root, capture_output=True, text=True, check=False).stdout.strip()
     except OSError:
         return ""
+
+
+def gib(size: int) -> float:
+    return round(size / (1 << 30), 1)
+
+
+def memory_gib() -> float | None:
+    """Memory of this machine; None where the system does not say."""
+    try:
+        return gib(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (OSError, ValueError, AttributeError):
+        return None
 
 
 def cpu_name() -> str:
@@ -230,19 +252,64 @@ def cpu_name() -> str:
         return platform.processor() or platform.machine()
 
 
-def write_run(folder: Path, run: Run) -> None:
-    """Note in folder/run.json what is about to run; an unfinished run of another kind there is an InputError."""
-    path, value = folder / "run.json", to_json(run)
-    if path.exists():
-        old = to_json(read_run(files.read_json(path), files.shown(path)))
-        if old != value:
-            changed = next(k for k in value if old.get(k) != value[k])
-            raise InputError(
-                f"{folder} holds another run (its {changed} differs): give a new folder, or delete that one"
-            )
+def check_run(folder: Path, run: Run) -> None:
+    """Raise InputError where `folder` holds another run that has learned something, naming the field that differs."""
+    if not any((folder / name).exists() for name in (checkpoint.STATE, checkpoint.MODEL)):
         return
-    checkpoint.write_json(path, {"run": value, "born": birth_certificate([run.seed])})
-    checkpoint.write_json(folder / "config.json", {"system": run.system, "config": value["config"]})
+    old = noted(folder)
+    if old is not None and (found := difference(old, to_json(run))):
+        name, there, here = found
+        raise InputError(
+            f"{files.shown(folder)} holds another run ({name} is {there} there and {here} here): choose another folder "
+            "(--out), or begin anew in this one (--fresh)"
+        )
+
+
+def noted(folder: Path) -> dict[str, Any] | None:
+    """The run of folder/run.json as this version writes it; None where there is none."""
+    path = folder / "run.json"
+    if not path.exists():
+        return None
+    return to_json(read_run(files.read_json(path), files.shown(path)))
+
+
+def difference(old: Any, new: Any, name: str = "") -> tuple[str, str, str] | None:
+    """The first field in which two JSON values differ, such as "plan.lr", and both of its values as text."""
+    if old == new:
+        return None
+    if isinstance(old, dict) and isinstance(new, dict):
+        key = next(k for k in (*new, *old) if old.get(k) != new.get(k) or (k in old) != (k in new))
+        found = difference(old.get(key), new.get(key), f"{name}.{key}" if name else key)
+        return found or (key, "missing", "missing")
+    return name, *(printable(json.dumps(value), 60) for value in (old, new))  # type: ignore[return-value]
+
+
+def write_run(folder: Path, run: Run) -> None:
+    """Note in folder/config.json and run.json what is about to run. Raises InputError as check_run does.
+
+    Where the same run is there already, its birth certificate stays; a commit that goes on with it is added as one of
+    its "commits".
+    """
+    check_run(folder, run)
+    path, value = folder / "run.json", to_json(run)
+    same = noted(folder) == value
+    if not same or not (folder / "config.json").exists():
+        # First: what has a run.json has all.
+        files.write_json(folder / "config.json", {"system": run.system, "config": value["config"]})
+    if not same:
+        files.write_json(path, {"run": value, "born": birth_certificate([run.seed])})
+    elif commit() and commit() not in (known := commits(folder)):
+        whole = files.read_json(path)
+        born = whole.get("born") if isinstance(whole.get("born"), dict) else {}
+        files.write_json(path, whole | {"born": born | {"commits": [*known, commit()]}})
+
+
+def commits(folder: Path) -> list[str]:
+    """The commits that have worked on the run of a folder, in order."""
+    born = files.read_json(folder / "run.json").get("born")
+    born = born if isinstance(born, dict) else {}
+    found = born.get("commits", [born.get("commit", "")])
+    return [str(c) for c in found] if isinstance(found, list) else []
 
 
 class Opened(typing.NamedTuple):
@@ -254,13 +321,12 @@ class Opened(typing.NamedTuple):
 
 def open_run(folder: Path | str, device: torch.device | str = "cpu") -> Opened:
     """The trained model of a run folder, ready to evaluate; nothing else is needed to open it years later."""
+    commit()
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"there is no folder {files.shown(folder)}: give the folder of a run, such as runs/demo")
     run = read_run(files.read_json(folder / "run.json"), files.shown(folder / "run.json"))
     path, task = folder / checkpoint.MODEL, known_task(run, files.shown(folder / "run.json"))
-    if not path.exists():
-        raise InputError(f"there is no {path.name} in {files.shown(folder)}: train first, or give another run")
     loop = model(run, path)
     checkpoint.load_weights(path, loop)
     return Opened(run, loop.to(device).eval(), task, folder)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from innerloop import files
 from innerloop.errors import InputError
-from innerloop.learn import checkpoint
 from innerloop.study import records
 
 try:
@@ -59,7 +59,7 @@ def draw(folders: Sequence[Path], out: Path) -> list[Path]:
             path = out / f"{name}.{kind}"
             with matplotlib.rc_context(STYLE):
                 # The kind is said, because the file is written under another name first.
-                checkpoint.write(path, lambda p, f=figure, k=kind: f.savefig(p, format=k))  # type: ignore[misc]
+                files.write(path, lambda p, f=figure, k=kind: f.savefig(p, format=k))  # type: ignore[misc]
             written.append(path)
     return written
 

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from innerloop import files
+
 # By way of figures, which says how to install matplotlib where it is missing.
 from innerloop.study.figures import COLOURS, SIZE, STYLE, Axes, Figure, matplotlib
 
@@ -19,8 +21,8 @@ STAGE_COLOURS = {"right": "#009E73", "right for now": "#56B4E9", "changing": "#D
 LEGEND: Any = {"loc": "lower left", "bbox_to_anchor": (-0.02, 1.0), "borderaxespad": 0, "columnspacing": 1.2}
 
 
-def save(found: dict[str, Any], folder: Path, write: Callable[[Path, Callable[[Path], object]], None]) -> list[Path]:
-    """All figures there are measurements for, PNG and SVG; `write` puts a file in place whole or not at all."""
+def save(found: dict[str, Any], folder: Path) -> list[Path]:
+    """All figures there are measurements for, PNG and SVG."""
     drawn: dict[str, tuple[Callable[..., Figure], str, Any]] = {
         "residuals": (residuals, "residuals", found["residuals"]["slots"]),
         "ends": (ends, "stages", found["stages"]),
@@ -36,7 +38,7 @@ def save(found: dict[str, Any], folder: Path, write: Callable[[Path, Callable[[P
         for kind in ("png", "svg"):
             path = folder / f"{name}.{kind}"
             with matplotlib.rc_context(STYLE):
-                write(path, lambda p, f=figure, k=kind: f.savefig(p, format=k))  # type: ignore[misc]
+                files.write(path, lambda p, f=figure, k=kind: f.savefig(p, format=k))  # type: ignore[misc]
             written.append(path)
     return written
 

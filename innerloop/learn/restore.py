@@ -1,0 +1,154 @@
+"""Whether a training state is one that this run saved: everything is looked at before anything is put in place."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from innerloop import files
+from innerloop.errors import InputError
+from innerloop.learn import checkpoint
+from innerloop.learn.loss import IGNORE
+from innerloop.learn.supervise import Carry
+
+if TYPE_CHECKING:
+    from innerloop.learn.train import Trainer
+
+KEYS = ("step", "seconds", "position", "model", "optimizers", "average", "draws", "carries", "watch", "torch")
+ENTRIES = {  # what an optimizer remembers of a parameter, as tensors of its shape or of one number
+    "AdamATan2": {"m", "v"},
+    "AdamW": {"step", "exp_avg", "exp_avg_sq"},
+    "Muon": {"momentum_buffer"},
+    "SparseSignSGD": set(),
+}
+MOST = 1 << 53  # steps, examples
+
+
+def carries(t: Trainer, state: Any) -> list[Carry]:
+    """The carried states in `state`, after all of it was checked against the trainer, which is left as it is.
+
+    Raises InputError for a state that is damaged or of another run.
+    """
+    path = t.folder / checkpoint.STATE
+    if bad := misshapen(t, state):
+        raise InputError(
+            f"{files.shown(path)} is not a training state of this run ({files.shown(bad)}): choose another folder "
+            "(--out), or begin anew in this one (--fresh)"
+        )
+    whole = [None if column[0] is None else torch.cat(column) for column in zip(*state["carries"], strict=True)]
+    found = [
+        checkpoint.unflatten(like, [None if x is None else x[t.dealt(i)] for x in whole])
+        for i, like in enumerate(t.carries)
+    ]
+    for carry in found:
+        if bad := out_of_range(t, carry):
+            raise checkpoint.state_damaged(path, bad)
+    return found
+
+
+def misshapen(t: Trainer, state: Any) -> str:
+    """What in `state` is not as this trainer saves it, in words; empty where all is."""
+    if lacking := [k for k in KEYS if k not in state]:
+        return f"it has no {lacking[0]}"
+    for name in ("step", "position"):
+        if type(state[name]) is not int or not 0 <= state[name] < MOST:
+            return f"its {name} is no count"
+    if not finite(state["seconds"]):
+        return "its seconds are no number"
+    for name, own in (("model", t.loop.state_dict()), ("average", t.average.state_dict() if t.average else None)):
+        if own is not None and (bad := checkpoint.unlike(own, state[name]) or checkpoint.unsound(state[name])):
+            return f"in its {name} {bad}"
+    kept = state["optimizers"]
+    if not isinstance(kept, list) or len(kept) != len(t.optimizers):
+        return "it is of other optimizers"
+    for own, each in zip(t.optimizers, kept, strict=True):
+        if bad := unlike_optimizer(own, each):
+            return f"of {type(own).__name__} {bad}"
+    for name in ("draws", "torch"):
+        if not generator_state(state[name]):
+            return f"its {name} are no state of a generator"
+    return unlike_watch(state["watch"]) or unlike_rows(t, state["carries"])
+
+
+def finite(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def generator_state(value: Any) -> bool:
+    try:
+        torch.Generator().set_state(value)
+        return True
+    except (RuntimeError, TypeError):
+        return False
+
+
+def unlike_watch(value: Any) -> str:
+    best, warnings, told = (value.get(k) if isinstance(value, dict) else None for k in ("best", "warnings", "told"))
+    fine = isinstance(best, dict) and (not best or best.keys() == {"step", "exact", "valid"})
+    fine = fine and all(map(finite, best.values()))  # type: ignore[union-attr]
+    fine = fine and isinstance(warnings, list) and all(isinstance(w, str) for w in warnings)
+    return "" if fine and type(told) is int and 0 <= told <= len(warnings) else "its watch is of another kind"  # type: ignore[arg-type]
+
+
+def unlike_optimizer(own: Optimizer, kept: Any) -> str:
+    """What in an optimizer's state_dict does not fit, in words."""
+    mine = own.state_dict()
+    groups, state = (kept.get(k) if isinstance(kept, dict) else None for k in ("param_groups", "state"))
+    if not isinstance(groups, list) or not isinstance(state, dict) or len(groups) != len(mine["param_groups"]):
+        return "its groups or states are missing"
+    for group, like in zip(groups, mine["param_groups"], strict=True):
+        if not isinstance(group, dict) or group.get("params") != like["params"]:
+            return "a group has other parameters"
+        if lacking := [k for k, v in like.items() if isinstance(v, int | float | tuple) and k not in group]:
+            return f"{lacking[0]} is missing"
+        for name, value in group.items():
+            first = like.get(name, 0 if name == "t" else None)  # which is counted from the first step on
+            if isinstance(first, int | float) and not isinstance(first, bool) and not finite(value):
+                return f"{name} is no finite number"
+            alike = isinstance(value, tuple | list) and all(map(finite, value))
+            if isinstance(first, tuple) and not (alike and len(value) == len(first)):
+                return f"{name} is of another kind"
+    params = [p for group in own.param_groups for p in group["params"]]
+    for number, entry in state.items():
+        if type(number) is not int or not 0 <= number < len(params):
+            return "it remembers an unknown parameter"
+        if not isinstance(entry, dict) or entry.keys() != ENTRIES[type(own).__name__]:
+            return f"what it remembers of parameter {number} is of another kind"
+        like = {k: torch.zeros(()) if k == "step" else params[number] for k in entry}
+        if bad := checkpoint.unlike(like, entry) or checkpoint.unsound(entry):
+            return f"of parameter {number} {bad}"
+    return ""
+
+
+def unlike_rows(t: Trainer, parts: Any) -> str:
+    """What of the carried states does not fit this plan and loop, in words."""
+    like = checkpoint.flatten(t.carries[0])
+    if not isinstance(parts, list) or not parts or not all(isinstance(p, list) and len(p) == len(like) for p in parts):
+        return "its carried states are of another kind"
+    for own, *column in zip(like, *parts, strict=True):
+        if all(x is None for x in column):
+            continue
+        if own is None or not all(isinstance(x, Tensor) and x.layout == torch.strided for x in column):
+            return "its carried states are of another kind"
+        if any(x.ndim != own.ndim or x.shape[1:] != own.shape[1:] for x in column):
+            return f"a carried state has the shape {tuple(column[0].shape)} where this loop has {tuple(own.shape)}"
+        if sum(len(x) for x in column) != t.plan.batch:
+            return f"it carries {sum(len(x) for x in column)} puzzles where plan.batch is {t.plan.batch}"
+        if any(x.is_floating_point() != own.is_floating_point() for x in column):
+            return "its carried states are of another kind"
+    return ""
+
+
+def out_of_range(t: Trainer, carry: Carry) -> str:
+    """Which numbers of a carried puzzle the model has no place for, in words."""
+    inputs, labels, puzzle = carry.batch.question.inputs, carry.batch.labels, carry.batch.question.puzzle
+    vocab, puzzles = t.task.vocab, len(t.feed.examples.identifiers)
+    spans = ((inputs, vocab, "tokens"), (labels[labels != IGNORE], vocab, "labels"), (puzzle, puzzles, "identifiers"))
+    for found, most, name in (*spans, (carry.steps, MOST, "steps"), (carry.life, MOST, "steps")):
+        if found.numel() and not (int(found.min()) >= 0 and int(found.max()) < most):
+            return f"it carries {name} out of range"
+    return ""
