@@ -19,6 +19,7 @@ from starlette.responses import JSONResponse, Response
 
 from innerloop.cli.inputs import open_run
 from innerloop.errors import InputError
+from innerloop.serve.body import parse
 from innerloop.serve.models import Limits, Registry
 from innerloop.serve.schema import SolveRequest
 from innerloop.serve.worker import Full, bell
@@ -34,7 +35,7 @@ class Puzzles:
     async def __call__(self, request: Request) -> Response:
         done, tell = bell()
         try:
-            asked = SolveRequest.model_validate_json(await request.body())
+            asked = SolveRequest.model_validate(parse(await request.body(), 1))
             order = self.served.order([asked.puzzle], asked, None, tell)
             self.served.worker.submit(order)  # from here on it shares its steps with whoever else asks
         except ValidationError as error:

@@ -19,6 +19,8 @@ from innerloop.errors import InputError
 from innerloop.grad import Rule, full
 from innerloop.halt import Halt, never
 
+DEEPEST = 1_000_000  # steps of one thought: the schedule that a gradient rule sees is a tuple of as many names
+
 
 class Loop(Protocol):
     """What every model that thinks offers; there is no base class. `innerloop check FILE` tests yours.
@@ -79,10 +81,13 @@ def think(
             A step may cut the tape inside, as TRM's does: the stricter cut wins
     record  called as record(loop, state) after every step until all have stopped; its results come back as `trace`
     state   go on from this state instead of loop.init(x); steps are counted from here
-    Raises InputError if depth < 1.
+    Raises InputError if depth < 1 or > DEEPEST, or for a Question whose tensors do not fit each other or the loop.
     """
     if depth < 1:
         raise InputError(f"depth is {depth}, but a loop must run at least once: give a depth of 1 or more")
+    if depth > DEEPEST:
+        raise InputError(f"depth is {depth}, and more steps than {DEEPEST} are not run at once: give less")
+    fits(loop, x)
     done: Any = False
     steps: Any = 0
     trace: list[Any] = []
@@ -103,6 +108,29 @@ def think(
     if isinstance(done, Tensor):  # if the very first step stopped some, the count is still an int
         steps = torch.zeros_like(done, dtype=torch.long) + steps
     return Thought(loop.read(last), last, steps, trace)
+
+
+def fits(loop: Any, x: Any) -> None:
+    """Raise InputError unless the tensors of a Question fit each other, and its tokens the loop's vocabulary.
+
+    A loop tells that by `c.size.vocab`, if it does. Tokens on an accelerator are not looked at: that would wait for it.
+    Other kinds of questions are not looked into.
+    """
+    if not isinstance(x, Question):
+        return
+    if x.inputs.ndim != 2 or x.puzzle.shape != x.inputs.shape[:1]:
+        raise InputError(
+            f"a question has inputs {tuple(x.inputs.shape)} and puzzle {tuple(x.puzzle.shape)}: "
+            "give tokens (B, S) and one identifier a row, (B,)"
+        )
+    if x.inputs.is_floating_point() or x.puzzle.is_floating_point():
+        raise InputError(f"tokens are {x.inputs.dtype} and identifiers {x.puzzle.dtype}: give whole numbers")
+    size = getattr(getattr(getattr(loop, "loop", loop), "c", None), "size", None)
+    vocab = getattr(size, "vocab", None)
+    if vocab and x.inputs.device.type == "cpu" and x.inputs.numel():
+        low, high = x.inputs.min().item(), x.inputs.max().item()
+        if low < 0 or high >= vocab:
+            raise InputError(f"the tokens of a question run from {low} to {high}: this model has 0 to {vocab - 1}")
 
 
 def follow(schedule: Sequence[str], updates: Mapping[str, Callable[[Any], Any]], s: Any, grad: Rule = full) -> Any:

@@ -7,7 +7,7 @@ import shlex
 import unicodedata
 from collections.abc import Iterable
 
-__all__ = ["markup", "nearest", "printable", "shell"]
+__all__ = ["command", "markup", "nearest", "printable"]
 
 LONGEST = 400  # characters of a foreign text in a message
 HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # control, format (bidirectional marks), surrogates, line separators
@@ -26,13 +26,13 @@ def markup(text: object, longest: int = LONGEST) -> str:
     return escape(printable(str(text), longest))
 
 
-def shell(text: object) -> str:
-    """`text` as one word of a command that a page or terminal shows, within rich markup."""
-    return markup(shlex.quote(str(text)), 4096)
-
-
 def escaped(character: str) -> str:
     return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def command(verb: str, *words: object) -> str:
+    """A command of ours as a shell takes it: paths with spaces and signs are quoted."""
+    return shlex.join(["innerloop", verb, *map(str, words)])
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

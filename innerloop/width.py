@@ -10,10 +10,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from innerloop.core import Loop, Thought, map_tensors, select, think
+from innerloop.core import Loop, Thought, fits, map_tensors, select, think
 from innerloop.errors import InputError
 from innerloop.halt import halting_margin
 from innerloop.noise import key_of, normal, salted, scramble
+
+WIDEST = 10_000  # trajectories of one question, whose states are all kept until one is picked
 
 Pick = Callable[[Sequence[Thought]], Thought]
 
@@ -84,6 +86,9 @@ def wide(loop: Loop, x: Any, n: int, pick: Pick, depth: int, **how: Any) -> Thou
     """
     if n < 1:
         raise InputError(f"width is {n}, but at least one trajectory must run: give a width of 1 or more")
+    if n > WIDEST:
+        raise InputError(f"width is {n}, and more than {WIDEST} trajectories are not kept at once: give less")
+    fits(loop, x)
     return pick([think(loop, x, depth, state=salted(loop.init(x), i), **how) for i in range(n)])
 
 

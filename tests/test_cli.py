@@ -9,11 +9,13 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from innerloop import cli, recipes, tasks
 from innerloop.recipes import run as runs
@@ -165,6 +167,32 @@ def test_eval_writes_a_table_with_its_birth_certificate(run, puzzles, capsys):
     assert "95 % interval" in capsys.readouterr().out
     assert cli.main(["eval", str(run), "--depth", "2", "--width", "1,2", "--noise", "0.5,0", "--out", "e.json"]) == 0
     assert [r["width"] for r in load("e.json")["rows"]] == [1, 2]
+
+
+def test_unknown_validity_is_left_out_of_the_table_and_kept_as_null(capsys):
+    """Of a task whose rules nobody knows: it used to end in a traceback after the work."""
+    from innerloop.cli.judging import show
+    from innerloop.learn.evaluate import Row
+
+    row = Row(1, 1, False, "-", 9, 0.5, 0.3, 0.7, 0.8, None, 1.0, 1.0, 0.1, {})
+    show(Console(width=120), [row, replace(row, depth=2)])
+    out = capsys.readouterr().out
+    assert "valid" not in out and out.count("50.0%") == 2
+    show(Console(width=120), [replace(row, valid=0.4)])
+    assert "valid" in (out := capsys.readouterr().out) and "40.0%" in out
+
+
+def test_a_puzzle_whose_answer_takes_hours_to_look_for_is_begun_at_once(capsys, monkeypatch):
+    """The check for a solution is bounded, says so, and is paid for out of the seconds that were given."""
+    board = "." * 5 + "5.8....6.1.43..........1.5........1.6...3.......553.....61........4........."
+    began = time.monotonic()
+    assert (
+        cli.main(["solve", "--model", "demo-sudoku9", board, "--seconds", "0.4", "--depth", "100000", "--quiet"]) == 0
+    )
+    said = capsys.readouterr()
+    assert "not decided in 0.1 s" in said.err and "I don't know" in said.out
+    assert time.monotonic() - began < 20  # the machine may be slow, but not by hours
+    assert cli.main(["solve", "--model", "demo-sudoku9", board, "--seconds", "nan"]) == 2
 
 
 def test_solve_shows_one_puzzle(run, capsys):

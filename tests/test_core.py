@@ -7,10 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from innerloop import grad, halt
-from innerloop.core import Answer, Question, follow, refill, repeat, select, think
+from innerloop import grad, halt, noise
+from innerloop.core import Answer, Question, Thought, follow, refill, repeat, select, think
 from innerloop.errors import InputError
-from innerloop.width import Noisy, best, vote, wide
+from innerloop.parts.size import Size
+from innerloop.weights import trm
+from innerloop.width import Noisy, best, first_to_halt, steadiest, vote, wide
 
 # -- loops to drive ---------------------------------------------------------------------------------------------------
 
@@ -226,6 +228,16 @@ def test_confident_waits_for_belief_and_for_the_least_number_of_steps():
         halt.confident(1.5)
 
 
+def test_with_a_continue_head_the_margin_decides():
+    class Both(Pull):
+        def read(self, s):
+            q = s[0].flatten(1)[:, 0]
+            return Answer(s[0], q, 1 - q)  # halting leads by 2 q - 1
+
+    t = think(Both(), torch.tensor([[0.4], [0.3], [0.2]]), 9, halt=halt.confident(0.5))  # q passes 1/2 at 2, 3, never
+    assert t.steps.tolist() == [2, 3, 9]
+
+
 def test_settled_stops_when_the_answer_no_longer_changes():
     class OverHalf(Pull):
         def read(self, s):
@@ -233,6 +245,117 @@ def test_settled_stops_when_the_answer_no_longer_changes():
 
     t = think(OverHalf(), torch.tensor([[0.4], [0.6], [0.3]]), 9, halt=halt.settled)  # passing 1/2 at step 2, 1, 3
     assert t.steps.tolist() == [1, 2, 1]
+
+
+def test_the_residual_is_the_move_as_a_share_of_the_new_state():
+    old, new = ((torch.tensor([[3.0, 4.0]]), torch.tensor([7])), (torch.tensor([[3.0, 7.0]]), torch.tensor([9])))
+    assert halt.residual(old, new).tolist() == pytest.approx([3 / 58**0.5])
+    two = tuple((a, b, a * 2) for a, b in (old, new))  # over all floating slots together
+    assert halt.residual(*two).tolist() == pytest.approx([((9 + 36) / (58 * 5)) ** 0.5])
+
+
+def test_the_exits_compare_distributions_and_know_the_first_step():
+    """Direct calls: (kl, entropy, stable) of an old and a new answer, at step 1 and at step 2."""
+
+    class Plain:
+        def read(self, s):
+            return Answer(s[0])
+
+    old, new = (torch.tensor([[[0.0, 1.0]], [[2.0, 0.0]]]),), (torch.tensor([[[0.0, 1.5]], [[2.0, 0.0]]]),)
+    p, q = old[0].softmax(-1), new[0].softmax(-1)
+    apart = (p * (p / q).log()).sum(-1)[0, 0].item()  # KL(old || new), not the other way round
+    back = (q * (q / p).log()).sum(-1)[0, 0].item()
+    assert abs(apart - back) > 1e-4
+    for tol, stops in ((apart * 1.001, True), (apart * 0.999, False)):
+        assert halt.kl(tol)(Plain(), old, new, 2).tolist() == [stops, True]
+    even = (torch.full((1, 1, 2), 0.5) * (0.5 / q[:1]).log()).sum().item()  # the first step is held to uniform
+    assert [halt.kl(even * k)(Plain(), (new[0][:1],), (new[0][:1],), 1).item() for k in (1.001, 0.999)] == [True, False]
+    moved = abs((p * p.log()).sum(-1)[0, 0] - (q * q.log()).sum(-1)[0, 0]).item()
+    for tol, stops in ((moved * 1.001, True), (moved * 0.999, False)):
+        assert halt.entropy(tol)(Plain(), old, new, 2).tolist() == [stops, True]
+    assert halt.entropy(9.0)(Plain(), old, new, 1).tolist() == [False, False]
+    rule = halt.stable(2)
+    assert [rule(Plain(), old, new, t).tolist() for t in (1, 2, 3)] == [[False] * 2, [False] * 2, [True] * 2]
+
+
+def test_a_key_is_of_every_token_its_place_and_the_puzzle():
+    base = asks([[1, 2, 3]], [0])
+    others = [asks([[1, 3, 2]], [0]), asks([[1, 2, 4]], [0]), asks([[1, 2, 3]], [1]), asks([[0, 2, 4]], [0])]
+    keys = [noise.key_of(x).item() for x in (base, *others)]
+    assert len(set(keys)) == 5 and noise.key_of(base).item() == keys[0]
+    Keyed = namedtuple("Keyed", "key inner")
+    state = Keyed(torch.tensor([5, 5]), Keyed(torch.tensor([7, 7]), ()))
+    salted = noise.salted(state, torch.tensor([0, 3]))
+    assert salted.key[0] == 5 and salted.inner.key[0] == 7, "0 changes nothing"
+    assert salted.key[1] != 5 and salted.inner.key[1] != 7
+
+
+def test_start_noise_comes_once_and_path_noise_after_every_step():
+    class Still(Pull):
+        def init(self, x):
+            return (torch.zeros(len(x.inputs), 4000),)
+
+        def step(self, s, x):
+            return s
+
+    x = asks([[1, 2]], [0])
+    spread = lambda start, path, depth: think(Noisy(Still(), start, path), x, depth).state.inner[0].std().item()  # noqa: E731
+    assert spread(2.0, 0.0, 1) == pytest.approx(2.0, rel=0.1) == spread(2.0, 0.0, 4)
+    assert spread(0.0, 0.5, 4) == pytest.approx(1.0, rel=0.1), "four steps of independent noise"
+
+
+def test_picks_pass_over_what_is_no_number_and_ties_go_to_the_earliest():
+    def thought(i, q, steps, moved):
+        state = namedtuple("State", "residual")(torch.tensor(moved)[:, None])
+        logits = torch.nn.functional.one_hot(torch.tensor([[i], [0]]), 4).float()
+        return Thought(Answer(logits, torch.tensor(q)), state, torch.tensor(steps), [])
+
+    nan = float("nan")
+    many = [thought(0, [nan, 1.0], [4, 3], [0.5, nan]), thought(1, [1.0, 1.0], [2, 3], [0.1, 0.4]),
+            thought(2, [2.0, 0.0], [2, 3], [nan, 0.3])]  # fmt: skip
+    assert pick_rows(best(), many) == [2, 0] and pick_rows(steadiest, many) == [1, 2]
+    assert pick_rows(first_to_halt, many) == [2, 0], "the fewest steps, then the head, then the earliest"
+
+
+def pick_rows(pick, many):
+    """Which of `many` thoughts each row was taken from, by marking their logits."""
+    marked = [
+        t._replace(answer=t.answer._replace(logits=torch.full_like(t.answer.logits, float(i))))
+        for i, t in enumerate(many)
+    ]
+    return [int(v) for v in pick(marked).answer.logits[:, 0, 0]]
+
+
+def test_settled_needs_every_place_and_a_thought_of_one_step_may_settle():
+    class Digits(Pull):
+        def read(self, s):
+            return Answer(torch.nn.functional.one_hot(s[0].round().long(), 9).float())
+
+    rule = lambda a, b: halt.settled(Digits(), (torch.tensor(a),), (torch.tensor(b),), 3).tolist()  # noqa: E731
+    before = [[1.0, 2.0, 3.0], [1.0, 2.0, 3.0], [1.0, 2.0, 3.0], [1.0, 2.0, 3.0]]
+    assert rule(before, [[1.0, 2.0, 3.0], [1.0, 2.0, 4.0], [0.0, 2.0, 3.0], [4.0, 5.0, 6.0]]) == [
+        True,
+        False,
+        False,
+        False,
+    ]
+
+
+def test_sampled_draws_what_no_step_draws():
+    """The halting draw is uniform, and has nothing to do with the numbers that a step draws from the same key."""
+    Keyed = namedtuple("Keyed", "key")
+
+    class Even:
+        def read(self, s):
+            return Answer(torch.zeros(len(s.key), 1, 2), torch.zeros(len(s.key)))
+
+    keys = noise.scramble(torch.arange(4000))
+    stops = halt.sampled(Even(), None, Keyed(keys), 1)
+    assert abs(stops.float().mean() - 0.5) < 0.04
+    for drawn in (keys, noise.scramble(keys + 1), noise.scramble(keys)):
+        for places in (1, 2):
+            first = noise.uniform(drawn, places)[:, places - 1]
+            assert abs((stops == (first < 0.5)).float().mean() - 0.5) < 0.04, "the halt follows a draw of the loop"
 
 
 # -- carrying on ------------------------------------------------------------------------------------------------------
@@ -292,6 +415,43 @@ def test_vote_and_best_choose_example_by_example():
     assert vote(many).answer.logits.argmax(-1).tolist() == [[1, 1], [0, 0]]
     assert best()(many).answer.logits.argmax(-1).tolist() == [[1, 1], [2, 2]]
     assert best()(many).answer.q_halt.tolist() == [5.0, 9.0]
+
+
+def asks(inputs, puzzle):
+    return Question(torch.as_tensor(inputs), torch.as_tensor(puzzle))
+
+
+@pytest.mark.parametrize(
+    ("x", "said"),
+    [
+        (asks([[1, 6, 1, 1]], [0]), "from 1 to 6: this model has 0 to 5"),
+        (asks([[1, -1, 1, 1]], [0]), "from -1 to 1"),
+        (asks([[1.0] * 4], [0]), "whole numbers"),
+        (asks([[1] * 4], [0.0]), "whole numbers"),
+        (asks([[1] * 4] * 3, [0]), "one identifier a row"),
+        (asks([[1] * 4], 0), "one identifier a row"),
+        (asks([1] * 4, [0] * 4), "one identifier a row"),
+        (asks([[1] * 5], [0]), "made for 4"),
+    ],
+)
+def test_a_question_that_does_not_fit_its_loop_is_one_sentence(x, said):
+    loop = trm.TRM(trm.Config(Size(vocab=6, seq=4, rows=1, width=8, heads=2, layers=1, prefix=0, puzzle_width=0)))
+    for noisy in (loop, Noisy(loop, 0.1)):
+        with pytest.raises(InputError, match=said):
+            think(noisy, x, 1)
+        with pytest.raises(InputError, match=said):
+            wide(noisy, x, 1, vote, 1)
+
+
+def test_depth_and_width_are_bounded_before_anything_is_made():
+    class Never(Pull):
+        def init(self, x):
+            raise AssertionError("a state was made")
+
+    with pytest.raises(InputError, match="depth is 1000000000000"):
+        think(Never(), torch.zeros(1, 1), 10**12)
+    with pytest.raises(InputError, match="width is 1000000000"):
+        wide(Never(), torch.zeros(1, 1), 10**9, vote, 1)
 
 
 def test_width_below_one_is_refused():

@@ -16,7 +16,7 @@ FLOORS = [
     {"errors", "files", "interval", "memory", "schema", "text"},
     {"core", "halt", "grad", "noise", "width"},
     {"parts"},
-    {"weights", "tasks", "web"},
+    {"weights", "tasks", "rules", "web"},
     {"learn", "study", "solve"},
     {"recipes"},
     {"models"},

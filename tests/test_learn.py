@@ -8,26 +8,29 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from innerloop.core import map_tensors, think
+from innerloop import tasks
+from innerloop.core import Answer, Question, map_tensors, think
 from innerloop.errors import InputError
 from innerloop.halt import settled
-from innerloop.interval import wilson
+from innerloop.interval import bootstrapped, share, wilson
 from innerloop.learn import checkpoint, precision
-from innerloop.learn.evaluate import PICKS, evaluate, judge_set, parts, varies
+from innerloop.learn.evaluate import PICKS, by_rating, evaluate, judge_set, parts, varies
 from innerloop.learn.feed import BLOCK, Feed
 from innerloop.learn.loss import IGNORE, judge, softmax_cross_entropy, stablemax_cross_entropy
-from innerloop.learn.optim import Average, SparseSignSGD, optimizers, schedule
+from innerloop.learn.optim import AdamATan2, Average, SparseSignSGD, optimizers, schedule
 from innerloop.learn.plan import Plan
-from innerloop.learn.supervise import Batch, Draw, Halting, begin, segment
+from innerloop.learn.supervise import Batch, Draw, Halting, asked, begin, segment, weigh
 from innerloop.learn.train import Trainer, train
-from innerloop.learn.watch import Watch
-from innerloop.recipes import get
-from innerloop.recipes.run import build, override
+from innerloop.learn.watch import Watch, mended
+from innerloop.recipes import card, get
+from innerloop.recipes.run import build, override, unseen
 from innerloop.weights import gram
 from innerloop.width import Noisy, wide
 
@@ -81,6 +84,22 @@ def test_schedule_rises_then_falls_to_its_floor_over_the_real_horizon():
     at = [schedule(t, 100, 10, 0.0) for t in range(100)]
     assert at[0] == pytest.approx(0.1) and max(at) == at[10] == 1.0 and at[-1] < 0.001
     assert schedule(99, 100, 10, 1.0) == 1.0
+    half = [schedule(t, 100, 0, 0.2) for t in (0, 50, 100, 999)]
+    assert half == pytest.approx([1.0, 0.6, 0.2, 0.2]) and schedule(4, 100, 10, 0.5) == 0.5
+
+
+def test_adam_atan2_is_its_formula():
+    """Three steps of two numbers against the formula of its docstring, written out."""
+    p = torch.nn.Parameter(torch.tensor([1.0, -2.0], dtype=torch.float64))
+    optimizer = AdamATan2([p], lr=0.1, betas=(0.8, 0.9), weight_decay=0.3)
+    want, m, v = np.array([1.0, -2.0]), np.zeros(2), np.zeros(2)
+    for t, g in enumerate(([0.5, -1.0], [2.0, 0.25], [-1.0, 4.0]), 1):
+        p.grad = torch.tensor(g, dtype=torch.float64)
+        optimizer.step()
+        m, v = 0.8 * m + 0.2 * np.array(g), 0.9 * v + 0.1 * np.array(g) ** 2
+        turn = np.arctan2(m, np.sqrt(v / (1 - 0.9**t))) / (1 - 0.8**t)
+        want = want * (1 - 0.1 * 0.3) - 0.1 * turn
+        assert np.allclose(p.detach().numpy(), want, rtol=1e-12)
 
 
 def test_sign_descent_touches_only_the_rows_of_the_batch_and_sums_repeated_ids():
@@ -147,6 +166,19 @@ def test_example_n_is_a_function_of_seed_and_n():
     assert not np.array_equal(whole[0], Feed(built.train, built.task, 4).rows(0, 5 * BLOCK)[0])
 
 
+def test_augmentation_follows_the_seed_and_moves_on():
+    """With one puzzle in the set the order of rows says nothing: what differs is its symmetric image."""
+    built = build(tiny())
+    one = built.train.take(np.arange(1))
+    rows = [Feed(one, built.task, seed).rows(0, 2 * BLOCK)[0] for seed in (1, 1, 2)]
+    assert np.array_equal(rows[0], rows[1]) and not np.array_equal(rows[0], rows[2])
+    assert not np.array_equal(rows[0][:BLOCK], rows[0][BLOCK:]) and len(np.unique(rows[0], axis=0)) > BLOCK
+    plain = Feed(one, None, 1).rows(0, BLOCK)
+    assert (plain[0] == one.inputs).all() and (plain[1] == one.labels).all()
+    x, y, _ = Feed(one, built.task, 1).rows(0, BLOCK)
+    assert built.task.valid_batch(x, y).all(), "question and label move together"
+
+
 def test_a_pass_takes_every_group_once():
     built = build(tiny())
     feed = Feed(built.train, None, 0)
@@ -157,6 +189,49 @@ def test_a_pass_takes_every_group_once():
 
 
 # -- deep supervision -------------------------------------------------------------------------------------------------
+
+
+def test_losses_and_metrics_count_what_is_judged():
+    """Three rows: right, wrong, and one with nothing to judge; the second has not halted."""
+    logits = torch.nn.functional.one_hot(torch.tensor([[1, 2], [1, 3], [0, 0]]), 4) * 5.0
+    labels = torch.tensor([[1, 2], [1, 2], [IGNORE, IGNORE]])
+    answer = Answer(logits, torch.tensor([2.0, 2.0, -9.0]), None, torch.tensor([0.25, 0.25, 0.5]))
+    steps, halted = torch.tensor([3, 4, 5]), torch.tensor([True, False, True])
+    losses, metrics = weigh(answer, labels, steps, halted, None, "softmax")
+    shown = {k: float(v) for k, v in metrics.items()}
+    assert shown == {"count": 1, "accuracy": 1, "exact_accuracy": 1, "steps": 3, "q_halt_accuracy": 1}
+    every = weigh(answer, labels, steps, ~halted | halted, None, "softmax")[1]
+    assert {k: float(v) for k, v in every.items()} == {
+        "count": 2, "accuracy": 1.5, "exact_accuracy": 1, "steps": 7, "q_halt_accuracy": 1
+    }  # fmt: skip
+    assert losses["value_loss"].item() == pytest.approx(0.75**2 + 0.25**2 + 0.5**2), "against the share that is right"
+    nll = softmax_cross_entropy(logits, labels)
+    assert losses["lm_loss"].item() == pytest.approx((nll[0].mean() + nll[1].mean()).item())
+    binary = np.log1p(np.exp(-2)) + np.log1p(np.exp(2)) + 9 + np.log1p(np.exp(-9))  # an empty row counts as right
+    assert losses["q_halt_loss"].item() == pytest.approx(0.5 * binary)
+
+
+def test_the_right_answer_is_shown_to_loops_that_are_taught_and_only_while_they_learn():
+    batch = Batch(Question(torch.ones(1, 2), torch.zeros(1)), torch.ones(1, 2))
+    taught = SimpleNamespace(taught=True)
+    assert asked(taught, batch, True).target is batch.labels
+    assert asked(taught, batch, False).target is None and asked(SimpleNamespace(), batch, True).target is None
+
+
+def test_passes_differ_and_every_member_of_a_group_has_its_turn():
+    built = build(tiny())
+    s = replace(built.train.take(np.arange(12)), group=np.arange(12, dtype=np.int32) // 4)
+    feed = Feed(s, None, 5)
+    passes = [feed.row_order(e).tolist() for e in range(40)]
+    assert all(sorted(s.group[p].tolist()) == [0, 1, 2] for p in passes)
+    assert {r for p in passes for r in p} == set(range(12)) and len({tuple(s.group[p]) for p in passes}) == 6
+
+
+def test_difficulty_is_told_by_quartiles_of_the_rating():
+    rating = np.array([0, 0, 1, 2, 3, 4, 8, 9], np.float32)
+    exact = np.array([1, 1, 1, 0, 1, 0, 0, 0], bool)
+    assert by_rating(exact, rating) == {"0-0.75": 1.0, "0.75-2.5": 0.5, "2.5-5": 0.5, "5-9": 0.0}
+    assert by_rating(exact, np.full(8, 3, np.float32)) == {} == by_rating(exact, np.full(8, np.nan, np.float32))
 
 
 def test_a_row_lives_its_steps_then_leaves_and_the_others_stay():
@@ -307,6 +382,51 @@ def test_accumulation_changes_nothing_but_rounding(tmp_path):
         assert torch.allclose(p, q, atol=2e-4), name
 
 
+def test_the_loss_is_a_mean_over_the_whole_batch_however_it_is_cut(tmp_path):
+    """Optimizers that ignore the scale of a gradient would hide it: its norm and the loss are compared."""
+    told = []
+    for cut in (1, 4):
+        t = trainer(tmp_path / str(cut), f"plan.accumulate={cut}", "config.dtype=float32", "plan.clip=0")
+        told.append(t.learn()[0])
+    for name in ("grad_norm", "loss", "count", "lm_loss"):
+        assert told[0][name] == pytest.approx(told[1][name], rel=1e-3), name
+    t = trainer(tmp_path / "sum", "config.dtype=float32")
+    numbers = t.learn()[0]
+    assert numbers["loss"] == pytest.approx((numbers["lm_loss"] + numbers["q_halt_loss"]) / t.plan.batch)
+
+
+def test_what_is_validated_is_what_is_kept(tmp_path, monkeypatch):
+    """The averaged weights are judged, in evaluation mode, and saved; training goes on with the live ones."""
+    t = trainer(tmp_path, "plan.steps=3", "plan.check_every=3", "plan.ema=0.5")
+    judged = []
+
+    def evaluated(loop, *how, **more):
+        judged.append(({k: v.clone() for k, v in loop.state_dict().items()}, loop.training))
+        return evaluate(loop, *how, **more)
+
+    monkeypatch.setattr("innerloop.learn.train.evaluate", evaluated)
+    t.run()
+    ((seen, training),) = judged
+    kept = load_file(tmp_path / checkpoint.MODEL)
+    assert not training and weights_equal(seen, {k: kept[k] for k in seen})
+    name = "heads.tokens.weight"
+    assert torch.equal(seen[name], t.average.shadow[name]) and not torch.equal(seen[name], t.loop.state_dict()[name])
+
+
+def test_puzzles_that_nobody_has_seen_have_no_twin_in_training():
+    built = build(tiny())
+    data = replace(built.run.data, seed=7)
+    fresh = built.task.make(30, data.seed + 2_000_003)
+    x, y = built.task.augment(fresh.inputs[:9], fresh.labels[:9], np.random.default_rng(0))
+    train = built.task.as_set(np.concatenate([built.train.inputs, x]), np.concatenate([built.train.labels, y]))
+    left = unseen(built.task, train, data, 30)
+    assert not tasks.leakage(train, left, built.task).count and 0 < len(left) <= 21
+    assert not (fresh.inputs[:9, None] == left.inputs[None]).all(2).any()
+    found = tasks.leakage(train, fresh, built.task)
+    assert set(range(9)) <= set(found.rows.tolist()) and found.share == found.count / 30
+    assert all(built.task.same(train.inputs[t], fresh.inputs[r]) for r, t in zip(found.rows, found.twins, strict=True))
+
+
 DDP = """
 import sys
 from pathlib import Path
@@ -378,8 +498,11 @@ def test_the_best_validated_weights_are_kept(tmp_path):
     assert again.best == watch.best and again.see(4, 0.5, 0.6)
     slow = Watch()
     slow.see(0, 0.9, 0.9)
-    [slow.see(i, 0.89, 0.89) for i in range(1, 6)]
-    assert slow.warnings[0].startswith("overfitting")
+    [slow.see(i, 0.89, 0.89) for i in range(1, 5)]
+    assert not slow.warnings, "four in a row are none"
+    assert not slow.see(5, 0.8, 0.9) and slow.warnings[0].startswith("overfitting")
+    assert slow.see(6, 0.9, 0.9) and slow.falling == 0, "a later equal is better"
+    assert not slow.see(7, 0.9, 0.8)
 
 
 def test_memory_does_not_grow_with_untaped_steps():
@@ -409,6 +532,16 @@ def test_wilson_intervals_hold_their_promise():
     rng = np.random.default_rng(0)
     inside = [low <= 0.97 <= high for low, high in (wilson(h, 200) for h in rng.binomial(200, 0.97, 2000))]
     assert 0.93 < np.mean(inside) < 0.985
+    for hits, n in ((1, 7), (95, 100), (400, 1000)):  # its ends are where |p - hits / n| is 1.96 standard deviations
+        found = share([True] * hits + [False] * (n - hits))
+        assert found[1:3] == wilson(hits, n) and found.value == hits / n and found.n == n
+        for p in wilson(hits, n):
+            assert abs(p - hits / n) == pytest.approx(1.959964 * (p * (1 - p) / n) ** 0.5, rel=1e-6)
+    assert wilson(0, 9)[0] == 0 and wilson(9, 9)[1] == 1 and wilson(0, 9)[1] == pytest.approx(1 - wilson(9, 9)[0])
+    whole = bootstrapped(np.arange(40) % 4 == 0, np.arange(40) // 4, seed=1)
+    assert whole[:3] == (0.25, 0.25, 0.25) and whole.n == 40, "groups that are all alike leave no doubt"
+    apart = bootstrapped(np.repeat([True, False], 20), np.repeat([0, 1], 20))
+    assert (apart.low, apart.value, apart.high) == (0, 0.5, 1), "two groups leave all of it"
 
 
 def test_one_sweep_equals_each_depth_alone_and_halting_reports_its_steps():
@@ -428,11 +561,45 @@ def test_one_sweep_equals_each_depth_alone_and_halting_reports_its_steps():
     assert row.nfe == 6.0 and row.pick == "vote"
 
 
-@pytest.mark.parametrize("wrong", [{"depths": ()}, {"depths": (0,)}, {"widths": (2,)}, {"pick": "luck"}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"depths": ()}, {"depths": (0,)}, {"widths": (2,)}, {"pick": "luck"}, {"depths": (10**12,)},
+        {"widths": (10**9,), "noise": (1.0, 0.0)}, {"noise": (float("nan"), 0.0)}, {"noise": (-1.0, 0.0)},
+    ],
+)  # fmt: skip
 def test_an_evaluation_that_makes_no_sense_is_refused(wrong):
     built = build(tiny())
     with pytest.raises(InputError):
         evaluate(built.loop, built.task, built.validation, **wrong)
+
+
+@pytest.mark.parametrize("name", ["inputs", "labels"])
+def test_examples_of_another_task_are_refused_before_they_are_thought_about(name, monkeypatch):
+    built = build(tiny())
+    monkeypatch.setattr("innerloop.learn.evaluate.think", lambda *_, **__: pytest.fail("a step was taken"))
+    other = replace(built.validation, vocab=9, **{name: np.full_like(built.validation.inputs, 8)})
+    with pytest.raises(InputError, match=f"{name} run from 8 to 8; tokens are whole numbers 0..5"):
+        evaluate(built.loop, built.task, other)
+
+
+def test_what_no_rule_tells_stays_unknown(tmp_path):
+    """Where a task does not verify, no share of valid answers is measured, stored, resumed or put on a card."""
+    built = build(tiny())
+    grid = tasks.get("grid", alphabet=built.task.charset, shape=(4, 4), blank=".")
+    (row,) = evaluate(built.loop.eval(), grid, built.validation, (1,))
+    assert row.valid is None and judge_set(built.loop, grid, built.validation, 1).valid is None
+    plan = replace(built.run.plan, steps=1, check_every=1, depths=(1,))
+    best = train(built.loop, grid, built.train, plan, tmp_path, validation=built.validation, live=False).best
+    assert best["valid"] is None and best["token"] == pytest.approx(row.token, abs=0.5)
+    old = {"best": {"step": 1, "exact": 0.5, "valid": 0.9}, "warnings": [], "told": 0}
+    watch = Watch(**mended(old, verifies=False))
+    assert watch.best["valid"] is None and not watch.see(2, 0.5, None, 0.8) and watch.see(3, 0.5, None, 0.95)
+    assert mended(old, verifies=True) == old
+    shown = card.results({"result.json": {"best": old["best"], "seconds": 1.0}}, False)
+    assert "valid" not in shown.replace("validation", "") and "valid 90.0%" in card.results(
+        {"result.json": {"best": old["best"], "seconds": 1.0}}, True
+    )
 
 
 def keyed():

@@ -18,7 +18,7 @@ from innerloop.learn.evaluate import evaluate
 from innerloop.learn.lock import hold
 from innerloop.recipes.run import sets, unseen
 from innerloop.recipes.solving import solver_of
-from innerloop.text import markup, shell
+from innerloop.text import command, markup
 
 DEPTHS = (1, 2, 4, 8, 16, 32, 64, 128)
 NEW = 500  # puzzles to judge
@@ -48,7 +48,7 @@ def demo(recipe: str = "demo", out: str = "runs/demo", set: tuple[str, ...] = ()
     console.print(Rule("2  turn the depth dial, on new puzzles that neither trained nor chose the model", align="left"))
     where, _ = device_named(device)
     opened = open_run(out, where)
-    examples = unseen(opened.task, sets(opened.run.data)[1], opened.run.data, NEW)
+    examples = unseen(opened.task, sets(opened.run.data, folder)[1], opened.run.data, NEW)
     loop: Any = opened.loop
     with console.status("thinking"):
         rows = evaluate(loop, opened.task, examples, DEPTHS, device=where)
@@ -64,7 +64,10 @@ def demo(recipe: str = "demo", out: str = "runs/demo", set: tuple[str, ...] = ()
     report(out)
     question = opened.task.decode(examples.inputs[row])
     console.print(f"\nopen [bold]{markup((folder / 'report.html').resolve())}[/] in a browser. Then try:")
-    console.print(f"  innerloop solve {shell(out)} {shell(question)}")
-    console.print(f"  innerloop eval {shell(out)} --depth 1,4,16,64 --halt both")
-    console.print(f"  innerloop train {shell(recipe)} --data your_puzzles.csv --out runs/yours")
+    for words in (
+        ("solve", out, question),
+        ("eval", out, "--depth", "1,4,16,64", "--halt", "both"),
+        ("train", recipe, "--data", "your_puzzles.csv", "--out", "runs/yours"),
+    ):
+        console.print("  " + markup(command(*words), 4096))
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,8 +15,11 @@ from innerloop.cli.inputs import examples_of, open_run, read_run
 from innerloop.errors import InputError
 from innerloop.recipes import exchange, graphs, pretrained
 from innerloop.recipes import run as runs
+from innerloop.recipes.official import read_checkpoint
+from innerloop.recipes.origin import refuse_changed
 from innerloop.schema import Whole
 from innerloop.tasks.official import write_official
+from innerloop.text import command
 
 GRAPHS = {"graph": graphs.save_graph, "onnx": graphs.save_onnx, "aoti": graphs.save_aoti}
 PROBES = 500  # puzzles on which weights stored in half precision must not change an answer
@@ -53,7 +57,7 @@ def import_(
     run, notes = exchange.bring(file, Path(out), arch, data, **given)
     for note in notes:
         print(note)
-    print(f"{run.system} for {run.data.task} is in {out}; next: innerloop eval {out} --depth 1,4,16")
+    print(f"{run.system} for {run.data.task} is in {out}; next: {command('eval', out, '--depth', '1,4,16')}")
     return 0
 
 
@@ -105,10 +109,9 @@ def export(
         return export_puzzles(source, data, split)
     opened = open_run(source)
     if out:
+        keep_others(Path(out), read_checkpoint)
         state, notes = exchange.send(opened, prefix)
-        whole = io.BytesIO()
-        torch.save(state, whole)
-        files.write_bytes(out, whole.getbuffer())
+        files.write_bytes(out, pickled(state))
         print("\n".join([*notes, f"{len(state)} tensors written to {out}"]))
     elif single:
         export_single(opened, Path(single), dtype)
@@ -119,9 +122,29 @@ def export(
     return 0
 
 
+def pickled(state: dict[str, torch.Tensor]) -> bytes:
+    """A state dict as torch.save writes it."""
+    whole = io.BytesIO()
+    torch.save(state, whole)
+    return whole.getvalue()
+
+
+def keep_others(path: Path, read: Callable[[Any], object]) -> None:
+    """Raise InputError where `path` holds something that `read` does not take: it is not ours to replace."""
+    if not path.exists():
+        return
+    try:
+        read(path)
+    except InputError:
+        raise InputError(
+            f"{path} is there already, and is no earlier export: give another name, or delete it"
+        ) from None
+
+
 def export_single(opened: runs.Opened, path: Path, dtype: str) -> None:
     """Write the file and say what it holds. Raises InputError where narrower weights would change an answer."""
     said = ""
+    keep_others(path, pretrained.read_texts)
     if dtype != "float32":
         examples, depth = probes(opened), opened.run.plan.deepest
         wrong = pretrained.changed(opened, pretrained.narrowed(opened, dtype), examples, depth)
@@ -140,19 +163,30 @@ def probes(opened: runs.Opened) -> Any:
 
 def export_graph(opened: runs.Opened, kind: str, path: str) -> None:
     """Write one step of the loop as a graph, and say what its state is."""
+    ending = ".onnx" if kind == "onnx" else ".pt2"
+    if Path(path).suffix != ending:
+        raise InputError(f"{path} does not end in {ending}: name the file NAME{ending}")
     described = GRAPHS[kind](opened, path)
     slots = ", ".join(f"{s['name']} {s['dtype']} {s['shape']}" for s in described["state"])
     print(f"one step of {opened.run.system} written to {path}; its state: {slots}")
+
+
+def task_of_folder(root: Path, split: str) -> Any:
+    """The task of the other split of an official folder, by which a second file is read; None where there is none."""
+    other = root / ("train" if split == "test" else "test")
+    return tasks.open_set(other, limit=1)[0] if (other / "dataset.json").is_file() else None
 
 
 def export_puzzles(source: str, data: str, split: str) -> int:
     if split not in ("train", "test"):
         raise InputError(f'--split is "{split}": use train or test')
     if (Path(source) / "run.json").exists():
-        task, train, validation = runs.sets(read_run(Path(source)).data)
+        run = read_run(Path(source))
+        task, train, validation = runs.sets(run.data, source)
+        refuse_changed(source, run.data, train=train)
         sets = {"train": train, "test": validation}
     else:
-        task, found = tasks.open_set(source)
+        task, found = tasks.open_set(source, task_of_folder(Path(data), split))
         sets = {split: found}
     for name, s in sets.items():
         print(f"{len(s):,} puzzles written to {write_official(data, s, name, task.options)}")

@@ -12,6 +12,8 @@ import tyro
 from innerloop import files, models, schema, tasks
 from innerloop.errors import InputError
 from innerloop.recipes import run as runs
+from innerloop.recipes.origin import refuse_changed
+from innerloop.recipes.pretrained import by_name
 from innerloop.study import records
 
 RunFolder = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
@@ -71,15 +73,11 @@ def examples_of(opened: runs.Opened, data: str, limit: int) -> Any:
     if data:
         examples = tasks.open_set(data, opened.task, limit or None)[1]
     else:
-        examples = runs.sets(opened.run.data)[2]
+        examples = runs.sets(opened.run.data, opened.folder)[2]
+        if opened.run.data.train:
+            refuse_changed(opened.folder, opened.run.data, validation=examples)
         examples = examples.take(slice(limit)) if limit else examples
-    size = getattr(opened.run.config, "size", None)
-    if size is not None and size.puzzle_width and int(examples.puzzle.max()) >= size.puzzles:
-        raise InputError(
-            f"{examples.source} has puzzle identifiers up to {int(examples.puzzle.max())}, but this run learned only "
-            f"{size.puzzles}: evaluate it on puzzles it was trained with"
-        )
-    return examples
+    return by_name(opened, examples)
 
 
 def home(opened: runs.Opened, out: str, name: str = "") -> Path:

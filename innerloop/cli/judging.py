@@ -14,7 +14,7 @@ from innerloop.errors import InputError
 from innerloop.learn.evaluate import Row, as_dicts, evaluate
 from innerloop.recipes import run as runs
 from innerloop.schema import Amount, Count, Range, Seed, Whole
-from innerloop.text import markup, shell
+from innerloop.text import command, markup
 
 Wide = Annotated[int, Range(1, 4096)]  # trajectories of a puzzle, thought about at once
 HALTS = {"off": (False,), "on": (True,), "both": (False, True)}
@@ -77,7 +77,7 @@ def eval_(
         )
     files.write_json(target, record(opened, examples, rows, seed, scales))
     show(Console(emoji=False, highlight=False), rows)
-    console.print(f"written to {markup(target)}; next: [bold]innerloop plot {shell(run)}[/]")
+    console.print(f"written to {markup(target)}; next: [bold]{markup(command('plot', run), 4096)}[/]")
     return 0
 
 
@@ -115,7 +115,7 @@ def show(console: Console, rows: Sequence[Row]) -> None:
         cells = [str(r.depth), *[f"{r.width} {r.pick}" if r.width > 1 else "1"] * wide]
         cells += [*["its own" if r.halting else "all steps"] * halts, f"{r.exact:.1%}"]
         cells += [f"{100 * r.low:.1f} to {100 * r.high:.1f}", f"{r.token:.1%}"]
-        cells += [f"{r.valid:.1%}"] * rules
+        cells += [f"{r.valid:.1%}"] if rules else []
         table.add_row(*cells, f"{r.steps:.1f}", f"{r.nfe:.1f}", f"{r.seconds:.2f}")
     console.print(table)
     spans = list(dict.fromkeys(span for r in rows for span in r.by_rating))

@@ -35,6 +35,8 @@ def serve(
     queue: Count = 20_000,
     streams: Count = 16,
     body: Annotated[int, Range(1, 1 << 30)] = 4 << 20,
+    connections: Count = 512,
+    allow_host: tuple[str, ...] = (),
     grace: Amount = 0.0,
 ) -> int:
     """Serve trained runs: an HTTP API, and a page where you watch them think.
@@ -48,8 +50,7 @@ def serve(
 
     Args:
         runs: Folders of trained runs, each RUN or NAME=RUN; without a name a run is called by its folder.
-        host: Address to listen at. Others than this machine reach it only at another than 127.0.0.1: nobody is asked
-            who they are.
+        host: Address to listen at. At another than 127.0.0.1 other machines reach it, and nobody is asked who they are.
         port: 0 takes a free one; the first line says which.
         device: auto, cpu or cuda.
         threads: Of torch, for each model; 0: as torch would.
@@ -61,24 +62,26 @@ def serve(
         queue: Most trajectories of a model that wait or run.
         streams: Most streams of steps that are open at once.
         body: Most bytes of a request.
+        connections: Most connections that are open at once.
+        allow_host: Further names by which the server may be called, such as that of a proxy before it; * for any.
         grace: Seconds in which requests may finish when the server is told to end; 0: as many as --seconds.
     """
     from innerloop.serve.models import Limits
+    from innerloop.serve.origin import Hosts
     from innerloop.serve.server import bind, loopback
 
     if not runs:
         raise InputError("there is nothing to serve: give the folder of a run, such as runs/demo")
-    limits = Limits(depth, width, puzzles, seconds, queue, streams, body=body, rows=rows)
-    if threads:
-        torch.set_num_threads(threads)
+    limits = Limits(depth, width, puzzles, seconds, queue, streams, body=body, rows=rows, connections=connections)
+    torch.set_num_threads(threads or torch.get_num_threads())
     with bind(host, port) as sock:
         if not loopback(host):
             print(WARNING.format(host=host), file=sys.stderr, flush=True)
-        listen(runs, limits, device, address(host, sock), sock, grace or seconds)
+        listen(runs, limits, device, address(host, sock), sock, grace or seconds, Hosts(host, allow_host))
     return 0
 
 
-def listen(runs: tuple[str, ...], limits: Any, device: str, url: str, sock: Any, grace: float) -> None:
+def listen(runs: tuple[str, ...], limits: Any, device: str, url: str, sock: Any, grace: float, hosts: Any) -> None:
     """Load the runs, serve them on `sock`, and see them end."""
     from innerloop.serve.app import make
     from innerloop.serve.gate import Gate
@@ -87,7 +90,7 @@ def listen(runs: tuple[str, ...], limits: Any, device: str, url: str, sock: Any,
     from innerloop.serve.server import Server
 
     where, why = device_named(device)
-    metrics, gate = Metrics(), Gate()
+    metrics, gate = Metrics(), Gate(hosts)
     registry = Registry(lambda source: open_run(source, where), limits, metrics.ticked)
     try:
         for run in runs:

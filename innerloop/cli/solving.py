@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,6 +27,7 @@ from innerloop import files, tasks
 from innerloop.cli.inputs import RunFolder, device_named, examples_of, open_run
 from innerloop.cli.judging import two
 from innerloop.errors import InputError
+from innerloop.recipes.pretrained import by_name
 from innerloop.recipes.run import birth_certificate
 from innerloop.recipes.solving import CALIBRATION, solver_of
 from innerloop.schema import Amount, Count, Range, Seed, Whole
@@ -33,11 +35,16 @@ from innerloop.solve.calibrate import Trust, to_json
 from innerloop.solve.dials import Budget, Dials, Solution
 from innerloop.solve.engine import Moment
 from innerloop.solve.solver import Solver
+from innerloop.tasks.arc import ARC
+from innerloop.tasks.arc_files import has_tests, is_arc, read_arc
+from innerloop.tasks.bounds import Bound, Undecided
+from innerloop.tasks.official import is_official
 from innerloop.text import markup
 
 WIDE = 16  # trajectories where a verifier decides, unless --width says otherwise
 SMALL = 1_000_000  # parameters below which one thread thinks
 PAUSE, SHOW = 0.12, 0.5  # seconds a changed board is shown in a terminal, and all of them together at most
+CHECK = 2.0  # seconds that the check for a solution may take
 FIELDS = ("question", "answer", "known", "valid", "confidence", "steps", "nfe", "source")
 Words = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[RUN] PUZZLE|FILE|-")]
 
@@ -89,15 +96,16 @@ def solve(
         raise InputError("give a run and a puzzle, such as: innerloop solve runs/demo puzzles.csv")
     where, _ = device_named(device)
     opened, puzzle = open_run(model or words[0], where), words[-1]
+    asked, file = given(opened.task, puzzle)
+    asked = identified(opened, asked)
     how: dict[str, Any] = {"depth": depth, "width": width, "noise": two(noise), "seed": seed, "exact": exact}
     how["budget"] = Budget(nfe or None, seconds or None)
     solver = solver_of(opened)
     how["pick"] = rule_for(solver, pick)
     how["width"] = width or width_for(solver, pick, how["noise"])
-    asked, file = given(opened.task, puzzle)
     if file or len(asked) > 1:
         return many(solver, asked, out, how)
-    check_solvable(opened.task, asked[0])
+    how["budget"] = after_check(opened.task, asked[0], how["budget"])
     one_thread(opened.loop)
     one(solver, asked[0], how, opened.task.encode(label) if label else None, quiet)
     return 0
@@ -115,8 +123,20 @@ def one_thread(loop: Any) -> None:
         torch.set_num_threads(1)
 
 
-def given(task: Any, puzzle: str) -> tuple[NDArray[np.uint8], bool]:
-    """(N, S) tokens of a text, a file or standard input, and whether it is a file."""
+def identified(opened: Any, asked: Any) -> Any:
+    """A set with the identifiers that this model gave its puzzles' names; tokens as they are, which have none."""
+    if isinstance(asked, tasks.PuzzleSet):
+        return by_name(opened, asked)
+    size = getattr(opened.run.config, "size", None)
+    if size is not None and size.puzzle_width and size.puzzles > 1:
+        print("these puzzles are not named, but the model tells its puzzles apart by name", file=sys.stderr)
+    return asked
+
+
+def given(task: Any, puzzle: str) -> tuple[Any, bool]:
+    """(N, S) tokens of a text, a file or standard input, or the set of a file that may name its puzzles; and whether
+    it is a file.
+    """
     if puzzle != "-":
         return (questions(task, Path(puzzle)), True) if is_file(puzzle) else (task.encode(puzzle)[None], False)
     lines = [line.strip("\r\n") for line in sys.stdin if line.strip()]
@@ -138,10 +158,28 @@ def rule_for(solver: Solver, pick: str) -> str:
     return rule
 
 
-def check_solvable(task: Any, question: NDArray[np.uint8]) -> None:
-    """Say what is wrong with a puzzle whose answers the task can count, and of which it should have one."""
+def after_check(task: Any, question: NDArray[np.uint8], budget: Budget) -> Budget:
+    """Check a puzzle in at most a quarter of the budget's seconds; what is left of it."""
+    budget.limits(1)
+    began = time.monotonic()
+    check_solvable(task, question, min(CHECK, (budget.seconds or 4 * CHECK) / 4))
+    if budget.seconds is None:
+        return budget
+    return replace(budget, seconds=max(1e-3, budget.seconds - (time.monotonic() - began)))
+
+
+def check_solvable(task: Any, question: NDArray[np.uint8], seconds: float = CHECK) -> None:
+    """Say what is wrong with a puzzle whose answers the task can count, and of which it should have one.
+
+    Whether it has one may take for ever to find out: what `seconds` do not decide is said to be undecided.
+    """
     counts = type(task).every is not tasks.Task.every or type(task).solutions is not tasks.Task.solutions
-    ways = task.solutions(question) if counts and task.cost(question[None], question[None]) is None else 1
+    try:
+        counted = counts and task.cost(question[None], question[None]) is None
+        ways = task.solutions(question, bound=Bound(seconds=seconds)) if counted else 1
+    except Undecided:
+        print(f"whether this puzzle has a solution was not decided in {seconds:.2g} s", file=sys.stderr)
+        return
     if ways == 0:
         raise InputError("this puzzle has no solution: some of its givens contradict each other, correct them")
     if ways > 1:
@@ -229,11 +267,17 @@ def picture(solver: Solver, question: Any, moment: Moment, before: Any, label: A
 # -- a file of puzzles ------------------------------------------------------------------------------------------------
 
 
-def questions(task: Any, path: Path) -> NDArray[np.uint8]:
-    """(N, S) questions of a file; answers beside them are not needed and not looked at."""
+def questions(task: Any, path: Path) -> Any:
+    """(N, S) questions of a file; answers beside them are not needed and not looked at.
+
+    Of ARC files, official folders and arrays it is a set, with names; of ARC puzzles their test inputs, if they have
+    any.
+    """
     name = path.name.lower()
+    if isinstance(task, ARC) and is_arc(path) and not is_official(path):
+        return read_arc(path, "test" if has_tests(path) else "train", hidden=True)
     if not name.endswith((".csv", ".csv.gz", ".txt")):
-        return np.asarray(tasks.open_set(path, task)[1].inputs)
+        return tasks.open_set(path, task)[1]
     try:
         raw = path.read_bytes()
         text = (gzip.decompress(raw) if name.endswith(".gz") else raw).decode("utf-8-sig")
@@ -250,17 +294,22 @@ def questions(task: Any, path: Path) -> NDArray[np.uint8]:
     return np.asarray(task.encode_many(lines, str(path)))
 
 
-def many(solver: Solver, inputs: NDArray[np.uint8], out: str, how: dict[str, Any]) -> int:
-    """Answers to all puzzles as CSV, in their order."""
-    found = solver.solve(inputs, **how)
+def many(solver: Solver, asked: Any, out: str, how: dict[str, Any]) -> int:
+    """Answers to all puzzles as CSV, in their order; with the names of the puzzles, where they have any."""
+    found = solver.solve(asked, **how)
+    inputs, names = asked, [list[str]()] * len(found)
+    if isinstance(asked, tasks.PuzzleSet):
+        inputs = asked.inputs
+        if asked.puzzle.any():
+            names = [[asked.identifiers[i]] for i in asked.puzzle]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(FIELDS)
-    for q, s in zip(inputs, found, strict=True):
+    writer.writerow([*FIELDS, *["puzzle" for _ in names[0]]])
+    for q, s, named in zip(inputs, found, names, strict=True):
         valid = "" if s.valid is None else "yes" if s.valid else "no"
         sure = "" if s.confidence is None else f"{s.confidence:.4f}"
         known = "yes" if s.known else "no"
-        writer.writerow([solver.task.decode(q), s.text, known, valid, sure, s.steps, s.nfe, s.source])
+        writer.writerow([solver.task.decode(q), s.text, known, valid, sure, s.steps, s.nfe, s.source, *named])
     if out:
         files.write_text(out, text.getvalue())
     else:

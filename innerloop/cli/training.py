@@ -19,13 +19,14 @@ from innerloop.learn import checkpoint
 from innerloop.learn.lock import hold
 from innerloop.learn.train import Result, Trainer
 from innerloop.recipes import run as runs
+from innerloop.recipes.origin import IDENTIFIERS
 from innerloop.recipes.solving import CALIBRATION
 from innerloop.schema import Amount
-from innerloop.text import markup, shell
+from innerloop.text import command, markup
 
 RESULT = "result.json"
 KEPT = (RESULT, "config.json", "run.json")  # of a run that is done
-RUN_FILES = (checkpoint.MODEL, "metrics.jsonl", "eval.json", "study.json", CALIBRATION, *KEPT)
+RUN_FILES = (checkpoint.MODEL, "metrics.jsonl", "eval.json", "study.json", CALIBRATION, IDENTIFIERS, *KEPT)
 MOST = 100_000  # training puzzles up to which leakage is looked for without being asked
 
 
@@ -71,7 +72,7 @@ def train(
     console = Console(emoji=False, highlight=False, quiet=rank > 0, soft_wrap=True)
     run, folder = choose(recipe, data, test, out, set, {"system": system, "task": task})
     where, why = device_named(device)
-    built = runs.build(run)
+    built = runs.build(run, folder if folder == Path(recipe) else "")
     how = {"device": where, "sinks": log, "minutes": minutes, "resume": not fresh}
     with hold(folder) if rank == 0 else nullcontext("") as note:
         if note:
@@ -83,7 +84,7 @@ def learned(console: Console, built: runs.Built, folder: Path, why: str, how: di
     """Train in a folder that is held; returns the exit code. The folder is claimed once the run has been checked."""
     first, fresh = int(os.environ.get("RANK", "0")) == 0, not how["resume"]
     if first and not fresh:
-        runs.check_run(folder, built.run)
+        runs.check_run(folder, built.run, built)
     leak = leak_sentence(built)
     how |= {"validation": built.validation, "seed": built.run.seed, "live": first}
     how["on_check"] = say_check if first else None
@@ -95,11 +96,11 @@ def learned(console: Console, built: runs.Built, folder: Path, why: str, how: di
         if first and fresh:
             forget(folder)
         if first and not done:
-            runs.write_run(folder, built.run)
+            runs.write_run(folder, built.run, built)
         introduce(console, built, folder, leak, why, began)
         result = trainer.run()
     except KeyboardInterrupt:
-        console.print(f"interrupted; go on with: [bold]innerloop train {shell(folder)}[/]")
+        console.print(f"interrupted; go on with: [bold]{markup(command('train', folder), 4096)}[/]")
         return 130
     except torch.OutOfMemoryError:
         raise InputError("the GPU's memory is full: raise plan.accumulate (same result, less memory)") from None
@@ -198,13 +199,12 @@ def conclude(console: Console, folder: Path, result: Result, built: runs.Built) 
         console.print(f"[bold red]stopped[/]: {markup(result.stopped)}")
         return
     if result.steps < steps:
-        console.print(f"step {result.steps} of {steps}; go on with: [bold]innerloop train {shell(folder)}[/]")
+        console.print(f"step {result.steps} of {steps}; go on with: [bold]{markup(command('train', folder), 4096)}[/]")
         return
     if result.best:
         best = f"exact {result.best['exact']:.1%}"
         best += f", valid {result.best['valid']:.1%}" if task.verifies else ""
         console.print(f"[bold]best validation[/]: {best} at step {result.best['step']:.0f}")
-    console.print(
-        f"{result.steps} steps in {result.seconds:.1f} s of training; weights in {markup(folder / checkpoint.MODEL)}"
-    )
-    console.print(f"next: [bold]innerloop eval {shell(folder)} --depth 1,4,16,64[/]")
+    where = markup(folder / checkpoint.MODEL)
+    console.print(f"{result.steps} steps in {result.seconds:.1f} s of training; weights in {where}")
+    console.print(f"next: [bold]{markup(command('eval', folder, '--depth', '1,4,16,64'), 4096)}[/]")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -13,14 +14,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from innerloop.core import Loop, think
+from innerloop.core import DEEPEST, Loop, think
 from innerloop.errors import InputError
 from innerloop.halt import Halt, never, sure
 from innerloop.interval import wilson
 from innerloop.learn.feed import to_batch
 from innerloop.learn.precision import prepare
 from innerloop.noise import keyed
-from innerloop.width import Noisy, best, first_to_halt, steadiest, vote, wide, worth
+from innerloop.tasks.sets import as_tokens
+from innerloop.text import printable
+from innerloop.width import WIDEST, Noisy, best, first_to_halt, steadiest, vote, wide, worth
 
 # How `width` trajectories become one answer.
 PICKS = {"vote": vote, "q": best(), "value": best(worth), "residual": steadiest, "first": first_to_halt}
@@ -53,7 +56,7 @@ class Judgement:
     answers: NDArray[np.uint8]  # (N, S)
     exact: NDArray[np.bool_]
     token: NDArray[np.float32]
-    valid: NDArray[np.bool_]
+    valid: NDArray[np.bool_] | None  # None where the task does not know its rules
     steps: NDArray[np.int64]
 
 
@@ -77,11 +80,8 @@ def evaluate(
     Raises InputError for an empty list, a depth or width below 1, widths above 1 of a loop whose trajectories are all
     the same, or the pick "first" without halting.
     """
+    check(task, examples, depths, widths, noise, pick)
     prepare(loop, device)
-    if not depths or not widths or min(depths) < 1 or min(widths) < 1:
-        raise InputError("depths and widths must be lists of whole numbers from 1 up")
-    if pick not in PICKS:
-        raise InputError(f'no selection rule is called "{pick}": use one of {", ".join(PICKS)}')
     if max(widths) > 1 and not any(noise) and not varies(loop, examples, device):
         raise InputError("width above 1 repeats the same thought unless trajectories differ: give them noise")
     if max(widths) > 1 and pick == "first" and not all(halting):
@@ -97,6 +97,33 @@ def evaluate(
                 judged = judge_set(loop, task, examples, depth, width, stop, pick, noise, batch, device, seed)
                 rows.append(as_row(judged, task, examples, depth, width, stop, pick, time.perf_counter() - began))
     return rows
+
+
+def check(
+    task: Any, examples: Any, depths: Sequence[int], widths: Sequence[int], noise: Sequence[float], pick: str
+) -> None:
+    """Raise InputError for numbers that make no sense, or examples that are none of the task, before anything is run.
+
+    examples may be of any kind that has inputs, labels and puzzle: a PuzzleSet was checked when it was made.
+    """
+    if not depths or not widths or min(depths) < 1 or min(widths) < 1:
+        raise InputError("depths and widths must be lists of whole numbers from 1 up")
+    if max(depths) > DEEPEST or max(widths) > WIDEST:
+        raise InputError(
+            f"depths up to {max(depths)} and widths up to {max(widths)} are more than can be run: "
+            f"give depths up to {DEEPEST} and widths up to {WIDEST}"
+        )
+    if len(noise) != 2 or not all(math.isfinite(n) and n >= 0 for n in noise):
+        raise InputError(f"noise is {noise}: give two numbers from 0 up, for the first state and for every step")
+    if pick not in PICKS:
+        raise InputError(f'no selection rule is called "{printable(str(pick))}": use one of {", ".join(PICKS)}')
+    for name in ("inputs", "labels"):
+        as_tokens(getattr(examples, name), f"the {name}", getattr(examples, "source", ""), task.vocab - 1)
+    if not len(examples.inputs) == len(examples.labels) == len(examples.puzzle):
+        raise InputError(
+            f"{len(examples.inputs)} inputs, {len(examples.labels)} labels and {len(examples.puzzle)} identifiers: "
+            "give one of each a puzzle"
+        )
 
 
 @torch.no_grad()
@@ -171,11 +198,13 @@ def _noisy(loop: Loop, noise: tuple[float, float], seed: int) -> Loop:
 def _judge(task: Any, part: Any, logits: Tensor, steps: Tensor) -> Judgement:
     answers = logits.argmax(-1).cpu().numpy().astype(np.uint8)
     exact, token, valid = task.score_batch(part.inputs, answers, part.labels)
-    return Judgement(answers, exact, token, valid, steps.cpu().numpy())
+    return Judgement(answers, exact, token, valid if task.verifies else None, steps.cpu().numpy())
 
 
 def join(found: Sequence[Judgement]) -> Judgement:
-    return Judgement(*(np.concatenate([getattr(j, k) for j in found]) for k in Judgement.__dataclass_fields__))
+    """The judgements of the parts of a set as one."""
+    columns = ([getattr(j, k) for j in found] for k in Judgement.__dataclass_fields__)
+    return Judgement(*(None if column[0] is None else np.concatenate(column) for column in columns))  # type: ignore[arg-type]
 
 
 def as_row(
@@ -185,7 +214,7 @@ def as_row(
     low, high = wilson(hits, n)
     steps = float(j.steps.mean())
     kind = pick if width > 1 else "-"
-    shares = (hits / n, low, high, float(j.token.mean()), float(j.valid.mean()) if task.verifies else None)
+    shares = (hits / n, low, high, float(j.token.mean()), None if j.valid is None else float(j.valid.mean()))
     return Row(
         depth, width, halting, kind, n, *shares, steps, steps * width, seconds, by_rating(j.exact, examples.rating)
     )

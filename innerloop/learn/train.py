@@ -33,7 +33,7 @@ from innerloop.learn.ranks import Ranks
 from innerloop.learn.resident import Resident, on_host, why_not
 from innerloop.learn.supervise import Batch, Carry, Draw, Segment, begin, salts, segment
 from innerloop.learn.unroll import unrolled
-from innerloop.learn.watch import Watch
+from innerloop.learn.watch import Watch, mended
 from innerloop.noise import keyed
 
 LOG_EVERY = 10  # steps between lines of metrics.jsonl
@@ -44,7 +44,7 @@ class Result(NamedTuple):
 
     steps: int
     seconds: float  # of training alone: validation and saving not counted
-    best: dict[str, float]  # step, exact and valid of the kept weights; empty without validation
+    best: dict[str, Any]  # step, exact, token and valid (None: unknown) of the kept weights; empty without validation
     stopped: str  # empty, or why it stopped before its horizon
     warnings: list[str]
 
@@ -133,7 +133,7 @@ class Trainer:
             self.average.load_state_dict(state["average"])
         self.draws.set_state(state["draws"])
         self.carries = carries
-        self.watch = Watch(**state["watch"])
+        self.watch = Watch(**mended(state["watch"], self.task.verifies))
         torch.set_rng_state(state["torch"])
 
     def rows(self) -> list[Tensor | None]:
@@ -334,7 +334,7 @@ class Trainer:
             shares = {f"valid/{k}@{r.depth}": getattr(r, k) for r in rows for k in ("exact", "token", "valid")}
             known = {k: v for k, v in shares.items() if v is not None}
             log.write({"step": self.step, "seconds": round(self.seconds, 3), **known})
-            if self.watch.see(self.step, chosen.exact, chosen.token if chosen.valid is None else chosen.valid):
+            if self.watch.see(self.step, chosen.exact, chosen.valid, chosen.token):
                 self.keep()
             for text in self.watch.news():
                 log.say(text, "yellow")

@@ -10,17 +10,21 @@ FALL = 0.10  # validated exact accuracy lost against the best that counts as a c
 class Watch:
     """Remembers the best validation and says what is wrong, each thing once."""
 
-    def __init__(self, best: dict[str, float] | None = None, warnings: list[str] | None = None, told: int = 0) -> None:
+    def __init__(self, best: dict[str, Any] | None = None, warnings: list[str] | None = None, told: int = 0) -> None:
         self.best, self.warnings, self.told = best or {}, warnings or [], told
         self.falling = 0
 
     def state(self) -> dict[str, Any]:
         return {"best": self.best, "warnings": self.warnings, "told": self.told}
 
-    def see(self, step: int, exact: float, valid: float) -> bool:
-        """Take note of a validation; True where it is the best so far (a later equal counts as better)."""
-        if not self.best or (exact, valid) >= (self.best["exact"], self.best["valid"]):
-            self.best, self.falling = {"step": step, "exact": exact, "valid": valid}, 0
+    def see(self, step: int, exact: float, valid: float | None, token: float = 0.0) -> bool:
+        """Take note of a validation; True where it is the best so far (a later equal counts as better).
+
+        Of equal exact accuracy the higher valid share is better, or where that is unknown the higher token accuracy.
+        """
+        found = {"step": step, "exact": exact, "token": token, "valid": valid}
+        if not self.best or _rank(found) >= _rank(self.best):
+            self.best, self.falling = found, 0
             return True
         self.falling += 1
         lost = self.best["exact"] - exact
@@ -44,3 +48,15 @@ class Watch:
         what = "the loss" if numbers["loss"] != numbers["loss"] else "the gradient"
         what = weight or f"{what} is not finite"
         return f"step {step}: {what}; the weights before it are kept. Lower plan.lr or set plan.clip"
+
+
+def _rank(found: dict[str, Any]) -> tuple[float, float]:
+    return found["exact"], found["token"] if found["valid"] is None else found["valid"]
+
+
+def mended(state: dict[str, Any], verifies: bool) -> dict[str, Any]:
+    """A state as `state` gives it, of one from before "token" was kept apart from "valid" among them."""
+    best = state["best"]
+    if best and not verifies and "token" not in best:  # where the rules were not known, "valid" was the token accuracy
+        best = best | {"token": best["valid"], "valid": None}
+    return state | {"best": best}

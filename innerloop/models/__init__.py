@@ -13,6 +13,7 @@ import torch
 from innerloop.errors import InputError
 from innerloop.recipes.pretrained import README, SUFFIX, open_single, texts
 from innerloop.recipes.run import Opened, open_run
+from innerloop.text import printable
 
 __all__ = ["card", "names", "open"]
 
@@ -40,7 +41,7 @@ def open(source: str | Path, device: torch.device | str = "cpu") -> Opened:
     near = difflib.get_close_matches(str(source), known, 1, 0.5)
     hint = f"did you mean {near[0]}?" if near else "give the folder of a run, such as runs/demo"
     also = f", or a model that comes along: {', '.join(known)}" if known and not near else ""
-    raise InputError(f"there is no folder {source}: {hint}{also}")
+    raise InputError(f"there is no folder {printable(str(source))}: {hint}{also}")
 
 
 def card(source: str | Path) -> str:

@@ -6,9 +6,14 @@ import re
 import sys
 from typing import Any
 
+from innerloop.errors import InputError
 from innerloop.recipes.run import Opened
+from innerloop.tasks.grid import Grid
+from innerloop.text import command
 
 __all__ = ["card"]
+
+SHORT = 100  # cells of an example at most
 
 
 def card(opened: Opened, notes: dict[str, Any]) -> str:
@@ -23,7 +28,7 @@ def card(opened: Opened, notes: dict[str, Any]) -> str:
         "## Use\n\n" + usage(opened),
         "## What it is\n\n" + pairs(facts(opened)),
         "## Data\n\n" + pairs(data(opened, notes.get("result.json", {}))),
-        "## Results\n\n" + results(notes),
+        "## Results\n\n" + results(notes, task.verifies),
         "## Birth certificate\n\n" + pairs(born(notes["run.json"].get("born", {}))),
         "## Limits\n\n" + "\n".join(f"- {line}" for line in limits(opened, notes)),
     ]
@@ -36,21 +41,24 @@ def front(run: Any, task: Any) -> str:
 
 
 def usage(opened: Opened) -> str:
-    task = opened.task
-    question = task.decode(task.sample(0, 0).question) if can_sample(opened) else "QUESTION"
+    question = example(opened.task)
     return (
         "```sh\npip install innerloop\n"
-        f'innerloop solve MODEL "{question}"\n```\n\n'
+        f"{command('solve', 'MODEL', question)}\n```\n\n"
         "MODEL is the folder of this card, or the single file that holds it. In Python:\n\n"
         "```python\nfrom innerloop import models\n\n"
         'opened = models.open("MODEL")  # its loop, its task and its run\n```'
     )
 
 
-def can_sample(opened: Opened) -> bool:
-    """Whether the task makes short puzzles of its own."""
-    kind = type(opened.task)
-    return "sample" in vars(kind) and opened.task.shape[0] * opened.task.shape[1] <= 100
+def example(task: Any) -> str:
+    """A short puzzle that the task makes itself, else a word for one: a user's own puzzles are not for a card."""
+    if task.shape[0] * task.shape[1] > SHORT or isinstance(task, Grid):
+        return "PUZZLES.json" if task.name == "arc" else "QUESTION"
+    try:
+        return str(task.decode(task.sample(0, 0).question))
+    except InputError:  # it has no generator
+        return "QUESTION"
 
 
 def facts(opened: Opened) -> list[tuple[str, str]]:
@@ -85,11 +93,16 @@ def data(opened: Opened, result: dict[str, Any]) -> list[tuple[str, str]]:
     return rows + ([("leakage", result["leakage"])] if result.get("leakage") else [])
 
 
-def results(notes: dict[str, Any]) -> str:
-    """The rows of the last evaluation with their birth certificate; else the best validation."""
+def results(notes: dict[str, Any], verifies: bool) -> str:
+    """The rows of the last evaluation with their birth certificate; else the best validation.
+
+    Without `verifies` no share of valid answers is known, whatever an old file says.
+    """
+    share = lambda v: format(v, ".1%") if verifies and v is not None else ""  # noqa: E731
     judged, result, said = notes.get("eval.json", {}), notes.get("result.json", {}), []
     if best := result.get("best"):
-        valid = f", valid {best['valid']:.1%}" if best.get("valid") is not None else ""
+        valid = share(best.get("valid"))
+        valid = f", valid {valid}" if valid else ""
         said.append(
             f"Best validation: exact {best['exact']:.1%}{valid}, at step {best['step']:.0f} of training, which took "
             f"{result['seconds']:.0f} s."
@@ -99,7 +112,7 @@ def results(notes: dict[str, Any]) -> str:
         lines = [
             f"| {r['depth']} | {r['width']} | {'own rule' if r['halting'] else 'none'} | {r['puzzles']:,} "
             f"| {r['exact']:.1%} | {100 * r['low']:.1f} to {100 * r['high']:.1f} "
-            f"| {'' if r['valid'] is None else format(r['valid'], '.1%')} | {r['steps']:.1f} |"
+            f"| {share(r.get('valid')) or '—'} | {r['steps']:.1f} |"
             for r in rows
         ]
         said.append(f"On {judged['test_puzzles']:,} puzzles of {judged['data']}:\n\n" + "\n".join([head, *lines]))

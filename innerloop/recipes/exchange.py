@@ -20,13 +20,23 @@ from innerloop.learn.lock import hold
 from innerloop.learn.plan import Plan
 from innerloop.parts.layers import dtype_named
 from innerloop.recipes.official import PREFIX, config_from_official, from_official, read_checkpoint, to_official
+from innerloop.recipes.origin import keep_names
 from innerloop.recipes.run import Data, Opened, Run, write_run
-from innerloop.tasks.official import official_folder
+from innerloop.tasks.official import official_folder, read_official
+from innerloop.text import printable
 
 __all__ = ["Imported", "bring", "guess_arch", "read_arch", "send"]
 
 TABLE = "puzzle_emb.weights"
+MOST = 1_000_000  # of any count that a configuration states, but identifiers
+POSITIONS = ("rope", "learned", "none", None)
+# What a configuration must state, and its least value.
+STATED = {
+    "hidden_size": 1, "num_heads": 1, "L_layers": 1, "H_layers": 0, "H_cycles": 1, "L_cycles": 1, "expansion": 0.01,
+    "puzzle_emb_ndim": 0, "puzzle_emb_len": 0, "seq_len": 1, "halt_max_steps": 1, "num_puzzle_identifiers": 1,
+}  # fmt: skip
 INITS = ("H_init", "L_init")
+NEEDED = ("embed_tokens.embedding_weight", "lm_head.weight", "L_level.layers.0.mlp.gate_up_proj.weight", *INITS)
 # Sizes of the published sets, where no data folder says which it is: (vocabulary, tokens) -> task and its options.
 KNOWN: dict[tuple[int, int], tuple[str, dict[str, Any]]] = {
     (11, 81): ("sudoku", {"size": 9}),
@@ -49,12 +59,20 @@ def bring(path: str, out: Path, arch_file: str = "", data: str = "", **given: An
     arch_file: their all_config.yaml (or JSON); without it shapes and `given` (heads, cycles, low, seq) decide.
     data: their dataset folder, which says vocabulary, length, identifiers and task. Raises InputError.
     """
+    if (out.exists() and not out.is_dir()) or (out / checkpoint.MODEL).exists():
+        kind = "holds a model already" if out.is_dir() else "is a file"
+        raise InputError(f"{printable(str(out))} {kind}: give --out a new folder")
+    for name, value in given.items():
+        if type(value) is not int or not 0 <= value <= MOST:
+            raise InputError(f"--{name} is {value}: give a whole number up to {MOST:,}, or leave it out")
     state = {PREFIX.sub("", k): v for k, v in read_checkpoint(path).items()}
-    if "embed_tokens.embedding_weight" not in state:
-        raise InputError(f"{path} has no embed_tokens.embedding_weight: it is not a checkpoint of HRM or TRM")
+    for key in NEEDED:
+        if key not in state or not state[key].numel() or state[key].ndim != (1 if key in INITS else 2):
+            raise InputError(f"{path} has no {key} of the usual shape: it is not a checkpoint of HRM or TRM")
     notes: list[str] = []
     arch = read_arch(Path(arch_file)) if arch_file else guess_arch(state, given, notes)
-    task, source = task_of(state, arch, data, given, notes)
+    task, source, names = task_of(state, arch, data, given, notes)
+    check_arch(arch, state, arch_file or path)
     rows = arch["num_puzzle_identifiers"]
     if TABLE in state and len(state[TABLE]) != rows:
         notes.append(
@@ -62,43 +80,42 @@ def bring(path: str, out: Path, arch_file: str = "", data: str = "", **given: An
             "the mean of the old ones"
         )
         state[TABLE] = state[TABLE].mean(0, keepdim=True).expand(rows, -1).contiguous()
-    try:
-        system, config = config_from_official(arch, task.shape[0])
-    except KeyError as error:
-        raise InputError(f"{arch_file or path}: the architecture lacks {error}: give their all_config.yaml") from None
-    loop = weights.get(system)[0](config)
-    ours = from_official(system, state, loop.state_dict())
+    system, config = config_from_official(arch, task.shape[0])
+    with torch.device("meta"):  # its shapes, without the memory: they may not be those of the checkpoint
+        like = weights.get(system)[0](config).state_dict()
+    ours = from_official(system, state, like)
     plan = Plan()
-    halting = replace(plan.halting, max_steps=int(arch.get("halt_max_steps", plan.halting.max_steps)))
+    halting = replace(plan.halting, max_steps=arch["halt_max_steps"])
     about = f"imported from {Path(path).name}"
     run = Run(out.name, system, config, source, replace(plan, halting=halting), about=about)
     if bad := checkpoint.unsound(ours):
         raise InputError(f"in {files.shown(path)} {bad}: get the checkpoint again")
     with hold(out):
         write_run(out, run)
+        keep_names(out, names)
         checkpoint.save_weights(out / checkpoint.MODEL, ours)
     return Imported(run, notes)
 
 
 def task_of(
     state: dict[str, Tensor], arch: dict[str, Any], data: str, given: Any, notes: list[str]
-) -> tuple[Any, Data]:
-    """The task, from the data folder or from the sizes; fills the sizes into `arch`."""
+) -> tuple[Any, Data, tuple[str, ...]]:
+    """The task and the names of its puzzles, from the data folder or from the sizes; fills the sizes into `arch`."""
     arch["vocab_size"] = len(state["embed_tokens.embedding_weight"])
     if data:
         root = Path(data)
         folder = official_folder(root)
-        about = files.read_json(folder / "dataset.json")
-        arch |= {k: about[v] for k, v in (("seq_len", "seq_len"), ("num_puzzle_identifiers", "num_puzzle_identifiers"))}
+        about = read_official(folder, limit=1)[1]
+        arch |= {"seq_len": about["seq_len"], "num_puzzle_identifiers": about.get("num_puzzle_identifiers")}
         if about["vocab_size"] != arch["vocab_size"]:
             raise InputError(
                 f"{folder} has {about['vocab_size']} tokens, the checkpoint {arch['vocab_size']}: give the data it "
                 "was trained on"
             )
-        task, _ = tasks.open_set(data, limit=50)
+        task, known = tasks.open_set(data, limit=50)
         test = str(root / "test") if folder != root and (root / "test" / "dataset.json").is_file() else ""
-        return task, Data(task.name, task.options, train=str(folder), test=test, count=0)
-    arch.setdefault("num_puzzle_identifiers", len(state[TABLE]) if TABLE in state else 1)
+        return task, Data(task.name, task.options, train=str(folder), test=test, count=0), known.identifiers
+    arch["num_puzzle_identifiers"] = len(state[TABLE]) if TABLE in state else 1
     if "seq_len" not in arch:
         arch["seq_len"] = length_of(state, arch, given.get("seq", 0))
         notes.append(f"assumed: {arch['seq_len']} tokens a puzzle (--seq, or --data, says otherwise)")
@@ -111,12 +128,49 @@ def task_of(
     name, options = found
     task = tasks.get(name, **options)
     notes.append(f"assumed: the task is {name}, from its {arch['vocab_size']} tokens and {arch['seq_len']} cells")
-    return task, Data(task.name, task.options)
+    return task, Data(task.name, task.options), ()
+
+
+def check_arch(arch: dict[str, Any], state: dict[str, Tensor], where: str) -> None:
+    """Raise InputError where an architecture lacks a value, or states one that cannot be that of the checkpoint.
+
+    Before anything is built of it: a size that is wrong may take all memory.
+    """
+    arch["halt_max_steps"] = arch.get("halt_max_steps") or Plan().halting.max_steps
+    arch["puzzle_emb_len"] = arch.get("puzzle_emb_len") or 0
+    for key, least in STATED.items():
+        value, kind = arch.get(key), (int, float) if key == "expansion" else int
+        most = MOST if key != "num_puzzle_identifiers" else 2**31
+        if not isinstance(value, kind) or isinstance(value, bool) or not least <= value <= most:
+            said = "is missing" if value is None else f"is {printable(str(value), 60)}"
+            raise InputError(f"{where}: {key} {said}: give their all_config.yaml, where it is a number from {least} up")
+    if arch.get("pos_encodings") not in POSITIONS:
+        raise InputError(f"{where}: pos_encodings is {printable(str(arch['pos_encodings']), 60)}: use rope or learned")
+    if str(arch.get("forward_dtype")) not in ("float32", "bfloat16", "float16"):
+        raise InputError(
+            f"{where}: forward_dtype is {printable(str(arch['forward_dtype']), 60)}: use bfloat16 or float32"
+        )
+    width = int(state["embed_tokens.embedding_weight"].shape[1])
+    held = {"hidden_size": width, "L_layers": layers(state, "L_level")}
+    held["puzzle_emb_ndim"] = int(state[TABLE].shape[-1]) if TABLE in state else 0
+    if arch["H_layers"]:
+        held["H_layers"] = layers(state, "H_level")
+    for key, found in held.items():
+        if arch[key] != found:
+            raise InputError(
+                f"{where}: {key} is {arch[key]}, but the checkpoint has {found}: give the configuration it was trained "
+                "with"
+            )
+
+
+def layers(state: dict[str, Tensor], net: str) -> int:
+    """How many layers of a net a checkpoint holds."""
+    return len({key.split(".")[2] for key in state if key.startswith(f"{net}.layers.")})
 
 
 def length_of(state: dict[str, Tensor], arch: dict[str, Any], asked: int) -> int:
     """Tokens of a puzzle: asked for, or read off learned positions or a token mixer, or the published set's."""
-    prefix = arch.get("puzzle_emb_len", 0) or -(-arch["puzzle_emb_ndim"] // arch["hidden_size"])
+    prefix = arch.get("puzzle_emb_len", 0) or -(-(arch.get("puzzle_emb_ndim") or 0) // arch["hidden_size"])
     if asked:
         return asked
     for key, axis in (("embed_pos.embedding_weight", 0), ("L_level.layers.0.mlp_t.gate_up_proj.weight", 1)):
@@ -132,15 +186,15 @@ def guess_arch(state: dict[str, Tensor], given: dict[str, Any], notes: list[str]
     """The architecture from the shapes; what shapes do not say as published, unless `given`. Fills `notes`."""
     width = int(state["embed_tokens.embedding_weight"].shape[1])
     hrm = any(k.startswith("H_level.") for k in state)
-    layers = len({k.split(".")[2] for k in state if k.startswith("L_level.layers.")})
+    depth = layers(state, "L_level")
     inner = int(state["L_level.layers.0.mlp.gate_up_proj.weight"].shape[0]) // 2
     mixer = "L_level.layers.0.mlp_t.gate_up_proj.weight" in state
     learned = "embed_pos.embedding_weight" in state
     table = int(state[TABLE].shape[1]) if TABLE in state else 0
     arch: dict[str, Any] = {
         "hidden_size": width,
-        "H_layers": layers if hrm else 0,
-        "L_layers": layers,
+        "H_layers": depth if hrm else 0,
+        "L_layers": depth,
         "expansion": next((e for e in (4, 2, 8, 3, 1) if _inner(width, e) == inner), inner * 1.5 / width),
         "mlp_t": mixer,
         "puzzle_emb_ndim": table,
@@ -163,17 +217,18 @@ def _inner(width: int, expansion: float) -> int:
 def read_arch(path: Path) -> dict[str, Any]:
     """The architecture in their all_config.yaml, or in JSON; the whole file or its `arch` alone."""
     try:
-        text = files.read_text(path)
+        text = files.read_text(path, 1 << 20)
         value = files.parse_json(text, files.shown(path)) if text.lstrip().startswith("{") else read_yaml(text)
     except InputError as error:
         raise InputError(f"{error}: give the all_config.yaml beside the checkpoint, or JSON") from None
-    arch = dict(value.get("arch", value)) if isinstance(value, dict) else {}
+    arch = value.get("arch", value) if isinstance(value, dict) else {}
+    arch = dict(arch) if isinstance(arch, dict) else {}
     for key, inner in arch.items():
         if isinstance(inner, str) and inner.startswith("${."):  # a reference to a neighbour, as in arch/*.yaml
             arch[key] = arch.get(inner[3:-1])
     arch.setdefault("H_layers", 0)
     arch.setdefault("forward_dtype", "bfloat16")
-    if "hidden_size" not in arch:
+    if type(arch.get("hidden_size")) is not int or not 1 <= arch["hidden_size"] <= MOST:
         raise InputError(f"{path} holds no architecture with a hidden_size: give their all_config.yaml")
     return arch
 
@@ -206,7 +261,7 @@ def _scalar(text: str) -> Any:
     for kind in (int, float):
         try:
             return kind(text)
-        except ValueError:
+        except (ValueError, OverflowError):
             continue
     return text.strip("'\"")
 

@@ -16,9 +16,12 @@ from torch import Tensor
 from innerloop import files
 from innerloop.errors import InputError
 from innerloop.parts.size import Size
+from innerloop.text import printable
 from innerloop.weights import hrm, trm
 
 PREFIX = re.compile(r"^(_orig_mod\.)?(model\.)?(_orig_mod\.)?inner\.")
+
+LOCAL = ("local_weights", "local_ids")  # buffers of the official embedding of puzzles, which training fills
 
 # ours <-> theirs, applied in order to a whole key
 RENAMES = (
@@ -56,14 +59,13 @@ def from_official(system: str, state: dict[str, Tensor], like: dict[str, Tensor]
 
     Initial states become float32 as ours are. Raises InputError naming the first missing, unknown or misshapen key.
     """
-    theirs = {
-        "inner." + PREFIX.sub("", k): v for k, v in state.items() if not k.endswith(("local_weights", "local_ids"))
-    }
+    theirs = {"inner." + PREFIX.sub("", k): v for k, v in state.items() if not k.endswith(LOCAL)}
     wanted = {to_official(system, key): key for key in like}
-    for key in wanted.keys() - theirs.keys():
+    for key in sorted(wanted.keys() - theirs.keys()):
         raise InputError(f"the checkpoint lacks {key}: it is not a {system.upper()} of this configuration")
-    for key in theirs.keys() - wanted.keys():
-        raise InputError(f"the checkpoint holds {key}, which a {system.upper()} of this configuration has not")
+    for key in sorted(theirs.keys() - wanted.keys()):
+        shown = printable(key, 80)
+        raise InputError(f"the checkpoint holds {shown}, which a {system.upper()} of this configuration has not")
     ours = {wanted[key]: value.to(like[wanted[key]].dtype) for key, value in theirs.items()}
     for key, value in ours.items():
         if value.shape != like[key].shape:
@@ -105,14 +107,28 @@ def config_from_official(arch: dict[str, Any], rows: int = 1) -> tuple[str, hrm.
 
 def read_checkpoint(path: str) -> dict[str, Tensor]:
     """A checkpoint's tensors, unpickled with weights_only=True. Raises InputError for anything else."""
+    shown = files.shown(path)
     with files.open_regular(path) as file:
         try:
             state = torch.load(file, map_location="cpu", weights_only=True)
         except (OSError, MemoryError) as error:
             raise files.unreadable(path, error) from None
         except Exception as error:
-            why = f"({type(error).__name__}): it may be truncated"
-            raise InputError(f"{files.shown(path)} is not a readable checkpoint of tensors {why}") from None
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise InputError(f"{path} does not hold a state dict of tensors: give the file the official trainer saved")
-    return state
+            raise InputError(
+                f"{shown} is not a readable checkpoint of tensors ({type(error).__name__}): it may be truncated"
+            ) from None
+    named = isinstance(state, dict) and all(isinstance(k, str) for k in state)
+    if not named or not all(isinstance(v, Tensor) for v in state.values()):
+        raise InputError(f"{shown} does not hold a state dict of tensors: give the file the official trainer saved")
+    for key, value in state.items():
+        if not key.endswith(LOCAL) and not plain(value):
+            raise InputError(
+                f"{shown} holds {printable(key, 80)} as {value.dtype}, {value.layout} on {value.device}: weights are "
+                "dense floating-point tensors, so give the file the official trainer saved"
+            )
+    return dict(state)
+
+
+def plain(value: Tensor) -> bool:
+    """Whether a tensor is dense, of floating-point numbers, and holds all of them."""
+    return value.is_floating_point() and value.layout == torch.strided and value.device.type == "cpu"

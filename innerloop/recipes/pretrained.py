@@ -26,11 +26,14 @@ from innerloop.learn import checkpoint
 from innerloop.learn.evaluate import parts
 from innerloop.recipes import run as runs
 from innerloop.recipes.card import card
+from innerloop.recipes.origin import IDENTIFIERS, numbered
 from innerloop.recipes.run import Opened
 from innerloop.study import records
+from innerloop.text import printable
 
 __all__ = [  # noqa: F822 -- Pretrained is made by __getattr__
     "Pretrained",
+    "by_name",
     "changed",
     "narrowed",
     "note",
@@ -42,7 +45,7 @@ __all__ = [  # noqa: F822 -- Pretrained is made by __getattr__
 
 FORMAT = "1"  # of a single file; a reader refuses a higher one
 MARK, SUM, README = "innerloop", "sha256", "README.md"
-TEXTS = ("run.json", "config.json", "result.json", "eval.json", "calibration.json", README)
+TEXTS = ("run.json", "config.json", IDENTIFIERS, "result.json", "eval.json", "calibration.json", README)
 SUFFIX = ".safetensors"
 STORED = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -127,11 +130,20 @@ def texts(opened: Opened) -> dict[str, str]:
         found = {name: files.read_text(path) for name, path in there.items() if path.is_file()}
     if "run.json" not in found:
         raise InputError(f"there is no run.json in {opened.folder}: give a model that was opened from a run")
+    found["run.json"] = without_paths(found["run.json"])
     value = runs.to_json(opened.run)
     found.setdefault("config.json", json.dumps({"system": opened.run.system, "config": value["config"]}, indent=2))
     if README not in found:
         found[README] = card(opened, {k: parsed(k, v, opened.folder) for k, v in found.items() if k.endswith(".json")})
     return found
+
+
+def without_paths(text: str) -> str:
+    """run.json without where its data lie, as seen from a folder that a shared model has left."""
+    value = files.parse_json(text, "run.json")
+    if not isinstance(value, dict) or not (isinstance(value.get("data"), dict) and value["data"].get("paths")):
+        return text
+    return json.dumps(value | {"data": value["data"] | {"paths": {}}}, indent=2) + "\n"
 
 
 def note(opened: Opened, name: str) -> Any:
@@ -147,6 +159,26 @@ def parsed(name: str, text: str, source: Path) -> Any:
     """The JSON of that name that goes with a model, from its text."""
     where = f"the {name} of {files.shown(source)}"
     return records.checked(name, files.parse_json(text, where), where)
+
+
+def by_name(opened: Opened, examples: Any) -> Any:
+    """A PuzzleSet with the puzzle identifiers of this model: a puzzle of a name has the row that the name learned.
+
+    Raises InputError for puzzles whose name the model has not learned. A model without a table of identifiers takes
+    any; one whose names are not kept, as in older runs, goes by number.
+    """
+    size = getattr(opened.run.config, "size", None)
+    if size is None or not size.puzzle_width:
+        return examples
+    names = note(opened, IDENTIFIERS)
+    if isinstance(names, list) and len(names) == size.puzzles and all(isinstance(n, str) for n in names):
+        return numbered(examples, tuple(names))
+    if int(examples.puzzle.max()) >= size.puzzles:
+        raise InputError(
+            f"{examples.source} has puzzle identifiers up to {int(examples.puzzle.max())}, but this run learned only "
+            f"{size.puzzles}: give puzzles it was trained with"
+        )
+    return examples
 
 
 @torch.no_grad()
@@ -165,8 +197,13 @@ def changed(opened: Opened, again: Opened, examples: Any, depth: int, batch: int
 
 def save_folder(opened: Opened, folder: Path | str) -> None:
     """Write a model as a run's folder with a card; a README.md that is there already stays."""
-    folder = Path(folder)
-    for name, text in texts(opened).items():
+    folder, found = Path(folder), texts(opened)
+    there = folder / "run.json"
+    if there.is_file() and files.read_json(there).get("run") != files.parse_json(found["run.json"], "run.json")["run"]:
+        raise InputError(f"{folder} holds another run: give a new folder, or delete that one")
+    if not there.is_file() and (folder / checkpoint.MODEL).exists():
+        raise InputError(f"{folder} holds another model: give a new folder, or delete that one")
+    for name, text in found.items():
         if name != README or not (folder / name).exists():
             files.write_text(folder / name, text)
     checkpoint.save_weights(folder / checkpoint.MODEL, opened.loop.state_dict())
@@ -219,7 +256,7 @@ def told(call: Callable[..., Any], name: Any, **how: Any) -> Any:
     except InputError:
         raise
     except Exception as error:
-        why = next((line for line in str(error).splitlines() if line.strip()), "")[:200]
+        why = printable(next((line for line in str(error).splitlines() if line.strip()), ""), 200)
         raise InputError(
             f"the hub could not serve {name} ({type(error).__name__}: {why}): check the name, the network, and that "
             "you are logged in (hf auth login)"

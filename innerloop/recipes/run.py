@@ -27,7 +27,7 @@ from innerloop.learn import checkpoint
 from innerloop.learn.plan import Plan
 from innerloop.parts.mixers import BLOCKS
 from innerloop.parts.size import Size
-from innerloop.recipes import limits
+from innerloop.recipes import limits, origin
 from innerloop.schema import Range, Seed
 from innerloop.tasks.grid import Grid
 from innerloop.tasks.symmetry import kinds, lines
@@ -73,8 +73,14 @@ class Built(typing.NamedTuple):
     validation: Any  # PuzzleSet
 
 
-def sets(data: Data) -> tuple[Any, Any, Any]:
-    """Task, training set and validation set. Raises InputError for data that cannot be had."""
+def sets(data: Data, folder: Path | str = "") -> tuple[Any, Any, Any]:
+    """Task, training set and validation set. Raises InputError for data that cannot be had.
+
+    folder: of the run whose data it is, if there is one: its files are found from any current folder then. Both sets
+    number their puzzle identifiers alike. What is held out without a file to validate on: `origin.hold_out`.
+    """
+    if folder:
+        data = origin.located(data, folder)
     if not data.train:
         task = tasks.get(data.task, **data.options)
         return task, task.make(data.count, data.seed), task.make(data.holdout, data.seed + 1_000_003)
@@ -87,9 +93,11 @@ def sets(data: Data) -> tuple[Any, Any, Any]:
             known.examples = train
         task = known
     if data.test:
-        return task, train, tasks.open_set(data.test, task, data.holdout or None)[1]
-    train, validation = train.split(min(0.5, data.holdout / len(train)), data.seed)
-    return task, train, validation
+        validation = tasks.open_set(data.test, task, data.holdout or None)[1]
+        return task, train, origin.numbered(validation, train.identifiers, strict=False)
+    if folder and origin.before(folder):
+        return task, *train.split(min(0.5, data.holdout / len(train)), data.seed)
+    return task, *origin.hold_out(task, train, data)
 
 
 def unseen(task: Any, train: Any, data: Data, count: int) -> Any:
@@ -129,12 +137,14 @@ def orbits(task: Any, units: Sequence[tuple[int, ...]]) -> tuple[tuple[tuple[int
     return tuple(tuple(s for s, k in zip(sets, number, strict=True) if k == kind) for kind in np.unique(number))
 
 
-def build(run: Run) -> Built:
-    """Open the data, fit the system to it, seed torch and make the model."""
+def build(run: Run, folder: Path | str = "") -> Built:
+    """Open the data, fit the system to it, seed torch and make the model. folder: as in `sets`."""
     commit()  # the one that runs, whatever is committed meanwhile
-    task, train, validation = sets(run.data)
+    task, train, validation = sets(run.data, folder)
     data = replace(run.data, task=task.name, options=task.options)
     run = replace(run, data=data, config=replace(run.config, size=fit(run.config.size, task, len(train.identifiers))))
+    if run.config.size.puzzle_width:
+        validation = origin.numbered(validation, train.identifiers)
     return Built(run, model(run), task, train, validation)
 
 
@@ -252,11 +262,16 @@ def cpu_name() -> str:
         return platform.processor() or platform.machine()
 
 
-def check_run(folder: Path, run: Run) -> None:
-    """Raise InputError where `folder` holds another run that has learned something, naming the field that differs."""
+def check_run(folder: Path, run: Run, built: Built | None = None) -> None:
+    """Raise InputError where `folder` holds another run that has learned something, naming the field that differs.
+
+    With `built`, its puzzles must still be those that the run there began with.
+    """
     if not any((folder / name).exists() for name in (checkpoint.STATE, checkpoint.MODEL)):
         return
     old = noted(folder)
+    if old is not None and built is not None and origin.same_source(old, to_json(run)):
+        origin.refuse_changed(folder, run.data, train=built.train, validation=built.validation)
     if old is not None and (found := difference(old, to_json(run))):
         name, there, here = found
         raise InputError(
@@ -284,20 +299,26 @@ def difference(old: Any, new: Any, name: str = "") -> tuple[str, str, str] | Non
     return name, *(printable(json.dumps(value), 60) for value in (old, new))  # type: ignore[return-value]
 
 
-def write_run(folder: Path, run: Run) -> None:
+def write_run(folder: Path, run: Run, built: Built | None = None) -> None:
     """Note in folder/config.json and run.json what is about to run. Raises InputError as check_run does.
 
+    With `built`, the paths and fingerprints of its puzzles and the names of their identifiers are noted as well.
     Where the same run is there already, its birth certificate stays; a commit that goes on with it is added as one of
     its "commits".
     """
-    check_run(folder, run)
+    check_run(folder, run, built)
     path, value = folder / "run.json", to_json(run)
-    same = noted(folder) == value
+    stale = built and origin.changed(folder, train=built.train, validation=built.validation)
+    same = noted(folder) == value and not stale
     if not same or not (folder / "config.json").exists():
         # First: what has a run.json has all.
         files.write_json(folder / "config.json", {"system": run.system, "config": value["config"]})
     if not same:
-        files.write_json(path, {"run": value, "born": birth_certificate([run.seed])})
+        data: dict[str, Any] = {}
+        if built is not None:
+            origin.keep_names(folder, built.train.identifiers)
+            data = origin.noted(folder, run.data, built.train, built.validation)
+        files.write_json(path, {"run": value, "data": data, "born": birth_certificate([run.seed])})
     elif commit() and commit() not in (known := commits(folder)):
         whole = files.read_json(path)
         born = whole.get("born") if isinstance(whole.get("born"), dict) else {}

@@ -6,7 +6,7 @@ from typing import Any
 
 from innerloop.recipes.pretrained import note
 from innerloop.recipes.run import Opened
-from innerloop.solve.calibrate import from_json
+from innerloop.solve.calibrate import from_file
 from innerloop.solve.solver import Solver
 
 __all__ = ["CALIBRATION", "solver_of"]
@@ -16,7 +16,6 @@ CALIBRATION = "calibration.json"  # in a run's folder
 
 def solver_of(opened: Opened, **how: Any) -> Solver:
     """The solver of a trained run; `how` are further arguments of Solver."""
-    kept = note(opened, CALIBRATION)
-    trusts = from_json(kept["rules"]) if kept else None
+    trusts = from_file(note(opened, CALIBRATION))
     device = next(opened.loop.parameters()).device
     return Solver(opened.loop, opened.task, **{"trusts": trusts, "device": device} | how)

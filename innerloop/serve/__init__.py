@@ -5,6 +5,7 @@ models.py   what is served, and its door     worker.py    the thread in which a 
 orders.py   what it is given, and its lanes  fallback.py  the exact solver behind the models
 stream.py   a thought told step by step      about.py     what a model says of itself
 gate.py     counting, sizes, closing         metrics.py   numbers for Prometheus
-server.py   the process: port, signals, end  client.py    the other side
-local.py    a server of one's own
+body.py     what a body may hold             origin.py    which requests a browser may bring
+connections.py  their number and times       server.py    the process: port, signals, end
+client.py   the other side                   local.py     a server of one's own
 """

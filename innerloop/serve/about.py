@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from innerloop.errors import InputError
+from innerloop.files import check_regular
 from innerloop.recipes import run as runs
+from innerloop.recipes.origin import located
 from innerloop.recipes.pretrained import note
 from innerloop.serve import schema
 from innerloop.serve.models import Served
@@ -49,13 +51,16 @@ def held_out(opened: Any, limit: int) -> tuple[Any, str]:
     They are those it was validated on. Where its files are not on this machine they are generated, if its task can;
     nothing is ever fetched.
     """
-    task, data = opened.task, opened.run.data
+    task, data = opened.task, located(opened.run.data, opened.folder)
     if not data.train:
         found = task.make(min(limit, data.holdout or limit), data.seed + 1_000_003)  # as recipes.run.sets makes them
         return found, found.source
     if all(Path(name).exists() for name in (data.train, data.test) if name):
         try:
-            found = runs.sets(data)[2].take(slice(limit))
+            for name in (data.train, data.test):
+                if name and not Path(name).is_dir():
+                    check_regular(name)
+            found = runs.sets(opened.run.data, opened.folder)[2].take(slice(limit))
         except InputError as error:  # a damaged file is no reason not to say the rest
             return None, str(error)
         return found, Path(found.source).name
@@ -86,14 +91,16 @@ class About:
 
     def _detail(self, puzzles: Any, source: str, halting: list[schema.Halted], measuring: bool) -> schema.Detail:
         opened, task = self.served.opened, self.served.task
-        judged, studied, run = (note(opened, f"{name}.json") or {} for name in ("eval", "study", "run"))
+        found, reasons = described.notes(lambda name: note(opened, f"{name}.json"), ("eval", "study", "run"))
+        curves = described.curves(found["eval"], found["study"], self.served.solver, reasons)
+        left_out = {"left out": "; ".join(reasons)} if reasons else {}
         return schema.Detail(
             **model(self.served).model_dump(),
             examples=[schema.Example(**described.example(task, puzzles, i)) for i in shown(puzzles)],
             source=source,
-            curves=schema.Curves(halting=halting, **described.curves(judged, studied, self.served.solver)),  # type: ignore[arg-type]
+            curves=schema.Curves(halting=halting, **curves),  # type: ignore[arg-type]
             measuring=measuring,
-            born=run.get("born", {}),
+            born=described.inner(found["run"], "born") | left_out,
         )
 
     async def _measure(self, puzzles: Any) -> None:

@@ -24,6 +24,7 @@ except ImportError:
 
 from innerloop.serve import schema
 from innerloop.serve.about import About, model
+from innerloop.serve.body import Bounded
 from innerloop.serve.gate import Door, Gate
 from innerloop.serve.metrics import Metrics
 from innerloop.serve.models import Closed, Full, NoModel, Registry, Served, TooLarge
@@ -32,10 +33,15 @@ from innerloop.serve.stream import Stream
 from innerloop.serve.worker import bell
 from innerloop.solve.verify import broken
 from innerloop.study.thought import cells
+from innerloop.text import printable
 
 __all__ = ["Gone", "make"]
 
-POLICY = "default-src 'self' 'unsafe-inline' data: blob:"  # the page asks nobody else
+POLICY = (  # the page asks nobody else, runs its own files alone, and is in nobody's frame
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data: blob:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+SAID = 1000  # characters of an error, at most
 SLACK = 30.0  # seconds beyond a stream's deadline for a client that reads slowly
 
 
@@ -149,6 +155,7 @@ def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """What a route may answer instead, for its description."""
     known = {
         400: "an input is wrong",
+        403: "asked by another site, or by a name that is not this server's",
         404: "no such model",
         408: "the request came too slowly",
         413: "too large",
@@ -166,7 +173,7 @@ def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return described
 
 
-ASKED = errors(400, 404, 408, 413, 422, 429, 500, 503)
+ASKED = errors(400, 403, 404, 408, 413, 422, 429, 500, 503)
 EVENTS = {"begin": schema.Begin, "step": schema.Step, "done": schema.Done, "error": schema.Error}  # of a stream
 
 
@@ -178,6 +185,7 @@ def make(registry: Registry, gate: Gate | None = None, metrics: Metrics | None =
         title="Innerloop", version=version(), docs_url=None, redoc_url=None, summary="Models that think in loops."
     )
     app.state.innerloop = state
+    app.router.route_class = Bounded
     app.openapi = lambda: described(app)  # type: ignore[method-assign]
     _sorry(app)
     _health(app, state)
@@ -221,8 +229,7 @@ def _sorry(app: FastAPI) -> None:
     """Every error as one sentence."""
 
     def said(status: int, text: str, headers: Any = None) -> JSONResponse:
-        clean = " ".join(text.split()).encode("utf-8", "replace").decode()
-        return JSONResponse({"error": clean}, status, headers)
+        return JSONResponse({"error": printable(" ".join(text.split()), SAID)}, status, headers)
 
     @app.exception_handler(InputError)
     async def _input(_: Request, error: InputError) -> Response:
@@ -233,7 +240,7 @@ def _sorry(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def _form(_: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"] if part != "body") or "the body"
+        where = ".".join(printable(str(part), 80) for part in first["loc"] if part != "body") or "the body"
         return said(422, f"{where}: {first['msg']}")
 
     @app.exception_handler(AnyHTTPException)
@@ -263,25 +270,27 @@ def _health(app: FastAPI, state: State) -> None:
             raise HTTPException(503, "the server is shutting down: ask another", {"Retry-After": "1"})
         return schema.Status(status="ready")
 
-    text = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Prometheus text"}}
+    text: dict[int | str, Any] = {
+        200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Prometheus text"}
+    }
 
-    @app.get("/metrics", response_class=Response, responses=text, summary="Numbers for Prometheus")  # type: ignore[arg-type]
+    @app.get("/metrics", response_class=Response, responses=text | errors(403), summary="Numbers")  # type: ignore[arg-type]
     async def metrics() -> Response:
         return Response(state.metrics.text(), media_type=state.metrics.content_type)
 
 
 def _models(app: FastAPI, state: State) -> None:
-    @app.get("/v1/models", responses=errors(500, 503), summary="What is served")
+    @app.get("/v1/models", responses=errors(403, 500, 503), summary="What is served")
     async def models() -> schema.Models:
         return schema.Models(models=[model(served) for served in state.registry.served.values()])
 
-    @app.get("/v1/models/{name}", responses=errors(404, 422, 500, 503), summary="All about one model")
+    @app.get("/v1/models/{name}", responses=errors(403, 404, 422, 500, 503), summary="All about one model")
     async def detail(name: str) -> schema.Detail:
         return await state.about(name).detail()
 
     @app.post(
         "/v1/models/{name}/reload",
-        responses=errors(400, 404, 422, 500, 503),
+        responses=errors(400, 403, 404, 422, 500, 503),
         summary="Read the run anew; what is under way finishes on the old weights",
     )
     async def reload(name: str) -> schema.Reloaded:
@@ -305,7 +314,9 @@ def _thinking(app: FastAPI, state: State) -> None:
         # Written elsewhere: a thousand solutions would keep everybody else waiting.
         return Response(await asyncio.to_thread(answer.model_dump_json), media_type="application/json")
 
-    @app.post("/v1/models/{name}/check", responses=errors(400, 404, 408, 413, 422, 500, 503), summary="Judge an answer")
+    @app.post(
+        "/v1/models/{name}/check", responses=errors(400, 403, 404, 408, 413, 422, 500, 503), summary="Judge an answer"
+    )
     async def check(name: str, asked: schema.CheckRequest) -> schema.Check:
         served = state.registry.get(name)
         question, answer = served.tokens([asked.puzzle])[0], served.tokens([asked.answer])[0]
@@ -331,10 +342,10 @@ def _telling(app: FastAPI, state: State) -> None:
     )
     async def think(name: str, asked: schema.SolveRequest) -> Response:
         served = state.registry.get(name)
-        told = Stream(served, asked)
-        order = told.order
         if state.streams >= served.limits.streams:
             raise busy(f"{state.streams} streams are open, and that is the most: come again in a while", 1)
+        told = Stream(served, asked)
+        order = told.order
         if asked.exact:
             state.enter(served)
         try:

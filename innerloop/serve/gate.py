@@ -1,4 +1,7 @@
-"""Who comes in: requests are counted and timed, bodies held to their size and time, none is let in while we close."""
+"""Who comes in: requests are counted and timed, bodies held to their size and time, none is let in while we close.
+
+Nobody is let in either who calls the server by another name, or whom another site sends (origin.py).
+"""
 
 from __future__ import annotations
 
@@ -9,17 +12,25 @@ from typing import Any
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
+from innerloop.serve.origin import HEADERS, Hosts
+
 __all__ = ["Door", "Gate"]
 
 ARRIVAL = 30.0  # seconds in which the whole of a request must come
+START = 5.0  # seconds that it may take whatever its size ...
+PACE = 16 * 1024  # ... and bytes a second after that
+SMALL = 64 * 1024  # bytes of a body that is always taken
+BODIES = 16  # largest bodies that may be held at once
 OPEN = ("/healthz", "/readyz", "/metrics")  # answered even while we close
 
 
 class Gate:
     """Whether anybody is let in, and how many are inside."""
 
-    def __init__(self) -> None:
+    def __init__(self, hosts: Hosts | None = None) -> None:
+        self.hosts = hosts or Hosts()
         self.closing, self.inside = False, 0
+        self.held = 0  # bytes of bodies larger than SMALL
 
 
 class Door:
@@ -32,17 +43,22 @@ class Door:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        began, call = time.perf_counter(), Call(receive, send, self.body, dict(scope["headers"]))
+        headers = dict(scope["headers"])
+        began, call = time.perf_counter(), Call(receive, send, self.body, headers, self.gate)
         watched = scope["path"] not in OPEN
-        refused = self.gate.closing and watched
+        refusal = self.gate.hosts.refusal(scope["method"], scope["path"], headers)
+        closed = self.gate.closing and watched
         self.gate.inside += watched
         try:
-            if refused:
+            if refusal:
+                await JSONResponse({"error": refusal}, 403)(scope, call.receive, call.send)
+            elif closed:
                 said = {"error": "the server is shutting down: ask another"}
                 await JSONResponse(said, 503, {"Retry-After": "1"})(scope, call.receive, call.send)
             else:
                 await self.app(scope, call.receive, call.send)
         finally:
+            call.free()
             self.gate.inside -= watched
             route = getattr(scope.get("route"), "path", "other")
             self.metrics.requests.labels(route, "gone" if call.gone else str(call.status)).inc()
@@ -54,30 +70,55 @@ class Door:
 class Call:
     """One request as it comes in and goes out. most: bytes of its body; what it says it will have is believed."""
 
-    def __init__(self, receive: Any, send: Any, most: int, headers: dict[bytes, bytes]) -> None:
-        self._receive, self._send, self.most = receive, send, most
+    def __init__(
+        self, receive: Any, send: Any, most: int, headers: dict[bytes, bytes], gate: Gate | None = None
+    ) -> None:
+        self._receive, self._send, self.most, self.gate = receive, send, most, gate or Gate()
         said = headers.get(b"content-length", b"")
-        self.promised = int(said) if said.isdigit() else 0
+        self.promised = int(said) if said.isdigit() and len(said) < 20 else 0
         self.size, self.status, self.answered, self.gone = 0, 500, False, False
-        self.until: float | None = asyncio.get_running_loop().time() + ARRIVAL  # None: all of it is here
+        self.held = 0  # bytes that are counted in gate.held
+        self.began: float | None = asyncio.get_running_loop().time()  # None: all of it is here
 
     async def receive(self) -> Any:
         """The next message. Raises HTTPException 413 for a body that is too large, 408 for one that does not come."""
         if self.promised <= self.most:
-            try:
-                async with asyncio.timeout_at(self.until):
-                    message = await self._receive()
-            except TimeoutError:
-                raise HTTPException(408, f"the request did not come within {ARRIVAL:g} s: send less at once") from None
-            self.until = self.until if message.get("more_body") else None
+            message = await self._next()
             self.gone = self.gone or (message["type"] == "http.disconnect" and not self.answered)
             self.size += len(message.get("body", b""))
             if self.size <= self.most:
+                self._hold()
                 return message
         raise HTTPException(413, f"the request is larger than {self.most} bytes: send less at once")
+
+    async def _next(self) -> Any:
+        """A message, as long as the body comes at PACE."""
+        until = None if self.began is None else self.began + min(ARRIVAL, START + self.size / PACE)
+        try:
+            async with asyncio.timeout_at(until):
+                message = await self._receive()
+        except TimeoutError:
+            raise HTTPException(408, f"the request came too slowly: send it within {ARRIVAL:g} s") from None
+        if not message.get("more_body"):
+            self.began = None
+        return message
+
+    def _hold(self) -> None:
+        """Count what is held of large bodies. Raises HTTPException 429 where others hold as much as there may be."""
+        if self.size > SMALL:
+            more, self.held = self.size - self.held, self.size
+            self.gate.held += more
+            if self.gate.held > BODIES * self.most:
+                raise HTTPException(429, "other large requests are under way: come again", {"Retry-After": "1"})
+
+    def free(self) -> None:
+        self.gate.held, self.held = self.gate.held - self.held, 0
 
     async def send(self, message: Any) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
+            given = message.get("headers", [])
+            known = {name.lower() for name, _ in given}
+            message = {**message, "headers": [*given, *(pair for pair in HEADERS.items() if pair[0] not in known)]}
         self.answered = message["type"] == "http.response.body" and not message.get("more_body", False)
         await self._send(message)

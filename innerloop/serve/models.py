@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from innerloop.errors import InputError
+from innerloop.files import check_regular
 from innerloop.learn.evaluate import own_rule
 from innerloop.noise import keyed
 from innerloop.recipes.solving import solver_of
@@ -31,6 +32,7 @@ from innerloop.solve.engine import Engine, Full
 from innerloop.solve.hybrid import has_exact, need_exact
 from innerloop.solve.solver import Solver
 from innerloop.study import thought
+from innerloop.text import printable
 
 __all__ = ["Closed", "Full", "Limits", "NoModel", "Registry", "Served", "TooLarge"]
 
@@ -56,6 +58,7 @@ class Limits:
     moments: int = 4096  # depth x width of a stream
     body: int = 4 << 20  # bytes of a request
     rows: int = 64  # trajectories stepped at once
+    connections: int = 512  # open at once
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -97,6 +100,12 @@ class Served:
     # -- the door -----------------------------------------------------------------------------------------------------
     def tokens(self, texts: Sequence[str]) -> NDArray[np.uint8]:
         """(N, S) of N puzzles. Raises InputError for what is not written in the task's symbols."""
+        most = 4 * math.prod(self.task.shape)  # line breaks included, and generously
+        if any(len(text) > most for text in texts):
+            longest = max(map(len, texts))
+            raise InputError(
+                f"a puzzle of {longest} symbols is too long: this model's have {math.prod(self.task.shape)}"
+            )
         return self.solver.questions(list(texts))[0]
 
     def settle(self, asked: schema.Dials) -> Dials:
@@ -118,16 +127,16 @@ class Served:
         pick: str = asked.pick
         if pick == "auto" and self.solver.verify is None and not self.solver.trusts:
             pick = "q" if "q" in self.rules else "vote"  # the answer says so, and has no confidence
+        if pick not in ("auto", *self.rules):
+            raise InputError(
+                f'this model cannot pick by "{printable(pick, 40)}": it can pick by {", ".join(self.rules)}, or auto'
+            )
         d = self.solver.settled(
             Dials(
                 asked.depth, asked.width, pick, (asked.noise[0], asked.noise[1]),
                 views=asked.views, halting=asked.halting, least=asked.least, seed=asked.seed,
             )
         )  # fmt: skip
-        if d.pick not in self.rules:
-            raise InputError(
-                f'this model has nothing to pick by "{d.pick}": it can pick by {", ".join(self.rules)}, or auto'
-            )
         if d.halting and not self.stops:
             raise InputError("this model has no halting rule of its own: leave halting out, and give a depth")
         return d
@@ -166,6 +175,10 @@ def load(
     name: str, source: str, opener: Callable[[str], Any], limits: Limits, ticked: Callable[[int], Any], worker: Worker
 ) -> Served:
     """Open a run, to think in the thread of `worker`; ticked(calls) gives what is told of its steps of `calls` NFE."""
+    place = Path(source)
+    for path in [place, *(place.glob("*") if place.is_dir() else ())]:
+        if path.exists() and not path.is_dir():
+            check_regular(path)  # a thread that opened a pipe would wait for ever, and with it the end of the server
     opened = opener(source)
     solver = solver_of(opened, rows=limits.rows)
     _ = solver.precise  # made before anybody asks

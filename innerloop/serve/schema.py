@@ -6,9 +6,9 @@ head for is null.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 __all__ = [
     "Begin", "Check", "CheckRequest", "Curves", "DepthPoint", "Detail", "Dials", "Done", "Error", "Example", "Halted",
@@ -18,6 +18,8 @@ __all__ = [
 
 Text = Annotated[str, Field(min_length=1)]
 Rule = Literal["verified", "vote", "q", "value", "residual", "certainty", "first"]
+# A text: which of them a model can pick by is its own to say, and its answer lists those alone.
+Pick = Annotated[str, WithJsonSchema({"type": "string", "enum": ["auto", *get_args(Rule)]})]
 Noise = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 # To JSON 64.0 is a whole number as well. MOST keeps what is sent within what a computer counts with.
 Whole = Annotated[int, BeforeValidator(lambda v: int(v) if isinstance(v, float) and v.is_integer() else v)]
@@ -48,7 +50,7 @@ class Dials(Asked):
 
     depth: Whole = Field(64, ge=1, le=MOST, description="steps of a trajectory, at most")
     width: Whole = Field(1, ge=1, le=MOST, description="trajectories that differ")
-    pick: Literal["auto"] | Rule = Field("auto", description=AUTO)
+    pick: Pick = Field("auto", description=AUTO)
     noise: list[Noise] = Field(
         [0.0, 0.0], min_length=2, max_length=2, description="standard deviations: on the first state, on every step"
     )
@@ -73,7 +75,7 @@ class SolveRequest(Dials):
 class SolveManyRequest(Dials):
     """Many puzzles at the same dials."""
 
-    puzzles: list[Text] = Field(min_length=1)
+    puzzles: list[Text] = Field(min_length=1, fail_fast=True)
     nfe: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="block calls a puzzle, on average over all of them"
     )

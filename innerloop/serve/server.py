@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import logging
 import math
+import os
 import socket
+import threading
 import time
 from collections.abc import Callable
 from types import FrameType
@@ -18,13 +21,17 @@ try:
 except ImportError:
     raise InputError("serving needs FastAPI and its companions: pip install 'innerloop[serve]'") from None
 
+from innerloop.serve.connections import IDLE, Connection, Crowd, Listener, room
 from innerloop.serve.gate import Gate
 from innerloop.serve.models import Registry
 
 __all__ = ["Server", "bind", "loopback"]
 
-IDLE = 75  # seconds that a connection may say nothing: longer than clients keep theirs
+LOOKS = 5  # of uvicorn's ticks of 0.1 s between two looks at all connections
 LAST = 10  # seconds in which connections must close once everybody inside was answered
+HANGS = 5  # seconds after which a process that should have ended is ended
+
+log = logging.getLogger("innerloop.serve")
 
 
 def loopback(host: str) -> bool:
@@ -60,30 +67,50 @@ class Server(uvicorn.Server):
 
     On the first SIGTERM or SIGINT /readyz and all requests that come later answer 503, while those that are inside go
     on; when they are answered, or after `grace` seconds with what they have by then, the process ends with 0. A second
-    signal lets nobody wait: they are answered with what there is.
+    signal lets nobody wait: they are answered with what there is. Where something hangs, a thread or the event loop,
+    the process is ended LAST + HANGS seconds later, with 1.
     """
 
     def __init__(
         self, app: Any, registry: Registry, gate: Gate, grace: float, ready: Callable[[], None] = lambda: None
     ) -> None:
         config = uvicorn.Config(
-            app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=LAST,
-            timeout_keep_alive=IDLE, lifespan="off", ws="none",
+            app, http=Connection, log_level="error", access_log=False, server_header=False, proxy_headers=False,
+            timeout_graceful_shutdown=LAST, timeout_keep_alive=int(IDLE), lifespan="off", ws="none",
         )  # fmt: skip
         super().__init__(config)
         self.registry, self.gate, self.grace, self.ready = registry, gate, grace, ready
+        self._told_at = 0.0  # time.monotonic() of the first signal; 0: none yet
         self._end = math.inf  # time.monotonic() by which everybody should be answered, once told to end
         self._closing: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, as uvicorn would, yet to no more connections than there is room for."""
         self._loop = asyncio.get_running_loop()
-        await super().startup(sockets)
-        if self.started:
-            self.ready()
+        if not self.config.loaded:
+            self.config.load()
+        self.crowd = Crowd(room(self.registry.limits.connections))
+
+        def connection() -> Connection:
+            return Connection(self.config, self.server_state, {}, self._loop)
+
+        self.servers = [Listener(sock, self.crowd, connection) for sock in sockets or []]  # type: ignore[misc]
+        self.started = True
+        self.ready()
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % LOOKS == 0:
+            self.crowd.sweep(asyncio.get_running_loop().time())
+        return await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """What a signal does. It is not raised again at the end, so that the process ends with 0."""
+        grace = 0.0 if self._told_at else self.grace
+        self._told_at = self._told_at or time.monotonic()
+        watch = threading.Timer(grace + LAST + HANGS, give_up)
+        watch.daemon = True
+        watch.start()
         if self._loop is None or not self.started:
             self.should_exit = True
         else:
@@ -99,3 +126,10 @@ class Server(uvicorn.Server):
         while self.gate.inside and time.monotonic() < self._end + LAST:
             await asyncio.sleep(0.02)
         self.should_exit = True
+
+
+def give_up() -> None:
+    """End a process in which something does not end."""
+    log.error("the server was told to end and something in it does not: it is ended without that")
+    logging.shutdown()
+    os._exit(1)

@@ -9,6 +9,7 @@ risk-coverage curve (what share of the answers given is wrong, if only the sures
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Annotated, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from innerloop import schema
 from innerloop.errors import InputError
 from innerloop.schema import Amount, Length, Share
+from innerloop.text import printable
 
 Floats = NDArray[np.float64]
 Shares = Annotated[tuple[Share, ...], Length(1)]
@@ -34,6 +36,8 @@ class Curve:
     def __post_init__(self) -> None:
         if len(self.scores) != len(self.chances):
             raise InputError("a curve needs as many chances as scores")
+        if any(a > b for line in (self.scores, self.chances) for a, b in pairwise(line)):
+            raise InputError("a curve must rise")
 
     def __call__(self, score: float) -> float:
         """Between two scores in proportion; beyond them as at the nearest. -inf (rule not met) and NaN: 0."""
@@ -144,4 +148,15 @@ def to_json(found: dict[str, Trust]) -> dict[str, Any]:
 
 def from_json(value: Any, where: str = "calibration.json") -> dict[str, Trust]:
     """What to_json wrote. Raises InputError for anything else."""
-    return schema.read(dict[str, Trust], value, where)
+    made = schema.read(dict[str, Trust], value, where)
+    for rule, t in made.items():
+        if t.rule != rule:
+            raise InputError(f"{where}: the rule {printable(rule, 40)} calls itself {printable(t.rule, 40)}")
+    return made
+
+
+def from_file(value: Any) -> dict[str, Trust] | None:
+    """The rules in what calibration.json holds; None for None, where there is no such file."""
+    if value is None:
+        return None
+    return from_json(value["rules"] if isinstance(value, dict) and "rules" in value else value)

@@ -128,6 +128,9 @@ class Case:
         valid = bool(t.valid[i]) if self.solver.verify else None
         sure = self.solver.confidence(self.dials, choice, valid)
         known = valid is not False and np.isfinite(choice.score) and (sure is None or sure >= self.dials.least)
+        why = f"trajectory {k + 1} of {len(order)}: {choice.why}" if np.isfinite(choice.score) else choice.why
+        if known and not valid and not self.complete(moment.answer):
+            known, sure, why = False, 0.0, f"{why}, but that is no complete answer"
         nfe = self.solver.calls * sum(d.steps for d in self.done.values())
         return Solution(
             known=bool(known),
@@ -136,7 +139,7 @@ class Case:
             valid=valid,
             confidence=sure,
             pick=self.dials.pick,
-            why=f"trajectory {k + 1} of {len(order)}: {choice.why}" if np.isfinite(choice.score) else choice.why,
+            why=why,
             source="model",
             trajectory=k,
             width=len(order),
@@ -145,6 +148,10 @@ class Case:
             seconds=time.monotonic() - self.begun,
             certainty=moment.certainty,
         )
+
+    def complete(self, answer: NDArray[np.uint8]) -> bool:
+        """Whether an answer has the form of one: givens kept, no blank left, whatever is known of the rules."""
+        return bool(self.solver.task.valid_batch(self.question[None], answer[None])[0])
 
     def nothing(self, why: str) -> Solution:
         """A puzzle that was not thought about: its question is all there is to guess."""

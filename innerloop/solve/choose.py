@@ -18,7 +18,7 @@ class Trajectories(NamedTuple):
     """What K trajectories of one puzzle came to; NaN where a loop has no such head."""
 
     answers: NDArray[np.uint8]  # (K, S), turned back where a trajectory saw another view
-    certainty: Floats  # (K,) mean log probability of the cells' tokens
+    certainty: Floats  # (K,) mean log probability of the cells' tokens; NaN: its numbers are not finite
     q: Floats  # (K,) 0 .. 1, belief of the halting head that it is right
     value: Floats  # (K,) of the value head
     residual: Floats  # (K,) relative change of the state in the last step
@@ -86,15 +86,19 @@ UNMET = {"verified": "the verifier accepts none of {n} answers", "first": "none 
 def choose(t: Trajectories, rule: str) -> Choice:
     """The winner by `rule`. Raises InputError for a rule that is unknown, or that this loop has no head for.
 
-    A rule that nobody meets (nothing valid, nobody halted) chooses the most voted answer, with a score of -inf.
+    A rule that nobody meets (nothing valid, nobody halted) chooses the most voted answer, with a score of -inf. So does
+    a trajectory whose numbers are not finite: it meets none.
     """
     if rule not in RULES:
         raise InputError(f'no selection rule is called "{rule}": use one of {", ".join(RULES)}, or auto')
     scores = RULES[rule](t)
-    if np.isnan(scores).all():
+    lost = np.isnan(t.certainty)
+    if np.isnan(scores).all() and not lost.all():
         raise InputError(f'this loop has nothing to pick by "{rule}": it has no such head; use vote or residual')
+    scores = np.where(lost, -np.inf, scores)
     if np.isneginf(scores).all():
         said = UNMET.get(rule, "no trajectory meets the rule").format(n=len(scores))
+        said = "the model's numbers are not finite" if lost.all() else said
         return Choice(int(vote(t).argmax()), float("-inf"), said)
     winner = int(np.nan_to_num(scores, nan=-np.inf).argmax())
     share = f"{round(len(scores) * vote(t)[winner])} of {len(scores)}"

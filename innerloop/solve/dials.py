@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from innerloop.core import DEEPEST
 from innerloop.errors import InputError
+from innerloop.width import WIDEST
 
+MOST = 10_000_000  # trajectories of a call where all of a puzzle's are begun at once
 DEEP = 256  # from this depth on the state is kept in float32: in bfloat16 thousands of steps drift
 
 
@@ -40,6 +44,32 @@ class Dials:
     least: float = 0.5  # confidence below which the answer is "I don't know"; needs a calibration, unless verified
     seed: int = 0  # of views and noise
 
+    def check(self, puzzles: int = 1) -> None:
+        """Raise InputError for values that make no sense for any loop, or too many for so many puzzles.
+
+        Nothing that grows with depth or width has been made before.
+        """
+        if not (whole(self.depth) and whole(self.width) and self.depth >= 1 and self.width >= 1):
+            raise InputError(f"depth {self.depth} and width {self.width} must both be 1 or more, in whole numbers")
+        if self.depth > DEEPEST or self.width > WIDEST:
+            raise InputError(
+                f"depth {self.depth} and width {self.width} are more than can be run: "
+                f"give a depth up to {DEEPEST} and a width up to {WIDEST}"
+            )
+        if self.pick != "verified" and self.width * puzzles > MOST:  # a verifier begins most of them never
+            raise InputError(
+                f"{puzzles} puzzles of width {self.width} are more than {MOST} trajectories at once: "
+                "give less width, or fewer puzzles"
+            )
+        if len(self.noise) != 2 or not all(math.isfinite(n) and n >= 0 for n in self.noise):
+            raise InputError(
+                f"noise is {self.noise}: give two numbers from 0 up, for the first state and for every step"
+            )
+        if not 0 <= self.least <= 1:
+            raise InputError(f"least is {self.least}: give a probability from 0 to 1")
+        if not (whole(self.seed) and 0 <= self.seed < 2**63):
+            raise InputError(f"seed is {self.seed}: give a whole number from 0 to 2^63 - 1")
+
     @property
     def kind(self) -> Kind:
         return Kind(self.noise, self.slots, self.seed if any(self.noise) else 0, self.depth >= DEEP)
@@ -57,8 +87,12 @@ class Budget:
         """(block calls, seconds) for so many puzzles. Raises InputError for a budget that allows nothing."""
         for name in ("nfe", "seconds", "rate"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
+            if value is None:
+                continue
+            if not value > 0:
                 raise InputError(f"a budget of {name}={value} allows nothing: give a number above 0, or none")
+            if value == float("inf"):
+                raise InputError(f"a budget of {name}={value} is no limit: give a finite number, or none")
         spans = [s for s in (self.seconds, puzzles / self.rate if self.rate else None) if s is not None]
         return (self.nfe * puzzles if self.nfe else float("inf"), min(spans, default=float("inf")))
 
@@ -81,3 +115,8 @@ class Solution:
     nfe: int  # block calls, over all trajectories
     seconds: float  # from the start of the call
     certainty: NDArray[np.float32]  # (S,) probability of each cell's token, of the winner
+
+
+def whole(value: Any) -> bool:
+    """Whether this is a whole number, numpy's among them."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)

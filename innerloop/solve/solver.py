@@ -36,6 +36,7 @@ from innerloop.solve.hybrid import behind, need_exact
 from innerloop.solve.loops import Compiled, calls_of_a_step, few_sizes, in_float32
 from innerloop.solve.verify import Verifier, verifier_of
 from innerloop.tasks.symmetry import Views
+from innerloop.text import printable
 from innerloop.width import Noisy
 
 __all__ = ["Budget", "Dials", "Solution", "Solver"]
@@ -83,18 +84,24 @@ class Solver:
     ) -> list[Solution]:
         """A Solution for each puzzle, in their order.
 
-        puzzles  a text or a list of them, uint8 (N, S) tokens, or a PuzzleSet
+        puzzles  a text or a list of them, tokens (N, S) or (S,) in whole numbers of any type, or a PuzzleSet
+        budget   its seconds are for all that this call does, the exact solver included
         exact    seconds that an exact solver may take for each puzzle the model does not know (solve/hybrid.py)
         done     called as done(i, solution) as soon as puzzle i is answered
         watch    called as watch(i, k, moment) after every step of trajectory k of puzzle i
         dials    further fields of Dials
-        Raises InputError for dials that make no sense for this loop or task.
+        Raises InputError for puzzles or dials that make no sense for this loop or task.
         """
+        until = time.monotonic()
+        if not 0 <= exact < float("inf"):
+            raise InputError(f"exact is {exact}: give the seconds that the exact solver may take a puzzle, or 0")
         if exact:
             need_exact(self.task)
         settings = self.settled(Dials(depth, width, pick, **dials))
         questions, ids = self.questions(puzzles)
+        settings.check(len(questions))
         spent, seconds = (budget or Budget()).limits(len(questions))
+        until += seconds
         engine = self.engine(settings)
         views = self.views(settings)
         cases = [Case(self, q, settings, int(p), views) for q, p in zip(questions, ids, strict=True)]
@@ -102,10 +109,10 @@ class Solver:
             case.watch = None if watch is None else partial(watch, i)
         place = {id(case): i for i, case in enumerate(cases)}
         found: list[Any] = [None] * len(cases)
-        cap, until = spent / self.calls, time.monotonic() + seconds
-        for case in self.finished(engine, cases, cap, until):
+        for case in self.finished(engine, cases, spent / self.calls, until):
             known, i = case.solution(), place[id(case)]
-            found[i] = behind(self.task, case.question, known, exact, settings.seed) if exact else known
+            left = min(exact, until - time.monotonic())
+            found[i] = behind(self.task, case.question, known, left, settings.seed % 2**31) if exact else known
             if done:
                 done(i, found[i])
         return found
@@ -140,35 +147,52 @@ class Solver:
                 yield from [close(case) for case in list(open_.values())]
 
     def questions(self, puzzles: Any) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """(tokens (N, S), identifiers (N,)) of whatever was given."""
+        """(tokens (N, S), identifiers (N,)) of whatever was given. Raises InputError for what this loop cannot take."""
         if isinstance(puzzles, str):
             puzzles = [puzzles]
-        if hasattr(puzzles, "inputs"):
-            return np.asarray(puzzles.inputs), np.asarray(puzzles.puzzle, np.int64)
-        if isinstance(puzzles, np.ndarray):
-            tokens = np.atleast_2d(puzzles).astype(np.uint8)
-            self.task.check(tokens, "puzzles")
-        else:
-            tokens = self.task.encode_many([p.replace("\r", "").replace("\n", "") for p in puzzles], "puzzles")
-        if len(tokens) == 0:
+        if len(puzzles.inputs if hasattr(puzzles, "inputs") else puzzles) == 0:
             raise InputError("there is no puzzle to solve: give at least one")
+        if hasattr(puzzles, "inputs"):
+            tokens = self.task.tokens(puzzles.inputs, "the puzzles")
+            return tokens, self.known(puzzles.puzzle, len(tokens))
+        if isinstance(puzzles, Sequence) and all(isinstance(p, str) for p in puzzles):
+            tokens = self.task.encode_many([p.replace("\r", "").replace("\n", "") for p in puzzles], "puzzles")
+        else:
+            tokens = self.task.tokens([puzzles] if np.ndim(puzzles[0]) == 0 else puzzles, "the puzzles")
         return tokens, np.zeros(len(tokens), np.int64)
+
+    def known(self, identifiers: Any, rows: int) -> NDArray[np.int64]:
+        """Puzzle identifiers (rows,), each of which this loop has learned. Raises InputError for any other."""
+        ids = np.asarray(identifiers)
+        if ids.shape != (rows,) or ids.dtype.kind not in "iu":
+            raise InputError(
+                f"puzzle identifiers are {ids.dtype} {ids.shape} of {rows} puzzles: "
+                f"give a whole number for each, ({rows},)"
+            )
+        size = getattr(getattr(self.loop, "c", None), "size", None)
+        most = size.puzzles if size is not None and size.puzzle_width else None
+        if ids.min() < 0 or (most is not None and ids.max() >= most):
+            learned = "are from 0 on" if most is None else f"that this model learned are 0 to {most - 1}"
+            raise InputError(f"puzzle identifiers run from {ids.min()} to {ids.max()}: those {learned}")
+        return ids.astype(np.int64)
 
     # -- what the dials mean here -------------------------------------------------------------------------------------
     def settled(self, d: Dials) -> Dials:
         """The dials with `auto` decided. Raises InputError where they make no sense for this loop or task."""
-        if d.depth < 1 or d.width < 1:
-            raise InputError(f"depth {d.depth} and width {d.width} must both be 1 or more")
-        if min(d.noise) < 0 or len(d.noise) != 2:
-            raise InputError(f"noise is {d.noise}: give two numbers from 0 up, for the first state and for every step")
-        if not 0 <= d.least <= 1:
-            raise InputError(f"least is {d.least}: give a probability from 0 to 1")
+        d.check()
         if d.pick == "auto":
             d = replace(d, pick=self.best_rule())
         if d.pick not in RULES:
-            raise InputError(f'no selection rule is called "{d.pick}": use one of {", ".join(RULES)}, or auto')
+            raise InputError(
+                f'no selection rule is called "{printable(str(d.pick))}": use one of {", ".join(self.rules)}, or auto'
+            )
         if d.pick == "verified" and self.verify is None:
             verifier_of(self.task)  # says why there is none
+        if d.pick not in self.rules:
+            raise InputError(
+                f'this loop has nothing to pick by "{d.pick}": it has no such head, '
+                f"use one of {', '.join(self.rules)}, or auto"
+            )
         if d.width > 1 and not self.differ(d):
             raise InputError(
                 f"width {d.width} would repeat the same thought: {self.task.name} has no symmetry to look by and the "
@@ -186,6 +210,26 @@ class Solver:
     def has_head(self) -> bool:
         """Whether the loop has a halting head."""
         return self.loop.read(self.blank[0]).q_halt is not None
+
+    @cached_property
+    def stops(self) -> bool:
+        """Whether the loop has a rule to stop by, found by trying it on a step."""
+        first, question = self.blank
+        with torch.no_grad():
+            second = self.loop.step(first, question)
+            try:
+                own_rule(self.loop)(self.loop, first, second, torch.ones(1, dtype=torch.long, device=self.device))
+            except InputError:  # it has no halting head
+                return False
+        return True
+
+    @cached_property
+    def rules(self) -> list[str]:
+        """The rules of solve.choose that apply here: the loop has such a head or halts, the task has a verifier."""
+        answer = self.loop.read(self.blank[0])
+        lacks = {"verified": self.verify is None, "q": answer.q_halt is None, "value": answer.value is None}
+        lacks["first"] = not self.stops
+        return [rule for rule in RULES if not lacks.get(rule)]
 
     @cached_property
     def blank(self) -> tuple[Any, Question]:

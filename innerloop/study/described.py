@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from innerloop.errors import InputError
 from innerloop.solve.solver import Solver
 from innerloop.study.thought import finite
+from innerloop.text import printable
 
-__all__ = ["curves", "example", "halted", "model"]
+__all__ = ["curves", "example", "halted", "inner", "model", "notes"]
 
 POINT = ("depth", "width", "halting", "exact", "low", "high", "valid", "steps", "nfe")  # of a row of eval.json
 
@@ -52,21 +55,85 @@ def example(task: Any, puzzles: Any, i: int) -> dict[str, Any]:
     }
 
 
-def curves(judged: dict[str, Any], studied: dict[str, Any], solver: Solver) -> dict[str, list[dict[str, Any]]]:
+def notes(read: Callable[[str], Any], names: Sequence[str]) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """({name: the object in NAME.json, empty where there is none}, why those that cannot be used are left out).
+
+    read(name)  the JSON value, None where there is none; may raise InputError
+    """
+    found: dict[str, dict[str, Any]] = {}
+    reasons = []
+    for name in names:
+        found[name] = {}
+        try:
+            value = read(name)
+        except InputError as error:
+            reasons.append(str(error))
+            continue
+        if isinstance(value, dict):
+            found[name] = value
+        elif value is not None:
+            reasons.append(f"{name}.json is no JSON object")
+    return found, reasons
+
+
+def curves(
+    judged: dict[str, Any], studied: dict[str, Any], solver: Solver, reasons: list[str] | None = None
+) -> dict[str, list[dict[str, Any]]]:
     """Accuracy over depth of an eval.json, directions in use of a study.json, worth of each rule that was calibrated.
 
-    Of the files either may be empty; what is missing in a row leaves it out.
+    Of the files either may be empty. A row that lacks something is left out; so is one with values of the wrong kind,
+    and `reasons` then gains a sentence.
     """
-    rows = [{k: row.get(k) for k in POINT} for row in judged.get("rows", [])]
-    slots = studied.get("dimension", {}).get("trained", {})
+    odd = [] if reasons is None else reasons
+    slots = inner(inner(studied, "dimension"), "trained")
+    points = [row for row in rows_of(judged, odd) if all(k in row for k in POINT)]
+    modules = []
+    for slot, steps in slots.items():
+        try:
+            if steps:
+                modules.append(directions(str(slot), steps[-1]))
+        except (TypeError, ValueError, AttributeError, KeyError, OverflowError):
+            odd.append(f"study.json says of {printable(str(slot), 40)} what is no dimension")
     return {
-        "depth": [row for row in rows if all(row[k] is not None for k in POINT if k != "valid")],
-        "modules": [directions(slot, steps[-1]) for slot, steps in slots.items() if steps],
+        "depth": points,
+        "modules": modules,
         "trust": [
             {"rule": t.rule, "accuracy": t.accuracy, "auroc": finite(t.auroc), "ece": finite(t.ece)}
             for t in solver.trusts.values()
         ],
     }
+
+
+def rows_of(judged: dict[str, Any], odd: list[str]) -> Iterator[dict[str, Any]]:
+    """The rows of an eval.json, with the values of POINT that are there and not null; `valid` always."""
+    rows = judged.get("rows", [])
+    if not isinstance(rows, list):
+        odd.append("eval.json has no list of rows")
+        return
+    wrong = 0
+    for row in rows:
+        if not isinstance(row, dict) or not all(fits(k, row.get(k)) for k in POINT):
+            wrong += 1
+            continue
+        yield {k: row.get(k) for k in POINT if k == "valid" or row.get(k) is not None}
+    if wrong:
+        odd.append(f"{wrong} of {len(rows)} rows of eval.json hold values of the wrong kind")
+
+
+def fits(key: str, value: Any) -> bool:
+    """Whether this may be the value of a row of an eval.json at `key`; None always."""
+    if value is None:
+        return True
+    if key == "halting":
+        return value in (0, 1)
+    number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15  # inf and NaN neither
+    return number and (key not in ("depth", "width") or isinstance(value, int))
+
+
+def inner(value: dict[str, Any], key: str) -> dict[str, Any]:
+    """The object at `key`; an empty one where there is none."""
+    found = value.get(key)
+    return found if isinstance(found, dict) else {}
 
 
 def directions(slot: str, found: dict[str, Any]) -> dict[str, Any]:

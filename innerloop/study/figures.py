@@ -97,9 +97,10 @@ def _one_depth_curve(axes: Axes, name: str, value: dict[str, Any], colour: str) 
         axes.plot(x, [100 * r["exact"] for r in rows], color=colour, marker=marker, label=f"{lead}exact{note}")
         low, high = ([100 * r[k] for r in rows] for k in ("low", "high"))
         axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
-        if any(r["valid"] is not None and abs(r["valid"] - r["exact"]) > 5e-4 for r in rows):
-            y = [100 * r["valid"] for r in rows]
-            axes.plot(x, y, color=colour, linestyle=(0, (3, 2)), linewidth=1, label=f"{lead}valid{note}")
+        known = [r for r in rows if r.get("valid") is not None]
+        if any(abs(r["valid"] - r["exact"]) > 5e-4 for r in known):
+            at, y = [r["depth"] for r in known], [100 * r["valid"] for r in known]
+            axes.plot(at, y, color=colour, linestyle=(0, (3, 2)), linewidth=1, label=f"{lead}valid{note}")
     for i, r in enumerate(r for r in value["rows"] if r["halting"]):
         axes.plot(
             [r["steps"]],

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ import numpy as np
 from innerloop import web
 from innerloop.errors import InputError
 from innerloop.learn.evaluate import judge_set
-from innerloop.solve.calibrate import from_json
+from innerloop.solve.calibrate import from_file
 from innerloop.solve.dials import Dials
 from innerloop.solve.solver import Solver
 from innerloop.study import described, records
 from innerloop.study.thought import Thought, finite
+from innerloop.text import command
 
 __all__ = ["page", "thought"]
 
@@ -34,8 +36,7 @@ def page(opened: Any, examples: Any, row: int, depth: int = 16) -> str:
     Besides that puzzle it holds the thoughts about the easiest and the hardest of the set, where they are rated.
     """
     folder = Path(opened.folder)
-    kept = records.read(folder, "calibration.json")
-    solver = Solver(opened.loop, opened.task, trusts=from_json(kept["rules"]) if kept else None)
+    solver = Solver(opened.loop, opened.task, trusts=from_file(read(folder, "calibration")))
     dials = best_dials(solver, depth)
     rows = [row]
     if not np.isnan(examples.rating).any():
@@ -63,11 +64,13 @@ def best_dials(solver: Solver, depth: int) -> Dials:
 def measured(opened: Any, solver: Solver, examples: Any) -> dict[str, Any]:
     """Curves, certificates and commands, from the files that other verbs have left in the run's folder."""
     folder, run = Path(opened.folder), opened.run
-    judged, studied, result = (records.read(folder, f"{name}.json") for name in ("eval", "study", "result"))
-    curves = described.curves(judged, studied, solver)
+    found, reasons = described.notes(lambda name: read(folder, name), ("eval", "study", "result"))
+    judged, result = found["eval"], found["result"]
+    curves = described.curves(judged, found["study"], solver, reasons)
     curves["halting"] = halting(opened.loop, opened.task, examples, run.plan.deepest)
     metrics = folder / "metrics.jsonl"
-    known = {"curves": curves, "born": born(result, judged), "trained": trained(run), "commands": commands(folder)}
+    known = {"curves": curves, "born": born(result, judged, reasons), "trained": trained(run)}
+    known["commands"] = commands(folder)
     return known | ({"learning": learning(metrics)} if metrics.exists() else {})
 
 
@@ -84,9 +87,10 @@ def learning(metrics: Path) -> list[dict[str, Any]]:
     """(step, seen, held): exact accuracy in training and on validation puzzles, thinned to a few hundred points."""
     points = []
     for record in records.read_metrics(metrics):
+        step, seen = record.get("step"), record.get("train/exact_accuracy")
         held = [v for k, v in record.items() if k.startswith("valid/exact@")]
-        if held or "train/exact_accuracy" in record:
-            points.append((record["step"], finite(record.get("train/exact_accuracy")), held[-1] if held else None))
+        if isinstance(step, int) and (held or seen is not None) and all(map(shown_number, (seen, *held))):
+            points.append((step, finite(seen), held[-1] if held else None))
     every = math.ceil(len(points) / POINTS)
     return [{"step": s, "seen": t, "held": v} for i, (s, t, v) in enumerate(points) if i % every == 0 or v is not None]
 
@@ -108,19 +112,26 @@ def trained(run: Any) -> dict[str, Any]:
     return flat
 
 
-def born(result: dict[str, Any], judged: dict[str, Any]) -> dict[str, Any]:
-    """What the numbers need beside them to be believed."""
-    own = {"trained by": result.get("born", {}).get("command"), "evaluated by": judged.get("born", {}).get("command")}
-    own |= {k: v for k, v in (judged.get("born") or result.get("born") or {}).items() if k != "command"}
+def shown_number(value: Any) -> bool:
+    """Whether this can be drawn, or is none."""
+    return value is None or (isinstance(value, int | float) and abs(value) < 1e15)
+
+
+def born(result: dict[str, Any], judged: dict[str, Any], reasons: Sequence[str] = ()) -> dict[str, Any]:
+    """What the numbers need beside them to be believed; `reasons` why files were left out."""
+    trained_by, judged_by = described.inner(result, "born"), described.inner(judged, "born")
+    own = {"trained by": trained_by.get("command"), "evaluated by": judged_by.get("command")}
+    own |= {k: v for k, v in (judged_by or trained_by).items() if k != "command"}
     own |= {k.replace("_", " "): judged[k] for k in ("data", "test_puzzles", "train_puzzles") if k in judged}
-    if "seconds" in result:
-        own["training"] = f"{result['seconds']:.0f} s, {result['steps']:,} optimizer steps"
-    if result.get("leakage"):
-        own["leakage"] = result["leakage"]
-    if result.get("best"):
-        own["weights kept"] = f"best validation, step {result['best']['step']:.0f}"
-    if result.get("warnings"):
-        own["warnings"] = "; ".join(result["warnings"])
+    seconds, steps, best = result.get("seconds"), result.get("steps"), described.inner(result, "best").get("step")
+    if seconds is not None and isinstance(steps, int) and shown_number(seconds):
+        own["training"] = f"{seconds:.0f} s, {steps:,} optimizer steps"
+    own["leakage"] = result.get("leakage")
+    if best is not None and shown_number(best):
+        own["weights kept"] = f"best validation, step {best:.0f}"
+    if isinstance(result.get("warnings"), list):
+        own["warnings"] = "; ".join(map(str, result["warnings"]))
+    own["left out"] = "; ".join(reasons)
     shown = {k: ", ".join(map(str, v)) if isinstance(v, list) else str(v) for k, v in own.items()}
     return {k: v for k, v in shown.items() if own[k] not in (None, "")}
 
@@ -128,9 +139,9 @@ def born(result: dict[str, Any], judged: dict[str, Any]) -> dict[str, Any]:
 def commands(folder: Path) -> dict[str, str]:
     """What to do next, and how."""
     return {
-        "ask it your own puzzles": f"innerloop serve {folder}",
-        "measure what depth buys": f"innerloop eval {folder} --depth 1,2,4,8,16,32,64 --halt both",
-        "look inside": f"innerloop study {folder}",
+        "ask it your own puzzles": command("serve", folder),
+        "measure what depth buys": command("eval", folder, "--depth", "1,2,4,8,16,32,64", "--halt", "both"),
+        "look inside": command("study", folder),
     }
 
 
@@ -155,3 +166,8 @@ def thought(solver: Solver, examples: Any, i: int, dials: Dials) -> dict[str, An
         "done": told.ended(found),
         "said": list(explain(question, found.answer)) if explain is not None and found.valid is False else [],
     }
+
+
+def read(folder: Path, name: str) -> Any:
+    """What the file of that name holds; None where there is none."""
+    return records.read(folder, f"{name}.json") or None

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from innerloop.errors import InputError
+from innerloop.tasks.bounds import Bound
 from innerloop.tasks.files import read_text
 from innerloop.tasks.opening import check_labels
 from innerloop.tasks.sets import Example, PuzzleSet
@@ -95,8 +96,10 @@ class Colouring(Task):
         """bool (B, n, n): edges whose ends are alike."""
         return self._edges(inputs) & (colour[:, :, None] == colour[:, None])
 
-    def every(self, question: np.ndarray, limit: int) -> np.ndarray:
+    def every(self, question: np.ndarray, limit: int, bound: Bound | None = None) -> np.ndarray:
         """Vertex by vertex, the given ones first."""
+        self.check(question[None], "questions")
+        bound = bound or Bound()
         given = question[self.diagonal]
         order = np.argsort(given == self.blank, kind="stable").tolist()
         edges = self._edges(question[None])[0]
@@ -106,6 +109,7 @@ class Colouring(Task):
         colour = [0] * self.size
 
         def place(i: int) -> None:
+            bound.node()
             if i == self.size:
                 found.append(colour.copy())
                 return

@@ -9,16 +9,19 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 from innerloop.errors import InputError
+from innerloop.text import printable
 
 __all__ = ["fetch", "is_hub_name"]
 
 NAME = re.compile(r"([\w][\w.-]*/[\w][\w.-]*?)(?:/(train|test))?")
+DATA = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".npy", ".npz", ".gz", ".zip", ".parquet", ".pt", ".safetensors")
 ENDINGS = (".csv", ".csv.gz", ".jsonl", ".jsonl.gz", "/dataset.json")
 
 
 def is_hub_name(name: str) -> bool:
-    """Could this be `owner/dataset` or `owner/dataset/split`?"""
-    return NAME.fullmatch(name) is not None
+    """Could this be `owner/dataset` or `owner/dataset/split`? A name that ends as a data file does never is."""
+    match = NAME.fullmatch(name)
+    return match is not None and not match[1].lower().endswith(DATA)
 
 
 def fetch(name: str, split: str | None = None) -> Path:
@@ -29,7 +32,7 @@ def fetch(name: str, split: str | None = None) -> Path:
     file.
     """
     match = NAME.fullmatch(name)
-    if match is None:
+    if match is None or not is_hub_name(name):
         raise InputError(f"{name!r} is neither a file here nor a Hugging Face name; write owner/dataset.")
     repo, part = match[1], match[2] or split or "train"
     try:
@@ -40,17 +43,17 @@ def fetch(name: str, split: str | None = None) -> Path:
             f"{name!r} is no file here, and reading it from Hugging Face needs huggingface_hub; "
             "pip install 'innerloop[hub]', or give a local path."
         ) from None
-    if not _reachable(ENDPOINT):
-        for ending in ENDINGS[:-1]:
-            cached = hub.try_to_load_from_cache(repo, part + ending, repo_type="dataset")
-            if isinstance(cached, str):
-                return Path(cached)
-        raise InputError(
-            f"{name!r} is no file here, and {ENDPOINT} cannot be reached; go online, or give a local path."
-        )
     # The client raises a dozen kinds of error (its own, requests', the system's), and none of them is the user's to
     # debug.
     try:
+        if not _reachable(ENDPOINT):
+            for ending in ENDINGS[:-1]:
+                cached = hub.try_to_load_from_cache(repo, part + ending, repo_type="dataset")
+                if isinstance(cached, str):
+                    return Path(cached)
+            raise InputError(
+                f"{name!r} is no file here, and {ENDPOINT} cannot be reached; go online, or give a local path."
+            )
         held = set(hub.list_repo_files(repo, repo_type="dataset"))
         for ending in ENDINGS:
             if part + ending not in held:
@@ -59,8 +62,10 @@ def fetch(name: str, split: str | None = None) -> Path:
                 return Path(hub.hf_hub_download(repo, part + ending, repo_type="dataset"))
             patterns = [f"{part}/*", "*.json"]
             return Path(hub.snapshot_download(repo, repo_type="dataset", allow_patterns=patterns)) / part
+    except InputError:
+        raise
     except Exception as error:
-        reason = str(error).split("\n")[0].split(". ")[0][:160]
+        reason = printable(str(error).split("\n")[0].split(". ")[0], 160)
         raise InputError(
             f"{name!r} is no file here, and Hugging Face could not deliver it ({type(error).__name__}: {reason}); "
             "check the name and the network, or give a local path."

@@ -17,12 +17,16 @@ from typing import Any
 import numpy as np
 
 from innerloop.errors import InputError
+from innerloop.files import parse_json
 from innerloop.tasks.arrays import load, save
 from innerloop.tasks.files import atomic, read_text
 from innerloop.tasks.sets import PuzzleSet
+from innerloop.text import printable
 
 __all__ = ["is_official", "official_epoch", "official_folder", "read_official", "write_official"]
 
+COUNT = "num_puzzle_identifiers"
+SPLITS = ("train", "test")
 NEEDED = ("vocab_size", "seq_len", "sets")
 ABOUT = "innerloop.json"  # ours: task, options and shape, which the official metadata cannot say
 
@@ -36,7 +40,7 @@ def official_folder(path: Path, split: str | None = None) -> Path:
     """The folder with dataset.json: `path` itself, or its split (train first, where none is asked for)."""
     if (path / "dataset.json").is_file():
         return path
-    for name in [split] if split else ["train", "test"]:
+    for name in [split] if split else SPLITS:
         if (path / name / "dataset.json").is_file():
             return path / name
     raise InputError(
@@ -54,10 +58,7 @@ def read_official(
     disagrees.
     """
     folder = official_folder(Path(path), split)
-    about = _json(folder / "dataset.json")
-    missing = [k for k in NEEDED if k not in about]
-    if missing:
-        raise InputError(f"{folder / 'dataset.json'} lacks {', '.join(missing)}; write the folder again.")
+    about = _about(folder / "dataset.json")
     if len(about["sets"]) != 1:
         raise InputError(f"{folder} holds the sets {about['sets']}; one set a folder can be read: split the folder.")
     if about.get("pad_id", 0) != 0:
@@ -74,7 +75,7 @@ def read_official(
     sizes = np.diff(puzzle_at)
     puzzle_group = np.repeat(np.arange(len(group_at) - 1), np.diff(group_at))
     notes_at = folder.parent / ABOUT
-    notes = _json(notes_at) if notes_at.is_file() else {}
+    notes = _notes(notes_at, about) if notes_at.is_file() else {}
     rating_at = folder / f"{name}__ratings.npy"
     ignored = about.get("ignore_label_id")
     if ignored not in (0, None):
@@ -91,9 +92,40 @@ def read_official(
         rating=load(rating_at)[:limit] if rating_at.is_file() else np.zeros(0, np.float32),
         task=notes.get("task", "grid"),
         source=str(folder),
-        identifiers=_identifiers(folder, int(ids.max(initial=0))),
+        identifiers=_identifiers(folder, ids, about),
     )
     return s, about, notes
+
+
+def _about(path: Path) -> dict[str, Any]:
+    """dataset.json, with what is read of it of the right kind."""
+    about = _json(path)
+    missing = [k for k in NEEDED if not isinstance(about, dict) or k not in about]
+    if missing:
+        raise InputError(f"{path} lacks {', '.join(missing)}; write the folder again.")
+    counts = all(type(about[k]) is int and about[k] >= 1 for k in ("vocab_size", "seq_len"))
+    names = isinstance(about["sets"], list) and all(isinstance(n, str) and "/" not in n for n in about["sets"])
+    if not (counts and names):
+        raise InputError(
+            f"{path}: vocab_size and seq_len must be whole numbers from 1, and sets a list of names; write the folder "
+            "again."
+        )
+    return dict(about)
+
+
+def _notes(path: Path, about: dict[str, Any]) -> dict[str, Any]:
+    """innerloop.json: task, options and shape."""
+    notes = _json(path)
+    fits = isinstance(notes, dict) and isinstance(notes.get("task", "grid"), str)
+    fits = fits and isinstance(notes.get("options"), dict | None)
+    shape = notes.get("shape", [1, about["seq_len"]]) if fits else []
+    whole = isinstance(shape, list) and len(shape) == 2 and all(type(n) is int and n > 0 for n in shape)
+    if not (whole and shape[0] * shape[1] == about["seq_len"]):
+        raise InputError(
+            f"{path} does not say the task, its options and the shape of {about['seq_len']} cells; write the folder "
+            "again."
+        )
+    return dict(notes)
 
 
 def write_official(
@@ -106,15 +138,18 @@ def write_official(
     """Write DIR/split and return it; rows are ordered by group, then puzzle. dataset.json comes last: it marks
     completeness.
 
+    A split that is there already must be of the same task, options and size, since train and test share one
+    description; the list of identifiers may grow. InputError says what differs.
+
     A row with identifier 0 is a puzzle of its own; neighbours with one identifier and group are examples of one puzzle.
     test_puzzles: the ARC map of id -> {"train", "test"}, written as DIR/test_puzzles.json.
     """
     root, folder = Path(path), Path(path) / split
+    _fits(root, split, s, options)
     order = np.lexsort((s.puzzle, s.group))
     puzzle, group = s.puzzle[order], s.group[order]
     new_group = np.r_[True, group[1:] != group[:-1]]
-    new_puzzle = new_group | np.r_[True, puzzle[1:] != puzzle[:-1]] | (puzzle == 0)
-    puzzle_at = np.flatnonzero(new_puzzle)
+    puzzle_at = np.flatnonzero(new_group | np.r_[True, puzzle[1:] != puzzle[:-1]] | (puzzle == 0))
     group_at = np.r_[np.flatnonzero(new_group[puzzle_at]), len(puzzle_at)]
     names = _merged(root / "identifiers.json", list(s.identifiers))
     arrays = {
@@ -126,6 +161,7 @@ def write_official(
     }
     if not np.isnan(s.rating).all():
         arrays["ratings"] = s.rating[order]
+    (folder / "dataset.json").unlink(missing_ok=True)
     for part, array in arrays.items():
         save(folder / f"all__{part}.npy", array)
     if "ratings" not in arrays:
@@ -140,13 +176,16 @@ def write_official(
         "blank_identifier_id": 0,
         "vocab_size": int(s.vocab),
         "seq_len": int(s.inputs.shape[1]),
-        "num_puzzle_identifiers": len(names),
+        COUNT: len(names),
         "total_groups": len(group_at) - 1,
         "mean_puzzle_examples": len(s) / len(puzzle_at),
         "total_puzzles": len(puzzle_at),
         "sets": ["all"],
     }
     _write_json(folder / "dataset.json", about)
+    for other in SPLITS:  # a split that is there counts the names of the one list, too
+        if _there(root, other):
+            _write_json(root / other / "dataset.json", _about(root / other / "dataset.json") | {COUNT: len(names)})
     return folder
 
 
@@ -188,6 +227,9 @@ def _agree(
     group_at: np.ndarray,
 ) -> None:
     """InputError where the arrays of a folder contradict each other."""
+    for part, array in (("puzzle_identifiers", ids), ("puzzle_indices", puzzle_at), ("group_indices", group_at)):
+        if array.dtype.kind not in "iu":
+            raise InputError(f"{folder}/{name}__{part}.npy holds {array.dtype}, not whole numbers; write it again.")
     if inputs.ndim != 2 or inputs.shape != labels.shape or inputs.shape[1] != about["seq_len"]:
         raise InputError(
             f"{folder}: inputs {inputs.shape}, labels {labels.shape} and seq_len {about['seq_len']} disagree; "
@@ -206,11 +248,68 @@ def _agree(
         )
 
 
-def _identifiers(folder: Path, top: int) -> tuple[str, ...]:
-    """Names of the identifiers; numbered ones where the folder brings no list, as bare splits do."""
+def _fits(root: Path, split: str, s: PuzzleSet, options: dict[str, Any] | None) -> None:
+    """InputError where another data set is in the folder: what train and test share would then change its meaning."""
+    there = [name for name in SPLITS if _there(root, name)]
+    if root.is_file() or (root / split).is_file():
+        raise InputError(f"{root if root.is_file() else root / split} is a file; give a folder for the puzzles.")
+    if not there:
+        return
+    if not (root / ABOUT).is_file():
+        raise InputError(
+            f"{root} was written by another program, and does not say which symbol a token is; give a new folder, or "
+            "delete that one."
+        )
+    notes, about = _json(root / ABOUT), _json(root / there[0] / "dataset.json")
+    ours = {"task": s.task, "options": json.loads(json.dumps(options)), "shape": list(s.shape)}
+    ours |= {"vocab_size": int(s.vocab), "seq_len": int(s.inputs.shape[1])}
+    theirs = {k: notes.get(k) for k in ("task", "options", "shape")}
+    theirs |= {k: about.get(k) for k in ("vocab_size", "seq_len")}
+    if differ := next((k for k in ours if ours[k] != theirs[k]), ""):
+        raise InputError(
+            f"{root} holds another data set: its {differ} is {printable(json.dumps(theirs[differ]), 80)}, here it is "
+            f"{printable(json.dumps(ours[differ]), 80)}; give a new folder, or delete that one."
+        )
+
+
+def _identifiers(folder: Path, ids: np.ndarray, about: dict[str, Any]) -> tuple[str, ...]:
+    """Names of the identifiers; numbered ones where the folder brings no list, as bare splits do.
+
+    InputError where an identifier is beyond what is named, or beyond the number of puzzles where nothing is.
+    """
+    top, most = int(ids.max(initial=0)), _puzzles(folder.parent, len(ids))
     path = folder.parent / "identifiers.json"
-    names = _json(path) if path.is_file() else ["<blank>", *(f"puzzle {i}" for i in range(1, top + 1))]
-    return tuple(str(n) for n in names)
+    if path.is_file():
+        names = _json(path)
+        if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
+            raise InputError(f"{path} is no list of names; write the folder again.")
+    else:
+        names = ["<blank>", *(f"puzzle {i}" for i in range(1, min(top, most) + 1))]
+    if top >= len(names):
+        raise InputError(
+            f"{folder} has the puzzle identifier {top:,}, but {path.name} names only {len(names):,}; every identifier "
+            "has a row in a table, so number the puzzles 1, 2, 3..., and name each of them."
+            if path.is_file()
+            else f"{folder} has the puzzle identifier {top:,} in {most:,} puzzles, and there is no {path.name}; every "
+            "identifier has a row in a table, so number the puzzles 1, 2, 3..., or list their names there."
+        )
+    rows = about.get(COUNT, top + 1)
+    if type(rows) is not int or not top < rows <= max(len(names), most + 1):
+        raise InputError(
+            f"{folder / 'dataset.json'}: {COUNT} is {rows!r} where {len(names):,} are named and the "
+            f"highest used is {top:,}; correct it."
+        )
+    return tuple(names)
+
+
+def _puzzles(root: Path, here: int) -> int:
+    """How many puzzles train and test hold at most, by the size of their tables; at least those of this one."""
+    tables = [p for name in SPLITS if _there(root, name) for p in (root / name).glob("*__puzzle_identifiers.npy")]
+    return max(here, sum(p.stat().st_size // 4 for p in tables))
+
+
+def _there(root: Path, split: str) -> bool:
+    return (root / split / "dataset.json").is_file()
 
 
 def _merged(path: Path, names: list[str]) -> list[str]:
@@ -225,12 +324,7 @@ def _merged(path: Path, names: list[str]) -> list[str]:
 
 
 def _json(path: Path) -> Any:
-    try:
-        return json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"{path}, line {error.lineno}: not valid JSON ({error.msg}); write the folder again."
-        ) from None
+    return parse_json(read_text(path), str(path))
 
 
 def _write_json(path: Path, value: Any) -> None:

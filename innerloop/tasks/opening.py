@@ -53,7 +53,8 @@ def open_set(
         path, split = path.parent, path.name
     if not path.exists():
         if not hub.is_hub_name(str(path_or_name)):
-            raise InputError(f"{path} does not exist; check the path, or give a Hugging Face name owner/dataset.")
+            seen = "" if path.is_absolute() else f" (seen from {Path.cwd()})"
+            raise InputError(f"there is no file {path}{seen}; check the path, or give a name owner/dataset of a hub.")
         path, split = hub.fetch(str(path_or_name), split), None
     if limit is not None and limit < 1:
         raise InputError(f"limit={limit} leaves no row; give at least 1.")

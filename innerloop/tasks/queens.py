@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from innerloop.errors import InputError
+from innerloop.tasks.bounds import Bound
 from innerloop.tasks.sets import Example
 from innerloop.tasks.symmetry import Views, dihedral, turns
 from innerloop.tasks.task import Task, as_units, stream
@@ -75,12 +76,14 @@ class Queens(Task):
             if len(columns) == n:
                 return columns
 
-    def every(self, question: np.ndarray, limit: int) -> np.ndarray:
+    def every(self, question: np.ndarray, limit: int, bound: Bound | None = None) -> np.ndarray:
         """Row by row, by bit masks of the columns and diagonals that are taken."""
-        n, found = self.size, []
+        self.check(question[None], "questions")
+        n, found, bound = self.size, [], bound or Bound()
         given = [np.flatnonzero(row == 2).tolist() for row in question.reshape(self.shape)]
 
         def place(r: int, columns: list[int], used: int, down: int, up: int) -> None:
+            bound.node()
             if r == n:
                 found.append(columns)
                 return

@@ -26,6 +26,7 @@ import numpy as np
 
 from innerloop.errors import InputError
 from innerloop.tasks import roster_picture
+from innerloop.tasks.bounds import Bound, Undecided
 from innerloop.tasks.roster_code import FIXED, Code
 from innerloop.tasks.roster_disrupt import draw, upset
 from innerloop.tasks.roster_repair import GaveUp, Search
@@ -152,18 +153,19 @@ class Roster(Task):
         found = self._search(question, lambda search: search.best())
         return self._told(question, [found.shift])[0] if found else None
 
-    def every(self, question: np.ndarray, limit: int) -> np.ndarray:
-        """The cheapest first. Raises InputError where the search takes long."""
-        return self._told(question, self._search(question, lambda search: search.every(limit)))
+    def every(self, question: np.ndarray, limit: int, bound: Bound | None = None) -> np.ndarray:
+        """The cheapest first. Raises Undecided where the search takes long."""
+        nodes = LARGE if bound is None else int(min(LARGE, bound.nodes))
+        return self._told(question, self._search(question, lambda search: search.every(limit), nodes))
 
-    def _search(self, question: np.ndarray, ask: Callable[[Search], Any]) -> Any:
+    def _search(self, question: np.ndarray, ask: Callable[[Search], Any], nodes: int = LARGE) -> Any:
         if not self.code.placed(question).all():
             raise InputError("this is no roster: " + self.explain(question, question)[0])
         rng = np.random.default_rng(0)
         try:
-            return ask(Search(self.read(question), self.rules, self.weights, rng, LARGE))
+            return ask(Search(self.read(question), self.rules, self.weights, rng, nodes))
         except GaveUp:
-            raise InputError(
+            raise Undecided(
                 "too much must change in this roster for a small search; use innerloop.solve.exact"
             ) from None
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from innerloop.errors import InputError
 
-__all__ = ["Example", "PuzzleSet", "Score"]
+__all__ = ["Example", "PuzzleSet", "Score", "as_tokens"]
 
 
 class Example(NamedTuple):
@@ -129,24 +129,34 @@ class PuzzleSet:
 
 def _tokens(s: PuzzleSet, name: str) -> np.ndarray:
     """Check one token table and give it as uint8 (N, S), without a copy when it is one already."""
-    array, where = np.asarray(getattr(s, name)), s.source or "the set"
+    return as_tokens(getattr(s, name), name, s.source or "the set")
+
+
+def as_tokens(values: Any, what: str, where: str = "", most: int = 255) -> np.ndarray:
+    """uint8 (N, S) of a table of whole numbers 0 .. most, of any numeric type: nothing wraps and nothing is rounded.
+
+    Raises InputError that names `what` and, where it is given, `where`.
+    """
+    lead = f"{where}: " if where else ""
+    said = f"tokens are whole numbers 0..{most}."
+    try:
+        array = np.asarray(values)
+    except ValueError:  # rows of different lengths
+        raise InputError(f"{lead}{what} are rows of different lengths; give a table of rows x cells (N, S).") from None
     if array.ndim != 2:
-        raise InputError(f"{where}: {name} have {array.ndim} dimensions; give a table of rows x cells (N, S).")
-    if array.dtype == np.uint8:
-        return array
+        raise InputError(f"{lead}{what} have {array.ndim} dimensions; give a table of rows x cells (N, S).")
     if array.dtype.kind == "f":
         if not np.isfinite(array).all():
             row = int(np.argmax(~np.isfinite(array).all(1))) + 1
-            raise InputError(
-                f"{where}, row {row}: {name} hold a value that is not finite; tokens are whole numbers 0..255."
-            )
+            at = f"{where}, row {row}: " if where else ""
+            raise InputError(f"{at}{what} hold a value that is not finite; {said}")
         if (array != np.floor(array)).any():
-            raise InputError(f"{where}: {name} hold fractions; tokens are whole numbers 0..255.")
+            raise InputError(f"{lead}{what} hold fractions; {said}")
     elif array.dtype.kind not in "iub":
-        raise InputError(f"{where}: {name} have type {array.dtype}; tokens are whole numbers 0..255.")
-    if array.size and (array.min() < 0 or array.max() > 255):
-        raise InputError(f"{where}: {name} run from {array.min()} to {array.max()}; tokens are whole numbers 0..255.")
-    return array.astype(np.uint8)
+        raise InputError(f"{lead}{what} have type {array.dtype}; {said}")
+    if array.size and (array.min() < 0 or array.max() > most):
+        raise InputError(f"{lead}{what} run from {array.min()} to {array.max()}; {said}")
+    return array.astype(np.uint8, copy=False)
 
 
 def _column(s: PuzzleSet, name: str, dtype: Any, default: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from innerloop.errors import InputError
+from innerloop.tasks.bounds import Bound
 from innerloop.tasks.sets import Example
 from innerloop.tasks.sudoku_class import equivalent, keys
 from innerloop.tasks.sudoku_search import Board, board, carve, count, fill, solve
@@ -76,13 +77,13 @@ class Sudoku(Task):
             "allow more givens."
         )
 
-    def solutions(self, question: np.ndarray, limit: int = 2) -> int:
-        """Exact number of solutions of one question (S,), counted up to `limit`."""
-        return count(self._digits(question[None])[0].reshape(-1).tolist(), self.board, limit)
+    def solutions(self, question: np.ndarray, limit: int = 2, bound: Bound | None = None) -> int:
+        """Exact number of solutions of one question (S,), counted up to `limit`. Raises Undecided at the `bound`."""
+        return count(self._digits(question[None])[0].reshape(-1).tolist(), self.board, limit, bound)
 
-    def solve(self, question: np.ndarray) -> np.ndarray | None:
-        """The first solution of one question (S,) as tokens (S,), or None where there is none."""
-        found, _ = solve(self._digits(question[None])[0].reshape(-1).tolist(), self.board)
+    def solve(self, question: np.ndarray, bound: Bound | None = None) -> np.ndarray | None:
+        """The first solution of one question (S,) as tokens (S,), or None where there is none. Raises Undecided."""
+        found, _ = solve(self._digits(question[None])[0].reshape(-1).tolist(), self.board, 1, bound)
         return np.array(found[0], np.uint8) + 1 if found else None
 
     def domain(self, question: np.ndarray) -> np.ndarray:

@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from innerloop.tasks.bounds import Bound
+
 __all__ = ["Board", "board", "carve", "count", "fill", "solve"]
 
 
@@ -39,8 +41,10 @@ def board(box_rows: int, box_columns: int) -> Board:
 class _Search:
     """One depth-first search; `found` collects up to `limit` solutions, `guesses` counts the cells guessed in."""
 
-    def __init__(self, b: Board, limit: int, rng: np.random.Generator | None, budget: int | None):
-        self.b, self.limit, self.rng, self.budget = b, limit, rng, budget
+    def __init__(
+        self, b: Board, limit: int, rng: np.random.Generator | None, budget: int | None, bound: Bound | None = None
+    ):
+        self.b, self.limit, self.rng, self.budget, self.bound = b, limit, rng, budget, bound or Bound()
         self.found: list[list[int]] = []
         self.guesses = 0
 
@@ -62,6 +66,7 @@ class _Search:
     def _descend(
         self, bits: list[int], rows: list[int], columns: list[int], boxes: list[int], empty: list[int]
     ) -> None:
+        self.bound.node()
         b = self.b
         candidates = self._singles(bits, rows, columns, boxes, empty)
         if candidates is None:
@@ -153,16 +158,19 @@ class _Search:
         return hidden
 
 
-def solve(grid: list[int], b: Board, limit: int = 1) -> tuple[list[list[int]], int]:
-    """(up to `limit` solutions, number of guesses). With limit=1 the guesses are the rating; 0 = singles are enough."""
-    search = _Search(b, limit, None, None)
+def solve(grid: list[int], b: Board, limit: int = 1, bound: Bound | None = None) -> tuple[list[list[int]], int]:
+    """(up to `limit` solutions, number of guesses). With limit=1 the guesses are the rating; 0 = singles are enough.
+
+    Raises Undecided where the search comes to its `bound`.
+    """
+    search = _Search(b, limit, None, None, bound)
     search.start(grid)
     return search.found, search.guesses
 
 
-def count(grid: list[int], b: Board, limit: int = 2) -> int:
-    """Number of solutions, counted up to `limit`; 1 with limit 2 proves uniqueness."""
-    return len(solve(grid, b, limit)[0])
+def count(grid: list[int], b: Board, limit: int = 2, bound: Bound | None = None) -> int:
+    """Number of solutions, counted up to `limit`; 1 with limit 2 proves uniqueness. Raises Undecided at the `bound`."""
+    return len(solve(grid, b, limit, bound)[0])
 
 
 def fill(b: Board, box_rows: int, box_columns: int, rng: np.random.Generator) -> list[int]:

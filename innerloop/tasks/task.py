@@ -11,7 +11,8 @@ import numpy as np
 
 from innerloop.errors import InputError
 from innerloop.tasks import picture
-from innerloop.tasks.sets import Example, PuzzleSet, Score
+from innerloop.tasks.bounds import Bound
+from innerloop.tasks.sets import Example, PuzzleSet, Score, as_tokens
 from innerloop.tasks.symmetry import Views
 
 __all__: list[str] = []  # the base is no task: discovery must not list it
@@ -103,23 +104,37 @@ class Task:
         return Score(bool(exact[0]), float(token[0]), bool(valid[0]))
 
     def check(self, tokens: np.ndarray, what: str) -> None:
-        """Raise InputError unless `tokens` is (B, S) of this task."""
-        size = self.shape[0] * self.shape[1]
-        if tokens.ndim != 2 or tokens.shape[1] != size:
-            raise InputError(f"{what} have shape {tokens.shape}; {self.name} {self._size()} takes (B, {size}).")
+        """Raise InputError unless `tokens` is (B, S) of this task, whole numbers from 0 on.
+
+        Questions hold tokens of the vocabulary; an answer that holds any other, up to 255, is wrong and no error.
+        """
+        size, found = self.shape[0] * self.shape[1], getattr(tokens, "shape", type(tokens).__name__)
+        if not isinstance(tokens, np.ndarray) or tokens.ndim != 2 or tokens.shape[1] != size:
+            raise InputError(f"{what} have shape {found}; {self.name} {self._size()} takes (B, {size}).")
+        if what == "questions" or tokens.dtype != np.uint8:
+            as_tokens(tokens, what, "", self.vocab - 1 if what == "questions" else 255)
+
+    def tokens(self, values: Any, what: str) -> np.ndarray:
+        """uint8 (N, S) of N puzzles in whole numbers of any type. Raises InputError for what is none of this task."""
+        tokens = as_tokens(values, what, "", self.vocab - 1)
+        self.check(tokens, what)
+        return tokens
 
     def kept(self, inputs: np.ndarray, answers: np.ndarray) -> np.ndarray:
         """bool (B,): every given (question cell that is neither padding nor blank) is unchanged in the answer."""
         given = (inputs != 0) & (inputs != self.blank)
         return ((answers == inputs) | ~given).all(1)
 
-    def every(self, question: np.ndarray, limit: int) -> np.ndarray:
-        """uint8 (n, S): all answers of one question (S,) that the rules allow, by exact search; at most `limit`."""
+    def every(self, question: np.ndarray, limit: int, bound: Bound | None = None) -> np.ndarray:
+        """uint8 (n, S): all answers of one question (S,) that the rules allow, by exact search; at most `limit`.
+
+        Raises Undecided where the search comes to its `bound`; None: it may take as long as it takes.
+        """
         raise InputError(f"the task {self.name!r} has no exact search that lists all solutions of a question.")
 
-    def solutions(self, question: np.ndarray, limit: int = 2) -> int:
-        """Exact number of solutions of one question (S,), counted up to `limit`."""
-        return len(self.every(question, limit))
+    def solutions(self, question: np.ndarray, limit: int = 2, bound: Bound | None = None) -> int:
+        """Exact number of solutions of one question (S,), counted up to `limit`. Raises Undecided at the `bound`."""
+        return len(self.every(question, limit, bound) if bound else self.every(question, limit))
 
     # --- what an exact solver needs (innerloop.solve.exact) -----------------------------------------------------------
     def domain(self, question: np.ndarray) -> np.ndarray:
@@ -175,7 +190,7 @@ class Task:
                     f"{size}; "
                     "give every row the same number of cells."
                 )
-        codes = np.frombuffer("".join(texts).encode("utf-32-le"), np.uint32).reshape(len(texts), size)
+        codes = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), np.uint32).reshape(len(texts), size)
         symbols = {c: i for i, c in enumerate(self.charset, 1)}
         symbols |= {a: symbols[c] for a, c in self.aliases.items() if a not in symbols} | {self.pad_symbol: 0}
         table = np.full(max(map(ord, symbols)) + 2, 255, np.uint8)

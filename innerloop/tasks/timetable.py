@@ -27,7 +27,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from html import escape
-from itertools import islice
 from string import ascii_lowercase as LETTERS
 from typing import Any
 
@@ -37,6 +36,7 @@ from rich.text import Text
 from innerloop.errors import InputError
 from innerloop.tasks import picture
 from innerloop.tasks import timetable_plan as plans
+from innerloop.tasks.bounds import Bound
 from innerloop.tasks.sets import Example
 from innerloop.tasks.symmetry import Views, same_names
 from innerloop.tasks.task import Task, as_units, stream
@@ -150,9 +150,9 @@ class Timetable(Task):
         at, away = self._classes_in(question[None], struck=True)[0], self.rest[body] == AWAY
         return plans.plan_of(at, room, away, body == UNWANTED, self.classes, self.periods)
 
-    def every(self, question: np.ndarray, limit: int) -> np.ndarray:
+    def every(self, question: np.ndarray, limit: int, bound: Bound | None = None) -> np.ndarray:
         """Those that keep the old slots come first; a question mostly has far more than can be listed."""
-        found = [np.array(at) for at in islice(plans.every(self.plan(question)), limit)]
+        found = [np.array(at) for at in plans.every(self.plan(question), limit, bound or Bound())]
         answers = np.repeat(question.reshape(1, *self.shape), len(found), 0)
         for answer, at in zip(answers[:, :, :-1], found, strict=True):
             answer[:] = np.where(at >= 0, at + self.first, self.rest[answer])

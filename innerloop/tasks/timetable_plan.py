@@ -10,9 +10,12 @@ way need not move, and any cheapest repair can be reached by putting its lessons
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
+
+from innerloop.tasks.bounds import Bound
 
 __all__ = ["Plan", "Repair", "absent", "draw", "every", "keys", "plan_of", "repair", "same"]
 
@@ -228,8 +231,11 @@ def repair(plan: Plan, limit: int) -> Repair | None:
     return None
 
 
-def every(plan: Plan) -> Iterator[list[list[int]]]:
-    """All timetables with the plan's lessons that keep the rules, those that keep the old slots first, without end."""
+def every(plan: Plan, limit: int, bound: Bound) -> Iterator[list[list[int]]]:
+    """`limit` timetables with the plan's lessons that keep the rules, or all; those that keep the old slots first.
+
+    Raises Undecided at the `bound`.
+    """
     board = _Board(plan)
     old = [[0] * plan.classes for _ in plan.at]
     left: dict[tuple[int, int], int] = {}
@@ -240,6 +246,7 @@ def every(plan: Plan) -> Iterator[list[list[int]]]:
                 left[t, c] = left.get((t, c), 0) + 1
 
     def place() -> Iterator[list[list[int]]]:
+        bound.node()
         open_: list[tuple[int, int, int, int]] = []
         for (t, c), count in left.items():
             if count:  # lessons of one pair are alike: they are placed in the order of their slots
@@ -258,7 +265,7 @@ def every(plan: Plan) -> Iterator[list[list[int]]]:
             board.take(t, c, s)
         left[t, c] += 1
 
-    yield from place()
+    yield from islice(place(), limit)
 
 
 def _bits(mask: int) -> list[int]:

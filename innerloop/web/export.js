@@ -52,8 +52,11 @@ export function stepsTable({ tracks }) {
   return [names.join(), ...lines, ""].join("\n");
 }
 
-/** The page with `data` in it, as one file. */
+/** The page with `data` in it, as one file: as JSON in an element that no browser runs. */
 export async function standalone(data) {
   const page = await (await fetch("static/standalone.html")).text();
-  return page.replace('id="data">null<', () => `id="data">${JSON.stringify(data).replaceAll("<", "\\u003c")}<`);
+  const escaped = (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`;
+  const safe = JSON.stringify(data).replace(/[<>&\u2028\u2029]/g, escaped);
+  const slot = 'id="data">';
+  return page.replace(`${slot}null<`, () => `${slot}${safe}<`);
 }

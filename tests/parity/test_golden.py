@@ -154,8 +154,18 @@ def run(golden, name, kind, training):
                 model.zero_grad(set_to_none=True)
                 (sum(outs[-1].losses.values()) / len(f.batch(t).labels)).backward()
         f.check(t, *outs)
+        if f.twin is not None:
+            check_rounding(*outs)
         if training:
             check_gradients(f, t, *(f.gradients(m) for m in models))
+
+
+def check_rounding(out, rounded):
+    """What is to be computed in bfloat16 is not computed in float32, nor in float32 and rounded at the end."""
+    for ours, theirs in zip(out.carry.state, rounded.carry.state, strict=True):
+        assert ours.dtype == torch.bfloat16 and theirs.dtype == torch.float32
+        assert (ours != theirs.bfloat16()).float().mean() > 0.1
+    assert out.answer.logits.dtype == torch.bfloat16
 
 
 def check_gradients(f, t, grads, rounded=None):

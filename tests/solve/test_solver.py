@@ -3,6 +3,7 @@
 import shutil
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -154,6 +155,128 @@ def test_what_is_asked_in_whatever_form(built, solver, test_set):
     assert sorted(seen) == [(i, 0, t) for i in range(3) for t in range(1, 5)]
 
 
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (lambda q: q.astype(int) + 256, "run from 25[6-9] to 2"),
+        (lambda q: q.astype(int) - 256, "run from -25"),
+        (lambda q: q + 0.9, "fractions"),
+        (lambda q: q + np.nan, "not finite"),
+        (lambda q: np.full_like(q, 6), "0..5"),
+        (lambda q: q.reshape(-1, 4, 4), "3 dimensions"),
+        (lambda q: q[:, :15], "takes"),
+        (lambda q: q[:0], "no puzzle"),
+        (lambda q: [], "no puzzle"),
+        (lambda q: ["1" * 15], "15 cells"),
+        (lambda q: ["\ud800" * 16], "in cell 1"),
+        (lambda q: [list(q[0]), list(q[0, :3])], "different lengths"),
+        (lambda q: SimpleNamespace(inputs=q.astype(int) + 256, puzzle=np.zeros(len(q), int)), "run from"),
+        (lambda q: SimpleNamespace(inputs=q, puzzle=np.zeros(len(q) + 1, int)), "identifiers"),
+        (lambda q: SimpleNamespace(inputs=q, puzzle=np.full(len(q), -1)), "identifiers run from -1"),
+        (lambda q: SimpleNamespace(inputs=q, puzzle=np.full(len(q), 0.5)), "identifiers are float64"),
+    ],
+)
+def test_no_array_wraps_is_rounded_or_reaches_the_model_unfit(solver, test_set, made, said):
+    """The same puzzles in any whole type are answered; anything else is one sentence."""
+    with pytest.raises(InputError, match=said):
+        solver.solve(made(test_set.inputs[:2]), depth=1)
+
+
+def test_identifiers_that_a_loop_has_not_learned_are_refused(solver, test_set, monkeypatch):
+    size = replace(solver.loop.c.size, puzzles=3, puzzle_width=8, prefix=1)
+    monkeypatch.setattr(solver.loop, "c", replace(solver.loop.c, size=size))
+    assert solver.known(np.array([0, 2]), 2).tolist() == [0, 2]
+    with pytest.raises(InputError, match="run from 0 to 3: those that this model learned are 0 to 2"):
+        solver.known(np.array([0, 3]), 2)
+
+
+def test_whole_numbers_of_any_type_are_the_same_puzzle(solver, test_set):
+    q = test_set.inputs[:2]
+    want = [s.text for s in solver.solve(q, depth=1)]
+    for same in (q.astype(np.int64), q.astype(float), q.tolist(), torch.from_numpy(q)):
+        assert [s.text for s in solver.solve(same, depth=1)] == want
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"depth": 10**12}, {"width": 10**9}, {"depth": 1.5}, {"width": True}, {"noise": (np.nan, 0.0)},
+        {"noise": (np.inf, 0.0)}, {"least": np.nan}, {"seed": -1}, {"seed": 2**64}, {"exact": -1.0}, {"exact": np.nan},
+        {"budget": Budget(nfe=np.nan)}, {"budget": Budget(seconds=-1)}, {"budget": Budget(rate=np.inf)},
+        {"width": 10_000, "pick": "vote", "puzzles": 2000},
+    ],
+)  # fmt: skip
+def test_too_much_is_refused_before_anything_is_made(solver, test_set, how, monkeypatch):
+    monkeypatch.setattr(Solver, "views", lambda *_: pytest.fail("something was made"))
+    puzzles = np.repeat(test_set.inputs[:1], how.get("puzzles", 1), 0)
+    with pytest.raises(InputError):
+        solver.solve(puzzles, **{k: v for k, v in how.items() if k != "puzzles"})
+
+
+def test_only_rules_that_this_loop_can_be_picked_by_are_named(built, solver):
+    assert solver.rules == ["verified", "vote", "q", "residual", "certainty", "first"]
+    grid = Solver(built.loop, tasks.get("grid", alphabet=".1234", shape=(4, 4), blank="."))
+    assert "verified" not in grid.rules
+    with pytest.raises(InputError, match="vote, q, residual, certainty, first, or auto") as caught:
+        grid.settled(Dials(pick="evil"))
+    assert "verified" not in str(caught.value) and "value" not in str(caught.value)
+
+
+class Lost:
+    """A loop whose numbers are not finite."""
+
+    def __init__(self, loop):
+        self.loop = loop
+
+    def __getattr__(self, name):
+        return getattr(self.loop, name)
+
+    def read(self, s):
+        answer = self.loop.read(s)
+        return answer._replace(logits=answer.logits * float("nan"))
+
+
+@pytest.mark.parametrize("pick", ["vote", "residual", "certainty", "q", "verified"])
+def test_an_answer_of_no_numbers_is_never_known(built, test_set, pick):
+    grid = tasks.get("grid", alphabet=built.task.charset, shape=(4, 4), blank=".")
+    task = built.task if pick == "verified" else grid
+    for found in Solver(Lost(built.loop), task).solve(test_set.inputs[:3], 2, 1, pick):
+        assert not found.known and not found.confidence
+        assert pick == "verified" or "not finite" in found.why
+
+
+def test_an_incomplete_answer_is_never_known(built, test_set):
+    """The question itself as answer: every given is kept, and its blanks are left."""
+
+    class Echo(Lost):
+        def read(self, s):
+            answer = self.loop.read(s)
+            blanks = torch.nn.functional.one_hot(torch.ones(answer.logits.shape[:2], dtype=torch.long), 6)
+            return answer._replace(logits=blanks.float())
+
+    grid = tasks.get("grid", alphabet=built.task.charset, shape=(4, 4), blank=".")
+    (found,) = Solver(Echo(built.loop), grid).solve("." * 16, 2, 1, "vote")
+    assert not found.known and found.text == "." * 16 and "no complete answer" in found.why
+
+
+def test_trajectories_of_no_numbers_do_not_outvote_the_others():
+    answers = np.array([[0, 0], [0, 0], [2, 3]], np.uint8)
+    k3 = {n: np.zeros(3) for n in ("q", "value", "residual", "steps", "halted", "valid")}
+    choice = choose(Trajectories(answers=answers, certainty=np.array([np.nan, np.nan, -1.0]), **k3), "vote")
+    assert choice.winner == 2 and np.isfinite(choice.score)
+
+
+def test_the_seconds_of_a_call_hold_for_the_exact_solver_too(solver, test_set, monkeypatch):
+    asked = []
+    monkeypatch.setattr("innerloop.solve.solver.need_exact", lambda task: None)
+    monkeypatch.setattr(
+        "innerloop.solve.solver.behind",
+        lambda task, q, found, left, seed: (time.sleep(0.02), asked.append(left), found)[2],
+    )
+    solver.solve(test_set.inputs[:12], depth=1, exact=100.0, budget=Budget(seconds=0.2))
+    assert max(asked) < 0.2 and asked == sorted(asked, reverse=True)
+
+
 def test_a_verifier_of_ones_own_stands_at_the_gate(built, test_set):
     nothing = Solver(built.loop, built.task, verify=lambda q, a: np.zeros(len(a), bool))
     assert not any(s.known for s in nothing.solve(test_set, 4, 3))
@@ -253,6 +376,39 @@ def test_auroc_is_the_share_of_pairs_and_ties_count_half():
     assert np.isnan(auroc(scores, np.ones(60, bool)))
 
 
+def test_trust_of_a_small_set_by_hand(monkeypatch):
+    """The first half fits, the second is judged: one wrong answer scores above one right answer."""
+    monkeypatch.setattr(
+        "innerloop.solve.calibrate.np.random.default_rng", lambda seed: SimpleNamespace(permutation=np.arange)
+    )
+    scores = np.r_[np.repeat([1.0, 2.0, 3.0, 4.0, 5.0], 2), np.arange(10.0)]
+    right = np.r_[np.zeros(4), np.ones(6), np.zeros(5), [1, 1, 0, 1, 1]].astype(bool)
+    t = trust("vote", scores, right)
+    assert t.curve.scores == (1.0, 2.0, 3.0, 5.0) and t.curve.chances == pytest.approx((1 / 6, 1 / 6, 7 / 8, 7 / 8))
+    assert t.curve(2.5) == pytest.approx((1 / 6 + 7 / 8) / 2) and t.curve(float("nan")) == 0 == t.curve(-np.inf)
+    assert (t.puzzles, t.accuracy) == (10, 0.4) and t.auroc == pytest.approx(22 / 24)
+    assert t.risk == pytest.approx([0, 0, 1 / 3, 1 / 4, 1 / 5, 2 / 6, 3 / 7, 4 / 8, 5 / 9, 6 / 10])
+    assert t.aurc == pytest.approx(np.mean(t.risk)) and t.risk_at(0.3) == t.risk[2] and t.risk_at(0.25) == t.risk[2]
+    sure = np.array([t.curve(s) for s in range(10)])
+    assert t.ece == pytest.approx(np.abs(sure - right[10:]).mean()), "ten bins of one"
+
+
+def test_the_best_rule_is_the_most_often_right_and_among_equals_the_best_calibrated(built):
+    grid = Solver(built.loop, tasks.get("grid", alphabet=".1234", shape=(4, 4), blank="."))
+    base = trust("vote", *drawn(40))
+    grid.trusts = {
+        "vote": replace(base, rule="vote", accuracy=0.5, ece=0.1),
+        "q": replace(base, rule="q", accuracy=0.9, ece=0.3),
+        "residual": replace(base, rule="residual", accuracy=0.9, ece=0.2),
+    }
+    assert grid.best_rule() == "residual"
+    label = np.array([2, 0, 3], np.uint8)
+    answers = np.array([[2, 5, 3], [2, 0, 3], [2, 0, 2]], np.uint8)
+    assert grid.right(answers[0], label, answers).tolist() == [True, True, False], (
+        "a cell without a label is not judged"
+    )
+
+
 def test_equal_scores_are_answered_together():
     coverage, risk = risk_coverage(np.array([1.0, 1.0, 0.0, 0.0]), np.array([True, False, False, True]))
     assert coverage.tolist() == [0.5, 1.0] and risk.tolist() == [0.5, 0.5]
@@ -273,6 +429,11 @@ def test_trust_is_measured_on_other_puzzles_than_it_is_fitted_to_and_keeps():
     scores, right = drawn()
     found = trust("vote", scores, right)
     assert found.puzzles == 2000 and abs(found.auroc - 7 / 8) < 0.03 and found.ece < 0.05
+    order = np.random.default_rng(0).permutation(len(right))
+    judged = np.zeros(len(right), bool)
+    judged[order[2000:]] = True
+    assert trust("vote", scores, right & judged).accuracy == right[judged].mean(), "the second half is judged"
+    assert trust("vote", scores, right & judged).curve(1.0) < 0.01, "and the first is fitted"
     assert from_json(to_json({"vote": found})) == {"vote": found}
     assert isinstance(found.curve, Curve)
     with pytest.raises(InputError, match="too few"):

@@ -52,6 +52,19 @@ def test_broken_cells_are_the_ones_at_fault() -> None:
     assert np.flatnonzero(broken(maze, question[None], detour[None])).tolist() == [1, 4, 5, 6]
 
 
+@pytest.mark.parametrize(
+    ("kind", "text"), [("row", "1313242431314242"), ("column", "1234341212343412"), ("box", "1234234134124123")]
+)
+def test_sudoku_needs_its_rows_its_columns_and_its_boxes(kind: str, text: str) -> None:
+    """A board that breaks one kind of unit and keeps the two others is not valid."""
+    task = get("sudoku", size=4)
+    answer = task.encode(text)
+    for name in ("row", "column", "box"):
+        units = [answer[np.array(getattr(task.board, name)) == k] for k in range(4)]
+        assert all(len(set(unit.tolist())) == 4 for unit in units) == (name != kind)
+    assert not task.valid_batch(np.ones((1, 16), np.uint8), answer[None])[0]
+
+
 def test_nothing_is_broken_in_a_valid_answer() -> None:
     """Also where it fills a cell that the search leaves as it is."""
     task = get("colouring", size=3)

@@ -70,8 +70,17 @@ def test_noise_breaks_the_tie_and_salt_makes_another_trajectory():
     assert (third - other).abs().max() > 0.01 and (no == first).all()
     h = loop.begin(salted(loop.init(x), 3)).unflatten(2, (4, 4))
     assert (h[:, :, 0] != h[:, :, 1]).all() and (h[0] == h[1]).all(), "of the trajectory, not of the question"
+    double = made(task, sigma=2.0)
+    some = salted(loop.init(x), torch.tensor([0, 3, 3]))
+    moved = [(m.begin(some) - some.h) for m in (loop.train(), double.train())]
+    assert not moved[0][0].any() and torch.allclose(2 * moved[0], moved[1], atol=1e-5), (
+        "sigma times, none without a key"
+    )
+    loop.eval()
     still = loop.step(loop.init(x), x)
     assert (loop.begin(still) == still.h).all(), "noise comes once"
+    shaken = loop.step(salted(loop.init(x), 3), x)
+    assert not shaken.key.any() and (loop.begin(shaken) == shaken.h).all(), "also on a trajectory that has noise"
 
 
 @pytest.mark.parametrize("size", [4, 6, 8, 9, 16])

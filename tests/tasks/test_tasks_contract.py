@@ -201,6 +201,24 @@ def test_wrong_shape_says_so(task: Task) -> None:
         task.make(0, seed=0)
 
 
+@each
+def test_tokens_that_are_none_say_so(task: Task) -> None:
+    """What would wrap, be rounded or index a table from its end is refused, in questions and in answers."""
+    q = task.make(2, seed=0).inputs
+    for bad in (q.astype(int) + 256, q.astype(int) - 256, q + 0.5, np.full(q.shape, np.nan), q.astype(str)):
+        for arrays in ((bad, q, q), (q, bad, q), (q, q, bad)):
+            with pytest.raises(InputError):
+                task.score_batch(*arrays)
+    with pytest.raises(InputError, match=f"0..{task.vocab - 1}"):
+        task.valid_batch(np.full_like(q, task.vocab), q)
+    with pytest.raises(InputError, match="takes"):
+        task.score_batch(q.tolist(), q, q)
+    assert all(
+        np.array_equal(a, b)
+        for a, b in zip(task.score_batch(q, q, q), task.score_batch(*[q.astype(int)] * 3), strict=True)
+    )
+
+
 def test_unknown_names_and_options_name_the_nearest() -> None:
     with pytest.raises(InputError, match="did you mean 'sudoku'"):
         get("sudoko")

@@ -212,7 +212,7 @@ def test_train_and_test_share_identifiers(tmp_path: Path) -> None:
     write_official(tmp_path, s, "train")
     write_official(tmp_path, s, "test", test_puzzles={"a": {"train": [], "test": []}})
     assert (tmp_path / "test_puzzles.json").exists()
-    other = PuzzleSet(s.inputs, s.labels, vocab=12, shape=(30, 30), identifiers=("<blank>", "x"))
+    other = PuzzleSet(s.inputs, s.labels, vocab=12, shape=(30, 30), task="arc", identifiers=("<blank>", "x"))
     with pytest.raises(InputError, match="other puzzles"):
         write_official(tmp_path, other, "test")
 

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from innerloop.errors import InputError
-from innerloop.tasks import leakage
+from innerloop.tasks import get, leakage
 from innerloop.tasks.arc import ARC, crop, frame, restore, turned, unturned, variant
 from innerloop.tasks.arc_files import expand
 from innerloop.tasks.arc_vote import key, pass_at, tally
+from innerloop.tasks.bounds import Bound, Undecided
 from innerloop.tasks.grid import Grid
 from innerloop.tasks.maze import GOAL, START, WALL, WAY, Maze
 from innerloop.tasks.queens import Queens
@@ -94,6 +95,28 @@ def test_sudoku_solve_and_ratings() -> None:
     broken[np.flatnonzero(broken[:9] == 1)[0]] = broken[row[0]]
     assert task.solve(broken) is None and task.solutions(broken) == 0
     assert task.wrong_cells(broken, broken).sum() >= 2
+
+
+NO_ANSWER = "." * 5 + "5.8....6.1.43..........1.5........1.6...3.......553.....61........4........."  # hours of search
+
+
+def test_a_search_ends_at_its_bound_and_says_that_nothing_is_decided() -> None:
+    question = Sudoku().encode(NO_ANSWER)
+    with pytest.raises(Undecided, match="after 300 nodes"):
+        Sudoku().solutions(question, bound=Bound(nodes=300))
+    start = time.monotonic()
+    with pytest.raises(Undecided):
+        Sudoku().solve(question, bound=Bound(seconds=0.05))
+    assert time.monotonic() - start < 2
+    one = Sudoku().make(1, seed=1).inputs[0]
+    assert Sudoku().solutions(one, bound=Bound(nodes=10_000)) == 1
+
+
+@pytest.mark.parametrize("name", ["queens", "colouring", "roster", "timetable"])
+def test_every_search_has_a_bound(name: str) -> None:
+    task = get(name)
+    with pytest.raises(Undecided):
+        task.every(task.make(1, seed=0).inputs[0], 10**6, Bound(nodes=1))
 
 
 def test_sudoku_augment_is_fast() -> None:

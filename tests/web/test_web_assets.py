@@ -1,5 +1,7 @@
 """The page's files without a browser: small, consistent, and complete in one file."""
 
+import base64
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -50,10 +52,49 @@ def test_one_file_has_everything():
     page = web.standalone({"model": {"name": "</script><b>"}, "thoughts": []})
     assert "static/" not in page.replace('fetch("static/standalone.html")', "") and "src=" not in page
     assert not re.search(r"^(import|export) ", page, re.M)
-    kept = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S).group(1)
-    assert json.loads(kept)["model"]["name"] == "</script><b>"
+    assert kept(page)["model"]["name"] == "</script><b>"
     bodies = re.findall(r'<script type="module">(.*?)</script>', page, re.S)
     assert len(bodies) == 1 and all(p.read_text().splitlines()[0] in bodies[0] for p in MODULES)
+
+
+def kept(page):
+    """The data in a page."""
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S).group(1))
+
+
+HOSTILE = [
+    "'); } window.__x = 1; async function zz() { const page = document.title; return page.replace('",
+    'bob\'s run "2"',
+    "</script><script>window.__x = 1</script><!--<script>",
+    "<img src=x onerror='window.__x = 1'>",
+    'id="data">null<',
+    "$& $` $' \\0 \\u003c \u2028 \u2029 \u202e \x00 \udc80 &lt; ]]>",
+    "${window.__x = 1}`",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_data_are_in_no_script_and_end_no_element(text):
+    """Whatever a page is given, its scripts stay those of the template, to the letter, and its policy names them."""
+    data = {"model": {"name": text, text: [text]}, "thoughts": [{"said": [text]}]}
+    page, plain = web.standalone(data), web.asset(web.ONE)[0].decode()
+    assert kept(page) == data
+    start, end = plain.index("null<"), plain.index("null<") + 4
+    assert page.startswith(plain[:start]) and page.endswith(plain[end:])
+    inside = page[start : len(page) - len(plain) + end]
+    assert inside.isascii() and inside.isprintable() and not set("<>&") & set(inside)
+    page.encode()
+
+
+def test_the_policy_of_the_one_file_names_what_is_in_it():
+    page = web.asset(web.ONE)[0].decode()
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="(.*?)"', page).group(1)
+    for kind, tag in (("script", '<script type="module">'), ("style", "<style>")):
+        (code,) = re.findall(f"{tag}(.*?)</{kind}>", page, re.S)
+        digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
+        assert f"{kind}-src 'sha256-{digest}'" in policy
+    assert "default-src 'none'" in policy and "unsafe" not in policy and page.count(web.DATA) == 1
+    assert page.index("http-equiv=") < page.index("<style>") < page.index(web.DATA)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), {1, 2}])

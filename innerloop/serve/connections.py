@@ -1,0 +1,265 @@
+"""Connections, bounded in number and in time: who says nothing, too little or reads nothing makes room for others.
+
+    waiting      for a request, or for the rest of its head         HEAD seconds; between two requests IDLE
+    arriving     the head is here, the body is not                  gate.Call answers 408; for none LINGER
+    under way    all of the request is here                         for as long as the answer takes
+    not reading  what was written is not taken                      STALL
+
+Where all places are taken, a newcomer takes that of whoever waits or arrives the longest, of the peer that has most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import logging
+import os
+import resource
+import socket
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from innerloop.serve.origin import HEADERS
+
+__all__ = ["Connection", "Crowd", "Listener", "room"]
+
+HEAD = 10.0  # seconds in which the head of a request must come
+IDLE = 75.0  # seconds between two requests of a connection: longer than clients keep theirs
+LINGER = 2.0  # seconds in which a body that nobody reads may still come, after the answer
+STALL = 30.0  # seconds in which a client takes nothing of what it is sent
+PACE = 512  # bytes that it must take between two looks to count as reading
+PIECES = 1024  # parts in which a body may come, and one more for every DENSE bytes
+DENSE = 64
+BACKLOG = 1024  # that the system keeps waiting
+AT_ONCE = 8  # that are let in before anybody else has a turn
+PAUSE = 0.25  # seconds without listening where the system has no room
+QUIET = 60.0  # seconds between two lines of the log about that
+SPARE = 16  # file descriptors that are kept for files
+LEAST = 4  # connections, however few descriptors there are
+SCARCE = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+log = logging.getLogger("innerloop.serve")
+
+
+class Parts(h11.Connection):
+    """h11, which takes some microseconds a part of a body: more parts than any client sends are an error."""
+
+    parts = size = 0
+
+    def next_event(self) -> Any:
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            self.parts = self.size = 0
+        elif isinstance(event, h11.Data):
+            self.parts, self.size = self.parts + 1, self.size + len(event.data)
+            if self.parts > PIECES + self.size // DENSE:
+                raise h11.RemoteProtocolError("the body comes in too many parts", error_status_hint=413)
+        return event
+
+
+class Connection(H11Protocol):
+    """One connection, which knows since when it keeps others waiting."""
+
+    crowd: Crowd  # given by Listener
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        most = self.config.h11_max_incomplete_event_size or 16 * 1024
+        self.conn = Parts(h11.SERVER, most)
+        self.since = self.moved = self.loop.time()  # when this phase began; when the client last took something
+        self.begun = self.served = False  # something of a request has come; one was answered
+        self.left = 0  # bytes written that the client had not taken at the last look
+        self.peer = ""
+
+    # -- asyncio's --------------------------------------------------------------------------------------------------
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self.peer = str(self.client[0]) if self.client else ""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.crowd.leave(self)
+
+    def data_received(self, data: bytes) -> None:
+        if not self.begun:
+            self.begun, self.since = True, self.loop.time()
+        try:
+            super().data_received(data)
+        except h11.LocalProtocolError:  # nonsense in the middle of a request that is being answered
+            self.transport.abort()
+
+    # -- uvicorn's --------------------------------------------------------------------------------------------------
+    def on_response_complete(self) -> None:
+        self.served, self.begun, self.since = True, False, self.loop.time()
+        super().on_response_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP, in one sentence of JSON; nothing where an answer has begun."""
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            self.transport.abort()
+            return
+        text = json.dumps({"error": "this is no HTTP request that can be read: send HTTP/1.1"}).encode()
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(text)).encode())]
+        headers += [(b"connection", b"close"), *HEADERS.items()]
+        events = [h11.Response(status_code=400, headers=headers, reason=b"Bad Request"), h11.Data(data=text)]
+        for event in [*events, h11.EndOfMessage()]:
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
+
+    # -- looked at from time to time --------------------------------------------------------------------------------
+    @property
+    def under_way(self) -> bool:
+        """All of a request is here, and its answer is not."""
+        return self.cycle is not None and not self.cycle.response_complete and not self.cycle.more_body
+
+    @property
+    def arriving(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete and bool(self.cycle.more_body)
+
+    def look(self, now: float) -> None:
+        """Note whether the client takes what it is sent."""
+        left = self.transport.get_write_buffer_size() if self.transport is not None else 0
+        if left == 0 or left <= self.left - PACE:
+            self.moved = now
+        self.left = left
+
+    def overdue(self, now: float) -> bool:
+        """Whether it had its time. To be called after `look`."""
+        if now - self.moved > STALL:
+            return True
+        if self.under_way or self.arriving:
+            return False
+        if self.conn.their_state is h11.SEND_BODY:
+            return now - self.since > LINGER
+        begun = self.begun or bool(self.conn.trailing_data[0])
+        return now - self.since > (IDLE if self.served and not begun else HEAD)
+
+    def close(self) -> None:
+        """At once, with what was not taken."""
+        if self.transport is not None:
+            self.transport.abort()
+
+
+class Crowd:
+    """All connections of a server, `most` at once."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.members: set[Connection] = set()
+        self.left: Callable[[], None] = lambda: None  # called when there is room again
+
+    def make(self) -> bool:
+        """Whether there is room for one more, if need be in place of somebody who makes others wait."""
+        if len(self.members) < self.most:
+            return True
+        waiting = [c for c in self.members if not c.under_way]
+        if not waiting:
+            return False
+        peers = Counter(c.peer for c in self.members)
+        victim = min(waiting, key=lambda c: (-peers[c.peer], c.since))
+        self.members.discard(victim)
+        victim.close()
+        return True
+
+    def leave(self, one: Connection) -> None:
+        self.members.discard(one)
+        self.left()
+
+    def sweep(self, now: float) -> None:
+        """Close all that had their time."""
+        for one in list(self.members):
+            one.look(now)
+            if one.overdue(now):
+                one.close()
+
+
+class Listener:
+    """Lets connections in, for as long as there is room. It takes the place of asyncio's own server in uvicorn's."""
+
+    def __init__(self, sock: socket.socket, crowd: Crowd, protocol: Callable[[], Connection]) -> None:
+        self.sock, self.crowd, self.protocol = sock, crowd, protocol
+        self._loop = asyncio.get_running_loop()
+        self._open, self._reading, self._told = True, False, -QUIET
+        self._tasks: set[asyncio.Future[Any]] = set()
+        crowd.left = self._listen
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+        self._listen()
+
+    def _listen(self) -> None:
+        if self._open and not self._reading:
+            self._reading = True
+            self._loop.add_reader(self.sock.fileno(), self._come)
+
+    def _pause(self) -> None:
+        """Let newcomers wait in the system's queue, where they cost nothing here."""
+        if self._reading:
+            self._reading = False
+            self._loop.remove_reader(self.sock.fileno())
+
+    def _come(self) -> None:
+        for _ in range(AT_ONCE):
+            if not self.crowd.make():
+                self._pause()
+                return
+            try:
+                sock, _ = self.sock.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                self._refused(error)
+                return
+            self._enter(sock)
+
+    def _enter(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        one = self.protocol()
+        one.crowd = self.crowd
+        self.crowd.members.add(one)
+        task = asyncio.ensure_future(self._loop.connect_accepted_socket(lambda: one, sock))
+        self._tasks.add(task)
+
+        def entered(task: asyncio.Future[Any]) -> None:
+            self._tasks.discard(task)
+            if task.cancelled() or task.exception() is not None:  # it had gone before it was in
+                self.crowd.leave(one)
+                sock.close()
+
+        task.add_done_callback(entered)
+
+    def _refused(self, error: OSError) -> None:
+        """The system has no room: those who wait make some, and after a pause all goes on."""
+        now = self._loop.time()
+        if now - self._told > QUIET:
+            self._told = now
+            log.warning("no connection can be taken (%s): trying again, and saying so once a minute", error.strerror)
+        self._pause()
+        self._loop.call_later(PAUSE, self._listen)
+        if error.errno in SCARCE:
+            most, self.crowd.most = self.crowd.most, len(self.crowd.members)
+            self.crowd.make()
+            self.crowd.most = most
+
+    def close(self) -> None:
+        self._pause()
+        self._open = False
+
+    async def wait_closed(self) -> None:
+        """Nothing is left to wait for: uvicorn waits for the connections themselves."""
+
+
+def room(connections: int) -> int:
+    """How many connections there may be: as many as asked for, or fewer where files may run out."""
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if soft == resource.RLIM_INFINITY:
+        return connections
+    try:
+        used = len(os.listdir("/proc/self/fd"))
+    except OSError:
+        used = 32
+    return max(LEAST, min(connections, soft - used - SPARE))

@@ -1,0 +1,100 @@
+"""Which requests a browser may bring: by Host against DNS rebinding, by Origin and Sec-Fetch-Site against other sites.
+
+A page that somebody visits can have their browser ask any address, this machine's own included. Of what it asks here
+only what comes from our own page is answered. Clients that are no browsers send neither header, and are not concerned.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+from collections.abc import Iterable, Mapping
+
+from innerloop.errors import InputError
+from innerloop.text import printable
+
+__all__ = ["HEADERS", "Hosts"]
+
+NAME = re.compile(r"[a-z0-9_]([a-z0-9_.-]{0,252}[a-z0-9_])?\.?")
+OPEN = ("/healthz", "/readyz")  # asked by balancers, by whatever name; they tell nothing
+
+# Of every answer. The policy of a page of ours is its own; nothing else that is sent is a page.
+HEADERS = {
+    b"x-content-type-options": b"nosniff",
+    b"x-frame-options": b"DENY",
+    b"cross-origin-resource-policy": b"same-origin",
+    b"referrer-policy": b"no-referrer",
+    b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
+}
+
+
+class Hosts:
+    """The names by which a server may be called.
+
+    bound    the address at which it listens, as --host gives it
+    allowed  further names, as --allow-host gives them; "*" for any
+    Addresses in numbers are always right where it listens for other machines: rebinding needs a name.
+    """
+
+    def __init__(self, bound: str = "127.0.0.1", allowed: Iterable[str] = ()) -> None:
+        self.extra = {name.strip().lower().rstrip(".") for name in allowed}
+        wrong = [n for n in self.extra if n != "*" and not NAME.fullmatch(n) and address(n.strip("[]")) is None]
+        if wrong:
+            raise InputError(f'--allow-host is "{printable(wrong[0], 100)}": give a name such as puzzles.example, or *')
+        listening = address(bound)
+        self.near = bound == "localhost" or (listening is not None and listening.is_loopback)
+        self.own = {"localhost", bound.lower(), *self.extra} | (set() if self.near else {socket.gethostname().lower()})
+
+    def refusal(self, method: str, path: str, headers: Mapping[bytes, bytes]) -> str:
+        """Why a request is not answered; empty where it is."""
+        host = headers.get(b"host")
+        if path in OPEN:
+            return ""
+        if host is not None and not self.known(host):
+            shown = printable(host.decode("latin-1"), 100)
+            return f'this server is not called "{shown}": start it with --allow-host to give it that name'
+        if self.foreign(method, host or b"", headers):
+            return "this was asked by a page of another site: open the server's own address, or ask without a browser"
+        return ""
+
+    def known(self, host: bytes) -> bool:
+        """Whether that is a name of this server, whatever the port."""
+        if "*" in self.extra:
+            return True
+        name = bare(host)
+        if name in self.own:
+            return True
+        found = address(name)
+        return found is not None and (found.is_loopback or not self.near)
+
+    def foreign(self, method: str, host: bytes, headers: Mapping[bytes, bytes]) -> bool:
+        """Whether a browser says that another site asks."""
+        site = headers.get(b"sec-fetch-site")
+        if site is not None:
+            opened = headers.get(b"sec-fetch-mode") == b"navigate" and headers.get(b"sec-fetch-dest") == b"document"
+            followed = opened and method in ("GET", "HEAD")  # a link to here, in a window of its own
+            return site not in (b"same-origin", b"none") and not followed
+        origin = headers.get(b"origin")
+        if origin is None:
+            return False
+        scheme, sign, place = origin.lower().partition(b"://")
+        if not sign or scheme not in (b"http", b"https"):
+            return True  # "null" is a page from a disk, or one in a sandbox
+        return place != host.lower() and bare(place) not in self.extra
+
+
+def bare(host: bytes) -> str:
+    """The name in HOST, HOST:PORT or [ADDRESS]:PORT, in small letters."""
+    text = host.decode("latin-1").strip().lower()
+    if text.startswith("["):
+        return text[1:].partition("]")[0]
+    return text.rsplit(":", 1)[0].rstrip(".") if text.count(":") == 1 else text.rstrip(".")
+
+
+def address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """An address that is written in numbers; None for a name."""
+    try:
+        return ipaddress.ip_address(name)
+    except ValueError:
+        return None

@@ -1,0 +1,29 @@
+"""How long an exact search may take, in nodes and seconds: searches of puzzles are exponential in the worst case."""
+
+from __future__ import annotations
+
+import math
+import time
+
+from innerloop.errors import InputError
+
+__all__ = ["Bound", "Undecided"]
+
+LOOK = 64  # nodes between two looks at the clock
+
+
+class Undecided(InputError):
+    """A search came to its bound before it was done: nothing is known of what it has not seen."""
+
+
+class Bound:
+    """What one search may cost. A search calls `node` for each node it enters, which raises Undecided at the bound."""
+
+    def __init__(self, nodes: float = math.inf, seconds: float = math.inf) -> None:
+        self.nodes, self.seen, self.until = nodes, 0, time.monotonic() + seconds
+
+    def node(self) -> None:
+        """Enter one node. Raises Undecided."""
+        self.seen += 1
+        if self.seen > self.nodes or (self.seen % LOOK == 0 and time.monotonic() > self.until):
+            raise Undecided(f"the search was not done within its bound, after {self.seen - 1} nodes")
