@@ -1,4 +1,4 @@
-"""Text as it is shown: control characters made visible, the nearest known name."""
+"""Text as it is shown: control characters made visible, no markup, names quoted for a shell, the nearest known name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shlex
 import unicodedata
 from collections.abc import Iterable
 
-__all__ = ["command", "nearest", "printable"]
+__all__ = ["command", "markup", "nearest", "printable"]
 
 LONGEST = 400  # characters of a foreign text in a message
 HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # control, format (bidirectional marks), surrogates, line separators
@@ -17,6 +17,13 @@ def printable(text: str, longest: int = LONGEST) -> str:
     """`text` on one line, for a terminal or a message: what would move a cursor or hide is written as an escape."""
     cut = text if len(text) <= longest else text[: longest - 3] + "..."
     return "".join(c if unicodedata.category(c) not in HIDDEN else escaped(c) for c in cut)
+
+
+def markup(text: object, longest: int = LONGEST) -> str:
+    """`text` inside rich markup: printable, and nothing in it is taken for a tag."""
+    from rich.markup import escape
+
+    return escape(printable(str(text), longest))
 
 
 def escaped(character: str) -> str:

@@ -143,9 +143,9 @@ def test_damaged_and_foreign_files_say_so_in_one_sentence(single, tmp_path):
     rewritten(single, bad, {pretrained.MARK: "2"})
     told("install a later one")
     rewritten(single, bad, {"run.json": "{"})
-    told("damaged run")
+    told("no JSON")
     rewritten(single, bad, {"run.json": '{"run": {"system": "nobody"}}'})
-    told("does not know")
+    told("no system is called")
     other = {"w": torch.zeros(3)}
     rewritten(single, bad, {pretrained.SUM: pretrained.digest(other)}, other)
     told("another configuration")

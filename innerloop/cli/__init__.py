@@ -6,13 +6,16 @@ import contextlib
 import difflib
 import functools
 import importlib
+import inspect
 import io
-import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from innerloop.cli.trouble import ask_for_text, code_of
 from innerloop.errors import InputError
+from innerloop.schema import check_arguments
+from innerloop.text import printable
 
 __all__ = ["VERBS", "load", "main"]
 
@@ -42,22 +45,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         overview()
         return 0
+    ask_for_text()
     try:
         if words[0] in ("-V", "--version"):
             from importlib.metadata import version
 
             print(f"innerloop {version('innerloop')}")
             return 0
-        return call(words[0], words[1:])
-    except InputError as error:
-        return _sorry(str(error))
-    except BrokenPipeError:
-        return 1
-    except OSError as error:  # a full disk or a missing permission where a library wrote, not we
-        return _sorry(f"{error.filename or 'a file'} cannot be read or written ({error.strerror or error})")
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+        code = call(words[0], words[1:])
+        sys.stdout.flush()  # a full disk or a closed pipe is met here, where it can be said
+        return code
+    except (Exception, KeyboardInterrupt) as error:
+        return code_of(error)
 
 
 def call(verb: str, words: Sequence[str]) -> int:
@@ -80,7 +79,13 @@ def call(verb: str, words: Sequence[str]) -> int:
         if not stop.code:  # --help
             return 0
         raise InputError(f"{in_a_sentence(said.getvalue())}; see innerloop {verb} --help") from None
+    check_arguments(function, inspect.signature(function).bind(*given, **named).arguments, flag)
     return int(function(*given, **named) or 0)
+
+
+def flag(name: str) -> str:
+    """How a message calls an argument."""
+    return "--" + name.replace("_", "-")
 
 
 def in_a_sentence(box: str) -> str:
@@ -94,16 +99,10 @@ def load(verb: str) -> Callable[..., Any]:
     """The function of a verb. Raises InputError naming the nearest for an unknown one."""
     if verb not in VERBS:
         near = difflib.get_close_matches(verb, VERBS, 1, 0)[0]
-        raise InputError(f'there is no verb "{verb}": did you mean "{near}"? `innerloop` lists them all')
+        raise InputError(f'there is no verb "{printable(verb, 60)}": did you mean "{near}"? `innerloop` lists them all')
     module = importlib.import_module(f"innerloop.cli.{VERBS[verb]}")
     return getattr(module, name_of(verb))
 
 
 def name_of(verb: str) -> str:
     return verb + "_" if verb in RESERVED else verb
-
-
-def _sorry(text: str) -> int:
-    if os.environ.get("RANK", "0") == "0":  # under torchrun one voice is enough
-        print("error: " + " ".join(text.splitlines()), file=sys.stderr)
-    return 2

@@ -27,7 +27,7 @@ def list_(markdown: bool = False) -> int:
     if markdown:
         print(page(), end="")
         return 0
-    console = Console(highlight=False)
+    console = Console(emoji=False, highlight=False)
     for title, columns, rows in tables():
         console.print(_table(title, columns, rows))
     return 0
@@ -72,7 +72,7 @@ def _paper(path: Path) -> str:
 
 def overview() -> None:
     """The verbs with one line each: what `innerloop` alone prints."""
-    console = Console(highlight=False)
+    console = Console(emoji=False, highlight=False)
     console.print("[bold]innerloop[/]: models that think in loops\n")
     grid = Table.grid(padding=(0, 3))
     for verb in VERBS:

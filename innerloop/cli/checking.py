@@ -17,6 +17,7 @@ from torch import nn
 from innerloop.errors import InputError
 from innerloop.parts.size import Size
 from innerloop.study.contract import CHECKS, Subject, sample_question
+from innerloop.text import markup
 
 # The size of a 4x4 Sudoku: every loop that takes a Size is checked at this one.
 SMALL = Size(vocab=6, seq=16, rows=4, width=32, heads=2, layers=1, multiple=32, prefix=1, puzzle_width=32)
@@ -36,20 +37,20 @@ def check(file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE
     """
     kind, config = discover(Path(file))
     subject = Subject(kind.__name__, lambda: kind() if config is None else kind(config), sample_question())
-    console, failed = Console(highlight=False), 0
+    console, failed = Console(emoji=False, highlight=False), 0
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), show_header=False)
     for name, test in CHECKS.items():
         sentence = " ".join((inspect.getdoc(test) or "").split())
         try:
             test(subject)
-            table.add_row("[green]pass[/]", name, f"[dim]{sentence}[/]")
+            table.add_row("[green]pass[/]", name, f"[dim]{markup(sentence)}[/]")
         except AssertionError as error:
             failed += 1
-            table.add_row("[bold red]fail[/]", name, str(error))
+            table.add_row("[bold red]fail[/]", name, markup(error))
         except Exception as error:
             failed += 1
-            table.add_row("[bold red]fail[/]", name, f"{type(error).__name__}: {str(error).splitlines()[0]}")
-    console.print(f"[bold]{kind.__name__}[/] of {file}")
+            table.add_row("[bold red]fail[/]", name, markup(f"{type(error).__name__}: {error}"))
+    console.print(f"[bold]{kind.__name__}[/] of {markup(file)}")
     console.print(table)
     console.print(f"{len(CHECKS) - failed} of {len(CHECKS)} checks pass")
     return 1 if failed else 0

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.rule import Rule
 
 from innerloop import files
@@ -19,7 +18,7 @@ from innerloop.learn.evaluate import evaluate
 from innerloop.learn.lock import hold
 from innerloop.recipes.run import sets, unseen
 from innerloop.recipes.solving import solver_of
-from innerloop.text import command
+from innerloop.text import command, markup
 
 DEPTHS = (1, 2, 4, 8, 16, 32, 64, 128)
 NEW = 500  # puzzles to judge
@@ -38,7 +37,7 @@ def demo(recipe: str = "demo", out: str = "runs/demo", set: tuple[str, ...] = ()
         set: Fields to change, such as plan.steps=500.
         device: auto, cpu or cuda.
     """
-    console, folder = Console(highlight=False, soft_wrap=True), Path(out)
+    console, folder = Console(emoji=False, highlight=False, soft_wrap=True), Path(out)
     with hold(folder):
         if (folder / RESULT).exists() and read_run(folder).name == recipe:
             forget(folder)
@@ -55,7 +54,7 @@ def demo(recipe: str = "demo", out: str = "runs/demo", set: tuple[str, ...] = ()
         rows = evaluate(loop, opened.task, examples, DEPTHS, device=where)
         rows += evaluate(loop, opened.task, examples, DEPTHS[-1:], halting=(True,), device=where)
     files.write_json(folder / "eval.json", record(opened, examples, rows, 0, (0.0, 0.0)))
-    show(Console(highlight=False), rows)
+    show(Console(emoji=False, highlight=False), rows)
     console.print(Rule("3  watch one being solved", align="left"))
     row = telling(opened, examples)
     solver = solver_of(opened)
@@ -64,11 +63,11 @@ def demo(recipe: str = "demo", out: str = "runs/demo", set: tuple[str, ...] = ()
     plot((out,))
     report(out)
     question = opened.task.decode(examples.inputs[row])
-    console.print(f"\nopen [bold]{(folder / 'report.html').resolve()}[/] in a browser. Then try:")
+    console.print(f"\nopen [bold]{markup((folder / 'report.html').resolve())}[/] in a browser. Then try:")
     for words in (
         ("solve", out, question),
         ("eval", out, "--depth", "1,4,16,64", "--halt", "both"),
         ("train", recipe, "--data", "your_puzzles.csv", "--out", "runs/yours"),
     ):
-        console.print("  " + escape(command(*words)))
+        console.print("  " + markup(command(*words), 4096))
     return 0

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 
 from innerloop import files
 from innerloop.cli.inputs import RunFolder, open_run, read_run
 from innerloop.errors import InputError
+from innerloop.schema import Range
 
 
 def plot(runs: tyro.conf.Positional[tuple[str, ...]], out: str = "") -> int:
@@ -36,7 +37,7 @@ def plot(runs: tyro.conf.Positional[tuple[str, ...]], out: str = "") -> int:
     return 0
 
 
-def report(run: RunFolder, depth: int = 16, out: str = "") -> int:
+def report(run: RunFolder, depth: Annotated[int, Range(1, 4096)] = 16, out: str = "") -> int:
     """Write one self-contained HTML page about a run: puzzles solved step by step, curves, how it was trained.
 
     It is the page of `serve`, as a recording: it opens from a disk and asks for nothing.
@@ -51,8 +52,6 @@ def report(run: RunFolder, depth: int = 16, out: str = "") -> int:
     from innerloop.cli.inputs import examples_of, home
     from innerloop.study.report import page
 
-    if depth < 1:
-        raise InputError(f"--depth is {depth}: give 1 or more steps of thought")
     opened = open_run(run)
     target = home(opened, out, "report.html")
     examples = examples_of(opened, "", 200)

@@ -17,6 +17,7 @@ from innerloop.recipes import exchange, graphs, pretrained
 from innerloop.recipes import run as runs
 from innerloop.recipes.official import read_checkpoint
 from innerloop.recipes.origin import refuse_changed
+from innerloop.schema import Whole
 from innerloop.tasks.official import write_official
 from innerloop.text import command
 
@@ -29,11 +30,11 @@ def import_(
     out: str,
     arch: str = "",
     data: str = "",
-    heads: int = 0,
-    cycles: int = 0,
-    low: int = 0,
-    prefix: int = 0,
-    seq: int = 0,
+    heads: Whole = 0,
+    cycles: Whole = 0,
+    low: Whole = 0,
+    prefix: Whole = 0,
+    seq: Whole = 0,
 ) -> int:
     """Turn an official HRM or TRM checkpoint into a run that every other verb opens.
 

@@ -9,11 +9,12 @@ from typing import Annotated, Any
 import torch
 import tyro
 
-from innerloop import files, models, tasks
+from innerloop import files, models, schema, tasks
 from innerloop.errors import InputError
 from innerloop.recipes import run as runs
 from innerloop.recipes.origin import refuse_changed
 from innerloop.recipes.pretrained import by_name
+from innerloop.study import records
 
 RunFolder = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 
@@ -44,26 +45,18 @@ def device_named(choice: str) -> tuple[torch.device, str]:
     return torch.device("cuda", local), f"cuda:{local} ({why}: {torch.cuda.get_device_name(local)})"
 
 
-def numbers(text: str, flag: str, kind: type = int) -> tuple[Any, ...]:
-    """ "1,4,16" -> (1, 4, 16). Raises InputError naming the flag."""
-    try:
-        return tuple(kind(part) for part in text.replace(" ", ",").split(",") if part)
-    except ValueError:
-        word = "whole numbers" if kind is int else "numbers"
-        raise InputError(f'{flag} is "{text}": give {word} separated by commas, such as 1,4,16') from None
+def numbers(text: str, flag: str, kind: Any) -> tuple[Any, ...]:
+    """ "1,4,16" -> (1, 4, 16), each a `kind` of schema. Raises InputError naming the flag."""
+    parts = [part for part in text.replace(" ", ",").split(",") if part]
+    return tuple(schema.parse(kind, part, flag) for part in parts)
 
 
 def read_run(folder: Path) -> runs.Run:
     """The Run of a folder's run.json."""
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}: give the folder of a run, such as runs/demo")
-    value = files.read_json(folder / "run.json")
-    try:
-        return runs.from_json(value["run"])
-    except InputError:
-        raise
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise InputError(f"{folder / 'run.json'} is damaged ({error}): restore it, or train the run anew") from None
+    path = folder / "run.json"
+    return runs.read_run(files.read_json(path), files.shown(path))
 
 
 def open_run(source: str | Path, device: torch.device | str = "cpu") -> runs.Opened:
@@ -98,6 +91,5 @@ def home(opened: runs.Opened, out: str, name: str = "") -> Path:
 
 def train_size(folder: Path, run: runs.Run) -> int:
     """How many puzzles the run learned from, as its result says, else as its data says (0: all of a file)."""
-    path = folder / "result.json"
-    known = files.read_json(path).get("train_puzzles") if path.exists() else None
+    known = records.read(folder, "result.json").get("train_puzzles")
     return int(known if known is not None else run.data.count)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from innerloop import files
@@ -14,8 +13,10 @@ from innerloop.cli.inputs import RunFolder, device_named, examples_of, home, num
 from innerloop.errors import InputError
 from innerloop.learn.evaluate import Row, as_dicts, evaluate
 from innerloop.recipes import run as runs
-from innerloop.text import command
+from innerloop.schema import Amount, Count, Range, Seed, Whole
+from innerloop.text import command, markup
 
+Wide = Annotated[int, Range(1, 4096)]  # trajectories of a puzzle, thought about at once
 HALTS = {"off": (False,), "on": (True,), "both": (False, True)}
 
 
@@ -27,8 +28,8 @@ def eval_(
     halt: str = "off",
     pick: str = "vote",
     noise: str = "0,0",
-    limit: int = 0,
-    seed: int = 0,
+    limit: Whole = 0,
+    seed: Seed = 0,
     device: str = "auto",
     out: str = "",
 ) -> int:
@@ -53,13 +54,13 @@ def eval_(
     """
     if halt not in HALTS:
         raise InputError(f'--halt is "{halt}": use on, off or both')
-    depths, widths, scales = numbers(depth, "--depth"), numbers(width, "--width"), two(noise)
+    depths, widths, scales = numbers(depth, "--depth", Count), numbers(width, "--width", Wide), two(noise)
     where, why = device_named(device)
     opened = open_run(run, where)
     target = home(opened, out, "eval.json")
     examples = examples_of(opened, data, limit)
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(f"{len(examples):,} puzzles of {examples.source} on {why}")
+    console = Console(emoji=False, highlight=False, soft_wrap=True)
+    console.print(f"{len(examples):,} puzzles of {markup(examples.source)} on {markup(why)}")
     loop: Any = opened.loop
     with console.status("thinking"):
         rows = evaluate(
@@ -75,15 +76,15 @@ def eval_(
             seed=seed,
         )
     files.write_json(target, record(opened, examples, rows, seed, scales))
-    show(Console(highlight=False), rows)
-    console.print(f"written to {escape(str(target))}; next: [bold]{escape(command('plot', run))}[/]")
+    show(Console(emoji=False, highlight=False), rows)
+    console.print(f"written to {markup(target)}; next: [bold]{markup(command('plot', run), 4096)}[/]")
     return 0
 
 
 def two(noise: str) -> tuple[float, float]:
     """The two numbers of --noise."""
-    scales = numbers(noise, "--noise", float)
-    if len(scales) != 2 or min(scales) < 0:
+    scales = numbers(noise, "--noise", Amount)
+    if len(scales) != 2:
         raise InputError(f'--noise is "{noise}": give two numbers from 0 up, for the first state and for every step')
     return scales[0], scales[1]
 

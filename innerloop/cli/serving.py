@@ -11,6 +11,7 @@ import tyro
 
 from innerloop.cli.inputs import device_named, open_run
 from innerloop.errors import InputError
+from innerloop.schema import Amount, Count, Positive, Range
 
 __all__ = ["serve"]
 
@@ -23,20 +24,20 @@ WARNING = (
 def serve(
     runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]")],
     host: str = "127.0.0.1",
-    port: int = 8000,
+    port: Annotated[int, Range(0, 65_535)] = 8000,
     device: str = "auto",
-    threads: int = 0,
-    rows: int = 64,
-    depth: int = 1024,
-    width: int = 128,
-    puzzles: int = 1000,
-    seconds: float = 30.0,
-    queue: int = 20_000,
-    streams: int = 16,
-    body: int = 4 << 20,
-    connections: int = 512,
+    threads: Annotated[int, Range(0, 1024)] = 0,
+    rows: Annotated[int, Range(1, 65_536)] = 64,
+    depth: Count = 1024,
+    width: Count = 128,
+    puzzles: Count = 1000,
+    seconds: Positive = 30.0,
+    queue: Count = 20_000,
+    streams: Count = 16,
+    body: Annotated[int, Range(1, 1 << 30)] = 4 << 20,
+    connections: Count = 512,
     allow_host: tuple[str, ...] = (),
-    grace: float = 0.0,
+    grace: Amount = 0.0,
 ) -> int:
     """Serve trained runs: an HTTP API, and a page where you watch them think.
 
@@ -71,8 +72,6 @@ def serve(
 
     if not runs:
         raise InputError("there is nothing to serve: give the folder of a run, such as runs/demo")
-    if threads < 0 or grace < 0:
-        raise InputError(f"--threads is {threads} and --grace {grace:g}: give 0 or more of each")
     limits = Limits(depth, width, puzzles, seconds, queue, streams, body=body, rows=rows, connections=connections)
     torch.set_num_threads(threads or torch.get_num_threads())
     with bind(host, port) as sock:

@@ -30,6 +30,7 @@ from innerloop.errors import InputError
 from innerloop.recipes.pretrained import by_name
 from innerloop.recipes.run import birth_certificate
 from innerloop.recipes.solving import CALIBRATION, solver_of
+from innerloop.schema import Amount, Count, Range, Seed, Whole
 from innerloop.solve.calibrate import Trust, to_json
 from innerloop.solve.dials import Budget, Dials, Solution
 from innerloop.solve.engine import Moment
@@ -38,6 +39,7 @@ from innerloop.tasks.arc import ARC
 from innerloop.tasks.arc_files import has_tests, is_arc, read_arc
 from innerloop.tasks.bounds import Bound, Undecided
 from innerloop.tasks.official import is_official
+from innerloop.text import markup
 
 WIDE = 16  # trajectories where a verifier decides, unless --width says otherwise
 SMALL = 1_000_000  # parameters below which one thread thinks
@@ -50,17 +52,17 @@ Words = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="
 def solve(
     words: Words,
     model: str = "",
-    depth: int = 32,
-    width: int = 0,
+    depth: Count = 32,
+    width: Annotated[int, Range(0, 65_536)] = 0,
     pick: str = "auto",
     noise: str = "0,0",
-    nfe: float = 0,
-    seconds: float = 0,
-    exact: float = 0,
+    nfe: Amount = 0,
+    seconds: Amount = 0,
+    exact: Amount = 0,
     label: str = "",
     quiet: bool = False,
     out: str = "",
-    seed: int = 0,
+    seed: Seed = 0,
     device: str = "auto",
 ) -> int:
     """Solve one puzzle step by step in the terminal, or a file of puzzles; or say "I don't know".
@@ -202,7 +204,7 @@ def is_file(text: str) -> bool:
 
 def one(solver: Solver, question: NDArray[np.uint8], how: dict[str, Any], label: Any, quiet: bool = False) -> Solution:
     """Solve one puzzle, then show how the trajectory that answers got there, and what came of it."""
-    console, paths = Console(highlight=False), {}  # type: ignore[var-annotated]
+    console, paths = Console(emoji=False, highlight=False), {}  # type: ignore[var-annotated]
 
     def see(_i: int, k: int, moment: Moment) -> None:
         path = paths.setdefault(k, [])
@@ -246,7 +248,9 @@ def verdict(solver: Solver, found: Solution) -> str:
     else:
         said = "[bold red]I don't know[/] (the line above is the best guess)"
     cost = f"{found.steps} step{'s' * (found.steps != 1)}, {found.nfe} block calls, {1000 * found.seconds:.0f} ms"
-    return f"{said} after {cost}: {found.why}" + ("" if solver.verify else " (this puzzle's rules are not known)")
+    return f"{said} after {cost}: {markup(found.why)}" + (
+        "" if solver.verify else " (this puzzle's rules are not known)"
+    )
 
 
 def picture(solver: Solver, question: Any, moment: Moment, before: Any, label: Any) -> Group:
@@ -323,11 +327,11 @@ def many(solver: Solver, asked: Any, out: str, how: dict[str, Any]) -> int:
 def calibrate(
     run: RunFolder,
     data: str = "",
-    depth: int = 32,
-    width: int = 1,
+    depth: Count = 32,
+    width: Annotated[int, Range(1, 65_536)] = 1,
     noise: str = "0,0",
-    limit: int = 500,
-    seed: int = 0,
+    limit: Whole = 500,
+    seed: Seed = 0,
     device: str = "auto",
 ) -> int:
     """Measure how far every selection rule and its confidence can be trusted, on puzzles the run did not learn from.
@@ -348,7 +352,7 @@ def calibrate(
     opened = open_run(run, where)
     if not opened.folder.is_dir():
         raise InputError(f"{run} is no folder: calibration.json is written into the folder of a run")
-    examples, console = examples_of(opened, data, limit), Console(highlight=False, soft_wrap=True)
+    examples, console = examples_of(opened, data, limit), Console(emoji=False, highlight=False, soft_wrap=True)
     solver = solver_of(opened)
     dials: dict[str, Any] = {"depth": depth, "width": width, "noise": two(noise), "seed": seed}
     with console.status("thinking"):
@@ -358,7 +362,7 @@ def calibrate(
     files.write_json(opened.folder / CALIBRATION, value)
     show(console, found)
     best = solver.best_rule()
-    console.print(f"auto picks by [bold]{best}[/]; written to {opened.folder / CALIBRATION}")
+    console.print(f"auto picks by [bold]{best}[/]; written to {markup(opened.folder / CALIBRATION)}")
     return 0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from rich.console import Console
@@ -14,7 +14,9 @@ from innerloop.cli.inputs import RunFolder, device_named, examples_of, home, ope
 from innerloop.errors import InputError
 from innerloop.learn.feed import to_batch
 from innerloop.recipes import run as runs
+from innerloop.schema import Range, Seed, Whole
 from innerloop.study.dimension import MOST
+from innerloop.text import markup
 
 __all__ = ["study"]
 
@@ -22,10 +24,10 @@ __all__ = ["study"]
 def study(
     run: RunFolder,
     data: str = "",
-    depth: int = 16,
+    depth: Annotated[int, Range(1, 4096)] = 16,
     control: tuple[str, ...] = (),
-    limit: int = 200,
-    seed: int = 0,
+    limit: Whole = 200,
+    seed: Seed = 0,
     device: str = "auto",
     out: str = "",
 ) -> int:
@@ -48,8 +50,6 @@ def study(
         device: auto, cpu or cuda.
         out: Folder for study.json and figures/; by default the run's.
     """
-    if depth < 1:
-        raise InputError(f"--depth is {depth}: give 1 or more steps of thought")
     from innerloop.study import plots, survey
 
     where, why = device_named(device)
@@ -58,8 +58,8 @@ def study(
     examples = examples_of(opened, data, limit)
     if not 8 <= len(examples) <= MOST:
         raise InputError(f"{len(examples)} puzzles are too few or too many for a study: give 8 to {MOST}, by --limit")
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(f"{len(examples):,} puzzles of {examples.source} on {why}")
+    console = Console(emoji=False, highlight=False, soft_wrap=True)
+    console.print(f"{len(examples):,} puzzles of {markup(examples.source)} on {markup(why)}")
     x = to_batch(examples.inputs, examples.labels, examples.puzzle, where).question
     labels = torch.from_numpy(examples.labels.astype("int64")).to(where)
     task = opened.task
@@ -75,7 +75,9 @@ def study(
     files.write_json(folder / "study.json", known | found | {"born": born})
     written = plots.save(found, folder / "figures")
     show(console, found)
-    console.print(f"written to {folder / 'study.json'} and {len(written)} figures in {folder / 'figures'}")
+    console.print(
+        f"written to {markup(folder / 'study.json')} and {len(written)} figures in {markup(folder / 'figures')}"
+    )
     return 0
 
 
@@ -108,7 +110,7 @@ def show(console: Console, found: dict[str, Any]) -> None:
             if each[-1]["high"] is None:  # a slot in which puzzles do not differ
                 continue
             span = f"[dim]{each[-1]['low']:.1f} to {each[-1]['high']:.1f}, n {each[-1]['n']}, d {each[-1]['d']}[/]"
-            table.add_row(f"dimension of {slot}, {name}", f"{each[-1]['corrected']:.1f}", span)
+            table.add_row(f"dimension of {slot}, {markup(name)}", f"{each[-1]['corrected']:.1f}", span)
     for slot, read in found["cells"].get("slots", {}).items():
         said = (
             f"[dim]{100 * read[-1]['low']:.1f} to {100 * read[-1]['high']:.1f}, shuffled {read[-1]['control']:.1%}[/]"

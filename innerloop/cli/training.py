@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import torch
 import tyro
 from rich.console import Console
-from rich.markup import escape
 
 from innerloop import files, recipes, tasks
 from innerloop.cli.inputs import device_named, read_run
@@ -22,7 +21,8 @@ from innerloop.learn.train import Result, Trainer
 from innerloop.recipes import run as runs
 from innerloop.recipes.origin import IDENTIFIERS
 from innerloop.recipes.solving import CALIBRATION
-from innerloop.text import command
+from innerloop.schema import Amount
+from innerloop.text import command, markup
 
 RESULT = "result.json"
 KEPT = (RESULT, "config.json", "run.json")  # of a run that is done
@@ -40,7 +40,7 @@ def train(
     set: tuple[str, ...] = (),
     device: str = "auto",
     log: tuple[str, ...] = (),
-    minutes: float = 0.0,
+    minutes: Amount = 0.0,
     fresh: bool = False,
 ) -> int:
     """Train a recipe, on its own puzzles or on yours; go on with a run that was interrupted.
@@ -68,10 +68,8 @@ def train(
         minutes: Train at most so long; the same command goes on where this one ended.
         fresh: Forget what an earlier run left in the folder.
     """
-    if not 0 <= minutes < float("inf"):
-        raise InputError(f"--minutes {minutes:g} is no time to train: give a number above 0, or leave it out")
     rank = int(os.environ.get("RANK", "0"))
-    console = Console(highlight=False, quiet=rank > 0, soft_wrap=True)
+    console = Console(emoji=False, highlight=False, quiet=rank > 0, soft_wrap=True)
     run, folder = choose(recipe, data, test, out, set, {"system": system, "task": task})
     where, why = device_named(device)
     built = runs.build(run, folder if folder == Path(recipe) else "")
@@ -102,7 +100,7 @@ def learned(console: Console, built: runs.Built, folder: Path, why: str, how: di
         introduce(console, built, folder, leak, why, began)
         result = trainer.run()
     except KeyboardInterrupt:
-        console.print(f"interrupted; go on with: [bold]{escape(command('train', folder))}[/]")
+        console.print(f"interrupted; go on with: [bold]{markup(command('train', folder), 4096)}[/]")
         return 130
     except torch.OutOfMemoryError:
         raise InputError("the GPU's memory is full: raise plan.accumulate (same result, less memory)") from None
@@ -156,16 +154,16 @@ def introduce(console: Console, built: runs.Built, folder: Path, leak: str, why:
     """What is about to be trained, on what, where, from which step on."""
     run, count = built.run, sum(p.numel() for p in built.loop.parameters())
     size = "x".join(map(str, built.task.shape))
-    console.print(f"[bold]{run.name}[/]: {run.system} with {count:,} parameters on {built.task.name} {size}")
+    console.print(f"[bold]{markup(run.name)}[/]: {run.system} with {count:,} parameters on {built.task.name} {size}")
     console.print(f"{len(built.train):,} puzzles to learn from, {len(built.validation):,} others to validate on")
-    console.print(leak)
+    console.print(markup(leak))
     dtype = getattr(run.config, "dtype", "float32")
-    console.print(f"device {why}; states in {dtype}, weights in float32")
+    console.print(f"device {markup(why)}; states in {dtype}, weights in float32")
     if (folder / checkpoint.STATE).exists():
         done = "is finished at" if step >= run.plan.steps else "goes on from"
-        console.print(f"the run in {folder} {done} step {step} of {run.plan.steps} (--fresh begins anew)")
+        console.print(f"the run in {markup(folder)} {done} step {step} of {run.plan.steps} (--fresh begins anew)")
     else:
-        console.print(f"the run is kept in {folder}")
+        console.print(f"the run is kept in {markup(folder)}")
 
 
 def leak_sentence(built: runs.Built) -> str:
@@ -198,14 +196,15 @@ def keep(folder: Path, built: runs.Built, result: Result, leak: str) -> None:
 def conclude(console: Console, folder: Path, result: Result, built: runs.Built) -> None:
     task, steps = built.task, built.run.plan.steps
     if result.stopped:
-        console.print(f"[bold red]stopped[/]: {result.stopped}")
+        console.print(f"[bold red]stopped[/]: {markup(result.stopped)}")
         return
     if result.steps < steps:
-        console.print(f"step {result.steps} of {steps}; go on with: [bold]{escape(command('train', folder))}[/]")
+        console.print(f"step {result.steps} of {steps}; go on with: [bold]{markup(command('train', folder), 4096)}[/]")
         return
     if result.best:
         best = f"exact {result.best['exact']:.1%}"
         best += f", valid {result.best['valid']:.1%}" if task.verifies else ""
         console.print(f"[bold]best validation[/]: {best} at step {result.best['step']:.0f}")
-    console.print(f"{result.steps} steps in {result.seconds:.1f} s of training; weights in {folder / checkpoint.MODEL}")
-    console.print(f"next: [bold]{escape(command('eval', folder, '--depth', '1,4,16,64'))}[/]")
+    where = markup(folder / checkpoint.MODEL)
+    console.print(f"{result.steps} steps in {result.seconds:.1f} s of training; weights in {where}")
+    console.print(f"next: [bold]{markup(command('eval', folder, '--depth', '1,4,16,64'), 4096)}[/]")

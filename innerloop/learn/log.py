@@ -11,9 +11,11 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
 from innerloop import files
 from innerloop.errors import InputError
+from innerloop.text import markup
 
 MOST = 1 << 30  # bytes of metrics.jsonl that are read
 SINKS = ("tensorboard", "wandb", "trackio")
@@ -30,7 +32,7 @@ class Log:
         self._forget_after(start)
         self.sinks = [_sink(s, folder, name) for s in sinks]
         self.began, self.seen = time.perf_counter(), 0.0
-        self.console = Console()
+        self.console = Console(emoji=False)
         columns = [
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=24),
@@ -43,7 +45,9 @@ class Log:
             TimeRemainingColumn(),
         ]
         self.progress = Progress(*columns, console=self.console, disable=not live, transient=False)
-        self.task = self.progress.add_task(name or "train", total=steps, completed=start, loss=0.0, exact=0.0, rate=0.0)
+        self.task = self.progress.add_task(
+            markup(name or "train", 60), total=steps, completed=start, loss=0.0, exact=0.0, rate=0.0
+        )
         self.progress.start()
 
     def _forget_after(self, step: int) -> None:
@@ -71,8 +75,8 @@ class Log:
         for sink in self.sinks:
             sink({k: v for k, v in record.items() if isinstance(v, int | float)}, record["step"])
 
-    def say(self, text: str) -> None:
-        self.progress.console.print(text, highlight=False)
+    def say(self, text: str, style: str = "") -> None:
+        self.progress.console.print(Text(text, style=style), highlight=False)
 
     def close(self) -> None:
         self.progress.stop()

@@ -3,43 +3,44 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import inf
+from typing import Annotated
 
 from innerloop.errors import InputError
 from innerloop.learn.loss import CROSS_ENTROPIES
 from innerloop.learn.supervise import Halting
 from innerloop.learn.unroll import Unroll
+from innerloop.schema import Amount, Count, Length, Many, Positive, Share, Whole, check
+
+Depths = Annotated[tuple[Count, ...], Length(1, 1000)]
 
 
 @dataclass(frozen=True)
 class Plan:
     """Defaults are TRM's for Sudoku-Extreme (arXiv 2510.04871), but for the horizon and for the cosine to zero."""
 
-    steps: int = 20_000  # optimizer steps in all, the real horizon of the schedule
-    batch: int = 768  # puzzles thought about at once, over all processes
-    accumulate: int = 1  # parts a batch is split into, to save memory; same result but for rounding
+    steps: Many = 20_000  # optimizer steps in all, the real horizon of the schedule
+    batch: Count = 768  # puzzles thought about at once, over all processes
+    accumulate: Count = 1  # parts a batch is split into, to save memory; same result but for rounding
     optimizer: str = "adam_atan2"  # "adam_atan2", "adamw" or "muon"
-    lr: float = 1e-4  # peak learning rate
-    weight_decay: float = 1.0
-    puzzle_lr: float = 1e-4  # of the puzzle embeddings' sign descent
-    warmup: int = 2000  # steps to the peak
-    floor: float = 0.0  # share of the peak left at the end: 0 cosine to zero, 1 constant (official)
-    clip: float = 0.0  # largest gradient norm; 0: no clipping
-    ema: float = 0.999  # decay of the averaged weights, which are the ones evaluated and kept; 0: none
+    lr: Positive = 1e-4  # peak learning rate
+    weight_decay: Amount = 1.0
+    puzzle_lr: Amount = 1e-4  # of the puzzle embeddings' sign descent
+    warmup: Whole = 2000  # steps to the peak
+    floor: Share = 0.0  # share of the peak left at the end: 0 cosine to zero, 1 constant (official)
+    clip: Amount = 0.0  # largest gradient norm; 0: no clipping
+    ema: Share = 0.999  # decay of the averaged weights, which are the ones evaluated and kept; 0: none
     loss: str = "stablemax"  # "stablemax" (float64, official) or "softmax"
     halting: Halting = field(default_factory=Halting)  # of states carried over optimizer steps
     unroll: Unroll = field(default_factory=Unroll)  # whole thoughts instead, if its depth is not 0
     augment: bool = True  # the task's symmetries, on the fly
     compile: str = "auto"  # "auto": where the run is long enough to win the compile time back; "on" or "off"
     resident: str = "auto"  # steps that the host need not wait for, as one graph on CUDA: "auto" there; "on" or "off"
-    check_every: int = 500  # steps between validations, which keep the best weights
-    save_every: int = 500  # steps between checkpoints: what a kill can cost at most
-    depths: tuple[int, ...] = (16,)  # test depths of a validation; the last one chooses the best weights
+    check_every: Many = 500  # steps between validations, which keep the best weights
+    save_every: Many = 500  # steps between checkpoints: what a kill can cost at most
+    depths: Depths = (16,)  # test depths of a validation; the last one chooses the best weights
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "accumulate", "check_every", "save_every"):
-            if getattr(self, name) < 1:
-                raise InputError(f"plan.{name} is {getattr(self, name)}: give 1 or more")
+        check(self)
         if self.batch % self.accumulate:
             raise InputError(
                 f"plan.batch {self.batch} does not split into plan.accumulate {self.accumulate} equal parts"
@@ -49,13 +50,8 @@ class Plan:
         for name in ("compile", "resident"):
             if getattr(self, name) not in ("auto", "on", "off"):
                 raise InputError(f'plan.{name} is "{getattr(self, name)}": use "auto", "on" or "off"')
-        if not 0 <= self.ema < 1 or not 0 <= self.floor <= 1 or not 0 < self.lr < inf:
-            raise InputError("a plan needs 0 <= ema < 1, 0 <= floor <= 1 and a finite lr > 0")
-        for name in ("weight_decay", "puzzle_lr", "clip"):
-            if not 0 <= getattr(self, name) < inf:
-                raise InputError(f"plan.{name} is {getattr(self, name)}: give a finite number from 0 up")
-        if not self.depths or min(self.depths) < 1:
-            raise InputError("plan.depths must list test depths of 1 or more")
+        if self.ema == 1:
+            raise InputError("ema is 1, which would keep the first weights: give less")
 
     @property
     def deepest(self) -> int:

@@ -26,10 +26,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from innerloop.core import Answer, Loop, Question, refill
-from innerloop.errors import InputError
 from innerloop.halt import halting_margin
 from innerloop.learn.loss import CROSS_ENTROPIES, judge
 from innerloop.noise import salted
+from innerloop.schema import Count, Share, check
 
 BRIEF = 4  # steps of a brief life at most: most puzzles are solved by then
 
@@ -57,18 +57,14 @@ class Halting:
     then falls with depth. `learned=False, spread=True` trains all depths up to twice max_steps instead.
     """
 
-    max_steps: int = 16  # N_sup, halt_max_steps
+    max_steps: Count = 16  # N_sup, halt_max_steps
     learned: bool = True  # let the halting head free a row before that
-    explore: float = 0.1  # share of rows which must go on for a random number of steps
+    explore: Share = 0.1  # share of rows which must go on for a random number of steps
     spread: bool = False  # each puzzle's life is uniform in 1 .. 2 max_steps instead of max_steps
-    brief: float = 0.0  # share of puzzles that live 1 .. BRIEF steps only: more puzzles are seen, and all depths still
+    brief: Share = 0.0  # share of puzzles that live 1 .. BRIEF steps only: more puzzles are seen, and all depths still
 
     def __post_init__(self) -> None:
-        if self.max_steps < 1 or not (0 <= self.explore <= 1 and 0 <= self.brief <= 1):
-            raise InputError(
-                "halting needs max_steps >= 1 and shares explore and brief from 0 to 1, "
-                f"not {self.max_steps}, {self.explore}, {self.brief}"
-            )
+        check(self)
 
     @property
     def deepest(self) -> int:

@@ -337,7 +337,7 @@ class Trainer:
             if self.watch.see(self.step, chosen.exact, chosen.valid, chosen.token):
                 self.keep()
             for text in self.watch.news():
-                log.say(f"[yellow]{text}[/]")
+                log.say(text, "yellow")
             if self.on_check:
                 self.on_check(self.step, rows)
         self.ranks.wait()

@@ -21,6 +21,7 @@ from innerloop.errors import InputError
 from innerloop.learn.loss import CROSS_ENTROPIES, judge
 from innerloop.learn.supervise import Batch, Carry, Segment, asked, further, weigh
 from innerloop.noise import salted
+from innerloop.schema import Amount, Count, Share, Whole, check
 
 DRAWS = ("fixed", "ramp", "uniform", "poisson")
 WEIGHTS = ("last", "window", "ponder")
@@ -30,21 +31,22 @@ WEIGHTS = ("last", "window", "ponder")
 class Unroll:
     """depth=0 means: do not unroll, carry states over optimizer steps instead (deep supervision)."""
 
-    depth: int = 0  # steps of a whole thought; the mean of them with draw="poisson"
+    depth: Whole = 0  # steps of a whole thought; the mean of them with draw="poisson"
     draw: str = "fixed"  # "fixed"; "ramp" from `first` on; "uniform" 1 .. depth; "poisson", log-normal (Huginn)
-    first: int = 1  # depth at which a ramp begins
-    ramp: float = 0.5  # share of training after which a ramp has reached `depth`
+    first: Count = 1  # depth at which a ramp begins
+    ramp: Share = 0.5  # share of training after which a ramp has reached `depth`
     tape: str = "full"  # which steps carry gradient: the name of a rule in innerloop.grad
     weigh: str = "last"  # loss of the "last" answer, the mean over the last `window`, or "ponder" (PonderNet)
-    window: int = 1  # answers a window holds
-    prior: float = 0.2  # of "ponder": chance a step to halt, so that 1 / prior steps are expected
-    beta: float = 0.01  # of "ponder": weight of KL(halting || prior)
+    window: Count = 1  # answers a window holds
+    prior: Share = 0.2  # of "ponder": chance a step to halt, so that 1 / prior steps are expected
+    beta: Amount = 0.01  # of "ponder": weight of KL(halting || prior)
 
     def __post_init__(self) -> None:
         if self.draw not in DRAWS or self.weigh not in WEIGHTS:
             raise InputError(f"an unroll draws {', '.join(DRAWS)} and weighs {', '.join(WEIGHTS)}: not {self}")
-        if self.depth < 0 or self.first < 1 or self.window < 1 or not (0 < self.prior < 1 and 0 < self.ramp <= 1):
-            raise InputError("an unroll needs depth >= 0, first >= 1, window >= 1, 0 < prior < 1 and 0 < ramp <= 1")
+        check(self)
+        if not (0 < self.prior < 1 and self.ramp > 0):
+            raise InputError("an unroll needs 0 < prior < 1 and 0 < ramp <= 1")
         grad.named(self.tape)
 
     @property

@@ -31,7 +31,8 @@ class Heads(nn.Module):
         self.prefix, self.pool, self.continue_head = size.prefix, size.pool, continue_head
         self.nodes, self.forms = (size.nodes, size.node), [form[0] for form in size.symbols]
         tied = [token for form in size.symbols for token in form]
-        self.plain = [token for token in range(size.vocab) if token not in tied]
+        named = set(tied)
+        self.plain = [token for token in range(size.vocab) if token not in named]
         self.register_buffer("order", torch.tensor(self.plain + tied).argsort(), persistent=False)
         self.tokens = Linear(size.node, size.vocab)
         self.q = Linear(size.node, 2, bias=True)

@@ -6,36 +6,38 @@ from dataclasses import dataclass
 
 from innerloop.errors import InputError
 from innerloop.parts.layers import NORMS
+from innerloop.schema import Count, Layers, Many, Positive, Sets, Whole, check
 
 
 @dataclass(frozen=True)
 class Size:
     """Defaults are those of HRM and TRM for 9x9 Sudoku, but HRM has layers=4 and TRM prefix=16."""
 
-    vocab: int = 11  # token kinds, 0 = padding
-    seq: int = 81  # tokens of a puzzle
-    rows: int = 9  # of the grid the tokens form, row by row; 1 for plain sequences
-    width: int = 512  # D, channels of every slot, over all nodes of a place
-    heads: int = 8  # of attention
-    layers: int = 2  # blocks in one net
-    expansion: float = 4.0  # of SwiGLU, before its factor 2/3
-    multiple: int = 256  # SwiGLU's inner width is rounded up to this
+    vocab: Count = 11  # token kinds, 0 = padding
+    seq: Count = 81  # tokens of a puzzle
+    rows: Count = 9  # of the grid the tokens form, row by row; 1 for plain sequences
+    width: Count = 512  # D, channels of every slot, over all nodes of a place
+    heads: Count = 8  # of attention
+    layers: Layers = 2  # blocks in one net
+    expansion: Positive = 4.0  # of SwiGLU, before its factor 2/3
+    multiple: Count = 256  # SwiGLU's inner width is rounded up to this
     mix: str = "attention"  # what moves information between places: a name from parts.mixers.BLOCKS
     norm: str = "post"  # where the norm stands about a residual branch: a name from parts.layers.NORMS
     positions: str = "rope"  # "rope", "learned" or "none"
-    rope_base: float = 10_000.0  # of "rope": the longest wavelength is about 2 pi times this
+    rope_base: Positive = 10_000.0  # of "rope": the longest wavelength is about 2 pi times this
     mask: str = "none"  # what attention hides: "none"; "causal" later places; "prefix" later ones outside the prompt
-    separator: int = 0  # of "prefix": the first such token ends the prompt; 0: all of the question is prompt
-    puzzles: int = 1  # rows of the puzzle-embedding table
-    prefix: int = 1  # places before the tokens that hold the puzzle's embedding
-    puzzle_width: int = 512  # width of a row of that table; 0: no table, the prefix is zeros (and its positions)
+    separator: Whole = 0  # of "prefix": the first such token ends the prompt; 0: all of the question is prompt
+    puzzles: Many = 1  # rows of the puzzle-embedding table
+    prefix: Whole = 1  # places before the tokens that hold the puzzle's embedding
+    puzzle_width: Whole = 512  # width of a row of that table; 0: no table, the prefix is zeros (and its positions)
     pool: str = "first"  # what the halting head reads: the "first" place, or the "mean" of all (without gradient)
-    units: tuple[tuple[int, ...], ...] = ()  # sets of places that constrain each other, for mix "units"
-    orbits: tuple[tuple[tuple[int, ...], ...], ...] = ()  # for mix "orbit": sets of places, alike within each kind
-    symbols: tuple[tuple[int, ...], ...] = ()  # likewise, tokens whose names mean nothing: forms of N symbols each
+    units: Sets = ()  # sets of places that constrain each other, for mix "units"
+    orbits: tuple[Sets, ...] = ()  # for mix "orbit": sets of places, alike within each kind
+    symbols: Sets = ()  # likewise, tokens whose names mean nothing: forms of N symbols each
     local: bool = False  # likewise: the rules speak of neighbouring cells
 
     def __post_init__(self) -> None:
+        check(self)
         if self.positions not in ("rope", "learned", "none"):
             raise InputError(f'positions is "{self.positions}": use "rope", "learned" or "none"')
         if self.norm not in NORMS:
@@ -52,10 +54,20 @@ class Size:
             raise InputError(f"width {self.width} does not split into {self.nodes} nodes, one for each symbol")
         if self.seq % self.rows:
             raise InputError(f"{self.seq} tokens do not form {self.rows} rows")
+        self._check_sets()
         if self.puzzle_width > self.prefix * self.width:
             raise InputError(
                 f"a puzzle embedding of {self.puzzle_width} does not fit into {self.prefix} x {self.width}"
             )
+
+    def _check_sets(self) -> None:
+        """Places and tokens that are named must be there."""
+        sets = [*self.units, *(places for kind in self.orbits for places in kind)]
+        for known, most, word in ((sets, self.seq, "place"), (self.symbols, self.vocab, "token")):
+            if any(min(some) < 0 or max(some) >= most for some in known):
+                raise InputError(f"units, orbits or symbols name a {word} beyond the {most} there are")
+        if any(len(form) != self.nodes for form in self.symbols):
+            raise InputError("the forms in symbols have not the same number of tokens each")
 
     @property
     def length(self) -> int:

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from innerloop import files, tasks
+from innerloop import files
 from innerloop.core import think
 from innerloop.errors import InputError
 from innerloop.learn import checkpoint
@@ -28,6 +28,7 @@ from innerloop.recipes import run as runs
 from innerloop.recipes.card import card
 from innerloop.recipes.origin import IDENTIFIERS, numbered
 from innerloop.recipes.run import Opened
+from innerloop.study import records
 from innerloop.text import printable
 
 __all__ = [  # noqa: F822 -- Pretrained is made by __getattr__
@@ -90,31 +91,24 @@ def open_single(path: Path | str, device: torch.device | str = "cpu") -> Opened:
     Raises InputError for a file that is damaged, that another program wrote, or that a later version did.
     """
     path = Path(path)
-    metadata = read_texts(path)
-    try:
-        value = files.parse_json(metadata["run.json"], "run.json")
-    except InputError as error:
-        raise InputError(f"{path} holds a damaged run ({error}): get the file again") from None
-    try:
-        run = runs.from_json(value["run"])
-        task = tasks.get(run.data.task, **run.data.options)
-    except InputError as error:
-        raise InputError(f"{path} holds a run that this version does not know ({error})") from None
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise InputError(f"{path} holds a damaged run ({type(error).__name__}: {error}): get the file again") from None
-    loop = runs.model(run)
+    metadata, name = read_texts(path), f"the run.json in {files.shown(path)}"
+    run = runs.read_run(files.parse_json(metadata["run.json"], name), name)
+    task = runs.known_task(run, name)
+    loop = runs.model(run, path)
     if digest(checkpoint.load_weights(path, loop)) != metadata.get(SUM):
-        raise InputError(f"{path} is damaged (its weights do not have their checksum): get it again")
+        raise InputError(f"{files.shown(path)} is damaged (its weights do not have their checksum): get it again")
     return Opened(run, loop.to(device).eval(), task, path)
 
 
 def read_texts(path: Path) -> dict[str, str]:
     """The texts in a single file; its weights are not read."""
     metadata = checkpoint.read_header(path)[0].get("__metadata__", {})
+    name = files.shown(path)
     if MARK not in metadata or "run.json" not in metadata:
-        raise InputError(f"{path} holds weights but no run: write it with innerloop export RUN --single FILE")
+        raise InputError(f"{name} holds weights but no run: write it with innerloop export RUN --single FILE")
     if metadata[MARK] != FORMAT:
-        raise InputError(f"{path} is of format {metadata[MARK]}, this version reads {FORMAT}: install a later one")
+        held = files.shown(metadata[MARK])
+        raise InputError(f"{name} is of format {held}, this version reads {FORMAT}: install a later one")
     return {name: metadata[name] for name in (*TEXTS, SUM) if name in metadata}
 
 
@@ -140,7 +134,7 @@ def texts(opened: Opened) -> dict[str, str]:
     value = runs.to_json(opened.run)
     found.setdefault("config.json", json.dumps({"system": opened.run.system, "config": value["config"]}, indent=2))
     if README not in found:
-        found[README] = card(opened, {k: files.parse_json(v, k) for k, v in found.items() if k.endswith(".json")})
+        found[README] = card(opened, {k: parsed(k, v, opened.folder) for k, v in found.items() if k.endswith(".json")})
     return found
 
 
@@ -156,9 +150,15 @@ def note(opened: Opened, name: str) -> Any:
     """The JSON of that name that goes with a model, wherever it was opened from, such as eval.json; None without."""
     if opened.folder.is_file():
         text = read_texts(opened.folder).get(name)
-        return None if text is None else files.parse_json(text, f"{name} in {opened.folder}")
+        return None if text is None else parsed(name, text, opened.folder)
     path = opened.folder / name
-    return files.read_json(path) if path.is_file() else None
+    return records.checked(name, files.read_json(path), files.shown(path)) if path.is_file() else None
+
+
+def parsed(name: str, text: str, source: Path) -> Any:
+    """The JSON of that name that goes with a model, from its text."""
+    where = f"the {name} of {files.shown(source)}"
+    return records.checked(name, files.parse_json(text, where), where)
 
 
 def by_name(opened: Opened, examples: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import os
 import platform
@@ -11,32 +10,33 @@ import re
 import shlex
 import subprocess
 import sys
-import types
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 
-from innerloop import files, tasks, weights
+from innerloop import files, schema, tasks, weights
 from innerloop.errors import InputError
 from innerloop.learn import checkpoint
 from innerloop.learn.plan import Plan
 from innerloop.parts.mixers import BLOCKS
 from innerloop.parts.size import Size
-from innerloop.recipes import origin
+from innerloop.recipes import limits, origin
+from innerloop.schema import Range, Seed
 from innerloop.tasks.grid import Grid
 from innerloop.tasks.symmetry import kinds, lines
-from innerloop.text import printable
+from innerloop.text import nearest, printable
 
 NODE = 16  # channels of a symbol where a recipe's width does not split into all of them
 VIEWS = 48  # random symmetries of a task from which its orbits are found
 MOST_KINDS = 6  # of sets of cells, beyond which all are treated alike
+Rows = Annotated[int, Range(0, 10_000_000)]
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ class Data:
     options: dict[str, Any] = field(default_factory=dict)  # of the task
     train: str = ""  # path or hub name of the examples; empty: generated
     test: str = ""  # likewise for validation; empty: a part of the training groups is held out
-    count: int = 2000  # puzzles to generate, or rows to take from `train`; 0 with a file: all
-    holdout: int = 500  # puzzles to validate on: generated anew, or the first rows of `test`
-    seed: int = 0  # of generation and of the split
+    count: Rows = 2000  # puzzles to generate, or rows to take from `train`; 0 with a file: all
+    holdout: Rows = 500  # puzzles to validate on: generated anew, or the first rows of `test`
+    seed: Seed = 0  # of generation and of the split
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Run:
     config: Any  # that system's Config
     data: Data = field(default_factory=Data)
     plan: Plan = field(default_factory=Plan)
-    seed: int = 0  # of initial weights, order of examples, augmentation and exploration
+    seed: Seed = 0  # of initial weights, order of examples, augmentation and exploration
     about: str = ""  # one sentence for people: what this run is to show
 
 
@@ -148,10 +148,9 @@ def build(run: Run, folder: Path | str = "") -> Built:
     return Built(run, model(run), task, train, validation)
 
 
-def model(run: Run) -> torch.nn.Module:
-    """The run's system with fresh weights."""
-    torch.manual_seed(run.seed)
-    return weights.get(run.system)[0](run.config)
+def model(run: Run, path: Path | None = None) -> torch.nn.Module:
+    """The run's system with fresh weights; `path` is the file that others will be read from. Raises InputError."""
+    return limits.build(weights.get(run.system)[0], run.config, run.seed, path)
 
 
 # -- as JSON ----------------------------------------------------------------------------------------------------------
@@ -161,71 +160,48 @@ def to_json(run: Run) -> dict[str, Any]:
     return json.loads(json.dumps(dataclasses.asdict(run)))
 
 
-def from_json(value: dict[str, Any]) -> Run:
-    """The Run that to_json wrote. Unknown keys raise InputError naming the nearest."""
-    if not isinstance(value, dict) or "system" not in value:
-        raise InputError('a run must be a JSON object with a "system": this is not the run.json of a run')
-    return _make(Run, value | {"config": _make(weights.get(value["system"])[1], value.get("config", {}))})
+def from_json(value: Any, where: str = "run.json") -> Run:
+    """The Run that to_json wrote; `where` begins what an error says. Unknown keys raise, naming the nearest."""
+    if not isinstance(value, dict) or not isinstance(value.get("system"), str):
+        raise InputError(f'{where} holds no JSON object with a "system": this is not the run.json of a run')
+    try:
+        kind = weights.get(value["system"])[1]
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+    config = schema.read(kind, value.get("config", {}), where, "config")
+    return schema.read(Run, value | {"config": config}, where)
 
 
-def _make(kind: Any, value: Any) -> Any:
-    """`value` of plain JSON as a `kind`: dataclasses, tuples and scalars, recursively."""
-    if isinstance(kind, type) and dataclasses.is_dataclass(kind) and isinstance(value, dict):
-        hints = typing.get_type_hints(kind)
-        for key in value:
-            if key not in hints:
-                raise InputError(f"{kind.__name__} has no {key}: {_nearest(key, hints)}")
-        return kind(**{k: _make(hints[k], v) for k, v in value.items()})
-    if typing.get_origin(kind) is tuple and isinstance(value, list | tuple):
-        inner = typing.get_args(kind)[0]
-        return tuple(_make(inner, v) for v in value)
-    return value
-
-
-def _nearest(key: str, known: Any) -> str:
-    near = difflib.get_close_matches(key, list(known), 1, 0.5)
-    return f'did you mean "{near[0]}"?' if near else f"it has {', '.join(known)}"
+def read_run(value: Any, where: str) -> Run:
+    """The Run in what a run.json holds."""
+    if not isinstance(value, dict) or "run" not in value:
+        raise InputError(f'{where} holds no "run": it is damaged, or of another kind')
+    return from_json(value["run"], where)
 
 
 def override(run: Run, changes: Sequence[str]) -> Run:
-    """`run` with fields replaced, each written "plan.steps=500". InputError for unknown fields or wrong types."""
+    """`run` with fields replaced, each written "plan.steps=500". InputError for unknown fields or wrong values."""
     for change in changes:
         path, sign, text = change.partition("=")
         if not sign:
-            raise InputError(f'"{change}" changes nothing: write a field and its value, such as plan.steps=500')
-        run = _replace(run, path.strip().split("."), text.strip(), path)
+            raise InputError(f'"{printable(change)}" changes nothing: write a field and its value, as plan.steps=500')
+        run = _replace(run, path.strip().split("."), text.strip(), path.strip())
+    if not isinstance(run.config, weights.get(run.system)[1]):
+        raise InputError(f"the config of this run is not one of {run.system}: use the recipe family, with --system")
     return run
 
 
 def _replace(value: Any, path: list[str], text: str, whole: str) -> Any:
     key, rest = path[0], path[1:]
-    if isinstance(value, dict):
-        return value | {key: _parse(text, type(value[key]) if key in value else object, whole)}
-    if not dataclasses.is_dataclass(value) or key not in {f.name for f in dataclasses.fields(value)}:
-        known = [f.name for f in dataclasses.fields(value)] if dataclasses.is_dataclass(value) else []  # type: ignore[arg-type]
-        raise InputError(f"{whole} is not a field of a run: {_nearest(key, known)}")
+    if isinstance(value, dict) and not rest:
+        kind = type(value[key]) if value.get(key) is not None else Any
+        return value | {key: schema.parse(kind, text, whole)}
+    known = typing.get_type_hints(type(value), include_extras=True) if dataclasses.is_dataclass(value) else {}
+    if key not in known:
+        raise InputError(f"{printable(whole)} is not a field of a run: {nearest(key, known)}")
     old = getattr(value, key)
-    kind = typing.get_type_hints(type(value))[key]
-    new = _replace(old, rest, text, whole) if rest else _parse(text, kind, whole)
+    new = _replace(old, rest, text, whole) if rest else schema.parse(known[key], text, whole)
     return replace(value, **{key: new})  # type: ignore[type-var]
-
-
-def _parse(text: str, kind: Any, whole: str) -> Any:
-    """Text as a value of `kind`: str as it stands, the others as JSON; "1,4,16" for a tuple."""
-    if kind is str:
-        return text
-    if typing.get_origin(kind) is tuple and not text.startswith("["):
-        text = f"[{text}]"
-    try:
-        value = float(text) if kind is float else json.loads(text.lower() if kind is bool else text)
-    except ValueError:
-        value = text
-    value = tuple(value) if isinstance(value, list) else value
-    plain = typing.get_origin(kind) or kind
-    checkable = isinstance(plain, type) and not isinstance(plain, types.UnionType)
-    if checkable and (not isinstance(value, plain) or (plain is int and isinstance(value, bool))):
-        raise InputError(f"{whole}={text} is not of type {plain.__name__}: write it as such")
-    return value
 
 
 # -- as a folder ------------------------------------------------------------------------------------------------------
@@ -309,12 +285,7 @@ def noted(folder: Path) -> dict[str, Any] | None:
     path = folder / "run.json"
     if not path.exists():
         return None
-    try:
-        return to_json(from_json(files.read_json(path)["run"]))
-    except InputError:
-        raise
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise InputError(f"{files.shown(path)} is damaged ({error}): restore it, or train in another folder") from None
+    return to_json(read_run(files.read_json(path), files.shown(path)))
 
 
 def difference(old: Any, new: Any, name: str = "") -> tuple[str, str, str] | None:
@@ -374,13 +345,24 @@ def open_run(folder: Path | str, device: torch.device | str = "cpu") -> Opened:
     commit()
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(f"there is no folder {folder}: give the folder of a run, such as runs/demo")
+        raise InputError(f"there is no folder {files.shown(folder)}: give the folder of a run, such as runs/demo")
+    run = read_run(files.read_json(folder / "run.json"), files.shown(folder / "run.json"))
+    path, task = folder / checkpoint.MODEL, known_task(run, files.shown(folder / "run.json"))
+    loop = model(run, path)
+    checkpoint.load_weights(path, loop)
+    return Opened(run, loop.to(device).eval(), task, folder)
+
+
+def known_task(run: Run, where: str) -> Any:
+    """The task of a trained run. Raises InputError, which names the file, where its model takes other puzzles."""
     try:
-        run = from_json(files.read_json(folder / "run.json")["run"])
-    except (KeyError, TypeError) as error:
+        task = tasks.get(run.data.task, **run.data.options)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+    size, cells = run.config.size, task.shape[0] * task.shape[1]
+    if (size.vocab, size.seq) != (task.vocab, cells):
         raise InputError(
-            f"{folder / 'run.json'} lacks a part of a run ({error}): it is damaged or of another kind"
-        ) from None
-    loop = model(run)
-    checkpoint.load_weights(folder / checkpoint.MODEL, loop)
-    return Opened(run, loop.to(device).eval(), tasks.get(run.data.task, **run.data.options), folder)
+            f"{where}: its model takes {size.seq} cells of {size.vocab} tokens, its task has {cells} of {task.vocab}: "
+            "it is damaged"
+        )
+    return task

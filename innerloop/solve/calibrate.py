@@ -10,23 +10,34 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from innerloop import schema
 from innerloop.errors import InputError
+from innerloop.schema import Amount, Length, Share
 from innerloop.text import printable
 
 Floats = NDArray[np.float64]
+Shares = Annotated[tuple[Share, ...], Length(1)]
+Scores = Annotated[tuple[float, ...], Length(1)]
+Maybe = Annotated[float, schema.Range(0, 1, nan=True)]
 
 
 @dataclass(frozen=True)
 class Curve:
     """A rising map from a rule's score to the probability that its answer is right."""
 
-    scores: tuple[float, ...]  # ascending
-    chances: tuple[float, ...]  # of being right at each, rising
+    scores: Scores  # ascending
+    chances: Shares  # of being right at each, rising
+
+    def __post_init__(self) -> None:
+        if len(self.scores) != len(self.chances):
+            raise InputError("a curve needs as many chances as scores")
+        if any(a > b for line in (self.scores, self.chances) for a, b in pairwise(line)):
+            raise InputError("a curve must rise")
 
     def __call__(self, score: float) -> float:
         """Between two scores in proportion; beyond them as at the nearest. -inf (rule not met) and NaN: 0."""
@@ -41,13 +52,17 @@ class Trust:
 
     rule: str
     puzzles: int
-    accuracy: float  # share of the rule's answers that are right
-    auroc: float  # chance that a right answer scores above a wrong one; NaN where all are right or all wrong
-    ece: float  # mean distance between confidence and accuracy, over ten bins of equally many puzzles
-    aurc: float  # mean share of wrong answers over all coverages; lower is better
-    coverage: tuple[float, ...]  # share of puzzles answered, the surest first ...
-    risk: tuple[float, ...]  # ... and the share of wrong answers among those
+    accuracy: Share  # share of the rule's answers that are right
+    auroc: Maybe  # chance that a right answer scores above a wrong one; NaN where all are right or all wrong
+    ece: Share  # mean distance between confidence and accuracy, over ten bins of equally many puzzles
+    aurc: Amount  # mean share of wrong answers over all coverages; lower is better
+    coverage: Shares  # share of puzzles answered, the surest first ...
+    risk: Shares  # ... and the share of wrong answers among those
     curve: Curve
+
+    def __post_init__(self) -> None:
+        if len(self.coverage) != len(self.risk):
+            raise InputError("a calibration needs as many risks as coverages")
 
     def risk_at(self, coverage: float) -> float:
         """Share of wrong answers among the surest `coverage` of the puzzles, or the least more that there is."""
@@ -131,22 +146,13 @@ def to_json(found: dict[str, Trust]) -> dict[str, Any]:
     return {rule: asdict(t) for rule, t in found.items()}
 
 
-def from_json(value: dict[str, Any]) -> dict[str, Trust]:
+def from_json(value: Any, where: str = "calibration.json") -> dict[str, Trust]:
     """What to_json wrote. Raises InputError for anything else."""
-    try:
-        made = {}
-        for rule, t in value.items():
-            curve = Curve(**{k: numbers(v) for k, v in t["curve"].items()})
-            lists = {k: numbers(t[k]) for k in ("coverage", "risk")}
-            plain = numbers([t[k] for k in ("puzzles", "accuracy", "auroc", "ece", "aurc")])
-            rising = all(x <= y for c in (curve.scores, curve.chances) for x, y in pairwise(c))
-            pairs = ((curve.scores, curve.chances), (lists["coverage"], lists["risk"]))
-            if t["rule"] != rule or not plain or not rising or any(not a or len(a) != len(b) for a, b in pairs):
-                raise ValueError(f"the curve of {printable(str(rule), 40)} is none")
-            made[rule] = Trust(**{**t, **lists, "curve": curve})
-        return made
-    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
-        raise InputError(f"this is no calibration ({error}): calibrate the run anew") from None
+    made = schema.read(dict[str, Trust], value, where)
+    for rule, t in made.items():
+        if t.rule != rule:
+            raise InputError(f"{where}: the rule {printable(rule, 40)} calls itself {printable(t.rule, 40)}")
+    return made
 
 
 def from_file(value: Any) -> dict[str, Trust] | None:
@@ -154,10 +160,3 @@ def from_file(value: Any) -> dict[str, Trust] | None:
     if value is None:
         return None
     return from_json(value["rules"] if isinstance(value, dict) and "rules" in value else value)
-
-
-def numbers(values: Any) -> tuple[float, ...]:
-    """A list of numbers. Raises TypeError for anything else."""
-    if not isinstance(values, list | tuple) or any(type(v) not in (int, float) for v in values):
-        raise TypeError("a number is none")
-    return tuple(values)

@@ -8,7 +8,7 @@ from typing import Any
 
 from innerloop import files
 from innerloop.errors import InputError
-from innerloop.study.report import read_metrics
+from innerloop.study import records
 
 try:
     import matplotlib
@@ -45,10 +45,10 @@ SIZE = (3.4, 2.3)  # inches: one column of two
 def draw(folders: Sequence[Path], out: Path) -> list[Path]:
     """All figures the runs have records for, PNG and SVG, into `out`. Raises InputError where there are none."""
     figures = {}
-    judged = {f.name: files.read_json(f / "eval.json") for f in folders if (f / "eval.json").exists()}
+    judged = {f.name: records.read(f, "eval.json") for f in folders if (f / "eval.json").exists()}
     if judged:
         figures["depth"] = depth_curve(judged)
-    logged = {f.name: read_metrics(f / "metrics.jsonl") for f in folders if (f / "metrics.jsonl").exists()}
+    logged = {f.name: records.read_metrics(f / "metrics.jsonl") for f in folders if (f / "metrics.jsonl").exists()}
     if any(logged.values()):
         figures["learning"] = learning_curve(logged)
     if not figures:

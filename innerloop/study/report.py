@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from innerloop import files, web
+from innerloop import web
 from innerloop.errors import InputError
 from innerloop.learn.evaluate import judge_set
 from innerloop.solve.calibrate import from_file
 from innerloop.solve.dials import Dials
 from innerloop.solve.solver import Solver
-from innerloop.study import described
+from innerloop.study import described, records
 from innerloop.study.thought import Thought, finite
 from innerloop.text import command
 
@@ -36,7 +36,7 @@ def page(opened: Any, examples: Any, row: int, depth: int = 16) -> str:
     Besides that puzzle it holds the thoughts about the easiest and the hardest of the set, where they are rated.
     """
     folder = Path(opened.folder)
-    solver = Solver(opened.loop, opened.task, trusts=from_file(read(folder / "calibration.json")))
+    solver = Solver(opened.loop, opened.task, trusts=from_file(read(folder, "calibration")))
     dials = best_dials(solver, depth)
     rows = [row]
     if not np.isnan(examples.rating).any():
@@ -64,7 +64,7 @@ def best_dials(solver: Solver, depth: int) -> Dials:
 def measured(opened: Any, solver: Solver, examples: Any) -> dict[str, Any]:
     """Curves, certificates and commands, from the files that other verbs have left in the run's folder."""
     folder, run = Path(opened.folder), opened.run
-    found, reasons = described.notes(lambda name: read(folder / f"{name}.json"), ("eval", "study", "result"))
+    found, reasons = described.notes(lambda name: read(folder, name), ("eval", "study", "result"))
     judged, result = found["eval"], found["result"]
     curves = described.curves(judged, found["study"], solver, reasons)
     curves["halting"] = halting(opened.loop, opened.task, examples, run.plan.deepest)
@@ -86,7 +86,7 @@ def halting(loop: Any, task: Any, examples: Any, depth: int) -> list[dict[str, A
 def learning(metrics: Path) -> list[dict[str, Any]]:
     """(step, seen, held): exact accuracy in training and on validation puzzles, thinned to a few hundred points."""
     points = []
-    for record in read_metrics(metrics):
+    for record in records.read_metrics(metrics):
         step, seen = record.get("step"), record.get("train/exact_accuracy")
         held = [v for k, v in record.items() if k.startswith("valid/exact@")]
         if isinstance(step, int) and (held or seen is not None) and all(map(shown_number, (seen, *held))):
@@ -168,22 +168,6 @@ def thought(solver: Solver, examples: Any, i: int, dials: Dials) -> dict[str, An
     }
 
 
-# -- files -------------------------------------------------------------------------------------------------------------
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl; a line that a kill cut short is left out."""
-    records = []
-    for line in files.read_text(path, 1 << 30).splitlines():
-        try:
-            value = files.parse_json(line, path.name)
-        except InputError:
-            continue
-        if isinstance(value, dict):
-            records.append(value)
-    return records
-
-
-def read(path: Path) -> Any:
-    """The value of a JSON file; None where there is none."""
-    return files.read_json(path) if path.exists() else None
+def read(folder: Path, name: str) -> Any:
+    """What the file of that name holds; None where there is none."""
+    return records.read(folder, f"{name}.json") or None

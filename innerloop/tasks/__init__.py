@@ -12,6 +12,7 @@ from pkgutil import iter_modules
 from typing import Any
 
 from innerloop.errors import InputError
+from innerloop.schema import check_arguments
 from innerloop.tasks.leakage import Leak, leakage
 from innerloop.tasks.opening import INFERRED, open_set
 from innerloop.tasks.sets import Example, PuzzleSet, Score
@@ -46,6 +47,7 @@ def get(name: str, **options: Any) -> Task:
     for option in options:
         if option not in known:
             raise InputError(f"the task {name!r} has no option {option!r}{_nearest(option, known)}")
+    check_arguments(tasks[name].__init__, options, lambda option: f"the option {option} of the task {name!r}")
     return tasks[name](**options)
 
 

@@ -26,6 +26,7 @@ from innerloop.parts.heads import Heads
 from innerloop.parts.layers import dtype_named, trunc_normal
 from innerloop.parts.mixers import Net
 from innerloop.parts.size import Size
+from innerloop.schema import Amount, Share
 
 __all__ = ["ACT", "Config"]
 
@@ -33,8 +34,8 @@ __all__ = ["ACT", "Config"]
 @dataclass(frozen=True)
 class Config:
     size: Size = field(default_factory=Size)
-    eps: float = 0.01  # an example halts at a sum of 1 - eps, so that one step can be enough
-    tau: float = 0.01  # price of a step, in nats of the answer's loss; results depend on it sharply
+    eps: Share = 0.01  # an example halts at a sum of 1 - eps, so that one step can be enough
+    tau: Amount = 0.01  # price of a step, in nats of the answer's loss; results depend on it sharply
     form: str = "graves"  # how states are weighted: a name from parts.act.FORMS
     dtype: str = "bfloat16"  # of the state and of all products; weights and halting stay float32
 

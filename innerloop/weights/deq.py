@@ -29,6 +29,7 @@ from innerloop.parts.layers import dtype_named
 from innerloop.parts.mixers import Net
 from innerloop.parts.size import Size
 from innerloop.parts.solvers import solver_named
+from innerloop.schema import Amount, Count, Positive
 
 __all__ = ["DEQ", "Config"]
 
@@ -37,10 +38,10 @@ __all__ = ["DEQ", "Config"]
 class Config:
     size: Size = field(default_factory=Size)
     solver: str = "anderson"  # of both directions: "picard", "anderson" or "broyden"
-    iterations: int = 24  # calls of the net a solve may take, either way
-    tol: float = 1e-3  # relative residual at which an example's solve ends
+    iterations: Count = 24  # calls of the net a solve may take, either way
+    tol: Positive = 1e-3  # relative residual at which an example's solve ends
     tape: str = "implicit"  # which calls carry gradient: "implicit", "phantom(5, 0.5)", or a rule of innerloop.grad
-    jacobian: float = 0.0  # weight of the regulariser that keeps the map a contraction; 0: none
+    jacobian: Amount = 0.0  # weight of the regulariser that keeps the map a contraction; 0: none
     dtype: str = "float32"  # of the state and of all products: residuals under 1e-2 are below bfloat16's grain
 
 

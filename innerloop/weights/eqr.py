@@ -29,6 +29,7 @@ from innerloop.parts.layers import dtype_named
 from innerloop.parts.mixers import Net
 from innerloop.parts.recursion import schedule, updates
 from innerloop.parts.size import Size
+from innerloop.schema import Amount, Count, Share
 
 __all__ = ["Config", "EqR"]
 
@@ -38,10 +39,10 @@ SIZE = replace(Size(), prefix=0, puzzle_width=0, mix="tokens", positions="none")
 @dataclass(frozen=True)
 class Config:
     size: Size = field(default_factory=lambda: SIZE)
-    cycles: int = 3  # T, H_cycles in the official code
-    thoughts: int = 6  # n, L_cycles in the official code: updates of z before each update of y
-    damping: float = 0.95  # lambda: share of an update that is taken
-    noise: float = 0.01  # beta: standard deviation added at every update, in training and afterwards
+    cycles: Count = 3  # T, H_cycles in the official code
+    thoughts: Count = 6  # n, L_cycles in the official code: updates of z before each update of y
+    damping: Share = 0.95  # lambda: share of an update that is taken
+    noise: Amount = 0.01  # beta: standard deviation added at every update, in training and afterwards
     tape: str = "last_cycle"  # which updates of a step carry gradient: the name of a rule in innerloop.grad
     dtype: str = "bfloat16"  # of the state and of all products; weights stay float32
 

@@ -29,6 +29,7 @@ from innerloop.parts.heads import Heads
 from innerloop.parts.layers import Linear, dtype_named
 from innerloop.parts.mixers import Net
 from innerloop.parts.size import Size
+from innerloop.schema import Count, Share
 
 __all__ = ["Config", "Flow"]
 
@@ -36,10 +37,10 @@ __all__ = ["Config", "Flow"]
 @dataclass(frozen=True)
 class Config:
     size: Size = field(default_factory=Size)
-    grid: int = 8  # steps in which time is walked from 0 to `hold`
-    hold: float = 0.3  # the time at which x stays; 0: it is noise for ever, and only s moves
-    forcing: float = 0.5  # share of examples that learn with their own prediction; 0: a plain flow, without any
-    rollout: int = 16  # steps from t0 to t of those
+    grid: Count = 8  # steps in which time is walked from 0 to `hold`
+    hold: Share = 0.3  # the time at which x stays; 0: it is noise for ever, and only s moves
+    forcing: Share = 0.5  # share of examples that learn with their own prediction; 0: a plain flow, without any
+    rollout: Count = 16  # steps from t0 to t of those
     dtype: str = "bfloat16"  # of all products; weights, x and s stay float32
 
     def __post_init__(self) -> None:

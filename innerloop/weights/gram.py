@@ -29,6 +29,7 @@ from innerloop.parts.heads import Heads
 from innerloop.parts.layers import Linear, dtype_named
 from innerloop.parts.mixers import Net
 from innerloop.parts.size import Size
+from innerloop.schema import Amount, Count, Share
 
 __all__ = ["GRAM", "Config"]
 
@@ -36,10 +37,10 @@ __all__ = ["GRAM", "Config"]
 @dataclass(frozen=True)
 class Config:
     size: Size = field(default_factory=lambda: replace(Size(), prefix=16, expansion=1.5))
-    cycles: int = 3  # T: transitions of a step, each with one push
-    thoughts: int = 4  # K: updates of l in a transition; 6 for Sudoku
-    beta: float = 0.07  # weight of the KL: .1 Sudoku, .07 8 queens, .5 colouring of 8 vertices
-    balance: float = 0.8  # share of the KL's gradient that moves the prior
+    cycles: Count = 3  # T: transitions of a step, each with one push
+    thoughts: Count = 4  # K: updates of l in a transition; 6 for Sudoku
+    beta: Amount = 0.07  # weight of the KL: .1 Sudoku, .07 8 queens, .5 colouring of 8 vertices
+    balance: Share = 0.8  # share of the KL's gradient that moves the prior
     tape: str = "last_cycle"  # which updates of a step carry gradient: the name of a rule in innerloop.grad
     dtype: str = "bfloat16"  # of the state and of all products; weights and pushes stay float32
 

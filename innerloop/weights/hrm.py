@@ -22,6 +22,7 @@ from innerloop.parts.heads import Heads
 from innerloop.parts.layers import dtype_named
 from innerloop.parts.mixers import Net
 from innerloop.parts.size import Size
+from innerloop.schema import Count
 
 __all__ = ["HRM", "Config"]
 
@@ -29,8 +30,8 @@ __all__ = ["HRM", "Config"]
 @dataclass(frozen=True)
 class Config:
     size: Size = field(default_factory=lambda: replace(Size(), layers=4))
-    cycles: int = 2  # N in the paper, H_cycles in the official code: updates of h in a step
-    low_cycles: int = 2  # T in the paper, L_cycles in the official code: updates of l before each of h
+    cycles: Count = 2  # N in the paper, H_cycles in the official code: updates of h in a step
+    low_cycles: Count = 2  # T in the paper, L_cycles in the official code: updates of l before each of h
     tape: str = "last(2)"  # which updates of a step carry gradient: the name of a rule in innerloop.grad
     dtype: str = "bfloat16"  # of the state and of all products; weights stay float32
 

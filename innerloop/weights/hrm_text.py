@@ -24,6 +24,7 @@ from innerloop.parts.embed import Embed, start
 from innerloop.parts.layers import Linear, dtype_named
 from innerloop.parts.mixers import Net
 from innerloop.parts.size import Size
+from innerloop.schema import Count, Share, Whole
 
 __all__ = ["HRMText", "Config", "guided", "strip_think"]  # noqa: RUF022 -- the system first
 
@@ -33,10 +34,10 @@ SIZE = Size(width=1536, heads=12, layers=16, mix="gated", norm="magic", mask="pr
 @dataclass(frozen=True)
 class Config:
     size: Size = field(default_factory=lambda: SIZE)
-    cycles: int = 2  # N, H_cycles in the official code: updates of h in a step
-    low_cycles: int = 3  # T, L_cycles in the official code: updates of l before each of h
-    credit: tuple[int, ...] = (2, 5)  # K, updates that carry gradient: at the start of training, and after its warm-up
-    warmup: float = 0.2  # share of training in which K grows
+    cycles: Count = 2  # N, H_cycles in the official code: updates of h in a step
+    low_cycles: Count = 3  # T, L_cycles in the official code: updates of l before each of h
+    credit: tuple[Whole, Whole] = (2, 5)  # K, updates that carry gradient: at first, and after the warm-up
+    warmup: Share = 0.2  # share of training in which K grows
     dtype: str = "bfloat16"  # of the state and of all products; weights stay float32
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +30,7 @@ from innerloop.parts.embed import Embed
 from innerloop.parts.layers import Linear, dtype_named, rms_norm, trunc_normal
 from innerloop.parts.mixers import Net
 from innerloop.parts.size import Size
+from innerloop.schema import Count, Range
 
 __all__ = ["Config", "Huginn"]
 
@@ -37,9 +38,9 @@ __all__ = ["Config", "Huginn"]
 @dataclass(frozen=True)
 class Config:
     size: Size = field(default_factory=lambda: replace(Size(), layers=4, norm="sandwich", rope_base=5e4))  # of the core
-    prelude: int = 2  # blocks before the loop
-    coda: int = 2  # and after it
-    recurrence: int = 32  # mean depth of training, to which the first weights are scaled
+    prelude: Annotated[int, Range(0, 512)] = 2  # blocks before the loop
+    coda: Annotated[int, Range(0, 512)] = 2  # and after it
+    recurrence: Count = 32  # mean depth of training, to which the first weights are scaled
     dtype: str = "bfloat16"  # of the state and of all products; weights stay float32
 
 

@@ -28,6 +28,7 @@ from innerloop.parts.heads import Heads
 from innerloop.parts.layers import Linear, dtype_named, rms_norm
 from innerloop.parts.mixers import Net
 from innerloop.parts.size import Size
+from innerloop.schema import Amount
 
 __all__ = ["Config", "Imagine"]
 
@@ -35,7 +36,7 @@ __all__ = ["Config", "Imagine"]
 @dataclass(frozen=True)
 class Config:
     size: Size = field(default_factory=lambda: replace(Size(), vocab=8, seq=225, rows=9))
-    latent: float = 1.0  # weight of the latent loss, as a mean over places, channels and steps; 0: none
+    latent: Amount = 1.0  # weight of the latent loss, as a mean over places, channels and steps; 0: none
     dtype: str = "bfloat16"  # of the state and of all products; weights stay float32
 
 

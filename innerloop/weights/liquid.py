@@ -23,6 +23,7 @@ from innerloop.parts.layers import dtype_named
 from innerloop.parts.liquid import cell_named
 from innerloop.parts.mixers import Net
 from innerloop.parts.size import Size
+from innerloop.schema import Count, Positive
 
 __all__ = ["LNN", "Config"]
 
@@ -31,8 +32,8 @@ __all__ = ["LNN", "Config"]
 class Config:
     size: Size = field(default_factory=Size)
     cell: str = "cfc"  # "cfc", "pure" or "ltc", whose cost grows with width squared at every place: keep it under 128
-    dt: float = 1.0  # seconds a step lasts
-    units: int = 128  # of a CfC's backbone
+    dt: Positive = 1.0  # seconds a step lasts
+    units: Count = 128  # of a CfC's backbone
     dtype: str = "bfloat16"  # of the state and of all products; weights stay float32, and an LTC computes in it
 
     def __post_init__(self) -> None:

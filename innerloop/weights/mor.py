@@ -26,6 +26,7 @@ from innerloop.parts.layers import Linear, dtype_named, rms_norm
 from innerloop.parts.mixers import Net
 from innerloop.parts.routing import ExpertChoice, TokenChoice, router
 from innerloop.parts.size import Size
+from innerloop.schema import Amount, Share
 
 __all__ = ["Config", "MoR"]
 
@@ -34,11 +35,11 @@ __all__ = ["Config", "MoR"]
 class Config:
     size: Size = field(default_factory=lambda: replace(Size(), norm="pre"))  # its layers are those of the shared stack
     router: str = "expert"  # "expert"; "token", which a loss balances; "token_bias", which a bias does
-    capacities: tuple[float, ...] = (1.0, 2 / 3, 1 / 3)  # share of places in each step; of "token" their number counts
-    warmup: float = 0.0  # share of training in which capacities fall from 1
-    alpha: float = 0.1  # scale of the gate of "expert"
+    capacities: tuple[Share, ...] = (1.0, 2 / 3, 1 / 3)  # share of places in each step; of "token" their number counts
+    warmup: Share = 0.0  # share of training in which capacities fall from 1
+    alpha: Amount = 0.1  # scale of the gate of "expert"
     kv: str = "recursion"  # "recursion": attend to the places that are on; "shared": to all, as they were at first
-    weight: float = 1e-3  # of the router's loss; the paper's for "token" is 0.1
+    weight: Amount = 1e-3  # of the router's loss; the paper's for "token" is 0.1
     dtype: str = "bfloat16"  # of the state and of all products; weights stay float32
 
 

@@ -25,6 +25,7 @@ from innerloop.parts.heads import Heads
 from innerloop.parts.layers import dtype_named
 from innerloop.parts.mixers import Net
 from innerloop.parts.size import Size
+from innerloop.schema import Count
 
 __all__ = ["NODE", "Config"]
 
@@ -33,7 +34,7 @@ __all__ = ["NODE", "Config"]
 class Config:
     size: Size = field(default_factory=Size)
     method: str = "rk4"  # of integration: "rk4", four calls of the net, or "euler", one
-    steps: int = 2  # of the integrator, in a unit of time
+    steps: Count = 2  # of the integrator, in a unit of time
     tape: str = "full"  # which of them carry gradient: "adjoint", or the name of a rule in innerloop.grad
     dtype: str = "bfloat16"  # of the state and of all products; weights stay float32
 

@@ -29,6 +29,7 @@ from innerloop.parts.heads import Heads
 from innerloop.parts.layers import dtype_named, trunc_normal
 from innerloop.parts.mixers import Net
 from innerloop.parts.size import Size
+from innerloop.schema import Amount, Count
 
 __all__ = ["Config", "Orbit"]
 
@@ -43,8 +44,8 @@ RANK = 4  # numbers that a node's noise is made of: drawing one for each channel
 @dataclass(frozen=True)
 class Config:
     size: Size = field(default_factory=lambda: SIZE)
-    rounds: int = 6  # n, calls of the net in a step
-    sigma: float = 1.0  # of the noise that every trajectory but the first starts with
+    rounds: Count = 6  # n, calls of the net in a step
+    sigma: Amount = 1.0  # of the noise that every trajectory but the first starts with
     tape: str = "full"  # which calls of a step carry gradient: the name of a rule in innerloop.grad
     dtype: str = "float32"  # of the state and of all products
 

@@ -26,6 +26,7 @@ from innerloop.parts.heads import Heads
 from innerloop.parts.layers import dtype_named
 from innerloop.parts.mixers import Net
 from innerloop.parts.size import Size
+from innerloop.schema import Share
 
 __all__ = ["Config", "PonderNet"]
 
@@ -33,7 +34,7 @@ __all__ = ["Config", "PonderNet"]
 @dataclass(frozen=True)
 class Config:
     size: Size = field(default_factory=Size)
-    start: float = 0.2  # lambda before learning, whatever the state: the plan's prior is a good start
+    start: Share = 0.2  # lambda before learning, whatever the state: the plan's prior is a good start
     dtype: str = "bfloat16"  # of the state and of all products; weights stay float32
 
     def __post_init__(self) -> None:

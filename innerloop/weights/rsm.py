@@ -25,6 +25,7 @@ from innerloop.parts.layers import dtype_named
 from innerloop.parts.mixers import Net
 from innerloop.parts.recursion import schedule, updates
 from innerloop.parts.size import Size
+from innerloop.schema import Count, Share
 
 __all__ = ["RSM", "Config"]
 
@@ -34,8 +35,8 @@ SIZE = replace(Size(), layers=1, prefix=0, puzzle_width=0, mix="tokens", positio
 @dataclass(frozen=True)
 class Config:
     size: Size = field(default_factory=lambda: SIZE)
-    thoughts: int = 2  # n, L_cycles in the official code, when training begins
-    milestones: tuple[float, ...] = (0.3, 0.5, 0.7, 0.8, 0.84, 0.86, 0.88, 0.9, 0.92, 0.94)  # at each n grows by one
+    thoughts: Count = 2  # n, L_cycles in the official code, when training begins
+    milestones: tuple[Share, ...] = (0.3, 0.5, 0.7, 0.8, 0.84, 0.86, 0.88, 0.9, 0.92, 0.94)  # at each n grows by one
     dtype: str = "bfloat16"  # of the state and of all products; weights stay float32
 
 

@@ -27,6 +27,7 @@ from innerloop.parts.layers import dtype_named
 from innerloop.parts.mixers import Net
 from innerloop.parts.recursion import schedule, updates
 from innerloop.parts.size import Size
+from innerloop.schema import Count
 
 __all__ = ["Config", "SiC"]
 
@@ -37,9 +38,9 @@ NONE = -100  # label of a place where nothing is asked
 @dataclass(frozen=True)
 class Config:
     size: Size = field(default_factory=lambda: SIZE)
-    latents: int = 4  # K
-    cycles: int = 6  # T, H_cycles in the official code
-    thoughts: int = 9  # n, L_cycles in the official code: updates of z before each update of y
+    latents: Count = 4  # K
+    cycles: Count = 6  # T, H_cycles in the official code
+    thoughts: Count = 9  # n, L_cycles in the official code: updates of z before each update of y
     tape: str = "last_cycle"  # which updates of a step carry gradient: the name of a rule in innerloop.grad
     dtype: str = "bfloat16"  # of the state and of all products; weights stay float32
 

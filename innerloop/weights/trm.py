@@ -24,6 +24,7 @@ from innerloop.parts.heads import Heads
 from innerloop.parts.layers import dtype_named
 from innerloop.parts.mixers import Net
 from innerloop.parts.size import Size
+from innerloop.schema import Count
 
 __all__ = ["TRM", "Config"]
 
@@ -31,8 +32,8 @@ __all__ = ["TRM", "Config"]
 @dataclass(frozen=True)
 class Config:
     size: Size = field(default_factory=lambda: Size(prefix=16))
-    cycles: int = 3  # T in the paper, H_cycles in the official code: rounds of a step
-    thoughts: int = 6  # n in the paper, L_cycles in the official code: updates of z before each update of y
+    cycles: Count = 3  # T in the paper, H_cycles in the official code: rounds of a step
+    thoughts: Count = 6  # n in the paper, L_cycles in the official code: updates of z before each update of y
     tape: str = "last_cycle"  # which updates of a step carry gradient: the name of a rule in innerloop.grad
     dtype: str = "bfloat16"  # of the state and of all matrix products; weights stay float32
 

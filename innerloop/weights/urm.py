@@ -24,6 +24,7 @@ from innerloop.parts.heads import Heads
 from innerloop.parts.layers import SwiGLU, dtype_named, inner_width
 from innerloop.parts.mixers import MixThenMlp, Net
 from innerloop.parts.size import Size
+from innerloop.schema import Count
 
 __all__ = ["URM", "Config"]
 
@@ -31,7 +32,7 @@ __all__ = ["URM", "Config"]
 @dataclass(frozen=True)
 class Config:
     size: Size = field(default_factory=lambda: replace(Size(), layers=4))
-    loops: int = 8  # M: calls of the stack in a step
+    loops: Count = 8  # M: calls of the stack in a step
     tape: str = "last(6)"  # which of them carry gradient, M - N: the name of a rule in innerloop.grad
     dtype: str = "bfloat16"  # of the state and of all products; weights stay float32
 

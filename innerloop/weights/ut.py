@@ -25,6 +25,7 @@ from innerloop.parts.heads import Heads
 from innerloop.parts.layers import dtype_named
 from innerloop.parts.mixers import Net
 from innerloop.parts.size import Size
+from innerloop.schema import Amount, Share
 
 __all__ = ["UT", "Config"]
 
@@ -35,8 +36,8 @@ class Config:
     clock: bool = True  # add a sinusoid of the step's number; off: every step is the same map
     inject: bool = False  # add the question before every step too; the paper does not
     halting: str = "fixed"  # "fixed": as deep as the driver says; "tokens": each place on its own, the driver's cap
-    eps: float = 0.01  # of "tokens": a place halts at a sum of 1 - eps
-    tau: float = 0.01  # of "tokens": price of a step, as a mean over places
+    eps: Share = 0.01  # of "tokens": a place halts at a sum of 1 - eps
+    tau: Amount = 0.01  # of "tokens": price of a step, as a mean over places
     dtype: str = "bfloat16"  # of the state and of all products; weights stay float32
 
     def __post_init__(self) -> None:

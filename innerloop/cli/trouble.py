@@ -1,0 +1,80 @@
+"""The last line of defence: whatever a verb raises becomes one sentence and an exit code, and a bug can be found."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+
+from innerloop.errors import InputError
+from innerloop.text import printable
+
+__all__ = ["ask_for_text", "code_of", "sorry"]
+
+DEBUG = "INNERLOOP_DEBUG"  # 1: what nobody foresaw is raised, with its traceback
+
+
+def ask_for_text() -> None:
+    """Let standard output and error say what their encoding cannot as escapes, and not fail."""
+    for stream in (sys.stdout, sys.stderr):
+        if (getattr(stream, "encoding", None) or "utf-8").lower().replace("-", "") != "utf8":
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+
+
+def code_of(error: BaseException) -> int:
+    """Say what is wrong in one sentence. Exit codes: 1 our fault or a closed pipe, 2 an input's, 130 interrupted."""
+    if isinstance(error, InputError):
+        return sorry(str(error))
+    if isinstance(error, BrokenPipeError):
+        drop_output()
+        return 1
+    if isinstance(error, KeyboardInterrupt):
+        print("interrupted", file=sys.stderr)
+        return 130
+    if isinstance(error, OSError):  # a full disk or a missing permission where a library wrote, not we
+        if error.errno == errno.EPIPE:
+            return 1
+        return sorry(f"{error.filename or 'a file'} cannot be read or written ({error.strerror or error})")
+    if isinstance(error, UnicodeError):
+        return sorry(f"a text cannot be written in the encoding of the terminal or file ({error}): use UTF-8")
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower() or "allocate memory" in str(error):
+        return sorry("there is not enough memory for this: ask for less width, fewer puzzles or a smaller batch")
+    if isinstance(error, RecursionError):
+        return sorry("an input is nested too deeply to be read: it is damaged, or no file of this kind")
+    return unforeseen(error)
+
+
+def unforeseen(error: BaseException) -> int:
+    """A bug of ours: one sentence, and the traceback in a file."""
+    if os.environ.get(DEBUG):
+        raise error
+    where = ""
+    with contextlib.suppress(OSError):
+        with tempfile.NamedTemporaryFile("w", prefix="innerloop-", suffix=".log", delete=False) as file:
+            file.write("".join(traceback.format_exception(error)))
+        where = f"; the traceback is in {Path(file.name)}"
+    say(
+        f"this is a fault of innerloop ({type(error).__name__}: {printable(str(error), 200)}){where}, "
+        f"or set {DEBUG}=1 to see it"
+    )
+    return 1
+
+
+def drop_output() -> None:
+    """Nobody reads standard output any more: let Python's own end not fail on it."""
+    with contextlib.suppress(OSError, ValueError):  # a test's own stream has no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def sorry(text: str) -> int:
+    say(text)
+    return 2
+
+
+def say(text: str) -> None:
+    if os.environ.get("RANK", "0") == "0":  # under torchrun one voice is enough
+        print("error: " + printable(" ".join(text.splitlines()), 2000), file=sys.stderr)
