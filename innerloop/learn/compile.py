@@ -22,7 +22,8 @@ def compile_blocks(loop: nn.Module, choice: str, device: torch.device, steps: in
     The weights keep their names, and forward and backward share one graph for all blocks of equal shape.
     """
     blocks = [block for net in loop.modules() if isinstance(net, Net) for block in net.blocks]
-    if choice != "on" and fused.serves(blocks, torch.empty(0, dtype=getattr(loop, "dtype", None), device=device)):
+    dtype = getattr(loop, "dtype", None) or torch.get_default_dtype()
+    if choice != "on" and fused.available(blocks, dtype, device):
         return "the blocks run as one compiled region: parts/orbits.cpp"
     why_not = reason_against(blocks, choice, device, steps)
     if why_not:
