@@ -15,8 +15,8 @@ from innerloop import tasks
 from innerloop.core import Answer, Question, think
 from innerloop.errors import InputError
 from innerloop.halt import converged, residual, spent
-from innerloop.ledger import Ledger, charge, counting
 from innerloop.learn.evaluate import evaluate, judge_set
+from innerloop.ledger import Ledger, charge, counting
 from innerloop.parts import fused
 from innerloop.recipes.run import fit
 from innerloop.solve.loops import Compiled, calls_of_a_step

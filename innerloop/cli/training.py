@@ -15,6 +15,7 @@ from innerloop import recipes, tasks
 from innerloop.cli.inputs import device_named, read_run
 from innerloop.errors import InputError
 from innerloop.learn import checkpoint
+from innerloop.learn.precision import prepare
 from innerloop.learn.train import Result
 from innerloop.learn.train import train as learn
 from innerloop.recipes import run as runs
@@ -88,7 +89,11 @@ def train(
 def learned(
     built: runs.Built, folder: Path, where: torch.device, rank: int, log: tuple[str, ...], minutes: float
 ) -> Result | None:
-    """What training came to; None where the user interrupted it."""
+    """What training came to; None where the user interrupted it. The process is set up for it."""
+    torch.manual_seed(built.run.seed)  # for loops that draw from it while they learn
+    said = prepare(built.loop, where)
+    if said and rank == 0:
+        print(said, flush=True)
     how: dict[str, Any] = {"validation": built.validation, "seed": built.run.seed, "device": where, "sinks": log}
     how |= {"live": rank == 0, "on_check": None if rank else say_check, "minutes": minutes}
     try:

@@ -18,9 +18,8 @@ from innerloop.core import Loop, Thought, think
 from innerloop.errors import InputError
 from innerloop.halt import Halt, never, sure
 from innerloop.interval import wilson
-from innerloop.ledger import rows_of, step_cost
 from innerloop.learn.feed import to_batch
-from innerloop.learn.precision import prepare
+from innerloop.ledger import rows_of, step_cost
 from innerloop.noise import keyed
 from innerloop.width import Noisy, best, first_to_halt, steadiest, vote, wide, worth
 
@@ -102,7 +101,6 @@ def evaluate(
     Raises InputError for an empty list, a depth or width below 1, widths above 1 of a loop whose trajectories are all
     the same, or the pick "first" without halting.
     """
-    prepare(loop, device)
     if not depths or not widths or min(depths) < 1 or min(widths) < 1:
         raise InputError("depths and widths must be lists of whole numbers from 1 up")
     if pick not in PICKS:

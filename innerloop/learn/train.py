@@ -26,7 +26,6 @@ from innerloop.learn.feed import Feed
 from innerloop.learn.log import Log
 from innerloop.learn.optim import Average, optimizers, schedule
 from innerloop.learn.plan import Plan
-from innerloop.learn.precision import prepare
 from innerloop.learn.ranks import Ranks
 from innerloop.learn.resident import Resident, on_host, why_not
 from innerloop.learn.supervise import Batch, Carry, Draw, Segment, begin, salts, segment
@@ -79,7 +78,6 @@ class Trainer:
         self.position = 0  # examples handed out so far, over all ranks
         self.step, self.seconds = 0, 0.0
         self.watch = Watch()
-        self.prepared = prepare(self.loop, self.device)
         self.carries = [self.blank() for _ in range(plan.accumulate)]
         self.menders = [m for m in self.loop.modules() if hasattr(m, "after_update")]
         self.noisy = keyed(self.carries[0].state)
@@ -253,9 +251,9 @@ class Trainer:
     def run(self) -> Result:
         plan, stopped, start = self.plan, "", time.monotonic()
         log = Log(self.folder, plan.steps, self.step, self.live and self.ranks.first, self.sinks, self.folder.name)
-        said = [compile_blocks(self.loop, plan.compile, self.device, plan.steps), self.prepared]
+        said = compile_blocks(self.loop, plan.compile, self.device, plan.steps)
         if self.live and self.ranks.first:
-            log.say("\n".join(filter(None, said)))
+            log.say(said)
         recent: dict[str, float] = {}
         try:
             while self.step < plan.steps and not stopped:

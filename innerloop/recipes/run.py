@@ -124,7 +124,7 @@ def orbits(task: Any, units: Sequence[tuple[int, ...]]) -> tuple[tuple[tuple[int
 
 
 def build(run: Run) -> Built:
-    """Open the data, fit the system to it, seed torch and make the model."""
+    """Open the data, fit the system to it and make the model."""
     task, train, validation = sets(run.data)
     data = replace(run.data, task=task.name, options=task.options)
     run = replace(run, data=data, config=replace(run.config, size=fit(run.config.size, task, len(train.identifiers))))
@@ -132,9 +132,10 @@ def build(run: Run) -> Built:
 
 
 def model(run: Run) -> torch.nn.Module:
-    """The run's system with fresh weights."""
-    torch.manual_seed(run.seed)
-    return weights.get(run.system)[0](run.config)
+    """The run's system with fresh weights, drawn by its seed; torch's global generator stays where it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(run.seed)
+        return weights.get(run.system)[0](run.config)  # type: ignore[no-any-return]
 
 
 # -- as JSON ----------------------------------------------------------------------------------------------------------
