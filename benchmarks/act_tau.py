@@ -27,6 +27,7 @@ from innerloop.interval import wilson
 from innerloop.learn.checkpoint import MODEL, load_weights
 from innerloop.learn.evaluate import parts
 from innerloop.learn.plan import Plan
+from innerloop.learn.precision import prepare
 from innerloop.learn.train import train
 from innerloop.learn.unroll import Unroll
 from innerloop.parts.size import Size
@@ -87,6 +88,7 @@ def measured(tau: float, seed: int, places: int, steps: int) -> dict[str, Any]:
     loop = ACT(Config(fit(SIZE, task, 1), tau=tau, dtype="float32"))
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
+        prepare(loop, "cpu")
         train(loop, task, task.make(4000, seed), plan, folder, seed=seed, live=False)
         load_weights(Path(folder) / MODEL, loop)
     seconds = time.perf_counter() - began

@@ -26,6 +26,7 @@ import torch
 from innerloop import files, tasks
 from innerloop.learn import checkpoint
 from innerloop.learn.plan import Plan
+from innerloop.learn.precision import prepare
 from innerloop.learn.supervise import Halting
 from innerloop.learn.train import Trainer, train
 from innerloop.parts.size import Size
@@ -73,6 +74,7 @@ def made(args: argparse.Namespace, system: str, task: Any, seed: int) -> Any:
 def affordable(loop: Any, task: Any, learned: Any, plan: Plan, minutes: float, device: str) -> int:
     """Optimizer steps that fit into so many minutes on this machine, from the pace of a few."""
     with tempfile.TemporaryDirectory() as folder:
+        prepare(loop, device)
         trainer = Trainer(loop, task, learned, plan, Path(folder), device=device, live=False)
         for _ in range(3):
             trainer.learn()
@@ -101,6 +103,7 @@ def trained(args: argparse.Namespace, system: str, seed: int, task: Any, learned
             files.write_json(paced, {"steps": steps})
         plan = replace(plan, steps=files.read_json(paced)["steps"])
     loop = made(args, system, task, seed)
+    prepare(loop, args.device)
     result = train(loop, task, learned, plan, folder, seed=seed, device=args.device, live=False)
     if result.stopped:
         print(f"{folder.name} stopped: {result.stopped}", flush=True)

@@ -31,6 +31,7 @@ from innerloop.core import follow, think
 from innerloop.interval import wilson
 from innerloop.learn import checkpoint
 from innerloop.learn.evaluate import parts
+from innerloop.learn.precision import prepare
 from innerloop.learn.train import train
 from innerloop.learn.unroll import Unroll
 from innerloop.parts.solvers import Anderson, Broyden
@@ -56,6 +57,7 @@ def one(tape: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         note = lambda _, rows: curve.append(rows[-1].exact)  # noqa: E731
         how: dict[str, Any] = {"validation": built.validation, "seed": seed, "live": False, "on_check": note}
+        prepare(built.loop, "cpu")
         done = train(built.loop, built.task, built.train, plan, folder, **how)
         checkpoint.load_weights(Path(folder) / checkpoint.MODEL, built.loop)
     loop = built.loop.eval()

@@ -27,6 +27,7 @@ import torch
 from innerloop import files, tasks
 from innerloop.core import Question, think
 from innerloop.halt import Halt, sure
+from innerloop.learn.precision import prepare
 from innerloop.models import open as open_model
 from innerloop.recipes.run import birth_certificate
 from innerloop.solve.engine import Engine, Job
@@ -124,6 +125,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     opened = open_model(args.run)
+    prepare(opened.loop, "cpu")
     loop, task = opened.loop, opened.task
     if args.data:
         every = tasks.open_set(args.data, task, 2 * args.limit)[1]

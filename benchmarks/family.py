@@ -27,6 +27,7 @@ from innerloop import files, tasks, weights
 from innerloop.learn import checkpoint
 from innerloop.learn.evaluate import evaluate, parts
 from innerloop.learn.feed import Feed
+from innerloop.learn.precision import prepare
 from innerloop.learn.train import Trainer, train
 from innerloop.parts.mixers import Net
 from innerloop.recipes import cost, family
@@ -89,6 +90,7 @@ def one(system: str, task: str, seed: int, limit: int, scale: float) -> dict[str
     built.loop.train()
     with tempfile.TemporaryDirectory() as folder:
         how = {"validation": built.validation, "seed": seed, "live": False}
+        prepare(built.loop, "cpu")
         result = train(built.loop, built.task, built.train, built.run.plan, folder, **how)
         if result.best:
             checkpoint.load_weights(Path(folder) / checkpoint.MODEL, built.loop)
@@ -114,6 +116,7 @@ def pace(system: str, task: str, steps: int = 4) -> float:
     built = build(replace(run, data=replace(run.data, count=64, holdout=32)))
     means = []
     with tempfile.TemporaryDirectory() as folder:
+        prepare(built.loop, "cpu")
         trainer = Trainer(built.loop.train(), built.task, built.train, built.run.plan, Path(folder), live=False)
         for moment in (0.125, 0.375, 0.625, 0.875):
             trainer.step = round(moment * run.plan.steps)

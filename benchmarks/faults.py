@@ -19,6 +19,7 @@ import torch
 
 from innerloop import files, memory, models
 from innerloop.learn.evaluate import evaluate
+from innerloop.learn.precision import prepare
 from innerloop.recipes.run import birth_certificate
 
 
@@ -32,6 +33,7 @@ def inner(name: str, rows: int, depth: int, kept: bool) -> dict[str, Any]:
     if not kept:
         memory.keep = lambda: False  # type: ignore[assignment]
     opened = models.open(name)
+    prepare(opened.loop, "cpu")
     puzzles = opened.task.make(rows, 5)
     evaluate(opened.loop, opened.task, puzzles, (1,), batch=rows)
     before, began = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()

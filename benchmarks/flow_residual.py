@@ -24,6 +24,7 @@ from torch import Tensor
 from innerloop.core import think
 from innerloop.files import write_json
 from innerloop.learn.feed import to_batch
+from innerloop.learn.precision import prepare
 from innerloop.learn.train import train
 from innerloop.learn.unroll import Unroll
 from innerloop.recipes.run import Data, Run, birth_certificate, build, unseen
@@ -53,6 +54,7 @@ def measured(arm: str, seed: int, steps: int) -> list[dict[str, Any]]:
     built = build(Run("flow4", "flow", config, data, plan, seed))
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
+        prepare(built.loop, "cpu")
         train(built.loop, built.task, built.train, plan, folder, seed=seed, live=False)
     seconds, test = time.perf_counter() - began, unseen(built.task, built.train, data, 600)
     batch, rows = to_batch(test.inputs, test.labels, test.puzzle, "cpu"), []

@@ -18,6 +18,7 @@ import torch
 
 from innerloop import recipes
 from innerloop.files import write_json
+from innerloop.learn.precision import prepare
 from innerloop.learn.train import train
 from innerloop.recipes.run import birth_certificate, build, override
 
@@ -26,6 +27,7 @@ def accuracy(name: str, steps: int, seed: int, through: bool, every: int) -> lis
     """Validated exact accuracy along one run."""
     run = override(recipes.get(name), [f"plan.steps={steps}", f"plan.check_every={every}", "data.holdout=300"])
     built = build(replace(run, seed=seed))
+    prepare(built.loop, "cpu")
     found: list[float] = []
     keep = torch.Tensor.detach
     with tempfile.TemporaryDirectory() as folder:

@@ -28,6 +28,7 @@ import torch
 
 from innerloop import files, tasks
 from innerloop.interval import wilson
+from innerloop.learn.precision import prepare
 from innerloop.models import open as open_model
 from innerloop.recipes.run import birth_certificate, sets
 from innerloop.recipes.solving import solver_of
@@ -87,6 +88,7 @@ def together(method: str, solver: Solver, inputs: np.ndarray, how: dict[str, Any
 
 def compared(run: str, args: argparse.Namespace) -> dict[str, Any]:
     opened = open_model(run)
+    prepare(opened.loop, "cpu")
     task, solver = opened.task, solver_of(opened, compile=args.compile)
     if args.data:
         test = tasks.open_set(args.data, task, args.limit)[1]

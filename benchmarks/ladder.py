@@ -36,6 +36,7 @@ from innerloop import weights
 from innerloop.learn import checkpoint
 from innerloop.learn.evaluate import evaluate
 from innerloop.learn.plan import Plan
+from innerloop.learn.precision import prepare
 from innerloop.learn.supervise import Halting
 from innerloop.learn.train import train
 from innerloop.parts.size import Size
@@ -256,6 +257,7 @@ def one(rung: str, name: str, seed: int, share: float, limit: int, checks: int =
     with tempfile.TemporaryDirectory() as folder:
         see = lambda step, rows: curve.append([step * run.plan.batch * flops / 1e12, rows[-1].valid])  # noqa: E731
         began = time.process_time()
+        prepare(loop, "cpu")
         result = train(loop, task, puzzles, run.plan, folder, validation=validation, seed=seed, live=False,
                        on_check=see)  # fmt: skip
         cpu = time.process_time() - began

@@ -23,6 +23,7 @@ import torch
 from innerloop import files, recipes, tasks
 from innerloop.learn import checkpoint
 from innerloop.learn.evaluate import Row, as_dicts, evaluate
+from innerloop.learn.precision import prepare
 from innerloop.learn.train import Result, train
 from innerloop.recipes.run import Built, Run, birth_certificate, build, override, to_json, unseen, write_run
 
@@ -68,6 +69,7 @@ def learn(built: Built, folder: Path, args: argparse.Namespace) -> Result:
     """One slice of training, noted in slices.jsonl with where and when it ran."""
     began = time.perf_counter()
     how = {"validation": built.validation, "seed": built.run.seed, "device": args.device, "live": False}
+    prepare(built.loop, args.device)
     result = train(built.loop, built.task, built.train, built.run.plan, folder, minutes=args.minutes,
                    on_check=report, **how)  # fmt: skip
     line = {"to_step": result.steps, "seconds": time.perf_counter() - began, "born": birth_certificate()}

@@ -25,6 +25,7 @@ from innerloop.core import Question
 from innerloop.halt import halting_margin, residual
 from innerloop.interval import wilson
 from innerloop.learn.evaluate import own_rule
+from innerloop.learn.precision import prepare
 from innerloop.models import open as open_model
 from innerloop.noise import salted
 from innerloop.recipes.run import birth_certificate, sets
@@ -136,6 +137,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     opened = open_model(args.run)
+    prepare(opened.loop, "cpu")
     task, width = opened.task, max(args.widths)
     if args.data:
         examples = tasks.open_set(args.data, task, args.limit)[1]

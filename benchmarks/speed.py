@@ -22,7 +22,7 @@ import torch
 
 from innerloop import memory, recipes
 from innerloop.files import write_json
-from innerloop.learn.precision import fast_float32
+from innerloop.learn.precision import fast_float32, prepare
 from innerloop.learn.train import Trainer
 from innerloop.parts import fused
 from innerloop.recipes.run import birth_certificate, build, override
@@ -79,6 +79,7 @@ def small(name: str, turns: int) -> dict[str, Any]:
     built = build(override(recipes.get(name), ["data.count=200", "data.holdout=2"]))
     said = fast_float32()
     with tempfile.TemporaryDirectory() as folder:
+        prepare(built.loop, "cpu")
         trainer = Trainer(built.loop, built.task, built.train, built.run.plan, Path(folder), live=False)
 
         def go() -> None:

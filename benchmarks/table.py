@@ -50,10 +50,10 @@ def record(name: str, value: dict[str, Any]) -> list[str]:
             f"{r['exact']:.1%}",
             interval,
             "" if r["valid"] is None else f"{r['valid']:.1%}",
-            f"{r['nfe']:.1f}",
+            f"{r['steps']:.1f}",
         )
         rows.append(cells)
-    lines += table(["depth", "puzzles", "halting", "exact", "95 % interval", "valid", "mean steps (NFE)"], rows)[:-1]
+    lines += table(["depth", "puzzles", "halting", "exact", "95 % interval", "valid", "mean steps"], rows)[:-1]
     hardest = value["rows"][0]["by_rating"]
     if len(hardest) > 1:
         shares = ", ".join(f"rating {k}: {v:.1%}" for k, v in hardest.items())

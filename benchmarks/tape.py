@@ -19,6 +19,7 @@ import torch
 from innerloop import files
 from innerloop.learn import checkpoint
 from innerloop.learn.evaluate import evaluate
+from innerloop.learn.precision import prepare
 from innerloop.learn.train import train
 from innerloop.recipes import family
 from innerloop.recipes.run import birth_certificate, build, unseen
@@ -46,6 +47,7 @@ def main() -> None:
             built = build(run)
             with tempfile.TemporaryDirectory() as folder:
                 how = {"validation": built.validation, "seed": seed, "live": False}
+                prepare(built.loop, "cpu")
                 result = train(built.loop, built.task, built.train, built.run.plan, folder, **how)
                 checkpoint.load_weights(Path(folder) / checkpoint.MODEL, built.loop)
             test = unseen(built.task, built.train, run.data, args.limit)

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from innerloop import files, tasks
+from innerloop.learn.precision import prepare
 from innerloop.models import open as open_model
 from innerloop.recipes.run import birth_certificate
 from innerloop.recipes.solving import solver_of
@@ -43,6 +44,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     opened = open_model(args.run)
+    prepare(opened.loop, "cpu")
     examples = tasks.open_set(args.data, opened.task, args.limit)[1]
     rows, curves = [], {}
     for width in args.widths:

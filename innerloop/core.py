@@ -18,6 +18,7 @@ from torch import Tensor
 from innerloop.errors import InputError
 from innerloop.grad import Rule, full
 from innerloop.halt import Halt, never
+from innerloop.ledger import charge_rows, counted_step
 
 DEEPEST = 1_000_000  # steps of one thought: the schedule that a gradient rule sees is a tuple of as many names
 
@@ -96,7 +97,7 @@ def think(
         nonlocal done, steps
         if done is True or (isinstance(done, Tensor) and bool(done.all())):
             return old
-        new = select(done, old, loop.step(old, x))
+        new = select(done, old, counted_step(loop, old, x))
         steps = steps + ((~done).long() if isinstance(done, Tensor) else 1)
         done = done | halt(loop, old, new, steps)
         if record is not None:
@@ -104,6 +105,7 @@ def think(
         return new
 
     first = loop.init(x) if state is None else state
+    charge_rows("calls", first)
     last = grad(("step",) * depth, advance, first)
     if isinstance(done, Tensor):  # if the very first step stopped some, the count is still an int
         steps = torch.zeros_like(done, dtype=torch.long) + steps

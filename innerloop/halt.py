@@ -11,6 +11,7 @@ from torch import Tensor
 
 from innerloop.errors import InputError
 from innerloop.grad import floating
+from innerloop.ledger import Ledger
 from innerloop.noise import keyed, scramble, uniform
 
 Halt = Callable[[Any, Any, Any, Any], Any]
@@ -28,6 +29,24 @@ def finished(loop: Any, old: Any, new: Any, steps: Any) -> Any:
     return new.done
 
 
+def spent(ledger: Ledger, **limits: float) -> Halt:
+    """Stop all examples as soon as `ledger`, while it counts, has reached one of these limits: nfe=200, seconds=3.
+
+        with counting() as ledger:
+            think(loop, x, depth=1000, halt=spent(ledger, nfe=200 * len(x.inputs)))
+
+    Limits are of all that it counts: of every example, and of earlier thoughts. At least one step is taken.
+    """
+    for unit, limit in limits.items():
+        if unit not in Ledger.__dataclass_fields__:
+            raise InputError(f"a ledger has no {unit}: it has {', '.join(Ledger.__dataclass_fields__)}")
+        if not limit > 0:
+            raise InputError(f"spent({unit}={limit:g}) allows nothing: give a limit above 0")
+    if not limits:
+        raise InputError("spent() has no limit: give one, such as nfe=200")
+    return lambda loop, old, new, steps: any(getattr(ledger, unit) >= limit for unit, limit in limits.items())
+
+
 def confident(p: float = 0.5, at_least: int = 1) -> Halt:
     """Stop an example when its halting head believes, with probability above `p`, that it is right.
 
@@ -40,10 +59,17 @@ def confident(p: float = 0.5, at_least: int = 1) -> Halt:
     def rule(loop: Any, old: Any, new: Any, steps: Any) -> Tensor:
         answer = loop.read(new)
         if answer.q_halt is None:
-            raise InputError(f"{type(loop).__name__} has no halting head: stop it by `converged` or `settled` instead")
+            raise InputError(f"{named(loop)} has no halting head: stop it by `converged` or `settled` instead")
         return (halting_margin(answer) > margin) & (torch.as_tensor(steps, device=answer.q_halt.device) >= at_least)
 
     return rule
+
+
+def named(loop: Any) -> str:
+    """The class of a loop, under what is wrapped around it."""
+    while hasattr(loop, "loop"):
+        loop = loop.loop
+    return type(loop).__name__
 
 
 def halting_margin(answer: Any) -> Tensor:
@@ -87,7 +113,7 @@ def sampled(loop: Any, old: Any, new: Any, steps: Any) -> Tensor:
     """
     answer = loop.read(new)
     if answer.q_halt is None or not keyed(new):
-        raise InputError(f"{type(loop).__name__} has no halting head or no `key` to draw from: stop it by another rule")
+        raise InputError(f"{named(loop)} has no halting head or no `key` to draw from: stop it by another rule")
     draw = uniform(scramble(new.key ^ DRAW), 1)[:, 0]  # none of the numbers the loop's next step may draw
     return draw < halting_margin(answer).sigmoid()
 

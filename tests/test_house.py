@@ -13,7 +13,7 @@ FILES = sorted(p for p in PACKAGE.rglob("*.py"))
 
 # Rooms from the ground up; a room may call those on its own floor only where it lives alone there.
 FLOORS = [
-    {"errors", "files", "interval", "memory", "schema", "text"},
+    {"errors", "files", "interval", "ledger", "memory", "schema", "text"},
     {"core", "halt", "grad", "noise", "width"},
     {"parts"},
     {"weights", "tasks", "rules", "web"},

@@ -579,9 +579,10 @@ def test_one_sweep_equals_each_depth_alone_and_halting_reports_its_steps():
     (row,) = evaluate(loop, built.task, built.validation, (6,), halting=(True,))
     (_, question), *_ = parts(built.validation, 99, "cpu")
     alone = think(loop, question, 6, halt=settled)  # a head that always believes leaves it to the answer to settle
-    assert row.steps == row.nfe == alone.steps.double().mean().item() < 6
+    calls = len(loop.schedule)
+    assert row.steps == row.nfe / calls == alone.steps.double().mean().item() < 6
     (row,) = evaluate(loop, built.task, built.validation, (2,), (3,), noise=(1.0, 0.0))
-    assert row.nfe == 6.0 and row.pick == "vote"
+    assert row.nfe == 6.0 * calls and row.pick == "vote"
 
 
 @pytest.mark.parametrize(
@@ -636,7 +637,7 @@ def test_a_loop_with_a_key_is_evaluated_wide_without_noise(pick):
     loop, built = keyed()
     few = built.validation.take(np.arange(12))
     one, three = evaluate(loop, built.task, few, (2,), (1, 3), pick=pick)
-    assert (one.pick, three.pick, three.nfe) == ("-", pick, 6.0)
+    assert (one.pick, three.pick, three.nfe) == ("-", pick, 6.0 * len(loop.schedule))
     (_, question), *_ = parts(few, 99, "cpu")
     with torch.no_grad():
         thought = wide(loop, question, 3, PICKS[pick], 2)
@@ -648,7 +649,7 @@ def test_a_noisy_loop_may_be_given_as_it_is_and_others_are_told_to_differ():
     built = build(tiny())
     few = built.validation.take(np.arange(4))
     (row,) = evaluate(Noisy(built.loop, 0.3, 0.3, ("z",)), built.task, few, (2,), (3,), pick="q")
-    assert row.nfe == 6.0
+    assert row.nfe == 6.0 * len(built.loop.schedule)
     assert varies(keyed()[0], few) and not varies(built.loop, few)
     with pytest.raises(InputError, match="give them noise"):
         evaluate(built.loop, built.task, few, (2,), (3,))

@@ -1,12 +1,16 @@
 """The contract of a loop over every system of the folder, on every block: a new file here is tested without a test."""
 
-from dataclasses import replace
+from contextlib import nullcontext
+from dataclasses import fields, replace
 
 import pytest
 
-from innerloop import core, weights
+from innerloop import core, recipes, weights
+from innerloop.parts import fused
 from innerloop.parts.mixers import BLOCKS
 from innerloop.parts.size import Size
+from innerloop.recipes import family
+from innerloop.recipes.run import fit
 from innerloop.study.contract import CHECKS, Subject, sample_question
 from innerloop.tasks import get
 
@@ -35,6 +39,64 @@ def test_contract(system, check):
 def test_contract_of_every_block(mix, check):
     CHECKS[check](subject("trm", mix, prefix=0))
     CHECKS[check](subject("trm", mix, prefix=1))
+
+
+def trained():
+    """(system, block, whether rules speak of neighbours) -> a Run of a recipe that trains it.
+
+    All systems with attention are checked above.
+    """
+    runs = [make() for name, make in recipes.found().items() if name != "family"]
+    for world in family.WORLDS:
+        runs += [family.drawn(s, world, 32) for s in family.LESSONS if not family.refused(s, world)]
+    pairs = {(r.system, r.config.size.mix, near(r)): r for r in runs if r.config.size.mix != "attention"}
+    return dict(sorted(pairs.items()))
+
+
+def near(run):
+    return "near" if run.config.size.mix == "orbit" and run.data.task == "maze" else ""
+
+
+SHORT = {
+    "cycles": 2,
+    "thoughts": 2,
+    "recurrence": 2,
+    "iterations": 4,
+    "loops": 3,
+}  # each system's own recursion, as far as it goes
+
+
+def small(run):
+    """The Run's system with its own block, norm and rules, on a puzzle of a few cells, with few channels and calls."""
+    task = get("maze", size=5) if near(run) else get("sudoku", size=4)
+    known = {f.name: n for f, n in ((f, SHORT.get(f.name)) for f in fields(run.config)) if n}
+    width, expansion = (64, 3.0) if run.config.size.mix == "orbit" and not near(run) else (32, 4.0)
+    size = replace(run.config.size, width=width, expansion=expansion, heads=2, prefix=0, puzzle_width=0, pool="mean")
+    size = replace(size, mask="none", positions="none", multiple=8)
+    config = replace(run.config, size=fit(size, task, 1), dtype="float32", **known)
+    question = sample_question(vocab=task.vocab, seq=task.shape[0] * task.shape[1])
+    return Subject(run.name, lambda: weights.get(run.system)[0](config), question)
+
+
+TRAINED = trained()
+KERNELS = [(key, kernel) for key in TRAINED for kernel in ("fused", "plain") if kernel == "fused" or key[1] == "orbit"]
+
+
+@pytest.mark.parametrize(
+    ("key", "kernel"),
+    [
+        pytest.param(
+            *k, id="-".join(filter(None, (*k[0], k[1]))), marks=[pytest.mark.slow] * ("-" in TRAINED[k[0]].name)
+        )
+        for k in KERNELS
+    ],
+)
+def test_contract_of_every_block_that_a_recipe_trains_a_system_with(key, kernel):
+    """Those of the recipe `family` count as slow, being many."""
+    subject = small(TRAINED[key])
+    with fused.plain() if kernel == "plain" else nullcontext():
+        for check in CHECKS.values():
+            check(subject)
 
 
 @pytest.mark.parametrize("system", weights.names())

@@ -11,6 +11,7 @@ import tyro
 
 from innerloop import files, models, schema, tasks
 from innerloop.errors import InputError
+from innerloop.learn.precision import prepare
 from innerloop.recipes import run as runs
 from innerloop.recipes.origin import refuse_changed
 from innerloop.recipes.pretrained import by_name
@@ -60,10 +61,15 @@ def read_run(folder: Path) -> runs.Run:
 
 
 def open_run(source: str | Path, device: torch.device | str = "cpu") -> runs.Opened:
-    """A trained model: of the folder of a run, of a single file NAME.safetensors, or one that comes along, by name."""
+    """A trained model: of the folder of a run, of a single file NAME.safetensors, or one that comes along, by name.
+
+    The process is set up for it: learn.precision.prepare.
+    """
     if Path(source).is_dir():
         read_run(Path(source))
-    return models.open(source, device)
+    opened = models.open(source, device)
+    prepare(opened.loop, device)
+    return opened
 
 
 def examples_of(opened: runs.Opened, data: str, limit: int) -> Any:

@@ -17,6 +17,7 @@ from innerloop.cli.inputs import device_named, read_run
 from innerloop.errors import InputError
 from innerloop.learn import checkpoint
 from innerloop.learn.lock import hold
+from innerloop.learn.precision import prepare
 from innerloop.learn.train import Result, Trainer
 from innerloop.recipes import run as runs
 from innerloop.recipes.origin import IDENTIFIERS
@@ -86,6 +87,10 @@ def learned(console: Console, built: runs.Built, folder: Path, why: str, how: di
     if first and not fresh:
         runs.check_run(folder, built.run, built)
     leak = leak_sentence(built)
+    torch.manual_seed(built.run.seed)  # for loops that draw from it while they learn
+    said = prepare(built.loop, how["device"])
+    if said:
+        console.print(said, markup=False)
     how |= {"validation": built.validation, "seed": built.run.seed, "live": first}
     how["on_check"] = say_check if first else None
     trainer = None

@@ -19,10 +19,13 @@ WIDTH = 512  # nor do narrower blocks on a CPU, where the call itself is most of
 def compile_blocks(loop: nn.Module, choice: str, device: torch.device, steps: int) -> str:
     """Compile the loop's blocks in place if `choice` ("auto", "on", "off") says so; returns what was done and why.
 
+    Where it compiles, torch's limit of graphs for one function is raised for the whole process.
+
     The weights keep their names, and forward and backward share one graph for all blocks of equal shape.
     """
     blocks = [block for net in loop.modules() if isinstance(net, Net) for block in net.blocks]
-    if choice != "on" and fused.serves(blocks, torch.empty(0, dtype=getattr(loop, "dtype", None), device=device)):
+    dtype = getattr(loop, "dtype", None) or torch.get_default_dtype()
+    if choice != "on" and fused.available(blocks, dtype, device):
         return "the blocks run as one compiled region: parts/orbits.cpp"
     why_not = reason_against(blocks, choice, device, steps)
     if why_not:

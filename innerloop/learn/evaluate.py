@@ -11,15 +11,16 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from innerloop.core import DEEPEST, Loop, think
+from innerloop.core import DEEPEST, Loop, Thought, think
 from innerloop.errors import InputError
 from innerloop.halt import Halt, never, sure
 from innerloop.interval import wilson
 from innerloop.learn.feed import to_batch
-from innerloop.learn.precision import prepare
+from innerloop.ledger import rows_of, step_cost
 from innerloop.noise import keyed
 from innerloop.tasks.sets import as_tokens
 from innerloop.text import printable
@@ -35,7 +36,7 @@ class Row:
 
     depth: int
     width: int
-    halting: bool  # each example stopped by the loop's own rule (own_rule)
+    halting: bool  # each example stopped by a rule: the loop's own (own_rule) unless another was given
     pick: str  # selection rule; "-" for one trajectory
     puzzles: int
     exact: float  # share of puzzles with every place as labelled
@@ -44,7 +45,7 @@ class Row:
     token: float  # share of places as labelled
     valid: float | None  # share whose answer satisfies the task's own rules; None where it knows none
     steps: float  # mean steps taken
-    nfe: float  # mean steps taken, over all trajectories
+    nfe: float  # mean block calls, over all trajectories: each one's own steps times the calls of a step
     seconds: float
     by_rating: dict[str, float]  # exact share by difficulty: quartiles of the set's ratings
 
@@ -58,6 +59,27 @@ class Judgement:
     token: NDArray[np.float32]
     valid: NDArray[np.bool_] | None  # None where the task does not know its rules
     steps: NDArray[np.int64]
+    nfe: NDArray[np.float64]  # over all trajectories
+
+
+class Metered:
+    """A loop that notes how many block calls each of its steps made for an example."""
+
+    def __init__(self, loop: Any) -> None:
+        self.loop, self.calls = loop, []  # type: ignore[var-annotated]
+
+    def step(self, s: Any, x: Any) -> Any:
+        new, cost = step_cost(self.loop, s, x)
+        self.calls.append(cost.nfe / rows_of(new))
+        return new
+
+    def nfe(self, steps: Any, first: int = 0) -> Tensor:
+        """Of thoughts that took so many of the noted steps, from step `first` on; as `steps` in shape."""
+        total = F.pad(torch.tensor(self.calls[first:], dtype=torch.float64).cumsum(0), (1, 0))
+        return total[torch.as_tensor(steps).cpu()]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.loop, name)
 
 
 def evaluate(
@@ -73,15 +95,16 @@ def evaluate(
     batch: int = 256,
     device: torch.device | str = "cpu",
     seed: int = 0,
+    halt: Halt | None = None,
 ) -> list[Row]:
     """A Row for every width, halting and depth. noise = (start, path) standard deviations of each trajectory.
 
-    Without halting, one pass to the deepest depth serves all depths of width 1.
+    halt is the rule of rows with halting; None: the loop's own (own_rule). Without halting, one pass to the deepest
+    depth serves all depths of width 1.
     Raises InputError for an empty list, a depth or width below 1, widths above 1 of a loop whose trajectories are all
     the same, or the pick "first" without halting.
     """
     check(task, examples, depths, widths, noise, pick)
-    prepare(loop, device)
     if max(widths) > 1 and not any(noise) and not varies(loop, examples, device):
         raise InputError("width above 1 repeats the same thought unless trajectories differ: give them noise")
     if max(widths) > 1 and pick == "first" and not all(halting):
@@ -94,7 +117,7 @@ def evaluate(
                 continue
             for depth in depths:
                 began = time.perf_counter()
-                judged = judge_set(loop, task, examples, depth, width, stop, pick, noise, batch, device, seed)
+                judged = judge_set(loop, task, examples, depth, width, stop, pick, noise, batch, device, seed, halt)
                 rows.append(as_row(judged, task, examples, depth, width, stop, pick, time.perf_counter() - began))
     return rows
 
@@ -134,13 +157,14 @@ def sweep(
     seconds = dict.fromkeys(depths, 0.0)
     found: dict[int, list[Judgement]] = {d: [] for d in depths}
     for part, question in parts(examples, batch, device):
-        noisy = _noisy(loop, noise, seed)
+        meter = Metered(_noisy(loop, noise, seed))
         state, began, at = None, time.perf_counter(), 0
         for depth in depths:
-            thought = think(noisy, question, depth - at, state=state)
+            thought = think(meter, question, depth - at, state=state)
             state, at = thought.state, depth
             seconds[depth] += time.perf_counter() - began
-            found[depth].append(_judge(task, part, thought.answer.logits, torch.full((len(part),), depth)))
+            steps = torch.full((len(part),), depth)
+            found[depth].append(_judge(task, part, thought.answer.logits, steps, meter.nfe(steps)))
     return [as_row(join(found[d]), task, examples, d, 1, False, "-", seconds[d]) for d in depths]
 
 
@@ -157,14 +181,25 @@ def judge_set(
     batch: int = 256,
     device: torch.device | str = "cpu",
     seed: int = 0,
+    halt: Halt | None = None,
 ) -> Judgement:
     """Think about every example and hold the answers against labels and rules."""
-    halt = own_rule(loop) if halting else never
+    rule = (halt or own_rule(loop)) if halting else never
     found = []
     for part, question in parts(examples, batch, device):
-        thought = wide(_noisy(loop, noise, seed), question, width, PICKS[pick], depth, halt=halt)
+        meter = Metered(_noisy(loop, noise, seed))
+        nfe = torch.zeros(len(part), dtype=torch.float64)
+
+        def counted(thoughts: Sequence[Thought], meter: Metered = meter, nfe: Tensor = nfe) -> Thought:
+            first = 0
+            for thought in thoughts:
+                nfe += meter.nfe(thought.steps, first)
+                first += int(torch.as_tensor(thought.steps).max())
+            return PICKS[pick](thoughts)
+
+        thought = wide(meter, question, width, counted, depth, halt=rule)
         steps = torch.as_tensor(thought.steps).expand(len(part))
-        found.append(_judge(task, part, thought.answer.logits, steps))
+        found.append(_judge(task, part, thought.answer.logits, steps, nfe))
     return join(found)
 
 
@@ -195,10 +230,10 @@ def _noisy(loop: Loop, noise: tuple[float, float], seed: int) -> Loop:
     return Noisy(loop, *noise, seed=seed) if any(noise) else loop
 
 
-def _judge(task: Any, part: Any, logits: Tensor, steps: Tensor) -> Judgement:
+def _judge(task: Any, part: Any, logits: Tensor, steps: Tensor, nfe: Tensor) -> Judgement:
     answers = logits.argmax(-1).cpu().numpy().astype(np.uint8)
     exact, token, valid = task.score_batch(part.inputs, answers, part.labels)
-    return Judgement(answers, exact, token, valid if task.verifies else None, steps.cpu().numpy())
+    return Judgement(answers, exact, token, valid if task.verifies else None, steps.cpu().numpy(), nfe.numpy())
 
 
 def join(found: Sequence[Judgement]) -> Judgement:
@@ -215,9 +250,8 @@ def as_row(
     steps = float(j.steps.mean())
     kind = pick if width > 1 else "-"
     shares = (hits / n, low, high, float(j.token.mean()), None if j.valid is None else float(j.valid.mean()))
-    return Row(
-        depth, width, halting, kind, n, *shares, steps, steps * width, seconds, by_rating(j.exact, examples.rating)
-    )
+    nfe = float(j.nfe.mean())
+    return Row(depth, width, halting, kind, n, *shares, steps, nfe, seconds, by_rating(j.exact, examples.rating))
 
 
 def by_rating(exact: NDArray[np.bool_], rating: NDArray[np.float32]) -> dict[str, float]:

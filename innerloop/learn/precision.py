@@ -1,4 +1,8 @@
-"""A process set up to think on a CPU: float32 products by the faster kernel where it is as exact, memory kept."""
+"""A process set up to think on a CPU: float32 products by the faster kernel where it is as exact, memory kept.
+
+Only programs change their process: the verbs of the command line, the server and the scripts of benchmarks/ call
+`prepare`. No function of the library does; a program of your own may call it too, once, before it trains or evaluates.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +45,10 @@ def fast_float32() -> str:
 
 
 def prepare(loop: Any, device: torch.device | str) -> str:
-    """Set this process up for `loop` on `device`: what was done about float32, or an empty text."""
+    """Set this whole process up for `loop` on `device`: what was done about float32, or an empty text.
+
+    It lets torch choose oneDNN for float32 products where that is as exact, and glibc keep freed memory.
+    """
     if torch.device(device).type != "cpu":
         return ""
     memory.keep()

@@ -28,7 +28,6 @@ from innerloop.learn.lock import hold
 from innerloop.learn.log import Log
 from innerloop.learn.optim import Average, optimizers, schedule
 from innerloop.learn.plan import Plan
-from innerloop.learn.precision import prepare
 from innerloop.learn.ranks import Ranks
 from innerloop.learn.resident import Resident, on_host, why_not
 from innerloop.learn.supervise import Batch, Carry, Draw, Segment, begin, salts, segment
@@ -82,7 +81,6 @@ class Trainer:
         self.position = 0  # examples handed out so far, over all ranks
         self.step, self.seconds = 0, 0.0
         self.watch = Watch()
-        self.prepared = prepare(self.loop, self.device)
         self.carries = [self.blank() for _ in range(plan.accumulate)]
         self.menders = [m for m in self.loop.modules() if hasattr(m, "after_update")]
         self.noisy = keyed(self.carries[0].state)
@@ -266,7 +264,7 @@ class Trainer:
     def steps(self, note: str) -> Result:
         plan, stopped, start = self.plan, "", time.monotonic()
         log = Log(self.folder, plan.steps, self.step, self.live and self.ranks.first, self.sinks, self.folder.name)
-        said = [compile_blocks(self.loop, plan.compile, self.device, plan.steps), self.prepared, note]
+        said = [compile_blocks(self.loop, plan.compile, self.device, plan.steps), note]
         if self.live and self.ranks.first:
             log.say("\n".join(filter(None, said)))
         recent: dict[str, float] = {}

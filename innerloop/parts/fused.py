@@ -6,6 +6,7 @@ parts/orbits.py. Both give the same values but for rounding (tests/parts/test_fu
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -15,14 +16,17 @@ import subprocess
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import forward_ad
+from torch.nn.modules import module
 from torch.utils._python_dispatch import _get_current_dispatch_mode
+
+from innerloop import files
+from innerloop.errors import InputError
 
 Blocks = Any  # a sequence of OrbitBlocks of one shape: parts/orbits.py
 
@@ -30,6 +34,10 @@ SOURCE = Path(__file__).with_name("orbits.cpp")
 FLAGS = ["-O3", "-march=native", "-std=gnu++17", "-fPIC", "-shared", "-pthread"]
 SWITCH = "INNERLOOP_FUSED"  # set to 0 in the environment: never
 allowed = True
+
+TENSORS = (Tensor, nn.Parameter)  # no subclass, which may be anything
+SECONDS = 600  # that the compiler may take
+LARGEST = 2**31  # orbits.cpp counts in int
 
 NUMBERS = ("places", "prefix", "rows", "columns", "symbols", "kinds", "near")
 LINES = ("kind_lines", "line_places", "line_place", "place_lines", "place_line")
@@ -50,7 +58,7 @@ class Loop(ctypes.Structure):
     ]
 
 
-@contextmanager
+@contextlib.contextmanager
 def plain() -> Iterator[None]:
     """Within it, every block is its plain twin."""
     global allowed
@@ -61,20 +69,59 @@ def plain() -> Iterator[None]:
         allowed = before
 
 
-def serves(blocks: Blocks, x_BLD: Tensor) -> bool:
-    """Whether these blocks can be compiled for this call: float32 on a CPU, no transform around it, a compiler."""
+def serves(blocks: Blocks, h_BLD: Tensor, e_BLD: Tensor | None = None, rounds: int = 1) -> bool:
+    """Whether `loop` can do this call: everything that orbits.cpp takes for granted holds.
+
+    float32 on a CPU, sizes and memory layout as compiled, no transform or hook that wants to see operations, a
+    compiler. The plain twin does all other calls, or says what is wrong with them.
+    """
+    if not allowed or torch.compiler.is_compiling() or not blocks:
+        return False
+    first, *others = blocks
     return (
-        allowed
-        and x_BLD.dtype is torch.float32
-        and x_BLD.device.type == "cpu"
-        and len(blocks) > 0
-        and all(getattr(b, "fusable", False) and b.own.weight.dtype is torch.float32 for b in blocks)
-        and not torch.compiler.is_compiling()
+        available(blocks, h_BLD.dtype, h_BLD.device)
+        and h_BLD.dim() == 3
+        and all(fits(block, h_BLD) for block in blocks)
+        and all(block.layout == first.layout and block.shape == first.shape for block in others)
+        and 1 <= rounds * len(blocks) < LARGEST
+        and plain_numbers(h_BLD)
+        and (e_BLD is None or (plain_numbers(e_BLD) and broadcasts(e_BLD.shape, h_BLD.shape)))
         and _get_current_dispatch_mode() is None
         and forward_ad._current_level < 0
         and torch._C._functorch.peek_interpreter_stack() is None
-        and compiled(blocks) is not None
+        and not module._has_any_global_hook()
     )
+
+
+def available(blocks: Blocks, dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether blocks are of a kind that is compiled, here, for states of this kind."""
+    kind = dtype is torch.float32 and device.type == "cpu" and len(blocks) > 0
+    return kind and all(getattr(b, "fusable", False) for b in blocks) and compiled(blocks) is not None
+
+
+def fits(block: Any, h_BLD: Tensor) -> bool:
+    """Whether a state has the width and the number of places of a block, and its weights are as orbits.cpp reads them.
+
+    Weights that are not contiguous do: they are copied.
+    """
+    nodes, width, _ = block.shape
+    _, length, channels = h_BLD.shape
+    return (
+        channels == nodes * width
+        and block.places in (None, length)
+        and 0 < length * channels < LARGEST
+        and all(plain_numbers(w) and w.shape == size for w, size in zip(block.weights, block.layout, strict=True))
+    )
+
+
+def plain_numbers(t: Tensor) -> bool:
+    """Whether a tensor is a float32 array in memory, and nothing cleverer."""
+    kind = t.dtype is torch.float32 and t.is_cpu and t.layout is torch.strided
+    return kind and type(t) in TENSORS and not t.is_neg()
+
+
+def broadcasts(small: torch.Size, large: torch.Size) -> bool:
+    return len(small) <= len(large) and all(s in (1, n) for s, n in zip(small[::-1], large[::-1], strict=False))
 
 
 def compiled(blocks: Blocks) -> Any:
@@ -90,30 +137,61 @@ def library(nodes: int, width: int, inner: int) -> ctypes.CDLL | None:
         return None
     flags = [*FLAGS, f"-DN={nodes}", f"-DD={width}", f"-DE={inner}"]
     told = "\n".join([SOURCE.read_text(), compiler, *flags, machine()])
-    made = folder() / f"orbits-{hashlib.sha256(told.encode()).hexdigest()[:16]}.so"
+    name = f"orbits-{hashlib.sha256(told.encode()).hexdigest()[:16]}"
     try:
-        if not made.exists():
-            build([compiler, *flags, str(SOURCE)], made)
-        return declared(ctypes.CDLL(str(made)))
-    except (OSError, subprocess.CalledProcessError) as e:
-        why = (e.stderr if isinstance(e, subprocess.CalledProcessError) else str(e))[:400]
-        warnings.warn(f"these blocks are not compiled, and slower for it: {why}", stacklevel=2)
+        where, why = folder()
+        found = kept(where, name) if where else None
+        if found is not None:
+            return declared(ctypes.CDLL(str(found)))
+        return built([compiler, *flags, str(SOURCE)], where, name, why)
+    except (OSError, subprocess.SubprocessError) as e:
+        said = e.stderr if isinstance(e, subprocess.CalledProcessError) else e
+        warnings.warn(f"these blocks are not compiled, and slower for it: {str(said)[:400]}", stacklevel=2)
         return None
 
 
-def build(command: list[str], made: Path) -> None:
-    """Run the compiler; its output appears under its name only once it is whole."""
-    made.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=made.parent) as here:
-        new = Path(here) / made.name
-        subprocess.run([*command, "-o", str(new)], capture_output=True, text=True, check=True)
-        new.replace(made)
+def kept(where: Path, name: str) -> Path | None:
+    """The library in the cache: NAME-HASH.so whose bytes have that hash. Others of that name are damaged, and go.
+
+    A library cut short would end the process once it is used.
+    """
+    for path in sorted(where.glob(f"{name}-*.so")):
+        with contextlib.suppress(InputError, OSError):  # what cannot be read may be sound
+            if path.stem == f"{name}-{digest(files.read_bytes(path))}":
+                return path
+            path.unlink()
+    return None
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def built(command: list[str], where: Path | None, name: str, why: str) -> ctypes.CDLL:
+    """Run the compiler and load what it made: from the cache, or from a folder of this process if there is none."""
+    with tempfile.TemporaryDirectory(prefix="innerloop-") as own:
+        new = Path(own) / "orbits.so"
+        subprocess.run([*command, "-o", str(new)], capture_output=True, text=True, check=True, timeout=SECONDS)
+        data = new.read_bytes()
+        if where is not None:
+            path = where / f"{name}-{digest(data)}.so"
+            try:
+                files.write_bytes(path, data)
+                return declared(ctypes.CDLL(str(path)))
+            except (InputError, OSError) as e:
+                why = str(e)
+        warnings.warn(
+            f"compiled blocks are not kept, and every start compiles them anew ({why}): "
+            "let XDG_CACHE_HOME name a folder that can be written",
+            stacklevel=3,
+        )
+        return declared(ctypes.CDLL(str(new)))  # loaded, it needs no name
 
 
 def declared(found: ctypes.CDLL) -> ctypes.CDLL:
     loop, pointer, ends = ctypes.POINTER(Loop), ctypes.c_void_p, [ctypes.c_long, ctypes.c_int]
-    found.forward.argtypes, found.forward.restype = [loop, *[pointer] * 5, *ends], None
-    found.backward.argtypes, found.backward.restype = [loop, *[pointer] * 8, *ends], None
+    found.forward.argtypes, found.forward.restype = [loop, *[pointer] * 5, *ends], ctypes.c_bool
+    found.backward.argtypes, found.backward.restype = [loop, *[pointer] * 8, *ends], ctypes.c_bool
     return found
 
 
@@ -125,9 +203,12 @@ def team() -> int | None:
     return None
 
 
-def folder() -> Path:
-    """Where compiled blocks are kept: innerloop/ in the user's cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "innerloop"
+def folder() -> tuple[Path | None, str]:
+    """Where compiled blocks are kept, innerloop/ in the user's cache; or None, and why there is no such place."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "innerloop", ""
+    except RuntimeError as e:  # no HOME, and the user is unknown
+        return None, str(e)
 
 
 def machine() -> str:
@@ -141,7 +222,7 @@ def machine() -> str:
 
 def described(block: Any, places: int, weights: Sequence[Tensor]) -> Block:
     """The block as orbits.cpp wants it. It points into the weights and the block's buffers."""
-    symbols, lines, near = map(dict(block.hear.named_children()).get, ("symbols", "lines", "near"))
+    symbols, lines, near = map(block.hear._modules.get, ("symbols", "lines", "near"))
     what = Block(places=places, symbols=symbols is not None, near=near is not None)
     if near is not None:
         what.prefix, (what.rows, what.columns) = near.prefix, near.grid
@@ -154,13 +235,15 @@ def described(block: Any, places: int, weights: Sequence[Tensor]) -> Block:
     return what
 
 
-def loop(blocks: Blocks, h_BLD: Tensor, e_BLD: Tensor | None, rounds: int) -> Tensor:
-    """`rounds` times all blocks in turn, e added before the first of them: for what `serves`."""
-    weights = [w for block in blocks for w in block.parameters()]
+def loop(blocks: Blocks, h_BLD: Tensor, e_BLD: Tensor | None, rounds: int) -> Tensor | None:
+    """`rounds` times all blocks in turn, e added before the first of them; None for what it does not serve."""
+    if not serves(blocks, h_BLD, e_BLD, rounds):
+        return None
+    weights = [w.contiguous() for block in blocks for w in block.weights]
     h_BLD, e_BLD = h_BLD.contiguous(), None if e_BLD is None else e_BLD.expand_as(h_BLD).contiguous()
     leaves = [h_BLD, *weights] if e_BLD is None else [h_BLD, e_BLD, *weights]
     if torch.is_grad_enabled() and any(t.requires_grad for t in leaves):
-        return Called.apply(blocks, rounds, h_BLD, e_BLD, *weights)
+        return Called.apply(blocks, rounds, h_BLD, e_BLD, *weights)  # type: ignore[no-any-return]
     return forward(blocks, rounds, h_BLD, e_BLD, weights)[0]
 
 
@@ -176,13 +259,14 @@ def forward(
     blocks: Blocks, rounds: int, h_BLD: Tensor, e_BLD: Tensor | None, weights: Sequence[Tensor], keep: bool = False
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """The state after the loop; if they are to be kept, what every call gave and one over its rms, (calls, B, L, .)."""
-    z_BLD, kept, inverse = torch.empty_like(h_BLD), None, None
+    z_BLD, every, inverse = torch.empty_like(h_BLD), None, None
     if keep:
-        kept = h_BLD.new_empty(rounds * len(blocks), *h_BLD.shape)
-        inverse = kept.new_empty(kept.shape[:-1])
+        every = h_BLD.new_empty(rounds * len(blocks), *h_BLD.shape)
+        inverse = every.new_empty(every.shape[:-1])
     what = looped(blocks, rounds, h_BLD.shape[1], weights)
-    compiled(blocks).forward(what, *map(_at, (h_BLD, e_BLD, z_BLD, kept, inverse)), *_ends(h_BLD))
-    return z_BLD, kept, inverse
+    threads = torch.get_num_threads()
+    _done(compiled(blocks).forward(what, *map(_at, (h_BLD, e_BLD, z_BLD, every, inverse)), len(h_BLD), threads))
+    return z_BLD, every, inverse
 
 
 def backward(
@@ -191,9 +275,10 @@ def backward(
     """Gradients of h, of e (None if there was none) and of each weight, from (h, e, kept, inverse) and that of z."""
     sizes, dz = [w.numel() for w in weights], dz.contiguous()
     dh, de = torch.empty_like(dz), None if saved[1] is None else torch.zeros_like(dz)
-    grads = torch.zeros(torch.get_num_threads(), sum(sizes))
+    threads = torch.get_num_threads()
+    grads = torch.zeros(threads, sum(sizes), dtype=torch.float32)
     what = looped(blocks, rounds, dz.shape[1], weights)
-    compiled(blocks).backward(what, *map(_at, (*saved, dz, dh, de, grads)), *_ends(dz))
+    _done(compiled(blocks).backward(what, *map(_at, (*saved, dz, dh, de, grads)), len(dz), threads))
     return dh, de, *(g.view_as(w) for g, w in zip(grads.sum(0).split(sizes), weights, strict=True))
 
 
@@ -201,8 +286,9 @@ def _at(t: Tensor | None) -> int | None:
     return None if t is None else t.data_ptr()
 
 
-def _ends(t: Tensor) -> tuple[int, int]:
-    return len(t), torch.get_num_threads()
+def _done(enough: bool) -> None:
+    if not enough:
+        raise RuntimeError("not enough memory: the compiled blocks need room for every thread; take a smaller batch")
 
 
 class Called(torch.autograd.Function):

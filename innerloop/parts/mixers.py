@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from innerloop.core import repeat
 from innerloop.errors import InputError
 from innerloop.grad import Rule, full
+from innerloop.ledger import charge_rows
 from innerloop.parts import fused
 from innerloop.parts.attention import Attention, GatedAttention, Sight
 from innerloop.parts.conv import ConvBlock
@@ -154,12 +155,25 @@ class Net(nn.Module):
 
     def forward(self, *inputs_BLD: Tensor, sight: Sight | None = None) -> Tensor:
         x_BLD = sum(inputs_BLD[1:], inputs_BLD[0])
+        charge_rows("nfe", x_BLD)
         for i, block in enumerate(self.blocks):
             x_BLD = block(x_BLD, sight._replace(layer=i)) if sight and self.sighted else block(x_BLD)
         return rms_norm(x_BLD) if self.magic else x_BLD
 
     def again(self, h_BLD: Tensor, e_BLD: Tensor, times: int, tape: Rule = full) -> Tensor:
-        """h <- net(h + e), so many times: as one compiled region where the blocks have one and all is on the tape."""
-        if tape is full and fused.serves(self.blocks, h_BLD):
-            return fused.loop(self.blocks, h_BLD, e_BLD, times)
+        """h <- net(h + e), so many times: as one compiled region where the blocks have one and all is on the tape.
+
+        Raises InputError where `times` is below 1.
+        """
+        if times < 1:
+            raise InputError(f"a net is to be called {times} times: give 1 or more (a system's config says it)")
+        z_BLD = fused.loop(self.blocks, h_BLD, e_BLD, times) if tape is full and not self.watched else None
+        if z_BLD is not None:
+            charge_rows("nfe", h_BLD, times)
+            return z_BLD
         return repeat(lambda h: self(h, e_BLD), h_BLD, times, tape)
+
+    @property
+    def watched(self) -> bool:
+        """Whether somebody wants to see every call: a hook is registered on the net itself."""
+        return bool(self._forward_hooks or self._forward_pre_hooks or self._backward_hooks or self._backward_pre_hooks)

@@ -17,6 +17,8 @@
 #include <cstdlib>
 #include <cstring>
 #include <deque>
+#include <new>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -94,7 +96,10 @@ static inline float total(vec x) {
 struct Room {
     long size;
     float *p;
-    explicit Room(long n) : size(n), p((float *)std::aligned_alloc(64, (n * 4 + 127) / 64 * 64)) { zero(); }
+    explicit Room(long n) : size(n), p((float *)std::aligned_alloc(64, (n * 4 + 127) / 64 * 64)) {
+        if (!p) throw std::bad_alloc();
+        zero();
+    }
     Room(const Room &) = delete;
     ~Room() { std::free(p); }
     void zero() { std::memset(p, 0, size * 4); }
@@ -472,20 +477,31 @@ struct Loop {
     }
 };
 
-// work(thread, from, to) for all of a batch.
-template <class F> static void share(const Loop &loop, long batch, int threads, F work) {
+// work(thread, from, to) for all of a batch; whether there was memory for all of it.
+template <class F> static bool share(const Loop &loop, long batch, int threads, F work) {
     threads = int(std::max(1L, std::min(long(threads), batch)));
-    auto part = [&](int t) { work(t, batch * t / threads, batch * (t + 1) / threads); };
-    if (threads == 1) return part(0);
-    if (loop.parallel) {
+    std::atomic<bool> fine{true};
+    auto part = [&](int t) {
+        try {
+            work(t, batch * t / threads, batch * (t + 1) / threads);
+        } catch (const std::bad_alloc &) { fine = false; }
+    };
+    if (threads == 1) {
+        part(0);
+    } else if (loop.parallel) {
         std::atomic<int> next{0};
         auto all = [&] { for (int t; (t = next++) < threads;) part(t); };
-        return loop.parallel([](void *f) { (*(decltype(all) *)f)(); }, &all, threads, 0);
+        loop.parallel([](void *f) { (*(decltype(all) *)f)(); }, &all, threads, 0);
+    } else {
+        std::vector<std::thread> others;
+        int t = 1;
+        try {
+            for (; t < threads; t++) others.emplace_back(part, t);
+        } catch (const std::system_error &) {}  // no more threads: this one does the rest
+        for (part(0); t < threads; t++) part(t);
+        for (auto &other : others) other.join();
     }
-    std::vector<std::thread> others;
-    for (int t = 1; t < threads; t++) others.emplace_back(part, t);
-    part(0);
-    for (auto &other : others) other.join();
+    return fine;
 }
 
 static std::deque<Layer> layers_of(const Loop &loop) {
@@ -504,11 +520,12 @@ extern "C" {
 
 // h, z: (batch, places, N, D), z what the loop gives; e, or null, is added before every round. Unless null, `kept` takes
 // what every call gives (rounds x layers, batch, places, N, D), and `inverse` one over its rms (., batch, places).
-void forward(const Loop *loop, const float *h, const float *e, float *z, float *kept, float *inverse, long batch,
-             int threads) {
+// Returns whether there was memory for it; nobody may throw through ctypes.
+bool forward(const Loop *loop, const float *h, const float *e, float *z, float *kept, float *inverse, long batch,
+             int threads) try {
     const auto layers = layers_of(*loop);
     const long one = loop->size(), places = loop->blocks->places;
-    share(*loop, batch, threads, [&](int, long from, long to) {
+    return share(*loop, batch, threads, [&](int, long from, long to) {
         auto workers = workers_of(layers);
         Room mine(one);
         for (long i = from; i < to; i++) {
@@ -523,14 +540,14 @@ void forward(const Loop *loop, const float *h, const float *e, float *z, float *
             if (kept) std::memcpy(z + i * one, now, sizeof(float) * one);
         }
     });
-}
+} catch (const std::bad_alloc &) { return false; }
 
 // dz, dh, de as h and e (de null if there is no e); grads: (threads, weights), a part for each thread.
-void backward(const Loop *loop, const float *h, const float *e, const float *kept, const float *inverse, const float *dz,
-              float *dh, float *de, float *grads, long batch, int threads) {
+bool backward(const Loop *loop, const float *h, const float *e, const float *kept, const float *inverse, const float *dz,
+              float *dh, float *de, float *grads, long batch, int threads) try {
     const auto layers = layers_of(*loop);
     const long one = loop->size(), places = loop->blocks->places, all = count(*loop->blocks);
-    share(*loop, batch, threads, [&](int thread, long from, long to) {
+    return share(*loop, batch, threads, [&](int thread, long from, long to) {
         auto workers = workers_of(layers);
         Room mine(one), other(one);
         for (long i = from; i < to; i++) {
@@ -546,5 +563,5 @@ void backward(const Loop *loop, const float *h, const float *e, const float *kep
         }
         for (int l = 0; l < loop->layers; l++) workers[l].d.write(*loop->blocks, grads + (thread * loop->layers + l) * all);
     });
-}
+} catch (const std::bad_alloc &) { return false; }
 }

@@ -16,6 +16,7 @@ Shapes: B batch, L places, N nodes of a place (1 where no symbols are interchang
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import torch
@@ -127,15 +128,29 @@ class OrbitBlock(nn.Module):
             self.hear["near"] = Near(size, inner)
         if size.positions != "none" or not (size.orbits or size.local):
             self.hear["far"] = Far(size, inner)
+        self.senses = tuple(self.hear)
+        # Places it was built for, its prefix among them; None: any number.
+        self.places = size.length if "lines" in self.hear or "near" in self.hear else None
+        # Its parts as they are now, (parent, name, part, class), and the shapes of their weights: see `fusable`.
+        self.tree = tuple((p, n, part, type(part)) for p in self.modules() for n, part in p._modules.items() if part)
+        self.layout = tuple(tuple(w.shape) for w in self.weights)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
-        return fused.loop([self], x_BLD, None, 1) if fused.serves([self], x_BLD) else self.plain(x_BLD)
+        z_BLD = fused.loop([self], x_BLD, None, 1)
+        return self.plain(x_BLD) if z_BLD is None else z_BLD
 
     @property
     def fusable(self) -> bool:
-        """Whether orbits.cpp has all that it is made of."""
-        mine = all(getattr(type(self), n) is getattr(OrbitBlock, n) for n in ("forward", "plain", "listen", "gated"))
-        return mine and self.norm == "post" and "far" not in self.hear
+        """Whether orbits.cpp has all that it is made of: our own classes, as they were put together, without hooks."""
+        kind = type(self)
+        mine = kind is OrbitBlock or all(getattr(kind, n) is getattr(OrbitBlock, n) for n in WORK)
+        same = mine and self.norm == "post" and (*self._modules["hear"]._modules,) == self.senses  # type: ignore[union-attr]
+        return same and "far" not in self.senses and all(itertools.starmap(untouched, self.tree))
+
+    @property
+    def weights(self) -> list[Tensor]:
+        """All of them, in the order of its parameters, for a block that is `fusable`."""
+        return [part._parameters["weight"] for _, _, part, _ in self.tree if "weight" in part._parameters]  # type: ignore[misc]
 
     def plain(self, x_BLD: Tensor) -> Tensor:
         """What orbits.cpp does, in torch: for what it cannot serve, and to check it by."""
@@ -150,3 +165,16 @@ class OrbitBlock(nn.Module):
 
     def gated(self, gate: Tensor, up: Tensor) -> Tensor:
         return torch.sigmoid(gate) * rms_norm(gate * up)
+
+
+WORK = ("forward", "plain", "listen", "gated")  # what a subclass may have of its own
+
+
+def untouched(parent: nn.Module, name: str, part: nn.Module, kind: type) -> bool:
+    """Whether a part of a block is still what it was, and a call of it nothing but its own forward."""
+    return (
+        parent._modules.get(name) is part
+        and part.__class__ is kind
+        and not (part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks)
+        and "forward" not in part.__dict__
+    )

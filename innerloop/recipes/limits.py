@@ -79,18 +79,23 @@ def build(kind: Any, config: Any, seed: int, path: Path | None = None) -> torch.
     Raises InputError before the memory is taken.
     """
     held = path is not None and path.is_file()
-    torch.manual_seed(seed)
     try:
         with Budget(min(SMALL, SLACK + path.stat().st_size // 2) if path is not None and held else SMALL):
-            return kind(config)  # type: ignore[no-any-return]
+            return drawn(kind, config, seed)
     except Exceeded:
         count = afford(kind, config)
         if path is not None and held and count > SLACK + path.stat().st_size // 2:
             raise InputError(
                 f"{shown(path)} was saved by a model of another configuration: it holds fewer than {count:,} numbers"
             ) from None
-    torch.manual_seed(seed)
-    return kind(config)  # type: ignore[no-any-return]
+    return drawn(kind, config, seed)
+
+
+def drawn(kind: Any, config: Any, seed: int) -> torch.nn.Module:
+    """kind(config) with weights drawn from `seed`; torch's global generator stays where it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return kind(config)  # type: ignore[no-any-return]
 
 
 def afford(kind: Callable[[Any], Any], config: Any) -> int:

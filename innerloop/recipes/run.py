@@ -138,7 +138,7 @@ def orbits(task: Any, units: Sequence[tuple[int, ...]]) -> tuple[tuple[tuple[int
 
 
 def build(run: Run, folder: Path | str = "") -> Built:
-    """Open the data, fit the system to it, seed torch and make the model. folder: as in `sets`."""
+    """Open the data, fit the system to it and make the model. folder: as in `sets`."""
     commit()  # the one that runs, whatever is committed meanwhile
     task, train, validation = sets(run.data, folder)
     data = replace(run.data, task=task.name, options=task.options)
@@ -149,7 +149,10 @@ def build(run: Run, folder: Path | str = "") -> Built:
 
 
 def model(run: Run, path: Path | None = None) -> torch.nn.Module:
-    """The run's system with fresh weights; `path` is the file that others will be read from. Raises InputError."""
+    """The run's system with fresh weights, drawn by its seed; torch's global generator stays where it was.
+
+    `path` is the file that other weights will be read from. Raises InputError.
+    """
     return limits.build(weights.get(run.system)[0], run.config, run.seed, path)
 
 

@@ -22,7 +22,6 @@ from torch import Tensor
 from innerloop.core import Loop, Question, map_tensors
 from innerloop.errors import InputError
 from innerloop.halt import Halt, halting_margin, residual
-from innerloop.learn.precision import prepare
 from innerloop.noise import salted
 from innerloop.solve.verify import Verifier
 
@@ -106,7 +105,6 @@ class Engine:
             raise InputError(f"an engine of {rows} rows and a queue of {queue} can do nothing: give 1 or more of each")
         if sizes is not None and (list(sizes) != sorted(set(sizes)) or sizes[-1] != rows or sizes[0] < 1):
             raise InputError(f"sizes {list(sizes)} must rise from 1 or more to the number of rows, {rows}")
-        prepare(loop, device)
         self.loop, self.rows, self.halt, self.verify, self.capacity = Once(loop), rows, halt, verify, queue
         self.sizes, self.device, self.tally = sizes, torch.device(device), Tally()
         self.live: list[Job] = []

@@ -9,32 +9,23 @@ import numpy as np
 import torch
 
 from innerloop.core import Question
-from innerloop.parts.mixers import Net
+from innerloop.ledger import charge_rows, counts, rows_of, step_cost
 
 GRAPHS = 64  # that one step may be compiled into
 
 
+@torch.no_grad()
 def calls_of_a_step(loop: Any, task: Any) -> int:
-    """Block calls (NFE) in one step of a loop: how often it runs a Net of innerloop.parts; 1 where it has none."""
-    calls = 0
+    """Block calls (NFE) of one step of a loop for one puzzle; 1 where it runs no Net of innerloop.parts.
 
-    def count(*_: Any) -> None:
-        nonlocal calls
-        calls += 1
-
-    if not hasattr(loop, "modules"):
-        return 1
-    hooks = [m.register_forward_hook(count) for m in loop.modules() if isinstance(m, Net)]
-    device = next(loop.parameters()).device
+    All steps of a loop cost the same. One whose calls depend on its data (DEQ) is priced by the first step of an empty
+    puzzle.
+    """
+    parameter = next(loop.parameters(), None) if hasattr(loop, "parameters") else None
+    device = "cpu" if parameter is None else parameter.device
     blank = torch.ones(1, int(np.prod(task.shape)), dtype=torch.long, device=device)
     question = Question(blank, torch.zeros_like(blank[:, 0]))
-    with torch.no_grad():
-        state = loop.init(question)
-        calls = 0
-        loop.step(state, question)
-    for hook in hooks:
-        hook.remove()
-    return max(1, calls)
+    return int(step_cost(loop, loop.init(question), question)[1].nfe)
 
 
 def in_float32(loop: Any) -> Any:
@@ -50,12 +41,23 @@ def in_float32(loop: Any) -> Any:
 class Compiled:
     """The same loop with its step as one compiled graph: seconds for each batch size it meets, less time ever after.
 
-    On a CPU it takes the overhead off small nets. Answers stay the same but for rounding.
+    On a CPU it takes the overhead off small nets. Answers stay the same but for rounding, and so does what they cost:
+    a graph charges no ledger, so this does, by what the step costs uncompiled. torch's limit of graphs for one function
+    is raised for the whole process.
     """
 
     def __init__(self, loop: Any) -> None:
         _many_graphs()
-        self.loop, self.step = loop, torch.compile(loop.step, dynamic=False)
+        self.loop, self._graph = loop, torch.compile(loop.step, dynamic=False)
+        self._calls: int | None = None  # of a step, once it was counted
+
+    def step(self, s: Any, x: Any) -> Any:
+        if counts() and self._calls is None:  # charged by its own nets, this once
+            new, cost = step_cost(self.loop, s, x)
+            self._calls = int(cost.nfe) // rows_of(new)
+            return new
+        charge_rows("nfe", s, self._calls or 0)
+        return self._graph(s, x)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.loop, name)

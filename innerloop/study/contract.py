@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from innerloop.core import Question, map_tensors, refill, think
 from innerloop.halt import residual
+from innerloop.ledger import Ledger, charge_rows, counting
 from innerloop.parts.mixers import Net
 
 __all__ = ["CHECKS", "Subject", "sample_question"]
@@ -44,9 +45,10 @@ def sample_question(rows: int = 6, vocab: int = 6, seq: int = 16) -> Question:
 
 def made(subject: Subject, seed: int = 0) -> Any:
     """A loop whose every parameter is a little off its start, so that zeros there hide nothing."""
-    torch.manual_seed(seed)
-    loop = subject.make()
-    with torch.no_grad():
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.default_generator.manual_seed(seed)
+        with torch.enable_grad():
+            loop = subject.make()
         for p in loop.parameters():
             p.add_(0.02 * torch.randn_like(p))
     return loop
@@ -194,20 +196,31 @@ def widest(values_BT: Tensor) -> float | None:
     return None if best is None else best[2]
 
 
+class Taped(Ledger):
+    """Counts block calls on the tape and off it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.by_tape = {True: 0, False: 0}
+
+    def charge(self, nfe: float = 0, **others: float) -> None:
+        self.by_tape[torch.is_grad_enabled()] += int(nfe)
+
+
 def taped(subject: Subject) -> None:
     """What a step puts on the tape is what its declared gradient rule says, counted in calls of its nets."""
     loop, x = made(subject).train(), subject.question
-    nets = [m for m in loop.modules() if isinstance(m, Net)] or list(loop.children())
-    calls = {True: 0, False: 0}
-
-    def count(*_: Any) -> None:
-        calls[torch.is_grad_enabled()] += 1
-
-    hooks = [net.register_forward_hook(count) for net in nets]
-    loop.step(loop.init(x), x)
+    nets = [m for m in loop.modules() if isinstance(m, Net)]
+    counted = Taped()
+    state = loop.init(x)
+    hooks = [] if nets else [m.register_forward_hook(lambda *_: charge_rows("nfe", state)) for m in loop.children()]
+    with counting(counted):
+        loop.step(state, x)
     for hook in hooks:
         hook.remove()
-    if hasattr(loop, "schedule") and hasattr(loop, "tape") and any(isinstance(m, Net) for m in nets):
+    rows = len(x.inputs)
+    calls: dict[bool, float] = {on: n // rows for on, n in counted.by_tape.items()}
+    if hasattr(loop, "schedule") and hasattr(loop, "tape") and nets:
         declared = {True: 0, False: 0}
 
         def tick(_: str, s: Any) -> Any:
@@ -215,8 +228,10 @@ def taped(subject: Subject) -> None:
             return s
 
         loop.tape(loop.schedule, tick, None)
+        raced = max(1, sum(calls.values()) // sum(declared.values()))  # trajectories of an example, in each call
+        calls = {on: n / raced for on, n in calls.items()}
         assert calls == declared, (
-            f"a step calls its nets {calls[True]} times on the tape and {calls[False]} off it, but its rule says "
+            f"a step calls its nets {calls[True]:g} times on the tape and {calls[False]:g} off it, but its rule says "
             f"{declared[True]} and {declared[False]}: leave truncation to innerloop.grad"
         )
     elif not hasattr(loop, "tape"):

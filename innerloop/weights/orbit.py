@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from innerloop import grad
 from innerloop.core import Answer, Question
+from innerloop.errors import InputError
 from innerloop.noise import normal
 from innerloop.parts.embed import Embed, start
 from innerloop.parts.heads import Heads
@@ -61,6 +62,8 @@ class Orbit(nn.Module):
 
     def __init__(self, c: Config = Config()) -> None:
         super().__init__()
+        if c.rounds < 1:
+            raise InputError(f"rounds is {c.rounds}, but a step must call its net at least once: give 1 or more")
         self.c, self.tape, self.dtype = c, grad.named(c.tape), dtype_named(c.dtype)
         self.embed, self.net, self.heads = Embed(c.size), Net(c.size), Heads(c.size, continue_head=False)
         self.register_buffer("h0", start(c.size))

@@ -97,7 +97,7 @@ def test_it_is_evaluated_wide_without_further_noise():
     task = get("sudoku", size=4)
     loop = EqR(Config(fit(TINY, task, 1), cycles=1, thoughts=1, dtype="float32")).eval()
     rows = evaluate(loop, task, task.make(5, 0), (2,), (1, 3), pick="residual")
-    assert [r.pick for r in rows] == ["-", "residual"] and rows[1].nfe == 6
+    assert [r.pick for r in rows] == ["-", "residual"] and rows[1].nfe == 6 * len(loop.schedule)
     plain = trm.TRM(trm.Config(fit(TINY, task, 1), cycles=1, thoughts=1, dtype="float32"))
     with pytest.raises(InputError, match="no residual"):
         evaluate(plain, task, task.make(5, 0), (2,), (3,), pick="residual", noise=(1.0, 0.0))
