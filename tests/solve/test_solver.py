@@ -329,6 +329,7 @@ def made(**columns):
         ("certainty", {"certainty": [-3.0, -1.0, -0.5, -2.0]}, 2),
         ("first", {"halted": [False, True, True, True], "steps": [1, 9, 4, 4], "q": [1, 0.1, 0.2, 0.9]}, 3),
         ("verified", {"valid": [False, False, True, True]}, 2),
+        ("verified", {"valid": [False, True, True, True], "steps": [1, 9, 7, 4]}, 3),
     ],
 )
 def test_each_rule_takes_its_winner(rule, columns, winner):
@@ -381,15 +382,16 @@ def test_trust_of_a_small_set_by_hand(monkeypatch):
     monkeypatch.setattr(
         "innerloop.solve.calibrate.np.random.default_rng", lambda seed: SimpleNamespace(permutation=np.arange)
     )
-    scores = np.r_[np.repeat([1.0, 2.0, 3.0, 4.0, 5.0], 2), np.arange(10.0)]
+    scores = np.r_[np.repeat([1.0, 2.0, 3.0, 4.0, 5.0], 2), np.arange(9.0), 8.0]
     right = np.r_[np.zeros(4), np.ones(6), np.zeros(5), [1, 1, 0, 1, 1]].astype(bool)
     t = trust("vote", scores, right)
     assert t.curve.scores == (1.0, 2.0, 3.0, 5.0) and t.curve.chances == pytest.approx((1 / 6, 1 / 6, 7 / 8, 7 / 8))
     assert t.curve(2.5) == pytest.approx((1 / 6 + 7 / 8) / 2) and t.curve(float("nan")) == 0 == t.curve(-np.inf)
     assert (t.puzzles, t.accuracy) == (10, 0.4) and t.auroc == pytest.approx(22 / 24)
-    assert t.risk == pytest.approx([0, 0, 1 / 3, 1 / 4, 1 / 5, 2 / 6, 3 / 7, 4 / 8, 5 / 9, 6 / 10])
-    assert t.aurc == pytest.approx(np.mean(t.risk)) and t.risk_at(0.3) == t.risk[2] and t.risk_at(0.25) == t.risk[2]
-    sure = np.array([t.curve(s) for s in range(10)])
+    assert t.coverage == pytest.approx(np.arange(2, 11) / 10), "the two surest score alike"
+    assert t.risk == pytest.approx([0, 1 / 3, 1 / 4, 1 / 5, 2 / 6, 3 / 7, 4 / 8, 5 / 9, 6 / 10])
+    assert t.aurc == pytest.approx(sum(t.risk) / 10) and t.risk_at(0.3) == t.risk[1] == t.risk_at(0.25)
+    sure = np.array([t.curve(s) for s in scores[10:]])
     assert t.ece == pytest.approx(np.abs(sure - right[10:]).mean()), "ten bins of one"
 
 
