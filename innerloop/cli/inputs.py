@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import tyro
 
-from innerloop import models, tasks
+from innerloop import files, models, tasks
 from innerloop.errors import InputError
 from innerloop.learn import checkpoint
 from innerloop.recipes import run as runs
+from innerloop.text import printable
 
 RunFolder = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 
@@ -25,6 +27,7 @@ __all__ = [
     "open_run",
     "read_run",
     "save_text",
+    "say_reading",
     "train_size",
 ]
 
@@ -88,7 +91,14 @@ def examples_of(opened: runs.Opened, data: str, limit: int) -> Any:
             f"{examples.source} has puzzle identifiers up to {int(examples.puzzle.max())}, but this run learned only "
             f"{size.puzzles}: evaluate it on puzzles it was trained with"
         )
+    say_reading(examples)
     return examples
+
+
+def say_reading(examples: Any) -> None:
+    """What a file was taken for, on standard error: the results stay alone on standard output."""
+    if examples.reading is not None:
+        print(f"{printable(examples.source)} is {examples.reading}", file=sys.stderr)
 
 
 def home(opened: runs.Opened, out: str, name: str = "") -> Path:
@@ -109,8 +119,4 @@ def train_size(folder: Path, run: runs.Run) -> int:
 
 def save_text(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
-
-    def put(beside: Path) -> None:
-        beside.write_text(text, encoding="utf-8")
-
-    checkpoint.write(path, put)
+    files.write_text(path, text)

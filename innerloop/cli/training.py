@@ -18,6 +18,7 @@ from innerloop.learn import checkpoint
 from innerloop.learn.train import Result
 from innerloop.learn.train import train as learn
 from innerloop.recipes import run as runs
+from innerloop.text import printable
 
 RESULTS = ("result.json", "eval.json", "study.json")
 RUN_FILES = ("run.json", "config.json", "metrics.jsonl", checkpoint.MODEL, checkpoint.STATE, *RESULTS)
@@ -137,6 +138,9 @@ def introduce(console: Console, built: runs.Built, folder: Path, leak: str, why:
     size = "x".join(map(str, built.task.shape))
     console.print(f"[bold]{run.name}[/]: {run.system} with {count:,} parameters on {built.task.name} {size}")
     console.print(f"{len(built.train):,} puzzles to learn from, {len(built.validation):,} others to validate on")
+    for name, examples in (("learn from", built.train), ("validate on", built.validation)):
+        if examples.reading is not None and (run.data.test or examples is built.train):
+            console.print(f"to {name}: {printable(examples.source)} is {examples.reading}", markup=False)
     console.print(leak)
     dtype = getattr(run.config, "dtype", "float32")
     console.print(f"device {why}; states in {dtype}, weights in float32")

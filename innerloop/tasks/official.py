@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from innerloop.errors import InputError
+from innerloop.files import write_text
 from innerloop.tasks.arrays import load, save
-from innerloop.tasks.files import atomic, read_text
+from innerloop.tasks.files import read_text
 from innerloop.tasks.sets import PuzzleSet
 
 __all__ = ["is_official", "official_epoch", "official_folder", "read_official", "write_official"]
@@ -234,5 +235,4 @@ def _json(path: Path) -> Any:
 
 
 def _write_json(path: Path, value: Any) -> None:
-    with atomic(path) as handle:
-        handle.write(json.dumps(value).encode())
+    write_text(path, json.dumps(value))
