@@ -24,6 +24,7 @@ import numpy as np
 
 from innerloop import files
 from innerloop.errors import InputError
+from innerloop.tasks.grid import Grid
 from innerloop.tasks.notation import LOOK
 from innerloop.tasks.sets import PuzzleSet, Reading
 from innerloop.tasks.task import Task
@@ -282,6 +283,8 @@ def _tables(task: Task, values: np.ndarray) -> list[tuple[np.ndarray, str]]:
         return [(moved, "value v is token v + 1")]
     if low > 0 and top == task.vocab - 1:
         return [(tokens, "its values are tokens")]
+    if low == 0 and isinstance(task, Grid):
+        tokens[0] = 255  # where nothing is padding, a 0 is a symbol or a fault
     return [
         (symbols, "its values are the task's symbols"),
         (tokens, "its values are tokens"),

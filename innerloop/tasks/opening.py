@@ -18,7 +18,7 @@ from innerloop.tasks.files import TEXT, Table, read_table, read_texts
 from innerloop.tasks.grid import Grid
 from innerloop.tasks.guess import INFERRED, given, infer, latin
 from innerloop.tasks.maze import Maze
-from innerloop.tasks.notation import BOXES, LOOK, judge
+from innerloop.tasks.notation import BOXES, FEW, LOOK, judge
 from innerloop.tasks.official import is_official, read_official
 from innerloop.tasks.queens import Queens
 from innerloop.tasks.sets import PuzzleSet, Reading
@@ -80,7 +80,7 @@ def open_questions(path: str | Path, task: Task, limit: int | None = None) -> Pu
     elif name.endswith((".npz", ".npy")):
         s, options = read_arrays(path, task, answers=False)
         _task_of(s, task, s.task, options)
-        s = s.take(slice(limit))
+        s = _first(s, limit)
     else:
         s = _read(path, task, limit, None, True)[1]
     return _told(s, task, "the task is known")
@@ -89,6 +89,11 @@ def open_questions(path: str | Path, task: Task, limit: int | None = None) -> Pu
 def read_questions(texts: Iterable[str], task: Task, where: str = "the text") -> PuzzleSet:
     """Questions given as texts, by the rules of `open_questions`; `where` they are from, for messages."""
     return replace(_of_table(read_texts(texts, where, breaks_rows(task)), task, where)[1], task=task.name)
+
+
+def _first(s: PuzzleSet, limit: int | None) -> PuzzleSet:
+    """At most `limit` rows; all of them without a copy, since they may be mapped from a file."""
+    return s if limit is None or limit >= len(s) else s.take(slice(limit))
 
 
 def _told(s: PuzzleSet, task: Task, because: str) -> PuzzleSet:
@@ -134,7 +139,7 @@ def _read(
     if name.endswith((".npz", ".npy")):
         s, options = read_arrays(path, task if isinstance(task, Task) else None)
         stated = s.task if options is not None else None
-        return _task_of(s, task, stated, options), s.take(slice(limit))
+        return _task_of(s, task, stated, options), _first(s, limit)
     if name.removesuffix(".gz").endswith(TEXT):
         return _text(path, task, limit, allow_duplicates)
     raise InputError(f"{path}: the ending says no known format; give {FORMATS}.")
@@ -226,8 +231,10 @@ def _task_of(s: PuzzleSet, task: Task | str | None, stated: str | None, options:
                 f"{s.source}: boards of {s.shape[0]}x{s.shape[1]} with {s.vocab} tokens are no {task}; name no task or "
                 "another."
             )
-    if task == "grid" or not fits:
+    first = s.take(slice(50))
+    kept = [int((t.valid_batch(first.inputs, first.labels) | (first.labels == 0).any(1)).sum()) for t in fits]
+    # Size and number of symbols alone make no maze: where no row keeps the rules, it is another puzzle.
+    if task == "grid" or not fits or (task is None and len(first) >= FEW and max(kept) == 0):
         symbols = s.reading.symbols if s.reading else ""
         return Grid(symbols or SYMBOLS[: s.vocab - 1], s.shape)
-    first = s.take(slice(50))
-    return max(fits, key=lambda t: int(t.valid_batch(first.inputs, first.labels).sum()))
+    return fits[int(np.argmax(kept))]
