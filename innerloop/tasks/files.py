@@ -193,11 +193,10 @@ def _records(path: Path) -> Iterator[list[str]]:
     source = files.lines(path)
     for line in source:
         if '"' not in line:
-            bare = line.rstrip("\r\n")
-            if bare:
+            if bare := line.rstrip("\r\n"):
                 yield bare.split(",")
             continue
-        fields, at, begun = [], 0, line
+        fields, at, begun, size = [], 0, line, 0
         while True:
             pieces = []
             if line.startswith('"', at):
@@ -206,10 +205,11 @@ def _records(path: Path) -> Iterator[list[str]]:
                     end = line.find('"', at)
                     if end < 0:  # the field goes on in the next line
                         pieces.append(line[at:])
-                        if len(pieces) > BREAKS:
+                        size += len(line)
+                        if len(pieces) > BREAKS or size > files.LINE:
                             told = printable(begun.strip(), 40)
                             raise InputError(
-                                f"{path}: the quote that begins in the line {told} is never closed; close it."
+                                f"{path}: the quote that begins in the line {told} is not closed in time; close it."
                             )
                         line, at = next(source, ""), 0
                         if not line:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import gzip
 import io
@@ -21,7 +22,7 @@ from innerloop import files
 from innerloop.errors import InputError
 from innerloop.tasks import get, open_questions, open_set, read_questions
 from innerloop.tasks.arrays import load, read_arrays, write_npz
-from innerloop.tasks.files import read_csv, write_csv
+from innerloop.tasks.files import _records, read_csv, write_csv
 from innerloop.tasks.grid import Grid
 from innerloop.tasks.notation import ranges
 from innerloop.tasks.sudoku import Sudoku
@@ -85,6 +86,15 @@ def test_questions_need_no_answers_and_may_repeat(name: str, text: str, tmp_path
     assert len(open_questions(tmp_path / name, task, limit=1)) == 1
     with pytest.raises(InputError):
         open_set(tmp_path / name)
+
+
+def test_quotes_are_read_as_the_standard_library_reads_them(tmp_path: Path) -> None:
+    path, rng = tmp_path / "a.csv", np.random.default_rng(0)
+    parts = ["a", "b", ",", ",", '"', '"', "\n", "\r\n", " ", '""', '","']
+    for _ in range(300):
+        path.write_bytes("".join(rng.choice(parts, rng.integers(1, 25))).encode())
+        with path.open(newline="") as handle:
+            assert list(_records(path)) == [row for row in csv.reader(handle) if row], path.read_bytes()
 
 
 def test_a_row_of_140000_cells_is_read(tmp_path: Path) -> None:
@@ -367,7 +377,7 @@ COSTLY = {
     "zeros in gzip": (zipped("a.csv.gz", [MILLION], 40), "grows more than"),
     "empty lines in gzip": (zipped("a.jsonl.gz", [b"\n" * (1 << 20)], 40), "empty lines"),
     "one row in gzip": (zipped("a.csv.gz", [b"question,answer\n", ROW * 10_000], 60), "more rows repeat"),
-    "a quote without end": (zipped("a.csv.gz", [b'question,answer\n"', b"1\n" * (1 << 19)], 40), "never closed"),
+    "a quote without end": (zipped("a.csv.gz", [b'question,answer\n"', b"1\n" * (1 << 19)], 40), "not closed"),
     "brackets in gzip": (zipped("a.jsonl.gz", [b"[" * (1 << 20)], 40), "grows more than|longer than"),
     "zeros in an archive": (bomb((40 << 10, 1024), 40), "grows more than"),
     "an archive that claims more": (bomb((10**12, 81), 1), "cut short"),
