@@ -2,6 +2,7 @@
 
 text = read_text(path)                 # a regular file, at most LIMIT bytes, UTF-8
 value = read_json(path)                # bounded depth and size
+for line in lines(path): ...           # of a long text file, plain or .gz, bounded as it is read
 write_text(path, text)                 # a reader sees the old file or the new one, never a part
 """
 
@@ -10,28 +11,37 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import gzip
+import io
 import json
 import os
 import secrets
 import stat
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 
 from innerloop.errors import InputError
 from innerloop.text import printable
 
 __all__ = [
     "LIMIT",
+    "LINE",
+    "RATIO",
+    "check_filled",
     "check_regular",
+    "lines",
     "open_regular",
+    "open_text",
     "parse_json",
     "read_bytes",
     "read_json",
     "read_text",
     "reason",
     "sweep",
+    "unreadable",
     "unwritable",
     "write",
     "write_bytes",
@@ -41,6 +51,14 @@ __all__ = [
 
 LIMIT = 64 << 20  # bytes of a text file that is read whole
 DEPTH = 100  # of nested JSON
+STREAM = 4 << 30  # bytes of a text file that is read line by line
+LINE = 16 << 20  # characters of one line of it
+EMPTY = 100_000  # empty lines that may follow each other
+# Bytes that a stored byte may stand for, once there are more than FREE. Deflate reaches 1032; boards of 30x30 that are
+# empty but for one cell come to 146.
+RATIO, FREE = 200, 16 << 20
+SPARSE = 1 << 30  # bytes of a file from which it must be RATIO times smaller on its disk to be called empty
+PIECE = 1 << 14  # compressed bytes that are read at a time
 KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFSOCK: "a socket"}
 ENDING = ".tmp"  # of a file that is being written
 SYSTEM, SHM = (("/", "dev"), ("/", "proc"), ("/", "sys")), ("/", "dev", "shm")  # devices, also by way of /dev/stdout
@@ -157,7 +175,7 @@ def parse_json(text: str | bytes, where: str) -> Any:
         ) from None
     except (ValueError, MemoryError) as error:
         raise InputError(
-            f"{where} is no JSON ({printable(reason(error))}): it is damaged, or of another kind"
+            f"{where} is no JSON ({printable(reason(error).split(';')[0])}): it is damaged, or of another kind"
         ) from None
 
 
@@ -168,6 +186,87 @@ def depth(value: Any) -> int:
         found += 1
         level = [inner for v in level for inner in (v.values() if isinstance(v, dict) else v)]
     return found
+
+
+# -- long text --------------------------------------------------------------------------------------------------------
+
+
+class Bounded(io.RawIOBase):
+    """Bytes of a plain or gzipped file that stop with an InputError where they are more than is believable."""
+
+    def __init__(self, path: Path | str, file: BinaryIO, most: int):
+        self.path, self.file, self.most, self.done = path, file, most, 0
+        self.zipped = str(path).lower().endswith(".gz")
+        pieces: Any = Pieces(file)
+        self.source: Any = gzip.GzipFile(fileobj=pieces, mode="rb") if self.zipped else file
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        found = self.source.read(len(buffer))
+        buffer[: len(found)] = found
+        self.done += len(found)
+        if self.done > self.most:
+            raise InputError(f"{shown(self.path)} has more than {self.most:,} bytes of text: take a part of it")
+        if self.zipped and self.done > max(FREE, RATIO * self.file.tell()):
+            raise InputError(
+                f"{shown(self.path)} grows more than {RATIO} times when it is decompressed: it is no data file"
+            )
+        return len(found)
+
+
+class Pieces:
+    """A file read in small pieces, so that what was read of it says how much of it was decompressed."""
+
+    def __init__(self, file: BinaryIO):
+        self.file = file
+
+    def read(self, size: int = PIECE) -> bytes:
+        return self.file.read(min(size, PIECE))
+
+
+@contextlib.contextmanager
+def open_text(path: Path | str, most: int = STREAM) -> Iterator[TextIO]:
+    """A text file in UTF-8, plain or .gz, decompressed as it is read; line ends stay as they are.
+
+    Raises InputError, also while it is read, where it is no such file or has more than `most` bytes of text.
+    """
+    with open_regular(path) as file:
+        check_filled(path, os.fstat(file.fileno()))
+        raw = io.BufferedReader(Bounded(path, file, most), 1 << 16)
+        try:
+            with io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as text:
+                yield text
+        except (gzip.BadGzipFile, EOFError, zlib.error):
+            raise InputError(f"{shown(path)} is not a complete gzip file: fetch or write it again") from None
+        except UnicodeDecodeError:
+            raise InputError(f"{shown(path)} is not UTF-8 text: save it as UTF-8") from None
+        except (OSError, MemoryError) as error:
+            raise unreadable(path, error) from None
+
+
+def lines(path: Path | str) -> Iterator[str]:
+    """The lines of a text file, plain or .gz, with their ends: at most LINE characters each and STREAM bytes in all."""
+    with open_text(path) as text:
+        number = empty = 0
+        while line := text.readline(LINE + 1):
+            number += 1
+            empty = empty + 1 if line in ("\n", "\r\n", "\r") else 0
+            if len(line) > LINE:
+                raise InputError(f"{shown(path)}, line {number}: it is longer than {LINE:,} characters: shorten it")
+            if empty > EMPTY:
+                raise InputError(f"{shown(path)}, line {number}: {empty:,} empty lines follow each other: remove them")
+            yield line
+
+
+def check_filled(path: Path | str, found: os.stat_result) -> None:
+    """Raise InputError for a file that claims a size of which its disk holds next to nothing (a sparse file)."""
+    held = 512 * found.st_blocks
+    if found.st_size > SPARSE and 0 < held * RATIO < found.st_size:
+        raise InputError(
+            f"{shown(path)} has {found.st_size:,} bytes of which {held:,} were ever written: it is no data file"
+        )
 
 
 # -- writing ----------------------------------------------------------------------------------------------------------

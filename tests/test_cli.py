@@ -1,6 +1,8 @@
 """Every verb on a tiny run, and bad inputs: one sentence, exit code 2, nothing lost."""
 
 import csv
+import gzip
+import io
 import json
 import os
 import resource
@@ -225,6 +227,51 @@ def test_solve_a_file(run, puzzles, capsys, monkeypatch):
     assert len(capsys.readouterr().out.splitlines()) == 3
 
 
+def test_solve_reads_what_train_reads_and_says_so(run, capsys):
+    with gzip.open("p.csv.gz", "wt", newline="") as file:
+        file.write("\ufeffquizzes,solutions\r\n" + '"' + EASY.replace(".", "0") + f'",{GOOD}\r\n')
+    assert cli.main(["solve", str(run), "--depth", "2", "p.csv.gz", "--width=1"]) == 0
+    said = capsys.readouterr()
+    assert len(said.out.splitlines()) == 2 and said.out.splitlines()[1].startswith(EASY)
+    assert said.err.count("p.csv.gz is read as sudoku 4x4: 1 puzzle") == 1
+    assert cli.main(["eval", str(run), "--data", "p.csv.gz", "--depth", "1", "--out", "e.json"]) == 0
+    assert "p.csv.gz is read as sudoku 4x4" in capsys.readouterr().err
+
+
+def test_answers_are_written_as_the_questions_are(run, capsys):
+    other = str.maketrans("1234.", "abcd-")
+    spoil("p.txt", f"{EASY}\n{EASY[::-1]}\n".translate(other))
+    assert cli.main(["solve", str(run), "p.txt", "--depth", "1", "--exact", "9"]) == 0
+    (_, row, _) = csv.reader(capsys.readouterr().out.splitlines())
+    assert row[0] == EASY.translate(other) and set(row[1]) <= set("abcd-")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--depth", "2", "RUN", EASY],
+        ["RUN", "--depth", "2", "--quiet", EASY, "--width=1"],
+        ["--model", "RUN", "--quiet", EASY.replace(".", "-")],
+        ["RUN", "--", EASY],
+        ["RUN", "-" + EASY[1:].replace(".", "-")],
+        ["RUN", "--" + EASY[2:].replace(".", "-"), "--label", "1234341221434321"],
+    ],
+)
+def test_options_and_a_puzzle_come_in_any_order(words, run):
+    assert cli.main(["solve", *(str(run) if word == "RUN" else word for word in words)]) == 0
+
+
+def test_an_answer_is_not_lost_to_a_narrow_stream(monkeypatch):
+    """Boards in plain ASCII, and symbols that the stream lacks as escapes."""
+    narrow = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
+    monkeypatch.setattr(sys, "stdout", narrow)
+    assert cli.main(["solve", "--model", "demo-sudoku4", EASY]) == 0
+    print("\u4e00")
+    narrow.flush()
+    said = narrow.buffer.getvalue()
+    assert b"1 2 | 3 4" in said and GOOD.encode() in said and b"\\u4e00" in said and b"\\u25" not in said
+
+
 def test_the_exact_solver_answers_what_the_model_does_not_know(run, puzzles, capsys):
     pytest.importorskip("ortools")
     assert cli.main(["solve", str(run), str(puzzles), "--depth", "1", "--exact", "10", "--out", "a.csv"]) == 0
@@ -297,7 +344,7 @@ def ragged(run):
 
 
 def alphabet(run):
-    spoil("x.csv", HEAD + f"a,{EASY.replace('.', 'x')},{GOOD},1\n")
+    spoil("x.csv", HEAD + f"a,{EASY.replace('.', 'z')},{GOOD},1\n")
     return ["eval", str(run), "--data", "x.csv"]
 
 
@@ -399,7 +446,7 @@ BAD = {
     "width that repeats itself": lambda run: ["solve", str(run), EASY, "--width", "3", "--noise", "-1,0"],
     "too few puzzles to calibrate on": lambda run: ["calibrate", str(run), "--limit", "5"],
     "puzzle too short": lambda run: ["solve", str(run), "123"],
-    "puzzle of other symbols": lambda run: ["solve", str(run), "?" * 16],
+    "puzzle of other symbols": lambda run: ["solve", str(run), "z" * 16],
     "depth 0": lambda run: ["eval", str(run), "--depth", "0"],
     "depth 0 of one puzzle": lambda run: ["solve", str(run), EASY, "--depth", "0"],
     "depth no number": lambda run: ["eval", str(run), "--depth", "deep"],

@@ -8,14 +8,16 @@ import functools
 import importlib
 import inspect
 import io
+import re
 import sys
+import typing
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from innerloop.cli.trouble import ask_for_text, code_of
 from innerloop.errors import InputError
 from innerloop.schema import check_arguments
-from innerloop.text import printable
+from innerloop.text import nearest, printable
 
 __all__ = ["VERBS", "load", "main"]
 
@@ -34,12 +36,16 @@ VERBS = {  # verb -> the file of this folder that holds its function, in the ord
     "import": "exchanging",
     "export": "exchanging",
 }
+OPTION = re.compile(r"-h|--[a-z][a-z-]+(=.*)?", re.DOTALL)  # words that look like an option, known or not
 RESERVED = ("list", "eval", "import")  # Python's own words: their functions end in "_"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code: 0 done, 1 it went wrong, 2 an input is wrong, 130 interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):  # what a stream cannot say is written as an escape, and nothing is lost
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     if not words or words[0] in ("-h", "--help", "help"):
         from innerloop.cli.catalogue import overview
 
@@ -72,7 +78,7 @@ def call(verb: str, words: Sequence[str]) -> int:
             given, named = tyro.cli(
                 idle,
                 prog=f"innerloop {verb}",
-                args=list(words),
+                args=in_order(function, words),
                 config=(tyro.conf.FlagCreatePairsOff, tyro.conf.SuppressFixed, tyro.conf.AvoidSubcommands),
             )
     except SystemExit as stop:
@@ -86,6 +92,35 @@ def call(verb: str, words: Sequence[str]) -> int:
 def flag(name: str) -> str:
     """How a message calls an argument."""
     return "--" + name.replace("_", "-")
+
+
+def in_order(function: Callable[..., Any], words: Sequence[str]) -> list[str]:
+    """The words with options first, where a verb takes several words of its own: the parser wants those in one row.
+
+    A puzzle may begin with "-": what is no known option is none.
+    """
+    types = typing.get_type_hints(function)
+    several = [p.name for p in inspect.signature(function).parameters.values() if p.default is p.empty]
+    if not any(types[name] == tuple[str, ...] for name in several):
+        return list(words)
+    options: list[str] = []
+    own: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        name, equals, _ = word.removeprefix("--").partition("=")
+        kind = types.get(name.replace("-", "_")) if word.startswith("--") and name not in several else None
+        if word == "--":
+            own += rest
+        elif kind is None and not OPTION.fullmatch(word):
+            own.append(word)
+        elif kind is None and word not in ("-h", "--help"):
+            known = [f"--{key.replace('_', '-')}" for key in types if key not in (*several, "return")]
+            raise InputError(f"there is no option {printable(word)}: {nearest(f'--{name}', known)}")
+        else:
+            options.append(word)
+            if kind not in (None, bool) and not equals:
+                options += [value for value in [next(rest, None)] if value is not None]
+    return [*options, "--", *own] if own else options
 
 
 def in_a_sentence(box: str) -> str:

@@ -11,7 +11,7 @@ import torch
 import tyro
 
 from innerloop import files, tasks
-from innerloop.cli.inputs import examples_of, open_run, read_run
+from innerloop.cli.inputs import examples_of, open_run, read_run, say_reading
 from innerloop.errors import InputError
 from innerloop.recipes import exchange, graphs, pretrained
 from innerloop.recipes import run as runs
@@ -187,6 +187,7 @@ def export_puzzles(source: str, data: str, split: str) -> int:
         sets = {"train": train, "test": validation}
     else:
         task, found = tasks.open_set(source, task_of_folder(Path(data), split))
+        say_reading(found)
         sets = {split: found}
     for name, s in sets.items():
         print(f"{len(s):,} puzzles written to {write_official(data, s, name, task.options)}")

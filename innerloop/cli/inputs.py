@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +17,7 @@ from innerloop.recipes import run as runs
 from innerloop.recipes.origin import refuse_changed
 from innerloop.recipes.pretrained import by_name
 from innerloop.study import records
+from innerloop.text import printable
 
 RunFolder = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 
@@ -27,6 +29,7 @@ __all__ = [
     "numbers",
     "open_run",
     "read_run",
+    "say_reading",
     "train_size",
 ]
 
@@ -83,7 +86,14 @@ def examples_of(opened: runs.Opened, data: str, limit: int) -> Any:
         if opened.run.data.train:
             refuse_changed(opened.folder, opened.run.data, validation=examples)
         examples = examples.take(slice(limit)) if limit else examples
+    say_reading(examples)
     return by_name(opened, examples)
+
+
+def say_reading(examples: Any) -> None:
+    """What a file was taken for, on standard error: the results stay alone on standard output."""
+    if examples.reading is not None:
+        print(f"{printable(examples.source)} is {examples.reading}", file=sys.stderr)
 
 
 def home(opened: runs.Opened, out: str, name: str = "") -> Path:

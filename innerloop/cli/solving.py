@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import os
 import sys
@@ -24,7 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from innerloop import files, tasks
-from innerloop.cli.inputs import RunFolder, device_named, examples_of, open_run
+from innerloop.cli.inputs import RunFolder, device_named, examples_of, open_run, say_reading
 from innerloop.cli.judging import two
 from innerloop.errors import InputError
 from innerloop.recipes.pretrained import by_name
@@ -35,6 +34,7 @@ from innerloop.solve.calibrate import Trust, to_json
 from innerloop.solve.dials import Budget, Dials, Solution
 from innerloop.solve.engine import Moment
 from innerloop.solve.solver import Solver
+from innerloop.tasks import PuzzleSet
 from innerloop.tasks.arc import ARC
 from innerloop.tasks.arc_files import has_tests, is_arc, read_arc
 from innerloop.tasks.bounds import Bound, Undecided
@@ -105,9 +105,9 @@ def solve(
     how["width"] = width or width_for(solver, pick, how["noise"])
     if file or len(asked) > 1:
         return many(solver, asked, out, how)
-    how["budget"] = after_check(opened.task, asked[0], how["budget"])
+    how["budget"] = after_check(opened.task, asked.inputs[0], how["budget"])
     one_thread(opened.loop)
-    one(solver, asked[0], how, opened.task.encode(label) if label else None, quiet)
+    one(solver, asked, how, labelled(opened.task, asked, label) if label else None, quiet)
     return 0
 
 
@@ -123,26 +123,57 @@ def one_thread(loop: Any) -> None:
         torch.set_num_threads(1)
 
 
-def identified(opened: Any, asked: Any) -> Any:
-    """A set with the identifiers that this model gave its puzzles' names; tokens as they are, which have none."""
-    if isinstance(asked, tasks.PuzzleSet):
-        return by_name(opened, asked)
+def identified(opened: Any, asked: PuzzleSet) -> PuzzleSet:
+    """The set with the identifiers that this model gave its puzzles' names."""
     size = getattr(opened.run.config, "size", None)
-    if size is not None and size.puzzle_width and size.puzzles > 1:
+    if size is None or not size.puzzle_width or len(asked.identifiers) > 1:
+        return by_name(opened, asked)  # type: ignore[no-any-return]
+    if size.puzzles > 1:
         print("these puzzles are not named, but the model tells its puzzles apart by name", file=sys.stderr)
     return asked
 
 
-def given(task: Any, puzzle: str) -> tuple[Any, bool]:
-    """(N, S) tokens of a text, a file or standard input, or the set of a file that may name its puzzles; and whether
-    it is a file.
+def given(task: Any, puzzle: str) -> tuple[PuzzleSet, bool]:
+    """The questions of a text, a file or standard input, and whether it is a file. Says how a file was read.
+
+    Of ARC puzzles they are the test inputs, if there are any.
     """
+    if puzzle != "-" and is_file(puzzle):
+        path = Path(puzzle)
+        if isinstance(task, ARC) and is_arc(path) and not is_official(path):
+            asked = read_arc(path, "test" if has_tests(path) else "train", hidden=True)
+        else:
+            asked = tasks.open_questions(puzzle, task)
+        say_reading(asked)
+        return asked, True
     if puzzle != "-":
-        return (questions(task, Path(puzzle)), True) if is_file(puzzle) else (task.encode(puzzle)[None], False)
-    lines = [line.strip("\r\n") for line in sys.stdin if line.strip()]
+        asked = tasks.read_questions([puzzle.replace("\r", "").replace("\n", "")], task)
+    else:
+        asked = tasks.read_questions(standard_input(), task, "standard input")
+    if asked.reading is not None and not asked.reading.notation.standard:
+        say_reading(asked)
+    return asked, False
+
+
+def standard_input() -> list[str]:
+    """The lines of standard input that are not empty, within the bounds of a file that is read whole."""
+    try:
+        text = sys.stdin.read(files.LIMIT + 1)
+    except UnicodeDecodeError:
+        raise InputError("standard input is not UTF-8 text: give text in UTF-8") from None
+    if len(text) > files.LIMIT:
+        raise InputError(f"standard input is longer than {files.LIMIT:,} characters: write it to a file and give that")
+    lines = [line.strip("\r\n") for line in text.removeprefix("\ufeff").split("\n") if line.strip()]
     if not lines:
         raise InputError("standard input holds no puzzle: give one on a line")
-    return task.encode_many(lines, "standard input"), False
+    return lines
+
+
+def labelled(task: Any, asked: PuzzleSet, label: str) -> NDArray[np.uint8]:
+    """(S,) tokens of --label, written as the question is."""
+    assert asked.reading is not None
+    text = asked.reading.notation.read([label.replace("\r", "").replace("\n", "")], "--label", "answer")
+    return np.asarray(task.encode_many(list(text), "--label", "answer")[0])
 
 
 def rule_for(solver: Solver, pick: str) -> str:
@@ -202,8 +233,9 @@ def is_file(text: str) -> bool:
 # -- one puzzle -------------------------------------------------------------------------------------------------------
 
 
-def one(solver: Solver, question: NDArray[np.uint8], how: dict[str, Any], label: Any, quiet: bool = False) -> Solution:
+def one(solver: Solver, asked: PuzzleSet, how: dict[str, Any], label: Any, quiet: bool = False) -> Solution:
     """Solve one puzzle, then show how the trajectory that answers got there, and what came of it."""
+    question = asked.inputs[0]
     console, paths = Console(emoji=False, highlight=False), {}  # type: ignore[var-annotated]
 
     def see(_i: int, k: int, moment: Moment) -> None:
@@ -218,8 +250,9 @@ def one(solver: Solver, question: NDArray[np.uint8], how: dict[str, Any], label:
             found = solver.solve(question, watch=see, **how)[0]
         shown = play(console, solver, question, paths.get(found.trajectory, []), label)
         if not np.array_equal(shown, found.answer):
-            console.print(solver.task.terminal(question, found.answer, shown, label), "")
-    print(found.text)
+            drawn = solver.task.terminal(question, found.answer, shown, label)
+            console.print(in_ascii(drawn) if console.options.ascii_only else drawn, "")
+    print(written(asked, found.text))
     console.print(verdict(solver, found))
     return found
 
@@ -229,7 +262,7 @@ def play(console: Console, solver: Solver, question: Any, path: Sequence[Moment]
     before = question
     with Live(console=console, refresh_per_second=30) if console.is_terminal else nullcontext() as live:
         for moment in path:
-            board = picture(solver, question, moment, before, label)
+            board = picture(solver, question, moment, before, label, console.options.ascii_only)
             before = moment.answer
             if live is None:
                 console.print(board, "")
@@ -253,7 +286,12 @@ def verdict(solver: Solver, found: Solution) -> str:
     )
 
 
-def picture(solver: Solver, question: Any, moment: Moment, before: Any, label: Any) -> Group:
+def in_ascii(drawn: Text) -> Text:
+    """A board for a stream that is not UTF-8."""
+    return Text(drawn.plain.translate(str.maketrans("─│┼·█", "-|+.#")), spans=drawn.spans)
+
+
+def picture(solver: Solver, question: Any, moment: Moment, before: Any, label: Any, ascii_only: bool = False) -> Group:
     """The board, and one line: step, confidence, whether the rules hold."""
     task = solver.task
     sure = "" if np.isnan(moment.q) else f"   confidence {moment.q:.1%}"
@@ -261,55 +299,31 @@ def picture(solver: Solver, question: Any, moment: Moment, before: Any, label: A
     if solver.verify:
         holds = bool(solver.verify(question[None], moment.answer[None])[0])
         line.append("rules hold" if holds else "rules do not hold", style="bold green" if holds else "bold red")
-    return Group(task.terminal(question, moment.answer, before, label), line)
+    drawn = task.terminal(question, moment.answer, before, label)
+    return Group(in_ascii(drawn) if ascii_only else drawn, line)
 
 
 # -- a file of puzzles ------------------------------------------------------------------------------------------------
 
 
-def questions(task: Any, path: Path) -> Any:
-    """(N, S) questions of a file; answers beside them are not needed and not looked at.
-
-    Of ARC files, official folders and arrays it is a set, with names; of ARC puzzles their test inputs, if they have
-    any.
-    """
-    name = path.name.lower()
-    if isinstance(task, ARC) and is_arc(path) and not is_official(path):
-        return read_arc(path, "test" if has_tests(path) else "train", hidden=True)
-    if not name.endswith((".csv", ".csv.gz", ".txt")):
-        return tasks.open_set(path, task)[1]
-    try:
-        raw = path.read_bytes()
-        text = (gzip.decompress(raw) if name.endswith(".gz") else raw).decode("utf-8-sig")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read ({error}): give a text file of puzzles") from None
-    lines = [line for line in text.splitlines() if line.strip()]
-    if not name.endswith(".txt"):
-        rows = list(csv.DictReader(lines))
-        if rows and "question" not in rows[0]:
-            raise InputError(f"{path} has no column question among {', '.join(map(str, rows[0]))}: add or rename it")
-        lines = [row["question"] or "" for row in rows]
-    if not lines:
-        raise InputError(f"{path} holds no puzzle: give at least one row")
-    return np.asarray(task.encode_many(lines, str(path)))
+def written(asked: PuzzleSet, text: str) -> str:
+    """The text of a question or answer in the notation that the questions came in."""
+    return asked.reading.notation.write(text) if asked.reading is not None else text
 
 
-def many(solver: Solver, asked: Any, out: str, how: dict[str, Any]) -> int:
+def many(solver: Solver, asked: PuzzleSet, out: str, how: dict[str, Any]) -> int:
     """Answers to all puzzles as CSV, in their order; with the names of the puzzles, where they have any."""
     found = solver.solve(asked, **how)
-    inputs, names = asked, [list[str]()] * len(found)
-    if isinstance(asked, tasks.PuzzleSet):
-        inputs = asked.inputs
-        if asked.puzzle.any():
-            names = [[asked.identifiers[i]] for i in asked.puzzle]
+    names = [[asked.identifiers[i]] for i in asked.puzzle] if asked.puzzle.any() else [list[str]()] * len(found)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*FIELDS, *["puzzle" for _ in names[0]]])
-    for q, s, named in zip(inputs, found, names, strict=True):
+    for q, s, named in zip(asked.inputs, found, names, strict=True):
         valid = "" if s.valid is None else "yes" if s.valid else "no"
         sure = "" if s.confidence is None else f"{s.confidence:.4f}"
         known = "yes" if s.known else "no"
-        writer.writerow([solver.task.decode(q), s.text, known, valid, sure, s.steps, s.nfe, s.source, *named])
+        texts = [written(asked, text) for text in (solver.task.decode(q), s.text)]
+        writer.writerow([*texts, known, valid, sure, s.steps, s.nfe, s.source, *named])
     if out:
         files.write_text(out, text.getvalue())
     else:

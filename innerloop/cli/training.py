@@ -23,7 +23,7 @@ from innerloop.recipes import run as runs
 from innerloop.recipes.origin import IDENTIFIERS
 from innerloop.recipes.solving import CALIBRATION
 from innerloop.schema import Amount
-from innerloop.text import command, markup
+from innerloop.text import command, markup, printable
 
 RESULT = "result.json"
 KEPT = (RESULT, "config.json", "run.json")  # of a run that is done
@@ -161,6 +161,9 @@ def introduce(console: Console, built: runs.Built, folder: Path, leak: str, why:
     size = "x".join(map(str, built.task.shape))
     console.print(f"[bold]{markup(run.name)}[/]: {run.system} with {count:,} parameters on {built.task.name} {size}")
     console.print(f"{len(built.train):,} puzzles to learn from, {len(built.validation):,} others to validate on")
+    for name, examples in (("learn from", built.train), ("validate on", built.validation)):
+        if examples.reading is not None and (run.data.test or examples is built.train):
+            console.print(f"to {name}: {printable(examples.source)} is {examples.reading}", markup=False)
     console.print(markup(leak))
     dtype = getattr(run.config, "dtype", "float32")
     console.print(f"device {markup(why)}; states in {dtype}, weights in float32")

@@ -74,6 +74,11 @@ class Grid(Task):
         every cell with another symbol is unchanged in the answer.
         """
         alphabet = "".join(sorted(set().union(*questions, *answers)))
+        if len(alphabet) > MOST_SYMBOLS:
+            raise InputError(
+                f"the rows hold {len(alphabet):,} different symbols, and at most {MOST_SYMBOLS} can be told apart; "
+                "use fewer symbols."
+            )
         size = len(questions[0])
         side = isqrt(size)
         return cls(alphabet, shape or ((side, side) if side * side == size else (1, size)), _blank(questions, answers))

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from innerloop.errors import InputError
-from innerloop.files import parse_json
+from innerloop.files import parse_json, write_text
 from innerloop.tasks.arrays import load, save
-from innerloop.tasks.files import atomic, read_text
+from innerloop.tasks.files import read_text
 from innerloop.tasks.sets import PuzzleSet
 from innerloop.text import printable
 
@@ -328,5 +328,4 @@ def _json(path: Path) -> Any:
 
 
 def _write_json(path: Path, value: Any) -> None:
-    with atomic(path) as handle:
-        handle.write(json.dumps(value).encode())
+    write_text(path, json.dumps(value))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import replace
-from math import isqrt
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +13,23 @@ from innerloop.errors import InputError
 from innerloop.tasks import hub
 from innerloop.tasks.arc import ARC
 from innerloop.tasks.arc_files import load_json, looks_like_arc, read_arc
-from innerloop.tasks.arrays import read_arrays
-from innerloop.tasks.files import Table, read_csv, read_jsonl
+from innerloop.tasks.arrays import SYMBOLS, read_arrays
+from innerloop.tasks.files import TEXT, Table, read_table, read_texts
 from innerloop.tasks.grid import Grid
+from innerloop.tasks.guess import INFERRED, given, infer, latin
 from innerloop.tasks.maze import Maze
+from innerloop.tasks.notation import BOXES, FEW, LOOK, judge
 from innerloop.tasks.official import is_official, read_official
 from innerloop.tasks.queens import Queens
-from innerloop.tasks.sets import PuzzleSet
-from innerloop.tasks.sudoku import BOXES, Sudoku
+from innerloop.tasks.sets import PuzzleSet, Reading
+from innerloop.tasks.sudoku import Sudoku
 from innerloop.tasks.task import Task
+from innerloop.text import printable
 
-__all__ = ["INFERRED", "check_labels", "infer", "open_set"]
+__all__ = ["INFERRED", "check_labels", "open_questions", "open_set", "read_questions"]
 
-INFERRED = ("sudoku", "maze", "queens", "arc", "grid")  # the tasks whose size and alphabet the rows of a file tell
-
-SYMBOLS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz" + "".join(map(chr, range(0xC0, 0x180)))
 FORMATS = "an official folder, .csv[.gz], .jsonl[.gz], .npy, .npz, ARC .json[.gz] or a folder of them"
-Get = Callable[..., Task]
+GUESSED = ", or train with --set data.task=grid if this is another kind of puzzle"
 
 
 def open_set(
@@ -46,7 +45,8 @@ def open_set(
     path_or_name: an official folder (`DIR`, `DIR/train`), .csv[.gz], .jsonl[.gz], .npz or one .npy of a pair, ARC
     .json[.gz] or a folder of them, or a Hugging Face name (`sapientinc/sudoku-extreme`). `split` ("train", "test"; ARC
     also "all") may also end the path; without one it is train. task: a Task or a name, where the guess would be wrong.
-    limit: at most so many rows. Raises InputError naming file and row.
+    limit: at most so many rows. `reading` of the set says what the file was taken for, and why. Raises InputError
+    naming file and row.
     """
     path = Path(path_or_name)
     if not path.exists() and path.name in ("train", "test", "all") and path.parent.exists():
@@ -59,14 +59,51 @@ def open_set(
     if limit is not None and limit < 1:
         raise InputError(f"limit={limit} leaves no row; give at least 1.")
     found, s = _read(path, task, limit, split, allow_duplicates)
-    s = replace(s, task=found.name)
+    s = _told(s, found, "the task is known" if isinstance(task, Task) else "the file says so")
     if isinstance(found, Grid) and found.examples is None:
         found.examples = s
-    check_labels(found, s)
+    check_labels(found, s, "" if isinstance(task, Task) else GUESSED)
     return found, s
 
 
-def check_labels(task: Task, s: PuzzleSet) -> None:
+def open_questions(path: str | Path, task: Task, limit: int | None = None) -> PuzzleSet:
+    """The questions of a file, read as those of a known task by the rules of `open_set`.
+
+    Answers are not needed and not looked at: labels are 0 where the file is of text or has none. Questions may repeat.
+    Beside the formats of `open_set`, a .txt[.gz] holds one question a line. Raises InputError naming file and row.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path} does not exist; check the path.")
+    name = path.name.lower()
+    if not path.is_dir() and name.removesuffix(".gz").endswith(TEXT):
+        s = _text(path, task, limit, answers=False)[1]
+    elif name.endswith((".npz", ".npy")):
+        s, options = read_arrays(path, task, answers=False)
+        _task_of(s, task, s.task, options)
+        s = _first(s, limit)
+    else:
+        s = _read(path, task, limit, None, True)[1]
+    return _told(s, task, "the task is known")
+
+
+def read_questions(texts: Iterable[str], task: Task, where: str = "the text") -> PuzzleSet:
+    """Questions given as texts, by the rules of `open_questions`; `where` they are from, for messages."""
+    return replace(_of_table(read_texts(texts, where, breaks_rows(task)), task, where)[1], task=task.name)
+
+
+def _first(s: PuzzleSet, limit: int | None) -> PuzzleSet:
+    """At most `limit` rows; all of them without a copy, since they may be mapped from a file."""
+    return s if limit is None or limit >= len(s) else s.take(slice(limit))
+
+
+def _told(s: PuzzleSet, task: Task, because: str) -> PuzzleSet:
+    """The set with the name of its task, and with what its file was taken for where no reader has said it."""
+    known = s.reading or Reading(task.name, s.shape, len(s), because)
+    return replace(s, task=task.name, reading=known._replace(task=task.name, shape=s.shape, puzzles=len(s)))
+
+
+def check_labels(task: Task, s: PuzzleSet, advice: str = "") -> None:
     """Raise InputError naming the first row whose label breaks the rules; tasks of unknown rules pass."""
     if not task.verifies:
         return
@@ -78,48 +115,9 @@ def check_labels(task: Task, s: PuzzleSet) -> None:
             continue
         row = start + int(np.argmax(~valid)) + 1
         raise InputError(
-            f"{s.source}, row {row}: the answer breaks the rules of {task.name} or changes a given; correct the row, "
-            "or pass "
-            "task='grid' if this is another kind of puzzle."
+            f"{s.source}, row {row}: the answer breaks the rules of {task.name} or changes a given; correct the row"
+            f"{advice}."
         )
-
-
-def infer(table: Table, task: str | None = None) -> Task:
-    """The task of a text table: by name where given, else by row length and alphabet, else a grid.
-
-    A known task is taken when most of the first 200 rows look like it, so that one bad row is reported, not believed.
-    """
-    size, side = len(table.questions[0]), isqrt(len(table.questions[0]))
-    if task is not None and task not in INFERRED:
-        raise InputError(f"the rows of a text file cannot be read as task {task!r}; pass a Task made for this file.")
-    if task not in ("grid", None) and side * side != size:
-        raise InputError(f"rows of {size} cells are no square, so they cannot be {task}; correct the file or the task.")
-    if task == "arc":
-        return ARC()
-    guess = task or (_look(table, side) if side * side == size else "grid")
-    if guess == "sudoku":
-        return Sudoku(side, table.box)
-    if guess == "maze":
-        return Maze(side)
-    if guess == "queens":
-        return Queens(side)
-    return Grid.infer(table.questions, table.answers)
-
-
-def _look(table: Table, side: int) -> str:
-    """The known task that most of the first 200 rows of side * side symbols look like, or "grid"."""
-    digits = set("123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"[:side])
-    boxed = side in BOXES or table.box is not None
-    votes = {"sudoku": 0, "maze": 0, "queens": 0}
-    rows = list(zip(table.questions[:200], table.answers[:200], strict=True))
-    for question, answer in rows:
-        asked, solved = set(question), set(answer)
-        votes["sudoku"] += boxed and asked <= digits | set(".0") and solved == digits
-        ends = question.count("S") == question.count("G") == 1
-        votes["maze"] += side > 2 and ends and asked | solved <= set("# SGo")
-        votes["queens"] += side > 3 and asked | solved <= set(".Q") and answer.count("Q") == side
-    best = max(votes, key=lambda name: votes[name])
-    return best if 2 * votes[best] > len(rows) else "grid"
 
 
 def _read(
@@ -140,19 +138,51 @@ def _read(
     if split is not None:
         raise InputError(f"{path} has no splits; leave out {split!r}.")
     if name.endswith((".npz", ".npy")):
-        s, options = read_arrays(path)
+        s, options = read_arrays(path, task if isinstance(task, Task) else None)
         stated = s.task if options is not None else None
-        return _task_of(s, task, stated, options), s.take(slice(limit))
-    if name.endswith((".csv", ".csv.gz")):
-        table = read_csv(path, limit, allow_duplicates)
-    elif name.endswith((".jsonl", ".jsonl.gz")):
-        table = read_jsonl(path, limit, allow_duplicates)
-    else:
-        raise InputError(f"{path}: the ending says no known format; give {FORMATS}.")
-    found = task if isinstance(task, Task) else infer(table, task)
-    inputs = found.encode_many(table.questions, str(path), "question")
-    labels = found.encode_many(table.answers, str(path), "answer")
-    return found, found.as_set(inputs, labels, rating=table.ratings, source=str(path))
+        return _task_of(s, task, stated, options), _first(s, limit)
+    if name.removesuffix(".gz").endswith(TEXT):
+        return _text(path, task, limit, allow_duplicates)
+    raise InputError(f"{path}: the ending says no known format; give {FORMATS}.")
+
+
+def _text(
+    path: Path, task: Task | str | None, limit: int | None, allow_duplicates: bool = False, answers: bool = True
+) -> tuple[Task, PuzzleSet]:
+    """A file of text."""
+    table = read_table(path, limit, allow_duplicates, answers, breaks=breaks_rows(task))
+    return _of_table(table, task, str(path))
+
+
+def breaks_rows(task: Task | str | None) -> bool:
+    """Do line breaks end rows? Not for a task whose alphabet has them, as grids were once read."""
+    return not isinstance(task, Task) or "\n" not in task.charset
+
+
+def _of_table(table: Table, task: Task | str | None, where: str) -> tuple[Task, PuzzleSet]:
+    try:
+        guess = given(table, task, where) if isinstance(task, Task) else infer(table, task, where)
+    except InputError as error:
+        raise error if where in str(error) else InputError(f"{where}: {error}") from None
+    found, notation = guess.task, guess.notation
+    inputs = found.encode_many(list(notation.read(table.questions, where, "question")), where, "question")
+    columns: dict[str, Any] = {}
+    labels = np.zeros_like(inputs)
+    if table.answers:
+        labels = found.encode_many(list(notation.read(table.answers, where, "answer")), where, "answer")
+        columns = {"rating": table.ratings}
+    blank = found.charset[found.blank - 1] if found.blank else ""
+    symbols = "".join(symbol for symbol in found.charset if symbol != blank)
+    reading = Reading(
+        found.name,
+        found.shape,
+        len(inputs),
+        guess.because,
+        notation.digits or symbols,
+        notation.blanks if notation.digits else blank,
+        notation,
+    )
+    return found, found.as_set(inputs, labels, source=where, reading=reading, **columns)
 
 
 def _arc(path: Path, task: Task | str | None, split: str | None, limit: int | None) -> tuple[Task, PuzzleSet]:
@@ -167,21 +197,28 @@ def _task_of(s: PuzzleSet, task: Task | str | None, stated: str | None, options:
     """
     if isinstance(task, Task):
         if task.vocab != s.vocab or task.shape != s.shape:
+            one, other = ("x".join(map(str, shape)) for shape in (s.shape, task.shape))
             raise InputError(
-                f"{s.source} has a {s.shape} grid and {s.vocab} tokens, the task {task.name} {task.shape} and "
-                f"{task.vocab}; "
-                "pass a task of the same size, or none."
+                f"{s.source} holds boards of {one} with {s.vocab} tokens where the task {task.name} has {other} and "
+                f"{task.vocab}; give puzzles of that size."
             )
         return task
     if stated is not None and task in (None, stated) and options is not None:
         from innerloop.tasks import get
 
-        return get(stated, **options)
+        try:
+            return get(stated, **options)
+        except (InputError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
+            told = printable(str(error), 200)
+            raise InputError(f"{s.source} states a task that cannot be made: {told}") from None
     side = s.shape[0] if s.shape[0] == s.shape[1] else 0
     fits: list[Task] = []
     # A raw table of Sudokus without all digits in its first row still needs its full vocabulary: compare with <=.
     if side in BOXES and s.vocab == side + 2:
-        fits.append(Sudoku(side))
+        digits = np.asarray(s.labels[:LOOK], np.int64).reshape(-1, side, side) - 1
+        found = judge(digits)
+        if task == "sudoku" or not latin(found.kept, found.latin):
+            fits.append(Sudoku(side, found.box if found.kept else None))
     if side > 2 and s.vocab == 6:
         fits.append(Maze(side))
     if side > 3 and s.vocab == 3:
@@ -192,9 +229,13 @@ def _task_of(s: PuzzleSet, task: Task | str | None, stated: str | None, options:
         fits = [t for t in fits if t.name == task]
         if not fits:
             raise InputError(
-                f"{s.source}: a {s.shape} grid of {s.vocab} tokens is no {task}; leave out `task` or name another."
+                f"{s.source}: boards of {s.shape[0]}x{s.shape[1]} with {s.vocab} tokens are no {task}; name no task or "
+                "another."
             )
-    if task == "grid" or not fits:
-        return Grid(SYMBOLS[: s.vocab - 1], s.shape)
     first = s.take(slice(50))
-    return max(fits, key=lambda t: int(t.valid_batch(first.inputs, first.labels).sum()))
+    kept = [int((t.valid_batch(first.inputs, first.labels) | (first.labels == 0).any(1)).sum()) for t in fits]
+    # Size and number of symbols alone make no maze: where no row keeps the rules, it is another puzzle.
+    if task == "grid" or not fits or (task is None and len(first) >= FEW and max(kept) == 0):
+        symbols = s.reading.symbols if s.reading else ""
+        return Grid(symbols or SYMBOLS[: s.vocab - 1], s.shape)
+    return fits[int(np.argmax(kept))]

@@ -8,8 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from innerloop.errors import InputError
+from innerloop.tasks.notation import Notation, ranges
+from innerloop.text import printable
 
-__all__ = ["Example", "PuzzleSet", "Score", "as_tokens"]
+__all__ = ["Example", "PuzzleSet", "Reading", "Score", "as_tokens"]
 
 
 class Example(NamedTuple):
@@ -33,6 +35,25 @@ class Score(NamedTuple):
     valid: bool
 
 
+class Reading(NamedTuple):
+    """What a file was taken for, and why; `str` of it is one clause for people."""
+
+    task: str
+    shape: tuple[int, int]
+    puzzles: int
+    because: str
+    symbols: str = ""  # as the file writes them; "" where it holds numbers
+    blank: str = ""  # symbols of an empty cell
+    notation: Notation = Notation("")  # how to write answers as the file writes them
+
+    def __str__(self) -> str:
+        rows, columns = self.shape
+        size = f"read as {self.task} {rows}x{columns}: {self.puzzles:,} puzzle{'s' * (self.puzzles != 1)}"
+        symbols = f", symbols {printable(ranges(self.symbols), 60)}" if self.symbols else ""
+        blank = f", empty cells {' or '.join(map(repr, self.blank))}" if self.blank else ""
+        return f"{size}{symbols}{blank}; {self.because}"
+
+
 @dataclass(frozen=True, eq=False)
 class PuzzleSet:
     """N puzzles of S cells. Arrays are checked once, here; every reader and generator of this room returns this type.
@@ -53,6 +74,7 @@ class PuzzleSet:
     task: str = "grid"  # name for `innerloop.tasks.get`
     source: str = ""  # where the rows come from, for people
     identifiers: tuple[str, ...] = ("<blank>",)  # name of each puzzle identifier
+    reading: Reading | None = None  # how a file was read; None where the puzzles were generated
 
     def __post_init__(self) -> None:
         inputs, labels = (_tokens(self, name) for name in ("inputs", "labels"))
@@ -63,6 +85,10 @@ class PuzzleSet:
             )
         if n == 0:
             raise InputError(f"{where} holds no puzzle; give at least one row.")
+        if not isinstance(self.vocab, int | np.integer) or not 1 <= self.vocab <= 256:
+            raise InputError(f"{where}: the vocabulary is {printable(repr(self.vocab), 40)}; give 1 to 256 tokens.")
+        if len(self.shape) != 2 or not all(isinstance(n, int | np.integer) and n > 0 for n in self.shape):
+            raise InputError(f"{where}: the shape is {printable(repr(self.shape), 40)}; give (rows, columns).")
         if self.shape[0] * self.shape[1] != inputs.shape[1]:
             raise InputError(
                 f"{where}: a grid of {self.shape[0]}x{self.shape[1]} has {self.shape[0] * self.shape[1]} cells but "
@@ -167,4 +193,12 @@ def _column(s: PuzzleSet, name: str, dtype: Any, default: np.ndarray) -> np.ndar
         raise InputError(
             f"{s.source or 'the set'}: {name} has shape {array.shape}; give one value a row, {default.shape}."
         )
-    return array.astype(dtype, copy=False)
+    if array.dtype.kind not in "iufb":
+        raise InputError(f"{s.source or 'the set'}: {name} has type {array.dtype}; give numbers.")
+    if np.issubdtype(dtype, np.integer):
+        low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+        whole = array.dtype.kind != "f" or bool((np.isfinite(array) & (array == np.floor(array))).all())
+        if not whole or array.min() < low or array.max() > high:
+            raise InputError(f"{s.source or 'the set'}: {name} must hold whole numbers from {low} to {high}.")
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, which is refused by name
+        return array.astype(dtype, copy=False)

@@ -14,6 +14,7 @@ import numpy as np
 
 from innerloop.errors import InputError
 from innerloop.tasks.bounds import Bound
+from innerloop.tasks.notation import BOXES
 from innerloop.tasks.sets import Example
 from innerloop.tasks.sudoku_class import equivalent, keys
 from innerloop.tasks.sudoku_search import Board, board, carve, count, fill, solve
@@ -22,7 +23,6 @@ from innerloop.tasks.task import Task, stream
 
 __all__ = ["Sudoku"]
 
-BOXES = {4: (2, 2), 6: (2, 3), 8: (2, 4), 9: (3, 3), 10: (2, 5), 12: (3, 4), 16: (4, 4)}  # rows, columns of a box
 GIVENS = {4: (5, 8), 6: (12, 18), 8: (24, 32), 9: (35, 45), 10: (42, 54), 12: (65, 85), 16: (125, 155)}
 FEWEST = {4: 4, 6: 8, 9: 17}  # proved minima of unique puzzles; below them no search can succeed
 TRIES = 200
@@ -45,7 +45,7 @@ class Sudoku(Task):
                 f"Sudoku of size {size} has no usual box; choose a size of {sorted(BOXES)} or give box=(rows, columns)."
             )
         self.box: tuple[int, int] = (int(box[0]), int(box[1])) if box else BOXES[size]
-        if self.box[0] * self.box[1] != size or not 2 <= size <= 35:
+        if min(self.box) < 1 or self.box[0] * self.box[1] != size or not 2 <= size <= 35:
             raise InputError(
                 f"a box of {self.box[0]}x{self.box[1]} does not hold {size} digits; give rows * columns = size."
             )

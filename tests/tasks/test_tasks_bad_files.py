@@ -93,7 +93,8 @@ GOOD = f"s,{ASKED},{SOLVED},3"
 TURNED = "s,12.43.1221434.21,1243341221344321,1"
 BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "missing file": (lambda f: f / "none.csv", "there is no file"),
-    "unknown ending": (text_of("a.txt", "x"), "no known format"),
+    "unknown ending": (text_of("a.xyz", "x"), "no known format"),
+    "questions alone": (text_of("a.txt", "x"), "questions alone"),
     "empty file": (text_of("a.csv", ""), "is empty"),
     "header only": (csv_of(), "holds no puzzle"),
     "missing column": (csv_of(f"s,{ASKED}", header="source,question"), "no 'answer' among source, question"),
@@ -116,7 +117,7 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "no gzip": (bytes_of("a.csv.gz", b"question,answer\n"), "complete gzip"),
     "broken JSON line": (
         text_of("a.jsonl", '{"question": "ab", "answer": "ba"}\n{"question": \n'),
-        "row 2: not valid JSON",
+        "row 2 is no JSON",
     ),
     "JSON list": (text_of("a.jsonl", "[1, 2]\n"), "row 1: the line is no JSON object"),
     "JSON cell": (text_of("a.jsonl", '{"question": [1, -2], "answer": "ab"}\n'), "row 1: a cell holds -2"),
@@ -143,7 +144,7 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "official: token too high": (folder_with(dataset_json(vocab_size=5)), "outside the vocabulary 0..4"),
     "official: seq_len": (folder_with(dataset_json(seq_len=9)), "disagree"),
     "official: two sets": (folder_with(dataset_json(sets=["a", "b"])), "one set a folder"),
-    "official: array missing": (folder_with(lambda f: (f / "all__labels.npy").unlink()), "does not exist"),
+    "official: array missing": (folder_with(lambda f: (f / "all__labels.npy").unlink()), "there is no file"),
     "official: indices": (
         folder_with(lambda f: np.save(f / "all__puzzle_indices.npy", np.array([0, 3, 2, 4]))),
         "does not rise from 0 to 4",
@@ -173,7 +174,7 @@ def test_bad_data_is_refused_in_one_sentence(what: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=says) as caught:
         open_set(write(tmp_path))
     message = str(caught.value)
-    assert "\n" not in message and message.count(". ") == 0
+    assert "\n" not in message and message.rstrip(".").count(". ") == 0
     assert str(tmp_path) in message
 
 

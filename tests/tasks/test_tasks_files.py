@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import sys
 import types
 from pathlib import Path
@@ -16,7 +15,7 @@ from innerloop.errors import InputError
 from innerloop.tasks import PuzzleSet, get, open_set
 from innerloop.tasks.arc_files import read_arc
 from innerloop.tasks.arrays import read_arrays, write_npz
-from innerloop.tasks.files import atomic, write_csv, write_jsonl
+from innerloop.tasks.files import write_csv, write_jsonl
 from innerloop.tasks.grid import Grid
 from innerloop.tasks.official import official_epoch, read_official, write_official
 from innerloop.tasks.sudoku import Sudoku
@@ -136,15 +135,6 @@ def test_names_and_lists_of_other_collections_are_understood(tmp_path: Path) -> 
     (tmp_path / "tall.jsonl").write_text(json.dumps(lists))
     found, _ = open_set(tmp_path / "tall.jsonl")
     assert isinstance(found, Sudoku) and found.box == (3, 2)
-
-
-def test_a_broken_write_leaves_the_old_file(tmp_path: Path) -> None:
-    path = tmp_path / "a.txt"
-    path.write_text("old")
-    with pytest.raises(RuntimeError), atomic(path) as handle:
-        handle.write(b"new")
-        raise RuntimeError
-    assert path.read_text() == "old" and os.listdir(tmp_path) == ["a.txt"]
 
 
 # --- official folders -------------------------------------------------------------------------------------------------

@@ -1,0 +1,89 @@
+"""One question or answer of a file as a text of symbols, and the shape it states.
+
+"53..7...."                 9 cells of no stated shape
+"53.\n.7.\n..1"             3 rows of 3: line breaks are rows
+[0, 11, "2"]                3 cells; a number up to 35 is one symbol, 10 is A
+[[0, 1], [1, 0]]            2 rows of 2
+["53.", ".7."]              2 rows of 3: texts of equal length are rows of symbols
+["10", "2"]                 2 cells: numbers as texts
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from innerloop.errors import InputError
+from innerloop.text import printable
+
+__all__ = ["LETTERS", "Shape", "read_cells", "read_lines"]
+
+LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+Shape = tuple[int, int] | None
+BREAK = re.compile(r"\r\n|\r|\n")
+
+
+def read_cells(value: Any, where: str, cells: int = 0) -> tuple[str, Shape]:
+    """(symbols, (rows, columns) or None where the value states none) of a JSON value.
+
+    cells: how many a row of this file has, where that is known; it decides what texts of two digits are. Raises
+    InputError, which begins with `where`, for rows of different lengths and for a cell that is not one symbol.
+    """
+    if isinstance(value, str):
+        return read_lines(value, where)
+    if not isinstance(value, list):
+        return symbol(value, where), None
+    if any(isinstance(v, list) for v in value):
+        rows = [row if isinstance(row, list) else [row] for row in value]
+        if len({len(row) for row in rows}) > 1 or not rows[0]:
+            raise InputError(f"{where}: the rows of a board have different lengths; give all the same.")
+        return "".join(symbol(v, where) for row in rows for v in row), (len(rows), len(rows[0]))
+    if value and all(isinstance(v, str) and len(v) > 1 for v in value) and len(set(map(len, value))) == 1:
+        return rows_of(value, where, cells)
+    return "".join(symbol(v, where) for v in value), None
+
+
+def read_lines(text: str, where: str) -> tuple[str, Shape]:
+    """(symbols, shape) of a text in which line breaks, where there are any, end the rows of a board."""
+    if "\n" not in text and "\r" not in text:
+        return text, None
+    rows = [row for row in BREAK.split(text) if row]
+    if not rows:
+        return "", None
+    if len({len(row) for row in rows}) > 1:
+        raise InputError(f"{where}: the lines of a board have different lengths; give all the same.")
+    return "".join(rows), (len(rows), len(rows[0])) if len(rows) > 1 else None
+
+
+def rows_of(value: list[str], where: str, cells: int) -> tuple[str, Shape]:
+    """A list of texts of one length above 1: rows of symbols, or cells that hold numbers of two digits."""
+    count, length = len(value), len(value[0])
+    if all(number(v) is not None for v in value) and cells != count * length:
+        if cells == count:
+            return "".join(symbol(v, where) for v in value), None
+        raise InputError(
+            f"{where}: a list such as {printable(repr(value), 30)} may be rows of digits or numbers; give numbers as "
+            "numbers, and a board as a list of rows of single symbols."
+        )
+    return "".join(value), (count, length) if count > 1 else None
+
+
+def number(text: str) -> int | None:
+    """The number 0..35 that a text writes, or None."""
+    plain = len(text) <= 2 and text.isascii() and text.isdecimal() and (len(text) == 1 or text[0] != "0")
+    return int(text) if plain and int(text) < len(LETTERS) else None
+
+
+def symbol(value: Any, where: str) -> str:
+    """One cell: a single symbol as it stands, or a whole number 0..35, also as a text."""
+    if isinstance(value, str):
+        if len(value) == 1:
+            return value
+        known = number(value)
+    else:
+        known = value if isinstance(value, int) and not isinstance(value, bool) else None
+    if known is None or not 0 <= known < len(LETTERS):
+        raise InputError(
+            f"{where}: a cell holds {printable(repr(value), 40)}; cells are single symbols or whole numbers 0..35."
+        )
+    return LETTERS[known]
