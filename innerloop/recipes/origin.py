@@ -12,12 +12,13 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import numpy as np
 
-from innerloop import files, tasks
+from innerloop import files, schema, tasks
 from innerloop.errors import InputError
+from innerloop.schema import Length
 from innerloop.tasks.arc_files import has_tests, is_arc, read_arc
 from innerloop.tasks.official import is_official
 from innerloop.tasks.sets import PuzzleSet
@@ -43,6 +44,14 @@ IDENTIFIERS = "identifiers.json"
 SPLITS = ("train", "test", "all")
 PIECE = 16 << 20  # bytes that are hashed at once
 FEW = 2000  # names among which the nearest is looked for
+
+
+class Block(TypedDict, total=False):
+    """The block "data" of run.json."""
+
+    paths: dict[str, Annotated[str, Length(0, 4096)]]
+    train: str
+    validation: str
 
 
 # -- paths ------------------------------------------------------------------------------------------------------------
@@ -92,14 +101,16 @@ def block(folder: Path | str) -> dict[str, Any]:
     """The block "data" of a run's folder; empty for a single file, and for runs that were written without."""
     path = Path(folder) / "run.json"
     value = files.read_json(path) if path.is_file() else {}
-    found = value.get("data") if isinstance(value, dict) else None
-    return found if isinstance(found, dict) else {}
+    if not isinstance(value, dict) or "data" not in value:
+        return {}
+    return dict(schema.read(Block, value["data"], files.shown(path), "data"))
 
 
 def before(folder: Path | str) -> bool:
     """Whether a run was written when no block "data" was: its puzzles are then split as they were."""
     path = Path(folder) / "run.json"
-    return path.is_file() and "data" not in files.read_json(path)
+    value = files.read_json(path) if path.is_file() else None
+    return isinstance(value, dict) and "data" not in value
 
 
 # -- fingerprints -----------------------------------------------------------------------------------------------------
