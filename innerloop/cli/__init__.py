@@ -43,15 +43,12 @@ RESERVED = ("list", "eval", "import")  # Python's own words: their functions end
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code: 0 done, 1 it went wrong, 2 an input is wrong, 130 interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
-    for stream in (sys.stdout, sys.stderr):  # what a stream cannot say is written as an escape, and nothing is lost
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    ask_for_text()
     if not words or words[0] in ("-h", "--help", "help"):
         from innerloop.cli.catalogue import overview
 
         overview()
         return 0
-    ask_for_text()
     try:
         if words[0] in ("-V", "--version"):
             from importlib.metadata import version

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import sys
 import tempfile
@@ -21,8 +22,8 @@ DEBUG = "INNERLOOP_DEBUG"  # 1: what nobody foresaw is raised, with its tracebac
 def ask_for_text() -> None:
     """Let standard output and error say what their encoding cannot as escapes, and not fail."""
     for stream in (sys.stdout, sys.stderr):
-        if (getattr(stream, "encoding", None) or "utf-8").lower().replace("-", "") != "utf8":
-            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def code_of(error: BaseException) -> int:
