@@ -115,6 +115,7 @@ def test_the_compiled_region_is_what_was_counted(loop, x, monkeypatch):
     assert len(runs) == 3
 
 
+@pytest.mark.slow
 def test_a_compiled_step_costs_the_same(loop, x, monkeypatch):
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager", fullgraph=True))
     step = Compiled(loop)
