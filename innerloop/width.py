@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from innerloop.core import Loop, Thought, map_tensors, select, think
+from innerloop.core import Loop, Thought, think
 from innerloop.errors import InputError
 from innerloop.halt import halting_margin
 from innerloop.noise import key_of, normal, salted, scramble
+from innerloop.tree import map_tensors, select
 
 Pick = Callable[[Sequence[Thought]], Thought]
 

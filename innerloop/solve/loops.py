@@ -47,6 +47,19 @@ def in_float32(loop: Any) -> Any:
     return twin.to(next(loop.parameters()).device).eval()
 
 
+def compiled(loop: Any) -> Any | None:
+    """The same loop with its step as one compiled graph; None where that would be slower.
+
+    Blocks that already run as one region made for their shape (parts/fused.py) would lose it: a compiler of graphs sees
+    only their plain twin.
+    """
+    within = loop.loop if hasattr(loop, "loop") else loop
+    nets = [m for m in within.modules() if isinstance(m, Net)] if hasattr(within, "modules") else []
+    if nets and all(net.fused for net in nets):
+        return None
+    return Compiled(loop)
+
+
 class Compiled:
     """The same loop with its step as one compiled graph: seconds for each batch size it meets, less time ever after.
 
