@@ -19,6 +19,12 @@ from innerloop.errors import InputError
 from innerloop.grad import Rule, full
 from innerloop.halt import Halt, never
 from innerloop.ledger import charge_rows, counted_step
+from innerloop.tree import detach, map_tensors, put, select
+
+__all__ = [
+    "DEEPEST", "Answer", "Loop", "Question", "Thought", "detach", "fits", "follow", "map_tensors", "refill", "repeat",
+    "select", "think",
+]  # fmt: skip
 
 DEEPEST = 1_000_000  # steps of one thought: the schedule that a gradient rule sees is a tuple of as many names
 
@@ -149,39 +155,11 @@ def repeat(f: Callable[[Any], Any], s: Any, times: int, grad: Rule = full) -> An
 
 
 def refill(state: Any, done: Tensor, fresh: Any) -> Any:
-    """Rows that are `done` leave and take their row of `fresh`; the others go on, detached.
+    """Rows that are `done` leave and take a row of `fresh`; the others go on, detached.
 
+    done    (B,) bools, of which row i takes row i of `fresh`; or (k,) int64, rows that take the k rows of `fresh`
     It serves twice: in training it carries states from one optimizer step to the next (deep supervision:
-    learn/supervise.py); in serving it keeps a batch full although examples finish at different depths. It refills
-    a batch of data as well: any tuple of tensors with batch first.
+    learn/supervise.py); in serving it keeps a batch full although examples finish at different depths (rows.py). It
+    refills a batch of data as well: any tree of tensors with batch first.
     """
-    return select(done, fresh, detach(state))
-
-
-def detach(state: Any) -> Any:
-    """The same state, off the tape."""
-    return map_tensors(Tensor.detach, state)
-
-
-def map_tensors(f: Callable[[Tensor], Tensor], state: Any) -> Any:
-    """A state with `f` applied to each of its tensors; what is no tensor stays."""
-    if isinstance(state, Tensor):
-        return f(state)
-    return _rebuild(state, (map_tensors(f, item) for item in state)) if isinstance(state, tuple) else state
-
-
-def select(mask: Any, a: Any, b: Any) -> Any:
-    """`a` where `mask`, else `b`: whole states for a bool, row by row for a (B,) tensor of bools.
-
-    A row's value never depends on another row's, nor on the value that was not selected, even if that is NaN. What is
-    neither tensor nor tuple (a text, a dict) has no rows: it comes from `b`, whole.
-    """
-    if isinstance(mask, bool):
-        return a if mask else b
-    if isinstance(b, Tensor):
-        return torch.where(mask.view(-1, *[1] * (b.ndim - 1)), a, b)
-    return _rebuild(b, (select(mask, p, q) for p, q in zip(a, b, strict=True))) if isinstance(b, tuple) else b
-
-
-def _rebuild(like: tuple[Any, ...], items: Any) -> tuple[Any, ...]:
-    return type(like)(*items) if hasattr(like, "_fields") else type(like)(items)
+    return select(done, fresh, detach(state)) if done.dtype == torch.bool else put(detach(state), done, fresh)

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from innerloop.errors import InputError
+from innerloop.tree import floating, map_tensors
 
 Update = Callable[[str, Any], Any]
 Rule = Callable[[Sequence[str], Update, Any], Any]
@@ -146,24 +147,9 @@ def _solve(solver: Solver, schedule: Sequence[str], update: Update, s: Any) -> T
         return solver(lambda v: _pack(update(schedule[0], _unpack(v, s))), _pack(s), len(schedule)).z
 
 
-def floating(state: Any) -> Iterator[Tensor]:
-    """The floating tensors of a state, in order."""
-    if isinstance(state, Tensor):
-        if state.is_floating_point():
-            yield state
-    elif isinstance(state, tuple):
-        for item in state:
-            yield from floating(item)
-
-
 def _refit(state: Any, slots: Iterator[Tensor]) -> Any:
     """`state` with its floating tensors taken from `slots`, in order."""
-    if isinstance(state, Tensor):
-        return next(slots) if state.is_floating_point() else state
-    if not isinstance(state, tuple):
-        return state
-    items = [_refit(item, slots) for item in state]
-    return type(state)(*items) if hasattr(state, "_fields") else type(state)(items)
+    return map_tensors(lambda t: next(slots) if t.is_floating_point() else t, state)
 
 
 def _pack(state: Any) -> Tensor:

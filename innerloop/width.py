@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from innerloop.core import Loop, Thought, fits, map_tensors, select, think
+from innerloop.core import Loop, Thought, fits, think
 from innerloop.errors import InputError
 from innerloop.halt import halting_margin
 from innerloop.noise import key_of, normal, salted, scramble
+from innerloop.tree import map_tensors, select
 
 WIDEST = 10_000  # trajectories of one question, whose states are all kept until one is picked
 

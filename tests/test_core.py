@@ -238,6 +238,20 @@ def test_with_a_continue_head_the_margin_decides():
     assert t.steps.tolist() == [2, 3, 9]
 
 
+def test_certain_stops_when_no_place_is_in_doubt():
+    logits = torch.tensor([[[4.0, 0.0], [4.0, 0.0]], [[4.0, 0.0], [0.5, 0.0]]])  # probabilities 0.98 and 0.62
+
+    class Fixed:
+        def read(self, s):
+            return Answer(logits)
+
+    assert [halt.certain(p)(Fixed(), None, None, 1).tolist() for p in (0.6, 0.8, 0.99)] == [
+        [True, True], [True, False], [False, False],
+    ]  # fmt: skip
+    with pytest.raises(InputError, match="probability"):
+        halt.certain(1.0)
+
+
 def test_settled_stops_when_the_answer_no_longer_changes():
     class OverHalf(Pull):
         def read(self, s):

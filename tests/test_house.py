@@ -13,8 +13,8 @@ FILES = sorted(p for p in PACKAGE.rglob("*.py"))
 
 # Rooms from the ground up; a room may call those on its own floor only where it lives alone there.
 FLOORS = [
-    {"errors", "files", "interval", "ledger", "memory", "schema", "text"},
-    {"core", "halt", "grad", "noise", "width"},
+    {"errors", "files", "interval", "ledger", "memory", "schema", "text", "tree"},
+    {"core", "halt", "grad", "noise", "rows", "width"},
     {"parts"},
     {"weights", "tasks", "rules", "web"},
     {"learn", "study", "solve"},
@@ -90,7 +90,7 @@ def test_runtime_dependencies():
 
 def test_the_ground_floor_needs_torch_alone():
     allowed = {"torch", "innerloop", "__future__", "collections", "itertools", "typing", "math", "re", "dataclasses"}
-    for name in ("core", "halt", "grad", "noise", "width", "errors"):
+    for name in ("core", "halt", "grad", "noise", "tree", "width", "errors"):
         for node in ast.walk(ast.parse((PACKAGE / f"{name}.py").read_text())):
             found = []
             if isinstance(node, ast.Import):

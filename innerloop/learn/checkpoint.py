@@ -16,8 +16,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from innerloop import files
+from innerloop import files, tree
 from innerloop.errors import InputError
+from innerloop.tree import flatten
 
 STATE = "train_state.pt"
 MODEL = "model.safetensors"
@@ -215,17 +216,7 @@ def state_damaged(path: Path, why: str) -> InputError:
     return InputError(f"{files.shown(path)} is damaged ({files.shown(why)}): delete it to train from the start")
 
 
-def flatten(state: Any) -> list[Tensor | None]:
-    """The tensors of nested tuples, in order; None where a slot is empty is kept."""
-    if isinstance(state, tuple):
-        return [t for item in state for t in flatten(item)]
-    return [state]
-
-
 def unflatten(like: Any, flat: list[Tensor | None]) -> Any:
-    """`flat` in the shape of `like`, on its device; consumes the list from the front."""
-    if isinstance(like, tuple):
-        items = [unflatten(item, flat) for item in like]
-        return type(like)(*items) if hasattr(like, "_fields") else type(like)(items)
-    kept = flat.pop(0)
-    return None if kept is None else kept.to(like.device, like.dtype)
+    """The leaves that `flatten` gave in the shape of `like`, on its device and of its dtypes."""
+    pairs = zip(flatten(like), flat, strict=True)
+    return tree.unflatten(like, (None if kept is None else kept.to(t.device, t.dtype) for t, kept in pairs))

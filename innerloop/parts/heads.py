@@ -34,6 +34,7 @@ class Heads(nn.Module):
         named = set(tied)
         self.plain = [token for token in range(size.vocab) if token not in named]
         self.register_buffer("order", torch.tensor(self.plain + tied).argsort(), persistent=False)
+        self.ordered = self.plain + tied == list(range(size.vocab))
         self.tokens = Linear(size.node, size.vocab)
         self.q = Linear(size.node, 2, bias=True)
         nn.init.zeros_(self.q.weight)
@@ -45,8 +46,8 @@ class Heads(nn.Module):
         z_BLND = z_BLD.unflatten(2, self.nodes)
         answer = self.whole(z_BLND.mean(2))
         own = F.linear(z_BLND[:, self.prefix :], self.tokens.weight[self.forms].to(z_BLD.dtype)).transpose(2, 3)
-        logits_BSV = torch.cat((answer.logits[..., self.plain], own.flatten(2)), -1)[..., self.order]
-        return answer._replace(logits=logits_BSV)
+        logits_BSV = torch.cat((answer.logits[..., self.plain], own.flatten(2)), -1)
+        return answer._replace(logits=logits_BSV if self.ordered else logits_BSV[..., self.order])
 
     def whole(self, z_BLD: Tensor) -> Answer:
         """One node a place."""

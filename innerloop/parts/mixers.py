@@ -160,6 +160,14 @@ class Net(nn.Module):
             x_BLD = block(x_BLD, sight._replace(layer=i)) if sight and self.sighted else block(x_BLD)
         return rms_norm(x_BLD) if self.magic else x_BLD
 
+    @property
+    def fused(self) -> bool:
+        """Whether its blocks run as one compiled region wherever nothing else speaks against it: parts/fused.py."""
+        weight = next(self.parameters())
+        kind = fused.allowed and weight.device.type == "cpu" and weight.dtype is torch.float32
+        able = kind and all(getattr(b, "fusable", False) for b in self.blocks)
+        return able and fused.compiled(self.blocks) is not None
+
     def again(self, h_BLD: Tensor, e_BLD: Tensor, times: int, tape: Rule = full) -> Tensor:
         """h <- net(h + e), so many times: as one compiled region where the blocks have one and all is on the tape.
 

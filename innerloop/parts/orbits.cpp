@@ -22,7 +22,12 @@
 #include <thread>
 #include <vector>
 
-constexpr int LANES = (D % 16 || E % 16) ? 8 : 16;
+constexpr int SUM = (D % 16 || E % 16) ? 8 : 16;  // running sums of a long sum: its rounding, on any processor
+#ifdef __AVX512F__
+constexpr int LANES = SUM, COLUMNS = 4, ROWS = 6;  // numbers of a vector; the largest tile, 32 registers of 16 numbers
+#else
+constexpr int LANES = 8, COLUMNS = 2, ROWS = 6;    // 16 registers of 8 numbers, or 32 of 4: a larger tile would spill
+#endif
 constexpr int H = 2 * E;                       // gate and up
 constexpr int NODES = N;                       // rows of a place
 constexpr int PLACES = N < 48 ? 48 / N : 1;    // of a chunk
@@ -86,9 +91,15 @@ static inline vec exp_of(vec x) {
 
 static inline vec sigmoid(vec x) { return 1.f / (1.f + exp_of(-x)); }
 
-static inline float total(vec x) {
+// The sum of term(i) over every LANES-th i below n, in SUM running sums.
+template <class F> static inline float total(int n, F term) {
+    vec part[SUM / LANES] = {};
+    for (int i = 0; i < n; i += SUM)
+#pragma GCC unroll 2
+        for (int j = 0; j < SUM / LANES; j++) part[j] += term(i + j * LANES);
     float sum = 0;
-    for (int i = 0; i < LANES; i++) sum += x[i];
+    for (vec &some : part)
+        for (int i = 0; i < LANES; i++) sum += some[i];
     return sum;
 }
 
@@ -133,7 +144,7 @@ static inline void tile(const float *__restrict in, const float *__restrict w, f
 
 template <int IN, int OUT, int C, bool ADD>
 static inline void columns(int rows, const float *in, const float *w, float *out) {
-    constexpr int R = C > 2 ? 6 : 8;
+    constexpr int R = C == COLUMNS ? ROWS : 8;
     int r = 0;
     for (; r + R <= rows; r += R) tile<IN, OUT, R, C, ADD>(in + r * IN, w, out + r * OUT);
     for (; r + 3 <= rows; r += 3) tile<IN, OUT, 3, C, ADD>(in + r * IN, w, out + r * OUT);
@@ -143,8 +154,9 @@ static inline void columns(int rows, const float *in, const float *w, float *out
 // out (rows, OUT) = in (rows, IN) w (IN, OUT), or added to what is there.
 template <int IN, int OUT, bool ADD>
 static inline void product(int rows, const float *in, const float *w, float *out) {
-    constexpr int ALL = OUT / LANES, REST = ALL % 4;
-    for (int c = 0; c + 4 <= ALL; c += 4) columns<IN, OUT, 4, ADD>(rows, in, w + c * LANES, out + c * LANES);
+    constexpr int ALL = OUT / LANES, REST = ALL % COLUMNS;
+    for (int c = 0; c + COLUMNS <= ALL; c += COLUMNS)
+        columns<IN, OUT, COLUMNS, ADD>(rows, in, w + c * LANES, out + c * LANES);
     if constexpr (REST) {
         constexpr int c = ALL - REST;
         columns<IN, OUT, REST, ADD>(rows, in, w + c * LANES, out + c * LANES);
@@ -180,8 +192,9 @@ static inline void outer_columns(int rows, const float *__restrict in, const flo
 // dw (IN, OUT) += in (rows, IN)^T g (rows, OUT).
 template <int IN, int OUT>
 static inline void outer(int rows, const float *in, const float *g, float *dw) {
-    constexpr int ALL = OUT / LANES, REST = ALL % 4;
-    for (int c = 0; c + 4 <= ALL; c += 4) outer_columns<IN, OUT, 4>(rows, in, g + c * LANES, dw + c * LANES);
+    constexpr int ALL = OUT / LANES, REST = ALL % COLUMNS;
+    for (int c = 0; c + COLUMNS <= ALL; c += COLUMNS)
+        outer_columns<IN, OUT, COLUMNS>(rows, in, g + c * LANES, dw + c * LANES);
     if constexpr (REST) {
         constexpr int c = ALL - REST;
         outer_columns<IN, OUT, REST>(rows, in, g + c * LANES, dw + c * LANES);
@@ -318,13 +331,12 @@ struct Worker {
         if (b.near) look(x, first, places);
         for (int r = 0; r < rows; r++) {
             float *gate = h + r * H, *up = gate + E, *some = a + r * E, *s = open + r * E;
-            vec sum = {};
-            for (int e = 0; e < E; e += LANES) {
+            float sum = total(E, [&](int e) {
                 vec p = at(gate + e) * at(up + e);
-                sum += p * p;
                 at(s + e) = sigmoid(at(gate + e)), at(some + e) = p * at(s + e);
-            }
-            scale[r] = 1.f / std::sqrt(total(sum) / E + EPS);
+                return p * p;
+            });
+            scale[r] = 1.f / std::sqrt(sum / E + EPS);
             for (int e = 0; e < E; e += LANES) at(some + e) *= scale[r];
         }
     }
@@ -364,9 +376,8 @@ struct Worker {
             product<E, D, true>(places * NODES, a, w.out, z + from);
             for (int p = first; p < first + places; p++) {
                 float *y = z + p * NODES * D;
-                vec sum = {};
-                for (int i = 0; i < NODES * D; i += LANES) sum += at(y + i) * at(y + i);
-                float r = 1.f / std::sqrt(total(sum) / (NODES * D) + EPS);
+                float sum = total(NODES * D, [&](int i) { return at(y + i) * at(y + i); });
+                float r = 1.f / std::sqrt(sum / (NODES * D) + EPS);
                 for (int i = 0; i < NODES * D; i += LANES) at(y + i) *= r;
                 if (inverse) inverse[p] = r;
             }
@@ -376,9 +387,7 @@ struct Worker {
     // g <- the gradient of what was normed.
     void unnorm(int places, const float *z, const float *inverse, const float *dz) {
         for (int p = 0; p < places; p++, z += NODES * D, dz += NODES * D) {
-            vec dot = {};
-            for (int i = 0; i < NODES * D; i += LANES) dot += at(z + i) * at(dz + i);
-            float c = total(dot) / (NODES * D);
+            float c = total(NODES * D, [&](int i) { return at(z + i) * at(dz + i); }) / (NODES * D);
             for (int i = 0; i < NODES * D; i += LANES)
                 at(g + p * NODES * D + i) = inverse[p] * (at(dz + i) - at(z + i) * c);
         }
@@ -388,9 +397,8 @@ struct Worker {
     void ungate(int rows) {
         for (int r = 0; r < rows; r++) {
             float *gate = h + r * H, *up = gate + E, *da = a + r * E, *s = open + r * E;
-            vec dot = {};
-            for (int e = 0; e < E; e += LANES) dot += at(da + e) * at(s + e) * at(gate + e) * at(up + e);
-            float k = scale[r], c = total(dot) * k * k / E;
+            float dot = total(E, [&](int e) { return at(da + e) * at(s + e) * at(gate + e) * at(up + e); });
+            float k = scale[r], c = dot * k * k / E;
             for (int e = 0; e < E; e += LANES) {
                 vec g = at(gate + e), u = at(up + e), d = at(da + e) * at(s + e), dp = (d - g * u * c) * k;
                 at(up + e) = dp * g;

@@ -27,10 +27,11 @@ import torch
 from torch import Tensor, nn
 
 from innerloop import files
-from innerloop.core import Answer, Question, select
+from innerloop.core import Answer, Question
 from innerloop.errors import InputError
 from innerloop.noise import keyed, salted
 from innerloop.recipes.run import Opened, model
+from innerloop.tree import flatten, select, unflatten
 
 __all__ = ["Slot", "about", "programs", "save_aoti", "save_graph", "save_onnx", "slots", "turn"]
 
@@ -57,17 +58,17 @@ class Init(nn.Module):
         self.loop, self.like = loop, like
 
     def forward(self, inputs: Tensor, puzzle: Tensor) -> list[Tensor]:
-        return leaves(self.loop.init(Question(inputs, puzzle)))
+        return flatten(self.loop.init(Question(inputs, puzzle)))
 
 
 class Step(Init):
     def forward(self, inputs: Tensor, puzzle: Tensor, *state: Tensor) -> list[Tensor]:  # type: ignore[override]
-        return leaves(self.loop.step(rebuilt(self.like, iter(state)), Question(inputs, puzzle)))
+        return flatten(self.loop.step(unflatten(self.like, iter(state)), Question(inputs, puzzle)))
 
 
 class Read(Init):
     def forward(self, *state: Tensor) -> list[Tensor]:  # type: ignore[override]
-        return said(self.loop.read(rebuilt(self.like, iter(state))))
+        return said(self.loop.read(unflatten(self.like, iter(state))))
 
 
 class Turn(Init):
@@ -75,21 +76,8 @@ class Turn(Init):
         x, first = Question(inputs, puzzle), self.loop.init(Question(inputs, puzzle))
         if keyed(self.like):
             first, rest = salted(first, rest[0]), rest[1:]
-        new = self.loop.step(select(fresh, first, rebuilt(self.like, iter(rest))), x)
-        return leaves(new) + said(self.loop.read(new))
-
-
-def leaves(state: Any) -> list[Tensor]:
-    """The tensors of a state, in order."""
-    return [state] if isinstance(state, Tensor) else [t for item in state for t in leaves(item)]
-
-
-def rebuilt(like: Any, flat: Iterator[Tensor]) -> Any:
-    """A state like `like` of the tensors of `flat`."""
-    if isinstance(like, Tensor):
-        return next(flat)
-    items = [rebuilt(item, flat) for item in like]
-    return type(like)(*items) if hasattr(like, "_fields") else type(like)(items)
+        new = self.loop.step(select(fresh, first, unflatten(self.like, iter(rest))), x)
+        return flatten(new) + said(self.loop.read(new))
 
 
 def said(answer: Answer) -> list[Tensor]:
@@ -130,7 +118,7 @@ def programs(opened: Opened) -> dict[str, torch.export.ExportedProgram]:
     Raises InputError for a loop whose step no graph can hold.
     """
     loop, x, state = prepared(opened)
-    asked, given = [x.inputs, x.puzzle], leaves(state)
+    asked, given = [x.inputs, x.puzzle], flatten(state)
     calls = {"init": (Init, asked), "step": (Step, [*asked, *given]), "read": (Read, given)}
     return {name: exported(opened, kind(loop, state), inputs) for name, (kind, inputs) in calls.items()}
 
@@ -142,7 +130,7 @@ def turn(opened: Opened) -> tuple[torch.export.ExportedProgram, dict[str, Any]]:
         answer = loop.read(loop.step(state, x))
     given = [x.inputs, x.puzzle, torch.ones(ROWS, dtype=torch.bool)]
     given += [torch.zeros_like(x.puzzle)] if keyed(state) else []
-    return exported(opened, Turn(loop, state), [*given, *leaves(state)]), about(opened, state, answer)
+    return exported(opened, Turn(loop, state), [*given, *flatten(state)]), about(opened, state, answer)
 
 
 def exported(opened: Opened, module: nn.Module, inputs: Sequence[Tensor]) -> torch.export.ExportedProgram:

@@ -10,6 +10,7 @@ import torch
 
 from innerloop.core import Question
 from innerloop.ledger import charge_rows, counts, rows_of, step_cost
+from innerloop.parts.mixers import Net
 
 GRAPHS = 64  # that one step may be compiled into
 
@@ -36,6 +37,19 @@ def in_float32(loop: Any) -> Any:
     twin = type(loop)(replace(config, dtype="float32"))
     twin.load_state_dict(loop.state_dict())
     return twin.to(next(loop.parameters()).device).eval()
+
+
+def compiled(loop: Any) -> Any | None:
+    """The same loop with its step as one compiled graph; None where that would be slower.
+
+    Blocks that already run as one region made for their shape (parts/fused.py) would lose it: a compiler of graphs sees
+    only their plain twin.
+    """
+    within = loop.loop if hasattr(loop, "loop") else loop
+    nets = [m for m in within.modules() if isinstance(m, Net)] if hasattr(within, "modules") else []
+    if nets and all(net.fused for net in nets):
+        return None
+    return Compiled(loop)
 
 
 class Compiled:

@@ -33,7 +33,7 @@ from innerloop.solve.choose import RULES, Choice, Trajectories, choose
 from innerloop.solve.dials import Budget, Dials, Kind, Solution
 from innerloop.solve.engine import Engine, Moment
 from innerloop.solve.hybrid import behind, need_exact
-from innerloop.solve.loops import Compiled, calls_of_a_step, few_sizes, in_float32
+from innerloop.solve.loops import Compiled, calls_of_a_step, compiled, few_sizes, in_float32
 from innerloop.solve.verify import Verifier, verifier_of
 from innerloop.tasks.symmetry import Views
 from innerloop.text import printable
@@ -48,7 +48,8 @@ class Solver:
     verify  the task's verifier where it knows its rules, else none; or one of your own (solve.verify.as_verifier)
     trusts  what each rule's confidence is worth, by `calibrate`; kept with the dials it was measured at
     rows    trajectories run at once
-    compile whether a step is compiled (solve.loops.Compiled): for thousands of puzzles, or a GPU
+    compile whether a step is compiled (solve.loops.compiled): for thousands of puzzles, or a GPU. Nothing changes where
+            the loop's blocks are compiled already
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Solver:
         self.verify = verify or (verifier_of(task) if task.verifies else None)
         self.trusts = trusts or {}
         self.compile = compile
-        self._compiled: dict[Kind, Compiled] = {}
+        self._compiled: dict[Kind, Compiled | None] = {}
         self.calls = calls_of_a_step(loop, task)
 
     # -- one call -----------------------------------------------------------------------------------------------------
@@ -275,8 +276,9 @@ class Solver:
         options: dict[str, Any] = {"halt": own_rule(loop), "verify": self.verify, "device": self.device}
         if self.compile:
             if d.kind not in self._compiled:
-                self._compiled[d.kind] = Compiled(loop)
-            loop, options["sizes"] = self._compiled[d.kind], few_sizes(self.rows)
+                self._compiled[d.kind] = compiled(loop)
+            if (graph := self._compiled[d.kind]) is not None:
+                loop, options["sizes"] = graph, few_sizes(self.rows)
         return Engine(loop, self.rows, **options | how)
 
     @cached_property

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from innerloop.grad import floating
+from innerloop.tree import floating
 
 __all__ = ["Paths", "Sketch", "components", "flatten"]
 

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from innerloop.core import Loop, Thought, detach, think
 from innerloop.errors import InputError
+from innerloop.tree import rebuild
 
 __all__ = ["Moment", "Push", "Watched", "named", "replaced", "slots", "watch"]
 
@@ -67,7 +68,7 @@ def replaced(state: Any, slot: str, value: Tensor) -> Any:
         (replaced(item, rest, value) if rest else value) if name == head else item
         for name, item in zip(_names(state), state, strict=True)
     ]
-    return type(state)(*items) if hasattr(state, "_fields") else type(state)(items)
+    return rebuild(state, items)
 
 
 def named(state: Any, slot: str) -> Tensor:

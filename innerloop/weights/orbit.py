@@ -15,6 +15,7 @@ messages as in recurrent relational nets (arXiv 1711.08028).
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -89,6 +90,14 @@ class Orbit(nn.Module):
         noise_BLNR = normal(s.key, size.length, size.nodes, RANK)
         noise_BLD = (noise_BLNR @ self.w0).flatten(2) * (self.c.sigma * (s.key != 0))[:, None, None]
         return s.h + noise_BLD.to(s.h.dtype)
+
+    def finer(self, parts: int) -> Orbit:
+        """A loop of the same weights that takes `parts` steps for one of these, so that it may stop in between."""
+        if parts < 1 or self.c.rounds % parts:
+            raise InputError(f"a step of {self.c.rounds} rounds cannot be cut into {parts} equal parts")
+        twin = copy(self)
+        twin.c = replace(self.c, rounds=self.c.rounds // parts)
+        return twin
 
     def read(self, s: State) -> Answer:
         return self.heads(s.h)

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from innerloop import tasks
+from innerloop import models, tasks
 from innerloop.core import Question, think
 from innerloop.errors import InputError
 from innerloop.learn.train import train
+from innerloop.parts import fused
 from innerloop.recipes import get
 from innerloop.recipes.run import build, override
 from innerloop.solve import choose as rules
@@ -20,7 +21,9 @@ from innerloop.solve import hybrid
 from innerloop.solve.calibrate import Curve, auroc, ece, fit, from_json, risk_coverage, to_json, trust
 from innerloop.solve.choose import RULES, Trajectories, choose
 from innerloop.solve.hybrid import patience
+from innerloop.solve.loops import Compiled, compiled
 from innerloop.solve.solver import Budget, Dials, Solver
+from innerloop.width import Noisy
 
 
 @pytest.fixture(scope="module")
@@ -465,3 +468,15 @@ def test_from_depth_256_on_the_state_is_float32(built, test_set):
     exact = Solver(built.loop, built.task).solve(few, 256, pick="q")
     deep = Solver(loop, built.task).solve(few, 256, pick="q")
     assert all(np.array_equal(a.answer, b.answer) for a, b in zip(exact, deep, strict=True))
+
+
+def test_a_loop_that_runs_as_a_compiled_region_is_not_compiled_again():
+    opened = models.open("demo-sudoku4")
+    questions = opened.task.make(6, 1).inputs
+    plain, asked = (Solver(opened.loop, opened.task, rows=4, compile=c) for c in (False, True))
+    if opened.loop.net.fused:  # there is a C++ compiler
+        assert type(asked.engine(Dials(noise=(0.1, 0.0))).loop.loop) is Noisy and asked.engine(Dials()).sizes is None
+    with fused.plain():
+        assert isinstance(compiled(opened.loop), Compiled)
+    found = [[(s.text, s.steps) for s in solver.solve(questions, 8)] for solver in (plain, asked)]
+    assert found[0] == found[1]

@@ -1,5 +1,6 @@
 """Orbit: what follows from symmetries, and that its answer turns with its question, exactly."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from innerloop.core import Question, think
 from innerloop.errors import InputError
 from innerloop.learn.train import train
 from innerloop.noise import salted
+from innerloop.parts import fused
 from innerloop.parts.embed import Embed, start
 from innerloop.parts.orbits import Lines, Message, Near
 from innerloop.parts.size import Size
@@ -197,3 +199,18 @@ def test_it_learns_what_a_net_without_ties_does_not(tmp_path):
     how = {"validation": built.validation, "live": False, "on_check": lambda step, rows: seen.append(rows[-1].token)}
     result = train(built.loop, built.task, built.train, plan, tmp_path, **how)
     assert not result.stopped and seen[-1] > 0.7, seen
+
+
+@pytest.mark.parametrize("region", [True, False])
+def test_a_finer_loop_passes_through_the_same_states(region):
+    loop, x = made(tasks.get("sudoku", size=4)), asked(puzzles(tasks.get("sudoku", size=4)))
+    first = salted(loop.init(x), torch.tensor([0, 1, 2]))
+    fine = loop.finer(3)
+    with torch.no_grad(), nullcontext() if region else fused.plain():
+        want, got = loop.step(loop.step(first, x), x), first
+        for _ in range(6):
+            got = fine.step(got, x)
+    assert torch.equal(got.h, want.h) and torch.equal(got.key, want.key)
+    assert next(fine.parameters()) is next(loop.parameters()) and loop.c.rounds == 6
+    with pytest.raises(InputError, match="6 rounds"):
+        loop.finer(4)

@@ -1,0 +1,317 @@
+"""Continuous batching of any loop over tensors: the rows of a batch stand at different steps, and one that ends is
+refilled at once.
+
+A batch that waits for its hardest row spends most of its work on rows that were done long ago. Here every tick is one
+step of all live rows; those that end leave, waiting jobs take their rows, and no row idles while anything waits. The
+result of a job does not depend on who else is in the batch.
+
+    rows = Rows(loop, 64, reader, halt=confident(0.9))
+    rows.submit(job) ...;   ended = rows.run()
+
+Nothing here knows what a question or an answer is: a `Reader` makes the batch of questions, says which rows are done
+by what they read, and what is handed back. solve/engine.py has one for boards.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from innerloop.core import Loop, refill
+from innerloop.errors import InputError
+from innerloop.halt import Halt, residual
+from innerloop.ledger import charge_rows, counted_step
+from innerloop.noise import salted
+from innerloop.tree import concat, take
+
+__all__ = ["Done", "Full", "Job", "Once", "Reader", "Rows", "Tally"]
+
+
+WAITING = -1
+
+
+class Full(InputError):
+    """The queue is full: come again later."""
+
+
+class Job(Protocol):
+    """What is to be run in a row; it may have more fields, for its reader."""
+
+    depth: int  # steps at most; may be lowered while it runs
+    halting: bool  # stop by the halting rule
+    measured: bool  # its reader wants the residual of every step
+    salt: int  # which trajectory, for loops with noise of their own
+    priority: float  # higher goes first; among equals the earlier
+    deadline: float  # of time.monotonic(); what is not done by then ends as "late"
+
+
+class Reader(Protocol):
+    """What turns jobs into questions, and rows into what the caller wants. It may keep nothing about single rows."""
+
+    def question(self, jobs: Sequence[Any], device: torch.device) -> Any:
+        """The questions of these jobs as one batch: a tree of tensors."""
+
+    def look(self, rows: Rows, old: Any) -> dict[int, str]:
+        """After a step from state `old`: which live rows are done by what they say, and the name of that end.
+
+        `rows.state` is the new state; `rows.loop.read` reads each state once. `rows.kept` is what this method put there
+        after the last step, a tensor with a row for each row of the batch, or None.
+        """
+
+    def result(self, rows: Rows, which: Sequence[int]) -> list[Any]:
+        """What these live rows have come to; each has taken at least one step."""
+
+
+class Done(NamedTuple):
+    """How a job ended."""
+
+    job: Any
+    end: str  # "halted", "depth", "cancelled", "late", or a name of the reader's
+    moment: Any  # the reader's result; None for one that is "late" or "cancelled" before its first step
+    steps: int
+
+
+@dataclass
+class Tally:
+    """What has been done so far."""
+
+    ticks: int = 0
+    rows: int = 0  # rows stepped, padding included: what was paid
+    steps: int = 0  # steps of jobs: what was wanted
+    ended: Counter[str] = field(default_factory=Counter)
+
+
+class Rows:
+    """Runs jobs through `loop`, at most `rows` at once, with at most `queue` waiting.
+
+    halt    rule for jobs that are `halting` (innerloop.halt); it must decide row by row and keep nothing between calls
+    sizes   batch sizes it may run, ascending and ending at `rows`; a batch is padded to the next. None: any size. Give
+            a few where every size costs a compilation
+    Not thread-safe: one thread submits and ticks.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        rows: int,
+        reader: Reader,
+        *,
+        halt: Halt | None = None,
+        queue: int = 100_000,
+        sizes: Sequence[int] | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        if rows < 1 or queue < 1:
+            raise InputError(f"an engine of {rows} rows and a queue of {queue} can do nothing: give 1 or more of each")
+        if sizes is not None and (list(sizes) != sorted(set(sizes)) or sizes[-1] != rows or sizes[0] < 1):
+            raise InputError(f"sizes {list(sizes)} must rise from 1 or more to the number of rows, {rows}")
+        self.loop, self.rows, self.reader, self.halt, self.capacity = Once(loop), rows, reader, halt, queue
+        self.sizes, self.device, self.tally = sizes, torch.device(device), Tally()
+        self.jobs: list[Any] = []  # of each row of the batch; None: padding, or free since the last step
+        self.steps: list[int] = []  # of each row
+        self.state: Any = None
+        self.question: Any = None
+        self.moved: Tensor | None = None  # (rows,) residual of the last step, where a job is `measured`
+        self.kept: Tensor | None = None  # (rows, ...) the reader's
+        self.waiting: list[tuple[float, int, Any]] = []  # heap of (-priority, arrival, job); cancelled ones included
+        self._limits: list[tuple[float, int, Any]] = []  # heap of (deadline, arrival, job), of those that have one
+        self._arrivals = count()
+        self._open: dict[int, int] = {}  # id of a job -> its row, or WAITING
+
+    # -- coming and going ---------------------------------------------------------------------------------------------
+    def submit(self, job: Any) -> None:
+        """Queue a job. Raises Full, or InputError for a job that cannot be done here."""
+        if job.depth < 1:
+            raise InputError(f"depth is {job.depth}, but a loop must run at least once: give a depth of 1 or more")
+        if job.halting and self.halt is None:
+            raise InputError("this engine has no halting rule: give it one, or ask for the full depth")
+        if len(self._open) - len(self.live) >= self.capacity:
+            raise Full(f"{self.capacity} jobs are waiting: come again when some are done")
+        arrival = next(self._arrivals)
+        self._open[id(job)] = WAITING
+        heapq.heappush(self.waiting, (-job.priority, arrival, job))
+        if job.deadline < math.inf:
+            heapq.heappush(self._limits, (job.deadline, arrival, job))
+
+    def __len__(self) -> int:
+        """Jobs that are not done."""
+        return len(self._open)
+
+    @property
+    def live(self) -> list[Any]:
+        """Jobs that have a row."""
+        return [job for job in self.jobs if job is not None]
+
+    def cancel(self, jobs: Sequence[Any]) -> list[Done]:
+        """Take these out, wherever they stand, with what they have so far; jobs that are done are passed over."""
+        return self._out(jobs, "cancelled")
+
+    def _out(self, jobs: Sequence[Any], end: str) -> list[Done]:
+        places = {id(job): (self._open[id(job)], job) for job in jobs if id(job) in self._open}
+        ended = self._end({row: end for row, _ in places.values() if row != WAITING})
+        for row, job in places.values():
+            if row == WAITING:
+                ended.append(self._ended(job, end, None, 0))
+        return ended
+
+    # -- running ------------------------------------------------------------------------------------------------------
+    def run(self) -> list[Done]:
+        """Everything there is, to its end."""
+        ended = []
+        while len(self):
+            ended += self.tick()
+        return ended
+
+    @torch.no_grad()
+    def tick(self) -> list[Done]:
+        """Let waiting jobs in, step every live row once, and return the jobs that ended."""
+        ended = self._late() + self._end(self._deep())
+        self._admit()
+        if not self.jobs:
+            return ended
+        old = self.state
+        self.state = counted_step(self.loop, old, self.question)
+        self.steps = [n + 1 for n in self.steps]
+        live = self.live
+        self.moved = residual(old, self.state) if any(job.measured for job in live) else None
+        self.tally.ticks += 1
+        self.tally.rows += len(self.jobs)
+        self.tally.steps += len(live)
+        return ended + self._end(self._deep() | self._halted(old) | self.reader.look(self, old))
+
+    def _deep(self) -> dict[int, str]:
+        """Rows that have taken all the steps they may."""
+        return {i: "depth" for i, job in enumerate(self.jobs) if job is not None and self.steps[i] >= job.depth}
+
+    def _halted(self, old: Any) -> dict[int, str]:
+        """Rows that stop by the rule."""
+        asked = [i for i, job in enumerate(self.jobs) if job is not None and job.halting]
+        if not asked or self.halt is None:
+            return {}
+        steps = torch.tensor(self.steps, device=self.device)
+        stop = torch.as_tensor(self.halt(self.loop, old, self.state, steps)).expand(len(steps)).tolist()
+        return {i: "halted" for i in asked if stop[i]}
+
+    def _late(self) -> list[Done]:
+        """End what is past its deadline, waiting or live."""
+        over, now = [], time.monotonic()
+        while self._limits and self._limits[0][0] <= now:
+            over.append(heapq.heappop(self._limits)[2])
+        return self._out(over, "late") if over else []
+
+    def _end(self, ends: dict[int, str]) -> list[Done]:
+        """Let these rows go: they are free for others from the next tick on."""
+        if not ends:
+            return []
+        begun = [i for i in ends if self.steps[i]]
+        results = dict(zip(begun, self.reader.result(self, begun), strict=True)) if begun else {}
+        ended = [self._ended(self.jobs[i], end, results.get(i), self.steps[i]) for i, end in ends.items()]
+        for i in ends:
+            self.jobs[i] = None
+        if not any(job is not None for job in self.jobs):
+            self._empty()
+        return ended
+
+    def _ended(self, job: Any, end: str, result: Any, steps: int) -> Done:
+        self.tally.ended[end] += 1
+        del self._open[id(job)]
+        return Done(job, end, result, steps)
+
+    def _empty(self) -> None:
+        self.jobs, self.steps, self.state, self.question, self.moved, self.kept = [], [], None, None, None, None
+        self.loop.forget()
+
+    # -- the batch ----------------------------------------------------------------------------------------------------
+    def _admit(self) -> None:
+        """Fill free rows from the queue, then bring the batch to a size that may be run."""
+        free = [i for i, job in enumerate(self.jobs) if job is None]
+        room = self.rows - len(self.jobs) + len(free)
+        fresh: list[Any] = []
+        while self.waiting and len(fresh) < room:
+            job = heapq.heappop(self.waiting)[2]
+            if self._open.get(id(job)) == WAITING:
+                self._open[id(job)] = len(self.jobs)  # no longer waiting; `_fill` says where it is
+                fresh.append(job)
+        if fresh:
+            self._fill(free, fresh)
+        live = len(self.jobs) - max(0, len(free) - len(fresh))
+        size = live if self.sizes is None or not live else next(s for s in self.sizes if s >= live)
+        if size != len(self.jobs):
+            self._resize(size)
+
+    def _fill(self, free: list[int], fresh: list[Any]) -> None:
+        """Give rows to these jobs: free ones first, then new ones behind the others."""
+        question = self.reader.question(fresh, self.device)
+        state, salts = self.loop.init(question), [job.salt for job in fresh]
+        charge_rows("calls", state)
+        if any(salts):  # 0 changes nothing
+            state = salted(state, torch.tensor(salts, device=self.device))
+        added, width, k = (state, question), len(self.jobs), min(len(free), len(fresh))
+        batch = (self.state, self.question)
+        if k:
+            at = torch.tensor(free[:k], device=self.device)
+            batch = refill(batch, at, added if k == len(fresh) else take(added, slice(k)))
+        if k < len(fresh):
+            rest = take(added, slice(k, None)) if k else added
+            batch = concat(batch, rest) if width else rest
+        self.state, self.question = batch
+        rows = [*free[:k], *range(width, width + len(fresh) - k)]
+        self.jobs += [None] * (len(fresh) - k)
+        self.steps += [0] * (len(fresh) - k)
+        for i, job in zip(rows, fresh, strict=True):
+            self.jobs[i], self.steps[i], self._open[id(job)] = job, 0, i
+        if self.kept is not None and k < len(fresh):
+            self.kept = torch.cat([self.kept, self.kept[:1].expand(len(fresh) - k, *self.kept.shape[1:])])
+
+    def _resize(self, size: int) -> None:
+        """Bring the batch to so many rows: live rows beyond them move to free ones; what is free then is padding."""
+        index = [i if i < len(self.jobs) else -1 for i in range(size)]
+        free = [i for i in range(size) if index[i] < 0 or self.jobs[i] is None]
+        for i, mover in zip(free, [i for i in range(size, len(self.jobs)) if self.jobs[i] is not None], strict=False):
+            index[i] = mover
+        spare = next(i for i, job in enumerate(self.jobs) if job is not None)
+        source = [spare if i < 0 else i for i in index]
+        rows = torch.tensor(source, device=self.device)
+        self.state, self.question = take((self.state, self.question), rows)
+        if self.kept is not None:
+            self.kept = self.kept[rows.to(self.kept.device)]
+        self.jobs = [None if i < 0 else self.jobs[i] for i in index]
+        self.steps = [self.steps[i] for i in source]
+        self.moved = None
+        for i, job in enumerate(self.jobs):
+            if job is not None:
+                self._open[id(job)] = i
+
+
+class Once:
+    """A loop that reads each state once: rules, reader and watcher all look at the same."""
+
+    def __init__(self, loop: Any) -> None:
+        self.loop = loop
+        self._seen: list[tuple[Any, Any]] = []
+
+    def init(self, x: Any) -> Any:
+        return self.loop.init(x)
+
+    def step(self, s: Any, x: Any) -> Any:
+        return self.loop.step(s, x)
+
+    def read(self, s: Any) -> Any:
+        known = [answer for state, answer in self._seen if state is s]
+        answer = known[0] if known else self.loop.read(s)
+        others = [entry for entry in self._seen if entry[0] is not s]
+        self._seen = [*others[-1:], (s, answer)]  # the two that were asked for last: a step's first and last
+        return answer
+
+    def forget(self) -> None:
+        """Keep no state."""
+        self._seen = []
