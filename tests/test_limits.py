@@ -44,8 +44,8 @@ def test_a_model_counted_without_memory_is_the_one_that_is_built(system, mix):
     "change, said",
     [
         ({"width": 32_000}, "another configuration"),
-        ({"width": 1_000_000}, "at most 4,000,000,000"),
-        ({"width": 8_000, "layers": 512}, "4,000,000,000"),
+        ({"width": 1_000_000}, "another configuration"),
+        ({"width": 8_000, "layers": 512}, "another configuration"),
         ({"layers": 2}, "another configuration"),
         ({"vocab": 200}, "its task has 16 of 6"),
         ({"symbols": [[2, 3, 4, 99]]}, "beyond the 6 there are"),

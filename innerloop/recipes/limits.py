@@ -17,8 +17,9 @@ from innerloop.files import shown
 
 __all__ = ["build"]
 MOST = 4_000_000_000  # parameters of a model, and numbers in the constant tables it builds
-SMALL = 1 << 26  # numbers up to which a model is simply built
-SLACK = 1 << 24  # numbers of tables that a model makes and no file holds
+SMALL = 1 << 23  # numbers up to which a model is simply built: a second
+LARGE = 1 << 28  # numbers that a file may vouch for; a larger one may be sparse
+SLACK = 1 << 22  # numbers of tables that a model makes and no file holds
 
 
 class Exceeded(Exception):
@@ -78,24 +79,21 @@ def build(kind: Any, config: Any, seed: int, path: Path | None = None) -> torch.
     path: the safetensors file that its weights will be read from, if it is there: no number takes less than two bytes.
     Raises InputError before the memory is taken.
     """
-    held = path is not None and path.is_file()
+    held = path.stat().st_size // 2 if path is not None and path.is_file() else None
+    vouched = held is not None and held <= LARGE
+    most = SLACK + held if held is not None and vouched else SMALL
+    torch.manual_seed(seed)
     try:
-        with Budget(min(SMALL, SLACK + path.stat().st_size // 2) if path is not None and held else SMALL):
-            return drawn(kind, config, seed)
+        with Budget(most):
+            return kind(config)  # type: ignore[no-any-return]
     except Exceeded:
-        count = afford(kind, config)
-        if path is not None and held and count > SLACK + path.stat().st_size // 2:
+        count = most + 1 if vouched else afford(kind, config)
+        if held is not None and count > SLACK + held:
             raise InputError(
-                f"{shown(path)} was saved by a model of another configuration: it holds fewer than {count:,} numbers"
+                f"{shown(path or '')} was saved by a model of another configuration, which is far smaller"
             ) from None
-    return drawn(kind, config, seed)
-
-
-def drawn(kind: Any, config: Any, seed: int) -> torch.nn.Module:
-    """kind(config) with weights drawn from `seed`; torch's global generator stays where it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        return kind(config)  # type: ignore[no-any-return]
+    torch.manual_seed(seed)
+    return kind(config)  # type: ignore[no-any-return]
 
 
 def afford(kind: Callable[[Any], Any], config: Any) -> int:
@@ -103,13 +101,13 @@ def afford(kind: Callable[[Any], Any], config: Any) -> int:
 
     Raises InputError where they are above MOST, or take more than the memory of this machine.
     """
-    with torch.device("meta"), Sketch():
-        loop = kind(config)
-    count = sum(t.numel() for t in (*loop.parameters(), *loop.buffers()))
-    have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if count > MOST or 4 * count > have:
+    most = min(MOST, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4)
+    try:
+        with torch.device("meta"), Sketch(), Budget(most):
+            loop = kind(config)
+    except Exceeded:
         raise InputError(
-            f"this config makes a model of {count:,} numbers, or {4 * count / 1e9:,.0f} GB: at most {MOST:,} are "
-            f"built, and this machine has {have / 1e9:,.0f} GB; give a smaller width, or fewer layers"
-        )
-    return count
+            f"this config makes a model of more than {most:,} numbers, which is the most that this machine builds: "
+            "give a smaller width, or fewer layers"
+        ) from None
+    return sum(t.numel() for t in (*loop.parameters(), *loop.buffers()))
