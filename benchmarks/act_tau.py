@@ -31,7 +31,8 @@ from innerloop.learn.precision import prepare
 from innerloop.learn.train import train
 from innerloop.learn.unroll import Unroll
 from innerloop.parts.size import Size
-from innerloop.recipes.run import birth_certificate, fit
+from innerloop.runs.certificate import birth_certificate
+from innerloop.runs.fit import fit
 from innerloop.weights.act import ACT, Config
 
 CAP = 8  # steps at most, in training and after

@@ -24,13 +24,16 @@ import numpy as np
 import torch
 
 from innerloop import files, tasks
+from innerloop.data.leakage import leakage
+from innerloop.data.opening import open_set
 from innerloop.learn import checkpoint
 from innerloop.learn.plan import Plan
 from innerloop.learn.precision import prepare
 from innerloop.learn.supervise import Halting
 from innerloop.learn.train import Trainer, train
 from innerloop.parts.size import Size
-from innerloop.recipes.run import birth_certificate, fit
+from innerloop.runs.certificate import birth_certificate
+from innerloop.runs.fit import fit
 from innerloop.study.coverage import coverage
 from innerloop.tasks.colouring import read_graphs
 from innerloop.weights import eqr, gram, trm
@@ -49,14 +52,14 @@ def sets(name: str, path: str, puzzles: int, limit: int) -> tuple[Any, Any, Any]
     if path and name == "colouring":
         task, test = read_graphs(path)
     elif path:
-        task, test = tasks.open_set(path, name)
+        task, test = open_set(path, name)
     else:
         task = tasks.get(name, **MADE[name])
         test = task.make(8 * limit, 1_000_003)
     _, first = np.unique(test.inputs, axis=0, return_index=True)
     test = test.take(np.array([i for i in np.sort(first) if task.solutions(test.inputs[i]) > 1][:limit]))
     learned = task.make(puzzles, 0)
-    twins = tasks.leakage(test, learned, task).rows
+    twins = leakage(test, learned, task).rows
     return task, learned.take(np.setdiff1d(np.arange(len(learned)), twins)), test
 
 

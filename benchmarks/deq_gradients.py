@@ -35,7 +35,8 @@ from innerloop.learn.precision import prepare
 from innerloop.learn.train import train
 from innerloop.learn.unroll import Unroll
 from innerloop.parts.solvers import Anderson, Broyden
-from innerloop.recipes.run import birth_certificate, build, unseen
+from innerloop.runs.certificate import birth_certificate
+from innerloop.runs.fit import build, unseen
 from innerloop.weights import deq
 
 TAPES = ("implicit", "phantom(5, 0.5)", "phantom(1, 1)")

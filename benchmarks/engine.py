@@ -26,13 +26,14 @@ import torch
 
 from innerloop import files, tasks
 from innerloop.core import Question, think
+from innerloop.data.opening import open_set
+from innerloop.data.sets import PuzzleSet
 from innerloop.halt import Halt, sure
 from innerloop.learn.precision import prepare
-from innerloop.models import open as open_model
-from innerloop.recipes.run import birth_certificate
+from innerloop.pretrained import open as open_model
+from innerloop.runs.certificate import birth_certificate
 from innerloop.solve.engine import Engine, Job
 from innerloop.solve.loops import Compiled, few_sizes
-from innerloop.tasks.sets import PuzzleSet
 
 LEVELS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.97, 0.99)
 
@@ -128,7 +129,7 @@ def main() -> None:
     prepare(opened.loop, "cpu")
     loop, task = opened.loop, opened.task
     if args.data:
-        every = tasks.open_set(args.data, task, 2 * args.limit)[1]
+        every = open_set(args.data, task, 2 * args.limit)[1]
         validation, test = every.take(slice(len(every) // 2)), every.take(slice(len(every) // 2, None))
     else:
         validation = mixed(task, min(500, args.limit), 6_000_003, args.mix)

@@ -30,8 +30,10 @@ from innerloop.learn.feed import Feed
 from innerloop.learn.precision import prepare
 from innerloop.learn.train import Trainer, train
 from innerloop.parts.mixers import Net
-from innerloop.recipes import cost, family
-from innerloop.recipes.run import Built, birth_certificate, build, commit, unseen
+from innerloop.recipes import family
+from innerloop.runs import cost
+from innerloop.runs.certificate import birth_certificate, commit
+from innerloop.runs.fit import Built, build, unseen
 
 TASKS = ("sudoku6", "maze11", "prefix")
 

@@ -40,16 +40,16 @@ from innerloop.learn.precision import prepare
 from innerloop.learn.supervise import Halting
 from innerloop.learn.train import train
 from innerloop.parts.size import Size
-from innerloop.recipes.cost import training_flops
-from innerloop.recipes.run import Data, Run, birth_certificate, build, commit, fit, override, sets, unseen
+from innerloop.runs.certificate import birth_certificate, commit
+from innerloop.runs.cost import training_flops
+from innerloop.runs.fit import build, fit, sets, unseen
+from innerloop.runs.run import Data, Run, override
 from innerloop.weights import orbit, trm
 
 CHECKS = 10  # validations over a training, unless --checks says otherwise
-LEVELS = (0.5, 0.8, 0.9, 0.95, 0.98)
-TIMES = (1, 2, 4, 8, 16, 32)  # the trained depth
+LEVELS, TIMES = (0.5, 0.8, 0.9, 0.95, 0.98), (1, 2, 4, 8, 16, 32)  # solved; multiples of the trained depth
 LEAST = 0.05  # solved: what solves fewer is judged no deeper than it was trained
-FEW = 50  # puzzles judged deeper than trained: of group "main" at all TIMES, else of the first seed up to LESS
-LESS = 8
+FEW, LESS = 50, 8  # puzzles judged deeper than trained: of group "main" at all TIMES, else the first seed up to LESS
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from innerloop.files import write_json
 from innerloop.grad import named
 from innerloop.learn.unroll import Unroll
 from innerloop.parts.size import Size
-from innerloop.recipes.run import birth_certificate
+from innerloop.runs.certificate import birth_certificate
 from innerloop.weights.looped import Config, Looped
 
 VARIABLES, KNOWN, ASKED = 5, 10, 5

@@ -29,7 +29,7 @@ from innerloop.learn.precision import fast_float32
 from innerloop.learn.supervise import Batch, Halting, begin, segment
 from innerloop.parts import attention, mixers
 from innerloop.parts.size import Size
-from innerloop.recipes.run import birth_certificate
+from innerloop.runs.certificate import birth_certificate
 from innerloop.weights.hrm import HRM
 from innerloop.weights.hrm import Config as HRMConfig
 from innerloop.weights.trm import TRM

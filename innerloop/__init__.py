@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from innerloop.core import Answer, Loop, Question, Thought, follow, refill, repeat, think
+    from innerloop.data.opening import open_set
     from innerloop.errors import InputError
     from innerloop.learn.evaluate import evaluate
     from innerloop.learn.plan import Plan
     from innerloop.learn.supervise import Halting
     from innerloop.learn.train import train
     from innerloop.parts.size import Size
-    from innerloop.recipes.run import Data, Run, build, open_run
-    from innerloop.tasks import open_set
+    from innerloop.runs.fit import build
+    from innerloop.runs.folder import open_run
+    from innerloop.runs.run import Data, Run
     from innerloop.width import Noisy, best, vote, wide
 
 _HOMES = {
@@ -32,7 +34,7 @@ _HOMES = {
     "learn.plan": ("Plan",),
     "learn.supervise": ("Halting",),
     "learn.train": ("train",),
-    "recipes.run": ("Data", "Run", "build", "open_run"),
+    "runs.run": ("Data", "Run", "build", "open_run"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from innerloop.core import DEEPEST, Loop, Thought, think
+from innerloop.data.sets import as_tokens
 from innerloop.errors import InputError
 from innerloop.halt import Halt, never, sure
 from innerloop.interval import wilson
 from innerloop.learn.feed import to_batch
 from innerloop.ledger import rows_of, step_cost
 from innerloop.noise import keyed
-from innerloop.tasks.sets import as_tokens
 from innerloop.text import printable
 from innerloop.width import WIDEST, Noisy, best, first_to_halt, steadiest, vote, wide, worth
 

@@ -13,25 +13,23 @@ the host would have to see, which a test proves on a CPU, where the body gives t
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from innerloop.core import Question, map_tensors
 from innerloop.learn import checkpoint
+from innerloop.learn.learner import Learner
 from innerloop.learn.loss import IGNORE
 from innerloop.learn.optim import AdamATan2, schedule, sparse_parameters
 from innerloop.learn.supervise import Batch, Draw, segment
-
-if TYPE_CHECKING:
-    from innerloop.learn.train import Trainer
 
 STRETCH = 10  # steps at most between two readings of what the device has done
 WARM = 3  # steps on a side stream before a capture, taken back afterwards
 
 
-def why_not(t: Trainer) -> str:
+def why_not(t: Learner) -> str:
     """Why this run cannot be resident, in words; empty if it can."""
     plan = t.plan
     if t.ranks.size > 1:
@@ -43,7 +41,7 @@ def why_not(t: Trainer) -> str:
     return ""
 
 
-def capturable(t: Trainer) -> bool:
+def capturable(t: Learner) -> bool:
     """Whether the body of this run is the same every time, for a CUDA graph."""
     known = all(isinstance(o, AdamATan2 | torch.optim.AdamW) for o in t.optimizers)
     return t.device.type == "cuda" and known and not t.menders and not hasattr(t.loop, "tune")
@@ -52,7 +50,7 @@ def capturable(t: Trainer) -> bool:
 class Resident:
     """A trainer's body and what it works on."""
 
-    def __init__(self, t: Trainer) -> None:
+    def __init__(self, t: Learner) -> None:
         self.t, self.device = t, t.device
         batch, width = t.plan.batch, t.feed.examples.inputs.shape[1]
         self.size = (2 * STRETCH + 1) * batch  # two stretches, each row free every time

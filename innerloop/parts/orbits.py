@@ -110,7 +110,7 @@ class Far(nn.Module):
 
 
 class OrbitBlock(nn.Module):
-    """(B, L, N D) -> the same. What a node hears follows from what the task says of itself: see recipes.run.fit."""
+    """(B, L, N D) -> the same. What a node hears follows from what the task says of itself: see runs.run.fit."""
 
     tied = True  # it is to be told which parts of the puzzle are alike
 

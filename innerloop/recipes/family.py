@@ -20,8 +20,9 @@ from innerloop.learn.plan import Plan
 from innerloop.learn.supervise import Halting
 from innerloop.learn.unroll import Unroll
 from innerloop.parts.size import Size
-from innerloop.recipes.cost import training_flops
-from innerloop.recipes.run import Data, Run, fit, model
+from innerloop.runs.cost import training_flops
+from innerloop.runs.fit import fit, model
+from innerloop.runs.run import Data, Run
 
 REFERENCE = "trm"
 CARRIED = Halting(max_steps=8, learned=False, explore=0.0, spread=True, brief=0.5)  # depths 1 to 16

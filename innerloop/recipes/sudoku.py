@@ -7,7 +7,7 @@ from dataclasses import replace
 from innerloop.learn.plan import Plan
 from innerloop.learn.supervise import Halting
 from innerloop.parts.size import Size
-from innerloop.recipes.run import Data, Run
+from innerloop.runs.run import Data, Run
 from innerloop.weights import hrm, orbit, trm
 
 # One net of ten thousand weights, called six times a step with all calls on the tape; sixteen channels a symbol.

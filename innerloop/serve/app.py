@@ -31,8 +31,8 @@ from innerloop.serve.models import Closed, Full, NoModel, Registry, Served, TooL
 from innerloop.serve.orders import Order
 from innerloop.serve.stream import Stream
 from innerloop.serve.worker import bell
+from innerloop.show.replay import cells
 from innerloop.solve.verify import broken
-from innerloop.study.thought import cells
 from innerloop.text import printable
 
 __all__ = ["Gone", "make"]

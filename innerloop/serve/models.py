@@ -20,18 +20,18 @@ from innerloop.errors import InputError
 from innerloop.files import check_regular
 from innerloop.learn.evaluate import own_rule
 from innerloop.noise import keyed
-from innerloop.recipes.solving import solver_of
+from innerloop.runs.solving import solver_of
 from innerloop.serve import schema
 from innerloop.serve.fallback import Fallback
 from innerloop.serve.orders import Maker, Order
 from innerloop.serve.worker import Closed, Worker
+from innerloop.show import replay
 from innerloop.solve.case import Case
 from innerloop.solve.choose import RULES
 from innerloop.solve.dials import Dials, Solution
 from innerloop.solve.engine import Engine, Full
 from innerloop.solve.hybrid import has_exact, need_exact
 from innerloop.solve.solver import Solver
-from innerloop.study import thought
 from innerloop.text import printable
 
 __all__ = ["Closed", "Full", "Limits", "NoModel", "Registry", "Served", "TooLarge"]
@@ -72,7 +72,7 @@ class Served:
 
     name: str
     source: str  # what it was opened from
-    opened: Any  # recipes.run.Opened
+    opened: Any  # runs.run.Opened
     solver: Solver
     maker: Maker  # of its engines
     worker: Worker  # shared with those that it replaced and that will replace it
@@ -165,7 +165,7 @@ class Served:
 
     def said(self, found: Solution, question: NDArray[np.uint8]) -> schema.Solution:
         """A Solution as it is sent."""
-        return schema.Solution(**thought.solution(self.task, question, found))
+        return schema.Solution(**replay.solution(self.task, question, found))
 
 
 # -- loading ----------------------------------------------------------------------------------------------------------
@@ -220,7 +220,7 @@ def abilities(solver: Solver) -> tuple[list[str], bool, bool]:
 class Registry:
     """The models of a server by name, and the exact solver behind them.
 
-    opener  opens a run: called as opener(source) -> recipes.run.Opened
+    opener  opens a run: called as opener(source) -> runs.run.Opened
     ticked  called as ticked(name, block calls of a step); what it returns is a Worker's `ticked`
     """
 

@@ -1,4 +1,4 @@
-"""A thought (study/thought.py) as server-sent events, step by step, for as long as somebody looks."""
+"""A thought (show/replay.py) as server-sent events, step by step, for as long as somebody looks."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from innerloop.serve import schema
 from innerloop.serve.fallback import Fallback
 from innerloop.serve.models import Served
 from innerloop.serve.orders import Order
+from innerloop.show.replay import Seen, Thought
 from innerloop.solve.engine import Moment
-from innerloop.study.thought import Seen, Thought
 
 __all__ = ["Stream", "event"]
 

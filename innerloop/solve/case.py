@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from innerloop.rules.symmetry import Views
 from innerloop.solve.choose import Trajectories, choose
 from innerloop.solve.dials import Dials, Solution
 from innerloop.solve.engine import Done, Job
-from innerloop.tasks.symmetry import Views
 
 WAVE = 4  # a wave ends at so many times the trajectories before it
 

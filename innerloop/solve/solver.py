@@ -27,6 +27,7 @@ from innerloop.core import Question
 from innerloop.errors import InputError
 from innerloop.learn.evaluate import own_rule
 from innerloop.noise import keyed
+from innerloop.rules.symmetry import Views
 from innerloop.solve.calibrate import Trust, trust
 from innerloop.solve.case import Case
 from innerloop.solve.choose import RULES, Choice, Trajectories, choose
@@ -35,7 +36,6 @@ from innerloop.solve.engine import Engine, Moment
 from innerloop.solve.hybrid import behind, need_exact
 from innerloop.solve.loops import Compiled, calls_of_a_step, compiled, few_sizes, in_float32
 from innerloop.solve.verify import Verifier, verifier_of
-from innerloop.tasks.symmetry import Views
 from innerloop.text import printable
 from innerloop.width import Noisy
 

@@ -33,12 +33,12 @@ from typing import Any
 import numpy as np
 from rich.text import Text
 
+from innerloop.data import picture
+from innerloop.data.sets import Example
 from innerloop.errors import InputError
-from innerloop.tasks import picture
-from innerloop.tasks import timetable_plan as plans
-from innerloop.tasks.bounds import Bound
-from innerloop.tasks.sets import Example
-from innerloop.tasks.symmetry import Views, same_names
+from innerloop.rules import timetable_plan as plans
+from innerloop.rules.bounds import Bound
+from innerloop.rules.symmetry import Views, same_names
 from innerloop.tasks.task import Task, as_units, stream
 
 __all__ = ["Timetable"]

@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from innerloop.data.sets import Example
 from innerloop.errors import InputError
-from innerloop.tasks.sets import Example
-from innerloop.tasks.symmetry import dihedral
+from innerloop.rules.symmetry import dihedral
 from innerloop.tasks.task import Task, stream
 
 __all__ = ["Plan", "Walk", "plan"]

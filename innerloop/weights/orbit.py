@@ -6,7 +6,7 @@
     net:      x <- norm(x + out(swiglu(own(x) + what its place, its lines and its neighbours say)))
     answer:   logits of a symbol = head(h at its node),  halt = q(mean of h)
 
-The net knows no rule of the puzzle, only which of its parts are alike, as the task's symmetries tell (recipes.run.fit),
+The net knows no rule of the puzzle, only which of its parts are alike, as the task's symmetries tell (runs.run.fit),
 and these share their weights: parts/orbits.py. The first trajectory starts without noise, and its answer turns with the
 question, exactly; all others, and all in training, start with it, which makes them differ. One state as in URM (arXiv
 2512.14693), a tiny net and deep supervision as in TRM (arXiv 2510.04871), random starts as in EqR (arXiv 2605.21488),

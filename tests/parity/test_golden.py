@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from innerloop.core import Question, map_tensors
+from innerloop.export.official import config_from_official, from_official, to_official
 from innerloop.learn.optim import AdamATan2, Average, SparseSignSGD, sparse_parameters
 from innerloop.learn.supervise import Batch, Carry, Draw, Halting, begin, segment
-from innerloop.recipes.official import config_from_official, from_official, to_official
 from innerloop.weights import hrm, trm
 
 SLOTS = {"trm": ("y", "z"), "hrm": ("h", "l")}  # ours for the official z_H, z_L

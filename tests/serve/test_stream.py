@@ -12,7 +12,7 @@ from innerloop.serve import schema
 from innerloop.serve.fallback import Fallback
 from innerloop.serve.models import Limits, Registry
 from innerloop.serve.stream import Stream
-from innerloop.study.thought import Thought
+from innerloop.show.replay import Thought
 
 EASY = "1.3.34.2.1.34.2."
 

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from innerloop import models, tasks
+from innerloop import pretrained, tasks
 from innerloop.core import Question, think
 from innerloop.errors import InputError
 from innerloop.learn.train import train
 from innerloop.parts import fused
 from innerloop.recipes import get
-from innerloop.recipes.run import build, override
+from innerloop.runs.fit import build
+from innerloop.runs.run import override
 from innerloop.solve import choose as rules
 from innerloop.solve import hybrid
 from innerloop.solve.calibrate import Curve, auroc, ece, fit, from_json, risk_coverage, to_json, trust
@@ -471,7 +472,7 @@ def test_from_depth_256_on_the_state_is_float32(built, test_set):
 
 
 def test_a_loop_that_runs_as_a_compiled_region_is_not_compiled_again():
-    opened = models.open("demo-sudoku4")
+    opened = pretrained.open("demo-sudoku4")
     questions = opened.task.make(6, 1).inputs
     plain, asked = (Solver(opened.loop, opened.task, rows=4, compile=c) for c in (False, True))
     if opened.loop.net.fused:  # there is a C++ compiler
