@@ -26,6 +26,7 @@ FLOORS = [
     {"recipes"},
     {"export"},
     {"pretrained"},
+    {"registry"},
     {"serve"},
     {"cli"},
 ]

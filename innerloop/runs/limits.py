@@ -82,18 +82,23 @@ def build(kind: Any, config: Any, seed: int, path: Path | None = None) -> torch.
     held = path.stat().st_size // 2 if path is not None and path.is_file() else None
     vouched = held is not None and held <= LARGE
     most = SLACK + held if held is not None and vouched else SMALL
-    torch.manual_seed(seed)
     try:
         with Budget(most):
-            return kind(config)  # type: ignore[no-any-return]
+            return drawn(kind, config, seed)
     except Exceeded:
         count = most + 1 if vouched else afford(kind, config)
         if held is not None and count > SLACK + held:
             raise InputError(
                 f"{shown(path or '')} was saved by a model of another configuration, which is far smaller"
             ) from None
-    torch.manual_seed(seed)
-    return kind(config)  # type: ignore[no-any-return]
+    return drawn(kind, config, seed)
+
+
+def drawn(kind: Any, config: Any, seed: int) -> torch.nn.Module:
+    """kind(config) with weights drawn from `seed`; torch's global generator stays where it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return kind(config)  # type: ignore[no-any-return]
 
 
 def afford(kind: Callable[[Any], Any], config: Any) -> int:
