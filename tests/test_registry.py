@@ -16,10 +16,7 @@ def test_every_public_name_is_there_and_shown():
         assert getattr(innerloop, name) is not None
     assert set(innerloop.__all__) <= set(dir(innerloop))
     assert set(innerloop._HOME) == set(innerloop.__all__)
-    seen = {
-        n
-        for n in inspect.getsource(innerloop).split("if TYPE_CHECKING:")[1].split("_HOMES")[0].replace(",", " ").split()
-    }
+    seen = set(inspect.getsource(innerloop).split("if TYPE_CHECKING:")[1].split("_HOMES")[0].replace(",", " ").split())
     assert set(innerloop.__all__) <= seen, "an editor is not shown every name"
 
 
