@@ -13,7 +13,7 @@ Policies, on the same unseen puzzles in the same order, timed in turn:
   compiled   verified, with the step as one compiled graph; compiling is not timed. Left out where the loop's blocks are
              one compiled region already
 The halting rule is the one of halt.certain, halt.confident and halt.sure, and its probability, that takes the fewest
-steps on validation puzzles at the accuracy of `full`, less --slack. Where a step can be cut (Orbit.finer), continuous
+steps on validation puzzles at the accuracy of `fixed` there. Where a step can be cut (Orbit.finer), continuous
 and verified look at the answers so many times in a step as was fastest on the validation puzzles. All steps below are
 whole ones. Occupancy is the steps that the puzzles needed over the row-steps that were run; 1 is ideal. `ideal` is what
 a policy would be against `fixed` if only steps took time: the fixed depth over its mean steps.
@@ -144,7 +144,7 @@ def tuned(loop: Any, task: Any, validation: Any, depth: int, slack: float, rows:
     for looks in [n for n in LOOKS if whole % n == 0]:
         every = slice(whole // looks - 1, None, whole // looks)
         seen = Record(*(column[every] for column in record))
-        trial = best_rule(seen, looks, enough) or {
+        trial = best_rule(seen, looks, found["fixed"]) or {
             "looks": looks,
             "rule": "sure",
             "level": LEVELS[-1],
@@ -228,7 +228,7 @@ def main() -> None:
         every = tasks.open_set(args.data, task, 2 * args.limit)[1]
         validation, test = every.take(slice(len(every) // 2)), every.take(slice(len(every) // 2, None))
     else:
-        validation = mixed(task, min(500, args.limit), 6_000_003, args.mix)
+        validation = mixed(task, min(1000, args.limit), 6_000_003, args.mix)
         test = mixed(task, args.limit, 7_000_003, args.mix)
     chosen = tuned(loop, task, validation, args.depth, args.slack, args.rows)
     print(chosen, flush=True)
