@@ -28,15 +28,21 @@ def ready(tmp_path_factory):
     return folder
 
 
+def quick(ways):
+    """Without the verbs that draw figures and think for seconds, where others read the same file."""
+    return [words for words in ways if words[0] not in ("plot", "report")] or ways[:1]
+
+
 @pytest.fixture(autouse=True)
 def _offline(monkeypatch):
+    monkeypatch.setattr(bad_inputs, "READ_BY", {name: quick(ways) for name, ways in bad_inputs.READ_BY.items()})
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.delenv("INNERLOOP_DEBUG", raising=False)
     torch.set_num_threads(1)
 
 
 @settings(
-    max_examples=150, derandomize=True, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
+    max_examples=120, derandomize=True, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
 )
 @given(seed=st.integers(0, 2**32))
 def test_whatever_is_drawn_is_refused_in_one_sentence_or_harmless(ready, seed):
