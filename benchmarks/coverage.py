@@ -29,9 +29,9 @@ from innerloop.data.opening import open_set
 from innerloop.learn import checkpoint
 from innerloop.learn.plan import Plan
 from innerloop.learn.precision import prepare
-from innerloop.learn.supervise import Halting
+from innerloop.learn.supervise import HaltingConfig
 from innerloop.learn.train import Trainer, train
-from innerloop.parts.size import Size
+from innerloop.parts.config import NetConfig
 from innerloop.runs.certificate import birth_certificate
 from innerloop.runs.fit import fit
 from innerloop.study.coverage import coverage
@@ -42,7 +42,7 @@ from innerloop.width import Noisy
 BETA = {"queens": 2.0, "colouring": 4.0}  # of GRAM; the paper's .07 and .5 are for 24 times as many pushed numbers
 MADE = {"queens": {"size": 8}, "colouring": {"size": 8, "colours": 3}}
 SIZE = replace(
-    Size(), heads=4, layers=1, expansion=1.5, multiple=32, mix="units", prefix=0, puzzle_width=0, pool="mean"
+    NetConfig(), heads=4, layers=1, expansion=1.5, multiple=32, mix="units", prefix=0, puzzle_width=0, pool="mean"
 )
 CYCLES = {"cycles": 1, "thoughts": 3}  # one transition a step: each of GRAM's pushes is charged
 
@@ -96,7 +96,7 @@ def trained(args: argparse.Namespace, system: str, seed: int, task: Any, learned
     done = 10**9
     plan = Plan(
         steps=args.steps, batch=args.batch, optimizer="adamw", lr=args.lr, weight_decay=0.1, warmup=50, clip=1.0,
-        ema=0.995, loss="softmax", halting=Halting(args.depth, learned=False, explore=0.0), compile="off",
+        ema=0.995, loss="softmax", halting=HaltingConfig(args.depth, learned=False, explore=0.0), compile="off",
         check_every=done, save_every=200,
     )  # fmt: skip
     if args.minutes:

@@ -12,8 +12,9 @@ Policies, on the same unseen puzzles in the same order, timed in turn:
   verified   continuous, and a row halts as soon as its answer is valid
   compiled   verified, with the step as one compiled graph; compiling is not timed. Left out where the loop's blocks are
              one compiled region already
-The halting rule is the one of halt.certain, halt.confident and halt.sure, and its probability, that takes the fewest
-steps on validation puzzles at the accuracy of `fixed` there. Where a step can be cut (Orbit.finer), continuous
+The halting rule is the one of halt.certain, halt.confident and halt.confident_and_unchanged, and its probability, that
+takes the fewest steps on validation puzzles at the accuracy of `fixed` there. Where a step can be cut (Orbit.finer),
+continuous
 and verified look at the answers so many times in a step as was fastest on the validation puzzles. All steps below are
 whole ones. Occupancy is the steps that the puzzles needed over the row-steps that were run; 1 is ideal. `ideal` is what
 a policy would be against `fixed` if only steps took time: the fixed depth over its mean steps.
@@ -36,14 +37,18 @@ from innerloop import files, tasks
 from innerloop.core import Question, think
 from innerloop.data.opening import open_set
 from innerloop.data.sets import PuzzleSet
-from innerloop.halt import Halt, certain, confident, sure
+from innerloop.halt import Halt, certain, confident, confident_and_unchanged
 from innerloop.learn.precision import prepare
 from innerloop.pretrained import open as open_model
 from innerloop.runs.certificate import birth_certificate
 from innerloop.solve.engine import Engine, Job
-from innerloop.solve.loops import compiled, few_sizes
+from innerloop.solve.nfe import compiled, few_sizes
 
-RULES: dict[str, Callable[[float], Halt]] = {"certain": certain, "confident": confident, "sure": sure}
+RULES: dict[str, Callable[[float], Halt]] = {
+    "certain": certain,
+    "confident": confident,
+    "sure": confident_and_unchanged,
+}
 LEVELS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.92, 0.95, 0.97, 0.98, 0.99, 0.995)
 LOOKS = (1, 2, 3, 6)  # at the answers, in a step
 

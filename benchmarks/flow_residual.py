@@ -23,8 +23,8 @@ from torch import Tensor
 
 from innerloop.core import think
 from innerloop.files import write_json
-from innerloop.learn.feed import to_batch
 from innerloop.learn.precision import prepare
+from innerloop.learn.stream import to_batch
 from innerloop.learn.train import train
 from innerloop.learn.unroll import Unroll
 from innerloop.recipes.sudoku import QUICK, SMALL

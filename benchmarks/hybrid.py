@@ -96,7 +96,7 @@ def compared(run: str, args: argparse.Namespace) -> dict[str, Any]:
         test = open_set(args.data, task, args.limit)[1]
     else:
         test = task.make(args.limit, opened.run.data.seed + 8_000_003)
-    others = task.make(args.tune, opened.run.data.seed + 9_000_003).inputs
+    others = task.make(args.set_progress, opened.run.data.seed + 9_000_003).inputs
     chosen = [dials(solver, others, args, many) for many in (False, True)]
     trusted = {"depth": opened.run.plan.deepest, "pick": "certainty", "views": False}
     how, at_once = ({m: trusted if m == "model" else c["dials"] for m in METHODS} for c in chosen)

@@ -31,9 +31,9 @@ from innerloop.noise import salted
 from innerloop.pretrained import open as open_model
 from innerloop.runs.certificate import birth_certificate
 from innerloop.runs.fit import sets
-from innerloop.solve.case import wave
 from innerloop.solve.choose import RULES, Trajectories, choose
-from innerloop.solve.loops import Compiled, calls_of_a_step, in_float32
+from innerloop.solve.job import wave
+from innerloop.solve.nfe import Compiled, calls_of_a_step, in_float32
 from innerloop.width import Noisy
 
 NEVER = 10**9  # a step that did not come
@@ -102,7 +102,7 @@ def table(data: dict[str, np.ndarray], right: np.ndarray, depths: list[int], wid
 
 
 def in_waves(first: np.ndarray, depth: int) -> float:
-    """Mean steps that verification takes, as solve/case.py begins trajectories; first (N, K): of a valid answer."""
+    """Mean steps that verification takes, as solve/job.py begins trajectories; first (N, K): of a valid answer."""
     spent, still, given = np.zeros(len(first)), np.ones(len(first), bool), 0
     while given < first.shape[1]:
         part = wave(given, first.shape[1])

@@ -15,36 +15,36 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from innerloop.core import Answer, Loop, Question, Thought, follow, refill, repeat, think
+    from innerloop.core import Answer, Loop, Question, Thought, refill, repeat, run_schedule, think
     from innerloop.data.opening import open_set
     from innerloop.errors import InputError
     from innerloop.learn.evaluate import evaluate
     from innerloop.learn.plan import Plan
-    from innerloop.learn.supervise import Halting
+    from innerloop.learn.supervise import HaltingConfig
     from innerloop.learn.train import train
     from innerloop.ledger import Ledger, counting
-    from innerloop.parts.size import Size
+    from innerloop.parts.config import NetConfig
     from innerloop.registry import create, list, open_run, open_solver
     from innerloop.runs.fit import build
     from innerloop.runs.run import Data, Run
-    from innerloop.solve.dials import Budget, Solution
+    from innerloop.solve.options import Budget, Solution
     from innerloop.solve.solver import Solver
     from innerloop.width import Noisy, best, vote, wide
 
 _HOMES = {
-    "core": ("Answer", "Loop", "Question", "Thought", "follow", "refill", "repeat", "think"),
+    "core": ("Answer", "Loop", "Question", "Thought", "run_schedule", "refill", "repeat", "think"),
     "data.opening": ("open_set",),
     "errors": ("InputError",),
     "learn.evaluate": ("evaluate",),
     "learn.plan": ("Plan",),
-    "learn.supervise": ("Halting",),
+    "learn.supervise": ("HaltingConfig",),
     "learn.train": ("train",),
     "ledger": ("Ledger", "counting"),
-    "parts.size": ("Size",),
+    "parts.config": ("NetConfig",),
     "registry": ("create", "list", "open_run", "open_solver"),
     "runs.fit": ("build",),
     "runs.run": ("Data", "Run"),
-    "solve.dials": ("Budget", "Solution"),
+    "solve.options": ("Budget", "Solution"),
     "solve.solver": ("Solver",),
     "width": ("Noisy", "best", "vote", "wide"),
 }
@@ -54,15 +54,15 @@ __all__ = [
     "Answer",
     "Budget",
     "Data",
-    "Halting",
+    "HaltingConfig",
     "InputError",
     "Ledger",
     "Loop",
+    "NetConfig",
     "Noisy",
     "Plan",
     "Question",
     "Run",
-    "Size",
     "Solution",
     "Solver",
     "Thought",
@@ -71,13 +71,13 @@ __all__ = [
     "counting",
     "create",
     "evaluate",
-    "follow",
     "list",
     "open_run",
     "open_set",
     "open_solver",
     "refill",
     "repeat",
+    "run_schedule",
     "think",
     "train",
     "vote",

@@ -50,7 +50,7 @@ def create(system: str, task: str | Task = "sudoku", *, seed: int = 0, **changes
 
     task     name of a task, with its default options, or one that was made (innerloop.tasks.get)
     seed     of its first weights; torch's global generator stays where it was
-    changes  fields of the system's Config, or of its net's size (parts.size.Size)
+    changes  fields of the system's Config, or of its net's size (parts.config.NetConfig)
     Raises InputError for an unknown name, and for a field that neither has.
     """
     kind, described = weights.get(system)

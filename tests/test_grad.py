@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from innerloop import grad
-from innerloop.core import follow, think
+from innerloop.core import run_schedule, think
 from innerloop.errors import InputError
 from innerloop.learn.unroll import Unroll
 from innerloop.parts.solvers import Anderson, Broyden, Picard
@@ -37,7 +37,7 @@ def rotation(seed, n=N):
 
 
 def solved(f, z, rule, steps=500):
-    return follow(("f",) * steps, {"f": f}, z, rule)
+    return run_schedule(("f",) * steps, {"f": f}, z, rule)
 
 
 def truncated(jacobian, g, rule, steps):
@@ -288,4 +288,4 @@ def test_warmup_rises_in_equal_shares():
 
 def test_a_fixed_point_is_of_one_update():
     with pytest.raises(InputError, match="one update"):
-        follow(("a", "b"), {"a": lambda s: s, "b": lambda s: s}, torch.zeros(1, 1), grad.implicit(Picard()))
+        run_schedule(("a", "b"), {"a": lambda s: s, "b": lambda s: s}, torch.zeros(1, 1), grad.implicit(Picard()))

@@ -59,7 +59,7 @@ def import_(
         seq: Tokens of a puzzle, where neither --arch nor --data say.
     """
     given = {"heads": heads, "cycles": cycles, "low": low, "prefix": prefix, "seq": seq}
-    run, notes = exchange.bring(file, Path(out), arch, data, **given)
+    run, notes = exchange.import_official(file, Path(out), arch, data, **given)
     for note in notes:
         print(note)
     print(f"{run.system} for {run.data.task} is in {out}; next: {command('eval', out, '--depth', '1,4,16')}")
@@ -115,7 +115,7 @@ def export(
     opened = open_run(source)
     if out:
         keep_others(Path(out), read_checkpoint)
-        state, notes = exchange.send(opened, prefix)
+        state, notes = exchange.export_official(opened, prefix)
         files.write_bytes(out, pickled(state))
         print("\n".join([*notes, f"{len(state)} tensors written to {out}"]))
     elif single:

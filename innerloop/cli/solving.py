@@ -36,8 +36,8 @@ from innerloop.runs.single import by_name
 from innerloop.runs.solving import CALIBRATION, solver_of
 from innerloop.schema import Amount, Count, Range, Seed, Whole
 from innerloop.solve.calibrate import Trust, to_json
-from innerloop.solve.dials import Budget, Dials, Solution
 from innerloop.solve.engine import Moment
+from innerloop.solve.options import Budget, Solution, SolveOptions
 from innerloop.solve.solver import Solver
 from innerloop.tasks.arc import ARC
 from innerloop.text import markup
@@ -115,7 +115,7 @@ def solve(
 def width_for(solver: Solver, pick: str, noise: tuple[float, float]) -> int:
     """WIDE where a verifier decides and trajectories differ, since most puzzles then begin but one of them."""
     free = solver.verify is not None and pick in ("auto", "verified")
-    return WIDE if free and solver.differ(Dials(noise=noise)) else 1
+    return WIDE if free and solver.differ(SolveOptions(noise=noise)) else 1
 
 
 def one_thread(loop: Any) -> None:

@@ -12,7 +12,7 @@ from rich.table import Table
 from innerloop import files
 from innerloop.cli.inputs import RunFolder, device_named, examples_of, home, open_run
 from innerloop.errors import InputError
-from innerloop.learn.feed import to_batch
+from innerloop.learn.stream import to_batch
 from innerloop.runs.certificate import birth_certificate
 from innerloop.runs.fit import model
 from innerloop.runs.folder import Opened

@@ -27,7 +27,7 @@ from innerloop.runs.origin import keep_names
 from innerloop.runs.run import Data, Run
 from innerloop.text import printable
 
-__all__ = ["Imported", "bring", "guess_arch", "read_arch", "send"]
+__all__ = ["Imported", "export_official", "guess_arch", "import_official", "read_arch"]
 
 TABLE = "puzzle_emb.weights"
 MOST = 1_000_000  # of any count that a configuration states, but identifiers
@@ -55,7 +55,7 @@ class Imported(NamedTuple):
 # -- their checkpoint -> our run --------------------------------------------------------------------------------------
 
 
-def bring(path: str, out: Path, arch_file: str = "", data: str = "", **given: Any) -> Imported:
+def import_official(path: str, out: Path, arch_file: str = "", data: str = "", **given: Any) -> Imported:
     """Write the official checkpoint `path` as the run folder `out`.
 
     arch_file: their all_config.yaml (or JSON); without it shapes and `given` (heads, cycles, low, seq) decide.
@@ -271,7 +271,7 @@ def _scalar(text: str) -> Any:
 # -- our run -> their checkpoint --------------------------------------------------------------------------------------
 
 
-def send(opened: Opened, prefix: str = "_orig_mod.model.") -> tuple[dict[str, Tensor], list[str]]:
+def export_official(opened: Opened, prefix: str = "_orig_mod.model.") -> tuple[dict[str, Tensor], list[str]]:
     """The official state dict of a run, and what should be known about it.
 
     They keep the first states in the dtype of the forward pass; a float32 value that it cannot hold stays float32.

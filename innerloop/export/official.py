@@ -15,7 +15,7 @@ from torch import Tensor
 
 from innerloop import files
 from innerloop.errors import InputError
-from innerloop.parts.size import Size
+from innerloop.parts.config import NetConfig
 from innerloop.text import printable
 from innerloop.weights import hrm, trm
 
@@ -83,7 +83,7 @@ def config_from_official(arch: dict[str, Any], rows: int = 1) -> tuple[str, hrm.
         raise InputError("no_ACT_continue is false, which the official TRM cannot train either: set it to true")
     width = arch["hidden_size"]
     prefix = arch.get("puzzle_emb_len", 0) or -(-arch["puzzle_emb_ndim"] // width)
-    size = Size(
+    size = NetConfig(
         vocab=arch["vocab_size"],
         seq=arch["seq_len"],
         rows=rows,

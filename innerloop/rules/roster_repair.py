@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from innerloop.rules.roster_rules import Case, Clause, Rule, Sheet
+from innerloop.rules.roster_rules import Clause, RosterCase, Rule, Sheet
 
 __all__ = ["GaveUp", "Repair", "Search"]
 
@@ -52,7 +52,7 @@ class Search:
         self.old: list[list[int]] = np.where(sheet.absent, 0, sheet.shift).tolist()
         able = (1 + (sheet.able << np.arange(1, self.kinds)).sum(1)).tolist()
         rows = [row.copy() for row in self.old]
-        self.case = Case(rows, sheet.need.tolist(), able, sheet.limit.tolist(), int(sheet.stretch))
+        self.case = RosterCase(rows, sheet.need.tolist(), able, sheet.limit.tolist(), int(sheet.stretch))
         held = (sheet.absent | sheet.fixed).tolist()
         self.may = [[1 << self.old[i][d] if held[i][d] else able[i] for d in range(days)] for i in range(people)]
         self.rank: list[list[float]] = rng.random((people, days)).tolist()

@@ -14,12 +14,12 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 __all__ = [
-    "Case",
     "Clause",
     "Cover",
     "Limit",
     "Names",
     "Rest",
+    "RosterCase",
     "Rule",
     "Sheet",
     "Skills",
@@ -42,7 +42,7 @@ class Sheet(NamedTuple):
     wish: np.ndarray  # int (N, D): the shift (0: off) that was asked for, -1 for none
 
 
-class Case(NamedTuple):
+class RosterCase(NamedTuple):
     """One roster as the search sees it, in lists: `rows` changes under its hands, the rest does not."""
 
     rows: list[list[int]]  # [N][D] shifts
@@ -78,7 +78,7 @@ class Rule(Protocol):
     def constrain(self, model: Any, on: list[list[list[Any]]], s: Sheet) -> None:
         """Add the rule to a CP-SAT model: on[person][day][shift] is a variable or 0 or 1, `s` one roster without B."""
 
-    def mend(self, case: Case, people: Iterable[int], days: Iterable[int]) -> list[Clause]:
+    def mend(self, case: RosterCase, people: Iterable[int], days: Iterable[int]) -> list[Clause]:
         """What is broken in the rows of `people` and the columns of `days`, of each row and column at least one."""
 
 
@@ -124,7 +124,7 @@ class Cover:
                 model.add(sum(people) >= wanted - there)
                 model.add(sum(people) <= wanted - there + self.spare)
 
-    def mend(self, case: Case, people: Iterable[int], days: Iterable[int]) -> list[Clause]:
+    def mend(self, case: RosterCase, people: Iterable[int], days: Iterable[int]) -> list[Clause]:
         found = []
         for d in days:
             column = [row[d] for row in case.rows]
@@ -161,7 +161,7 @@ class Skills:
                 if not may:
                     model.add(sum(cell[k] for cell in row) == 0)
 
-    def mend(self, case: Case, people: Iterable[int], days: Iterable[int]) -> list[Clause]:
+    def mend(self, case: RosterCase, people: Iterable[int], days: Iterable[int]) -> list[Clause]:
         return [
             Clause(i, [(i, d, ~(1 << v))])
             for i in people
@@ -206,7 +206,7 @@ class Rest:
                     variables, held = split([today[a], *(tomorrow[b] for c, b in self.pairs if c == a)])
                     model.add(sum(variables) <= 1 - held)
 
-    def mend(self, case: Case, people: Iterable[int], days: Iterable[int]) -> list[Clause]:
+    def mend(self, case: RosterCase, people: Iterable[int], days: Iterable[int]) -> list[Clause]:
         found = []
         for i in people:
             row = case.rows[i]
@@ -256,7 +256,7 @@ class Stretch:
                 if not off:
                     model.add_bool_or(variables)
 
-    def mend(self, case: Case, people: Iterable[int], days: Iterable[int]) -> list[Clause]:
+    def mend(self, case: RosterCase, people: Iterable[int], days: Iterable[int]) -> list[Clause]:
         found = []
         for i in people:
             length = 0
@@ -289,7 +289,7 @@ class Limit:
             variables, off = split(cell[0] for cell in row)
             model.add(sum(variables) >= len(row) - most - off)
 
-    def mend(self, case: Case, people: Iterable[int], days: Iterable[int]) -> list[Clause]:
+    def mend(self, case: RosterCase, people: Iterable[int], days: Iterable[int]) -> list[Clause]:
         found = []
         for i in people:
             working = [(i, d, 1) for d, v in enumerate(case.rows[i]) if v]

@@ -17,7 +17,7 @@ import numpy as np
 
 from innerloop.rules.bounds import Bound
 
-__all__ = ["Plan", "Repair", "absent", "draw", "every", "keys", "plan_of", "repair", "same"]
+__all__ = ["Repair", "TimetablePlan", "absent", "draw", "every", "keys", "plan_of", "repair", "same"]
 
 SLACK = 4  # moves beyond one for each struck lesson that a repair is searched for
 ROUNDS = 6  # of telling one another; any number is right, fewer tell fewer timetables apart
@@ -25,7 +25,7 @@ ROUNDS = 6  # of telling one another; any number is right, fewer tell fewer time
 Lesson = tuple[int, int, int]  # teacher, class, slot
 
 
-class Plan(NamedTuple):
+class TimetablePlan(NamedTuple):
     """A timetable and what has changed. Slots are numbered day by day."""
 
     at: list[list[int]]  # teachers x slots: the class taught, -1 = none; lessons struck by `away` among them
@@ -44,10 +44,12 @@ class Repair(NamedTuple):
 
 def plan_of(
     at: np.ndarray, room: np.ndarray, away: np.ndarray, unwanted: np.ndarray, classes: int, periods: int
-) -> Plan:
+) -> TimetablePlan:
     """A Plan from tables: int (teachers, slots), int (teachers,), bool (teachers, slots) twice."""
     bits = 1 << np.arange(at.shape[1], dtype=object)
-    return Plan(at.tolist(), room.tolist(), (away @ bits).tolist(), (unwanted @ bits).tolist(), classes, periods)
+    return TimetablePlan(
+        at.tolist(), room.tolist(), (away @ bits).tolist(), (unwanted @ bits).tolist(), classes, periods
+    )
 
 
 def draw(
@@ -96,7 +98,7 @@ def absent(
 class _Board:
     """A plan whose lessons can be taken off and put on; every table of masks says the same thing from another side."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: TimetablePlan) -> None:
         self.plan, self.slots, p = plan, len(plan.at[0]), plan.periods
         self.day = [((1 << p) - 1) << s // p * p for s in range(self.slots)]  # of each slot: all slots of its day
         self.room = plan.room
@@ -140,7 +142,7 @@ class _Board:
 class _Search(_Board):
     """Depth first, on what must still move, with so much slack."""
 
-    def __init__(self, plan: Plan, limit: int) -> None:
+    def __init__(self, plan: TimetablePlan, limit: int) -> None:
         super().__init__(plan)
         self.limit, self.tries = limit, 0
         self.held_t, self.held_c, self.held_r = [0] * len(plan.at), [0] * plan.classes, [0] * len(self.at_r)
@@ -219,7 +221,7 @@ class _Search(_Board):
         return False
 
 
-def repair(plan: Plan, limit: int) -> Repair | None:
+def repair(plan: TimetablePlan, limit: int) -> Repair | None:
     """A cheapest repair, or None where none is found in `limit` tries or with SLACK extra moves."""
     search = _Search(plan, limit)
     struck = len(search.moving)
@@ -231,7 +233,7 @@ def repair(plan: Plan, limit: int) -> Repair | None:
     return None
 
 
-def every(plan: Plan, limit: int, bound: Bound) -> Iterator[list[list[int]]]:
+def every(plan: TimetablePlan, limit: int, bound: Bound) -> Iterator[list[list[int]]]:
     """`limit` timetables with the plan's lessons that keep the rules, or all; those that keep the old slots first.
 
     Raises Undecided at the `bound`.

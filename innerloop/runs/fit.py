@@ -14,8 +14,8 @@ import torch
 from innerloop import tasks, weights
 from innerloop.data.leakage import leakage
 from innerloop.data.opening import INFERRED, open_set
+from innerloop.parts.config import NetConfig
 from innerloop.parts.mixers import BLOCKS
-from innerloop.parts.size import Size
 from innerloop.rules.symmetry import kinds, lines
 from innerloop.runs import limits, origin
 from innerloop.runs.certificate import commit
@@ -70,7 +70,7 @@ def unseen(task: Any, train: Any, data: Data, count: int) -> Any:
     return fresh.take(np.setdiff1d(np.arange(len(fresh)), leakage(train, fresh, task).rows))
 
 
-def fit(size: Size, task: Any, puzzles: int) -> Size:
+def fit(size: NetConfig, task: Any, puzzles: int) -> NetConfig:
     """`size` with the vocabulary, length, grid, units and separator of `task`, and a row for each identifier."""
     rows, columns = task.shape
     units = tuple(tuple(dict.fromkeys(unit)) for unit in task.units.tolist()) if task.units is not None else ()

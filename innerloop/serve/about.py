@@ -19,8 +19,8 @@ from innerloop.serve.models import Served
 from innerloop.serve.orders import Order
 from innerloop.serve.worker import Closed, Full, bell
 from innerloop.show import described
-from innerloop.solve.case import Case
-from innerloop.solve.dials import Dials
+from innerloop.solve.job import PuzzleJob
+from innerloop.solve.options import SolveOptions
 
 __all__ = ["About", "held_out", "model"]
 
@@ -106,17 +106,17 @@ class About:
     async def _measure(self, puzzles: Any) -> None:
         """Let every puzzle halt by itself, a few at a time, behind everything else, for as long as it is served."""
         served = self.served
-        d = Dials(min(DEEPEST, served.limits.depth), 1, "certainty", halting=True, least=0.0)
+        d = SolveOptions(min(DEEPEST, served.limits.depth), 1, "certainty", halting=True, least=0.0)
         known = np.flatnonzero(puzzles.puzzle < served.identifiers)
         for first in range(0, len(known), PART):
             rows = known[first : first + PART]
-            cases = [Case(served.solver, puzzles.inputs[i], d, int(puzzles.puzzle[i])) for i in rows]
+            cases = [PuzzleJob(served.solver, puzzles.inputs[i], d, int(puzzles.puzzle[i])) for i in rows]
             for i, found in zip(rows, await self._solved(cases), strict=False):
                 if found is not None and found.steps:
                     right = served.solver.right(puzzles.inputs[i], puzzles.labels[i], found.answer[None])[0]
                     self.halting.append(schema.Halted(**described.halted(found.steps, puzzles.rating[i], right)))
 
-    async def _solved(self, cases: list[Case]) -> list[Any]:
+    async def _solved(self, cases: list[PuzzleJob]) -> list[Any]:
         """Their solutions; none any more once other weights are served in place of these, or the server ends."""
         done, tell = bell()
         order, worker = Order(cases, self.served.maker, tell, priority=BACKGROUND), self.served.worker

@@ -20,14 +20,14 @@ from innerloop.core import Question, map_tensors
 from innerloop.errors import InputError
 from innerloop.noise import salted
 from innerloop.show.paths import Paths
-from innerloop.solve.case import Case, wave
 from innerloop.solve.choose import RULES
-from innerloop.solve.dials import Dials, Solution
 from innerloop.solve.engine import Done, Moment, Once
+from innerloop.solve.job import PuzzleJob, wave
+from innerloop.solve.options import Solution, SolveOptions
 from innerloop.solve.solver import Solver
 from innerloop.solve.verify import broken
 
-__all__ = ["Seen", "Thought", "cells", "finite", "shares", "solution"]
+__all__ = ["Replay", "Seen", "cells", "finite", "shares", "solution"]
 
 
 class Seen(NamedTuple):
@@ -48,14 +48,14 @@ class End(NamedTuple):
     seconds: float
 
 
-class Thought:
+class Replay:
     """Submit the jobs of `case(watch)`; give every watched moment to `see`, and what that returns to `step`.
 
     `see` may be called in another thread than the rest.
     dials  settled ones, see Solver.settled
     """
 
-    def __init__(self, solver: Solver, question: NDArray[np.uint8], dials: Dials, identifier: int = 0) -> None:
+    def __init__(self, solver: Solver, question: NDArray[np.uint8], dials: SolveOptions, identifier: int = 0) -> None:
         self.solver, self.question, self.d, self.identifier = solver, question, dials, identifier
         self.begun, self.views = time.monotonic(), solver.views(dials)
         self.seen: list[list[Seen]] = [[] for _ in range(dials.width)]
@@ -68,10 +68,10 @@ class Thought:
         self._states: list[Any] = [None] * dials.width  # before the step that is awaited
         self._judged: dict[bytes, tuple[bool | None, list[int]]] = {}
 
-    def case(self, watch: Callable[[int, Moment], None]) -> Case:
+    def case(self, watch: Callable[[int, Moment], None]) -> PuzzleJob:
         """The puzzle as an engine takes it, with nothing to end a trajectory early."""
         watching = replace(self.d, pick="residual", halting=False)
-        return Case(self.solver, self.question, watching, self.identifier, self.views, watch=watch)
+        return PuzzleJob(self.solver, self.question, watching, self.identifier, self.views, watch=watch)
 
     # -- while it thinks ----------------------------------------------------------------------------------------------
     def see(self, k: int, moment: Moment) -> Seen:
@@ -176,9 +176,9 @@ class Thought:
                 used[k] = End(seen.moment, "cancelled", self._judge(seen.moment.answer)[0], seen.seconds)
         return used
 
-    def _ended(self, ends: dict[int, End]) -> Case:
+    def _ended(self, ends: dict[int, End]) -> PuzzleJob:
         """The puzzle with its trajectories ended there."""
-        case = Case(self.solver, self.question, self.d, self.identifier, begun=self.begun)
+        case = PuzzleJob(self.solver, self.question, self.d, self.identifier, begun=self.begun)
         for k, end in ends.items():
             job = case.job(k)
             job.owner = None  # it points back at the case, which would stay until Python looks for cycles

@@ -18,9 +18,9 @@ from innerloop import web
 from innerloop.errors import InputError
 from innerloop.learn.evaluate import judge_set
 from innerloop.show import described, records
-from innerloop.show.replay import Thought, finite
+from innerloop.show.replay import Replay, finite
 from innerloop.solve.calibrate import from_file
-from innerloop.solve.dials import Dials
+from innerloop.solve.options import SolveOptions
 from innerloop.solve.solver import Solver
 from innerloop.text import command
 
@@ -48,14 +48,14 @@ def page(opened: Any, examples: Any, row: int, depth: int = 16) -> str:
     return web.standalone({"model": model, "thoughts": thoughts})
 
 
-def best_dials(solver: Solver, depth: int) -> Dials:
+def best_dials(solver: Solver, depth: int) -> SolveOptions:
     """Width where trajectories can differ, and the rule that is worth most."""
-    differ = solver.differ(Dials(depth, WIDTH))
+    differ = solver.differ(SolveOptions(depth, WIDTH))
     try:
         rule = solver.best_rule()
     except InputError:  # rules not known, and not calibrated
         rule = "vote" if differ else "certainty"
-    return Dials(depth, WIDTH if differ else 1, rule)
+    return SolveOptions(depth, WIDTH if differ else 1, rule)
 
 
 # -- the model ---------------------------------------------------------------------------------------------------------
@@ -148,10 +148,10 @@ def commands(folder: Path) -> dict[str, str]:
 # -- a thought ---------------------------------------------------------------------------------------------------------
 
 
-def thought(solver: Solver, examples: Any, i: int, dials: Dials) -> dict[str, Any]:
+def thought(solver: Solver, examples: Any, i: int, dials: SolveOptions) -> dict[str, Any]:
     """One puzzle thought about at these dials, as the server streams it: {request, begin, steps, done, said}."""
     task, question, number = solver.task, examples.inputs[i], int(examples.puzzle[i])
-    told, steps = Thought(solver, question, dials, number), []
+    told, steps = Replay(solver, question, dials, number), []
     case = told.case(lambda k, moment: steps.append(told.step(told.see(k, moment))))
     engine = solver.engine(dials)
     for k in case.wave():

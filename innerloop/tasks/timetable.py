@@ -139,7 +139,7 @@ class Timetable(Task):
         body = np.where(at >= 0, at + np.where(away, self.struck, self.first), empty)
         return np.concatenate([body, room[:, None] + NO_ROOM], 1).astype(np.uint8).reshape(-1)
 
-    def plan(self, question: np.ndarray) -> plans.Plan:
+    def plan(self, question: np.ndarray) -> plans.TimetablePlan:
         """What the search works on. Raises InputError for a question with symbols where they have no meaning."""
         body = question.reshape(self.shape)[:, :-1]
         room = question.reshape(self.shape)[:, -1].astype(int) - NO_ROOM

@@ -87,7 +87,7 @@ def official(tmp_path_factory):
     size = replace(size, vocab=11, seq=81, rows=9, width=64, heads=1, multiple=256, expansion=4.0, units=())
     run = replace(recipes.get("sudoku4_trm"), config=replace(recipes.get("sudoku4_trm").config, size=size))
     opened = Opened(run, model(run), None, tmp_path_factory.mktemp("none"))
-    return exchange.send(opened)[0]
+    return exchange.export_official(opened)[0]
 
 
 KEY = "_orig_mod.model.inner."

@@ -16,7 +16,7 @@ from innerloop.errors import InputError
 from innerloop.export import graph
 from innerloop.export.onnx import save_onnx, translations
 from innerloop.noise import salted
-from innerloop.parts.size import Size
+from innerloop.parts.config import NetConfig
 from innerloop.runs import run as runs
 from innerloop.runs.fit import model
 from innerloop.runs.folder import Opened, open_run
@@ -24,7 +24,7 @@ from innerloop.runs.folder import Opened, open_run
 ROOT = Path(__file__).resolve().parents[2]
 TASK = tasks.get("sudoku", size=4)
 UNITS = tuple(tuple(int(c) for c in unit) for unit in TASK.units)
-TINY = Size(
+TINY = NetConfig(
     vocab=6, seq=16, rows=4, width=32, heads=2, layers=1, expansion=2.0, multiple=32, puzzle_width=32, units=UNITS
 )
 SHORT = {"cycles": 1, "thoughts": 1, "low_cycles": 1, "loops": 2, "latents": 2, "steps": 1, "prelude": 1, "coda": 1}

@@ -9,8 +9,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from innerloop.errors import InputError
 from innerloop.learn import checkpoint
+from innerloop.learn.graph import STRETCH, on_device, on_host
 from innerloop.learn.optim import AdamATan2
-from innerloop.learn.resident import STRETCH, on_device, on_host
 from innerloop.learn.train import Trainer, train
 from innerloop.recipes import get
 from innerloop.runs.fit import build
@@ -108,7 +108,7 @@ def test_steps_taken_to_warm_up_are_taken_back(tmp_path):
         for _ in range(3):
             r.body()
         assert not same(weights, t.loop.state_dict())
-        r.take_back(before, fresh)
+        r.roll_back(before, fresh)
         assert same(weights, t.loop.state_dict()) and t.optimizers[0].param_groups[0]["t"].item() == done
         if not done:
             assert all((v == 0).all() for s in t.optimizers[0].state.values() for v in s.values())

@@ -20,17 +20,25 @@ from innerloop.core import Answer, Question, map_tensors, think
 from innerloop.data.leakage import leakage
 from innerloop.errors import InputError
 from innerloop.export import card
-from innerloop.halt import settled
+from innerloop.halt import answer_unchanged
 from innerloop.interval import bootstrapped, share, wilson
 from innerloop.learn import checkpoint, precision
 from innerloop.learn.evaluate import PICKS, by_rating, evaluate, judge_set, parts, varies
-from innerloop.learn.feed import BLOCK, Feed, to_batch
 from innerloop.learn.loss import IGNORE, judge, softmax_cross_entropy, stablemax_cross_entropy
 from innerloop.learn.optim import AdamATan2, Average, SparseSignSGD, optimizers, schedule
 from innerloop.learn.plan import Plan
-from innerloop.learn.supervise import Batch, Draw, Halting, asked, begin, segment, weigh
+from innerloop.learn.stream import BLOCK, ExampleStream, to_batch
+from innerloop.learn.supervise import (
+    Batch,
+    Draw,
+    HaltingConfig,
+    initial_carry,
+    loss_and_metrics,
+    question_for,
+    supervised_step,
+)
+from innerloop.learn.tracker import BestTracker, mended
 from innerloop.learn.train import Trainer, train
-from innerloop.learn.watch import Watch, mended
 from innerloop.recipes import get
 from innerloop.runs.fit import build, unseen
 from innerloop.runs.run import override
@@ -123,10 +131,10 @@ def test_every_optimizer_trains_every_dense_parameter(name):
     before = {n: p.detach().clone() for n, p in built.loop.named_parameters()}
     plan = replace(built.run.plan, optimizer=name, warmup=1, steps=3, lr=1e-2)
     made = optimizers(built.loop, name, 1e-2, 0.1, 1e-2)
-    feed = Feed(built.train, built.task, 0)
-    carry = begin(built.loop, feed.fill(torch.ones(8, dtype=torch.bool), 0))
+    feed = ExampleStream(built.train, built.task, 0)
+    carry = initial_carry(built.loop, feed.fill(torch.ones(8, dtype=torch.bool), 0))
     for i in range(2):
-        out = segment(
+        out = supervised_step(
             built.loop,
             carry,
             feed.fill(carry.halted, 8 * i),
@@ -160,31 +168,31 @@ def test_average_swaps_in_and_out_without_a_trace():
 
 def test_example_n_is_a_function_of_seed_and_n():
     built = build(tiny())
-    a, b = Feed(built.train, built.task, 3), Feed(built.train, built.task, 3)
+    a, b = ExampleStream(built.train, built.task, 3), ExampleStream(built.train, built.task, 3)
     whole = a.rows(0, 5 * BLOCK)
     b.rows(700, 40)
     pieces = [b.rows(i, 1) for i in (0, 63, 64, 200, 319)]
     for i, piece in zip((0, 63, 64, 200, 319), pieces, strict=True):
         assert all(np.array_equal(w[i], p[0]) for w, p in zip(whole, piece, strict=True))
-    assert not np.array_equal(whole[0], Feed(built.train, built.task, 4).rows(0, 5 * BLOCK)[0])
+    assert not np.array_equal(whole[0], ExampleStream(built.train, built.task, 4).rows(0, 5 * BLOCK)[0])
 
 
 def test_augmentation_follows_the_seed_and_moves_on():
     """With one puzzle in the set the order of rows says nothing: what differs is its symmetric image."""
     built = build(tiny())
     one = built.train.take(np.arange(1))
-    rows = [Feed(one, built.task, seed).rows(0, 2 * BLOCK)[0] for seed in (1, 1, 2)]
+    rows = [ExampleStream(one, built.task, seed).rows(0, 2 * BLOCK)[0] for seed in (1, 1, 2)]
     assert np.array_equal(rows[0], rows[1]) and not np.array_equal(rows[0], rows[2])
     assert not np.array_equal(rows[0][:BLOCK], rows[0][BLOCK:]) and len(np.unique(rows[0], axis=0)) > BLOCK
-    plain = Feed(one, None, 1).rows(0, BLOCK)
+    plain = ExampleStream(one, None, 1).rows(0, BLOCK)
     assert (plain[0] == one.inputs).all() and (plain[1] == one.labels).all()
-    x, y, _ = Feed(one, built.task, 1).rows(0, BLOCK)
+    x, y, _ = ExampleStream(one, built.task, 1).rows(0, BLOCK)
     assert built.task.valid_batch(x, y).all(), "question and label move together"
 
 
 def test_a_pass_takes_every_group_once():
     built = build(tiny())
-    feed = Feed(built.train, None, 0)
+    feed = ExampleStream(built.train, None, 0)
     n = len(built.train)
     for epoch in (0, 1):
         inputs = feed.rows(epoch * n, n)[0]
@@ -198,12 +206,17 @@ def test_a_believing_row_is_freed_from_its_least_step_on():
     built = build(tiny())
     with torch.no_grad():
         built.loop.heads.q.bias[0] = 9.0
-    x = Feed(built.train, None, 0).fill(torch.ones(4, dtype=torch.bool), 0)
+    x = ExampleStream(built.train, None, 0).fill(torch.ones(4, dtype=torch.bool), 0)
     draw = Draw(torch.tensor([0, 1, 2, 3]), torch.full((4,), 8))
-    first = segment(built.loop, begin(built.loop, x), x, Halting(8), draw)
+    first = supervised_step(built.loop, initial_carry(built.loop, x), x, HaltingConfig(8), draw)
     assert first.carry.halted.tolist() == [True, True, False, False]
     held = first.carry._replace(halted=torch.zeros(4, dtype=torch.bool))
-    assert segment(built.loop, held, x, Halting(8), draw).carry.halted.tolist() == [True, True, True, False]
+    assert supervised_step(built.loop, held, x, HaltingConfig(8), draw).carry.halted.tolist() == [
+        True,
+        True,
+        True,
+        False,
+    ]
 
 
 def test_equal_keys_alone_are_no_leak():
@@ -221,10 +234,10 @@ def test_losses_and_metrics_count_what_is_judged():
     labels = torch.tensor([[1, 2], [1, 2], [IGNORE, IGNORE]])
     answer = Answer(logits, torch.tensor([2.0, 2.0, -9.0]), None, torch.tensor([0.25, 0.3, 0.2]))
     steps, halted = torch.tensor([3, 4, 5]), torch.tensor([True, False, True])
-    losses, metrics = weigh(answer, labels, steps, halted, None, "softmax")
+    losses, metrics = loss_and_metrics(answer, labels, steps, halted, None, "softmax")
     shown = {k: float(v) for k, v in metrics.items()}
     assert shown == {"count": 1, "accuracy": 1, "exact_accuracy": 1, "steps": 3, "q_halt_accuracy": 1}
-    every = weigh(answer, labels, steps, ~halted | halted, None, "softmax")[1]
+    every = loss_and_metrics(answer, labels, steps, ~halted | halted, None, "softmax")[1]
     assert {k: float(v) for k, v in every.items()} == {
         "count": 2, "accuracy": 1.5, "exact_accuracy": 1, "steps": 7, "q_halt_accuracy": 1
     }  # fmt: skip
@@ -237,15 +250,18 @@ def test_losses_and_metrics_count_what_is_judged():
 
 def test_the_right_answer_is_shown_to_loops_that_are_taught_and_only_while_they_learn():
     batch = Batch(Question(torch.ones(1, 2), torch.zeros(1)), torch.ones(1, 2))
-    taught = SimpleNamespace(taught=True)
-    assert asked(taught, batch, True).target is batch.labels
-    assert asked(taught, batch, False).target is None and asked(SimpleNamespace(), batch, True).target is None
+    taught = SimpleNamespace(needs_target=True)
+    assert question_for(taught, batch, True).target is batch.labels
+    assert (
+        question_for(taught, batch, False).target is None
+        and question_for(SimpleNamespace(), batch, True).target is None
+    )
 
 
 def test_passes_differ_and_every_member_of_a_group_has_its_turn():
     built = build(tiny())
     s = replace(built.train.take(np.arange(12)), group=np.arange(12, dtype=np.int32) // 4)
-    feed = Feed(s, None, 5)
+    feed = ExampleStream(s, None, 5)
     passes = [feed.row_order(e).tolist() for e in range(40)]
     assert all(sorted(s.group[p].tolist()) == [0, 1, 2] for p in passes)
     assert {r for p in passes for r in p} == set(range(12)) and len({tuple(s.group[p]) for p in passes}) == 6
@@ -262,13 +278,13 @@ def test_difficulty_is_told_by_quartiles_of_the_rating():
 
 def test_a_row_lives_its_steps_then_leaves_and_the_others_stay():
     built = build(tiny())
-    feed, halting = Feed(built.train, None, 0), Halting(3, learned=False)
-    carry = begin(built.loop, feed.fill(torch.ones(2, dtype=torch.bool), 0))
+    feed, halting = ExampleStream(built.train, None, 0), HaltingConfig(3, learned=False)
+    carry = initial_carry(built.loop, feed.fill(torch.ones(2, dtype=torch.bool), 0))
     lives, seen, position = torch.tensor([1, 3]), [], 0
     for _ in range(4):
         fresh = feed.fill(carry.halted, position)
         position += int(carry.halted.sum())
-        carry = segment(built.loop, carry, fresh, halting, Draw(torch.zeros(2, dtype=torch.long), lives)).carry
+        carry = supervised_step(built.loop, carry, fresh, halting, Draw(torch.zeros(2, dtype=torch.long), lives)).carry
         seen.append((carry.steps.tolist(), carry.halted.tolist(), carry.batch.question.inputs.clone()))
     assert [s[0] for s in seen] == [[1, 1], [1, 2], [1, 3], [1, 1]]
     assert [s[1] for s in seen] == [[True, False], [True, False], [True, True], [True, False]]
@@ -300,15 +316,15 @@ def test_carried_state_equals_thinking_in_one_go():
     """Rows that were refilled at different times are exactly where a lone thought of their depth would be."""
     run = tiny("config.dtype=float32")
     built = build(run)
-    feed, halting = Feed(built.train, None, 0), Halting(5, learned=False)
-    carry, position = begin(built.loop, feed.fill(torch.ones(6, dtype=torch.bool), 0)), 0
+    feed, halting = ExampleStream(built.train, None, 0), HaltingConfig(5, learned=False)
+    carry, position = initial_carry(built.loop, feed.fill(torch.ones(6, dtype=torch.bool), 0)), 0
     gen = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for _ in range(7):
             fresh = feed.fill(carry.halted, position)
             position += int(carry.halted.sum())
             draw = Draw(torch.zeros(6, dtype=torch.long), torch.randint(1, 6, (6,), generator=gen))
-            carry = segment(built.loop, carry, fresh, halting, draw).carry
+            carry = supervised_step(built.loop, carry, fresh, halting, draw).carry
         assert len(set(carry.steps.tolist())) > 1
         for i, steps in enumerate(carry.steps.tolist()):
             question = map_tensors(lambda t: t[i : i + 1], carry.batch.question)  # noqa: B023
@@ -317,15 +333,15 @@ def test_carried_state_equals_thinking_in_one_go():
 
 
 def test_exploration_keeps_a_share_of_rows_for_a_random_number_of_steps():
-    draw = Halting(16, explore=0.25).draw(20_000, torch.Generator().manual_seed(0))
+    draw = HaltingConfig(16, explore=0.25).draw(20_000, torch.Generator().manual_seed(0))
     kept = draw.least[draw.least > 0]
     assert 0.23 < len(kept) / 20_000 < 0.27 and kept.min() == 2 and kept.max() == 16
-    spread = Halting(4, spread=True).draw(8000, torch.Generator().manual_seed(0)).life
+    spread = HaltingConfig(4, spread=True).draw(8000, torch.Generator().manual_seed(0)).life
     assert sorted(set(spread.tolist())) == list(range(1, 9))
 
 
 def test_brief_lives_are_a_share_and_the_others_still_reach_every_depth():
-    life = Halting(16, spread=True, brief=0.7).draw(20_000, torch.Generator().manual_seed(0)).life
+    life = HaltingConfig(16, spread=True, brief=0.7).draw(20_000, torch.Generator().manual_seed(0)).life
     assert sorted(set(life.tolist())) == list(range(1, 33))
     longer = (life > 4).float().mean().item()
     assert abs(longer - 0.3 * 28 / 32) < 0.01
@@ -516,13 +532,13 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_good_weights(tmp_path):
 
 
 def test_the_best_validated_weights_are_kept(tmp_path):
-    watch = Watch()
+    watch = BestTracker()
     assert watch.see(1, 0.5, 0.5) and not watch.see(2, 0.45, 0.45) and not watch.warnings
     assert not watch.see(3, 0.2, 0.2) and watch.warnings[0].startswith("collapse")
     assert watch.best["step"] == 1 and watch.news() and not watch.news()
-    again = Watch(**watch.state())
+    again = BestTracker(**watch.state())
     assert again.best == watch.best and again.see(4, 0.5, 0.6)
-    slow = Watch()
+    slow = BestTracker()
     slow.see(0, 0.9, 0.9)
     [slow.see(i, 0.89, 0.89) for i in range(1, 5)]
     assert not slow.warnings, "four in a row are none"
@@ -536,13 +552,13 @@ def test_memory_does_not_grow_with_untaped_steps():
 
     def kept(cycles):
         built = build(tiny(f"config.cycles={cycles}"))
-        feed = Feed(built.train, None, 0)
-        carry = begin(built.loop, feed.fill(torch.ones(8, dtype=torch.bool), 0))
+        feed = ExampleStream(built.train, None, 0)
+        carry = initial_carry(built.loop, feed.fill(torch.ones(8, dtype=torch.bool), 0))
         total = [0]
         pack = lambda t: (total.__setitem__(0, total[0] + t.numel() * t.element_size()), t)[1]  # noqa: E731
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-            halting = Halting(8)
-            segment(built.loop, carry, feed.fill(carry.halted, 0), halting, halting.draw(8, torch.Generator()))
+            halting = HaltingConfig(8)
+            supervised_step(built.loop, carry, feed.fill(carry.halted, 0), halting, halting.draw(8, torch.Generator()))
         return total[0]
 
     assert kept(2) == kept(9) > 0
@@ -581,7 +597,9 @@ def test_one_sweep_equals_each_depth_alone_and_halting_reports_its_steps():
         loop.heads.q.bias[0] = 9.0
     (row,) = evaluate(loop, built.task, built.validation, (6,), halting=(True,))
     (_, question), *_ = parts(built.validation, 99, "cpu")
-    alone = think(loop, question, 6, halt=settled)  # a head that always believes leaves it to the answer to settle
+    alone = think(
+        loop, question, 6, halt=answer_unchanged
+    )  # a head that always believes leaves it to the answer to settle
     calls = len(loop.schedule)
     assert row.steps == row.nfe / calls == alone.steps.double().mean().item() < 6
     (row,) = evaluate(loop, built.task, built.validation, (2,), (3,), noise=(1.0, 0.0))
@@ -620,7 +638,7 @@ def test_what_no_rule_tells_stays_unknown(tmp_path):
     best = train(built.loop, grid, built.train, plan, tmp_path, validation=built.validation, live=False).best
     assert best["valid"] is None and best["token"] == pytest.approx(row.token, abs=0.5)
     old = {"best": {"step": 1, "exact": 0.5, "valid": 0.9}, "warnings": [], "told": 0}
-    watch = Watch(**mended(old, verifies=False))
+    watch = BestTracker(**mended(old, verifies=False))
     assert watch.best["valid"] is None and not watch.see(2, 0.5, None, 0.8) and watch.see(3, 0.5, None, 0.95)
     assert mended(old, verifies=True) == old
     shown = card.results({"result.json": {"best": old["best"], "seconds": 1.0}}, False)
@@ -703,7 +721,7 @@ def test_padding_alone_is_ignored():
 
 def test_ignored_labels_become_ignore():
     built = build(tiny())
-    batch = Feed(built.train, None, 0).fill(torch.tensor([True, False]), 0)
+    batch = ExampleStream(built.train, None, 0).fill(torch.tensor([True, False]), 0)
     assert isinstance(batch, Batch) and (batch.labels[1] == IGNORE).all() and (batch.labels[0] > 1).all()
 
 

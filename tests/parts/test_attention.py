@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 
 from innerloop.errors import InputError
-from innerloop.parts.attention import Attention, GatedAttention, Sight, attend_plain, prompts, sight
+from innerloop.parts.attention import Attention, AttentionContext, GatedAttention, attend_plain, prefix_lengths, sight
+from innerloop.parts.config import NetConfig
 from innerloop.parts.mixers import BLOCKS, Net
-from innerloop.parts.size import Size
 
-SIZE = Size(vocab=6, seq=10, rows=1, width=16, heads=2, layers=2, multiple=16, prefix=0, puzzle_width=0)
+SIZE = NetConfig(vocab=6, seq=10, rows=1, width=16, heads=2, layers=2, multiple=16, prefix=0, puzzle_width=0)
 CAUSAL = replace(SIZE, mask="causal")
 PREFIX = replace(SIZE, mask="prefix", separator=5, prefix=1)
 ROWS = torch.tensor(
@@ -41,15 +41,15 @@ def test_plain_masked_attention_equals_the_fused_kernel(dtype, tol, rows):
 
 
 def test_prompts_end_with_the_first_separator():
-    assert prompts(PREFIX, ROWS).tolist() == [4, 2, 11, 11]  # one place of the prefix before them
-    assert prompts(replace(PREFIX, mask="causal"), ROWS).tolist() == [0] * 4
-    assert prompts(replace(PREFIX, separator=0), ROWS).tolist() == [11] * 4
-    assert prompts(replace(PREFIX, mask="none"), ROWS).tolist() == [11] * 4
+    assert prefix_lengths(PREFIX, ROWS).tolist() == [4, 2, 11, 11]  # one place of the prefix before them
+    assert prefix_lengths(replace(PREFIX, mask="causal"), ROWS).tolist() == [0] * 4
+    assert prefix_lengths(replace(PREFIX, separator=0), ROWS).tolist() == [11] * 4
+    assert prefix_lengths(replace(PREFIX, mask="none"), ROWS).tolist() == [11] * 4
 
 
 @pytest.mark.parametrize("size", [CAUSAL, PREFIX])
 def test_a_mask_shows_what_is_earlier_and_the_prompt(size):
-    prompt = prompts(size, ROWS)
+    prompt = prefix_lengths(size, ROWS)
     mask = sight(size, prompt).mask.expand(4, 1, size.length, size.length)[:, 0]
     for b in range(4):
         for i in range(size.length):
@@ -59,7 +59,7 @@ def test_a_mask_shows_what_is_earlier_and_the_prompt(size):
 
 
 def test_where_nothing_is_hidden_there_is_no_mask():
-    assert sight(SIZE, prompts(SIZE, ROWS)) is None
+    assert sight(SIZE, prefix_lengths(SIZE, ROWS)) is None
     assert sight(replace(PREFIX, separator=0), ROWS[:, 0]) is None
     assert not SIZE.causal and CAUSAL.causal and PREFIX.causal and not replace(PREFIX, separator=0).causal
 
@@ -80,8 +80,8 @@ def test_masked_places_are_as_if_cut_off(block):
     net = Net(replace(CAUSAL, mix=block)).double()
     x, look = torch.randn(2, 10, 16, dtype=torch.float64), sight(CAUSAL, torch.zeros(2))
     whole = net(x, sight=look)
-    same(net(x[:, :4], sight=Sight(look.mask[..., :4, :4])), whole[:, :4], 1e-6)
-    everything = Sight(torch.ones(1, 1, 10, 10, dtype=torch.bool))
+    same(net(x[:, :4], sight=AttentionContext(look.mask[..., :4, :4])), whole[:, :4], 1e-6)
+    everything = AttentionContext(torch.ones(1, 1, 10, 10, dtype=torch.bool))
     same(net(x, sight=everything), net(x), 1e-6)
     assert not torch.allclose(net(x), whole)
 

@@ -8,10 +8,12 @@ import torch
 from innerloop.errors import InputError
 from innerloop.parts.attention import sight
 from innerloop.parts.cache import Cache, policy
+from innerloop.parts.config import NetConfig
 from innerloop.parts.mixers import Net
-from innerloop.parts.size import Size
 
-SIZE = Size(vocab=6, seq=12, rows=1, width=16, heads=2, layers=2, multiple=16, prefix=0, puzzle_width=0, mask="causal")
+SIZE = NetConfig(
+    vocab=6, seq=12, rows=1, width=16, heads=2, layers=2, multiple=16, prefix=0, puzzle_width=0, mask="causal"
+)
 LAYERS, CALLS = 4, 12
 
 

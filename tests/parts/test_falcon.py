@@ -7,17 +7,19 @@ import torch
 
 from innerloop.errors import InputError
 from innerloop.parts import ssd
-from innerloop.parts.attention import Sight
+from innerloop.parts.attention import AttentionContext
+from innerloop.parts.config import NetConfig
 from innerloop.parts.falcon import Config, FalconBlock, Multipliers
 from innerloop.parts.layers import around
 from innerloop.parts.mixers import Net
-from innerloop.parts.size import Size
 
-SMALL = Size(vocab=6, seq=21, rows=1, width=32, heads=4, layers=2, multiple=32, norm="pre", prefix=0, puzzle_width=0)
+SMALL = NetConfig(
+    vocab=6, seq=21, rows=1, width=32, heads=4, layers=2, multiple=32, norm="pre", prefix=0, puzzle_width=0
+)
 MIXER = ssd.Config(inner=24, head_width=8, state=6, chunk=8, normed=False)
 MUP = Multipliers(1.2, 0.9, 0.4, 1.25, 0.7, (0.9, 0.5, 1.1, 0.6, 1.3), 0.8, 0.6)
 HEADS = Config(heads=4, key_heads=2, head_width=8, mixer=MIXER, inner=48, multipliers=MUP)
-CAUSAL = Sight(torch.ones(21, 21).tril().bool()[None, None])
+CAUSAL = AttentionContext(torch.ones(21, 21).tril().bool()[None, None])
 
 
 def gradients(out, inputs):
@@ -112,7 +114,7 @@ def test_two_projections_summed_are_one_of_both_side_by_side():
 
 
 def test_channels_have_the_papers_ratio():
-    c = Config.of(Size())
+    c = Config.of(NetConfig())
     ssm, attention, mlp = c.mixer.inner, c.heads * c.head_width, c.inner
     assert (
         (ssm, attention, mlp) == (512, 256, 1536)
@@ -131,7 +133,7 @@ def test_under_a_mask_no_place_knows_a_later_one():
     assert moved.tolist() == [t >= 9 for t in range(21)]
     assert ((net(x) - net(other)).abs().sum(-1) > 1e-7).all()
     with pytest.raises(InputError, match="keeps no keys"):
-        net.blocks[0](x, Sight(memory=lambda layer, k, v: (k, v)))
+        net.blocks[0](x, AttentionContext(memory=lambda layer, k, v: (k, v)))
 
 
 def test_keys_must_be_shared_equally():

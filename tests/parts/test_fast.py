@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from innerloop.errors import InputError
-from innerloop.parts import fast
-from innerloop.parts.fast import TTT, FastWeights, Titans, TitansBothWays, TTTBothWays, dual, primal
-from innerloop.parts.size import Size
+from innerloop.parts import fast_weights
+from innerloop.parts.config import NetConfig
+from innerloop.parts.fast_weights import TTT, FastWeights, Titans, TitansBothWays, TTTBothWays, dual, primal
 
-SIZE = Size(vocab=6, seq=13, rows=1, width=16, heads=2, layers=1, positions="none", prefix=0, puzzle_width=0)
+SIZE = NetConfig(vocab=6, seq=13, rows=1, width=16, heads=2, layers=1, positions="none", prefix=0, puzzle_width=0)
 FORMS = {"dual": dual, "primal": primal}
 
 
@@ -51,26 +51,26 @@ def test_the_dual_form_is_the_primal_form(kind, chunk):
 def test_the_closed_form_of_the_error_is_the_gradient_of_its_loss():
     z, target = (torch.randn(3, 2, 5, 8, dtype=torch.float64) for _ in range(2))
     weight, bias = (torch.randn(2, 1, 8, dtype=torch.float64) for _ in range(2))
-    loss = lambda z: 0.5 * (fast.layer_norm(z, weight, bias) - target).square().sum()  # noqa: E731
+    loss = lambda z: 0.5 * (fast_weights.layer_norm(z, weight, bias) - target).square().sum()  # noqa: E731
     want = torch.func.grad(loss)(z)
-    assert torch.allclose(fast.norm_error(z, target, weight, bias), want, atol=1e-12)
+    assert torch.allclose(fast_weights.norm_error(z, target, weight, bias), want, atol=1e-12)
 
 
 def test_ttt_is_gradient_descent_on_its_loss():
     """One chunk, token by token: each takes a step from the memory the chunk began with, summed up to it."""
     mixer = made(TTT, chunk=13)
     q, k, v = mixer.tokens(tokens(1))
-    target = fast.layer_norm(v - k, mixer.weight, mixer.bias)
+    target = fast_weights.layer_norm(v - k, mixer.weight, mixer.bias)
     ones = torch.ones_like(q[..., :1])
     q, k = torch.cat((q, ones), -1), torch.cat((k, ones), -1)
     rate = torch.rand(1, 2, 13, 1, dtype=torch.float64)
     eta = torch.rand(13, 1, dtype=torch.float64) * rate.mT
-    error = lambda z, t: fast.norm_error(z, t, mixer.weight, mixer.bias)  # noqa: E731
+    error = lambda z, t: fast_weights.norm_error(z, t, mixer.weight, mixer.bias)  # noqa: E731
     w0 = mixer.start(1)
-    reads, last = fast.descend(w0, q, k, target, eta, error)
+    reads, last = fast_weights.descend(w0, q, k, target, eta, error)
 
     def loss(w, j):
-        said = fast.layer_norm(k[:, :, j : j + 1] @ w, mixer.weight, mixer.bias)
+        said = fast_weights.layer_norm(k[:, :, j : j + 1] @ w, mixer.weight, mixer.bias)
         return 0.5 * (said - target[:, :, j : j + 1]).square().sum()
 
     slopes = [torch.func.grad(loss)(w0, j) for j in range(13)]
@@ -85,7 +85,7 @@ def test_from_zero_one_chunk_and_a_plain_loss_it_is_linear_attention(form):
     q, k, v = (torch.randn(2, 3, 12, 8, dtype=torch.float64) for _ in range(3))
     zero = torch.zeros(2, 3, 8, 8, dtype=torch.float64)
     eta = torch.full((12, 12), 0.7, dtype=torch.float64)
-    reads, last = fast.descend(zero, q, k, v, eta, form=form)
+    reads, last = fast_weights.descend(zero, q, k, v, eta, form=form)
     causal = 0.7 * torch.stack([sum((q[:, :, i] * k[:, :, j]).sum(-1, True) * v[:, :, j] for j in range(i + 1)) for i in range(12)], 2)  # fmt: skip # noqa: E501
     assert (reads - causal).abs().max() < 1e-12
     assert (q @ last - 0.7 * (q @ k.mT) @ v).abs().max() < 1e-12  # the whole batch at once: no mask is left
@@ -96,7 +96,7 @@ def test_titans_is_its_two_recurrences():
     q, k, v = (torch.randn(2, 3, 7, 8, dtype=torch.float64) for _ in range(3))
     m, theta, keep = (torch.rand(2, 3, 7, dtype=torch.float64) for _ in range(3))
     M0, S0 = (torch.randn(2, 3, 8, 8, dtype=torch.float64) for _ in range(2))
-    reads, (last, momentum) = fast.remember((M0, S0), q, k, v, m.log(), theta, keep.log())
+    reads, (last, momentum) = fast_weights.remember((M0, S0), q, k, v, m.log(), theta, keep.log())
     loss = lambda M, t: 0.5 * (k[:, :, t : t + 1] @ M - v[:, :, t : t + 1]).square().sum()  # noqa: E731
     M, S = M0, S0
     at = lambda gate, t: gate[:, :, t, None, None]  # noqa: E731
@@ -109,7 +109,7 @@ def test_titans_is_its_two_recurrences():
 
 def test_gates_that_are_shut_do_not_overflow():
     gate = torch.full((1, 16), -80.0, requires_grad=True)
-    share, inner = fast.decays(F.logsigmoid(gate))
+    share, inner = fast_weights.decays(F.logsigmoid(gate))
     (share.sum() + inner.sum()).backward()
     assert inner.isfinite().all() and gate.grad.isfinite().all() and torch.equal(inner[0].diag(), torch.ones(16))
 
@@ -158,10 +158,10 @@ def test_a_memory_learns_what_it_is_told():
     mixer = made(TTT, chunk=4)
     x, memory = tokens(), mixer.start(2)
     _, k, v = mixer.tokens(x)
-    target, k1 = fast.layer_norm(v - k, mixer.weight, mixer.bias), F.pad(k, (0, 1), value=1.0)
+    target, k1 = fast_weights.layer_norm(v - k, mixer.weight, mixer.bias), F.pad(k, (0, 1), value=1.0)
     losses = []
     for _ in range(12):
-        said = fast.layer_norm(k1 @ memory, mixer.weight, mixer.bias)
+        said = fast_weights.layer_norm(k1 @ memory, mixer.weight, mixer.bias)
         losses.append((said - target).square().mean().item())
         memory = mixer.over(x, memory)[1]
     assert losses[-1] < 0.8 * losses[0] and memory.isfinite().all()

@@ -18,14 +18,14 @@ from innerloop import grad
 from innerloop.errors import InputError
 from innerloop.learn.compile import compile_blocks
 from innerloop.parts import fused
+from innerloop.parts.config import NetConfig
 from innerloop.parts.layers import Linear
 from innerloop.parts.mixers import Net
 from innerloop.parts.orbits import OrbitBlock
-from innerloop.parts.size import Size
 
 pytestmark = pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="no C++ compiler")
 
-NONE = replace(Size(), layers=1, mix="orbit", positions="none", prefix=0, puzzle_width=0, multiple=8, heads=2)
+NONE = replace(NetConfig(), layers=1, mix="orbit", positions="none", prefix=0, puzzle_width=0, multiple=8, heads=2)
 LINES = (((0, 1, 2), (3, 4, 5)), ((0, 3), (1, 4), (2, 5), (0, 4)))
 SIZES = {
     "symbols and lines": replace(NONE, seq=6, rows=2, vocab=7, symbols=((1, 2, 3),), width=48, orbits=LINES),

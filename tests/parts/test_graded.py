@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from innerloop.errors import InputError
+from innerloop.parts.config import NetConfig
 from innerloop.parts.graded import LIMIT, Grading, absorb, plain_state
 from innerloop.parts.layers import Linear
 from innerloop.parts.mixers import Net
-from innerloop.parts.size import Size
 
-SMALL = Size(vocab=6, seq=16, rows=4, width=32, heads=2, layers=2, multiple=32, prefix=0, puzzle_width=0)
+SMALL = NetConfig(vocab=6, seq=16, rows=4, width=32, heads=2, layers=2, multiple=32, prefix=0, puzzle_width=0)
 
 
 @pytest.mark.parametrize("mode", ["linear", "exponential"])

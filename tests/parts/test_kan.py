@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from innerloop.errors import InputError
+from innerloop.parts.config import NetConfig
 from innerloop.parts.kan import KAN, KANMlp, bases, extended
 from innerloop.parts.layers import SwiGLU, inner_width
-from innerloop.parts.size import Size
 
 
 def grid(intervals=5, order=3, inputs=1, low=-1.0, high=1.0):
@@ -111,7 +111,7 @@ def test_following_poor_data_leaves_no_nan(case):
 
 
 def test_an_mlp_of_kans_has_the_weights_of_a_swiglu_and_stays_on_its_grid():
-    size = Size(prefix=0, puzzle_width=0)
+    size = NetConfig(prefix=0, puzzle_width=0)
     count = lambda m: sum(p.numel() for p in m.parameters())  # noqa: E731
     swiglu = SwiGLU(size.width, inner_width(size.width, size.expansion, size.multiple))
     mlp = KANMlp(size)

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from innerloop.errors import InputError
-from innerloop.parts.attention import Sight
+from innerloop.parts.attention import AttentionContext
+from innerloop.parts.config import NetConfig
 from innerloop.parts.mla import MLA, Config
-from innerloop.parts.size import Size
 
-SMALL = Size(vocab=6, seq=21, rows=1, width=32, heads=4, layers=2, multiple=32, prefix=0, puzzle_width=0)
+SMALL = NetConfig(vocab=6, seq=21, rows=1, width=32, heads=4, layers=2, multiple=32, prefix=0, puzzle_width=0)
 HEADS = Config(heads=4, plain=8, turned=4, value=6, latent=12, query=10)
 CAUSAL = torch.ones(21, 21).tril().bool()[None, None]
 
@@ -35,8 +35,8 @@ def test_a_decoder_keeps_576_numbers_a_place_at_the_papers_sizes():
     c = Config(heads=2)  # heads do not matter for what is kept: that is the point
     kept = MLA(replace(SMALL, seq=5), c).latents(torch.randn(1, 5, 32))
     assert sum(t.numel() for t in kept) == 5 * (512 + 64)
-    of = Config.of(Size())
-    assert (of.latent + of.turned, 2 * Size().width) == (160, 1024)  # against plain attention's keys and values
+    of = Config.of(NetConfig())
+    assert (of.latent + of.turned, 2 * NetConfig().width) == (160, 1024)  # against plain attention's keys and values
 
 
 def test_decoding_from_latents_equals_reading_all():
@@ -51,8 +51,8 @@ def test_decoding_from_latents_equals_reading_all():
     ys = []
     for first, part in zip((0, 9, 10, 11), x.split([9, 1, 1, 10], 1), strict=True):
         mask = CAUSAL[:, :, first : first + part.shape[1], : first + part.shape[1]]
-        ys.append(mla(part, Sight(mask, first, memory, layer=3)))
-    assert (torch.cat(ys, 1) - mla(x, Sight(CAUSAL))).abs().max() <= 1e-5
+        ys.append(mla(part, AttentionContext(mask, first, memory, layer=3)))
+    assert (torch.cat(ys, 1) - mla(x, AttentionContext(CAUSAL))).abs().max() <= 1e-5
     assert [t.shape for t in held[3]] == [(2, 1, 21, 12), (2, 1, 21, 4)]
 
 
@@ -91,7 +91,7 @@ def test_the_layer_equals_that_of_transformers(query):
         mine.data.copy_(yours)
     x = torch.randn(2, 21, 32, requires_grad=True)
     hidden = torch.zeros(1, 1, 21, 21).masked_fill(~CAUSAL, float("-inf"))
-    y, y_ = ours(x, Sight(CAUSAL)), theirs(x, rope(x, torch.arange(21)[None]), hidden)[0]
+    y, y_ = ours(x, AttentionContext(CAUSAL)), theirs(x, rope(x, torch.arange(21)[None]), hidden)[0]
     assert (y - y_).abs().max() <= 1e-5
     grads = gradients(y, (x, *(mine for mine, _ in same)))
     pulled = torch.autograd.grad([yours for _, yours in same], list(t.values()), grads[1:], allow_unused=True)

@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from innerloop.errors import InputError
-from innerloop.parts.attention import Sight
+from innerloop.parts.attention import AttentionContext
+from innerloop.parts.config import NetConfig
 from innerloop.parts.layers import Linear, around
 from innerloop.parts.mixers import AttentionBlock
 from innerloop.parts.mla import MLA
@@ -13,10 +14,11 @@ from innerloop.parts.mla import Config as Latents
 from innerloop.parts.moe import Config as Experts
 from innerloop.parts.moe import MoE
 from innerloop.parts.mtp import MTP, ahead
-from innerloop.parts.size import Size
 
-TEXT = Size(vocab=11, seq=21, rows=1, width=32, heads=4, layers=1, multiple=32, norm="pre", prefix=0, puzzle_width=0)
-CAUSAL = Sight(torch.ones(21, 21).tril().bool()[None, None])
+TEXT = NetConfig(
+    vocab=11, seq=21, rows=1, width=32, heads=4, layers=1, multiple=32, norm="pre", prefix=0, puzzle_width=0
+)
+CAUSAL = AttentionContext(torch.ones(21, 21).tril().bool()[None, None])
 
 
 class Block(torch.nn.Module):

@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from innerloop.errors import InputError
 from innerloop.learn.compile import compile_blocks, reason_against
 from innerloop.parts.attention import attend, attend_plain, rotary, rotate
+from innerloop.parts.config import NetConfig
+from innerloop.parts.constraints import ConstraintBlock
 from innerloop.parts.conv import ConvBlock
 from innerloop.parts.layers import SwiGLU, inner_width, rms_norm, trunc_normal
 from innerloop.parts.mixers import BLOCKS, Net, mix, mix_plain
-from innerloop.parts.size import Size
-from innerloop.parts.units import UnitBlock
 
-SMALL = Size(vocab=6, seq=16, rows=4, width=32, heads=2, layers=2, multiple=32, prefix=0, puzzle_width=0)
+SMALL = NetConfig(vocab=6, seq=16, rows=4, width=32, heads=2, layers=2, multiple=32, prefix=0, puzzle_width=0)
 ROWS = tuple(tuple(range(4 * r, 4 * r + 4)) for r in range(4))
 
 
@@ -84,14 +84,14 @@ def test_inner_widths_are_the_official_ones():
 
 
 def test_units_carry_information_within_a_unit_and_nowhere_else():
-    block = UnitBlock(replace(SMALL, units=ROWS, mix="units", positions="none"))
+    block = ConstraintBlock(replace(SMALL, units=ROWS, mix="units", positions="none"))
     x = torch.randn(1, 16, 32)
     y = x.clone()
     y[0, 5] += 1
     changed = (block(x) - block(y)).abs().sum(-1)[0] > 1e-6
     assert changed.tolist() == [4 <= c < 8 for c in range(16)]
     with pytest.raises(InputError, match="units"):
-        UnitBlock(replace(SMALL, mix="units"))
+        ConstraintBlock(replace(SMALL, mix="units"))
 
 
 def test_a_convolution_moves_information_by_one_cell():

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from innerloop.errors import InputError
-from innerloop.parts.attention import Sight
+from innerloop.parts.attention import AttentionContext
+from innerloop.parts.config import NetConfig
 from innerloop.parts.layers import around
 from innerloop.parts.mixers import Net
-from innerloop.parts.size import Size
 from innerloop.parts.ssd import Config, Mamba2, SSDBlock, ssd, ssd_steps
 
-SMALL = Size(vocab=6, seq=16, rows=4, width=32, heads=2, layers=2, multiple=32, prefix=0, puzzle_width=0)
+SMALL = NetConfig(vocab=6, seq=16, rows=4, width=32, heads=2, layers=2, multiple=32, prefix=0, puzzle_width=0)
 MIXER = Config(inner=32, head_width=8, state=6, groups=2, chunk=8)
 
 
@@ -145,7 +145,7 @@ def test_a_block_reads_both_ways_and_in_order_under_a_mask():
     causal = Net(replace(SMALL, mix="ssd", mask="causal", positions="none"))
     assert ((causal(x) - causal(other)).abs().sum(-1)[0] > 1e-7).tolist() == [t >= 7 for t in range(16)]
     with pytest.raises(InputError, match="keeps no keys"):
-        block(x, Sight(memory=lambda layer, k, v: (k, v)))
+        block(x, AttentionContext(memory=lambda layer, k, v: (k, v)))
 
 
 def test_bfloat16_keeps_the_recurrence_wide():

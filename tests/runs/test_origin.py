@@ -23,7 +23,7 @@ from innerloop.data.sets import PuzzleSet
 from innerloop.errors import InputError
 from innerloop.export import hub
 from innerloop.export.card import example
-from innerloop.learn.feed import to_batch
+from innerloop.learn.stream import to_batch
 from innerloop.runs import origin
 from innerloop.runs import run as runs
 from innerloop.runs.fit import build, fit, model, sets

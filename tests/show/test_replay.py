@@ -9,7 +9,7 @@ import torch
 from innerloop import cli, tasks
 from innerloop.cli.inputs import open_run
 from innerloop.show import described, report
-from innerloop.solve.dials import Dials
+from innerloop.solve.options import SolveOptions
 from innerloop.solve.solver import Solver
 
 SMALL = ["plan.steps=60", "plan.batch=16", "plan.check_every=60", "plan.save_every=60", "plan.compile=off"]
@@ -37,11 +37,11 @@ def puzzles():
 @pytest.mark.parametrize(
     "dials",
     [
-        Dials(10, 1, "verified"),
-        Dials(10, 4, "verified", seed=1),
-        Dials(30, 2, "first"),
-        Dials(10, 3, "vote", noise=(0.3, 0.1), halting=True),
-        Dials(10, 3, "residual", views=False, noise=(0.3, 0.0)),
+        SolveOptions(10, 1, "verified"),
+        SolveOptions(10, 4, "verified", seed=1),
+        SolveOptions(30, 2, "first"),
+        SolveOptions(10, 3, "vote", noise=(0.3, 0.1), halting=True),
+        SolveOptions(10, 3, "residual", views=False, noise=(0.3, 0.0)),
     ],
     ids=str,
 )
@@ -80,7 +80,7 @@ def test_a_loop_without_a_halting_head_stops_nowhere(opened, puzzles):
         def read(self, s):
             return self.loop.read(s)._replace(q_halt=None)
 
-    told = report.thought(Solver(Headless(), opened.task), puzzles, 0, Dials(4, 2, "vote"))
+    told = report.thought(Solver(Headless(), opened.task), puzzles, 0, SolveOptions(4, 2, "vote"))
     assert told["done"]["halts"] == [None, None] and told["steps"][0]["confidence"] is None
 
 

@@ -7,13 +7,13 @@ import torch
 
 from innerloop import grad
 from innerloop.core import Answer
-from innerloop.parts.size import Size
+from innerloop.parts.config import NetConfig
 from innerloop.show.figures import depth_curve, learning_curve
 from innerloop.study.contract import CHECKS, Subject, sample_question
 from innerloop.weights import trm
 
 SMALL = trm.Config(
-    Size(vocab=6, seq=16, rows=4, width=32, heads=2, layers=1, multiple=32, puzzle_width=32), 2, 2, dtype="float32"
+    NetConfig(vocab=6, seq=16, rows=4, width=32, heads=2, layers=1, multiple=32, puzzle_width=32), 2, 2, dtype="float32"
 )
 
 

@@ -9,7 +9,7 @@ from innerloop import weights
 from innerloop.core import Answer, Question
 from innerloop.errors import InputError
 from innerloop.interval import bootstrapped, share
-from innerloop.parts.size import Size
+from innerloop.parts.config import NetConfig
 from innerloop.study.contract import sample_question
 from innerloop.study.convergence import (
     KINDS,
@@ -26,7 +26,7 @@ from innerloop.study.convergence import (
     stages,
 )
 
-SIZE = Size(vocab=6, seq=16, rows=4, width=128, heads=2, layers=1, multiple=32, puzzle_width=128)
+SIZE = NetConfig(vocab=6, seq=16, rows=4, width=128, heads=2, layers=1, multiple=32, puzzle_width=128)
 
 
 def made(name, seed, **fields):

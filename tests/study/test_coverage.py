@@ -9,16 +9,16 @@ import torch
 
 from innerloop.core import Answer, think
 from innerloop.errors import InputError
-from innerloop.learn.feed import to_batch
+from innerloop.learn.stream import to_batch
 from innerloop.noise import key_of, salted, scramble, uniform
-from innerloop.parts.size import Size
+from innerloop.parts.config import NetConfig
 from innerloop.runs.fit import fit
 from innerloop.study.coverage import coverage, sampled, tallied
 from innerloop.tasks import get
 from innerloop.weights import gram, trm
 from innerloop.width import Noisy
 
-TINY = Size(width=32, heads=2, layers=1, expansion=1.5, multiple=32, puzzle_width=32)
+TINY = NetConfig(width=32, heads=2, layers=1, expansion=1.5, multiple=32, puzzle_width=32)
 
 
 class State(NamedTuple):

@@ -8,7 +8,7 @@ import torch
 
 from innerloop import weights
 from innerloop.errors import InputError
-from innerloop.parts.size import Size
+from innerloop.parts.config import NetConfig
 from innerloop.study.contract import sample_question
 from innerloop.study.dimension import compare, dimension, effective_rank, one_place, participation_ratio, traces
 
@@ -100,7 +100,7 @@ def test_one_place_of_each_example():
 
 
 def test_controls_see_the_same_examples_at_the_same_n():
-    size = Size(vocab=6, seq=16, rows=4, width=32, heads=2, layers=1, multiple=32, puzzle_width=32)
+    size = NetConfig(vocab=6, seq=16, rows=4, width=32, heads=2, layers=1, multiple=32, puzzle_width=32)
     make, config = weights.get("hrm")
     loops = {}
     for name in ("one", "same", "other"):

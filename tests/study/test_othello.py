@@ -6,7 +6,7 @@ import torch
 
 from innerloop.core import think
 from innerloop.errors import InputError
-from innerloop.parts.size import Size
+from innerloop.parts.config import NetConfig
 from innerloop.study import othello
 from innerloop.study.player import Player, legal_rate, loss, question, size_of, steering, wrong_moves
 from innerloop.study.probes import measure
@@ -159,7 +159,8 @@ def taught():
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    size = Size(CELLS + 1, PLIES, 1, 32, 2, 1, multiple=32, norm="pre", positions="learned", mask="causal", prefix=0,
+    size = NetConfig(CELLS + 1, PLIES, 1, 32, 2, 1, multiple=32, norm="pre", positions="learned", mask="causal",
+                     prefix=0,
                 puzzle_width=0)  # fmt: skip
     player, idle = Player(size, 2), Player(size, 2)
     moves = torch.from_numpy(turns(4000, 1)[0] + 1)

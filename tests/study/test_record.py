@@ -10,12 +10,12 @@ from innerloop import weights
 from innerloop.core import Answer, think
 from innerloop.errors import InputError
 from innerloop.grad import full
-from innerloop.parts.size import Size
+from innerloop.parts.config import NetConfig
 from innerloop.study.contract import sample_question
 from innerloop.study.record import Push, replaced, slots, watch
 from innerloop.width import Noisy
 
-SIZE = Size(vocab=6, seq=16, rows=4, width=32, heads=2, layers=1, multiple=32, puzzle_width=32)
+SIZE = NetConfig(vocab=6, seq=16, rows=4, width=32, heads=2, layers=1, multiple=32, puzzle_width=32)
 
 
 def made(name, **fields):

@@ -11,12 +11,12 @@ from innerloop.core import think
 from innerloop.errors import InputError
 from innerloop.halt import finished
 from innerloop.parts import act
-from innerloop.parts.size import Size
+from innerloop.parts.config import NetConfig
 from innerloop.study.contract import CHECKS, Subject, made, sample_question
 from innerloop.weights.act import ACT, Config
 
 EPS, T = 0.01, 12
-SIZE = Size(vocab=6, seq=16, rows=4, width=32, heads=2, layers=1, expansion=2.0, multiple=32, puzzle_width=32)
+SIZE = NetConfig(vocab=6, seq=16, rows=4, width=32, heads=2, layers=1, expansion=2.0, multiple=32, puzzle_width=32)
 SLOW = -1.5  # bias of a halting unit under which examples differ in their steps
 
 

@@ -7,15 +7,15 @@ import pytest
 
 from innerloop import core, recipes, weights
 from innerloop.parts import fused
+from innerloop.parts.config import NetConfig
 from innerloop.parts.mixers import BLOCKS
-from innerloop.parts.size import Size
 from innerloop.recipes import family
 from innerloop.runs.fit import fit
 from innerloop.study.contract import CHECKS, Subject, sample_question
 from innerloop.tasks import get
 
 UNITS = tuple(tuple(int(c) for c in unit) for unit in get("sudoku", size=4).units)
-TINY = Size(
+TINY = NetConfig(
     vocab=6, seq=16, rows=4, width=32, heads=2, layers=1, expansion=2.0, multiple=32, puzzle_width=32, units=UNITS
 )
 
@@ -126,5 +126,5 @@ def test_official_sizes_have_the_official_number_of_parameters(system, parameter
 
 def test_the_mixer_variant_too():
     make, config = weights.get("trm")
-    loop = make(config(size=Size(prefix=16, mix="tokens", positions="none")))
+    loop = make(config(size=NetConfig(prefix=16, mix="tokens", positions="none")))
     assert sum(p.numel() for n, p in loop.named_parameters() if "puzzles" not in n) == 5_028_866

@@ -13,11 +13,11 @@ from innerloop.errors import InputError
 from innerloop.halt import residual
 from innerloop.learn.supervise import Batch
 from innerloop.learn.unroll import Unroll, unrolled
-from innerloop.parts.size import Size
+from innerloop.parts.config import NetConfig
 from innerloop.study.contract import CHECKS, Subject, sample_question
 from innerloop.weights.deq import DEQ, Config
 
-TINY = Size(vocab=6, seq=16, rows=4, width=32, heads=2, layers=1, expansion=2.0, multiple=32, puzzle_width=32)
+TINY = NetConfig(vocab=6, seq=16, rows=4, width=32, heads=2, layers=1, expansion=2.0, multiple=32, puzzle_width=32)
 QUESTION = sample_question()
 BASE = Config(TINY)
 
@@ -100,7 +100,9 @@ def test_the_implicit_gradient_is_that_of_all_steps(solver):
 def test_the_regulariser_estimates_the_jacobians_norm():
     """The mean over v of |v'J|^2 / n is |J|_F^2 / n, by the whole Jacobian of a small net."""
     torch.manual_seed(0)
-    size = Size(vocab=3, seq=2, rows=1, width=4, heads=1, layers=1, expansion=1.0, multiple=4, prefix=0, puzzle_width=0)
+    size = NetConfig(
+        vocab=3, seq=2, rows=1, width=4, heads=1, layers=1, expansion=1.0, multiple=4, prefix=0, puzzle_width=0
+    )
     loop = DEQ(Config(size, jacobian=1.0))
     x = Question(torch.tensor([[1, 2]]), torch.zeros(1, dtype=torch.long))
     z, e = torch.randn(1, 2, 4), loop.embed(x, torch.float32)

@@ -11,12 +11,12 @@ from torch import nn
 from innerloop.core import Question, detach, map_tensors, think
 from innerloop.data.sets import Example
 from innerloop.learn.plan import Plan
-from innerloop.learn.supervise import Halting, weigh
+from innerloop.learn.supervise import HaltingConfig, loss_and_metrics
 from innerloop.learn.train import train
 from innerloop.noise import normal, salted, scramble
+from innerloop.parts.config import NetConfig
 from innerloop.parts.guidance import SCATTER, Gaussian, Guidance, balanced_kl, kl
 from innerloop.parts.mixers import Net
-from innerloop.parts.size import Size
 from innerloop.runs.fit import fit
 from innerloop.study.coverage import coverage
 from innerloop.tasks.task import Task
@@ -25,7 +25,7 @@ from innerloop.weights.trm import TRM
 from innerloop.weights.trm import Config as TRMConfig
 from innerloop.width import best, wide
 
-TINY = Size(vocab=6, seq=16, rows=4, width=32, heads=2, layers=1, expansion=1.5, multiple=32, puzzle_width=32)
+TINY = NetConfig(vocab=6, seq=16, rows=4, width=32, heads=2, layers=1, expansion=1.5, multiple=32, puzzle_width=32)
 
 
 def made(seed=0, **changes):
@@ -188,7 +188,7 @@ def test_the_value_learns_the_share_of_places_that_are_right():
     loop, x = made(), asked(target=True)
     answer = loop.read(loop.step(loop.init(x), x))
     free = torch.ones(3, dtype=torch.bool)
-    losses, _ = weigh(answer, x.target, torch.ones(3).long(), free, None, "softmax")
+    losses, _ = loss_and_metrics(answer, x.target, torch.ones(3).long(), free, None, "softmax")
     right = (answer.logits.argmax(-1) == x.target).float().mean(1)
     assert torch.allclose(losses["value_loss"], ((answer.value - right) ** 2).sum())
 
@@ -266,7 +266,7 @@ class Two(Task):
 
 
 def learned(loop, task):
-    calm = Halting(8, learned=False, explore=0.0)
+    calm = HaltingConfig(8, learned=False, explore=0.0)
     long = {"steps": 600, "check_every": 600, "save_every": 600, "warmup": 10}
     how = {"batch": 16, "optimizer": "adamw", "lr": 3e-3, "weight_decay": 0.01, "clip": 1.0, "ema": 0.0}
     plan = Plan(**long, **how, loss="softmax", halting=calm, compile="off")

@@ -10,19 +10,19 @@ import torch.nn.functional as F
 from innerloop import grad
 from innerloop.core import Question, think
 from innerloop.errors import InputError
-from innerloop.learn.feed import Feed, to_batch
+from innerloop.learn.stream import ExampleStream, to_batch
 from innerloop.learn.unroll import Unroll, unrolled
-from innerloop.parts.attention import prompts, sight
+from innerloop.parts.attention import prefix_lengths, sight
 from innerloop.parts.cache import Cache
+from innerloop.parts.config import NetConfig
 from innerloop.parts.mixers import Net
-from innerloop.parts.size import Size
 from innerloop.study.contract import CHECKS, Subject, sample_question
 from innerloop.tasks import get
 from innerloop.weights.hrm_text import Config, HRMText, State, credited, guided, strip_think
 
 END = 5  # ends the prompt
 STEPS = 100
-TINY = Size(
+TINY = NetConfig(
     vocab=9, seq=12, rows=1, width=32, heads=2, layers=2, multiple=32, mix="gated", norm="magic",
     mask="prefix", separator=END, prefix=0, puzzle_width=0,
 )  # fmt: skip
@@ -112,7 +112,7 @@ def test_gradient_parity_with_transformers(k, taped):
 
 def by_hand(loop, x, high, low):
     """The official loop in plain words: the last `high` calls of h and the last `low` of l under the tape."""
-    look, (h, l) = sight(loop.c.size, prompts(loop.c.size, x.inputs)), loop.init(x)
+    look, (h, l) = sight(loop.c.size, prefix_lengths(loop.c.size, x.inputs)), loop.init(x)
     for i in range(2):
         for k in range(3 * i, 3 * i + 3):
             with torch.set_grad_enabled(k >= 6 - low):
@@ -159,7 +159,7 @@ def test_credit_grows_over_the_first_fifth():
     assert taped() == 5  # a loop that nobody tunes
     grown = []
     for progress in (0.0, 0.05, 0.0667, 0.13, 0.1334, 0.199, 0.2, 0.5, 1.0):
-        loop.tune(progress)
+        loop.set_progress(progress)
         grown.append(taped())
     assert grown == [2, 2, 3, 3, 4, 4, 5, 5, 5]
     with pytest.raises(InputError, match="2 or more"):
@@ -279,7 +279,7 @@ def test_the_contract_holds_where_places_are_hidden(check, changes):
 def test_decoding_from_a_cache_equals_reading_at_once():
     """One slot a call and layer; the prompt is read in one piece, as its places see each other."""
     loop, x, cache = made(), ask(ROWS[:1]), Cache(12)
-    whole, said = sight(loop.c.size, prompts(loop.c.size, x.inputs)), []
+    whole, said = sight(loop.c.size, prefix_lengths(loop.c.size, x.inputs)), []
     with torch.no_grad():
         want = think(loop, x, 1).answer.logits
         start = loop.init(x)
@@ -302,10 +302,10 @@ def test_it_learns_sums_and_writes_what_it_reads():
     loop.train()
     s, plan = task.make(2000, seed=0), Unroll(1)
     optimizer = torch.optim.AdamW(loop.parameters(), lr=3e-3, weight_decay=0.1)
-    feed = Feed(s, None, 0)
+    feed = ExampleStream(s, None, 0)
     first = None
     for step in range(STEPS):
-        loop.tune(step / STEPS)
+        loop.set_progress(step / STEPS)
         batch = feed.fill(torch.ones(32, dtype=torch.bool), 32 * step)
         loss = unrolled(loop, batch, plan, 1, None, "softmax").losses["lm_loss"] / 32
         first = first or loss.item()

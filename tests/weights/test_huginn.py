@@ -12,22 +12,22 @@ import torch.nn.functional as F
 from innerloop.core import Answer, Question, think
 from innerloop.errors import InputError
 from innerloop.grad import last
-from innerloop.halt import converged, cosine, entropy, kl, stable
-from innerloop.learn.feed import Feed, to_batch
+from innerloop.halt import converged, cosine, entropy, kl, unchanged_for
+from innerloop.learn.stream import ExampleStream, to_batch
 from innerloop.learn.unroll import Unroll, unrolled
 from innerloop.noise import salted
 from innerloop.parts.cache import Cache
+from innerloop.parts.config import NetConfig
 from innerloop.parts.layers import Linear, rms_norm
-from innerloop.parts.size import Size
 from innerloop.study.contract import CHECKS, Subject, sample_question
 from innerloop.tasks import get
 from innerloop.weights.huginn import Config, Huginn, agreement
 
-TINY = Size(
+TINY = NetConfig(
     vocab=6, seq=16, rows=1, width=32, heads=2, layers=2, multiple=32, norm="sandwich", prefix=0, puzzle_width=0
 )
 DEPTH = 6  # mean of training, less one
-EXITS = {"kl": kl(), "entropy": entropy(), "latent": converged(0.02), "cosine": cosine(), "stable": stable()}
+EXITS = {"kl": kl(), "entropy": entropy(), "latent": converged(0.02), "cosine": cosine(), "stable": unchanged_for()}
 
 
 def made(seed=0, recurrence=4, **changes):
@@ -198,13 +198,13 @@ def test_cosine_measures_the_turn_of_the_state():
 
 def test_stable_counts_steps_in_a_row_and_forgets_between_thoughts():
     loop = script([1, 1, 1, -1, -1, -1, -1, 1, 1], [1, -1, 1, -1, 1, 1, 1, 1, 1], [0, 1, 1, 1, 1, 1, 1, 1, 1])
-    rule = stable(2)
+    rule = unchanged_for(2)
     for _ in range(2):
         assert steps(loop, rule, 8) == [5, 6, 3]  # nothing is compared at step 1
     assert steps(script([1] * 9), rule, 8) == [3]  # another batch
-    assert steps(loop, stable(5), 8) == [8, 8, 6]
+    assert steps(loop, unchanged_for(5), 8) == [8, 8, 6]
     with pytest.raises(InputError, match="1 or more"):
-        stable(0)
+        unchanged_for(0)
 
 
 def test_an_example_stops_when_all_its_places_agree():
@@ -231,7 +231,7 @@ def trained():
     loop = made(vocab=task.vocab, seq=task.shape[1], mask="causal", layers=1, recurrence=DEPTH).train()
     plan, draws = Unroll(DEPTH, "poisson", tape="last(8)"), torch.Generator().manual_seed(0)
     optimizer = torch.optim.AdamW(loop.parameters(), lr=3e-3, betas=(0.9, 0.95), weight_decay=0.1)
-    feed = Feed(task.make(1000, seed=0), None, 0)
+    feed = ExampleStream(task.make(1000, seed=0), None, 0)
     for step in range(250):
         for group in optimizer.param_groups:
             group["lr"] = 3e-3 * min(1.0, step / 20) * (1 - step / 250)

@@ -8,7 +8,7 @@ import torch
 
 from innerloop import tasks
 from innerloop.core import Question, detach, think
-from innerloop.learn.feed import to_batch
+from innerloop.learn.stream import to_batch
 from innerloop.learn.train import train
 from innerloop.learn.unroll import Unroll
 from innerloop.recipes.sudoku import QUICK, SMALL

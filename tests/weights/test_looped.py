@@ -10,12 +10,12 @@ from innerloop.core import detach, think
 from innerloop.grad import named
 from innerloop.learn.supervise import Batch
 from innerloop.learn.unroll import Unroll, unrolled
+from innerloop.parts.config import NetConfig
 from innerloop.parts.mixers import Net
-from innerloop.parts.size import Size
 from innerloop.study.contract import CHECKS, Subject, sample_question
 from innerloop.weights.looped import Config, Looped
 
-SIZE = Size(
+SIZE = NetConfig(
     vocab=6,
     seq=16,
     rows=4,

@@ -12,16 +12,18 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from innerloop.core import Question, think
 from innerloop.errors import InputError
-from innerloop.learn.feed import Feed
+from innerloop.learn.stream import ExampleStream
 from innerloop.learn.unroll import Unroll, unrolled
 from innerloop.parts.attention import attend_plain, rotate
+from innerloop.parts.config import NetConfig
 from innerloop.parts.layers import rms_norm
-from innerloop.parts.size import Size
 from innerloop.study.contract import CHECKS, Subject, sample_question
 from innerloop.tasks import get
 from innerloop.weights.mor import Config, MoR
 
-TINY = Size(vocab=6, seq=24, rows=1, width=32, heads=2, layers=2, multiple=32, norm="pre", prefix=0, puzzle_width=0)
+TINY = NetConfig(
+    vocab=6, seq=24, rows=1, width=32, heads=2, layers=2, multiple=32, norm="pre", prefix=0, puzzle_width=0
+)
 CAPACITIES = (1.0, 2 / 3, 1 / 3)
 STEPS = 120
 
@@ -187,10 +189,10 @@ def test_capacities_fall_from_one_while_learning_only():
 
     seen = []
     for progress in (0.0, 0.25, 0.5, 1.0):
-        loop.tune(progress)
+        loop.set_progress(progress)
         seen.append(counts())
     assert seen == [[24, 24, 24], [24, 20, 16], [24, 16, 8], [24, 16, 8]]
-    loop.tune(0.0)
+    loop.set_progress(0.0)
     loop.eval()
     assert counts() == [24, 16, 8]
 
@@ -334,9 +336,9 @@ def test_it_learns_sums_and_writes_what_it_reads():
     size = replace(TINY, layers=1, vocab=task.vocab, seq=task.shape[1], mask="causal")
     loop = made(size=size, weight=0.05, warmup=0.2).train()
     optimizer = torch.optim.AdamW(loop.parameters(), lr=5e-3, weight_decay=0.1)
-    feed = Feed(task.make(1000, seed=0), None, 0)
+    feed = ExampleStream(task.make(1000, seed=0), None, 0)
     for step in range(STEPS):
-        loop.tune(step / STEPS)
+        loop.set_progress(step / STEPS)
         for group in optimizer.param_groups:
             group["lr"] = 5e-3 * (1 - step / STEPS)
         batch = feed.fill(torch.ones(32, dtype=torch.bool), 32 * step)

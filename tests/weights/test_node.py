@@ -11,12 +11,12 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from innerloop.core import think
 from innerloop.errors import InputError
+from innerloop.parts.config import NetConfig
 from innerloop.parts.ode import adjoint, dormand_prince, integrate
-from innerloop.parts.size import Size
 from innerloop.study.contract import CHECKS, Subject, sample_question
 from innerloop.weights.node import NODE, Config
 
-TINY = Size(vocab=6, seq=16, rows=4, width=32, heads=2, layers=1, expansion=2.0, multiple=32, puzzle_width=32)
+TINY = NetConfig(vocab=6, seq=16, rows=4, width=32, heads=2, layers=1, expansion=2.0, multiple=32, puzzle_width=32)
 QUESTION = sample_question()
 BASE = Config(TINY, dtype="float32")
 

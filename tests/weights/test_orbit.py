@@ -13,9 +13,9 @@ from innerloop.errors import InputError
 from innerloop.learn.train import train
 from innerloop.noise import salted
 from innerloop.parts import fused
+from innerloop.parts.config import NetConfig
 from innerloop.parts.embed import Embed, start
 from innerloop.parts.orbits import Lines, Message, Near
-from innerloop.parts.size import Size
 from innerloop.recipes.sudoku import FAST
 from innerloop.rules.symmetry import kinds, lines, orbits, relations
 from innerloop.runs.fit import build, fit
@@ -154,7 +154,7 @@ def test_two_forms_of_a_symbol_are_told_apart():
 def test_lines_add_up_what_their_places_say():
     """Against the sum written out, for two kinds, a prefix and two nodes."""
     torch.manual_seed(0)
-    size = Size(vocab=5, seq=4, rows=2, width=6, heads=1, prefix=1, puzzle_width=0, positions="none",
+    size = NetConfig(vocab=5, seq=4, rows=2, width=6, heads=1, prefix=1, puzzle_width=0, positions="none",
                 orbits=(((0, 1), (2, 3)), ((0, 2, 3),)), symbols=((2, 3),))  # fmt: skip
     part, x = Lines(size, 8), torch.randn(2, 5, 2, 3)
     want = torch.zeros(2, 5, 2, 16)
@@ -170,7 +170,7 @@ def test_lines_add_up_what_their_places_say():
 
 def test_near_hears_the_cells_about_it_and_no_prefix():
     torch.manual_seed(0)
-    size = Size(vocab=5, seq=9, rows=3, width=4, heads=1, prefix=2, puzzle_width=0, positions="none", local=True)
+    size = NetConfig(vocab=5, seq=9, rows=3, width=4, heads=1, prefix=2, puzzle_width=0, positions="none", local=True)
     part, x = Near(size, 8), torch.randn(1, 11, 1, 4)
     moved = x.clone()
     moved[:, 2] += 1  # the first cell

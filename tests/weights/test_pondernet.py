@@ -13,13 +13,13 @@ from innerloop.errors import InputError
 from innerloop.learn.supervise import Batch
 from innerloop.learn.unroll import Unroll, halting, log_geometric, pondered, unrolled
 from innerloop.noise import salted
-from innerloop.parts.size import Size
+from innerloop.parts.config import NetConfig
 from innerloop.study.contract import sample_question
 from innerloop.weights.act import ACT
 from innerloop.weights.act import Config as ActConfig
 from innerloop.weights.pondernet import Config, PonderNet
 
-SIZE = Size(vocab=6, seq=16, rows=4, width=32, heads=2, layers=1, expansion=2.0, multiple=32, puzzle_width=32)
+SIZE = NetConfig(vocab=6, seq=16, rows=4, width=32, heads=2, layers=1, expansion=2.0, multiple=32, puzzle_width=32)
 
 
 def logit(p):
@@ -82,7 +82,7 @@ def test_drawn_steps_follow_the_law():
             return Answer(s.z, lam[s.z[:, 0, 0].long() - 1].logit())
 
     loop = Known()
-    loop.c, loop.dtype = Config(Size(width=2, heads=1, seq=16, rows=4, puzzle_width=2)), torch.float32
+    loop.c, loop.dtype = Config(NetConfig(width=2, heads=1, seq=16, rows=4, puzzle_width=2)), torch.float32
     loop.embed, loop.net = (lambda x, dtype: torch.ones(())), (lambda z, e: z + e)
     p = halting(lam[:, None].logit()).exp()[:, 0]
     for salt in (0, 1, 2):

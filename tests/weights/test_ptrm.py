@@ -7,11 +7,11 @@ from innerloop.core import Answer, Question, Thought, think
 from innerloop.errors import InputError
 from innerloop.halt import confident, halting_margin
 from innerloop.noise import key_of, normal, salted, scramble
-from innerloop.parts.size import Size
+from innerloop.parts.config import NetConfig
 from innerloop.weights import trm
-from innerloop.width import Noisy, best, first_to_halt, steadiest, wide, worth
+from innerloop.width import Noisy, best, by_value, first_to_halt, lowest_residual, wide
 
-TINY = Size(vocab=6, seq=16, rows=4, width=32, heads=2, layers=1, expansion=2.0, multiple=32, puzzle_width=32)
+TINY = NetConfig(vocab=6, seq=16, rows=4, width=32, heads=2, layers=1, expansion=2.0, multiple=32, puzzle_width=32)
 
 
 def made():
@@ -117,13 +117,13 @@ def test_the_first_to_halt_of_real_trajectories_spends_the_fewest_steps():
 
 def test_value_picks_and_what_is_missing_is_said():
     runs = [thought(1, [0.0, 0.0], torch.tensor(v), mark=m) for v, m in (([0.2, 0.9], 0.0), ([0.3, 0.1], 1.0))]
-    assert best(worth)(runs).state[0].tolist() == [1.0, 0.0]
+    assert best(by_value)(runs).state[0].tolist() == [1.0, 0.0]
     with pytest.raises(InputError, match="no score"):
-        best(worth)([thought(1, [0.0]), thought(1, [1.0])])
+        best(by_value)([thought(1, [0.0]), thought(1, [1.0])])
     with pytest.raises(InputError, match="no score"):
         best(halting_margin)([thought(1), thought(1)])
     with pytest.raises(InputError, match="no residual"):
-        steadiest(runs)
+        lowest_residual(runs)
 
 
 def test_a_diverged_trajectory_never_wins():

@@ -11,13 +11,15 @@ from innerloop import halt, weights
 from innerloop.core import Question, think
 from innerloop.errors import InputError
 from innerloop.learn.train import train
-from innerloop.parts.size import Size
+from innerloop.parts.config import NetConfig
 from innerloop.parts.solvers import NotConverged, Picard
 from innerloop.recipes import family, get
 from innerloop.runs.fit import build
 from innerloop.runs.run import override
 
-TINY = Size(vocab=6, seq=16, rows=4, width=16, heads=2, layers=1, multiple=16, prefix=0, puzzle_width=0, pool="mean")
+TINY = NetConfig(
+    vocab=6, seq=16, rows=4, width=16, heads=2, layers=1, multiple=16, prefix=0, puzzle_width=0, pool="mean"
+)
 
 
 def made(system, **changes):

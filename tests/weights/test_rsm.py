@@ -13,14 +13,14 @@ from innerloop.halt import confident, converged
 from innerloop.learn.supervise import Batch
 from innerloop.learn.train import train
 from innerloop.learn.unroll import Unroll, unrolled
-from innerloop.parts.size import Size
+from innerloop.parts.config import NetConfig
 from innerloop.recipes import get
 from innerloop.runs.fit import build
 from innerloop.runs.run import override
 from innerloop.weights import trm
 from innerloop.weights.rsm import RSM, Config
 
-TINY = Size(vocab=6, seq=16, rows=4, width=32, heads=2, layers=1, expansion=2.0, multiple=32, puzzle_width=32)
+TINY = NetConfig(vocab=6, seq=16, rows=4, width=32, heads=2, layers=1, expansion=2.0, multiple=32, puzzle_width=32)
 TAUGHT = Unroll(depth=8, draw="ramp", first=2, ramp=1.0, tape="last(1)")
 
 
@@ -39,7 +39,7 @@ def test_the_inner_depth_grows_at_the_recipes_milestones():
     loop = made()
     assert int(loop.n) == 12  # before any training it thinks as after it
     for progress, n in ((0, 2), (0.29, 2), (0.31, 3), (0.69, 4), (0.71, 5), (0.83, 6), (0.85, 7), (0.95, 12)):
-        loop.tune(progress)
+        loop.set_progress(progress)
         assert int(loop.n) == n and loop.schedule == ("z",) * n + ("y",)
 
 
@@ -50,7 +50,7 @@ def test_the_outer_depth_grows_by_the_plan():
 
 def test_weights_remember_the_depth_they_were_learned_at(tmp_path):
     loop, x = made(), asked()
-    loop.tune(0.4)
+    loop.set_progress(0.4)
     save_file(loop.state_dict(), tmp_path / "a.safetensors")
     other = made()
     other.load_state_dict(load_file(tmp_path / "a.safetensors"))

@@ -6,11 +6,11 @@ import torch.nn.functional as F
 
 from innerloop.core import Question, think
 from innerloop.errors import InputError
-from innerloop.parts.size import Size
+from innerloop.parts.config import NetConfig
 from innerloop.weights import trm
 from innerloop.weights.sic import Config, SiC
 
-TINY = Size(vocab=6, seq=16, rows=4, width=32, heads=2, layers=1, expansion=2.0, multiple=32, puzzle_width=32)
+TINY = NetConfig(vocab=6, seq=16, rows=4, width=32, heads=2, layers=1, expansion=2.0, multiple=32, puzzle_width=32)
 
 
 def made(**changes):

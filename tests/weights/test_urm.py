@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from innerloop.core import Question
+from innerloop.parts.config import NetConfig
 from innerloop.parts.convglu import ConvSwiGLU
-from innerloop.parts.size import Size
 from innerloop.weights.urm import URM, Config
 
-TINY = Size(vocab=6, seq=16, rows=4, width=32, heads=2, layers=2, expansion=2.0, multiple=32, puzzle_width=32)
+TINY = NetConfig(vocab=6, seq=16, rows=4, width=32, heads=2, layers=2, expansion=2.0, multiple=32, puzzle_width=32)
 
 
 def made(**changes):

@@ -10,12 +10,12 @@ from torch import nn
 from innerloop.core import think
 from innerloop.errors import InputError
 from innerloop.halt import finished
+from innerloop.parts.config import NetConfig
 from innerloop.parts.layers import EPS
-from innerloop.parts.size import Size
 from innerloop.study.contract import CHECKS, Subject, sample_question
 from innerloop.weights.ut import UT, Config, sinusoid
 
-SIZE = Size(
+SIZE = NetConfig(
     vocab=6, seq=16, rows=4, width=32, heads=4, layers=1, expansion=2.0, multiple=32, puzzle_width=32, positions="none"
 )
 LEARNED = replace(SIZE, positions="learned")

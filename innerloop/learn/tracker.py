@@ -7,7 +7,7 @@ from typing import Any
 FALL = 0.10  # validated exact accuracy lost against the best that counts as a collapse
 
 
-class Watch:
+class BestTracker:
     """Remembers the best validation and says what is wrong, each thing once."""
 
     def __init__(self, best: dict[str, Any] | None = None, warnings: list[str] | None = None, told: int = 0) -> None:

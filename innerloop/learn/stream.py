@@ -19,7 +19,7 @@ from innerloop.learn.supervise import Batch
 BLOCK = 64  # examples shuffled, augmented and kept together
 
 
-class Feed:
+class ExampleStream:
     """Shuffled passes over a set, augmented on the fly.
 
     examples: an innerloop.tasks PuzzleSet; task: offers augment(inputs, labels, rng), or None to use rows as they are.

@@ -21,9 +21,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from innerloop.errors import InputError
-from innerloop.parts.attention import Sight, rotary, rotate
+from innerloop.parts.attention import AttentionContext, rotary, rotate
+from innerloop.parts.config import NetConfig
 from innerloop.parts.layers import Linear, rms_norm, trunc_normal
-from innerloop.parts.size import Size
 
 CHUNK = 16  # tokens whose gradients are taken at one memory, as in the official code of TTT
 LN_EPS = 1e-6  # of the inner norm, likewise
@@ -101,7 +101,7 @@ class Recall(nn.Module):
     cos: Tensor
     sin: Tensor
 
-    def __init__(self, size: Size) -> None:
+    def __init__(self, size: NetConfig) -> None:
         super().__init__()
         self.heads, self.head, self.chunk = size.heads, size.width // size.heads, min(CHUNK, size.length)
         self.qkv, self.out = Linear(size.width, 3 * size.width), Linear(size.width, size.width)
@@ -150,7 +150,7 @@ class TTT(Recall):
 
     scale: Tensor
 
-    def __init__(self, size: Size, form: Form = dual) -> None:
+    def __init__(self, size: NetConfig, form: Form = dual) -> None:
         super().__init__(size)
         self.form = form
         self.rate = Linear(size.width, size.heads, bias=True)
@@ -206,7 +206,7 @@ class Titans(Recall):
     and normed, gated output are left out.
     """
 
-    def __init__(self, size: Size, form: Form = dual) -> None:
+    def __init__(self, size: NetConfig, form: Form = dual) -> None:
         super().__init__(size)
         self.form = form
         self.gates = Linear(size.width, 3 * size.heads, bias=True)  # m, theta, alpha
@@ -268,11 +268,11 @@ class BothWays(nn.Module):
 
     reader: type[nn.Module]
 
-    def __init__(self, size: Size) -> None:
+    def __init__(self, size: NetConfig) -> None:
         super().__init__()
         self.ahead, self.back = self.reader(size), None if size.causal else self.reader(size)
 
-    def forward(self, x_BLD: Tensor, sight: Sight | None = None) -> Tensor:
+    def forward(self, x_BLD: Tensor, sight: AttentionContext | None = None) -> Tensor:
         if sight and sight.memory:
             raise InputError('fast weights keep no keys to go on from: read the text anew, or use mix "attention"')
         y_BLD = self.ahead(x_BLD)

@@ -23,7 +23,7 @@ from innerloop.learn import checkpoint
 from innerloop.learn.learner import Learner
 from innerloop.learn.loss import IGNORE
 from innerloop.learn.optim import AdamATan2, schedule, sparse_parameters
-from innerloop.learn.supervise import Batch, Draw, segment
+from innerloop.learn.supervise import Batch, Draw, supervised_step
 
 STRETCH = 10  # steps at most between two readings of what the device has done
 WARM = 3  # steps on a side stream before a capture, taken back afterwards
@@ -44,10 +44,10 @@ def why_not(t: Learner) -> str:
 def capturable(t: Learner) -> bool:
     """Whether the body of this run is the same every time, for a CUDA graph."""
     known = all(isinstance(o, AdamATan2 | torch.optim.AdamW) for o in t.optimizers)
-    return t.device.type == "cuda" and known and not t.menders and not hasattr(t.loop, "tune")
+    return t.device.type == "cuda" and known and not t.menders and not hasattr(t.loop, "set_progress")
 
 
-class Resident:
+class GraphTrainer:
     """A trainer's body and what it works on."""
 
     def __init__(self, t: Learner) -> None:
@@ -124,8 +124,8 @@ class Resident:
                 self.capture()
             self.graph.replay()
             return
-        if hasattr(t.loop, "tune"):
-            t.loop.tune((t.step + i) / t.plan.steps)
+        if hasattr(t.loop, "set_progress"):
+            t.loop.set_progress((t.step + i) / t.plan.steps)
         t.set_rate(t.step + i)
         self.body()
 
@@ -140,7 +140,7 @@ class Resident:
         draw = Draw(*(None if d is None else d.index_select(0, self.turn[None])[0] for d in self.draws))  # type: ignore[arg-type]
         for optimizer in t.optimizers:
             optimizer.zero_grad(set_to_none=True)
-        out = segment(t.loop, carry, fresh, plan.halting, draw, plan.loss)
+        out = supervised_step(t.loop, carry, fresh, plan.halting, draw, plan.loss)
         (sum(out.losses.values()) / plan.batch).backward()  # type: ignore[union-attr]
         dense = [p for p in t.loop.parameters() if p.grad is not None]
         norm = nn.utils.clip_grad_norm_(dense, plan.clip or float("inf"))
@@ -175,7 +175,7 @@ class Resident:
             for _ in range(WARM):
                 self.body()
         torch.cuda.current_stream().wait_stream(side)
-        self.take_back(before, fresh)
+        self.roll_back(before, fresh)
         torch._foreach_copy_(held, kept)
         self.graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self.graph):
@@ -185,7 +185,7 @@ class Resident:
                     group["lr"].copy_(group["base_lr"] * rate)
             self.body()
 
-    def take_back(self, before: dict[str, Any], fresh: list[bool]) -> None:
+    def roll_back(self, before: dict[str, Any], fresh: list[bool]) -> None:
         """The trainer as it was, with optimizers whose memory exists (else the graph would make it anew each time)."""
         made = [o.state_dict() for o in self.t.optimizers]
         for old, new, first in zip(before["optimizers"], made, fresh, strict=True):

@@ -10,7 +10,7 @@ from innerloop.schema import Count, Layers, Many, Positive, Sets, Whole, check
 
 
 @dataclass(frozen=True)
-class Size:
+class NetConfig:
     """Defaults are those of HRM and TRM for 9x9 Sudoku, but HRM has layers=4 and TRM prefix=16."""
 
     vocab: Count = 11  # token kinds, 0 = padding

@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from innerloop.errors import InputError
+from innerloop.parts.config import NetConfig
 from innerloop.parts.layers import Linear, around, inner_width
-from innerloop.parts.size import Size
 
 
-class UnitBlock(nn.Module):
+class ConstraintBlock(nn.Module):
     """Every place tells its units what it holds, and hears what they say together; one SwiGLU takes both in.
 
         m = back(silu(tell(sum over each unit of x)));   g, u = own(x) + sum over a place's units of m
@@ -23,7 +23,7 @@ class UnitBlock(nn.Module):
 
     share: Tensor
 
-    def __init__(self, size: Size) -> None:
+    def __init__(self, size: NetConfig) -> None:
         super().__init__()
         if not size.units:
             raise InputError('mix "units" needs a task that names its units: use the recipe grid, or another mix')

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from innerloop.rules.symmetry import Views
 from innerloop.solve.choose import Trajectories, choose
-from innerloop.solve.dials import Dials, Solution
 from innerloop.solve.engine import Done, Job
+from innerloop.solve.options import Solution, SolveOptions
 
 WAVE = 4  # a wave ends at so many times the trajectories before it
 
@@ -30,12 +30,12 @@ def wave(given: int, width: int) -> range:
 
 
 @dataclass
-class Case:
+class PuzzleJob:
     """One puzzle on its way: the jobs it still needs, and what its trajectories came to."""
 
     solver: Any  # solve.solver.Solver
     question: NDArray[np.uint8]
-    dials: Dials
+    dials: SolveOptions
     puzzle: int = 0
     views: Views | None = None  # of trajectories 0 .. width - 1
     priority: float = 0.0

@@ -17,7 +17,7 @@ MOST = 10_000_000  # trajectories of a call where all of a puzzle's are begun at
 DEEP = 256  # from this depth on the state is kept in float32: in bfloat16 thousands of steps drift
 
 
-class Kind(NamedTuple):
+class EngineKey(NamedTuple):
     """What an engine is made for: puzzles whose dials agree in it may share a batch."""
 
     noise: tuple[float, float]
@@ -31,7 +31,7 @@ class Kind(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Dials:
+class SolveOptions:
     """How much to think, and how to choose. `pick` is a name in solve.choose.RULES, or auto."""
 
     depth: int = 64
@@ -71,8 +71,8 @@ class Dials:
             raise InputError(f"seed is {self.seed}: give a whole number from 0 to 2^63 - 1")
 
     @property
-    def kind(self) -> Kind:
-        return Kind(self.noise, self.slots, self.seed if any(self.noise) else 0, self.depth >= DEEP)
+    def kind(self) -> EngineKey:
+        return EngineKey(self.noise, self.slots, self.seed if any(self.noise) else 0, self.depth >= DEEP)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ def together(collective: Callable[..., Any], *args: Any) -> None:
     HELD.append((work, args))
 
 
-class Ranks:
+class Distributed:
     """Rank and size from torchrun's environment; a world of one needs no backend.
 
     Rows of the global batch are dealt out in order: rank r holds rows r * rows .. (r + 1) * rows - 1.
