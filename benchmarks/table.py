@@ -311,7 +311,13 @@ def page() -> str:
 
 def readme() -> str:
     """The README with its table of trained models renewed."""
-    head = ["puzzles", "learned from", "training on a CPU", "solved at the trained depth", "solved far deeper"]
+    head = [
+        "puzzles",
+        "learned from",
+        "training on a CPU",
+        "solved at the trained depth",
+        "of some of them: there, and far deeper",
+    ]
     rows = []
     for path in sorted((ROOT / "results").glob("*.json")):
         value = json.loads(path.read_text())
@@ -322,9 +328,13 @@ def readme() -> str:
         train = f"{value['train']['puzzles']:,}, " + ("generated" if source.endswith("generated") else f"`{source}`")
         seconds, threads = value["train"]["seconds"], value["born"]["threads"]
         time = f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+        whole, deepest = fixed[0], max(fixed, key=lambda r: r["depth"])
+        same = next(r for r in fixed[1:] if r["depth"] == whole["depth"])  # of the puzzles that were judged deeper
         deep = [
-            f"**{r['exact']:.1%}** ({100 * r['low']:.1f} to {100 * r['high']:.1f}) at {r['depth']}"
-            for r in (fixed[0], max(fixed, key=lambda r: r["depth"]))
+            f"**{whole['exact']:.1%}** ({100 * whole['low']:.1f} to {100 * whole['high']:.1f}) of "
+            f"{whole['puzzles']:,} at {whole['depth']}",
+            f"{same['exact']:.1%} to **{deepest['exact']:.1%}** ({100 * deepest['low']:.1f} to "
+            f"{100 * deepest['high']:.1f}) of {deepest['puzzles']:,} at {deepest['depth']}",
         ]
         rows.append([value["recipe"]["about"].split(",")[0], train, f"{time}, {threads} thread(s)", *deep])
     return between(README.read_text(), "results", table(head, rows)[:-1])
