@@ -30,12 +30,13 @@ from innerloop.learn.plan import Plan
 from innerloop.learn.precision import prepare
 from innerloop.learn.train import train
 from innerloop.learn.unroll import Unroll
-from innerloop.parts.size import Size
-from innerloop.recipes.run import birth_certificate, fit
+from innerloop.parts.config import NetConfig
+from innerloop.runs.certificate import birth_certificate
+from innerloop.runs.fit import fit
 from innerloop.weights.act import ACT, Config
 
 CAP = 8  # steps at most, in training and after
-SIZE = Size(
+SIZE = NetConfig(
     width=32,
     heads=4,
     layers=1,

@@ -24,10 +24,10 @@ from pathlib import Path
 import numpy as np
 import records
 
-from innerloop import tasks
+from innerloop.data.opening import open_set
 from innerloop.recipes import get
-from innerloop.recipes.run import Data, Run, override
 from innerloop.recipes.sudoku import sized
+from innerloop.runs.run import Data, Run, override
 
 WIDTH, TEST, VALIDATION = 33, 6, 3
 ALPHABET, BLANK = "?0123456789", "?"
@@ -97,7 +97,7 @@ def main() -> None:
     path = args.data / "arc1d_public.json.gz" if args.data.is_dir() else args.data
     train, validation, test = split(path, args.runs / f"{args.out.stem}-data")
     run = override(recipe(train, validation), SMOKE if args.smoke else [])
-    find = lambda built: tasks.open_set(str(test), built.task, args.limit or None)[1]  # noqa: E731
+    find = lambda built: open_set(str(test), built.task, args.limit or None)[1]  # noqa: E731
     records.record(run, find, args, "python benchmarks/arc1d.py DATA")
 
 

@@ -30,9 +30,9 @@ from typing import Any, NamedTuple
 import torch
 
 from innerloop import cli, tasks
+from innerloop.data.formats import write_csv, write_jsonl
 from innerloop.files import write_json
-from innerloop.recipes.run import birth_certificate
-from innerloop.tasks.files import write_csv, write_jsonl
+from innerloop.runs.certificate import birth_certificate
 
 PUZZLE = "1.3.34.2.1.34.2."
 TINY = ["plan.steps=2", "plan.batch=4", "plan.check_every=2", "plan.save_every=2", "plan.compile=off"]

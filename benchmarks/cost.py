@@ -32,8 +32,9 @@ from innerloop.core import Question, think
 from innerloop.files import write_json
 from innerloop.learn.precision import fast_float32
 from innerloop.noise import salted
-from innerloop.recipes.run import birth_certificate, fit
 from innerloop.recipes.sudoku import sized
+from innerloop.runs.certificate import birth_certificate
+from innerloop.runs.fit import fit
 from innerloop.weights.orbit import Orbit
 
 BASE = {"depth": 8, "batch": 32, "node width": 16, "cells": 81, "trajectories": 1}

@@ -24,13 +24,16 @@ import numpy as np
 import torch
 
 from innerloop import files, tasks
+from innerloop.data.leakage import leakage
+from innerloop.data.opening import open_set
 from innerloop.learn import checkpoint
 from innerloop.learn.plan import Plan
 from innerloop.learn.precision import prepare
-from innerloop.learn.supervise import Halting
+from innerloop.learn.supervise import HaltingConfig
 from innerloop.learn.train import Trainer, train
-from innerloop.parts.size import Size
-from innerloop.recipes.run import birth_certificate, fit
+from innerloop.parts.config import NetConfig
+from innerloop.runs.certificate import birth_certificate
+from innerloop.runs.fit import fit
 from innerloop.study.coverage import coverage
 from innerloop.tasks.colouring import read_graphs
 from innerloop.weights import eqr, gram, trm
@@ -39,7 +42,7 @@ from innerloop.width import Noisy
 BETA = {"queens": 2.0, "colouring": 4.0}  # of GRAM; the paper's .07 and .5 are for 24 times as many pushed numbers
 MADE = {"queens": {"size": 8}, "colouring": {"size": 8, "colours": 3}}
 SIZE = replace(
-    Size(), heads=4, layers=1, expansion=1.5, multiple=32, mix="units", prefix=0, puzzle_width=0, pool="mean"
+    NetConfig(), heads=4, layers=1, expansion=1.5, multiple=32, mix="units", prefix=0, puzzle_width=0, pool="mean"
 )
 CYCLES = {"cycles": 1, "thoughts": 3}  # one transition a step: each of GRAM's pushes is charged
 
@@ -49,14 +52,14 @@ def sets(name: str, path: str, puzzles: int, limit: int) -> tuple[Any, Any, Any]
     if path and name == "colouring":
         task, test = read_graphs(path)
     elif path:
-        task, test = tasks.open_set(path, name)
+        task, test = open_set(path, name)
     else:
         task = tasks.get(name, **MADE[name])
         test = task.make(8 * limit, 1_000_003)
     _, first = np.unique(test.inputs, axis=0, return_index=True)
     test = test.take(np.array([i for i in np.sort(first) if task.solutions(test.inputs[i]) > 1][:limit]))
     learned = task.make(puzzles, 0)
-    twins = tasks.leakage(test, learned, task).rows
+    twins = leakage(test, learned, task).rows
     return task, learned.take(np.setdiff1d(np.arange(len(learned)), twins)), test
 
 
@@ -93,7 +96,7 @@ def trained(args: argparse.Namespace, system: str, seed: int, task: Any, learned
     done = 10**9
     plan = Plan(
         steps=args.steps, batch=args.batch, optimizer="adamw", lr=args.lr, weight_decay=0.1, warmup=50, clip=1.0,
-        ema=0.995, loss="softmax", halting=Halting(args.depth, learned=False, explore=0.0), compile="off",
+        ema=0.995, loss="softmax", halting=HaltingConfig(args.depth, learned=False, explore=0.0), compile="off",
         check_every=done, save_every=200,
     )  # fmt: skip
     if args.minutes:

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from innerloop import files, grad, recipes
-from innerloop.core import follow, think
+from innerloop.core import run_schedule, think
 from innerloop.interval import wilson
 from innerloop.learn import checkpoint
 from innerloop.learn.evaluate import parts
@@ -35,7 +35,8 @@ from innerloop.learn.precision import prepare
 from innerloop.learn.train import train
 from innerloop.learn.unroll import Unroll
 from innerloop.parts.solvers import Anderson, Broyden
-from innerloop.recipes.run import birth_certificate, build, unseen
+from innerloop.runs.certificate import birth_certificate
+from innerloop.runs.fit import build, unseen
 from innerloop.weights import deq
 
 TAPES = ("implicit", "phantom(5, 0.5)", "phantom(1, 1)")
@@ -104,7 +105,7 @@ def adjoint_error(loop: Any, tests: Any) -> dict[str, float]:
         """(B, n) gradient of each puzzle's loss in what is added to the net's output, which is v."""
         add_BLD = torch.zeros_like(e_BLD, requires_grad=True)
         update = lambda z: loop.net(z, e_BLD) + add_BLD  # noqa: E731
-        z_BLD = follow(("z",) * FORWARD.limit, {"z": update}, torch.zeros_like(e_BLD), rule)
+        z_BLD = run_schedule(("z",) * FORWARD.limit, {"z": update}, torch.zeros_like(e_BLD), rule)
         logits = loop.heads(z_BLD).logits
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum")
         return torch.autograd.grad(loss, add_BLD)[0].flatten(1)

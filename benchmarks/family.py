@@ -26,12 +26,14 @@ from torch import Tensor
 from innerloop import files, tasks, weights
 from innerloop.learn import checkpoint
 from innerloop.learn.evaluate import evaluate, parts
-from innerloop.learn.feed import Feed
 from innerloop.learn.precision import prepare
+from innerloop.learn.stream import ExampleStream
 from innerloop.learn.train import Trainer, train
 from innerloop.parts.mixers import Net
-from innerloop.recipes import cost, family
-from innerloop.recipes.run import Built, birth_certificate, build, commit, unseen
+from innerloop.recipes import family
+from innerloop.runs import cost
+from innerloop.runs.certificate import birth_certificate, commit
+from innerloop.runs.fit import Built, build, unseen
 
 TASKS = ("sudoku6", "maze11", "prefix")
 
@@ -39,7 +41,7 @@ TASKS = ("sudoku6", "maze11", "prefix")
 def tape(built: Built, rows: int = 8) -> dict[str, float]:
     """Taped and untaped calls of nets in one optimizer step, and the bytes autograd keeps for one example."""
     loop, plan = built.loop.train(), built.run.plan
-    batch = Feed(built.train, None, 0).fill(torch.ones(rows, dtype=torch.bool), 0)
+    batch = ExampleStream(built.train, None, 0).fill(torch.ones(rows, dtype=torch.bool), 0)
     calls, kept = {True: 0, False: 0}, {}
 
     def count(*_: Any) -> None:

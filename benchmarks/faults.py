@@ -17,10 +17,10 @@ from typing import Any
 
 import torch
 
-from innerloop import files, memory, models
+from innerloop import files, memory, pretrained
 from innerloop.learn.evaluate import evaluate
 from innerloop.learn.precision import prepare
-from innerloop.recipes.run import birth_certificate
+from innerloop.runs.certificate import birth_certificate
 
 
 def once(name: str, rows: int, depth: int, kept: bool) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def once(name: str, rows: int, depth: int, kept: bool) -> dict[str, Any]:
 def inner(name: str, rows: int, depth: int, kept: bool) -> dict[str, Any]:
     if not kept:
         memory.keep = lambda: False  # type: ignore[assignment]
-    opened = models.open(name)
+    opened = pretrained.open(name)
     prepare(opened.loop, "cpu")
     puzzles = opened.task.make(rows, 5)
     evaluate(opened.loop, opened.task, puzzles, (1,), batch=rows)

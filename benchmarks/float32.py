@@ -15,7 +15,7 @@ import torch.nn.functional as F
 
 from innerloop.files import write_json
 from innerloop.learn.precision import error, fast_float32
-from innerloop.recipes.run import birth_certificate
+from innerloop.runs.certificate import birth_certificate
 
 SHAPES = [(1552, 512, 3072), (1552, 1536, 512), (1552, 512, 1536), (2592, 96, 384)]
 

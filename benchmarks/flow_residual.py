@@ -23,12 +23,14 @@ from torch import Tensor
 
 from innerloop.core import think
 from innerloop.files import write_json
-from innerloop.learn.feed import to_batch
 from innerloop.learn.precision import prepare
+from innerloop.learn.stream import to_batch
 from innerloop.learn.train import train
 from innerloop.learn.unroll import Unroll
-from innerloop.recipes.run import Data, Run, birth_certificate, build, unseen
 from innerloop.recipes.sudoku import QUICK, SMALL
+from innerloop.runs.certificate import birth_certificate
+from innerloop.runs.fit import build, unseen
+from innerloop.runs.run import Data, Run
 from innerloop.weights import flow
 
 ARMS = {

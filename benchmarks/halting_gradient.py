@@ -20,7 +20,9 @@ from innerloop import recipes
 from innerloop.files import write_json
 from innerloop.learn.precision import prepare
 from innerloop.learn.train import train
-from innerloop.recipes.run import birth_certificate, build, override
+from innerloop.runs.certificate import birth_certificate
+from innerloop.runs.fit import build
+from innerloop.runs.run import override
 
 
 def accuracy(name: str, steps: int, seed: int, through: bool, every: int) -> list[float]:

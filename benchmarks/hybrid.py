@@ -26,12 +26,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from innerloop import files, tasks
+from innerloop import files
+from innerloop.data.opening import open_set
 from innerloop.interval import wilson
 from innerloop.learn.precision import prepare
-from innerloop.models import open as open_model
-from innerloop.recipes.run import birth_certificate, sets
-from innerloop.recipes.solving import solver_of
+from innerloop.pretrained import open as open_model
+from innerloop.runs.certificate import birth_certificate
+from innerloop.runs.fit import sets
+from innerloop.runs.solving import solver_of
 from innerloop.solve.exact import cp_sat, exact
 from innerloop.solve.hybrid import behind, patience
 from innerloop.solve.solver import Solver
@@ -91,10 +93,10 @@ def compared(run: str, args: argparse.Namespace) -> dict[str, Any]:
     prepare(opened.loop, "cpu")
     task, solver = opened.task, solver_of(opened, compile=args.compile)
     if args.data:
-        test = tasks.open_set(args.data, task, args.limit)[1]
+        test = open_set(args.data, task, args.limit)[1]
     else:
         test = task.make(args.limit, opened.run.data.seed + 8_000_003)
-    others = task.make(args.tune, opened.run.data.seed + 9_000_003).inputs
+    others = task.make(args.set_progress, opened.run.data.seed + 9_000_003).inputs
     chosen = [dials(solver, others, args, many) for many in (False, True)]
     trusted = {"depth": opened.run.plan.deepest, "pick": "certainty", "views": False}
     how, at_once = ({m: trusted if m == "model" else c["dials"] for m in METHODS} for c in chosen)

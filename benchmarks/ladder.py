@@ -37,19 +37,19 @@ from innerloop.learn import checkpoint
 from innerloop.learn.evaluate import evaluate
 from innerloop.learn.plan import Plan
 from innerloop.learn.precision import prepare
-from innerloop.learn.supervise import Halting
+from innerloop.learn.supervise import HaltingConfig
 from innerloop.learn.train import train
-from innerloop.parts.size import Size
-from innerloop.recipes.cost import training_flops
-from innerloop.recipes.run import Data, Run, birth_certificate, build, commit, fit, override, sets, unseen
+from innerloop.parts.config import NetConfig
+from innerloop.runs.certificate import birth_certificate, commit
+from innerloop.runs.cost import training_flops
+from innerloop.runs.fit import build, fit, sets, unseen
+from innerloop.runs.run import Data, Run, override
 from innerloop.weights import orbit, trm
 
 CHECKS = 10  # validations over a training, unless --checks says otherwise
-LEVELS = (0.5, 0.8, 0.9, 0.95, 0.98)
-TIMES = (1, 2, 4, 8, 16, 32)  # the trained depth
+LEVELS, TIMES = (0.5, 0.8, 0.9, 0.95, 0.98), (1, 2, 4, 8, 16, 32)  # solved; multiples of the trained depth
 LEAST = 0.05  # solved: what solves fewer is judged no deeper than it was trained
-FEW = 50  # puzzles judged deeper than trained: of group "main" at all TIMES, else of the first seed up to LESS
-LESS = 8
+FEW, LESS = 50, 8  # puzzles judged deeper than trained: of group "main" at all TIMES, else the first seed up to LESS
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ SMALL = [rung for rung in RUNGS if "large" not in rung]
 def ours(rung: Rung) -> Run:
     """Orbit, as the recipes train it."""
     config = orbit.Config(replace(orbit.SIZE, width=rung.width))
-    calm = Halting(max_steps=rung.depth // 2, learned=False, explore=0.0, spread=True, brief=0.5)
+    calm = HaltingConfig(max_steps=rung.depth // 2, learned=False, explore=0.0, spread=True, brief=0.5)
     plan = Plan(batch=16, optimizer="adamw", lr=5e-3, weight_decay=0.1, clip=1.0, ema=0.995, loss="softmax",
                 halting=calm, compile="off")  # fmt: skip
     return Run("orbit", "orbit", config, rung.data, plan)
@@ -95,15 +95,15 @@ def ours(rung: Rung) -> Run:
 
 def official(rung: Rung) -> Run:
     """TRM as published, but for sizes: width 64 for 512, batch 32 for 768, and all horizons in proportion."""
-    size = Size(width=64, heads=4, layers=2, multiple=8, prefix=1, puzzle_width=0, **rung.plain)
+    size = NetConfig(width=64, heads=4, layers=2, multiple=8, prefix=1, puzzle_width=0, **rung.plain)
     config = trm.Config(size, thoughts=6 if size.mix == "tokens" else 4, dtype="float32")
     return Run("trm", "trm", config, rung.data, Plan(batch=32, lr=1e-3, floor=1.0, compile="off"))
 
 
 def given(rung: Rung) -> Run:
     """TRM's recursion with a block that is given the puzzle's units or neighbours, taught as Orbit is."""
-    size = Size(heads=4, layers=1, expansion=3.0, multiple=8, positions="none", prefix=0, puzzle_width=0, pool="mean",
-                **rung.given)  # fmt: skip
+    size = NetConfig(heads=4, layers=1, expansion=3.0, multiple=8, positions="none", prefix=0, puzzle_width=0,
+                     pool="mean", **rung.given)  # fmt: skip
     run = ours(rung)
     return replace(run, system="trm", config=trm.Config(size, 1, 5, "full", "float32"))
 

@@ -23,14 +23,14 @@ from innerloop.core import Question, think
 from innerloop.files import write_json
 from innerloop.grad import named
 from innerloop.learn.unroll import Unroll
-from innerloop.parts.size import Size
-from innerloop.recipes.run import birth_certificate
+from innerloop.parts.config import NetConfig
+from innerloop.runs.certificate import birth_certificate
 from innerloop.weights.looped import Config, Looped
 
 VARIABLES, KNOWN, ASKED = 5, 10, 5
 WINDOW, LOOPS = 5, 8
 PLAN = Unroll(LOOPS, "ramp", first=WINDOW, ramp=0.3, tape=f"last({WINDOW})", weigh="window", window=WINDOW)
-SIZE = Size(
+SIZE = NetConfig(
     vocab=1,
     seq=KNOWN + ASKED,
     rows=1,

@@ -18,7 +18,7 @@ import torch
 from step import MODELS, Learner, Plain
 
 from innerloop.files import write_json
-from innerloop.recipes.run import birth_certificate
+from innerloop.runs.certificate import birth_certificate
 
 
 def peak() -> float:

@@ -27,7 +27,7 @@ from innerloop import files
 from innerloop.core import Question
 from innerloop.interval import Share, bootstrapped, share
 from innerloop.learn import checkpoint
-from innerloop.recipes.run import birth_certificate
+from innerloop.runs.certificate import birth_certificate
 from innerloop.study import othello, probes
 from innerloop.study.player import Player, legal_rate, loss, question, size_of, steering, wrong_moves
 from innerloop.study.record import watch

@@ -20,12 +20,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from innerloop import files, recipes, tasks
+from innerloop import files, recipes
+from innerloop.data.leakage import leakage
+from innerloop.data.opening import open_set
 from innerloop.learn import checkpoint
 from innerloop.learn.evaluate import Row, as_dicts, evaluate
 from innerloop.learn.precision import prepare
 from innerloop.learn.train import Result, train
-from innerloop.recipes.run import Built, Run, birth_certificate, build, override, to_json, unseen, write_run
+from innerloop.runs.certificate import birth_certificate
+from innerloop.runs.fit import Built, build, unseen
+from innerloop.runs.folder import write_run
+from innerloop.runs.run import Run, override, to_json
 
 GOALS = (0.9, 0.95, 0.98, 0.99)
 
@@ -81,7 +86,7 @@ def learn(built: Built, folder: Path, args: argparse.Namespace) -> Result:
 def judged(built: Built, folder: Path, result: Result, test: Any, args: argparse.Namespace) -> dict[str, Any]:
     """The result as it is written down."""
     run, loop = built.run, built.loop.to(args.device).eval()
-    leak = tasks.leakage(built.train, test, built.task)
+    leak = leakage(built.train, test, built.task)
     deepest = run.plan.deepest
     depths = [deepest >> k for k in range(5, 0, -1) if deepest >> k] + [deepest * k for k in (1, 2, 4, 8, 16)]
     began = time.perf_counter()
@@ -125,7 +130,7 @@ def known_set(script: str, doc: str, recipe: str, files: tuple[str, str], hub: s
     train, test = (str(Path(args.data) / name) for name in files) if local else (args.data, f"{args.data}/test")
     run = recipes.get(recipe)
     run = replace(run, data=replace(run.data, options={}, train=train, test="", count=1000, holdout=100))
-    find = lambda built: tasks.open_set(test, built.task, args.limit or None)[1]  # noqa: E731
+    find = lambda built: open_set(test, built.task, args.limit or None)[1]  # noqa: E731
     record(override(run, smoke if args.smoke else []), find, args, f"python benchmarks/{script} DATA")
 
 
@@ -142,7 +147,7 @@ def main() -> None:
 
     def test(built: Built) -> Any:
         if args.test:
-            return tasks.open_set(args.test, built.task, args.limit or None)[1]
+            return open_set(args.test, built.task, args.limit or None)[1]
         return unseen(built.task, built.train, run.data, args.limit or 1000)
 
     told = "".join(f" --{k} {Path(v).name}" for k, v in (("train", args.train), ("test", args.test)) if v)

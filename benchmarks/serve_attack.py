@@ -37,7 +37,7 @@ import numpy as np
 
 from innerloop.cli.inputs import open_run
 from innerloop.learn.checkpoint import write_json
-from innerloop.recipes.run import birth_certificate
+from innerloop.runs.certificate import birth_certificate
 from innerloop.serve.local import Local, running
 
 ATTACKS = {"idle": ("idle",), "head": ("head",), "drip": ("drip",), "bomb": ("bomb",), "all": ("idle", "drip", "bomb")}

@@ -27,8 +27,8 @@ from serve_fuzz import trained
 
 from innerloop.cli.inputs import open_run
 from innerloop.files import write_json
-from innerloop.recipes.run import birth_certificate
-from innerloop.recipes.solving import solver_of
+from innerloop.runs.certificate import birth_certificate
+from innerloop.runs.solving import solver_of
 from innerloop.serve.local import Local, running
 
 LIMITS = {"seconds": 120, "depth": 100_000, "rows": 8, "streams": 2}

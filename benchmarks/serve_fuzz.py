@@ -27,7 +27,7 @@ from typing import Any
 import httpx
 
 from innerloop.files import write_json
-from innerloop.recipes.run import birth_certificate
+from innerloop.runs.certificate import birth_certificate
 from innerloop.serve.local import Local, running
 
 LIMITS = {"seconds": 5, "depth": 64, "width": 8, "queue": 2000, "puzzles": 50}

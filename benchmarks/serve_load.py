@@ -35,7 +35,7 @@ from serve_fuzz import trained
 
 from innerloop.cli.inputs import open_run
 from innerloop.files import write_json
-from innerloop.recipes.run import birth_certificate
+from innerloop.runs.certificate import birth_certificate
 from innerloop.serve.local import Local, running
 
 MIX = {  # kind of request -> share

@@ -20,18 +20,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from innerloop import files, tasks
+from innerloop import files
 from innerloop.core import Question
+from innerloop.data.opening import open_set
 from innerloop.halt import halting_margin, residual
 from innerloop.interval import wilson
 from innerloop.learn.evaluate import own_rule
 from innerloop.learn.precision import prepare
-from innerloop.models import open as open_model
 from innerloop.noise import salted
-from innerloop.recipes.run import birth_certificate, sets
-from innerloop.solve.case import wave
+from innerloop.pretrained import open as open_model
+from innerloop.runs.certificate import birth_certificate
+from innerloop.runs.fit import sets
 from innerloop.solve.choose import RULES, Trajectories, choose
-from innerloop.solve.loops import Compiled, calls_of_a_step, in_float32
+from innerloop.solve.job import wave
+from innerloop.solve.nfe import Compiled, calls_of_a_step, in_float32
 from innerloop.width import Noisy
 
 NEVER = 10**9  # a step that did not come
@@ -100,7 +102,7 @@ def table(data: dict[str, np.ndarray], right: np.ndarray, depths: list[int], wid
 
 
 def in_waves(first: np.ndarray, depth: int) -> float:
-    """Mean steps that verification takes, as solve/case.py begins trajectories; first (N, K): of a valid answer."""
+    """Mean steps that verification takes, as solve/job.py begins trajectories; first (N, K): of a valid answer."""
     spent, still, given = np.zeros(len(first)), np.ones(len(first), bool), 0
     while given < first.shape[1]:
         part = wave(given, first.shape[1])
@@ -140,7 +142,7 @@ def main() -> None:
     prepare(opened.loop, "cpu")
     task, width = opened.task, max(args.widths)
     if args.data:
-        examples = tasks.open_set(args.data, task, args.limit)[1]
+        examples = open_set(args.data, task, args.limit)[1]
     else:
         examples = task.make(args.limit, opened.run.data.seed + 5_000_003)
     loop: Any = in_float32(opened.loop) if max(args.depths) >= 256 else opened.loop

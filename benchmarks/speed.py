@@ -25,7 +25,9 @@ from innerloop.files import write_json
 from innerloop.learn.precision import fast_float32, prepare
 from innerloop.learn.train import Trainer
 from innerloop.parts import fused
-from innerloop.recipes.run import birth_certificate, build, override
+from innerloop.runs.certificate import birth_certificate
+from innerloop.runs.fit import build
+from innerloop.runs.run import override
 
 SMALL = ("sudoku4", "sudoku6", "demo", "maze11")
 AGAIN = 4  # steps of a turn

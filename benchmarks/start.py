@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from innerloop.files import write_json
-from innerloop.recipes.run import birth_certificate
+from innerloop.runs.certificate import birth_certificate
 
 CASES = {
     "python": ["-c", ""],

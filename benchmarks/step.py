@@ -26,20 +26,20 @@ from innerloop.core import Question
 from innerloop.learn.compile import compile_blocks
 from innerloop.learn.optim import Average, optimizers
 from innerloop.learn.precision import fast_float32
-from innerloop.learn.supervise import Batch, Halting, begin, segment
+from innerloop.learn.supervise import Batch, HaltingConfig, initial_carry, supervised_step
 from innerloop.parts import attention, mixers
-from innerloop.parts.size import Size
-from innerloop.recipes.run import birth_certificate
+from innerloop.parts.config import NetConfig
+from innerloop.runs.certificate import birth_certificate
 from innerloop.weights.hrm import HRM
 from innerloop.weights.hrm import Config as HRMConfig
 from innerloop.weights.trm import TRM
 from innerloop.weights.trm import Config as TRMConfig
 
-TRM_SIZE = replace(Size(), prefix=16)
+TRM_SIZE = replace(NetConfig(), prefix=16)
 MODELS = {
     "trm": lambda dtype: TRM(TRMConfig(TRM_SIZE, dtype=dtype)),
     "trm_mlp": lambda dtype: TRM(TRMConfig(replace(TRM_SIZE, mix="tokens", positions="none"), dtype=dtype)),
-    "hrm": lambda dtype: HRM(HRMConfig(replace(Size(), layers=4), dtype=dtype)),
+    "hrm": lambda dtype: HRM(HRMConfig(replace(NetConfig(), layers=4), dtype=dtype)),
 }
 
 
@@ -54,11 +54,11 @@ class Learner:
         self.model = make(dtype).to(device).train()
         self.said = compile_blocks(self.model, choice, device, 10_000)
         self.optimizers = optimizers(self.model, "adam_atan2", 1e-4, 1.0, 1e-4)
-        self.average, self.halting, self.batch = Average(self.model, 0.999), Halting(), batch
+        self.average, self.halting, self.batch = Average(self.model, 0.999), HaltingConfig(), batch
         self.draws = torch.Generator().manual_seed(0)
         tokens = torch.randint(1, 11, (batch, 81), device=device)
         self.fresh = Batch(Question(tokens, torch.zeros(batch, dtype=torch.long, device=device)), tokens)
-        self.carry = begin(self.model, self.fresh)
+        self.carry = initial_carry(self.model, self.fresh)
 
     def step(self) -> float:
         torch.set_float32_matmul_precision(self.products)
@@ -66,7 +66,7 @@ class Learner:
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         draw = self.halting.draw(self.batch, self.draws)
-        out = segment(self.model, self.carry, self.fresh, self.halting, draw)
+        out = supervised_step(self.model, self.carry, self.fresh, self.halting, draw)
         loss = sum(out.losses.values()) / self.batch
         loss.backward()
         for optimizer in self.optimizers:

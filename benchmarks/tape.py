@@ -22,7 +22,8 @@ from innerloop.learn.evaluate import evaluate
 from innerloop.learn.precision import prepare
 from innerloop.learn.train import train
 from innerloop.recipes import family
-from innerloop.recipes.run import birth_certificate, build, unseen
+from innerloop.runs.certificate import birth_certificate
+from innerloop.runs.fit import build, unseen
 
 TAPES = ("full", "last_cycle", "last(2)", "last(1)")
 

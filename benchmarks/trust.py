@@ -17,11 +17,12 @@ from typing import Any
 
 import torch
 
-from innerloop import files, tasks
+from innerloop import files
+from innerloop.data.opening import open_set
 from innerloop.learn.precision import prepare
-from innerloop.models import open as open_model
-from innerloop.recipes.run import birth_certificate
-from innerloop.recipes.solving import solver_of
+from innerloop.pretrained import open as open_model
+from innerloop.runs.certificate import birth_certificate
+from innerloop.runs.solving import solver_of
 from innerloop.solve.calibrate import Trust
 
 
@@ -45,7 +46,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     opened = open_model(args.run)
     prepare(opened.loop, "cpu")
-    examples = tasks.open_set(args.data, opened.task, args.limit)[1]
+    examples = open_set(args.data, opened.task, args.limit)[1]
     rows, curves = [], {}
     for width in args.widths:
         found = solver_of(opened).calibrate(examples, depth=args.depth, width=width, seed=args.seed)

@@ -13,11 +13,11 @@ from torch import Tensor
 from innerloop.core import Answer, Question
 from innerloop.learn.loss import CROSS_ENTROPIES, IGNORE
 from innerloop.noise import scramble, uniform
-from innerloop.parts.attention import Attention, Sight, attend, rotary, rotate
+from innerloop.parts.attention import Attention, AttentionContext, attend, rotary, rotate
+from innerloop.parts.config import NetConfig
 from innerloop.parts.layers import Linear, inner_width, rms_norm
 from innerloop.parts.mixers import BLOCKS, AttentionBlock
 from innerloop.parts.orbits import Far, OrbitBlock
-from innerloop.parts.size import Size
 from innerloop.weights.orbit import Config, Orbit, State
 
 # -- blocks -----------------------------------------------------------------------------------------------------------
@@ -26,14 +26,14 @@ from innerloop.weights.orbit import Config, Orbit, State
 class OneKind(OrbitBlock):
     """Rows, columns and boxes speak with the same weights."""
 
-    def __init__(self, size: Size) -> None:
+    def __init__(self, size: NetConfig) -> None:
         super().__init__(replace(size, orbits=(sum(size.orbits, ()),) if size.orbits else ()))
 
 
 class NoPlace(OrbitBlock):
     """The symbols of a place do not hear each other."""
 
-    def __init__(self, size: Size) -> None:
+    def __init__(self, size: NetConfig) -> None:
         super().__init__(size)
         self.hear.pop("symbols") if "symbols" in self.hear else None
 
@@ -56,7 +56,7 @@ class PlainGate(OrbitBlock):
 class WithFar(OrbitBlock):
     """Attention besides."""
 
-    def __init__(self, size: Size) -> None:
+    def __init__(self, size: NetConfig) -> None:
         super().__init__(size)
         self.hear["far"] = Far(size, inner_width(size.node, size.expansion, size.multiple))
 
@@ -64,7 +64,7 @@ class WithFar(OrbitBlock):
 class WithTurned(WithFar):
     """Attention besides, its places turned in two dimensions: half of a head by the row, half by the column."""
 
-    def __init__(self, size: Size) -> None:
+    def __init__(self, size: NetConfig) -> None:
         super().__init__(replace(size, positions="rope"))
         look = self.hear["far"].look
         across, half = size.seq // size.rows, look.cos.shape[1] // 2
@@ -77,14 +77,14 @@ class WithTurned(WithFar):
 class OnlyFar(OrbitBlock):
     """Attention in place of lines and neighbours."""
 
-    def __init__(self, size: Size) -> None:
+    def __init__(self, size: NetConfig) -> None:
         super().__init__(replace(size, orbits=(), local=False))
 
 
 class QKNorm(Attention):
     """Queries and keys of length one, times the root of the head's width; no weight."""
 
-    def forward(self, x_BLD: Tensor, sight: Sight | None = None) -> Tensor:
+    def forward(self, x_BLD: Tensor, sight: AttentionContext | None = None) -> Tensor:
         q, k, v = self.qkv(x_BLD).unflatten(-1, (3, self.heads, -1)).unbind(2)
         if self.turn:
             q, k = rotate(q, self.cos, self.sin), rotate(k, self.cos, self.sin)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import matplotlib
 
-from innerloop.study.figures import COLOURS, STYLE
+from innerloop.show.figures import COLOURS, STYLE
 
 TITLES = {
     "depth": "steps",

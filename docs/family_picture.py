@@ -13,7 +13,7 @@ from typing import Any
 
 import matplotlib
 
-from innerloop.study.figures import COLOURS, STYLE
+from innerloop.show.figures import COLOURS, STYLE
 
 TITLES = {
     "sudoku6": "6x6 Sudoku",

@@ -12,7 +12,7 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 
-from innerloop.study.figures import COLOURS, STYLE
+from innerloop.show.figures import COLOURS, STYLE
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 

@@ -13,7 +13,8 @@ import numpy as np
 
 from innerloop.cli.drawing import telling
 from innerloop.cli.solving import frames_of
-from innerloop.recipes.run import open_run, sets, unseen
+from innerloop.runs.fit import sets, unseen
+from innerloop.runs.folder import open_run
 
 GAP, BOARD, TOP = 26, 292, 34
 

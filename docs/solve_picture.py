@@ -12,7 +12,7 @@ from typing import Any
 
 import matplotlib
 
-from innerloop.study.figures import STYLE
+from innerloop.show.figures import STYLE
 
 RULES = {  # name and colour (Okabe and Ito's, which the colour-blind can tell apart)
     "verified": ("verified", "#0072B2"),

@@ -8,18 +8,18 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from innerloop.parts.config import NetConfig
 from innerloop.parts.embed import Embed
 from innerloop.parts.heads import Heads
 from innerloop.parts.layers import dtype_named
 from innerloop.parts.mixers import Net
-from innerloop.parts.size import Size
 
 __all__ = ["MyLoop"]
 
 
 @dataclass(frozen=True)
 class Config:
-    size: Size = field(default_factory=Size)
+    size: NetConfig = field(default_factory=NetConfig)
     dtype: str = "float32"
 
 

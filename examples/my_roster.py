@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from innerloop.rules.roster_rules import Names, Sheet
 from innerloop.solve.exact import exact
 from innerloop.tasks.roster import Roster
-from innerloop.tasks.roster_rules import Names, Sheet
 
 PLANNED = """\
 name,can,most,Mon,Tue,Wed,Thu,Fri,Sat,Sun

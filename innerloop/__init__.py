@@ -1,6 +1,10 @@
 """Innerloop: models that think in loops. Build, train, run, inspect and compare them.
 
-    from innerloop import think, open_run
+    import innerloop
+
+    innerloop.list("pretrained")                             # models that come along
+    solver = innerloop.open_solver("demo-sudoku9")           # or the folder of a run, or a single file
+    loop = innerloop.create("trm", task="sudoku")            # a fresh one, to train
 
 The public list; every name is loaded when it is first used, so that importing the package costs nothing.
 """
@@ -11,51 +15,69 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from innerloop.core import Answer, Loop, Question, Thought, follow, refill, repeat, think
+    from innerloop.core import Answer, Loop, Question, Thought, refill, repeat, run_schedule, think
+    from innerloop.data.opening import open_set
     from innerloop.errors import InputError
     from innerloop.learn.evaluate import evaluate
     from innerloop.learn.plan import Plan
-    from innerloop.learn.supervise import Halting
+    from innerloop.learn.supervise import HaltingConfig
     from innerloop.learn.train import train
-    from innerloop.parts.size import Size
-    from innerloop.recipes.run import Data, Run, build, open_run
-    from innerloop.tasks import open_set
+    from innerloop.ledger import Ledger, counting
+    from innerloop.parts.config import NetConfig
+    from innerloop.registry import create, list, open_run, open_solver
+    from innerloop.runs.fit import build
+    from innerloop.runs.run import Data, Run
+    from innerloop.solve.options import Budget, Solution
+    from innerloop.solve.solver import Solver
     from innerloop.width import Noisy, best, vote, wide
 
 _HOMES = {
-    "core": ("Answer", "Loop", "Question", "Thought", "follow", "refill", "repeat", "think"),
+    "core": ("Answer", "Loop", "Question", "Thought", "run_schedule", "refill", "repeat", "think"),
+    "data.opening": ("open_set",),
     "errors": ("InputError",),
-    "width": ("Noisy", "best", "vote", "wide"),
-    "parts.size": ("Size",),
-    "tasks": ("open_set",),
     "learn.evaluate": ("evaluate",),
     "learn.plan": ("Plan",),
-    "learn.supervise": ("Halting",),
+    "learn.supervise": ("HaltingConfig",),
     "learn.train": ("train",),
-    "recipes.run": ("Data", "Run", "build", "open_run"),
+    "ledger": ("Ledger", "counting"),
+    "parts.config": ("NetConfig",),
+    "registry": ("create", "list", "open_run", "open_solver"),
+    "runs.fit": ("build",),
+    "runs.run": ("Data", "Run"),
+    "solve.options": ("Budget", "Solution"),
+    "solve.solver": ("Solver",),
+    "width": ("Noisy", "best", "vote", "wide"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Answer",
+    "Budget",
     "Data",
-    "Halting",
+    "HaltingConfig",
     "InputError",
+    "Ledger",
     "Loop",
+    "NetConfig",
     "Noisy",
     "Plan",
     "Question",
     "Run",
-    "Size",
+    "Solution",
+    "Solver",
     "Thought",
     "best",
     "build",
+    "counting",
+    "create",
     "evaluate",
-    "follow",
+    "list",
     "open_run",
     "open_set",
+    "open_solver",
     "refill",
     "repeat",
+    "run_schedule",
     "think",
     "train",
     "vote",
@@ -67,3 +89,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"innerloop has no {name!r}: its public names are {', '.join(__all__)}")
     return getattr(importlib.import_module(f"innerloop.{_HOME[name]}"), name)
+
+
+def __dir__() -> Any:
+    return sorted({*globals(), *__all__})

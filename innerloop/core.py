@@ -22,8 +22,19 @@ from innerloop.ledger import charge_rows, counted_step
 from innerloop.tree import detach, map_tensors, put, select
 
 __all__ = [
-    "DEEPEST", "Answer", "Loop", "Question", "Thought", "detach", "fits", "follow", "map_tensors", "refill", "repeat",
-    "select", "think",
+    "DEEPEST",
+    "Answer",
+    "Loop",
+    "Question",
+    "Thought",
+    "detach",
+    "fits",
+    "map_tensors",
+    "refill",
+    "repeat",
+    "run_schedule",
+    "select",
+    "think",
 ]  # fmt: skip
 
 DEEPEST = 1_000_000  # steps of one thought: the schedule that a gradient rule sees is a tuple of as many names
@@ -46,7 +57,9 @@ class Question(NamedTuple):
 
     inputs: Tensor  # (B, S) int: tokens, 0 = padding
     puzzle: Tensor  # (B,) int: puzzle identifier, 0 = none
-    target: Tensor | None = None  # (B, S) int: the right answer, shown to `taught` loops while they learn; < 0: none
+    target: Tensor | None = (
+        None  # (B, S) int: the right answer, shown to `needs_target` loops while they learn; < 0: none
+    )
 
 
 class Answer(NamedTuple):
@@ -141,7 +154,9 @@ def fits(loop: Any, x: Any) -> None:
             raise InputError(f"the tokens of a question run from {low} to {high}: this model has 0 to {vocab - 1}")
 
 
-def follow(schedule: Sequence[str], updates: Mapping[str, Callable[[Any], Any]], s: Any, grad: Rule = full) -> Any:
+def run_schedule(
+    schedule: Sequence[str], updates: Mapping[str, Callable[[Any], Any]], s: Any, grad: Rule = full
+) -> Any:
     """Run the named `updates` on `s` in the order of `schedule`, a value such as `("z", "z", "y") * 3`.
 
     For steps made of several updates. Do not wrap a call in no_grad: which updates are on the tape, `grad` decides.
@@ -151,7 +166,7 @@ def follow(schedule: Sequence[str], updates: Mapping[str, Callable[[Any], Any]],
 
 def repeat(f: Callable[[Any], Any], s: Any, times: int, grad: Rule = full) -> Any:
     """Apply `f` to `s` `times` times."""
-    return follow(("f",) * times, {"f": f}, s, grad)
+    return run_schedule(("f",) * times, {"f": f}, s, grad)
 
 
 def refill(state: Any, done: Tensor, fresh: Any) -> Any:

@@ -59,7 +59,7 @@ def confident(p: float = 0.5, at_least: int = 1) -> Halt:
     def rule(loop: Any, old: Any, new: Any, steps: Any) -> Tensor:
         answer = loop.read(new)
         if answer.q_halt is None:
-            raise InputError(f"{named(loop)} has no halting head: stop it by `converged` or `settled` instead")
+            raise InputError(f"{named(loop)} has no halting head: stop it by `converged` or `answer_unchanged` instead")
         return (halting_margin(answer) > margin) & (torch.as_tensor(steps, device=answer.q_halt.device) >= at_least)
 
     return rule
@@ -91,19 +91,19 @@ def residual(old: Any, new: Any) -> Tensor:
     return (moved / size.clamp_min(1e-30)).sqrt()  # type: ignore[union-attr]
 
 
-def settled(loop: Any, old: Any, new: Any, steps: Any) -> Tensor:
+def answer_unchanged(loop: Any, old: Any, new: Any, steps: Any) -> Tensor:
     """Stop an example when a step leaves its decoded answer unchanged."""
     before, after = (loop.read(s).logits.argmax(-1) for s in (old, new))
     return (before == after).flatten(1).all(1)
 
 
-def sure(p: float = 0.5) -> Halt:
+def confident_and_unchanged(p: float = 0.5) -> Halt:
     """Stop an example when its halting head is confident and a step left its answer as it was.
 
     The head alone stops too early: it learns how often an answer of that kind is right, not whether this one is.
     """
     believes = confident(p)
-    return lambda loop, old, new, steps: believes(loop, old, new, steps) & settled(loop, old, new, steps)
+    return lambda loop, old, new, steps: believes(loop, old, new, steps) & answer_unchanged(loop, old, new, steps)
 
 
 def certain(p: float = 0.8) -> Halt:
@@ -137,7 +137,7 @@ def sampled(loop: Any, old: Any, new: Any, steps: Any) -> Tensor:
 def kl(tol: float = 5e-4) -> Halt:
     """Stop an example when KL(old answer || new) falls below `tol` at all places; the first step is held to uniform.
 
-    The exits of Huginn (arXiv 2502.05171) are this, `entropy`, `cosine`, `stable` and `converged` with tol 0.03.
+    The exits of Huginn (arXiv 2502.05171) are this, `entropy`, `cosine`, `unchanged_for` and `converged` with tol 0.03.
     """
 
     def rule(loop: Any, old: Any, new: Any, steps: Any) -> Tensor:
@@ -170,7 +170,7 @@ def cosine(tol: float = 1e-3) -> Halt:
     return rule
 
 
-def stable(steps_in_a_row: int = 5) -> Halt:
+def unchanged_for(steps_in_a_row: int = 5) -> Halt:
     """Stop an example when its decoded answer has stayed the same for so many steps in a row, counted from step 1 on.
 
     The count lives in the rule and begins anew with each thought: give every `think` that runs at once its own.
@@ -181,7 +181,7 @@ def stable(steps_in_a_row: int = 5) -> Halt:
 
     def rule(loop: Any, old: Any, new: Any, steps: Any) -> Tensor:
         nonlocal count
-        same = settled(loop, old, new, steps)
+        same = answer_unchanged(loop, old, new, steps)
         before = count if count.shape == same.shape else torch.zeros_like(same, dtype=torch.float)
         count = (before.to(same.device) + 1) * (same & ~_first(steps, same))
         return count >= steps_in_a_row

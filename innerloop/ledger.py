@@ -65,7 +65,7 @@ def counting(ledger: Ledger | None = None) -> Iterator[Ledger]:
     """Within it, what this thread spends is added to a ledger, a new one unless given, and to those open around it.
 
     A graph that was captured or compiled whole (torch.compile of a step, a CUDA graph, an exported file) runs no
-    Python, so who runs it charges for it, as solve.loops.Compiled does; blocks compiled one by one are counted.
+    Python, so who runs it charges for it, as solve.nfe.Compiled does; blocks compiled one by one are counted.
     """
     ledger = Ledger() if ledger is None else ledger
     mark = _open.set((*_open.get(), (ledger, time.perf_counter() - ledger.seconds)))

@@ -21,7 +21,7 @@ WIDEST = 10_000  # trajectories of one question, whose states are all kept until
 Pick = Callable[[Sequence[Thought]], Thought]
 
 
-class Shaken(NamedTuple):
+class NoisyState(NamedTuple):
     """A state and the noise on it."""
 
     inner: Any  # the loop's own
@@ -46,24 +46,24 @@ class Noisy:
     ) -> None:
         self.loop, self.start, self.path, self.slots, self.seed = loop, start, path, tuple(slots), seed
 
-    def init(self, x: Any) -> Shaken:
+    def init(self, x: Any) -> NoisyState:
         state = self.loop.init(x)
         if unknown := set(self.slots) - set(getattr(state, "_fields", ())):
             known = ", ".join(getattr(state, "_fields", ())) or "no names"
             raise InputError(f"the state has no slot {min(unknown)!r} to shake: it has {known}")
         key = key_of(x)
-        return Shaken(state, scramble(key + scramble(torch.full_like(key, self.seed))), torch.zeros_like(key))
+        return NoisyState(state, scramble(key + scramble(torch.full_like(key, self.seed))), torch.zeros_like(key))
 
-    def step(self, s: Shaken, x: Any) -> Shaken:
+    def step(self, s: NoisyState, x: Any) -> NoisyState:
         inner = s.inner
         if self.start:
             first = self._shake(inner, self.start, s.key)
             inner = select(s.steps == 0, first, inner)
         key = scramble(s.key + 1)
         inner = self.loop.step(inner, x)
-        return Shaken(self._shake(inner, self.path, key) if self.path else inner, key, s.steps + 1)
+        return NoisyState(self._shake(inner, self.path, key) if self.path else inner, key, s.steps + 1)
 
-    def read(self, s: Shaken) -> Any:
+    def read(self, s: NoisyState) -> Any:
         return self.loop.read(s.inner)
 
     def _shake(self, state: Any, scale: float, key: Tensor) -> Any:
@@ -115,14 +115,14 @@ def best(score: Callable[[Any], Tensor | None] = halting_margin) -> Pick:
     return pick
 
 
-def worth(answer: Any) -> Tensor | None:
-    """(B,) how right a value head expects the trajectory to be: best(worth) is GRAM's choice (arXiv 2605.19376)."""
+def by_value(answer: Any) -> Tensor | None:
+    """(B,) how right a value head expects the trajectory to be: best(by_value) is GRAM's choice (arXiv 2605.19376)."""
     return answer.value  # type: ignore[no-any-return]
 
 
-def steadiest(thoughts: Sequence[Thought]) -> Thought:
+def lowest_residual(thoughts: Sequence[Thought]) -> Thought:
     """The trajectory that moved least in its last step, for states that keep their `residual` (EqR)."""
-    states = [t.state.inner if isinstance(t.state, Shaken) else t.state for t in thoughts]
+    states = [t.state.inner if isinstance(t.state, NoisyState) else t.state for t in thoughts]
     if any(not hasattr(s, "residual") for s in states):
         raise InputError("this loop's state keeps no residual of its last step: pick by another rule")
     return _take(thoughts, -torch.stack([s.residual.flatten(1).sum(1) for s in states]))

@@ -42,7 +42,7 @@ def test_it_is_listed_with_its_first_line(copy):
 
 @pytest.mark.slow
 def test_the_contract_runs_over_it(copy):
-    out = ask(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_weights.py", "-k", "my_loop")
+    out = ask(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/weights/test_contract.py", "-k", "my_loop")
     assert out.startswith("." * 9)  # eight checks, and the mutant of the freeze
 
 

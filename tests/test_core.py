@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from innerloop import grad, halt, noise
-from innerloop.core import Answer, Question, Thought, follow, refill, repeat, select, think
+from innerloop.core import Answer, Question, Thought, refill, repeat, run_schedule, select, think
 from innerloop.errors import InputError
-from innerloop.parts.size import Size
+from innerloop.parts.config import NetConfig
 from innerloop.weights import trm
-from innerloop.width import Noisy, best, first_to_halt, steadiest, vote, wide
+from innerloop.width import Noisy, best, first_to_halt, lowest_residual, vote, wide
 
 # -- loops to drive ---------------------------------------------------------------------------------------------------
 
@@ -173,7 +173,7 @@ def test_last_k_equals_a_detach_by_hand():
 def test_last_cycle_is_what_follows_the_previous_final_update(schedule, taped):
     seen = []
     note = lambda name: lambda s: (seen.append(name) if torch.is_grad_enabled() else None, s)[1]  # noqa: E731
-    follow(schedule, {n: note(n) for n in set(schedule)}, 0, grad.last_cycle)
+    run_schedule(schedule, {n: note(n) for n in set(schedule)}, 0, grad.last_cycle)
     assert "".join(seen) == taped
 
 
@@ -257,7 +257,9 @@ def test_settled_stops_when_the_answer_no_longer_changes():
         def read(self, s):
             return Answer(torch.stack((s[0], torch.full_like(s[0], 0.5)), -1))
 
-    t = think(OverHalf(), torch.tensor([[0.4], [0.6], [0.3]]), 9, halt=halt.settled)  # passing 1/2 at step 2, 1, 3
+    t = think(
+        OverHalf(), torch.tensor([[0.4], [0.6], [0.3]]), 9, halt=halt.answer_unchanged
+    )  # passing 1/2 at step 2, 1, 3
     assert t.steps.tolist() == [1, 2, 1]
 
 
@@ -288,7 +290,7 @@ def test_the_exits_compare_distributions_and_know_the_first_step():
     for tol, stops in ((moved * 1.001, True), (moved * 0.999, False)):
         assert halt.entropy(tol)(Plain(), old, new, 2).tolist() == [stops, True]
     assert halt.entropy(9.0)(Plain(), old, new, 1).tolist() == [False, False]
-    rule = halt.stable(2)
+    rule = halt.unchanged_for(2)
     assert [rule(Plain(), old, new, t).tolist() for t in (1, 2, 3)] == [[False] * 2, [False] * 2, [True] * 2]
 
 
@@ -327,7 +329,7 @@ def test_picks_pass_over_what_is_no_number_and_ties_go_to_the_earliest():
     nan = float("nan")
     many = [thought(0, [nan, 1.0], [4, 3], [0.5, nan]), thought(1, [1.0, 1.0], [2, 3], [0.1, 0.4]),
             thought(2, [2.0, 0.0], [2, 3], [nan, 0.3])]  # fmt: skip
-    assert pick_rows(best(), many) == [2, 0] and pick_rows(steadiest, many) == [1, 2]
+    assert pick_rows(best(), many) == [2, 0] and pick_rows(lowest_residual, many) == [1, 2]
     assert pick_rows(first_to_halt, many) == [2, 0], "the fewest steps, then the head, then the earliest"
 
 
@@ -348,7 +350,7 @@ def test_sure_needs_belief_and_an_answer_that_stayed():
     state = lambda places, q: (torch.tensor(places), torch.tensor(q))  # noqa: E731
     old = state([[1, 1]] * 4, [9.0] * 4)
     new = state([[1, 1], [1, 1], [1, 2], [1, 2]], [9.0, -9.0, 9.0, -9.0])
-    assert halt.sure(0.5)(Told(), old, new, 2).tolist() == [True, False, False, False]
+    assert halt.confident_and_unchanged(0.5)(Told(), old, new, 2).tolist() == [True, False, False, False]
 
 
 def test_steps_are_counted_row_by_row_also_where_all_stop_at_once():
@@ -371,7 +373,7 @@ def test_settled_needs_every_place_and_a_thought_of_one_step_may_settle():
         def read(self, s):
             return Answer(torch.nn.functional.one_hot(s[0].round().long(), 9).float())
 
-    rule = lambda a, b: halt.settled(Digits(), (torch.tensor(a),), (torch.tensor(b),), 3).tolist()  # noqa: E731
+    rule = lambda a, b: halt.answer_unchanged(Digits(), (torch.tensor(a),), (torch.tensor(b),), 3).tolist()  # noqa: E731
     before = [[1.0, 2.0, 3.0], [1.0, 2.0, 3.0], [1.0, 2.0, 3.0], [1.0, 2.0, 3.0]]
     assert rule(before, [[1.0, 2.0, 3.0], [1.0, 2.0, 4.0], [0.0, 2.0, 3.0], [4.0, 5.0, 6.0]]) == [
         True,
@@ -475,7 +477,7 @@ def asks(inputs, puzzle):
     ],
 )
 def test_a_question_that_does_not_fit_its_loop_is_one_sentence(x, said):
-    loop = trm.TRM(trm.Config(Size(vocab=6, seq=4, rows=1, width=8, heads=2, layers=1, prefix=0, puzzle_width=0)))
+    loop = trm.TRM(trm.Config(NetConfig(vocab=6, seq=4, rows=1, width=8, heads=2, layers=1, prefix=0, puzzle_width=0)))
     for noisy in (loop, Noisy(loop, 0.1)):
         with pytest.raises(InputError, match=said):
             think(noisy, x, 1)

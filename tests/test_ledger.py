@@ -18,8 +18,8 @@ from innerloop.halt import converged, residual, spent
 from innerloop.learn.evaluate import evaluate, judge_set
 from innerloop.ledger import Ledger, charge, counting
 from innerloop.parts import fused
-from innerloop.recipes.run import fit
-from innerloop.solve.loops import Compiled, calls_of_a_step
+from innerloop.runs.fit import fit
+from innerloop.solve.nfe import Compiled, calls_of_a_step
 from innerloop.solve.solver import Budget, Solver
 from innerloop.weights import deq, hrm, orbit, trm
 

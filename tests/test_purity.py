@@ -12,7 +12,8 @@ from innerloop.core import think
 from innerloop.learn import precision
 from innerloop.learn.evaluate import evaluate, parts
 from innerloop.learn.train import train
-from innerloop.recipes.run import build, model, override
+from innerloop.runs.fit import build, model
+from innerloop.runs.run import override
 from innerloop.solve.solver import Solver
 from innerloop.study.contract import CHECKS, Subject, sample_question
 

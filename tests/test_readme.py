@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from innerloop import cli, tasks
-from innerloop.tasks.files import write_csv
+from innerloop.data.formats import write_csv
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted(p for p in (ROOT / "docs").glob("*.md") if p.name != "log.md")]

@@ -15,7 +15,7 @@ import secrets
 import numpy as np
 import torch
 
-from innerloop import models, think
+from innerloop import pretrained, think
 from innerloop.core import Question
 from innerloop.errors import InputError
 
@@ -25,11 +25,11 @@ STYLE = ".board svg {width: 100%; max-width: 420px; height: auto; display: block
 
 @functools.cache
 def opened(name):
-    return models.open(name)
+    return pretrained.open(name)
 
 
 def choices():
-    return [*([os.environ["MODEL"]] if os.environ.get("MODEL") else []), *models.names()]
+    return [*([os.environ["MODEL"]] if os.environ.get("MODEL") else []), *pretrained.names()]
 
 
 def another(name):

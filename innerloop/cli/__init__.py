@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import functools
-import importlib
 import inspect
 import io
 import re
@@ -15,29 +13,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from innerloop.cli.trouble import ask_for_text, code_of
+from innerloop.cli.verbs import VERBS, load
 from innerloop.errors import InputError
 from innerloop.schema import check_arguments
 from innerloop.text import nearest, printable
 
 __all__ = ["VERBS", "load", "main"]
 
-VERBS = {  # verb -> the file of this folder that holds its function, in the order people need them
-    "demo": "demo",
-    "list": "catalogue",
-    "train": "training",
-    "eval": "judging",
-    "solve": "solving",
-    "calibrate": "solving",
-    "serve": "serving",
-    "plot": "drawing",
-    "report": "drawing",
-    "study": "studying",
-    "check": "checking",
-    "import": "exchanging",
-    "export": "exchanging",
-}
 OPTION = re.compile(r"-h|--[a-z][a-z-]+(=.*)?", re.DOTALL)  # words that look like an option, known or not
-RESERVED = ("list", "eval", "import")  # Python's own words: their functions end in "_"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -125,16 +108,3 @@ def in_a_sentence(box: str) -> str:
     bare = [line.strip("│╭╮╰╯─ ") for line in box.splitlines()[1:]]
     told = bare[: bare.index("")] if "" in bare else bare
     return " ".join(" ".join(told).split()).rstrip(".:")
-
-
-def load(verb: str) -> Callable[..., Any]:
-    """The function of a verb. Raises InputError naming the nearest for an unknown one."""
-    if verb not in VERBS:
-        near = difflib.get_close_matches(verb, VERBS, 1, 0)[0]
-        raise InputError(f'there is no verb "{printable(verb, 60)}": did you mean "{near}"? `innerloop` lists them all')
-    module = importlib.import_module(f"innerloop.cli.{VERBS[verb]}")
-    return getattr(module, name_of(verb))
-
-
-def name_of(verb: str) -> str:
-    return verb + "_" if verb in RESERVED else verb

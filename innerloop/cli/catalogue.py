@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from innerloop.cli import VERBS, name_of
+from innerloop.cli.verbs import VERBS, name_of
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = {"weights": "systems, loops in the weights", "tokens": "loops in the tokens", "harness": "loops in the harness"}

@@ -15,12 +15,12 @@ from rich.table import Table
 from torch import nn
 
 from innerloop.errors import InputError
-from innerloop.parts.size import Size
+from innerloop.parts.config import NetConfig
 from innerloop.study.contract import CHECKS, Subject, sample_question
 from innerloop.text import markup
 
-# The size of a 4x4 Sudoku: every loop that takes a Size is checked at this one.
-SMALL = Size(vocab=6, seq=16, rows=4, width=32, heads=2, layers=1, multiple=32, prefix=1, puzzle_width=32)
+# The size of a 4x4 Sudoku: every loop that takes a NetConfig is checked at this one.
+SMALL = NetConfig(vocab=6, seq=16, rows=4, width=32, heads=2, layers=1, multiple=32, prefix=1, puzzle_width=32)
 
 
 def check(file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE.py")]) -> int:

@@ -16,8 +16,8 @@ from innerloop.cli.solving import one, rule_for
 from innerloop.cli.training import RESULT, forget, train
 from innerloop.learn.evaluate import evaluate
 from innerloop.learn.lock import hold
-from innerloop.recipes.run import sets, unseen
-from innerloop.recipes.solving import solver_of
+from innerloop.runs.fit import sets, unseen
+from innerloop.runs.solving import solver_of
 from innerloop.text import command, markup
 
 DEPTHS = (1, 2, 4, 8, 16, 32, 64, 128)

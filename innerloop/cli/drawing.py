@@ -26,7 +26,7 @@ def plot(runs: tyro.conf.Positional[tuple[str, ...]], out: str = "") -> int:
     """
     if not runs:
         raise InputError("no run is given: innerloop plot RUN, such as runs/demo")
-    from innerloop.study import figures
+    from innerloop.show import figures
 
     folders = [Path(r) for r in runs]
     for folder in folders:
@@ -50,7 +50,7 @@ def report(run: RunFolder, depth: Annotated[int, Range(1, 4096)] = 16, out: str 
         out: File of the page; by default report.html in the run.
     """
     from innerloop.cli.inputs import examples_of, home
-    from innerloop.study.report import page
+    from innerloop.show.report import page
 
     opened = open_run(run)
     target = home(opened, out, "report.html")

@@ -10,18 +10,23 @@ from typing import Annotated, Any
 import torch
 import tyro
 
-from innerloop import files, tasks
+from innerloop import files
 from innerloop.cli.inputs import examples_of, open_run, read_run, say_reading
+from innerloop.data.official import write_official
+from innerloop.data.opening import open_set
 from innerloop.errors import InputError
-from innerloop.recipes import exchange, graphs, pretrained
-from innerloop.recipes import run as runs
-from innerloop.recipes.official import read_checkpoint
-from innerloop.recipes.origin import refuse_changed
+from innerloop.export import exchange, graph
+from innerloop.export import hub as hubs
+from innerloop.export.official import read_checkpoint
+from innerloop.export.onnx import save_onnx
+from innerloop.runs.fit import sets
+from innerloop.runs.folder import Opened
+from innerloop.runs.origin import refuse_changed
+from innerloop.runs.single import read_texts
 from innerloop.schema import Whole
-from innerloop.tasks.official import write_official
 from innerloop.text import command
 
-GRAPHS = {"graph": graphs.save_graph, "onnx": graphs.save_onnx, "aoti": graphs.save_aoti}
+GRAPHS = {"graph": graph.save_graph, "onnx": save_onnx, "aoti": graph.save_aoti}
 PROBES = 500  # puzzles on which weights stored in half precision must not change an answer
 
 
@@ -54,7 +59,7 @@ def import_(
         seq: Tokens of a puzzle, where neither --arch nor --data say.
     """
     given = {"heads": heads, "cycles": cycles, "low": low, "prefix": prefix, "seq": seq}
-    run, notes = exchange.bring(file, Path(out), arch, data, **given)
+    run, notes = exchange.import_official(file, Path(out), arch, data, **given)
     for note in notes:
         print(note)
     print(f"{run.system} for {run.data.task} is in {out}; next: {command('eval', out, '--depth', '1,4,16')}")
@@ -110,13 +115,13 @@ def export(
     opened = open_run(source)
     if out:
         keep_others(Path(out), read_checkpoint)
-        state, notes = exchange.send(opened, prefix)
+        state, notes = exchange.export_official(opened, prefix)
         files.write_bytes(out, pickled(state))
         print("\n".join([*notes, f"{len(state)} tensors written to {out}"]))
     elif single:
         export_single(opened, Path(single), dtype)
     elif hub:
-        print(pretrained.hub_class()(opened).push_to_hub(hub))
+        print(hubs.hub_class()(opened).push_to_hub(hub))
     else:
         export_graph(opened, chosen[0], given[chosen[0]])
     return 0
@@ -141,27 +146,27 @@ def keep_others(path: Path, read: Callable[[Any], object]) -> None:
         ) from None
 
 
-def export_single(opened: runs.Opened, path: Path, dtype: str) -> None:
+def export_single(opened: Opened, path: Path, dtype: str) -> None:
     """Write the file and say what it holds. Raises InputError where narrower weights would change an answer."""
     said = ""
-    keep_others(path, pretrained.read_texts)
+    keep_others(path, read_texts)
     if dtype != "float32":
         examples, depth = probes(opened), opened.run.plan.deepest
-        wrong = pretrained.changed(opened, pretrained.narrowed(opened, dtype), examples, depth)
+        wrong = hubs.changed(opened, hubs.narrowed(opened, dtype), examples, depth)
         if wrong:
             raise InputError(f"{wrong} of {len(examples)} answers change in {dtype}: leave out --dtype")
         said = f", and all {len(examples)} answers at depth {depth} are as before"
-    pretrained.save_single(opened, path, dtype)
+    hubs.save_single(opened, path, dtype)
     print(f"{path.stat().st_size:,} bytes written to {path}, weights in {dtype}{said}")
 
 
-def probes(opened: runs.Opened) -> Any:
+def probes(opened: Opened) -> Any:
     """Puzzles to compare answers on: of the run's validation file, or generated where it has none."""
     data = opened.run.data
     return examples_of(opened, "", PROBES) if data.train else opened.task.make(PROBES, data.seed + 3_000_003)
 
 
-def export_graph(opened: runs.Opened, kind: str, path: str) -> None:
+def export_graph(opened: Opened, kind: str, path: str) -> None:
     """Write one step of the loop as a graph, and say what its state is."""
     ending = ".onnx" if kind == "onnx" else ".pt2"
     if Path(path).suffix != ending:
@@ -174,7 +179,7 @@ def export_graph(opened: runs.Opened, kind: str, path: str) -> None:
 def task_of_folder(root: Path, split: str) -> Any:
     """The task of the other split of an official folder, by which a second file is read; None where there is none."""
     other = root / ("train" if split == "test" else "test")
-    return tasks.open_set(other, limit=1)[0] if (other / "dataset.json").is_file() else None
+    return open_set(other, limit=1)[0] if (other / "dataset.json").is_file() else None
 
 
 def export_puzzles(source: str, data: str, split: str) -> int:
@@ -182,13 +187,13 @@ def export_puzzles(source: str, data: str, split: str) -> int:
         raise InputError(f'--split is "{split}": use train or test')
     if (Path(source) / "run.json").exists():
         run = read_run(Path(source))
-        task, train, validation = runs.sets(run.data, source)
+        task, train, validation = sets(run.data, source)
         refuse_changed(source, run.data, train=train)
-        sets = {"train": train, "test": validation}
+        found_sets = {"train": train, "test": validation}
     else:
-        task, found = tasks.open_set(source, task_of_folder(Path(data), split))
+        task, found = open_set(source, task_of_folder(Path(data), split))
         say_reading(found)
-        sets = {split: found}
-    for name, s in sets.items():
+        found_sets = {split: found}
+    for name, s in found_sets.items():
         print(f"{len(s):,} puzzles written to {write_official(data, s, name, task.options)}")
     return 0

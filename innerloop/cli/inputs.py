@@ -10,13 +10,16 @@ from typing import Annotated, Any
 import torch
 import tyro
 
-from innerloop import files, models, schema, tasks
+from innerloop import files, pretrained, schema
+from innerloop.data.opening import open_set
 from innerloop.errors import InputError
 from innerloop.learn.precision import prepare
-from innerloop.recipes import run as runs
-from innerloop.recipes.origin import refuse_changed
-from innerloop.recipes.pretrained import by_name
-from innerloop.study import records
+from innerloop.runs import run as runs
+from innerloop.runs.fit import sets
+from innerloop.runs.folder import Opened
+from innerloop.runs.origin import refuse_changed
+from innerloop.runs.single import by_name
+from innerloop.show import records
 from innerloop.text import printable
 
 RunFolder = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
@@ -63,26 +66,26 @@ def read_run(folder: Path) -> runs.Run:
     return runs.read_run(files.read_json(path), files.shown(path))
 
 
-def open_run(source: str | Path, device: torch.device | str = "cpu") -> runs.Opened:
+def open_run(source: str | Path, device: torch.device | str = "cpu") -> Opened:
     """A trained model: of the folder of a run, of a single file NAME.safetensors, or one that comes along, by name.
 
     The process is set up for it: learn.precision.prepare.
     """
     if Path(source).is_dir():
         read_run(Path(source))
-    opened = models.open(source, device)
+    opened = pretrained.open(source, device)
     prepare(opened.loop, device)
     return opened
 
 
-def examples_of(opened: runs.Opened, data: str, limit: int) -> Any:
+def examples_of(opened: Opened, data: str, limit: int) -> Any:
     """The puzzles of a file, read as the run's task; without a file, those the run was validated on."""
     if limit < 0:
         raise InputError(f"--limit is {limit}: give 1 or more, or 0 for all")
     if data:
-        examples = tasks.open_set(data, opened.task, limit or None)[1]
+        examples = open_set(data, opened.task, limit or None)[1]
     else:
-        examples = runs.sets(opened.run.data, opened.folder)[2]
+        examples = sets(opened.run.data, opened.folder)[2]
         if opened.run.data.train:
             refuse_changed(opened.folder, opened.run.data, validation=examples)
         examples = examples.take(slice(limit)) if limit else examples
@@ -96,7 +99,7 @@ def say_reading(examples: Any) -> None:
         print(f"{printable(examples.source)} is {examples.reading}", file=sys.stderr)
 
 
-def home(opened: runs.Opened, out: str, name: str = "") -> Path:
+def home(opened: Opened, out: str, name: str = "") -> Path:
     """Where a result goes: `out` where it is given, else `name` in the folder of the run, which a single file lacks."""
     if out:
         return Path(out)

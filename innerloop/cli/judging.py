@@ -12,7 +12,8 @@ from innerloop import files
 from innerloop.cli.inputs import RunFolder, device_named, examples_of, home, numbers, open_run, train_size
 from innerloop.errors import InputError
 from innerloop.learn.evaluate import Row, as_dicts, evaluate
-from innerloop.recipes import run as runs
+from innerloop.runs.certificate import birth_certificate
+from innerloop.runs.folder import Opened
 from innerloop.schema import Amount, Count, Range, Seed, Whole
 from innerloop.text import command, markup
 
@@ -89,7 +90,7 @@ def two(noise: str) -> tuple[float, float]:
     return scales[0], scales[1]
 
 
-def record(opened: runs.Opened, examples: Any, rows: Sequence[Row], seed: int, noise: Sequence[float]) -> Any:
+def record(opened: Opened, examples: Any, rows: Sequence[Row], seed: int, noise: Sequence[float]) -> Any:
     """What eval.json holds: the rows and what they need to be believed."""
     return {
         "data": examples.source,
@@ -98,7 +99,7 @@ def record(opened: runs.Opened, examples: Any, rows: Sequence[Row], seed: int, n
         "trained_depth": opened.run.plan.deepest,
         "noise": list(noise),
         "rows": as_dicts(rows),
-        "born": runs.birth_certificate([opened.run.seed, seed]),
+        "born": birth_certificate([opened.run.seed, seed]),
     }
 
 

@@ -25,20 +25,21 @@ from rich.text import Text
 from innerloop import files, tasks
 from innerloop.cli.inputs import RunFolder, device_named, examples_of, open_run, say_reading
 from innerloop.cli.judging import two
+from innerloop.data.arc_files import has_tests, is_arc, read_arc
+from innerloop.data.official import is_official
+from innerloop.data.opening import open_questions, read_questions
+from innerloop.data.sets import PuzzleSet
 from innerloop.errors import InputError
-from innerloop.recipes.pretrained import by_name
-from innerloop.recipes.run import birth_certificate
-from innerloop.recipes.solving import CALIBRATION, solver_of
+from innerloop.rules.bounds import Bound, Undecided
+from innerloop.runs.certificate import birth_certificate
+from innerloop.runs.single import by_name
+from innerloop.runs.solving import CALIBRATION, solver_of
 from innerloop.schema import Amount, Count, Range, Seed, Whole
 from innerloop.solve.calibrate import Trust, to_json
-from innerloop.solve.dials import Budget, Dials, Solution
 from innerloop.solve.engine import Moment
+from innerloop.solve.options import Budget, Solution, SolveOptions
 from innerloop.solve.solver import Solver
-from innerloop.tasks import PuzzleSet
 from innerloop.tasks.arc import ARC
-from innerloop.tasks.arc_files import has_tests, is_arc, read_arc
-from innerloop.tasks.bounds import Bound, Undecided
-from innerloop.tasks.official import is_official
 from innerloop.text import markup
 
 WIDE = 16  # trajectories where a verifier decides, unless --width says otherwise
@@ -114,7 +115,7 @@ def solve(
 def width_for(solver: Solver, pick: str, noise: tuple[float, float]) -> int:
     """WIDE where a verifier decides and trajectories differ, since most puzzles then begin but one of them."""
     free = solver.verify is not None and pick in ("auto", "verified")
-    return WIDE if free and solver.differ(Dials(noise=noise)) else 1
+    return WIDE if free and solver.differ(SolveOptions(noise=noise)) else 1
 
 
 def one_thread(loop: Any) -> None:
@@ -143,13 +144,13 @@ def given(task: Any, puzzle: str) -> tuple[PuzzleSet, bool]:
         if isinstance(task, ARC) and is_arc(path) and not is_official(path):
             asked = read_arc(path, "test" if has_tests(path) else "train", hidden=True)
         else:
-            asked = tasks.open_questions(puzzle, task)
+            asked = open_questions(puzzle, task)
         say_reading(asked)
         return asked, True
     if puzzle != "-":
-        asked = tasks.read_questions([puzzle.replace("\r", "").replace("\n", "")], task)
+        asked = read_questions([puzzle.replace("\r", "").replace("\n", "")], task)
     else:
-        asked = tasks.read_questions(standard_input(), task, "standard input")
+        asked = read_questions(standard_input(), task, "standard input")
     if asked.reading is not None and not asked.reading.notation.standard:
         say_reading(asked)
     return asked, False

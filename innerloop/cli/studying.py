@@ -12,8 +12,10 @@ from rich.table import Table
 from innerloop import files
 from innerloop.cli.inputs import RunFolder, device_named, examples_of, home, open_run
 from innerloop.errors import InputError
-from innerloop.learn.feed import to_batch
-from innerloop.recipes import run as runs
+from innerloop.learn.stream import to_batch
+from innerloop.runs.certificate import birth_certificate
+from innerloop.runs.fit import model
+from innerloop.runs.folder import Opened
 from innerloop.schema import Range, Seed, Whole
 from innerloop.study.dimension import MOST
 from innerloop.text import markup
@@ -50,7 +52,8 @@ def study(
         device: auto, cpu or cuda.
         out: Folder for study.json and figures/; by default the run's.
     """
-    from innerloop.study import plots, survey
+    from innerloop.show import plots
+    from innerloop.study import survey
 
     where, why = device_named(device)
     opened = open_run(run, where)
@@ -64,13 +67,13 @@ def study(
     labels = torch.from_numpy(examples.labels.astype("int64")).to(where)
     task = opened.task
     open_places = x.inputs == task.blank if task.blank else torch.ones_like(labels, dtype=torch.bool)
-    controls: dict[str, Any] = {"untrained": runs.model(opened.run).to(where).eval()}
+    controls: dict[str, Any] = {"untrained": model(opened.run).to(where).eval()}
     for other in control:
         name = other if Path(other).name in controls else Path(other).name
         controls[name] = fitting(other, opened, where)
     with console.status("thinking"):
         found = survey.survey(opened.loop, x, labels, open_places, depth, controls, task.blank, seed)
-    born = runs.birth_certificate([opened.run.seed, seed])
+    born = birth_certificate([opened.run.seed, seed])
     known = {"data": examples.source, "trained_depth": opened.run.plan.deepest}
     files.write_json(folder / "study.json", known | found | {"born": born})
     written = plots.save(found, folder / "figures")
@@ -81,7 +84,7 @@ def study(
     return 0
 
 
-def fitting(folder: str, opened: runs.Opened, where: Any) -> Any:
+def fitting(folder: str, opened: Opened, where: Any) -> Any:
     """The loop of another run, if it takes the same puzzles."""
     other = open_run(folder, where)
     if other.task.name != opened.task.name or other.task.shape != opened.task.shape:

@@ -12,16 +12,21 @@ import torch
 import tyro
 from rich.console import Console
 
-from innerloop import files, recipes, tasks
+from innerloop import files, recipes
 from innerloop.cli.inputs import device_named, read_run
+from innerloop.data.leakage import leakage
+from innerloop.data.opening import INFERRED
 from innerloop.errors import InputError
 from innerloop.learn import checkpoint
 from innerloop.learn.lock import hold
 from innerloop.learn.precision import prepare
 from innerloop.learn.train import Result, Trainer
-from innerloop.recipes import run as runs
-from innerloop.recipes.origin import IDENTIFIERS
-from innerloop.recipes.solving import CALIBRATION
+from innerloop.runs import run as runs
+from innerloop.runs.certificate import birth_certificate
+from innerloop.runs.fit import Built, build
+from innerloop.runs.folder import check_run, commits, write_run
+from innerloop.runs.origin import IDENTIFIERS
+from innerloop.runs.solving import CALIBRATION
 from innerloop.schema import Amount
 from innerloop.text import command, markup, printable
 
@@ -73,7 +78,7 @@ def train(
     console = Console(emoji=False, highlight=False, quiet=rank > 0, soft_wrap=True)
     run, folder = choose(recipe, data, test, out, set, {"system": system, "task": task})
     where, why = device_named(device)
-    built = runs.build(run, folder if folder == Path(recipe) else "")
+    built = build(run, folder if folder == Path(recipe) else "")
     how = {"device": where, "sinks": log, "minutes": minutes, "resume": not fresh}
     with hold(folder) if rank == 0 else nullcontext("") as note:
         if note:
@@ -81,11 +86,11 @@ def train(
         return learned(console, built, folder, why, how)
 
 
-def learned(console: Console, built: runs.Built, folder: Path, why: str, how: dict[str, Any]) -> int:
+def learned(console: Console, built: Built, folder: Path, why: str, how: dict[str, Any]) -> int:
     """Train in a folder that is held; returns the exit code. The folder is claimed once the run has been checked."""
     first, fresh = int(os.environ.get("RANK", "0")) == 0, not how["resume"]
     if first and not fresh:
-        runs.check_run(folder, built.run, built)
+        check_run(folder, built.run, built)
     leak = leak_sentence(built)
     torch.manual_seed(built.run.seed)  # for loops that draw from it while they learn
     said = prepare(built.loop, how["device"])
@@ -101,7 +106,7 @@ def learned(console: Console, built: runs.Built, folder: Path, why: str, how: di
         if first and fresh:
             forget(folder)
         if first and not done:
-            runs.write_run(folder, built.run, built)
+            write_run(folder, built.run, built)
         introduce(console, built, folder, leak, why, began)
         result = trainer.run()
     except KeyboardInterrupt:
@@ -140,7 +145,7 @@ def choose(
     if data:
         # 0 rows to take means all: the recipe's count was for the puzzles it generates. What the file tells, it tells.
         file = replace(run.data, train=data, test=test, count=0)
-        run = replace(run, data=replace(file, task="", options={}) if file.task in tasks.INFERRED else file)
+        run = replace(run, data=replace(file, task="", options={}) if file.task in INFERRED else file)
     name = run.name if any(parameters.values()) else recipe
     return runs.override(run, changes), Path(out or f"runs/{name}")
 
@@ -155,7 +160,7 @@ def forget(folder: Path) -> None:
             raise files.unwritable(path, error) from None
 
 
-def introduce(console: Console, built: runs.Built, folder: Path, leak: str, why: str, step: int) -> None:
+def introduce(console: Console, built: Built, folder: Path, leak: str, why: str, step: int) -> None:
     """What is about to be trained, on what, where, from which step on."""
     run, count = built.run, sum(p.numel() for p in built.loop.parameters())
     size = "x".join(map(str, built.task.shape))
@@ -174,10 +179,10 @@ def introduce(console: Console, built: runs.Built, folder: Path, leak: str, why:
         console.print(f"the run is kept in {markup(folder)}")
 
 
-def leak_sentence(built: runs.Built) -> str:
+def leak_sentence(built: Built) -> str:
     if len(built.train) > MOST:
-        return f"leakage is not looked for in more than {MOST:,} puzzles: see innerloop.tasks.leakage"
-    return str(tasks.leakage(built.train, built.validation, built.task)).replace("test puzzle", "validation puzzle")
+        return f"leakage is not looked for in more than {MOST:,} puzzles: see innerloop.data.leakage"
+    return str(leakage(built.train, built.validation, built.task)).replace("test puzzle", "validation puzzle")
 
 
 def say_check(step: int, rows: list[Any]) -> None:
@@ -188,20 +193,20 @@ def say_check(step: int, rows: list[Any]) -> None:
     print(f"step {step}: " + ", ".join(parts), flush=True)
 
 
-def keep(folder: Path, built: runs.Built, result: Result, leak: str) -> None:
+def keep(folder: Path, built: Built, result: Result, leak: str) -> None:
     sizes: dict[str, Any] = {
         "leakage": leak,
         "train_puzzles": len(built.train),
         "validation_puzzles": len(built.validation),
     }
     sizes["parameters"] = sum(p.numel() for p in built.loop.parameters())
-    born = runs.birth_certificate([built.run.seed])
-    known = runs.commits(folder)
+    born = birth_certificate([built.run.seed])
+    known = commits(folder)
     born |= {"commits": known} if len(known) > 1 else {}
     files.write_json(folder / RESULT, result._asdict() | sizes | {"born": born})
 
 
-def conclude(console: Console, folder: Path, result: Result, built: runs.Built) -> None:
+def conclude(console: Console, folder: Path, result: Result, built: Built) -> None:
     task, steps = built.task, built.run.plan.steps
     if result.stopped:
         console.print(f"[bold red]stopped[/]: {markup(result.stopped)}")

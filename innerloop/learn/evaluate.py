@@ -16,18 +16,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from innerloop.core import DEEPEST, Loop, Thought, think
+from innerloop.data.sets import as_tokens
 from innerloop.errors import InputError
-from innerloop.halt import Halt, never, sure
+from innerloop.halt import Halt, confident_and_unchanged, never
 from innerloop.interval import wilson
-from innerloop.learn.feed import to_batch
+from innerloop.learn.stream import to_batch
 from innerloop.ledger import rows_of, step_cost
 from innerloop.noise import keyed
-from innerloop.tasks.sets import as_tokens
 from innerloop.text import printable
-from innerloop.width import WIDEST, Noisy, best, first_to_halt, steadiest, vote, wide, worth
+from innerloop.width import WIDEST, Noisy, best, by_value, first_to_halt, lowest_residual, vote, wide
 
 # How `width` trajectories become one answer.
-PICKS = {"vote": vote, "q": best(), "value": best(worth), "residual": steadiest, "first": first_to_halt}
+PICKS = {"vote": vote, "q": best(), "value": best(by_value), "residual": lowest_residual, "first": first_to_halt}
 
 
 @dataclass(frozen=True)
@@ -204,13 +204,13 @@ def judge_set(
 
 
 def own_rule(loop: Any) -> Halt:
-    """Where a loop stops by itself: its `stop`, a rule of innerloop.halt, if it declares one; else halt.sure.
+    """Where a loop stops by itself: its `stop`, a rule of innerloop.halt, or halt.confident_and_unchanged.
 
     A loop that learned when to halt (ACT, PonderNet) declares it; one whose halting head says how likely it is right
     is stopped when that head is confident and a step has left the answer as it was.
     """
     inner = loop.loop if isinstance(loop, Noisy) else loop
-    return getattr(inner, "stop", None) or sure()
+    return getattr(inner, "stop", None) or confident_and_unchanged()
 
 
 def parts(examples: Any, batch: int, device: Any) -> Any:

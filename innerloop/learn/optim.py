@@ -36,7 +36,7 @@ class AdamATan2(Optimizer):
             if not params:
                 continue
             group.setdefault("t", 0)
-            group["t"] += 1  # in place, where it is a tensor: learn/resident.py
+            group["t"] += 1  # in place, where it is a tensor: learn/graph.py
             (b1, b2), lr, t = group["betas"], group["lr"], group["t"]
             for p in params:
                 if not self.state[p]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from innerloop.errors import InputError
 from innerloop.learn.loss import CROSS_ENTROPIES
-from innerloop.learn.supervise import Halting
+from innerloop.learn.supervise import HaltingConfig
 from innerloop.learn.unroll import Unroll
 from innerloop.schema import Amount, Count, Length, Many, Range, Share, Whole, check
 
@@ -31,7 +31,7 @@ class Plan:
     clip: Amount = 0.0  # largest gradient norm; 0: no clipping
     ema: Share = 0.999  # decay of the averaged weights, which are the ones evaluated and kept; 0: none
     loss: str = "stablemax"  # "stablemax" (float64, official) or "softmax"
-    halting: Halting = field(default_factory=Halting)  # of states carried over optimizer steps
+    halting: HaltingConfig = field(default_factory=HaltingConfig)  # of states carried over optimizer steps
     unroll: Unroll = field(default_factory=Unroll)  # whole thoughts instead, if its depth is not 0
     augment: bool = True  # the task's symmetries, on the fly
     compile: str = "auto"  # "auto": where the run is long enough to win the compile time back; "on" or "off"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,11 +12,9 @@ from torch.optim import Optimizer
 from innerloop import files
 from innerloop.errors import InputError
 from innerloop.learn import checkpoint
+from innerloop.learn.learner import Learner
 from innerloop.learn.loss import IGNORE
 from innerloop.learn.supervise import Carry
-
-if TYPE_CHECKING:
-    from innerloop.learn.train import Trainer
 
 KEYS = ("step", "seconds", "position", "model", "optimizers", "average", "draws", "carries", "watch", "torch")
 ENTRIES = {  # what an optimizer remembers of a parameter, as tensors of its shape or of one number
@@ -28,7 +26,7 @@ ENTRIES = {  # what an optimizer remembers of a parameter, as tensors of its sha
 MOST = 1 << 53  # steps, examples
 
 
-def carries(t: Trainer, state: Any) -> list[Carry]:
+def carries(t: Learner, state: Any) -> list[Carry]:
     """The carried states in `state`, after all of it was checked against the trainer, which is left as it is.
 
     Raises InputError for a state that is damaged or of another run.
@@ -50,7 +48,7 @@ def carries(t: Trainer, state: Any) -> list[Carry]:
     return found
 
 
-def misshapen(t: Trainer, state: Any) -> str:
+def misshapen(t: Learner, state: Any) -> str:
     """What in `state` is not as this trainer saves it, in words; empty where all is."""
     if lacking := [k for k in KEYS if k not in state]:
         return f"it has no {lacking[0]}"
@@ -125,7 +123,7 @@ def unlike_optimizer(own: Optimizer, kept: Any) -> str:
     return ""
 
 
-def unlike_rows(t: Trainer, parts: Any) -> str:
+def unlike_rows(t: Learner, parts: Any) -> str:
     """What of the carried states does not fit this plan and loop, in words."""
     like = checkpoint.flatten(t.carries[0])
     if not isinstance(parts, list) or not parts or not all(isinstance(p, list) and len(p) == len(like) for p in parts):
@@ -144,7 +142,7 @@ def unlike_rows(t: Trainer, parts: Any) -> str:
     return ""
 
 
-def out_of_range(t: Trainer, carry: Carry) -> str:
+def out_of_range(t: Learner, carry: Carry) -> str:
     """Which numbers of a carried puzzle the model has no place for, in words."""
     inputs, labels, puzzle = carry.batch.question.inputs, carry.batch.labels, carry.batch.question.puzzle
     vocab, puzzles = t.task.vocab, len(t.feed.examples.identifiers)

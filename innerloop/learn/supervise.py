@@ -11,7 +11,7 @@ A loop that learns from more than its answer may have, besides init, step and re
     tune(progress)      called before every optimizer step with the share of training done, 0 to 1
     after_update()      of it or of any part of it: called after an optimizer step, outside autograd, for what no
                         gradient reaches, such as a balance to restore
-    stop                the rule of innerloop.halt it is to be stopped by, if that is not halt.sure
+    stop                the rule of innerloop.halt it is to be stopped by, if that is not halt.confident_and_unchanged
 A loop that draws noise keeps a `key` (B,) int64 in its state and draws by noise.normal, so that nothing is hidden.
 Sources: arXiv 2506.21734, arXiv 2510.04871; exact to the official code (tests/parity).
 """
@@ -50,7 +50,7 @@ class Carry(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Halting:
+class HaltingConfig:
     """When a row is given up for a fresh puzzle in training. Official HRM and TRM: 16 steps, exploration 0.1.
 
     A head that frees rows early leaves deep steps untrained once most puzzles are solved at step 1, and accuracy
@@ -72,7 +72,7 @@ class Halting:
         return self.max_steps * (2 if self.spread else 1)
 
     def draw(self, rows: int, generator: torch.Generator, noisy: bool = False) -> Draw:
-        """The random part of one segment: steps before the head may free a row; lives; trajectories if `noisy`."""
+        """Random part of a step: steps before the head may free a row; lives; trajectories if `noisy`."""
         lucky = torch.rand(rows, generator=generator) < self.explore
         least = lucky * torch.randint(2, max(self.max_steps, 2) + 1, (rows,), generator=generator)
         life = torch.full((rows,), self.max_steps)
@@ -95,7 +95,7 @@ def salts(rows: int, generator: torch.Generator) -> Tensor:
     return torch.randint(1, 1 << 40, (rows,), generator=generator)
 
 
-class Segment(NamedTuple):
+class SupervisedStep(NamedTuple):
     """One step of deep supervision, not yet differentiated."""
 
     carry: Carry
@@ -105,25 +105,25 @@ class Segment(NamedTuple):
     target: Tensor | None  # (B,) what the continue head should say, for loops that have one
 
 
-def begin(loop: Loop, batch: Batch) -> Carry:
-    """A carry whose rows are all free, so that the first segment fills them."""
+def initial_carry(loop: Loop, batch: Batch) -> Carry:
+    """A carry whose rows are all free, so that the first step fills them."""
     rows, device = len(batch.labels), batch.labels.device
     free = torch.ones(rows, dtype=torch.bool, device=device)
     zero = torch.zeros(rows, dtype=torch.long, device=device)
     return Carry(loop.init(batch.question), batch, zero, zero, free)
 
 
-def segment(
+def supervised_step(
     loop: Loop,
     carry: Carry,
     fresh: Batch,
-    halting: Halting,
+    halting: HaltingConfig,
     draw: Draw | None,
     cross_entropy: str = "stablemax",
-) -> Segment:
+) -> SupervisedStep:
     """Think one step further. `draw` is None in evaluation: every row then runs to max_steps, as officially."""
     batch = refill(carry.batch, carry.halted, fresh)
-    question = asked(loop, batch, draw is not None)
+    question = question_for(loop, batch, draw is not None)
     fresh_state = loop.init(question)
     if draw is not None and draw.salt is not None:
         fresh_state = salted(fresh_state, draw.salt.to(batch.labels.device))
@@ -141,18 +141,18 @@ def segment(
             halted = spent | (wants & (steps >= draw.least.to(steps.device)))
         if answer.q_continue is not None:
             target = q_target(loop, state, question, spent)
-    losses, metrics = weigh(answer, batch.labels, steps, halted, target, cross_entropy)
-    losses |= further(loop, state)
-    return Segment(Carry(state, batch, steps, life, halted), answer, losses, metrics, target)
+    losses, metrics = loss_and_metrics(answer, batch.labels, steps, halted, target, cross_entropy)
+    losses |= auxiliary_losses(loop, state)
+    return SupervisedStep(Carry(state, batch, steps, life, halted), answer, losses, metrics, target)
 
 
-def asked(loop: Loop, batch: Batch, learning: bool = True) -> Question:
-    """The question as `loop` may see it: with its answer if it is `taught`, and learning."""
-    taught = learning and getattr(loop, "taught", False)
+def question_for(loop: Loop, batch: Batch, learning: bool = True) -> Question:
+    """The question as `loop` may see it: with its answer if it is `needs_target`, and learning."""
+    taught = learning and getattr(loop, "needs_target", False)
     return batch.question._replace(target=batch.labels) if taught else batch.question
 
 
-def further(loop: Any, state: Any) -> dict[str, Tensor]:
+def auxiliary_losses(loop: Any, state: Any) -> dict[str, Tensor]:
     """A loop's own losses of a state, each a sum over the batch."""
     return {k: v.sum() for k, v in loop.terms(state).items()} if hasattr(loop, "terms") else {}
 
@@ -165,7 +165,7 @@ def q_target(loop: Loop, state: Any, question: Question, spent: Tensor) -> Tenso
     return torch.where(spent, following.q_halt, torch.maximum(following.q_halt, following.q_continue)).sigmoid()
 
 
-def weigh(
+def loss_and_metrics(
     answer: Answer, labels: Tensor, steps: Tensor, halted: Tensor, target: Tensor | None, cross_entropy: str
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Losses and metrics of one answer, each a sum over the batch; the halting losses already at their weight 1/2."""

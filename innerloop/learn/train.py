@@ -22,17 +22,17 @@ from torch import Tensor, nn
 from innerloop.errors import InputError
 from innerloop.learn import checkpoint, restore
 from innerloop.learn.compile import compile_blocks
+from innerloop.learn.distributed import Distributed
 from innerloop.learn.evaluate import Row, evaluate
-from innerloop.learn.feed import Feed
+from innerloop.learn.graph import GraphTrainer, on_host, why_not
 from innerloop.learn.lock import hold
 from innerloop.learn.log import Log
 from innerloop.learn.optim import Average, optimizers, schedule
 from innerloop.learn.plan import Plan
-from innerloop.learn.ranks import Ranks
-from innerloop.learn.resident import Resident, on_host, why_not
-from innerloop.learn.supervise import Batch, Carry, Draw, Segment, begin, salts, segment
+from innerloop.learn.stream import ExampleStream
+from innerloop.learn.supervise import Batch, Carry, Draw, SupervisedStep, initial_carry, salts, supervised_step
+from innerloop.learn.tracker import BestTracker, mended
 from innerloop.learn.unroll import unrolled
-from innerloop.learn.watch import Watch, mended
 from innerloop.noise import keyed
 
 LOG_EVERY = 10  # steps between lines of metrics.jsonl
@@ -69,36 +69,36 @@ class Trainer:
         resume: bool = True,
     ) -> None:
         self.device = torch.device(device)
-        self.ranks = Ranks(self.device)
+        self.ranks = Distributed(self.device)
         self.loop, self.task, self.plan, self.folder = loop.to(self.device).train(), task, plan, folder
         self.validation, self.on_check, self.live, self.sinks = validation, on_check, live, sinks
         self.minutes = minutes
-        self.feed = Feed(examples, task if plan.augment else None, seed)
+        self.feed = ExampleStream(examples, task if plan.augment else None, seed)
         self.optimizers = optimizers(loop, plan.optimizer, plan.lr, plan.weight_decay, plan.puzzle_lr)
         self.average = Average(loop, plan.ema) if plan.ema else None
         self.draws = torch.Generator().manual_seed(seed)
         self.part = self.ranks.share(plan.batch) // plan.accumulate
         self.position = 0  # examples handed out so far, over all ranks
         self.step, self.seconds = 0, 0.0
-        self.watch = Watch()
+        self.watch = BestTracker()
         self.carries = [self.blank() for _ in range(plan.accumulate)]
         self.menders = [m for m in self.loop.modules() if hasattr(m, "after_update")]
         self.noisy = keyed(self.carries[0].state)
         if resume and (saved := checkpoint.load_state(folder)) is not None:
             self.restore(saved)
-        self.resident = self.moved_in()
+        self.resident = self.enable()
 
-    def moved_in(self) -> Resident | None:
+    def enable(self) -> GraphTrainer | None:
         """What learns without waiting for the device, if the plan wants that. Raises InputError where it must not."""
         wanted = self.plan.resident == "on" or (self.plan.resident == "auto" and self.device.type == "cuda")
         reason = why_not(self) if wanted else ""
         if reason and self.plan.resident == "on":
             raise InputError(f'plan.resident is "on", but {reason}: leave it "auto"')
-        return Resident(self) if wanted and not reason else None
+        return GraphTrainer(self) if wanted and not reason else None
 
     def blank(self) -> Carry:
         free = torch.ones(self.part, dtype=torch.bool, device=self.device)
-        return begin(self.loop, self.feed.fill(~free, 0))
+        return initial_carry(self.loop, self.feed.fill(~free, 0))
 
     # -- memory ---------------------------------------------------------------------------------------------------
 
@@ -131,7 +131,7 @@ class Trainer:
             self.average.load_state_dict(state["average"])
         self.draws.set_state(state["draws"])
         self.carries = carries
-        self.watch = Watch(**mended(state["watch"], self.task.verifies))
+        self.watch = BestTracker(**mended(state["watch"], self.task.verifies))
         torch.set_rng_state(state["torch"])
 
     def rows(self) -> list[Tensor | None]:
@@ -182,8 +182,8 @@ class Trainer:
         carries = list(self.carries)
         think = self.whole() if plan.unroll.depth else self.onward()
         counts = self.ranks.counts([int(c.halted.sum()) for c in carries])
-        if hasattr(self.loop, "tune"):
-            self.loop.tune(self.step / plan.steps)
+        if hasattr(self.loop, "set_progress"):
+            self.loop.set_progress(self.step / plan.steps)
         mine = self.ranks.rank * plan.accumulate
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
@@ -211,24 +211,24 @@ class Trainer:
         self.step += 1
         return numbers, True
 
-    def onward(self) -> Callable[[Carry, Batch, slice], Segment]:
+    def onward(self) -> Callable[[Carry, Batch, slice], SupervisedStep]:
         """One step further in the carried states."""
         plan = self.plan
         draw = plan.halting.draw(plan.batch, self.draws, self.noisy)
 
-        def think(carry: Carry, fresh: Batch, rows: slice) -> Segment:
+        def think(carry: Carry, fresh: Batch, rows: slice) -> SupervisedStep:
             mine = Draw(*(None if d is None else d[rows] for d in draw))  # type: ignore[arg-type]
-            return segment(self.loop, carry, fresh, plan.halting, mine, plan.loss)
+            return supervised_step(self.loop, carry, fresh, plan.halting, mine, plan.loss)
 
         return think
 
-    def whole(self) -> Callable[[Carry, Batch, slice], Segment]:
+    def whole(self) -> Callable[[Carry, Batch, slice], SupervisedStep]:
         """A whole thought about fresh puzzles."""
         plan = self.plan
         depth = plan.unroll.steps(self.step / plan.steps, self.draws)
         salt = salts(plan.batch, self.draws) if self.noisy else None
 
-        def think(carry: Carry, fresh: Batch, rows: slice) -> Segment:
+        def think(carry: Carry, fresh: Batch, rows: slice) -> SupervisedStep:
             return unrolled(self.loop, fresh, plan.unroll, depth, None if salt is None else salt[rows], plan.loss)
 
         return think

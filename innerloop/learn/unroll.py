@@ -3,7 +3,7 @@
     depth ~ schedule(progress);   state_1 .. state_depth;   loss = sum over n of p_n * loss(answer_n)
 
 The way of systems that do not carry their state from one optimizer step to the next: Universal and looped
-transformers, Huginn, DEQ, ACT, PonderNet. The sibling of supervise.segment, with the same losses.
+transformers, Huginn, DEQ, ACT, PonderNet. The sibling of supervise.supervised_step, with the same losses.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from innerloop import grad
 from innerloop.core import Answer, Loop, detach, think
 from innerloop.errors import InputError
 from innerloop.learn.loss import CROSS_ENTROPIES, judge
-from innerloop.learn.supervise import Batch, Carry, Segment, asked, further, weigh
+from innerloop.learn.supervise import Batch, Carry, SupervisedStep, auxiliary_losses, loss_and_metrics, question_for
 from innerloop.noise import salted
 from innerloop.schema import Amount, Count, Share, Whole, check
 
@@ -71,9 +71,9 @@ class Unroll:
 
 def unrolled(
     loop: Loop, batch: Batch, unroll: Unroll, depth: int, salt: Tensor | None, cross_entropy: str = "stablemax"
-) -> Segment:
-    """Think `depth` steps about a fresh batch. Losses and metrics are sums over the batch, as in supervise.segment."""
-    question = asked(loop, batch)
+) -> SupervisedStep:
+    """Think `depth` steps about a fresh batch. Losses and metrics are sums over the batch."""
+    question = question_for(loop, batch)
     first = loop.init(question)
     if salt is not None:
         first = salted(first, salt.to(batch.labels.device))
@@ -88,11 +88,11 @@ def unrolled(
     if unroll.weigh == "ponder":
         losses, metrics = pondered(answers, batch.labels, steps, unroll, cross_entropy)
     else:
-        weighed = [weigh(a, batch.labels, steps, done, None, cross_entropy) for a in answers]
+        weighed = [loss_and_metrics(a, batch.labels, steps, done, None, cross_entropy) for a in answers]
         metrics = weighed[-1][1]
         losses = {k: sum(w[0][k] for w in weighed) / len(weighed) for k in weighed[-1][0]}  # type: ignore[misc]
-    losses |= further(loop, thought.state)
-    return Segment(Carry(detach(first), batch, steps, steps, done), thought.answer, losses, metrics, None)
+    losses |= auxiliary_losses(loop, thought.state)
+    return SupervisedStep(Carry(detach(first), batch, steps, steps, done), thought.answer, losses, metrics, None)
 
 
 def pondered(

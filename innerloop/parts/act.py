@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from innerloop.errors import InputError
+from innerloop.parts.config import NetConfig
 from innerloop.parts.layers import Linear
-from innerloop.parts.size import Size
 
 # "graves" sums the states by their weights. "interpolate" moves a running state to each by its weight, as one mode of
 # tensor2tensor means to: early states then weigh less than their probabilities, and the weights do not sum to one.
@@ -41,7 +41,7 @@ class HaltingUnit(nn.Module):
     Its bias starts at 1, so that thoughts are short before they are worth their cost. Its gradient reaches the state.
     """
 
-    def __init__(self, size: Size, each: bool = False) -> None:
+    def __init__(self, size: NetConfig, each: bool = False) -> None:
         super().__init__()
         self.each, self.first = each, size.pool == "first"
         self.unit = Linear(size.width, 1, bias=True)

@@ -13,15 +13,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from innerloop.parts.config import NetConfig
 from innerloop.parts.layers import Linear
-from innerloop.parts.size import Size
 
 PLAIN_LENGTH = 256  # up to here three matrix products beat the fused kernel on CPUs
 
 Memory = Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
-class Sight(NamedTuple):
+class AttentionContext(NamedTuple):
     """What an attention may look at. None in its place: every place sees every other, and there is no memory."""
 
     mask: Tensor | None = None  # (B or 1, 1, L, K) bool: the query sees the key; each query must see one at least
@@ -30,7 +30,7 @@ class Sight(NamedTuple):
     layer: int = 0  # index of the block within its net
 
 
-def prompts(size: Size, inputs_BS: Tensor) -> Tensor:
+def prefix_lengths(size: NetConfig, inputs_BS: Tensor) -> Tensor:
     """(B,) int64 places that are read in both directions: all, none, or those up to the separator, as size.mask says.
 
     A row without the separator is prompt throughout.
@@ -42,15 +42,15 @@ def prompts(size: Size, inputs_BS: Tensor) -> Tensor:
     return inputs_BS.new_full((rows,), 0 if size.mask == "causal" else size.prefix + places, dtype=torch.long)
 
 
-def sight(size: Size, prompt_B: Tensor) -> Sight | None:
+def sight(size: NetConfig, prompt_B: Tensor) -> AttentionContext | None:
     """A place sees itself, what is earlier, and the prompt. None where nothing is hidden by `size`."""
     if not size.causal:
         return None
     place = torch.arange(size.length, device=prompt_B.device)
     earlier_LL = place <= place[:, None]
     if size.mask == "causal":
-        return Sight(earlier_LL[None, None])
-    return Sight((earlier_LL | (place < prompt_B[:, None, None]))[:, None])
+        return AttentionContext(earlier_LL[None, None])
+    return AttentionContext((earlier_LL | (place < prompt_B[:, None, None]))[:, None])
 
 
 def attend_plain(q_BHLE: Tensor, k_BHKE: Tensor, v_BHKE: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -91,7 +91,7 @@ class Attention(nn.Module):
     cos: Tensor
     sin: Tensor
 
-    def __init__(self, size: Size) -> None:
+    def __init__(self, size: NetConfig) -> None:
         super().__init__()
         self.heads = size.heads
         self.qkv = Linear(size.width, 3 * size.width)
@@ -102,8 +102,8 @@ class Attention(nn.Module):
             self.register_buffer("sin", sin, persistent=False)
         self.turn = size.positions == "rope"
 
-    def forward(self, x_BLD: Tensor, sight: Sight | None = None) -> Tensor:
-        mask, first, memory, layer = sight or Sight()
+    def forward(self, x_BLD: Tensor, sight: AttentionContext | None = None) -> Tensor:
+        mask, first, memory, layer = sight or AttentionContext()
         q, k, v = self.qkv(x_BLD).unflatten(-1, (3, self.heads, -1)).unbind(2)
         if self.turn:
             cos, sin = (t[first : first + x_BLD.shape[1]] for t in (self.cos, self.sin))
@@ -121,7 +121,7 @@ class Attention(nn.Module):
 class GatedAttention(Attention):
     """out(sigmoid(gate(x)) * attend(q, k, v)), the gate element by element (arXiv 2505.06708; HRM-Text)."""
 
-    def __init__(self, size: Size) -> None:
+    def __init__(self, size: NetConfig) -> None:
         super().__init__(size)
         self.gate = Linear(size.width, size.width)
 

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from innerloop.errors import InputError
-from innerloop.parts.attention import Sight
+from innerloop.parts.attention import AttentionContext
 
 ANCHORS = 8  # calls that keep slots of their own under "anchor"
 
@@ -62,18 +62,20 @@ class Cache:
         self.seen = 0
         self.kept: dict[tuple[str, int], Kept] = {}
 
-    def sight(self, whole: Sight | None, places: int, net: str, layers: int, call: int = 0) -> Sight:
+    def sight(
+        self, whole: AttentionContext | None, places: int, net: str, layers: int, call: int = 0
+    ) -> AttentionContext:
         """What the next `places` may look at in this call of `net`, given the Sight of whole rows.
 
         Raises InputError where later places are not hidden (what was kept would be wrong) or where there is no room.
         """
         end = self.seen + places
         if whole is None or whole.mask is None:
-            raise InputError('a cache needs a model that reads in order: set the mask of its Size to "causal"')
+            raise InputError('a cache needs a model that reads in order: set the mask of its NetConfig to "causal"')
         if end > self.length:
             raise InputError(f"a cache of {self.length} places has no room for place {end}: make it longer")
         memory = partial(self._swap, net, call * layers, layers)
-        return Sight(whole.mask[:, :, self.seen : end, :end], self.seen, memory)
+        return AttentionContext(whole.mask[:, :, self.seen : end, :end], self.seen, memory)
 
     def _swap(self, net: str, first: int, layers: int, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Keep the keys and values of the places being read; return those of all places up to them."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from innerloop.parts.config import NetConfig
 from innerloop.parts.layers import Linear, around, inner_width
-from innerloop.parts.size import Size
 
 
 class ConvBlock(nn.Module):
@@ -17,7 +17,7 @@ class ConvBlock(nn.Module):
     the family of conv-SwiGLU (URM, arXiv 2512.14693), with a two-dimensional kernel.
     """
 
-    def __init__(self, size: Size) -> None:
+    def __init__(self, size: NetConfig) -> None:
         super().__init__()
         inner = inner_width(size.width, size.expansion, size.multiple)
         self.norm, self.prefix, self.grid = size.norm, size.prefix, (size.rows, size.seq // size.rows)

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from innerloop.core import Question
 from innerloop.errors import InputError
+from innerloop.parts.config import NetConfig
 from innerloop.parts.layers import trunc_normal
-from innerloop.parts.size import Size
 
 
 class Table(nn.Module):
@@ -28,7 +28,7 @@ class Table(nn.Module):
         return F.embedding(ids.long(), self.weight.to(dtype))
 
 
-def start(size: Size, *many: int) -> Tensor:
+def start(size: NetConfig, *many: int) -> Tensor:
     """(*many, D) fixed random vectors for first states, the same at every node."""
     return trunc_normal(*many, size.node, std=1.0).repeat(*(1 for _ in many), size.nodes)
 
@@ -43,7 +43,7 @@ class Embed(nn.Module):
 
     kin: Tensor
 
-    def __init__(self, size: Size) -> None:
+    def __init__(self, size: NetConfig) -> None:
         super().__init__()
         self.size, self.scale = size, math.sqrt(size.node)
         std = 1 / self.scale

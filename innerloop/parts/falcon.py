@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from innerloop.errors import InputError
 from innerloop.parts import ssd
-from innerloop.parts.attention import Sight, attend, rotary, rotate
+from innerloop.parts.attention import AttentionContext, attend, rotary, rotate
+from innerloop.parts.config import NetConfig
 from innerloop.parts.layers import Linear, SwiGLU, around, inner_width
-from innerloop.parts.size import Size
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Config:
             raise InputError(f"{self.heads} heads of attention cannot share {self.key_heads} keys equally")
 
     @classmethod
-    def of(cls, size: Size) -> Config:
+    def of(cls, size: NetConfig) -> Config:
         """Channels in about the paper's ratio, SSM : attention : MLP = 2 : 1 : 5; states as wide as a head."""
         head = size.width // size.heads
         heads = max(1, size.heads // 2)
@@ -79,7 +79,7 @@ class HeadAttention(nn.Module):
     cos: Tensor
     sin: Tensor
 
-    def __init__(self, size: Size, c: Config) -> None:
+    def __init__(self, size: NetConfig, c: Config) -> None:
         super().__init__()
         self.c, self.turn = c, size.positions == "rope"
         self.q = Linear(size.width, c.heads * c.head_width)
@@ -90,7 +90,7 @@ class HeadAttention(nn.Module):
             self.register_buffer("cos", cos, persistent=False)
             self.register_buffer("sin", sin, persistent=False)
 
-    def forward(self, x_BLD: Tensor, sight: Sight | None = None) -> Tensor:
+    def forward(self, x_BLD: Tensor, sight: AttentionContext | None = None) -> Tensor:
         c = self.c
         q = self.q(x_BLD).unflatten(-1, (c.heads, -1))
         k, v = self.kv(x_BLD).unflatten(-1, (2, c.key_heads, -1)).unbind(2)
@@ -107,7 +107,7 @@ class FalconBlock(nn.Module):
 
     sighted = True
 
-    def __init__(self, size: Size, c: Config | None = None) -> None:
+    def __init__(self, size: NetConfig, c: Config | None = None) -> None:
         super().__init__()
         c = c or Config.of(size)
         m = c.multipliers
@@ -117,13 +117,13 @@ class FalconBlock(nn.Module):
         self.ssd = ssd.Mamba2(size.width, replace(c.mixer, scales=scales))  # type: ignore[arg-type]
         self.mlp = SwiGLU(size.width, c.inner)
 
-    def forward(self, x_BLD: Tensor, sight: Sight | None = None) -> Tensor:
+    def forward(self, x_BLD: Tensor, sight: AttentionContext | None = None) -> Tensor:
         if sight and sight.memory:
             raise InputError('mix "falcon" keeps no keys to go on from: read the text anew, or use mix "attention"')
         x_BLD = around(self.norm, x_BLD, partial(self.mix, sight=sight))
         return around(self.norm, x_BLD, self.feed)
 
-    def mix(self, u_BLD: Tensor, sight: Sight | None = None) -> Tensor:
+    def mix(self, u_BLD: Tensor, sight: AttentionContext | None = None) -> Tensor:
         m = self.m
         return m.ssm_out * self.ssd(u_BLD) + m.attention_out * self.attention(m.attention_in * u_BLD, sight)
 

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from innerloop.errors import InputError
-from innerloop.parts.attention import Attention, Sight
+from innerloop.parts.attention import Attention, AttentionContext
+from innerloop.parts.config import NetConfig
 from innerloop.parts.layers import Linear, SwiGLU, inner_width
-from innerloop.parts.size import Size
 
 LIMIT = 3.0  # of a log-scale: no channel is scaled by more than e^3, about 20, or less than its inverse
 
@@ -80,16 +80,16 @@ def absorb(linear: Linear, before: Grading | None = None, after: Grading | None 
 
 
 class GradedAttention(Attention):
-    def __init__(self, size: Size) -> None:
+    def __init__(self, size: NetConfig) -> None:
         super().__init__(size)
         self.grade = Grading(size.width)
 
-    def forward(self, x_BLD: Tensor, sight: Sight | None = None) -> Tensor:
+    def forward(self, x_BLD: Tensor, sight: AttentionContext | None = None) -> Tensor:
         return super().forward(self.grade(x_BLD), sight)
 
 
 class GradedMlp(SwiGLU):
-    def __init__(self, size: Size) -> None:
+    def __init__(self, size: NetConfig) -> None:
         super().__init__(size.width, inner_width(size.width, size.expansion, size.multiple))
         self.grade = Grading(size.width)
 

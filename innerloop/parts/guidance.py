@@ -14,8 +14,8 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from innerloop.parts.config import NetConfig
 from innerloop.parts.layers import SwiGLU, inner_width
-from innerloop.parts.size import Size
 
 SCATTER = 0.1  # standard deviation before learning, whatever the state
 
@@ -49,7 +49,7 @@ def balanced_kl(q: Gaussian, p: Gaussian, balance: float) -> Tensor:
 class GaussianHead(nn.Module):
     """u (B, L, D) -> Gaussian. Before learning the mean is 0 and the standard deviation SCATTER."""
 
-    def __init__(self, size: Size) -> None:
+    def __init__(self, size: NetConfig) -> None:
         super().__init__()
         inner = inner_width(size.width, size.expansion, size.multiple)
         self.mean, self.spread = SwiGLU(size.width, inner), SwiGLU(size.width, inner)
@@ -65,7 +65,7 @@ class GaussianHead(nn.Module):
 class Guidance(nn.Module):
     """The prior and the posterior of one push."""
 
-    def __init__(self, size: Size, balance: float) -> None:
+    def __init__(self, size: NetConfig, balance: float) -> None:
         super().__init__()
         self.balance = balance
         self.prior, self.posterior = GaussianHead(size), GaussianHead(size)

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from innerloop.core import Answer
+from innerloop.parts.config import NetConfig
 from innerloop.parts.layers import Linear
-from innerloop.parts.size import Size
 
 
 class Heads(nn.Module):
@@ -26,7 +26,7 @@ class Heads(nn.Module):
 
     order: Tensor
 
-    def __init__(self, size: Size, continue_head: bool) -> None:
+    def __init__(self, size: NetConfig, continue_head: bool) -> None:
         super().__init__()
         self.prefix, self.pool, self.continue_head = size.prefix, size.pool, continue_head
         self.nodes, self.forms = (size.nodes, size.node), [form[0] for form in size.symbols]

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from innerloop.errors import InputError
+from innerloop.parts.config import NetConfig
 from innerloop.parts.layers import Linear, inner_width, trunc_normal
-from innerloop.parts.size import Size
 
 FAIR = 0.02  # share of an even grid in one that follows the data: no two knots can coincide
 MARGIN = 0.01  # by which a grid that follows the data reaches beyond them, in units of the input
@@ -116,7 +116,7 @@ def _along(ends_IG: Tensor, parts: int) -> Tensor:
 class KANMlp(nn.Module):
     """Two KAN layers in the place of a SwiGLU, with about as many weights; tanh keeps their inputs on the grid."""
 
-    def __init__(self, size: Size, intervals: int = 5, order: int = 3) -> None:
+    def __init__(self, size: NetConfig, intervals: int = 5, order: int = 3) -> None:
         super().__init__()
         swiglu = 3 * inner_width(size.width, size.expansion, size.multiple)
         inner = max(1, round(swiglu / (2 * (intervals + order + 1))))

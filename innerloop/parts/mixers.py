@@ -19,19 +19,19 @@ from innerloop.errors import InputError
 from innerloop.grad import Rule, full
 from innerloop.ledger import charge_rows
 from innerloop.parts import fused
-from innerloop.parts.attention import Attention, GatedAttention, Sight
+from innerloop.parts.attention import Attention, AttentionContext, GatedAttention
+from innerloop.parts.config import NetConfig
+from innerloop.parts.constraints import ConstraintBlock
 from innerloop.parts.conv import ConvBlock
 from innerloop.parts.falcon import FalconBlock
-from innerloop.parts.fast import TitansBothWays, TTTBothWays
+from innerloop.parts.fast_weights import TitansBothWays, TTTBothWays
 from innerloop.parts.graded import GradedAttention, GradedMlp
 from innerloop.parts.kan import KANMlp
 from innerloop.parts.layers import SwiGLU, around, inner_width, rms_norm
 from innerloop.parts.mla import MLA
 from innerloop.parts.moe import MoE
 from innerloop.parts.orbits import OrbitBlock
-from innerloop.parts.size import Size
 from innerloop.parts.ssd import SSDBlock
-from innerloop.parts.units import UnitBlock
 
 
 def mix_plain(x_BLD: Tensor, mlp: SwiGLU) -> Tensor:
@@ -54,7 +54,7 @@ class TokenMixer(nn.Module):
 
     axis = 1
 
-    def __init__(self, size: Size) -> None:
+    def __init__(self, size: NetConfig) -> None:
         super().__init__()
         self.mlp = SwiGLU(size.length, inner_width(size.length, size.expansion, size.multiple))
 
@@ -62,22 +62,22 @@ class TokenMixer(nn.Module):
         return mix(x_BLD, self.mlp)
 
 
-def swiglu(size: Size) -> nn.Module:
+def swiglu(size: NetConfig) -> nn.Module:
     return SwiGLU(size.width, inner_width(size.width, size.expansion, size.multiple))
 
 
 class MixThenMlp(nn.Module):
     """Mix between places, then within each: x <- norm(x + mix(x));  x <- norm(x + mlp(x)), a SwiGLU if no other."""
 
-    mixer: Callable[[Size], nn.Module]
-    feed: Callable[[Size], nn.Module] = staticmethod(swiglu)
+    mixer: Callable[[NetConfig], nn.Module]
+    feed: Callable[[NetConfig], nn.Module] = staticmethod(swiglu)
 
-    def __init__(self, size: Size) -> None:
+    def __init__(self, size: NetConfig) -> None:
         super().__init__()
         self.norm, self.mix = size.norm, self.mixer(size)
         self.mlp = self.feed(size)
 
-    def forward(self, x_BLD: Tensor, sight: Sight | None = None) -> Tensor:
+    def forward(self, x_BLD: Tensor, sight: AttentionContext | None = None) -> Tensor:
         look = self.mix if sight is None else partial(self.mix, sight=sight)
         x_BLD = around(self.norm, x_BLD, look, getattr(self.mix, "axis", -1))
         return around(self.norm, x_BLD, self.mlp)
@@ -122,7 +122,7 @@ class GradedBlock(MixThenMlp):
 BLOCKS: dict[str, type[nn.Module]] = {
     "attention": AttentionBlock,
     "tokens": TokenBlock,
-    "units": UnitBlock,
+    "units": ConstraintBlock,
     "orbit": OrbitBlock,
     "conv": ConvBlock,
     "ttt": TTTBlock,
@@ -144,7 +144,7 @@ class Net(nn.Module):
     `sighted` get no `sight`; where size.mask hides something, an InputError says that they cannot obey it.
     """
 
-    def __init__(self, size: Size) -> None:
+    def __init__(self, size: NetConfig) -> None:
         super().__init__()
         if size.mix not in BLOCKS:
             raise InputError(f'no block is called "{size.mix}": use one of {", ".join(BLOCKS)}')
@@ -153,7 +153,7 @@ class Net(nn.Module):
             raise InputError(f'mix "{size.mix}" sees every place, against the mask "{size.mask}": use mix "attention"')
         self.blocks = nn.ModuleList(BLOCKS[size.mix](size) for _ in range(size.layers))
 
-    def forward(self, *inputs_BLD: Tensor, sight: Sight | None = None) -> Tensor:
+    def forward(self, *inputs_BLD: Tensor, sight: AttentionContext | None = None) -> Tensor:
         x_BLD = sum(inputs_BLD[1:], inputs_BLD[0])
         charge_rows("nfe", x_BLD)
         for i, block in enumerate(self.blocks):

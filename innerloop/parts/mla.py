@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from innerloop.errors import InputError
-from innerloop.parts.attention import Sight, attend, rotary, rotate
+from innerloop.parts.attention import AttentionContext, attend, rotary, rotate
+from innerloop.parts.config import NetConfig
 from innerloop.parts.layers import Linear, rms_norm
-from innerloop.parts.size import Size
 
 EPS = 1e-6  # of the two inner norms, as in the official code
 
@@ -39,7 +39,7 @@ class Config:
             raise InputError(f"rotary positions turn pairs of channels: {self.turned} is odd")
 
     @classmethod
-    def of(cls, size: Size) -> Config:
+    def of(cls, size: NetConfig) -> Config:
         """The proportions of DeepSeek-V2-Lite: a latent of a quarter of the width, queries without one."""
         head = size.width // size.heads
         turned = 2 * max(1, head // 4) if size.positions == "rope" else 0
@@ -63,7 +63,7 @@ class MLA(nn.Module):
     cos: Tensor
     sin: Tensor
 
-    def __init__(self, size: Size, c: Config | None = None) -> None:
+    def __init__(self, size: NetConfig, c: Config | None = None) -> None:
         super().__init__()
         self.c = c = c or Config.of(size)
         queries = c.heads * (c.plain + c.turned)
@@ -77,8 +77,8 @@ class MLA(nn.Module):
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
 
-    def forward(self, x_BLD: Tensor, sight: Sight | None = None) -> Tensor:
-        mask, first, memory, layer = sight or Sight()
+    def forward(self, x_BLD: Tensor, sight: AttentionContext | None = None) -> Tensor:
+        mask, first, memory, layer = sight or AttentionContext()
         plain, turned = self.queries(x_BLD, first)
         kept = self.latents(x_BLD, first)
         if memory is None:

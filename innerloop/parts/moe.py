@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from innerloop.errors import InputError
+from innerloop.parts.config import NetConfig
 from innerloop.parts.layers import Linear, SwiGLU, inner_width, trunc_normal
-from innerloop.parts.size import Size
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Config:
             raise InputError(f"{self.kept} groups do not hold {self.chosen} experts to choose")
 
     @classmethod
-    def of(cls, size: Size) -> Config:
+    def of(cls, size: NetConfig) -> Config:
         """Eight experts; a place uses two and the shared one: the work of one SwiGLU, three times its weights."""
         inner = -(-inner_width(size.width, size.expansion, size.multiple) // 3)
         return cls(inner, experts=8, chosen=2, groups=1, kept=1, shared=1, scale=1.0)
@@ -65,7 +65,7 @@ class MoE(nn.Module):
     bias: Tensor
     load: Tensor
 
-    def __init__(self, size: Size, c: Config | None = None) -> None:
+    def __init__(self, size: NetConfig, c: Config | None = None) -> None:
         super().__init__()
         self.c = c = c or Config.of(size)
         self.router = Linear(size.width, c.experts)

@@ -25,8 +25,8 @@ from torch import Tensor, nn
 
 from innerloop.parts import fused
 from innerloop.parts.attention import Attention
+from innerloop.parts.config import NetConfig
 from innerloop.parts.layers import Linear, around, inner_width, rms_norm
-from innerloop.parts.size import Size
 
 
 class Message(nn.Module):
@@ -52,7 +52,7 @@ class Lines(nn.Module):
 
     share: Tensor
 
-    def __init__(self, size: Size, inner: int) -> None:
+    def __init__(self, size: NetConfig, inner: int) -> None:
         super().__init__()
         self.counts = [len(kind) for kind in size.orbits]
         share = torch.zeros(sum(self.counts), size.length)
@@ -79,7 +79,7 @@ def ragged(matrix: Tensor) -> tuple[Tensor, Tensor]:
 class Near(nn.Module):
     """From the 3x3 cells about a place: a depthwise convolution, then a mix of its channels. A prefix hears nothing."""
 
-    def __init__(self, size: Size, inner: int) -> None:
+    def __init__(self, size: NetConfig, inner: int) -> None:
         super().__init__()
         self.prefix, self.grid = size.prefix, (size.rows, size.seq // size.rows)
         self.look = nn.Conv2d(size.node, size.node, 3, padding=1, groups=size.node, bias=False)
@@ -98,7 +98,7 @@ class Near(nn.Module):
 class Far(nn.Module):
     """From everywhere, by attention of each symbol to itself in other places."""
 
-    def __init__(self, size: Size, inner: int) -> None:
+    def __init__(self, size: NetConfig, inner: int) -> None:
         super().__init__()
         one = replace(size, width=size.node, symbols=())
         self.look, self.back = Attention(one), Linear(size.node, 2 * inner)
@@ -110,11 +110,11 @@ class Far(nn.Module):
 
 
 class OrbitBlock(nn.Module):
-    """(B, L, N D) -> the same. What a node hears follows from what the task says of itself: see recipes.run.fit."""
+    """(B, L, N D) -> the same. What a node hears follows from what the task says of itself: see runs.run.fit."""
 
     tied = True  # it is to be told which parts of the puzzle are alike
 
-    def __init__(self, size: Size) -> None:
+    def __init__(self, size: NetConfig) -> None:
         super().__init__()
         inner = inner_width(size.node, size.expansion, size.multiple)
         self.norm, self.nodes, self.shape = size.norm, (size.nodes, size.node), (size.nodes, size.node, inner)

@@ -22,7 +22,7 @@ def schedule(thoughts: int, cycles: int) -> tuple[str, ...]:
 
 
 def updates(net: Callable[..., Tensor], x_BLD: Tensor) -> dict[str, Update]:
-    """What the names mean; x is injected where z is updated and nowhere else. For core.follow."""
+    """What the names mean; x is injected where z is updated and nowhere else. For core.run_schedule."""
     return {
         "z": lambda s: s._replace(z=net(s.z, s.y + x_BLD)),
         "y": lambda s: s._replace(y=net(s.y, s.z)),

@@ -47,7 +47,7 @@ class ExpertChoice(nn.Module):
         self.score, self.alpha, self.warmup, self.extra = Linear(width, len(capacities)), alpha, warmup, 0.0
         self.register_buffer("capacity", torch.tensor(capacities), persistent=False)
 
-    def tune(self, progress: float) -> None:
+    def set_progress(self, progress: float) -> None:
         share = min(1.0, progress / self.warmup) if self.warmup else 1.0
         self.extra = 0.5 * (1 + math.cos(math.pi * share))
 

@@ -32,7 +32,7 @@ class NotConverged(UserWarning):
     """
 
 
-class Solution(NamedTuple):
+class SolverResult(NamedTuple):
     z: Tensor  # (B, n) the iterate of least residual
     residual: Tensor  # (B,) its |f(z) - z| / |f(z)|
     iterations: Tensor  # (B,) int64 calls of f this example needed
@@ -51,7 +51,7 @@ class Picard:
         if self.tol < 0 or self.limit < 1:
             raise InputError(f"a solver needs tol >= 0 and a limit of 1 or more, not {self.tol:g} and {self.limit}")
 
-    def __call__(self, f: Map, z: Tensor, limit: int | None = None) -> Solution:
+    def __call__(self, f: Map, z: Tensor, limit: int | None = None) -> SolverResult:
         """Solve z = f(z) from `z` (B, n), float32 or float64."""
         move, best = self.mover(), z
         residual = torch.full_like(z[:, 0], torch.inf)
@@ -74,7 +74,7 @@ class Picard:
         if self.warn and not bool(done.all()):
             text = "a fixed-point solver stopped before all examples converged and keeps their best iterates: "
             warnings.warn(text + "look at Solution.residual, and raise limit or tol", NotConverged, stacklevel=2)
-        return Solution(best, residual, iterations, done)
+        return SolverResult(best, residual, iterations, done)
 
     def mover(self) -> Move:
         """How to go on, as a function with a memory of this solve."""

@@ -19,9 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from innerloop.errors import InputError
-from innerloop.parts.attention import Sight
+from innerloop.parts.attention import AttentionContext
+from innerloop.parts.config import NetConfig
 from innerloop.parts.layers import Linear, around, rms_norm
-from innerloop.parts.size import Size
 
 
 def ssd_steps(
@@ -202,7 +202,7 @@ class SSDBlock(nn.Module):
 
     sighted = True
 
-    def __init__(self, size: Size) -> None:
+    def __init__(self, size: NetConfig) -> None:
         super().__init__()
         head = size.width // size.heads
         inner = 2 * size.width if size.causal else size.width
@@ -213,7 +213,7 @@ class SSDBlock(nn.Module):
             if mixer is not None:
                 mixer.leave.weight.data.mul_(CALM)
 
-    def forward(self, x_BLD: Tensor, sight: Sight | None = None) -> Tensor:
+    def forward(self, x_BLD: Tensor, sight: AttentionContext | None = None) -> Tensor:
         if sight and sight.memory:
             raise InputError('mix "ssd" keeps no keys to go on from: read the text anew, or use mix "attention"')
         return around(self.norm, x_BLD, self.look)

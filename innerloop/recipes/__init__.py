@@ -12,7 +12,7 @@ import pkgutil
 from collections.abc import Callable
 
 from innerloop.errors import InputError
-from innerloop.recipes.run import Run
+from innerloop.runs.run import Run
 
 
 def found() -> dict[str, Callable[[], Run]]:

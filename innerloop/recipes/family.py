@@ -17,14 +17,15 @@ from typing import Any
 from innerloop import tasks, weights
 from innerloop.errors import InputError
 from innerloop.learn.plan import Plan
-from innerloop.learn.supervise import Halting
+from innerloop.learn.supervise import HaltingConfig
 from innerloop.learn.unroll import Unroll
-from innerloop.parts.size import Size
-from innerloop.recipes.cost import training_flops
-from innerloop.recipes.run import Data, Run, fit, model
+from innerloop.parts.config import NetConfig
+from innerloop.runs.cost import training_flops
+from innerloop.runs.fit import fit, model
+from innerloop.runs.run import Data, Run
 
 REFERENCE = "trm"
-CARRIED = Halting(max_steps=8, learned=False, explore=0.0, spread=True, brief=0.5)  # depths 1 to 16
+CARRIED = HaltingConfig(max_steps=8, learned=False, explore=0.0, spread=True, brief=0.5)  # depths 1 to 16
 WHOLE = Unroll(depth=8)
 
 
@@ -39,7 +40,7 @@ class World:
     lr: float
     about: str
     harder: dict[str, Any] = field(default_factory=dict)  # options of a harder test set, if there is one
-    size: dict[str, Any] = field(default_factory=dict)  # what of the shared Size it asks for
+    size: dict[str, Any] = field(default_factory=dict)  # what of the shared NetConfig it asks for
 
 
 WORLDS = {
@@ -93,7 +94,7 @@ class Lesson:
 
     config: dict[str, Any] = field(default_factory=dict)
     unroll: Unroll | None = None
-    size: dict[str, Any] = field(default_factory=dict)  # what of the shared Size differs
+    size: dict[str, Any] = field(default_factory=dict)  # what of the shared NetConfig differs
     depth: int = 0  # steps of inference that count as the trained depth, where the plan does not say it
     only: tuple[str, ...] = ()  # worlds it makes sense on; empty: all
     why: str = ""  # ... and why not elsewhere
@@ -172,7 +173,7 @@ def drawn(system: str, task: str, width: int) -> Run:
         "multiple": 4,
     }
     shared |= {"mix": world.mix, "positions": "rope" if world.mix == "attention" else "none"}
-    size = Size(**shared | {"prefix": 0, "puzzle_width": 0, "pool": "mean"} | lesson.size | world.size)
+    size = NetConfig(**shared | {"prefix": 0, "puzzle_width": 0, "pool": "mean"} | lesson.size | world.size)
     kind = weights.get(system)[1]
     known = {f.name for f in fields(kind)}
     given = {"size": fit(size, made, 1), "dtype": "float32", **lesson.config}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from innerloop.recipes.run import Data, Run
 from innerloop.recipes.sudoku import BRIEF, CALM, LONG, QUICK, SMALL, sized
+from innerloop.runs.run import Data, Run
 from innerloop.weights import trm
 
 PLAIN = replace(SMALL, width=128, mix="attention", positions="learned", prefix=1, pool="first")

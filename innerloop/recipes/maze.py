@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from innerloop.recipes.run import Data, Run
 from innerloop.recipes.sudoku import BRIEF, FAST, LONG, sized
+from innerloop.runs.run import Data, Run
 
 # Eight calls a step, each of which moves information by one cell; all of them on the tape.
 LOCAL = replace(sized(32), rounds=8)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from innerloop.recipes.run import Data, Run
 from innerloop.recipes.sudoku import CALM, QUICK, SMALL
+from innerloop.runs.run import Data, Run
 from innerloop.weights import trm
 
 # Messages along rows, columns and the days of one person; the grid names its days, so no learned places are needed.

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from innerloop.learn.plan import Plan
-from innerloop.learn.supervise import Halting
-from innerloop.parts.size import Size
-from innerloop.recipes.run import Data, Run
+from innerloop.learn.supervise import HaltingConfig
+from innerloop.parts.config import NetConfig
+from innerloop.runs.run import Data, Run
 from innerloop.weights import hrm, orbit, trm
 
 # One net of ten thousand weights, called six times a step with all calls on the tape; sixteen channels a symbol.
 TIED = orbit.Config()
 # Halting is off and lives are spread, so that deep steps are trained too: accuracy then holds at any test depth.
-CALM = Halting(max_steps=16, learned=False, explore=0.0, spread=True)
+CALM = HaltingConfig(max_steps=16, learned=False, explore=0.0, spread=True)
 QUICK = Plan(
     steps=1800,
     batch=32,
@@ -33,7 +33,7 @@ BRIEF = replace(CALM, brief=0.5)
 FAST = replace(QUICK, batch=16, lr=5e-3, halting=BRIEF)
 LONG = replace(FAST, check_every=1500, save_every=500, ema=0.998)
 # The same for nets without ties: one block over given units, TRM's recursion.
-SMALL = Size(
+SMALL = NetConfig(
     width=96,
     heads=4,
     layers=1,
@@ -117,7 +117,7 @@ def orbit_extreme() -> Run:
 
 def trm_extreme() -> Run:
     """TRM-MLP as published for Sudoku-Extreme-1k; its paper reports 87.4 % (arXiv 2510.04871)."""
-    size = Size(prefix=16, mix="tokens", positions="none")
+    size = NetConfig(prefix=16, mix="tokens", positions="none")
     return Run(
         "trm_extreme", "trm", trm.Config(size), SUDOKU_EXTREME, OFFICIAL, about="official TRM-MLP, Sudoku-Extreme"
     )
@@ -125,7 +125,7 @@ def trm_extreme() -> Run:
 
 def trm_extreme_attention() -> Run:
     """TRM with attention on the same data; its paper reports 74.7 % (arXiv 2510.04871)."""
-    size = Size(prefix=16)
+    size = NetConfig(prefix=16)
     about = "official TRM with attention, Sudoku-Extreme"
     return Run("trm_extreme_attention", "trm", trm.Config(size), SUDOKU_EXTREME, OFFICIAL, about=about)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import combinations
 
-from innerloop.tasks.sudoku_search import Board
+from innerloop.rules.sudoku_search import Board
 
 __all__ = ["LEVELS", "level"]
 

@@ -11,16 +11,16 @@ import numpy as np
 
 from innerloop.errors import InputError
 from innerloop.files import check_regular
-from innerloop.recipes import run as runs
-from innerloop.recipes.origin import located
-from innerloop.recipes.pretrained import note
+from innerloop.runs.fit import sets
+from innerloop.runs.origin import located
+from innerloop.runs.single import note
 from innerloop.serve import schema
 from innerloop.serve.models import Served
 from innerloop.serve.orders import Order
 from innerloop.serve.worker import Closed, Full, bell
-from innerloop.solve.case import Case
-from innerloop.solve.dials import Dials
-from innerloop.study import described
+from innerloop.show import described
+from innerloop.solve.job import PuzzleJob
+from innerloop.solve.options import SolveOptions
 
 __all__ = ["About", "held_out", "model"]
 
@@ -53,14 +53,14 @@ def held_out(opened: Any, limit: int) -> tuple[Any, str]:
     """
     task, data = opened.task, located(opened.run.data, opened.folder)
     if not data.train:
-        found = task.make(min(limit, data.holdout or limit), data.seed + 1_000_003)  # as recipes.run.sets makes them
+        found = task.make(min(limit, data.holdout or limit), data.seed + 1_000_003)  # as runs.run.sets makes them
         return found, found.source
     if all(Path(name).exists() for name in (data.train, data.test) if name):
         try:
             for name in (data.train, data.test):
                 if name and not Path(name).is_dir():
                     check_regular(name)
-            found = runs.sets(opened.run.data, opened.folder)[2].take(slice(limit))
+            found = sets(opened.run.data, opened.folder)[2].take(slice(limit))
         except InputError as error:  # a damaged file is no reason not to say the rest
             return None, str(error)
         return found, Path(found.source).name
@@ -106,17 +106,17 @@ class About:
     async def _measure(self, puzzles: Any) -> None:
         """Let every puzzle halt by itself, a few at a time, behind everything else, for as long as it is served."""
         served = self.served
-        d = Dials(min(DEEPEST, served.limits.depth), 1, "certainty", halting=True, least=0.0)
+        d = SolveOptions(min(DEEPEST, served.limits.depth), 1, "certainty", halting=True, least=0.0)
         known = np.flatnonzero(puzzles.puzzle < served.identifiers)
         for first in range(0, len(known), PART):
             rows = known[first : first + PART]
-            cases = [Case(served.solver, puzzles.inputs[i], d, int(puzzles.puzzle[i])) for i in rows]
+            cases = [PuzzleJob(served.solver, puzzles.inputs[i], d, int(puzzles.puzzle[i])) for i in rows]
             for i, found in zip(rows, await self._solved(cases), strict=False):
                 if found is not None and found.steps:
                     right = served.solver.right(puzzles.inputs[i], puzzles.labels[i], found.answer[None])[0]
                     self.halting.append(schema.Halted(**described.halted(found.steps, puzzles.rating[i], right)))
 
-    async def _solved(self, cases: list[Case]) -> list[Any]:
+    async def _solved(self, cases: list[PuzzleJob]) -> list[Any]:
         """Their solutions; none any more once other weights are served in place of these, or the server ends."""
         done, tell = bell()
         order, worker = Order(cases, self.served.maker, tell, priority=BACKGROUND), self.served.worker

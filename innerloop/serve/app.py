@@ -31,8 +31,8 @@ from innerloop.serve.models import Closed, Full, NoModel, Registry, Served, TooL
 from innerloop.serve.orders import Order
 from innerloop.serve.stream import Stream
 from innerloop.serve.worker import bell
+from innerloop.show.replay import cells
 from innerloop.solve.verify import broken
-from innerloop.study.thought import cells
 from innerloop.text import printable
 
 __all__ = ["Gone", "make"]
@@ -90,7 +90,7 @@ class State:
 
     async def solve(
         self, served: Served, request: Request, texts: list[str], asked: schema.Dials, nfe: float | None = None
-    ) -> list[schema.Solution]:
+    ) -> list[schema.SolutionBody]:
         """Solutions in the order of the puzzles; what is left of them is dropped when the client goes away."""
         done, tell = bell()
         order = served.order(texts, asked, nfe, tell)
@@ -174,7 +174,7 @@ def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 ASKED = errors(400, 403, 404, 408, 413, 422, 429, 500, 503)
-EVENTS = {"begin": schema.Begin, "step": schema.Step, "done": schema.Done, "error": schema.Error}  # of a stream
+EVENTS = {"begin": schema.Begin, "step": schema.StepBody, "done": schema.Done, "error": schema.Error}  # of a stream
 
 
 def make(registry: Registry, gate: Gate | None = None, metrics: Metrics | None = None) -> FastAPI:
@@ -300,7 +300,7 @@ def _models(app: FastAPI, state: State) -> None:
 
 def _thinking(app: FastAPI, state: State) -> None:
     @app.post("/v1/models/{name}/solve", responses=ASKED, summary="Solve one puzzle")
-    async def solve(name: str, asked: schema.SolveRequest, request: Request) -> schema.Solution:
+    async def solve(name: str, asked: schema.SolveRequest, request: Request) -> schema.SolutionBody:
         return (await state.solve(state.registry.get(name), request, [asked.puzzle], asked))[0]
 
     @app.post(

@@ -35,15 +35,15 @@ from innerloop.serve.schema import (
     Models,
     Reloaded,
     Said,
-    Solution,
+    SolutionBody,
     Solutions,
-    Step,
+    StepBody,
 )
 
 __all__ = ["Client", "Refused"]
 
 Kind = TypeVar("Kind", bound=Said)
-EVENTS: dict[str, type[Begin] | type[Step] | type[Done]] = {"begin": Begin, "step": Step, "done": Done}
+EVENTS: dict[str, type[Begin] | type[StepBody] | type[Done]] = {"begin": Begin, "step": StepBody, "done": Done}
 LOST = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)  # a kept connection that the server had closed
 
 
@@ -98,12 +98,12 @@ class Client:
         return self._get(self._at(name), Detail)
 
     # -- what it does -------------------------------------------------------------------------------------------------
-    def solve(self, puzzle: str, model: str = "", **dials: Any) -> Solution:
-        return self._post(self._at(model, "/solve"), {"puzzle": puzzle} | dials, Solution)
+    def solve(self, puzzle: str, model: str = "", **dials: Any) -> SolutionBody:
+        return self._post(self._at(model, "/solve"), {"puzzle": puzzle} | dials, SolutionBody)
 
     def solve_many(
         self, puzzles: Sequence[str], model: str = "", nfe: float | None = None, **dials: Any
-    ) -> list[Solution]:
+    ) -> list[SolutionBody]:
         """Solutions in the order of the puzzles. nfe: block calls a puzzle, on average."""
         body = {"puzzles": list(puzzles), "nfe": nfe} | dials
         return self._post(self._at(model, "/solve_many"), body, Solutions).solutions
@@ -116,7 +116,7 @@ class Client:
         """Have the server read a run anew."""
         return self._post(self._at(model, "/reload"), None, Reloaded)
 
-    def think(self, puzzle: str, model: str = "", **dials: Any) -> Iterator[Begin | Step | Done]:
+    def think(self, puzzle: str, model: str = "", **dials: Any) -> Iterator[Begin | StepBody | Done]:
         """One Begin, a Step for each step of each trajectory, and one Done. Leave the loop and the server stops."""
         path, body = self._at(model, "/think"), {"puzzle": puzzle} | dials
         until = time.monotonic() + self.patience
@@ -177,7 +177,7 @@ class Client:
             said = f"{self.url} answered with status {reply.status_code}, and not like innerloop serve"
         raise Refused(said, reply.status_code)
 
-    def _events(self, reply: httpx.Response) -> Iterator[Begin | Step | Done]:
+    def _events(self, reply: httpx.Response) -> Iterator[Begin | StepBody | Done]:
         name = ""
         for line in reply.iter_lines():
             key, _, value = line.partition(": ")

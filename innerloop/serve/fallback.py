@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from innerloop.solve.dials import Solution
 from innerloop.solve.engine import Full
 from innerloop.solve.exact import cp_sat
 from innerloop.solve.hybrid import behind
+from innerloop.solve.options import Solution
 
 __all__ = ["Fallback"]
 

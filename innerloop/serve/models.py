@@ -20,18 +20,18 @@ from innerloop.errors import InputError
 from innerloop.files import check_regular
 from innerloop.learn.evaluate import own_rule
 from innerloop.noise import keyed
-from innerloop.recipes.solving import solver_of
+from innerloop.runs.solving import solver_of
 from innerloop.serve import schema
 from innerloop.serve.fallback import Fallback
 from innerloop.serve.orders import Maker, Order
 from innerloop.serve.worker import Closed, Worker
-from innerloop.solve.case import Case
+from innerloop.show import replay
 from innerloop.solve.choose import RULES
-from innerloop.solve.dials import Dials, Solution
 from innerloop.solve.engine import Engine, Full
 from innerloop.solve.hybrid import has_exact, need_exact
+from innerloop.solve.job import PuzzleJob
+from innerloop.solve.options import Solution, SolveOptions
 from innerloop.solve.solver import Solver
-from innerloop.study import thought
 from innerloop.text import printable
 
 __all__ = ["Closed", "Full", "Limits", "NoModel", "Registry", "Served", "TooLarge"]
@@ -72,7 +72,7 @@ class Served:
 
     name: str
     source: str  # what it was opened from
-    opened: Any  # recipes.run.Opened
+    opened: Any  # runs.run.Opened
     solver: Solver
     maker: Maker  # of its engines
     worker: Worker  # shared with those that it replaced and that will replace it
@@ -108,7 +108,7 @@ class Served:
             )
         return self.solver.questions(list(texts))[0]
 
-    def settle(self, asked: schema.Dials) -> Dials:
+    def settle(self, asked: schema.Dials) -> SolveOptions:
         """The dials that were asked for. Raises InputError for what this server or this model cannot do."""
         limits = self.limits
         for name, value, most in (("depth", asked.depth, limits.depth), ("width", asked.width, limits.width)):
@@ -132,7 +132,7 @@ class Served:
                 f'this model cannot pick by "{printable(pick, 40)}": it can pick by {", ".join(self.rules)}, or auto'
             )
         d = self.solver.settled(
-            Dials(
+            SolveOptions(
                 asked.depth, asked.width, pick, (asked.noise[0], asked.noise[1]),
                 views=asked.views, halting=asked.halting, least=asked.least, seed=asked.seed,
             )
@@ -153,7 +153,7 @@ class Served:
         d = self.settle(asked)
         solver = self.solver
         views = solver.views(d)
-        cases = [Case(solver, q, d, asked.identifier, views) for q in self.tokens(texts)]
+        cases = [PuzzleJob(solver, q, d, asked.identifier, views) for q in self.tokens(texts)]
         return Order(
             cases,
             self.maker,
@@ -163,9 +163,9 @@ class Served:
             steps=nfe * len(cases) / solver.calls if nfe else math.inf,
         )
 
-    def said(self, found: Solution, question: NDArray[np.uint8]) -> schema.Solution:
+    def said(self, found: Solution, question: NDArray[np.uint8]) -> schema.SolutionBody:
         """A Solution as it is sent."""
-        return schema.Solution(**thought.solution(self.task, question, found))
+        return schema.SolutionBody(**replay.solution(self.task, question, found))
 
 
 # -- loading ----------------------------------------------------------------------------------------------------------
@@ -183,7 +183,7 @@ def load(
     solver = solver_of(opened, rows=limits.rows)
     _ = solver.precise  # made before anybody asks
 
-    def engine(d: Dials) -> Engine:
+    def engine(d: SolveOptions) -> Engine:
         return solver.engine(d, sizes=sizes(limits.rows))
 
     rules, stops, varies = abilities(solver)
@@ -220,7 +220,7 @@ def abilities(solver: Solver) -> tuple[list[str], bool, bool]:
 class Registry:
     """The models of a server by name, and the exact solver behind them.
 
-    opener  opens a run: called as opener(source) -> recipes.run.Opened
+    opener  opens a run: called as opener(source) -> runs.run.Opened
     ticked  called as ticked(name, block calls of a step); what it returns is a Worker's `ticked`
     """
 

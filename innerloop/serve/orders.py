@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from innerloop.solve.case import Case
-from innerloop.solve.dials import Dials, Kind, Solution
 from innerloop.solve.engine import Done, Engine
+from innerloop.solve.job import PuzzleJob
+from innerloop.solve.options import EngineKey, Solution, SolveOptions
 
 __all__ = ["Key", "Lane", "Maker", "Open", "Order", "key_of", "part", "take"]
 
@@ -24,7 +24,7 @@ __all__ = ["Key", "Lane", "Maker", "Open", "Order", "key_of", "part", "take"]
 class Maker:
     """Some weights: makes engines of them for dials, and is told ticked(steps, rows) after each step of these."""
 
-    engine: Callable[[Dials], Engine]
+    engine: Callable[[SolveOptions], Engine]
     ticked: Callable[[int, int], None] = lambda steps, rows: None
 
 
@@ -32,10 +32,10 @@ class Key(NamedTuple):
     """What an engine is made of."""
 
     maker: Maker
-    kind: Kind
+    kind: EngineKey
 
 
-def key_of(maker: Maker, d: Dials) -> Key:
+def key_of(maker: Maker, d: SolveOptions) -> Key:
     """The engine that these dials need."""
     return Key(maker, d.kind)
 
@@ -49,7 +49,7 @@ class Order:
     steps    that all trajectories together may take
     """
 
-    cases: list[Case]
+    cases: list[PuzzleJob]
     maker: Maker
     ended: Callable[[], None]
     deadline: float = math.inf
@@ -76,7 +76,7 @@ class Order:
 class Open(NamedTuple):
     """A case that is not solved."""
 
-    case: Case
+    case: PuzzleJob
     order: Order
     place: int
 
@@ -104,7 +104,7 @@ class Lane:
             rank = self.clock + after + j * apart
             heapq.heappush(self.tickets, (-entry.order.priority, rank, next(arrivals), k, entry))
 
-    def feed(self, is_open: Callable[[Case], bool]) -> None:
+    def feed(self, is_open: Callable[[PuzzleJob], bool]) -> None:
         """Submit as many as there are rows."""
         while self.tickets and len(self.engine) < self.engine.rows:
             _, rank, _, k, entry = heapq.heappop(self.tickets)
@@ -113,7 +113,7 @@ class Lane:
                 self.clock = max(self.clock + 1 / self.engine.rows, rank)
                 self.engine.submit(entry.case.job(k))
 
-    def sweep(self, is_open: Callable[[Case], bool]) -> None:
+    def sweep(self, is_open: Callable[[PuzzleJob], bool]) -> None:
         """Forget tickets of cases that were solved without them."""
         self.tickets = [t for t in self.tickets if is_open(t[4].case)]
         heapq.heapify(self.tickets)
@@ -129,7 +129,7 @@ def take(done: Done) -> None:
     done.job.owner[0].took(done._replace(moment=moment))
 
 
-def part(case: Case) -> None:
+def part(case: PuzzleJob) -> None:
     """Part a case from its jobs, which point back at it: it leaves at once, not when Python looks for cycles."""
     case.jobs.clear()
     case.done.clear()

@@ -12,8 +12,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 
 __all__ = [
     "Begin", "Check", "CheckRequest", "Curves", "DepthPoint", "Detail", "Dials", "Done", "Error", "Example", "Halted",
-    "Limits", "Model", "Models", "Reloaded", "Score", "Slot", "Solution", "Solutions", "SolveManyRequest",
-    "SolveRequest", "Status", "Step", "TrustPoint",
+    "Limits", "Model", "Models", "Reloaded", "Score", "Slot", "SolutionBody", "Solutions", "SolveManyRequest",
+    "SolveRequest", "Status", "StepBody", "TrustPoint",
 ]  # fmt: skip
 
 Text = Annotated[str, Field(min_length=1)]
@@ -208,7 +208,7 @@ class Reloaded(Said):
     loaded: str = Field(description="ISO time")
 
 
-class Solution(Said):
+class SolutionBody(Said):
     known: bool = Field(description='false: "I don\'t know"; the answer is then the best guess')
     answer: str
     valid: bool | None = Field(description="what the verifier says; null without one")
@@ -226,7 +226,7 @@ class Solution(Said):
 
 
 class Solutions(Said):
-    solutions: list[Solution]
+    solutions: list[SolutionBody]
     seconds: float
     nfe: int
 
@@ -246,7 +246,7 @@ class Begin(Said):
     rule: Rule
 
 
-class Step(Said):
+class StepBody(Said):
     trajectory: int
     step: int = Field(description="from 1")
     answer: str
@@ -268,7 +268,7 @@ class Score(Said):
 
 
 class Done(Said):
-    solution: Solution = Field(description="what /solve answers at these dials")
+    solution: SolutionBody = Field(description="what /solve answers at these dials")
     paths: list[list[list[float]]] = Field(
         description="for each trajectory and step, two principal components; of states that were seen by different "
         "symmetries, of the way from the first step"

@@ -1,4 +1,4 @@
-"""A thought (study/thought.py) as server-sent events, step by step, for as long as somebody looks."""
+"""A thought (show/replay.py) as server-sent events, step by step, for as long as somebody looks."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from innerloop.serve import schema
 from innerloop.serve.fallback import Fallback
 from innerloop.serve.models import Served
 from innerloop.serve.orders import Order
+from innerloop.show.replay import Replay, Seen
 from innerloop.solve.engine import Moment
-from innerloop.study.thought import Seen, Thought
 
 __all__ = ["Stream", "event"]
 
@@ -36,11 +36,11 @@ class Stream:
                 f"give at most {limits.moments} steps in all, or ask /solve"
             )
         self.served, self.asked, d = served, asked, served.settle(asked)
-        self.thought = Thought(served.solver, served.tokens([asked.puzzle])[0], d, asked.identifier)
+        self.thought = Replay(served.solver, served.tokens([asked.puzzle])[0], d, asked.identifier)
         self.deadline = self.thought.begun + (asked.seconds or limits.seconds)
         case = self.thought.case(self._see)
         self.order = Order([case], served.maker, lambda: self._hand(None), self.deadline, asked.priority)
-        self.solution: schema.Solution | None = None
+        self.solution: schema.SolutionBody | None = None
         self.error: BaseException | None = None
         self._home = asyncio.get_running_loop()
         self._box: asyncio.Queue[Seen | None] = asyncio.Queue()  # `moments` at most, however slowly the client reads
@@ -64,7 +64,7 @@ class Stream:
         thought, d = self.thought, self.thought.d
         yield event("begin", schema.Begin(width=d.width, depth=d.depth, rule=d.pick))  # type: ignore[arg-type]
         while (seen := await self._box.get()) is not None:
-            yield event("step", schema.Step(**thought.step(seen)))
+            yield event("step", schema.StepBody(**thought.step(seen)))
         error = self.error or self.order.error
         if error is not None:
             said = str(error) if isinstance(error, InputError) else "the server failed: its log says why"

@@ -20,8 +20,8 @@ from itertools import count
 
 from innerloop.errors import InputError
 from innerloop.serve.orders import Key, Lane, Maker, Open, Order, part, take
-from innerloop.solve.case import Case
 from innerloop.solve.engine import Full, Job
+from innerloop.solve.job import PuzzleJob
 
 __all__ = ["Closed", "Full", "Worker", "bell"]
 
@@ -217,7 +217,7 @@ class Worker:
         if len(lane.tickets) > 2 * self.waiting + 64:
             lane.sweep(self._is_open)
 
-    def _is_open(self, case: Case) -> bool:
+    def _is_open(self, case: PuzzleJob) -> bool:
         return id(case) in self._open
 
     def _take(self, order: Order) -> None:
@@ -260,7 +260,7 @@ class Worker:
             del self._orders[id(order)]
             order.ended()
 
-    def _stop(self, order: Order, cases: Sequence[Case]) -> None:
+    def _stop(self, order: Order, cases: Sequence[PuzzleJob]) -> None:
         """Take what still runs of some cases out of their engine, with what it has come to."""
         running: list[Job] = [job for case in cases for job in case.jobs if job.owner[1] not in case.done]
         if running and order.lane is not None:

@@ -46,7 +46,7 @@ def vote(t: Trajectories) -> Floats:
     return np.array([counted[k] for k in keys]) / len(keys)
 
 
-def steadiest(t: Trajectories) -> Floats:
+def lowest_residual(t: Trajectories) -> Floats:
     """Minus the logarithm of the residual: the state that moves least (EqR, arXiv 2605.21488)."""
     return -np.log(np.maximum(t.residual, 1e-12))
 
@@ -67,7 +67,7 @@ RULES: dict[str, Callable[[Trajectories], Floats]] = {
     "vote": vote,
     "q": lambda t: t.q,
     "value": lambda t: t.value,
-    "residual": steadiest,
+    "residual": lowest_residual,
     "certainty": lambda t: t.certainty,
     "first": first,
 }

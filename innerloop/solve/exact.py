@@ -69,7 +69,7 @@ def exact(
                several equally good answers is found
     sure       bool (S,): cells to hold at the hint's token, for at most half of the time, except those that break a
                rule on sight (`wrong_cells`). If no answer is found so, the whole question is searched. With an
-               objective an answer found so is "feasible": leave `sure` out for the best
+               objective an answer found so is "feasible": leave `confident_and_unchanged` out for the best
     seconds    time limit for everything; seed, workers: of CP-SAT. One worker gives the same answer every time, unless
                time runs out; more are faster on hard questions and may differ
     constrain  a function of your own in place of the task's, for a task without an exact model (such as a grid)

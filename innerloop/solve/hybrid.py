@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from innerloop.errors import InputError
-from innerloop.solve.dials import Dials, Solution
 from innerloop.solve.exact import exact
+from innerloop.solve.options import Solution, SolveOptions
 from innerloop.tasks.task import Task
 
 __all__ = ["SURE", "Patience", "behind", "has_exact", "need_exact", "patience"]
@@ -105,7 +105,7 @@ def patience(
     alone = (time.perf_counter() - began) / len(questions)
     best = Patience(0, 1, alone, 0.0, alone)
     parts = [questions] if together else questions[:, None]
-    for width in widths if solver.differ(Dials()) else widths[:1]:
+    for width in widths if solver.differ(SolveOptions()) else widths[:1]:
         for depth in depths:
             solver.solve(parts[0], depth, width, "verified")  # the first call pays for what all share
             began = time.perf_counter()

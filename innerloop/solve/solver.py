@@ -27,19 +27,19 @@ from innerloop.core import Question
 from innerloop.errors import InputError
 from innerloop.learn.evaluate import own_rule
 from innerloop.noise import keyed
+from innerloop.rules.symmetry import Views
 from innerloop.solve.calibrate import Trust, trust
-from innerloop.solve.case import Case
 from innerloop.solve.choose import RULES, Choice, Trajectories, choose
-from innerloop.solve.dials import Budget, Dials, Kind, Solution
 from innerloop.solve.engine import Engine, Moment
 from innerloop.solve.hybrid import behind, need_exact
-from innerloop.solve.loops import Compiled, calls_of_a_step, compiled, few_sizes, in_float32
+from innerloop.solve.job import PuzzleJob
+from innerloop.solve.nfe import Compiled, calls_of_a_step, compiled, few_sizes, in_float32
+from innerloop.solve.options import Budget, EngineKey, Solution, SolveOptions
 from innerloop.solve.verify import Verifier, verifier_of
-from innerloop.tasks.symmetry import Views
 from innerloop.text import printable
 from innerloop.width import Noisy
 
-__all__ = ["Budget", "Dials", "Solution", "Solver"]
+__all__ = ["Budget", "Solution", "SolveOptions", "Solver"]
 
 
 class Solver:
@@ -48,7 +48,7 @@ class Solver:
     verify  the task's verifier where it knows its rules, else none; or one of your own (solve.verify.as_verifier)
     trusts  what each rule's confidence is worth, by `calibrate`; kept with the dials it was measured at
     rows    trajectories run at once
-    compile whether a step is compiled (solve.loops.compiled): for thousands of puzzles, or a GPU. Nothing changes where
+    compile whether a step is compiled (solve.nfe.compiled): for thousands of puzzles, or a GPU. Nothing changes where
             the loop's blocks are compiled already
     """
 
@@ -67,7 +67,7 @@ class Solver:
         self.verify = verify or (verifier_of(task) if task.verifies else None)
         self.trusts = trusts or {}
         self.compile = compile
-        self._compiled: dict[Kind, Compiled | None] = {}
+        self._compiled: dict[EngineKey, Compiled | None] = {}
         self.calls = calls_of_a_step(loop, task)
 
     # -- one call -----------------------------------------------------------------------------------------------------
@@ -90,7 +90,7 @@ class Solver:
         exact    seconds that an exact solver may take for each puzzle the model does not know (solve/hybrid.py)
         done     called as done(i, solution) as soon as puzzle i is answered
         watch    called as watch(i, k, moment) after every step of trajectory k of puzzle i
-        dials    further fields of Dials
+        dials    further fields of SolveOptions
         Raises InputError for puzzles or dials that make no sense for this loop or task.
         """
         until = time.monotonic()
@@ -98,14 +98,14 @@ class Solver:
             raise InputError(f"exact is {exact}: give the seconds that the exact solver may take a puzzle, or 0")
         if exact:
             need_exact(self.task)
-        settings = self.settled(Dials(depth, width, pick, **dials))
+        settings = self.settled(SolveOptions(depth, width, pick, **dials))
         questions, ids = self.questions(puzzles)
         settings.check(len(questions))
         spent, seconds = (budget or Budget()).limits(len(questions))
         until += seconds
         engine = self.engine(settings)
         views = self.views(settings)
-        cases = [Case(self, q, settings, int(p), views) for q, p in zip(questions, ids, strict=True)]
+        cases = [PuzzleJob(self, q, settings, int(p), views) for q, p in zip(questions, ids, strict=True)]
         for i, case in enumerate(cases):
             case.watch = None if watch is None else partial(watch, i)
         place = {id(case): i for i, case in enumerate(cases)}
@@ -118,12 +118,12 @@ class Solver:
                 done(i, found[i])
         return found
 
-    def finished(self, engine: Engine, cases: Sequence[Case], cap: float, until: float) -> Iterator[Case]:
+    def finished(self, engine: Engine, cases: Sequence[PuzzleJob], cap: float, until: float) -> Iterator[PuzzleJob]:
         """Each case once nothing could change its answer, or all when `cap` steps or the time `until` are over."""
         queue = deque(sorted(((k, case) for case in cases for k in case.wave()), key=lambda begun: begun[0]))
         open_ = {id(case): case for case in cases}
 
-        def close(case: Case) -> Case:
+        def close(case: PuzzleJob) -> PuzzleJob:
             del open_[id(case)]
             for ended in engine.cancel([j for j in case.jobs if j.owner[1] not in case.done]):
                 case.took(ended)
@@ -178,7 +178,7 @@ class Solver:
         return ids.astype(np.int64)
 
     # -- what the dials mean here -------------------------------------------------------------------------------------
-    def settled(self, d: Dials) -> Dials:
+    def settled(self, d: SolveOptions) -> SolveOptions:
         """The dials with `auto` decided. Raises InputError where they make no sense for this loop or task."""
         d.check()
         if d.pick == "auto":
@@ -201,7 +201,7 @@ class Solver:
             )
         return d
 
-    def differ(self, d: Dials) -> bool:
+    def differ(self, d: SolveOptions) -> bool:
         """Whether trajectories differ from each other at these dials."""
         if any(d.noise) or (d.views and self.task.views(1, np.random.default_rng(0)) is not None):
             return True
@@ -250,7 +250,7 @@ class Solver:
             )
         return max(self.trusts.values(), key=lambda t: (t.accuracy, -np.nan_to_num(t.ece, nan=1.0))).rule
 
-    def confidence(self, d: Dials, choice: Choice, valid: bool | None) -> float | None:
+    def confidence(self, d: SolveOptions, choice: Choice, valid: bool | None) -> float | None:
         """Probability that the choice is right: certain where verified, by calibration elsewhere, None if unknown."""
         if valid:
             return 1.0
@@ -259,7 +259,7 @@ class Solver:
         known = self.trusts.get(d.pick)
         return None if known is None else known.curve(choice.score)
 
-    def views(self, d: Dials) -> Views | None:
+    def views(self, d: SolveOptions) -> Views | None:
         """One view for each trajectory, the first as the puzzle stands; None where there is none, or none is wanted."""
         if not d.views or d.width == 1:
             return None
@@ -268,7 +268,7 @@ class Solver:
             found.cells[0], found.tokens[0] = np.arange(found.cells.shape[1]), np.arange(found.tokens.shape[1])
         return found
 
-    def engine(self, d: Dials, **how: Any) -> Engine:
+    def engine(self, d: SolveOptions, **how: Any) -> Engine:
         """An engine that thinks at these dials."""
         loop = self.precise if d.kind.deep else self.loop
         if d.kind.noisy:
@@ -292,7 +292,7 @@ class Solver:
 
         An answer is right if the verifier accepts it, or, without one, if it is as labelled.
         """
-        every = self.trajectories(examples, Dials(pick="vote", **dials))
+        every = self.trajectories(examples, SolveOptions(pick="vote", **dials))
         right = [
             self.right(q, label, t.answers) for q, label, t in zip(examples.inputs, examples.labels, every, strict=True)
         ]
@@ -314,12 +314,12 @@ class Solver:
             return self.verify(np.repeat(question[None], len(answers), 0), answers)
         return ((answers == label) | (label == 0)).all(1)  # type: ignore[no-any-return]
 
-    def trajectories(self, examples: Any, d: Dials) -> list[Trajectories]:
+    def trajectories(self, examples: Any, d: SolveOptions) -> list[Trajectories]:
         """All `width` trajectories of every puzzle, none stopped by another: for calibration and for study."""
         d = replace(self.settled(replace(d, pick=d.pick if d.pick != "verified" else "vote")), pick="residual")
         engine, views = self.engine(d), self.views(d)
         questions, ids = self.questions(examples)
-        cases = [Case(self, q, d, int(p), views) for q, p in zip(questions, ids, strict=True)]
+        cases = [PuzzleJob(self, q, d, int(p), views) for q, p in zip(questions, ids, strict=True)]
         for case in cases:
             for k in case.wave():
                 engine.submit(case.job(k))

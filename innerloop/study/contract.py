@@ -89,7 +89,7 @@ def shapes(subject: Subject) -> None:
 def gradients(subject: Subject) -> None:
     """The gradient of an answer reaches every parameter."""
     loop, x = made(subject).train(), subject.question
-    if getattr(loop, "taught", False):
+    if getattr(loop, "needs_target", False):
         x = x._replace(target=x.inputs.flip(0))
     thought = think(loop, x, 2)
     draw = torch.Generator().manual_seed(3)

@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from innerloop import grad
-from innerloop.core import Answer, Question, follow, think
-from innerloop.parts.attention import prompts, sight
+from innerloop.core import Answer, Question, run_schedule, think
+from innerloop.parts.attention import prefix_lengths, sight
+from innerloop.parts.config import NetConfig
 from innerloop.parts.embed import Embed
 from innerloop.parts.layers import Linear, rms_norm
 from innerloop.parts.mixers import Net
-from innerloop.parts.size import Size
-from innerloop.study.probes import Linear as Probe
+from innerloop.study.probes import LinearProbe as Probe
 from innerloop.study.probes import push, random_push
 from innerloop.study.record import Push, watch
 
@@ -38,10 +38,10 @@ class State(NamedTuple):
     z: Tensor  # (B, T, D)
 
 
-def size_of(board: int, width: int = 128, heads: int = 4) -> Size:
+def size_of(board: int, width: int = 128, heads: int = 4) -> NetConfig:
     """The size of a player on a board of `board` x `board` cells."""
     cells = board * board
-    return Size(
+    return NetConfig(
         vocab=cells + 1,
         seq=cells - 4,
         rows=1,
@@ -60,7 +60,7 @@ def size_of(board: int, width: int = 128, heads: int = 4) -> Size:
 class Player(nn.Module):
     causal = True
 
-    def __init__(self, size: Size, blocks: int = 4) -> None:
+    def __init__(self, size: NetConfig, blocks: int = 4) -> None:
         super().__init__()
         self.size, self.tape = size, grad.full
         self.embed, self.head = Embed(size), Linear(size.width, size.vocab)
@@ -71,12 +71,12 @@ class Player(nn.Module):
         return State(x.inputs.new_zeros((*x.inputs.shape, self.size.width), dtype=torch.float32))
 
     def step(self, s: State, x: Question) -> State:
-        e_BTD, look = self.embed(x, torch.float32), sight(self.size, prompts(self.size, x.inputs))
+        e_BTD, look = self.embed(x, torch.float32), sight(self.size, prefix_lengths(self.size, x.inputs))
 
         def update(name: str, s: State) -> State:
             return State(self.blocks[name](s.z + e_BTD if name == self.schedule[0] else s.z, sight=look))
 
-        return follow(self.schedule, {name: partial(update, name) for name in self.schedule}, s, self.tape)
+        return run_schedule(self.schedule, {name: partial(update, name) for name in self.schedule}, s, self.tape)
 
     def read(self, s: State) -> Answer:
         return Answer(self.head(rms_norm(s.z)))

@@ -25,11 +25,11 @@ from torch import Tensor
 from innerloop.errors import InputError
 from innerloop.interval import bootstrapped
 
-__all__ = ["KINDS", "Linear", "Probed", "fit", "measure", "push", "random_push", "split"]
+__all__ = ["KINDS", "LinearProbe", "Probed", "fit", "measure", "push", "random_push", "split"]
 
 
 @dataclass(frozen=True)
-class Linear:
+class LinearProbe:
     """Scores of F features with C classes each: x @ weight + bias."""
 
     weight: Tensor  # (D, F, C)
@@ -45,12 +45,12 @@ class Linear:
 
 
 @dataclass(frozen=True)
-class Mlp:
+class MlpProbe:
     """One hidden layer of ReLU, shared by the features, and a Linear on it."""
 
     weight: Tensor  # (D, H)
     bias: Tensor  # (H)
-    out: Linear
+    out: LinearProbe
 
     def scores(self, x: Tensor) -> Tensor:
         return self.out.scores(F.relu(x.to(self.weight) @ self.weight + self.bias))
@@ -62,7 +62,7 @@ class Mlp:
 # -- fitting ----------------------------------------------------------------------------------------------------------
 
 
-def ridge(x: Tensor, y: Tensor, classes: int, seed: int = 0, penalty: float = 1e-4) -> Linear:
+def ridge(x: Tensor, y: Tensor, classes: int, seed: int = 0, penalty: float = 1e-4) -> LinearProbe:
     """Least squares on one-hot classes, closed form; `penalty` is in units of the mean variance of x."""
     hot = F.one_hot(y, classes).to(torch.float64).flatten(1)
     wide = x.double()
@@ -72,24 +72,24 @@ def ridge(x: Tensor, y: Tensor, classes: int, seed: int = 0, penalty: float = 1e
     gram.diagonal().add_(penalty * gram.diagonal().mean().clamp_min(1e-12))
     weight = torch.linalg.solve(gram, centred.T @ (hot - mean_y))
     bias = mean_y - mean_x @ weight
-    return Linear(weight.view(-1, y.shape[1], classes).float(), bias.view(-1, classes).float())
+    return LinearProbe(weight.view(-1, y.shape[1], classes).float(), bias.view(-1, classes).float())
 
 
-def logistic(x: Tensor, y: Tensor, classes: int, seed: int = 0, penalty: float = 1e-4) -> Linear:
+def logistic(x: Tensor, y: Tensor, classes: int, seed: int = 0, penalty: float = 1e-4) -> LinearProbe:
     """Softmax regression by L-BFGS from zero, with an L2 penalty on the weights of standardised x."""
     scaled, mean, scale = _standard(x)
     weight = torch.zeros(x.shape[1], y.shape[1], classes, requires_grad=True)
     bias = torch.zeros(y.shape[1], classes, requires_grad=True)
 
     def loss() -> Tensor:
-        scores = Linear(weight, bias).scores(scaled)
+        scores = LinearProbe(weight, bias).scores(scaled)
         return F.cross_entropy(scores.flatten(0, 1), y.flatten()) * y.shape[1] + penalty * weight.square().sum()
 
     _minimise(loss, [weight, bias], 100)
     return _unscaled(weight.detach(), bias.detach(), mean, scale)
 
 
-def mlp(x: Tensor, y: Tensor, classes: int, seed: int = 0, hidden: int = 128, steps: int = 400) -> Mlp:
+def mlp(x: Tensor, y: Tensor, classes: int, seed: int = 0, hidden: int = 128, steps: int = 400) -> MlpProbe:
     """By Adam on mini-batches of 1024 rows; all randomness from `seed`."""
     scaled, mean, scale = _standard(x)
     generator = torch.Generator().manual_seed(seed)
@@ -98,7 +98,7 @@ def mlp(x: Tensor, y: Tensor, classes: int, seed: int = 0, hidden: int = 128, st
     weight, offset = draw(hidden, y.shape[1], classes) * 0.5, torch.zeros(y.shape[1], classes)
     knobs = [t.requires_grad_() for t in (first, bias, weight, offset)]
     adam = torch.optim.Adam(knobs, lr=1e-2)
-    probe = Mlp(first, bias, Linear(weight, offset))
+    probe = MlpProbe(first, bias, LinearProbe(weight, offset))
     for step in range(steps):
         adam.param_groups[0]["lr"] = 1e-2 * (1 - step / steps)
         rows = torch.randint(len(x), (min(1024, len(x)),), generator=generator)
@@ -107,10 +107,10 @@ def mlp(x: Tensor, y: Tensor, classes: int, seed: int = 0, hidden: int = 128, st
         (F.cross_entropy(scores.flatten(0, 1), y[rows].flatten()) * y.shape[1]).backward()
         adam.step()
     first, bias, weight, offset = (t.detach() for t in knobs)
-    return Mlp(first / scale[:, None], bias - (mean / scale) @ first, Linear(weight, offset))
+    return MlpProbe(first / scale[:, None], bias - (mean / scale) @ first, LinearProbe(weight, offset))
 
 
-KINDS: dict[str, Callable[..., Linear | Mlp]] = {"ridge": ridge, "logistic": logistic, "mlp": mlp}
+KINDS: dict[str, Callable[..., LinearProbe | MlpProbe]] = {"ridge": ridge, "logistic": logistic, "mlp": mlp}
 
 
 def fit(kind: str, x: Tensor, y: Tensor, classes: int, seed: int = 0) -> Any:
@@ -130,9 +130,9 @@ def _standard(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return (x - mean) / scale, mean, scale
 
 
-def _unscaled(weight: Tensor, bias: Tensor, mean: Tensor, scale: Tensor) -> Linear:
+def _unscaled(weight: Tensor, bias: Tensor, mean: Tensor, scale: Tensor) -> LinearProbe:
     weight = weight / scale[:, None, None]
-    return Linear(weight, bias - torch.einsum("d,dfc->fc", mean, weight))
+    return LinearProbe(weight, bias - torch.einsum("d,dfc->fc", mean, weight))
 
 
 def _minimise(loss: Callable[[], Tensor], knobs: list[Tensor], steps: int) -> None:
@@ -214,7 +214,12 @@ def measure(
 
 
 def push(
-    probe: Linear, x: Tensor, target: Tensor, feature: Tensor | int = 0, current: Tensor | None = None, times: float = 2
+    probe: LinearProbe,
+    x: Tensor,
+    target: Tensor,
+    feature: Tensor | int = 0,
+    current: Tensor | None = None,
+    times: float = 2,
 ) -> Tensor:
     """(n, D) alpha (p_target - p_current), to be added to rows x so that `feature` reads as class `target` (n,).
 

@@ -22,12 +22,12 @@ from innerloop.core import Loop, Thought, detach, think
 from innerloop.errors import InputError
 from innerloop.tree import rebuild
 
-__all__ = ["Moment", "Push", "Watched", "named", "replaced", "slots", "watch"]
+__all__ = ["Push", "UpdateRecord", "Watched", "named", "replaced", "slots", "watch"]
 
 Keep = Callable[[str, Any, Any], Any]  # (name of the update, state before it, state after it) -> what to keep
 
 
-class Moment(NamedTuple):
+class UpdateRecord(NamedTuple):
     """One update of one step."""
 
     step: int
@@ -93,7 +93,7 @@ class Watched:
 
     def __init__(self, loop: Loop, keep: Keep = after, steer: Sequence[Push] = ()) -> None:
         self.loop, self.keep, self.steer = loop, keep, tuple(steer)
-        self.moments: list[Moment] = []
+        self.moments: list[UpdateRecord] = []
         self.pushed: set[int] = set()  # which of `steer` have happened
         self.steps = self.updates = 0
 
@@ -114,7 +114,7 @@ class Watched:
     def _see(self, name: str, old: Any, new: Any) -> Any:
         self.updates += 1
         new = self._push(new, self.updates)
-        self.moments.append(Moment(self.steps, self.updates, name, self.keep(name, old, new)))
+        self.moments.append(UpdateRecord(self.steps, self.updates, name, self.keep(name, old, new)))
         return new
 
     def _push(self, state: Any, update: int | None) -> Any:
@@ -155,7 +155,7 @@ class Watched:
 @torch.no_grad()
 def watch(
     loop: Loop, x: Any, depth: int, keep: Keep = after, steer: Sequence[Push] = (), state: Any = None
-) -> tuple[Thought, list[Moment]]:
+) -> tuple[Thought, list[UpdateRecord]]:
     """Think `depth` steps, without gradient, and return the thought and its moments.
 
     keep   called after every update as keep(name, old, new); its result is the moment's `kept`. States are large:

@@ -13,26 +13,9 @@ from typing import Any
 
 from innerloop.errors import InputError
 from innerloop.schema import check_arguments
-from innerloop.tasks.leakage import Leak, leakage
-from innerloop.tasks.opening import INFERRED, open_questions, open_set, read_questions
-from innerloop.tasks.sets import Example, PuzzleSet, Reading, Score
 from innerloop.tasks.task import Task
 
-__all__ = [
-    "INFERRED",
-    "Example",
-    "Leak",
-    "PuzzleSet",
-    "Reading",
-    "Score",
-    "Task",
-    "get",
-    "leakage",
-    "names",
-    "open_questions",
-    "open_set",
-    "read_questions",
-]
+__all__ = ["Task", "get", "names"]
 
 
 @lru_cache

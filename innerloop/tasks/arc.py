@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from innerloop.data.sets import Example
 from innerloop.errors import InputError
-from innerloop.tasks.sets import Example
 from innerloop.tasks.task import Task, stream
 
 __all__ = ["ARC", "crop", "frame", "restore", "turned", "unturned", "variant"]
@@ -75,7 +75,7 @@ class ARC(Task):
     ) -> tuple[np.ndarray, np.ndarray]:
         """Input and output moved together to a random place of the board; the puzzle identifier stays true.
 
-        Turns and colours make *new* puzzles with identifiers of their own: see `innerloop.tasks.arc_files.expand`.
+        Turns and colours make *new* puzzles with identifiers of their own: see `innerloop.data.arc_files.expand`.
         """
         extents = [_extent(tokens) for tokens in (inputs, labels)]
         r0, c0 = (np.minimum(extents[0][k], extents[1][k]) for k in (0, 1))

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from innerloop.data.formats import read_text
+from innerloop.data.opening import check_labels
+from innerloop.data.sets import Example, PuzzleSet
 from innerloop.errors import InputError
-from innerloop.tasks.bounds import Bound
-from innerloop.tasks.files import read_text
-from innerloop.tasks.opening import check_labels
-from innerloop.tasks.sets import Example, PuzzleSet
-from innerloop.tasks.symmetry import Views, same_names
+from innerloop.rules.bounds import Bound
+from innerloop.rules.symmetry import Views, same_names
 from innerloop.tasks.task import Task, stream
 
 __all__ = ["Colouring", "read_graphs"]

@@ -12,9 +12,9 @@ from math import isqrt
 
 import numpy as np
 
+from innerloop.data.sets import Example, PuzzleSet
 from innerloop.errors import InputError
-from innerloop.tasks.sets import Example, PuzzleSet
-from innerloop.tasks.symmetry import Views, dihedral, same_names, turns
+from innerloop.rules.symmetry import Views, dihedral, same_names, turns
 from innerloop.tasks.task import Task, stream
 
 __all__ = ["Grid"]

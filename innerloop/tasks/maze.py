@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from innerloop.data.sets import Example
 from innerloop.errors import InputError
-from innerloop.tasks.sets import Example
-from innerloop.tasks.symmetry import Views, dihedral, turns
+from innerloop.rules.symmetry import Views, dihedral, turns
 from innerloop.tasks.task import Task, stream
 
 __all__ = ["Maze"]

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from innerloop.data.sets import Example
 from innerloop.errors import InputError
-from innerloop.tasks.sets import Example
 from innerloop.tasks.task import Task, stream
 
 __all__ = ["Prefix"]

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from innerloop.data.sets import Example
 from innerloop.errors import InputError
-from innerloop.tasks.bounds import Bound
-from innerloop.tasks.sets import Example
-from innerloop.tasks.symmetry import Views, dihedral, turns
+from innerloop.rules.bounds import Bound
+from innerloop.rules.symmetry import Views, dihedral, turns
 from innerloop.tasks.task import Task, as_units, stream
 
 __all__ = ["Queens"]

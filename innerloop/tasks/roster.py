@@ -24,15 +24,15 @@ from typing import Any
 
 import numpy as np
 
+from innerloop.data import roster_picture
+from innerloop.data.sets import Example
 from innerloop.errors import InputError
-from innerloop.tasks import roster_picture
-from innerloop.tasks.bounds import Bound, Undecided
-from innerloop.tasks.roster_code import FIXED, Code
-from innerloop.tasks.roster_disrupt import draw, upset
-from innerloop.tasks.roster_repair import GaveUp, Search
-from innerloop.tasks.roster_rules import Cover, Limit, Names, Rest, Rule, Sheet, Skills, Stretch
-from innerloop.tasks.sets import Example
-from innerloop.tasks.symmetry import Views
+from innerloop.rules.bounds import Bound, Undecided
+from innerloop.rules.roster_code import FIXED, Code
+from innerloop.rules.roster_disrupt import draw, upset
+from innerloop.rules.roster_repair import GaveUp, Search
+from innerloop.rules.roster_rules import Cover, Limit, Names, Rest, Rule, Sheet, Skills, Stretch
+from innerloop.rules.symmetry import Views
 from innerloop.tasks.task import Task, stream
 
 __all__ = ["Roster"]

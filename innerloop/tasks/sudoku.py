@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from innerloop.data.notation import BOXES
+from innerloop.data.sets import Example
 from innerloop.errors import InputError
-from innerloop.tasks.bounds import Bound
-from innerloop.tasks.notation import BOXES
-from innerloop.tasks.sets import Example
-from innerloop.tasks.sudoku_class import equivalent, keys
-from innerloop.tasks.sudoku_search import Board, board, carve, count, fill, solve
-from innerloop.tasks.symmetry import Views
+from innerloop.rules.bounds import Bound
+from innerloop.rules.sudoku_class import equivalent, keys
+from innerloop.rules.sudoku_search import Board, board, carve, count, fill, solve
+from innerloop.rules.symmetry import Views
 from innerloop.tasks.task import Task, stream
 
 __all__ = ["Sudoku"]

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from innerloop.data.sets import Example
 from innerloop.errors import InputError
-from innerloop.tasks.sets import Example
 from innerloop.tasks.task import Task, stream
 
 __all__ = ["Sums"]
@@ -32,7 +32,7 @@ class Sums(Task):
     name = "sums"
     charset = "0123456789+-*=" + END
     vocab = len(charset) + 1
-    separator = charset.index("=") + 1  # ends the prompt: for parts.size.Size.separator
+    separator = charset.index("=") + 1  # ends the prompt: for parts.config.NetConfig.separator
     causal = True
 
     def __init__(self, digits: int = 2, operators: str = "+"):

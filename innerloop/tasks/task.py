@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from innerloop.data import picture
+from innerloop.data.sets import Example, PuzzleSet, Score, as_tokens
 from innerloop.errors import InputError
-from innerloop.tasks import picture
-from innerloop.tasks.bounds import Bound
-from innerloop.tasks.sets import Example, PuzzleSet, Score, as_tokens
-from innerloop.tasks.symmetry import Views
+from innerloop.rules.bounds import Bound
+from innerloop.rules.symmetry import Views
 
 __all__: list[str] = []  # the base is no task: discovery must not list it
 

@@ -33,12 +33,12 @@ from typing import Any
 import numpy as np
 from rich.text import Text
 
+from innerloop.data import picture
+from innerloop.data.sets import Example
 from innerloop.errors import InputError
-from innerloop.tasks import picture
-from innerloop.tasks import timetable_plan as plans
-from innerloop.tasks.bounds import Bound
-from innerloop.tasks.sets import Example
-from innerloop.tasks.symmetry import Views, same_names
+from innerloop.rules import timetable_plan as plans
+from innerloop.rules.bounds import Bound
+from innerloop.rules.symmetry import Views, same_names
 from innerloop.tasks.task import Task, as_units, stream
 
 __all__ = ["Timetable"]
@@ -139,7 +139,7 @@ class Timetable(Task):
         body = np.where(at >= 0, at + np.where(away, self.struck, self.first), empty)
         return np.concatenate([body, room[:, None] + NO_ROOM], 1).astype(np.uint8).reshape(-1)
 
-    def plan(self, question: np.ndarray) -> plans.Plan:
+    def plan(self, question: np.ndarray) -> plans.TimetablePlan:
         """What the search works on. Raises InputError for a question with symbols where they have no meaning."""
         body = question.reshape(self.shape)[:, :-1]
         room = question.reshape(self.shape)[:, -1].astype(int) - NO_ROOM

@@ -18,12 +18,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from innerloop.data.sets import Example
 from innerloop.errors import InputError
-from innerloop.tasks.sets import Example
-from innerloop.tasks.symmetry import dihedral
+from innerloop.rules.symmetry import dihedral
 from innerloop.tasks.task import Task, stream
 
-__all__ = ["Plan", "Walk", "plan"]
+__all__ = ["Walk", "WalkPlan", "plan"]
 
 WALL, FLOOR, WALKER, FIRST = 1, 2, 3, 4  # FIRST: the token of the first action
 MOVES = ((-1, 0), (0, 1), (1, 0), (0, -1))  # rows and columns of '^>v<'
@@ -193,14 +193,14 @@ def _turned_tokens(n: int) -> np.ndarray:
 # -- planning by imagination ------------------------------------------------------------------------------------------
 
 
-class Plan(NamedTuple):
+class WalkPlan(NamedTuple):
     """What to do in N worlds, as imagined."""
 
     actions: np.ndarray  # int64 (N, horizon), 0 to 3; only the first `steps` of a row are meant
     steps: np.ndarray  # int64 (N,) actions to the goal, 0 where no imagined sequence reaches it
 
 
-def plan(task: Walk, imagine: Imagine, worlds: np.ndarray, goals: np.ndarray, horizon: int) -> Plan:
+def plan(task: Walk, imagine: Imagine, worlds: np.ndarray, goals: np.ndarray, horizon: int) -> WalkPlan:
     """The shortest way to a goal among all 4^horizon sequences of actions, each imagined once and none tried out.
 
     worlds: uint8 (N, cells), a walker in each; goals: (N,) cells. imagine: questions (B, S) -> answers (B, S), tokens;
@@ -218,4 +218,4 @@ def plan(task: Walk, imagine: Imagine, worlds: np.ndarray, goals: np.ndarray, ho
         first = np.where(seen.any(1), seen.argmax(1) + 1, horizon + 1)
         best = int(first.argmin())
         actions[i], steps[i] = sequences[best], first[best] % (horizon + 1)
-    return Plan(actions, steps)
+    return WalkPlan(actions, steps)

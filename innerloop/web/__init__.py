@@ -48,7 +48,7 @@ def standalone(data: Any) -> str:
     data  {"model": as /v1/models/NAME says it, "thoughts": [{"request", "begin", "steps": [step, ...], "done",
           "said"}, ...]} where begin, step and done are the events of /v1/models/NAME/think. The model may say more than
           a server does: "start" (which example is shown first), "learning", "trained" and "commands", see
-          study/report.py.
+          show/report.py.
     Raises InputError for what is not JSON, such as a NaN.
     """
     try:

@@ -21,11 +21,11 @@ from torch import Tensor, nn
 from innerloop import halt
 from innerloop.core import Answer, Question
 from innerloop.parts.act import Act, HaltingUnit, advance, begin, check, cost, hold, weighted
+from innerloop.parts.config import NetConfig
 from innerloop.parts.embed import Embed
 from innerloop.parts.heads import Heads
 from innerloop.parts.layers import dtype_named, trunc_normal
 from innerloop.parts.mixers import Net
-from innerloop.parts.size import Size
 from innerloop.schema import Amount, Share
 
 __all__ = ["ACT", "Config"]
@@ -33,7 +33,7 @@ __all__ = ["ACT", "Config"]
 
 @dataclass(frozen=True)
 class Config:
-    size: Size = field(default_factory=Size)
+    size: NetConfig = field(default_factory=NetConfig)
     eps: Share = 0.01  # an example halts at a sum of 1 - eps, so that one step can be enough
     tau: Amount = 0.01  # price of a step, in nats of the answer's loss; results depend on it sharply
     form: str = "graves"  # how states are weighted: a name from parts.act.FORMS

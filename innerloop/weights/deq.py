@@ -20,14 +20,14 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from innerloop import grad
-from innerloop.core import Answer, Question, follow
+from innerloop.core import Answer, Question, run_schedule
 from innerloop.halt import residual
 from innerloop.noise import key_of, normal, scramble
+from innerloop.parts.config import NetConfig
 from innerloop.parts.embed import Embed
 from innerloop.parts.heads import Heads
 from innerloop.parts.layers import dtype_named
 from innerloop.parts.mixers import Net
-from innerloop.parts.size import Size
 from innerloop.parts.solvers import solver_named
 from innerloop.schema import Amount, Count, Positive
 
@@ -36,7 +36,7 @@ __all__ = ["DEQ", "Config"]
 
 @dataclass(frozen=True)
 class Config:
-    size: Size = field(default_factory=Size)
+    size: NetConfig = field(default_factory=NetConfig)
     solver: str = "anderson"  # of both directions: "picard", "anderson" or "broyden"
     iterations: Count = 24  # calls of the net a solve may take, either way
     tol: Positive = 1e-3  # relative residual at which an example's solve ends
@@ -80,7 +80,7 @@ class DEQ(nn.Module):
             calls = calls + (left > self.c.tol)
             return new_BLD
 
-        z_BLD = follow(("z",) * self.c.iterations, {"z": update}, s.z, self.tape)
+        z_BLD = run_schedule(("z",) * self.c.iterations, {"z": update}, s.z, self.tape)
         rough = self.roughness(z_BLD, x_BLD, s.probe) if self.c.jacobian and torch.is_grad_enabled() else s.rough * 0
         return State(z_BLD, left, calls, rough, scramble(s.probe + 1))
 

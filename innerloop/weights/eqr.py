@@ -6,7 +6,7 @@
     answer:   logits = head(y),  halt = q(y at the first place)
 
 The gradient runs through the last of the T cycles. A trajectory that has settled is more often right, so of many the
-one of lowest residual answers (width.steadiest): the state keeps how far its last step moved. The start is drawn at the
+one of lowest residual answers (width.lowest_residual): the state keeps how far it last moved. The start is drawn at the
 first step, from a key that may have been salted until then. Official code truncates the start's normal at 2.
 """
 
@@ -20,25 +20,25 @@ import torch
 from torch import Tensor, nn
 
 from innerloop import grad
-from innerloop.core import Answer, Question, follow
+from innerloop.core import Answer, Question, run_schedule
 from innerloop.halt import residual
 from innerloop.noise import key_of, normal, scramble
+from innerloop.parts.config import NetConfig
 from innerloop.parts.embed import Embed
 from innerloop.parts.heads import Heads
 from innerloop.parts.layers import dtype_named
 from innerloop.parts.mixers import Net
 from innerloop.parts.recursion import schedule, updates
-from innerloop.parts.size import Size
 from innerloop.schema import Amount, Count, Share
 
 __all__ = ["Config", "EqR"]
 
-SIZE = replace(Size(), prefix=0, puzzle_width=0, mix="tokens", positions="none")
+SIZE = replace(NetConfig(), prefix=0, puzzle_width=0, mix="tokens", positions="none")
 
 
 @dataclass(frozen=True)
 class Config:
-    size: Size = field(default_factory=lambda: SIZE)
+    size: NetConfig = field(default_factory=lambda: SIZE)
     cycles: Count = 3  # T, H_cycles in the official code
     thoughts: Count = 6  # n, L_cycles in the official code: updates of z before each update of y
     damping: Share = 0.95  # lambda: share of an update that is taken
@@ -70,7 +70,7 @@ class EqR(nn.Module):
     def step(self, s: State, x: Question) -> State:
         s = self.started(s)
         plain = updates(self.net, self.embed(x, self.dtype))
-        new: State = follow(self.schedule, {k: self.damped(k, f) for k, f in plain.items()}, s, self.tape)
+        new: State = run_schedule(self.schedule, {k: self.damped(k, f) for k, f in plain.items()}, s, self.tape)
         moved = residual((s.y, s.z), (new.y, new.z)).detach()
         return new._replace(steps=s.steps + 1, residual=moved[:, None])
 

@@ -20,15 +20,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from innerloop import grad
-from innerloop.core import Answer, Question, follow
+from innerloop.core import Answer, Question, run_schedule
 from innerloop.errors import InputError
 from innerloop.halt import Halt
 from innerloop.noise import key_of, normal, scramble, uniform
+from innerloop.parts.config import NetConfig
 from innerloop.parts.embed import Embed
 from innerloop.parts.heads import Heads
 from innerloop.parts.layers import Linear, dtype_named
 from innerloop.parts.mixers import Net
-from innerloop.parts.size import Size
 from innerloop.schema import Count, Share
 
 __all__ = ["Config", "Flow"]
@@ -36,7 +36,7 @@ __all__ = ["Config", "Flow"]
 
 @dataclass(frozen=True)
 class Config:
-    size: Size = field(default_factory=Size)
+    size: NetConfig = field(default_factory=NetConfig)
     grid: Count = 8  # steps in which time is walked from 0 to `hold`
     hold: Share = 0.3  # the time at which x stays; 0: it is noise for ever, and only s moves
     forcing: Share = 0.5  # share of examples that learn with their own prediction; 0: a plain flow, without any
@@ -93,7 +93,7 @@ class Flow(nn.Module):
             "learn": lambda s: self.move(s._replace(x=blend(noise, y_BSV, t), s=s.s * forced), e_BLD, t, t),
         }
         s = s._replace(x=blend(noise, y_BSV, at(0)), s=0 * s.s, t=0 * s.t, key=scramble(key + 1))
-        return follow(self.schedule_learning, updates, s, grad.last(1))
+        return run_schedule(self.schedule_learning, updates, s, grad.last(1))
 
     def move(self, s: State, e_BLD: Tensor, now: Tensor, then: Tensor) -> State:
         """Predict at time `now` (B,), and go on to time `then` along the straight line to the prediction."""

@@ -21,14 +21,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from innerloop import grad
-from innerloop.core import Answer, Question, follow
+from innerloop.core import Answer, Question, run_schedule
 from innerloop.noise import key_of, normal, scramble
+from innerloop.parts.config import NetConfig
 from innerloop.parts.embed import Embed, Table
 from innerloop.parts.guidance import Guidance
 from innerloop.parts.heads import Heads
 from innerloop.parts.layers import Linear, dtype_named
 from innerloop.parts.mixers import Net
-from innerloop.parts.size import Size
 from innerloop.schema import Amount, Count, Share
 
 __all__ = ["GRAM", "Config"]
@@ -36,7 +36,7 @@ __all__ = ["GRAM", "Config"]
 
 @dataclass(frozen=True)
 class Config:
-    size: Size = field(default_factory=lambda: replace(Size(), prefix=16, expansion=1.5))
+    size: NetConfig = field(default_factory=lambda: replace(NetConfig(), prefix=16, expansion=1.5))
     cycles: Count = 3  # T: transitions of a step, each with one push
     thoughts: Count = 4  # K: updates of l in a transition; 6 for Sudoku
     beta: Amount = 0.07  # weight of the KL: .1 Sudoku, .07 8 queens, .5 colouring of 8 vertices
@@ -79,7 +79,7 @@ class GRAM(nn.Module):
             "l": lambda s: s._replace(l=self.low(s.l, s.h + x_BLD)),
             "h": lambda s: self.pushed(s, self.high(s.h, s.l), y_BLD),
         }
-        return follow(self.schedule, updates, s, self.tape)
+        return run_schedule(self.schedule, updates, s, self.tape)
 
     def shown(self, x: Question) -> Tensor | None:
         """The answer, embedded, for the posterior; nothing stands at the prefix and at places without a label."""

@@ -16,12 +16,12 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from innerloop import grad
-from innerloop.core import Answer, Question, follow
+from innerloop.core import Answer, Question, run_schedule
+from innerloop.parts.config import NetConfig
 from innerloop.parts.embed import Embed, start
 from innerloop.parts.heads import Heads
 from innerloop.parts.layers import dtype_named
 from innerloop.parts.mixers import Net
-from innerloop.parts.size import Size
 from innerloop.schema import Count
 
 __all__ = ["HRM", "Config"]
@@ -29,7 +29,7 @@ __all__ = ["HRM", "Config"]
 
 @dataclass(frozen=True)
 class Config:
-    size: Size = field(default_factory=lambda: replace(Size(), layers=4))
+    size: NetConfig = field(default_factory=lambda: replace(NetConfig(), layers=4))
     cycles: Count = 2  # N in the paper, H_cycles in the official code: updates of h in a step
     low_cycles: Count = 2  # T in the paper, L_cycles in the official code: updates of l before each of h
     tape: str = "last(2)"  # which updates of a step carry gradient: the name of a rule in innerloop.grad
@@ -64,7 +64,7 @@ class HRM(nn.Module):
             "l": lambda s: State(s.h, self.low(s.l, s.h + x_BLD)),
             "h": lambda s: State(self.high(s.h, s.l), s.l),
         }
-        return follow(self.schedule, updates, s, self.tape)
+        return run_schedule(self.schedule, updates, s, self.tape)
 
     def read(self, s: State) -> Answer:
         return self.heads(s.h)

@@ -17,23 +17,23 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from innerloop import grad
-from innerloop.core import Answer, Question, follow
+from innerloop.core import Answer, Question, run_schedule
 from innerloop.errors import InputError
-from innerloop.parts.attention import prompts, sight
+from innerloop.parts.attention import prefix_lengths, sight
+from innerloop.parts.config import NetConfig
 from innerloop.parts.embed import Embed, start
 from innerloop.parts.layers import Linear, dtype_named
 from innerloop.parts.mixers import Net
-from innerloop.parts.size import Size
 from innerloop.schema import Count, Share, Whole
 
 __all__ = ["HRMText", "Config", "guided", "strip_think"]  # noqa: RUF022 -- the system first
 
-SIZE = Size(width=1536, heads=12, layers=16, mix="gated", norm="magic", mask="prefix", prefix=0, puzzle_width=0)
+SIZE = NetConfig(width=1536, heads=12, layers=16, mix="gated", norm="magic", mask="prefix", prefix=0, puzzle_width=0)
 
 
 @dataclass(frozen=True)
 class Config:
-    size: Size = field(default_factory=lambda: SIZE)
+    size: NetConfig = field(default_factory=lambda: SIZE)
     cycles: Count = 2  # N, H_cycles in the official code: updates of h in a step
     low_cycles: Count = 3  # T, L_cycles in the official code: updates of l before each of h
     credit: tuple[Whole, Whole] = (2, 5)  # K, updates that carry gradient: at first, and after the warm-up
@@ -59,7 +59,7 @@ class HRMText(nn.Module):
         self.register_buffer("l0", start(c.size))
         self.tape = credited(c.credit[1], c.cycles)
 
-    def tune(self, progress: float) -> None:
+    def set_progress(self, progress: float) -> None:
         first, last = self.c.credit
         self.tape = credited(first + int(min(1.0, progress / self.c.warmup) * (last - first)), self.c.cycles)
 
@@ -68,12 +68,12 @@ class HRMText(nn.Module):
         return State(h_BLD, self.l0.to(self.dtype).expand_as(h_BLD))
 
     def step(self, s: State, x: Question, schedule: Sequence[str] = (), tape: grad.Rule | None = None) -> State:
-        look = sight(self.c.size, prompts(self.c.size, x.inputs))
+        look = sight(self.c.size, prefix_lengths(self.c.size, x.inputs))
         updates = {
             "l": lambda s: State(s.h, self.low(s.l, s.h, sight=look)),
             "h": lambda s: State(self.high(s.h, s.l, sight=look), s.l),
         }
-        return follow(schedule or self.schedule, updates, s, tape or self.tape)
+        return run_schedule(schedule or self.schedule, updates, s, tape or self.tape)
 
     def read(self, s: State) -> Answer:
         return Answer(self.head(s.h)[:, self.c.size.prefix :])

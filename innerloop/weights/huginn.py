@@ -24,12 +24,12 @@ from torch import Tensor, nn
 from innerloop import halt
 from innerloop.core import Answer, Question, think
 from innerloop.noise import key_of, salted, uniform
-from innerloop.parts.attention import prompts, sight
+from innerloop.parts.attention import prefix_lengths, sight
 from innerloop.parts.cache import Cache
+from innerloop.parts.config import NetConfig
 from innerloop.parts.embed import Embed
 from innerloop.parts.layers import Linear, dtype_named, rms_norm, trunc_normal
 from innerloop.parts.mixers import Net
-from innerloop.parts.size import Size
 from innerloop.schema import Count, Range
 
 __all__ = ["Config", "Huginn"]
@@ -37,7 +37,9 @@ __all__ = ["Config", "Huginn"]
 
 @dataclass(frozen=True)
 class Config:
-    size: Size = field(default_factory=lambda: replace(Size(), layers=4, norm="sandwich", rope_base=5e4))  # of the core
+    size: NetConfig = field(
+        default_factory=lambda: replace(NetConfig(), layers=4, norm="sandwich", rope_base=5e4)
+    )  # of the core
     prelude: Annotated[int, Range(0, 512)] = 2  # blocks before the loop
     coda: Annotated[int, Range(0, 512)] = 2  # and after it
     recurrence: Count = 32  # mean depth of training, to which the first weights are scaled
@@ -69,7 +71,7 @@ class Huginn(nn.Module):
                 m.weight.data.copy_(trunc_normal(*m.weight.shape, std=std * share))
 
     def init(self, x: Question) -> State:
-        prompt = prompts(self.c.size, x.inputs)
+        prompt = prefix_lengths(self.c.size, x.inputs)
         e_BLD = self.prelude(self.embed(x, self.dtype), sight=sight(self.c.size, prompt))
         return State(torch.zeros_like(e_BLD), e_BLD, prompt, self.key(x, prompt), torch.zeros_like(prompt))
 
@@ -96,7 +98,7 @@ class Huginn(nn.Module):
 
     def decode(self, x: Question, cache: Cache, places: int, depth: int) -> Tensor:
         """Logits (B, places, vocab) of the next places of `x`, given those in the cache, which takes them in."""
-        prompt, now = prompts(self.c.size, x.inputs), slice(cache.seen, cache.seen + places)
+        prompt, now = prefix_lengths(self.c.size, x.inputs), slice(cache.seen, cache.seen + places)
         look = partial(cache.sight, sight(self.c.size, prompt), places)
         e_BLD = self.prelude(self.embed(x, self.dtype)[:, now], sight=look("prelude", self.c.prelude))
         z_BLD = self.start(self.key(x, prompt))[:, now]

@@ -23,11 +23,11 @@ from torch import Tensor, nn
 from innerloop import grad
 from innerloop.core import Answer, Question, repeat
 from innerloop.errors import InputError
+from innerloop.parts.config import NetConfig
 from innerloop.parts.embed import Embed
 from innerloop.parts.heads import Heads
 from innerloop.parts.layers import Linear, dtype_named, rms_norm
 from innerloop.parts.mixers import Net
-from innerloop.parts.size import Size
 from innerloop.schema import Amount
 
 __all__ = ["Config", "Imagine"]
@@ -35,7 +35,7 @@ __all__ = ["Config", "Imagine"]
 
 @dataclass(frozen=True)
 class Config:
-    size: Size = field(default_factory=lambda: replace(Size(), vocab=8, seq=225, rows=9))
+    size: NetConfig = field(default_factory=lambda: replace(NetConfig(), vocab=8, seq=225, rows=9))
     latent: Amount = 1.0  # weight of the latent loss, as a mean over places, channels and steps; 0: none
     dtype: str = "bfloat16"  # of the state and of all products; weights stay float32
 
@@ -47,7 +47,7 @@ class State(NamedTuple):
     t: Tensor  # (B,) int64, actions taken
 
 
-def world(size: Size) -> Size:
+def world(size: NetConfig) -> NetConfig:
     """The size of one row: its cells as a square grid where they form one, with those units that lie in it."""
     cells = size.seq // size.rows
     side = isqrt(cells)

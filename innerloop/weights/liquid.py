@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from innerloop.core import Answer, Question
 from innerloop.errors import InputError
+from innerloop.parts.config import NetConfig
 from innerloop.parts.embed import Embed
 from innerloop.parts.heads import Heads
 from innerloop.parts.layers import dtype_named
 from innerloop.parts.liquid import cell_named
 from innerloop.parts.mixers import Net
-from innerloop.parts.size import Size
 from innerloop.schema import Count, Positive
 
 __all__ = ["LNN", "Config"]
@@ -30,7 +30,7 @@ __all__ = ["LNN", "Config"]
 
 @dataclass(frozen=True)
 class Config:
-    size: Size = field(default_factory=Size)
+    size: NetConfig = field(default_factory=NetConfig)
     cell: str = "cfc"  # "cfc", "pure" or "ltc", whose cost grows with width squared at every place: keep it under 128
     dt: Positive = 1.0  # seconds a step lasts
     units: Count = 128  # of a CfC's backbone

@@ -17,20 +17,20 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from innerloop.core import Answer, Question
+from innerloop.parts.config import NetConfig
 from innerloop.parts.embed import Embed
 from innerloop.parts.heads import Heads
 from innerloop.parts.layers import dtype_named
 from innerloop.parts.mixers import Net
-from innerloop.parts.size import Size
 
 __all__ = ["Config", "Looped"]
 
-SIZE = replace(Size(), width=256, layers=1, norm="magic", positions="learned", puzzle_width=256)
+SIZE = replace(NetConfig(), width=256, layers=1, norm="magic", positions="learned", puzzle_width=256)
 
 
 @dataclass(frozen=True)
 class Config:
-    size: Size = field(default_factory=lambda: SIZE)
+    size: NetConfig = field(default_factory=lambda: SIZE)
     multiply: bool = False  # by the prompt, starting from one, instead of adding it to zero
     dtype: str = "bfloat16"  # of the state and of all products; weights stay float32
 

@@ -20,12 +20,12 @@ from torch import Tensor, nn
 
 from innerloop.core import Answer, Question
 from innerloop.errors import InputError
-from innerloop.parts.attention import Sight, prompts, sight
+from innerloop.parts.attention import AttentionContext, prefix_lengths, sight
+from innerloop.parts.config import NetConfig
 from innerloop.parts.embed import Embed
 from innerloop.parts.layers import Linear, dtype_named, rms_norm
 from innerloop.parts.mixers import Net
 from innerloop.parts.routing import ExpertChoice, TokenChoice, router
-from innerloop.parts.size import Size
 from innerloop.schema import Amount, Share
 
 __all__ = ["Config", "MoR"]
@@ -33,7 +33,9 @@ __all__ = ["Config", "MoR"]
 
 @dataclass(frozen=True)
 class Config:
-    size: Size = field(default_factory=lambda: replace(Size(), norm="pre"))  # its layers are those of the shared stack
+    size: NetConfig = field(
+        default_factory=lambda: replace(NetConfig(), norm="pre")
+    )  # its layers are those of the shared stack
     router: str = "expert"  # "expert"; "token", which a loss balances; "token_bias", which a bias does
     capacities: tuple[Share, ...] = (1.0, 2 / 3, 1 / 3)  # share of places in each step; of "token" their number counts
     warmup: Share = 0.0  # share of training in which capacities fall from 1
@@ -65,16 +67,16 @@ class MoR(nn.Module):
         if c.kv not in ("recursion", "shared") or (c.kv == "shared" and not self.net.sighted):
             raise InputError(f'kv "{c.kv}" with mix "{size.mix}": use "recursion", or "shared" with mix "attention"')
 
-    def tune(self, progress: float) -> None:
+    def set_progress(self, progress: float) -> None:
         if isinstance(self.router, ExpertChoice):
-            self.router.tune(progress)
+            self.router.set_progress(progress)
 
     def after_update(self) -> None:
         if isinstance(self.router, TokenChoice):
             self.router.balance()
 
     def init(self, x: Question) -> State:
-        size, prompt = self.c.size, prompts(self.c.size, x.inputs)
+        size, prompt = self.c.size, prefix_lengths(self.c.size, x.inputs)
         h_BLD = self.first(self.embed(x, self.dtype), sight=sight(size, prompt))
         one = (size.layers, 2, size.heads, size.length, size.width // size.heads) if self.c.kv == "shared" else (0,)
         depth, kv = prompt.new_zeros(len(prompt), size.length), h_BLD.new_zeros(len(prompt), *one)
@@ -90,11 +92,11 @@ class MoR(nn.Module):
 
         look = sight(self.c.size, s.prompt)
         if self.c.kv == "shared":
-            f_BLD = self.net(s.h, sight=(look or Sight())._replace(memory=memory))
+            f_BLD = self.net(s.h, sight=(look or AttentionContext())._replace(memory=memory))
         else:  # a place that is off sees itself, so that its row of attention, which nobody reads, is finite
             shown = on_BL[:, None, None] if look is None else look.mask & on_BL[:, None, None]
             own = torch.eye(s.h.shape[1], dtype=torch.bool, device=s.h.device)
-            f_BLD = self.net(s.h * on_BL[..., None], sight=Sight(shown | own))
+            f_BLD = self.net(s.h * on_BL[..., None], sight=AttentionContext(shown | own))
         h_BLD = torch.where(on_BL[..., None], base + gate * f_BLD, s.h)
         new_kv = torch.stack(kv, 1) if kv else s.kv
         return State(h_BLD, s.h0, s.depth + on_BL, new_kv, s.prompt, s.t + 1, s.loss + loss_B)

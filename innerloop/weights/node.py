@@ -17,14 +17,14 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from innerloop import grad
-from innerloop.core import Answer, Question, follow
+from innerloop.core import Answer, Question, run_schedule
 from innerloop.errors import InputError
 from innerloop.parts import ode
+from innerloop.parts.config import NetConfig
 from innerloop.parts.embed import Embed
 from innerloop.parts.heads import Heads
 from innerloop.parts.layers import dtype_named
 from innerloop.parts.mixers import Net
-from innerloop.parts.size import Size
 from innerloop.schema import Count
 
 __all__ = ["NODE", "Config"]
@@ -32,7 +32,7 @@ __all__ = ["NODE", "Config"]
 
 @dataclass(frozen=True)
 class Config:
-    size: Size = field(default_factory=Size)
+    size: NetConfig = field(default_factory=NetConfig)
     method: str = "rk4"  # of integration: "rk4", four calls of the net, or "euler", one
     steps: Count = 2  # of the integrator, in a unit of time
     tape: str = "full"  # which of them carry gradient: "adjoint", or the name of a rule in innerloop.grad
@@ -68,7 +68,7 @@ class NODE(nn.Module):
             theta = (x_BLD, *self.net.parameters())
             return State(ode.adjoint(slope, s.z, theta, 0.0, 1.0, c.steps, c.method))
         update = lambda s: State(ode.integrate(slope, s.z, 0.0, 1 / c.steps, 1, c.method))  # noqa: E731
-        return follow(("z",) * c.steps, {"z": update}, s, self.tape)
+        return run_schedule(("z",) * c.steps, {"z": update}, s, self.tape)
 
     def read(self, s: State) -> Answer:
         return self.heads(s.z)

@@ -6,7 +6,7 @@
     net:      x <- norm(x + out(swiglu(own(x) + what its place, its lines and its neighbours say)))
     answer:   logits of a symbol = head(h at its node),  halt = q(mean of h)
 
-The net knows no rule of the puzzle, only which of its parts are alike, as the task's symmetries tell (recipes.run.fit),
+The net knows no rule of the puzzle, only which of its parts are alike, as the task's symmetries tell (runs.run.fit),
 and these share their weights: parts/orbits.py. The first trajectory starts without noise, and its answer turns with the
 question, exactly; all others, and all in training, start with it, which makes them differ. One state as in URM (arXiv
 2512.14693), a tiny net and deep supervision as in TRM (arXiv 2510.04871), random starts as in EqR (arXiv 2605.21488),
@@ -26,17 +26,17 @@ from innerloop import grad
 from innerloop.core import Answer, Question
 from innerloop.errors import InputError
 from innerloop.noise import normal
+from innerloop.parts.config import NetConfig
 from innerloop.parts.embed import Embed, start
 from innerloop.parts.heads import Heads
 from innerloop.parts.layers import dtype_named, trunc_normal
 from innerloop.parts.mixers import Net
-from innerloop.parts.size import Size
 from innerloop.schema import Amount, Count
 
 __all__ = ["Config", "Orbit"]
 
 SIZE = replace(
-    Size(), width=144, heads=4, layers=1, expansion=3.0, multiple=8, mix="orbit", positions="none", prefix=0,
+    NetConfig(), width=144, heads=4, layers=1, expansion=3.0, multiple=8, mix="orbit", positions="none", prefix=0,
     puzzle_width=0, pool="mean",
 )  # fmt: skip
 
@@ -45,7 +45,7 @@ RANK = 4  # numbers that a node's noise is made of: drawing one for each channel
 
 @dataclass(frozen=True)
 class Config:
-    size: Size = field(default_factory=lambda: SIZE)
+    size: NetConfig = field(default_factory=lambda: SIZE)
     rounds: Count = 6  # n, calls of the net in a step
     sigma: Amount = 1.0  # of the noise that every trajectory but the first starts with
     tape: str = "full"  # which calls of a step carry gradient: the name of a rule in innerloop.grad

@@ -6,7 +6,7 @@
     loss:     sum of p_n loss_n + beta KL(p || geometric(prior)),   p_n = lambda_n (1 - lambda_1) ... (1 - lambda_{n-1})
 
 The loss is the plan's: Unroll(depth=N, weigh="ponder", prior=..., beta=...). To answer, halt by `halt.sampled`: a draw
-by lambda that is a function of the state's key. With Size.pool="mean" the gradient of lambda ends at its head.
+by lambda that is a function of the state's key. With NetConfig.pool="mean" the gradient of lambda ends at its head.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from innerloop import halt
 from innerloop.core import Answer, Question
 from innerloop.errors import InputError
 from innerloop.noise import key_of, scramble
+from innerloop.parts.config import NetConfig
 from innerloop.parts.embed import Embed
 from innerloop.parts.heads import Heads
 from innerloop.parts.layers import dtype_named
 from innerloop.parts.mixers import Net
-from innerloop.parts.size import Size
 from innerloop.schema import Share
 
 __all__ = ["Config", "PonderNet"]
@@ -33,7 +33,7 @@ __all__ = ["Config", "PonderNet"]
 
 @dataclass(frozen=True)
 class Config:
-    size: Size = field(default_factory=Size)
+    size: NetConfig = field(default_factory=NetConfig)
     start: Share = 0.2  # lambda before learning, whatever the state: the plan's prior is a good start
     dtype: str = "bfloat16"  # of the state and of all products; weights stay float32
 

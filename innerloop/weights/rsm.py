@@ -19,22 +19,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from innerloop import halt
-from innerloop.core import Answer, Question, follow
+from innerloop.core import Answer, Question, run_schedule
+from innerloop.parts.config import NetConfig
 from innerloop.parts.embed import Embed, start
 from innerloop.parts.layers import dtype_named
 from innerloop.parts.mixers import Net
 from innerloop.parts.recursion import schedule, updates
-from innerloop.parts.size import Size
 from innerloop.schema import Count, Share
 
 __all__ = ["RSM", "Config"]
 
-SIZE = replace(Size(), layers=1, prefix=0, puzzle_width=0, mix="tokens", positions="none")
+SIZE = replace(NetConfig(), layers=1, prefix=0, puzzle_width=0, mix="tokens", positions="none")
 
 
 @dataclass(frozen=True)
 class Config:
-    size: Size = field(default_factory=lambda: SIZE)
+    size: NetConfig = field(default_factory=lambda: SIZE)
     thoughts: Count = 2  # n, L_cycles in the official code, when training begins
     milestones: tuple[Share, ...] = (0.3, 0.5, 0.7, 0.8, 0.84, 0.86, 0.88, 0.9, 0.92, 0.94)  # at each n grows by one
     dtype: str = "bfloat16"  # of the state and of all products; weights stay float32
@@ -46,7 +46,7 @@ class State(NamedTuple):
 
 
 class RSM(nn.Module):
-    stop = staticmethod(halt.settled)
+    stop = staticmethod(halt.answer_unchanged)
     y0: Tensor
     z0: Tensor
     n: Tensor
@@ -59,9 +59,9 @@ class RSM(nn.Module):
         self.register_buffer("z0", start(c.size))
         self.register_buffer("n", torch.tensor(0))  # saved with the weights, which were learned at this n
         self.register_load_state_dict_post_hook(lambda loop, _: loop.grow(int(loop.n)))  # type: ignore[operator]
-        self.tune(1.0)
+        self.set_progress(1.0)
 
-    def tune(self, progress: float) -> None:
+    def set_progress(self, progress: float) -> None:
         """n for this share of training; before any training it is the last one."""
         self.grow(self.c.thoughts + sum(progress >= m for m in self.c.milestones))
 
@@ -74,7 +74,7 @@ class RSM(nn.Module):
         return State(self.y0.to(self.dtype).expand(shape), self.z0.to(self.dtype).expand(shape))
 
     def step(self, s: State, x: Question) -> State:
-        done: Any = follow(self.schedule, updates(self.net, self.embed(x, self.dtype)), s)
+        done: Any = run_schedule(self.schedule, updates(self.net, self.embed(x, self.dtype)), s)
         return done
 
     def read(self, s: State) -> Answer:

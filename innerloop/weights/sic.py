@@ -19,25 +19,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from innerloop import grad
-from innerloop.core import Answer, Question, follow
+from innerloop.core import Answer, Question, run_schedule
 from innerloop.errors import InputError
+from innerloop.parts.config import NetConfig
 from innerloop.parts.embed import Embed, start
 from innerloop.parts.heads import Heads
 from innerloop.parts.layers import dtype_named
 from innerloop.parts.mixers import Net
 from innerloop.parts.recursion import schedule, updates
-from innerloop.parts.size import Size
 from innerloop.schema import Count
 
 __all__ = ["Config", "SiC"]
 
-SIZE = replace(Size(), puzzle_width=0, mix="tokens", positions="none")
+SIZE = replace(NetConfig(), puzzle_width=0, mix="tokens", positions="none")
 NONE = -100  # label of a place where nothing is asked
 
 
 @dataclass(frozen=True)
 class Config:
-    size: Size = field(default_factory=lambda: SIZE)
+    size: NetConfig = field(default_factory=lambda: SIZE)
     latents: Count = 4  # K
     cycles: Count = 6  # T, H_cycles in the official code
     thoughts: Count = 9  # n, L_cycles in the official code: updates of z before each update of y
@@ -76,7 +76,7 @@ class SiC(nn.Module):
         rows, K = s.z.shape[:2]
         y_NLD, x_NLD = (t.repeat_interleave(K, 0) for t in (s.y, self.embed(x, self.dtype)))  # N = B K
         racing = State(y_NLD, s.z.flatten(0, 1))
-        new: State = follow(self.schedule, updates(self.net, x_NLD), racing, self.tape)
+        new: State = run_schedule(self.schedule, updates(self.net, x_NLD), racing, self.tape)
         winner = self.judged(new.y.detach(), x, K).unflatten(0, (rows, K)).argmax(1)
         y_BKLD, z_BKLD = (t.unflatten(0, (rows, K)) for t in new)
         return State(y_BKLD[torch.arange(rows, device=winner.device), winner], z_BKLD)

@@ -7,7 +7,7 @@
 The 16 places before the tokens hold the puzzle's embedding; the halting head reads the first of them. The gradient
 runs through the last of the T cycles only (all of it, if T is 1). Between steps of training the state is detached and
 carried on (deep supervision: learn/supervise.py). The default mixes places by attention;
-Config(Size(prefix=16, mix="tokens", positions="none")) is the paper's MLP-mixer variant.
+Config(NetConfig(prefix=16, mix="tokens", positions="none")) is the paper's MLP-mixer variant.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from innerloop import grad
-from innerloop.core import Answer, Question, follow
+from innerloop.core import Answer, Question, run_schedule
+from innerloop.parts.config import NetConfig
 from innerloop.parts.embed import Embed, start
 from innerloop.parts.heads import Heads
 from innerloop.parts.layers import dtype_named
 from innerloop.parts.mixers import Net
-from innerloop.parts.size import Size
 from innerloop.schema import Count
 
 __all__ = ["TRM", "Config"]
@@ -31,7 +31,7 @@ __all__ = ["TRM", "Config"]
 
 @dataclass(frozen=True)
 class Config:
-    size: Size = field(default_factory=lambda: Size(prefix=16))
+    size: NetConfig = field(default_factory=lambda: NetConfig(prefix=16))
     cycles: Count = 3  # T in the paper, H_cycles in the official code: rounds of a step
     thoughts: Count = 6  # n in the paper, L_cycles in the official code: updates of z before each update of y
     tape: str = "last_cycle"  # which updates of a step carry gradient: the name of a rule in innerloop.grad
@@ -65,7 +65,7 @@ class TRM(nn.Module):
             "z": lambda s: State(s.y, self.net(s.z, s.y + e_BLD)),
             "y": lambda s: State(self.net(s.y, s.z), s.z),
         }
-        return follow(self.schedule, updates, s, self.tape)
+        return run_schedule(self.schedule, updates, s, self.tape)
 
     def read(self, s: State) -> Answer:
         return self.heads(s.y)

@@ -19,19 +19,19 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from innerloop.core import Answer, Question
+from innerloop.parts.config import NetConfig
 from innerloop.parts.embed import Embed
-from innerloop.parts.fast import TTT
+from innerloop.parts.fast_weights import TTT
 from innerloop.parts.heads import Heads
 from innerloop.parts.layers import dtype_named
 from innerloop.parts.mixers import Net
-from innerloop.parts.size import Size
 
 __all__ = ["Config", "FastLoop"]
 
 
 @dataclass(frozen=True)
 class Config:
-    size: Size = field(default_factory=Size)
+    size: NetConfig = field(default_factory=NetConfig)
     dtype: str = "bfloat16"  # of the outputs and of all products but the memory's, which are float32
 
 

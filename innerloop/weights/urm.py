@@ -17,13 +17,13 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from innerloop import grad
-from innerloop.core import Answer, Question, follow
+from innerloop.core import Answer, Question, run_schedule
+from innerloop.parts.config import NetConfig
 from innerloop.parts.convglu import ConvSwiGLU
 from innerloop.parts.embed import Embed, start
 from innerloop.parts.heads import Heads
 from innerloop.parts.layers import SwiGLU, dtype_named, inner_width
 from innerloop.parts.mixers import MixThenMlp, Net
-from innerloop.parts.size import Size
 from innerloop.schema import Count
 
 __all__ = ["URM", "Config"]
@@ -31,7 +31,7 @@ __all__ = ["URM", "Config"]
 
 @dataclass(frozen=True)
 class Config:
-    size: Size = field(default_factory=lambda: replace(Size(), layers=4))
+    size: NetConfig = field(default_factory=lambda: replace(NetConfig(), layers=4))
     loops: Count = 8  # M: calls of the stack in a step
     tape: str = "last(6)"  # which of them carry gradient, M - N: the name of a rule in innerloop.grad
     dtype: str = "bfloat16"  # of the state and of all products; weights stay float32
@@ -60,7 +60,7 @@ class URM(nn.Module):
 
     def step(self, s: State, x: Question) -> State:
         x_BLD = self.embed(x, self.dtype)
-        return follow(self.schedule, {"z": lambda s: State(self.net(s.z, x_BLD))}, s, self.tape)
+        return run_schedule(self.schedule, {"z": lambda s: State(self.net(s.z, x_BLD))}, s, self.tape)
 
     def read(self, s: State) -> Answer:
         return self.heads(s.z)

@@ -5,7 +5,7 @@
     answer:   logits = head(z),  halt = q(z at the first place)
 
 A place that halted keeps its state, and the others go on attending to it. The paper's sinusoid of the place is what
-Size.positions says: rotary ones turn every attention, learned ones are added before every step. The net is post-norm.
+`positions` says: rotary ones turn every attention, learned ones are added before every step. The net is post-norm.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from innerloop import halt
 from innerloop.core import Answer, Question
 from innerloop.errors import InputError
 from innerloop.parts.act import Act, HaltingUnit, advance, begin, check, cost, hold, weighted
+from innerloop.parts.config import NetConfig
 from innerloop.parts.embed import Embed, Table
 from innerloop.parts.heads import Heads
 from innerloop.parts.layers import dtype_named
 from innerloop.parts.mixers import Net
-from innerloop.parts.size import Size
 from innerloop.schema import Amount, Share
 
 __all__ = ["UT", "Config"]
@@ -32,7 +32,7 @@ __all__ = ["UT", "Config"]
 
 @dataclass(frozen=True)
 class Config:
-    size: Size = field(default_factory=Size)
+    size: NetConfig = field(default_factory=NetConfig)
     clock: bool = True  # add a sinusoid of the step's number; off: every step is the same map
     inject: bool = False  # add the question before every step too; the paper does not
     halting: str = "fixed"  # "fixed": as deep as the driver says; "tokens": each place on its own, the driver's cap
@@ -51,7 +51,7 @@ class State(NamedTuple):
     t: Tensor  # (B,) int64, steps taken
 
 
-class Halting(NamedTuple):
+class HaltingState(NamedTuple):
     z: Tensor  # (B, L, D)
     t: Tensor  # (B,) int64, steps taken
     act: Act  # of granularity (B, L); act.n are each place's steps
@@ -66,7 +66,7 @@ class UT(nn.Module):
     def __init__(self, c: Config = Config()) -> None:
         super().__init__()
         self.c, self.dtype, self.adaptive = c, dtype_named(c.dtype), c.halting == "tokens"
-        self.stop = halt.finished if self.adaptive else halt.sure()
+        self.stop = halt.finished if self.adaptive else halt.confident_and_unchanged()
         learned = c.size.positions == "learned"
         self.embed = Embed(replace(c.size, positions="none") if learned else c.size)
         self.net, self.heads = Net(c.size), Heads(c.size, continue_head=False)
@@ -77,14 +77,14 @@ class UT(nn.Module):
         z = self.embed(x, self.dtype)
         z = torch.zeros_like(z) if self.c.inject else z
         t = x.inputs.new_zeros(len(x.inputs), dtype=torch.long)
-        return Halting(z, t, begin(z, 2)) if self.adaptive else State(z, t)
+        return HaltingState(z, t, begin(z, 2)) if self.adaptive else State(z, t)
 
     def step(self, s: Any, x: Question) -> Any:
         z = self.net(s.z, self.added(s.t, x))
         if self.halting is None:
             return State(z, s.t + 1)
         z = hold(s.act.done, s.z, z)
-        return Halting(z, s.t + ~s.done, advance(s.act, s.z, self.halting(z), self.c.eps))
+        return HaltingState(z, s.t + ~s.done, advance(s.act, s.z, self.halting(z), self.c.eps))
 
     def added(self, t: Tensor, x: Question) -> Tensor:
         """(B, 1 or L, D) what a step sees beside its state: place, time, and the question where it is injected."""

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from innerloop.core import Question, map_tensors
+from innerloop.export.official import config_from_official, from_official, to_official
 from innerloop.learn.optim import AdamATan2, Average, SparseSignSGD, sparse_parameters
-from innerloop.learn.supervise import Batch, Carry, Draw, Halting, begin, segment
-from innerloop.recipes.official import config_from_official, from_official, to_official
+from innerloop.learn.supervise import Batch, Carry, Draw, HaltingConfig, initial_carry, supervised_step
 from innerloop.weights import hrm, trm
 
 SLOTS = {"trm": ("y", "z"), "hrm": ("h", "l")}  # ours for the official z_H, z_L
@@ -43,7 +43,7 @@ class Family:
             k.removeprefix("state."): self.tensor(k, self.params) for k in self.params.files if k.startswith("state.")
         }
         self.model.load_state_dict(from_official(self.system, state, self.model.state_dict()))
-        self.halting = Halting(self.arch["halt_max_steps"], True, self.arch["halt_exploration_prob"])
+        self.halting = HaltingConfig(self.arch["halt_max_steps"], True, self.arch["halt_exploration_prob"])
         # Noise floor measured between two float32 GEMM kernels: golden/README.md.
         self.chaotic = bool(self.arch.get("mlp_t"))
         # In bfloat16 the floor is what rounding does: ours must be as near to the official values as float32 is.
@@ -68,7 +68,7 @@ class Family:
     def carry_after(self, t):
         """The official carry after call t, so that call t + 1 can be tested alone."""
         if t == 0:
-            return begin(self.model, self.batch(1))
+            return initial_carry(self.model, self.batch(1))
         get = lambda k: self.tensor(f"step{t}.{k}")  # noqa: E731
         data = self.pack(*(get(f"current_data.{k}") for k in ("inputs", "labels", "puzzle_identifiers")))
         slots = dict(zip(SLOTS[self.system], (get("z_H"), get("z_L")), strict=True))
@@ -133,7 +133,7 @@ class Family:
         carry = carry or self.carry_after(t - 1)
         if model is self.twin:
             carry = carry._replace(state=map_tensors(torch.Tensor.float, carry.state))
-        return segment(model, carry, self.batch(t if training else 1), self.halting, self.draw(t, training))
+        return supervised_step(model, carry, self.batch(t if training else 1), self.halting, self.draw(t, training))
 
     def gradients(self, model=None):
         """Official key -> gradient; the puzzle table's as dense rows."""
@@ -240,7 +240,7 @@ def test_opt3(name, request):
     average = Average(f.model, 0.999)
     carry = f.carry_after(0)
     for t in (1, 2, 3):
-        out = segment(f.model, carry, f.batch(t), f.halting, f.draw(t, True))
+        out = supervised_step(f.model, carry, f.batch(t), f.halting, f.draw(t, True))
         carry, loss = out.carry, sum(out.losses.values())
         f.model.zero_grad(set_to_none=True)
         (loss / len(f.batch(t).labels)).backward()

@@ -9,12 +9,12 @@ import torch
 
 from innerloop.core import Question
 from innerloop.learn.loss import stablemax_cross_entropy
-from innerloop.learn.supervise import Batch, Draw, Halting, begin, segment
+from innerloop.learn.supervise import Batch, Draw, HaltingConfig, initial_carry, supervised_step
+from innerloop.parts.config import NetConfig
 from innerloop.parts.layers import rms_norm
-from innerloop.parts.size import Size
 from innerloop.weights import hrm, trm
 
-SIZE = Size(vocab=6, seq=6, rows=2, width=16, heads=2, layers=2, multiple=8, prefix=2, puzzles=3, puzzle_width=20)
+SIZE = NetConfig(vocab=6, seq=6, rows=2, width=16, heads=2, layers=2, multiple=8, prefix=2, puzzles=3, puzzle_width=20)
 FAMILIES = {
     "trm": (trm.TRM, trm.Config(SIZE, cycles=2, thoughts=3, dtype="float32")),
     "trm-mixer": (
@@ -85,12 +85,12 @@ def batch(labelled=True):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_two_steps_answers_and_losses_are_those_of_the_plain_reading(name):
     loop, given = made(name), batch()
-    carry, halting = begin(loop, given), Halting(2, explore=0.0)
+    carry, halting = initial_carry(loop, given), HaltingConfig(2, explore=0.0)
     draw = Draw(torch.zeros(3, dtype=torch.long), torch.full((3,), 2))
     near = 1e-3 if name == "trm-mixer" else 5e-5  # its float32 is the noisiest
     for step in (1, 2):
         mine = [tuple(array(slot[i]) for slot in carry.state) for i in range(3)]
-        out = segment(loop, carry._replace(halted=carry.halted & (step == 1)), given, halting, draw)
+        out = supervised_step(loop, carry._replace(halted=carry.halted & (step == 1)), given, halting, draw)
         carry, w, want = out.carry, weights(loop), 0.0
         for i in range(3):
             tokens, puzzle = given.question.inputs[i].numpy(), int(given.question.puzzle[i])
@@ -113,10 +113,10 @@ def test_two_steps_answers_and_losses_are_those_of_the_plain_reading(name):
 def test_the_halting_head_learns_from_what_is_right():
     """A row whose labels are its own answers counts as right, and the loss says so."""
     loop, given = made("trm"), batch()
-    first = segment(loop, begin(loop, given), given, Halting(2), None)
+    first = supervised_step(loop, initial_carry(loop, given), given, HaltingConfig(2), None)
     said = first.answer.logits.argmax(-1)
     own = given._replace(labels=said.where(said > 0, -100))
-    out = segment(loop, begin(loop, own), own, Halting(2), None)
+    out = supervised_step(loop, initial_carry(loop, own), own, HaltingConfig(2), None)
     want = 0.0
     for i in range(3):
         q = array(loop.heads.q(out.carry.state.y[i, 0]))

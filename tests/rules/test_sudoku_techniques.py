@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from innerloop import tasks
+from innerloop.rules.sudoku_search import board, solve
 from innerloop.rules.sudoku_techniques import LEVELS, Candidates, level
-from innerloop.tasks.sudoku_search import board, solve
 
 NINE = board(3, 3)
 HARD = "8..........36......7..9.2...5...7.......457.....1...3...1....68..85...1..9....4.."  # needs chains (A. Inkala)

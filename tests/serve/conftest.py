@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from innerloop import cli, tasks
-from innerloop.recipes import run as runs
+from innerloop.runs.folder import open_run
 
 TINY = ["plan.steps=140", "plan.batch=16", "plan.check_every=70", "plan.save_every=70", "plan.compile=off"]
 TINY += ["data.count=200", "data.holdout=40", "config.dtype=float32", "config.size.width=32"]
@@ -36,7 +36,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def opened(run):
-    return runs.open_run(run)
+    return open_run(run)
 
 
 @pytest.fixture(scope="session")

@@ -16,8 +16,8 @@ from innerloop.errors import InputError
 from innerloop.serve import schema
 from innerloop.serve.client import Client, Refused
 from innerloop.serve.local import running
-from innerloop.solve.dials import Budget
 from innerloop.solve.exact import exact
+from innerloop.solve.options import Budget
 from innerloop.solve.solver import Solver
 
 EASY = "1.3.34.2.1.34.2."
@@ -156,7 +156,7 @@ def test_the_page_and_its_files_are_served(http):
 
 def test_one_puzzle(http, opened):
     said = http.post("/v1/models/four/solve", json={"puzzle": EASY}).json()
-    assert set(said) == set(schema.Solution.model_fields)
+    assert set(said) == set(schema.SolutionBody.model_fields)
     answer = opened.task.encode(said["answer"])
     assert said["known"] and said["valid"] and said["confidence"] == 1.0 and said["pick"] == "verified"
     assert opened.task.valid_batch(opened.task.encode(EASY)[None], answer[None])[0]
@@ -406,7 +406,7 @@ def test_the_client_speaks_in_sentences(client, server):
 
 def test_the_client_leaves_a_stream_and_the_server_stops(client, http):
     for event in client.think(EASY, "twin", depth=4096, pick="residual"):
-        if isinstance(event, schema.Step):
+        if isinstance(event, schema.StepBody):
             break
     until(lambda: metric(http, "innerloop_streams") == 0)
     until(lambda: metric(http, "innerloop_live_rows", model="twin") == 0)

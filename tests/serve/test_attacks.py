@@ -15,7 +15,7 @@ import time
 import httpx
 import pytest
 
-from innerloop import models
+from innerloop import pretrained
 from innerloop.errors import InputError
 from innerloop.serve import body, connections, gate, server
 from innerloop.serve.app import make
@@ -49,7 +49,7 @@ def serving(**limits):
     """A server in a thread of this process."""
     sock = bind("127.0.0.1", 0)
     metrics, gate = Metrics(), Gate()
-    registry = Registry(models.open, Limits(**limits), metrics.ticked)
+    registry = Registry(pretrained.open, Limits(**limits), metrics.ticked)
     made = Server(make(registry, gate, metrics), registry, gate, 1.0)
     try:
         registry.add("demo-sudoku4")
@@ -380,10 +380,10 @@ def test_nothing_that_is_sent_is_framed_sniffed_or_read_elsewhere(http):
 
 
 def test_a_pipe_or_odd_values_in_a_run_keep_nobody_waiting(served, http, tmp_path):
-    from innerloop.recipes.pretrained import save_folder
+    from innerloop.export.hub import save_folder
 
     folder = tmp_path / "odd"
-    save_folder(models.open("demo-sudoku4"), folder)
+    save_folder(pretrained.open("demo-sudoku4"), folder)
     (folder / "calibration.json").unlink(missing_ok=True)
     try:
         served.registry.add(str(folder))

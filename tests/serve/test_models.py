@@ -9,7 +9,7 @@ import pytest
 from innerloop import cli
 from innerloop.cli.inputs import open_run
 from innerloop.errors import InputError
-from innerloop.recipes.pretrained import save_single
+from innerloop.export.hub import save_single
 from innerloop.serve import schema
 from innerloop.serve.about import About, held_out, model
 from innerloop.serve.models import Limits, NoModel, Registry, TooLarge, sizes

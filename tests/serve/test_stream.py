@@ -12,7 +12,7 @@ from innerloop.serve import schema
 from innerloop.serve.fallback import Fallback
 from innerloop.serve.models import Limits, Registry
 from innerloop.serve.stream import Stream
-from innerloop.study.thought import Thought
+from innerloop.show.replay import Replay
 
 EASY = "1.3.34.2.1.34.2."
 
@@ -55,7 +55,7 @@ def test_what_goes_wrong_in_a_stream_is_its_own_error(served, monkeypatch):
     def broken(*_):
         raise ValueError("no path today")
 
-    monkeypatch.setattr(Thought, "see", broken)
+    monkeypatch.setattr(Replay, "see", broken)
     _, events = run_stream(served, depth=4)
     assert events[-1] == b'event: error\ndata: {"error": "the server failed: its log says why"}\n\n'
     monkeypatch.undo()

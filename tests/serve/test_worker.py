@@ -9,9 +9,9 @@ import torch
 
 from innerloop.serve.orders import Maker, Order, key_of
 from innerloop.serve.worker import LANES, SPARE, Closed, Full, Worker
-from innerloop.solve.case import Case
-from innerloop.solve.dials import Budget, Dials
 from innerloop.solve.engine import Engine
+from innerloop.solve.job import PuzzleJob
+from innerloop.solve.options import Budget, SolveOptions
 from innerloop.solve.solver import Solver
 
 
@@ -26,7 +26,7 @@ class Desk:
     def order(self, texts, d, **how):
         d = self.solver.settled(d)
         views = self.solver.views(d)
-        cases = [Case(self.solver, q, d, 0, views) for q in self.solver.questions(texts)[0]]
+        cases = [PuzzleJob(self.solver, q, d, 0, views) for q in self.solver.questions(texts)[0]]
         done = threading.Event()
 
         def end():
@@ -97,13 +97,13 @@ def texts_of(solutions):
 
 
 DIALS = [
-    Dials(12, 1, "residual"),
-    Dials(12, 4, "vote"),
-    Dials(12, 3, "q", noise=(0.3, 0.1), seed=5),
-    Dials(12, 3, "q", noise=(0.3, 0.1), seed=6),
-    Dials(300, 1, "verified"),
-    Dials(12, 6, "verified", views=True, seed=2),
-    Dials(20, 1, "certainty", halting=True),
+    SolveOptions(12, 1, "residual"),
+    SolveOptions(12, 4, "vote"),
+    SolveOptions(12, 3, "q", noise=(0.3, 0.1), seed=5),
+    SolveOptions(12, 3, "q", noise=(0.3, 0.1), seed=6),
+    SolveOptions(300, 1, "verified"),
+    SolveOptions(12, 6, "verified", views=True, seed=2),
+    SolveOptions(20, 1, "certainty", halting=True),
 ]
 
 
@@ -126,19 +126,19 @@ def test_answers_are_those_of_the_solver_alone_whoever_else_is_there(desk, puzzl
 
 def test_one_engine_serves_what_agrees_in_noise_seed_and_precision():
     one, other = Maker(lambda d: None), Maker(lambda d: None)
-    same = {key_of(one, Dials(8, 1, "vote", seed=3)), key_of(one, Dials(64, 9, "q", seed=4, views=False))}
+    same = {key_of(one, SolveOptions(8, 1, "vote", seed=3)), key_of(one, SolveOptions(64, 9, "q", seed=4, views=False))}
     assert len(same) == 1
-    noisy = {key_of(one, Dials(8, 2, noise=(0.1, 0.0), seed=s)) for s in (1, 2)}
+    noisy = {key_of(one, SolveOptions(8, 2, noise=(0.1, 0.0), seed=s)) for s in (1, 2)}
     assert len(noisy | same) == 3
-    assert key_of(one, Dials(256)) != key_of(one, Dials(255))
-    assert key_of(one, Dials(8)) != key_of(other, Dials(8))
+    assert key_of(one, SolveOptions(256)) != key_of(one, SolveOptions(255))
+    assert key_of(one, SolveOptions(8)) != key_of(other, SolveOptions(8))
 
 
 def test_more_kinds_of_noise_than_engines_are_all_served(opened, puzzles):
     loop, most = Slow(opened.loop), []
     desk = Desk(Solver(loop, opened.task), ticked=lambda *_: most.append(len(desk.worker._lanes)))
     loop.gate.clear()
-    orders = [desk.submit(puzzles[:2], Dials(30, 1, "q", noise=(0.2, 0.2), seed=s)) for s in range(2 * LANES)]
+    orders = [desk.submit(puzzles[:2], SolveOptions(30, 1, "q", noise=(0.2, 0.2), seed=s)) for s in range(2 * LANES)]
     loop.gate.set()
     assert all(order.done.wait(60) for order in orders)
     assert LANES <= max(most) < LANES + SPARE
@@ -150,8 +150,8 @@ def test_who_asks_for_no_noise_does_not_wait_for_those_who_do(opened, puzzles):
     loop = Slow(opened.loop)
     desk = Desk(Solver(loop, opened.task))
     loop.gate.clear()
-    noisy = [desk.submit(puzzles[:1], Dials(60, 1, "q", noise=(0.2, 0.2), seed=s)) for s in range(LANES + 2)]
-    plain = desk.submit(puzzles[:1], Dials(4, 1, "residual"))
+    noisy = [desk.submit(puzzles[:1], SolveOptions(60, 1, "q", noise=(0.2, 0.2), seed=s)) for s in range(LANES + 2)]
+    plain = desk.submit(puzzles[:1], SolveOptions(4, 1, "residual"))
     loop.gate.set()
     assert desk.first(plain, noisy[0]) and all(order.done.wait(60) and order.error is None for order in noisy)
 
@@ -160,8 +160,8 @@ def test_a_small_order_overtakes_a_large_one_and_the_large_one_still_ends(opened
     loop = Slow(opened.loop)
     desk = Desk(Solver(loop, opened.task, rows=4))
     loop.gate.clear()
-    large = desk.submit(puzzles * 4, Dials(8, 4, "residual"))
-    small = desk.submit(puzzles[:1], Dials(8, 1, "residual"))
+    large = desk.submit(puzzles * 4, SolveOptions(8, 4, "residual"))
+    small = desk.submit(puzzles[:1], SolveOptions(8, 1, "residual"))
     loop.gate.set()
     assert desk.first(small, large) and all(s.width == 4 for s in large.solutions)
 
@@ -171,22 +171,22 @@ def test_trajectories_that_follow_failed_ones_wait_behind_what_their_order_has_l
     loop = Slow(opened.loop)
     desk = Desk(Solver(loop, opened.task, rows=4))
     loop.gate.clear()
-    large = desk.submit([puzzles[-1]] * 40, Dials(6, 6, "verified"))  # none of them has an answer
+    large = desk.submit([puzzles[-1]] * 40, SolveOptions(6, 6, "verified"))  # none of them has an answer
     loop.gate.set()
     while loop.steps < 150:  # of some 360: first waves have failed, and others follow
         time.sleep(0.001)
-    small = desk.submit(puzzles[:1], Dials(6, 1, "residual"))
+    small = desk.submit(puzzles[:1], SolveOptions(6, 1, "residual"))
     assert desk.first(small, large) and all(s.width == 6 and s.steps == 6 for s in large.solutions)
 
 
 def test_small_orders_without_end_do_not_starve_a_wide_one(opened, puzzles):
     desk = Desk(Solver(opened.loop, opened.task, rows=4))
-    wide = desk.submit(puzzles[:1], Dials(4, 24, "residual"))
+    wide = desk.submit(puzzles[:1], SolveOptions(4, 24, "residual"))
     began = time.monotonic()
     waiting = []
     while not wide.done.is_set() and time.monotonic() < began + 60:
         waiting = [o for o in waiting if not o.done.is_set()]
-        waiting += [desk.submit(puzzles[:1], Dials(4, 1, "residual")) for _ in range(16 - len(waiting))]
+        waiting += [desk.submit(puzzles[:1], SolveOptions(4, 1, "residual")) for _ in range(16 - len(waiting))]
         time.sleep(0.001)
     assert wide.done.is_set() and wide.solutions[0].width == 24
 
@@ -195,9 +195,9 @@ def test_priority_goes_first(opened, puzzles):
     loop = Slow(opened.loop)
     desk = Desk(Solver(loop, opened.task, rows=1))
     loop.gate.clear()
-    desk.submit(puzzles[:1], Dials(2, 1, "residual"))  # keeps the only row busy while the others arrive
-    late = desk.submit(puzzles[:1], Dials(4, 1, "residual"), priority=-1)
-    soon = desk.submit(puzzles[:1], Dials(4, 1, "residual"), priority=1)
+    desk.submit(puzzles[:1], SolveOptions(2, 1, "residual"))  # keeps the only row busy while the others arrive
+    late = desk.submit(puzzles[:1], SolveOptions(4, 1, "residual"), priority=-1)
+    soon = desk.submit(puzzles[:1], SolveOptions(4, 1, "residual"), priority=1)
     loop.gate.set()
     assert desk.first(soon, late)
 
@@ -205,7 +205,7 @@ def test_priority_goes_first(opened, puzzles):
 def test_a_deadline_ends_an_order_with_what_it_has(opened, puzzles):
     desk = Desk(Solver(Slow(opened.loop, 0.02), opened.task, rows=2))
     began = time.monotonic()
-    found = desk.ask(puzzles[:6], Dials(1000, 1, "residual"), deadline=began + 1)
+    found = desk.ask(puzzles[:6], SolveOptions(1000, 1, "residual"), deadline=began + 1)
     assert 1 <= time.monotonic() - began < 15  # all steps of all would take 60
     assert all(0 < s.steps < 1000 for s in found[:2])  # they were being thought about
     assert not any(s.known or s.steps for s in found[2:]) and "before its first step" in found[5].why
@@ -217,7 +217,7 @@ def test_what_is_cancelled_leaves_nothing_behind(opened, puzzles):
     desk = Desk(
         Solver(Slow(opened.loop, 0.002), opened.task, rows=8), ticked=lambda stepped, rows: steps.append(stepped)
     )
-    order = desk.submit(puzzles, Dials(100_000, 3, "residual"))
+    order = desk.submit(puzzles, SolveOptions(100_000, 3, "residual"))
     while not steps:
         time.sleep(0.01)
     desk.worker.cancel(order)
@@ -229,14 +229,14 @@ def test_what_is_cancelled_leaves_nothing_behind(opened, puzzles):
     count = len(steps)
     time.sleep(0.2)
     assert len(steps) == count and desk.worker.live == 0
-    assert desk.ask(puzzles[:1], Dials(4, 1, "residual"))[0].steps == 4
+    assert desk.ask(puzzles[:1], SolveOptions(4, 1, "residual"))[0].steps == 4
 
 
 def test_the_queue_is_bounded_and_says_when_there_will_be_room(opened, puzzles):
     desk = Desk(Solver(Slow(opened.loop, 0.08), opened.task, rows=4), queue=100)
-    first = desk.submit(puzzles * 4, Dials(2, 1, "residual"))  # 100 trajectories: 50 steps of 0.08 s or more
+    first = desk.submit(puzzles * 4, SolveOptions(2, 1, "residual"))  # 100 trajectories: 50 steps of 0.08 s or more
     with pytest.raises(Full, match="100 is the most"):
-        desk.worker.submit(desk.order(puzzles[:1], Dials(2, 1, "residual")))
+        desk.worker.submit(desk.order(puzzles[:1], SolveOptions(2, 1, "residual")))
     assert desk.worker.wait(50, 60) == 1  # nothing is known yet
     while desk.worker.waiting > 80:
         time.sleep(0.01)
@@ -246,7 +246,7 @@ def test_the_queue_is_bounded_and_says_when_there_will_be_room(opened, puzzles):
         time.sleep(0.01)
     took = time.monotonic() - begun
     assert 0.3 * took <= left <= 3 * took + 1, (took, left)  # most of a step is sleep, whoever else is on this machine
-    assert desk.worker.wait(100, 2) <= 2 and desk.submit(puzzles, Dials(2, 1, "residual")).done.wait(60)
+    assert desk.worker.wait(100, 2) <= 2 and desk.submit(puzzles, SolveOptions(2, 1, "residual")).done.wait(60)
     assert first.done.wait(60)
 
 
@@ -258,12 +258,14 @@ def test_an_engine_that_fails_takes_its_own_orders_with_it_and_no_others(opened,
         return Engine(broken, 8) if d.noise == (0.5, 0.5) else solver.engine(d)
 
     desk = Desk(solver, make=make)
-    bad = desk.submit(puzzles, Dials(50, 1, "q", noise=(0.5, 0.5)))
-    good = desk.submit(puzzles, Dials(50, 1, "residual"))
+    bad = desk.submit(puzzles, SolveOptions(50, 1, "q", noise=(0.5, 0.5)))
+    good = desk.submit(puzzles, SolveOptions(50, 1, "residual"))
     assert bad.done.wait(30) and good.done.wait(30)
     assert isinstance(bad.error, RuntimeError) and good.error is None
     assert desk.worker.waiting == 0
-    again = desk.submit(puzzles, Dials(8, 1, "q", noise=(0.5, 0.5)))  # the engine is made anew, its loop is well again
+    again = desk.submit(
+        puzzles, SolveOptions(8, 1, "q", noise=(0.5, 0.5))
+    )  # the engine is made anew, its loop is well again
     assert again.done.wait(30) and again.error is None
 
 
@@ -276,14 +278,14 @@ def test_an_engine_that_cannot_be_made_is_the_error_of_its_order(opened, puzzles
         return solver.engine(d)
 
     desk = Desk(solver, make=make)
-    order = desk.submit(puzzles, Dials(4, 1, "q", noise=(9.0, 9.0)))
+    order = desk.submit(puzzles, SolveOptions(4, 1, "q", noise=(9.0, 9.0)))
     assert order.done.wait(30) and isinstance(order.error, MemoryError)
-    assert desk.ask(puzzles[:1], Dials(4, 1, "residual"))[0].steps == 4
+    assert desk.ask(puzzles[:1], SolveOptions(4, 1, "residual"))[0].steps == 4
 
 
 def test_a_budget_holds_for_all_puzzles_together(desk, puzzles):
     solver, depth = desk.solver, 40
-    d = Dials(depth, 4, "residual")
+    d = SolveOptions(depth, 4, "residual")
     cap = 60  # block calls a puzzle
     found = desk.ask(puzzles, d, steps=cap * len(puzzles) / solver.calls)
     spent = sum(s.nfe for s in found)
@@ -294,10 +296,10 @@ def test_a_budget_holds_for_all_puzzles_together(desk, puzzles):
 
 def test_a_closed_worker_finishes_what_it_took_and_takes_no_more(opened, puzzles):
     desk = Desk(Solver(Slow(opened.loop, 0.002), opened.task))
-    order = desk.submit(puzzles, Dials(30, 2, "residual"))
+    order = desk.submit(puzzles, SolveOptions(30, 2, "residual"))
     desk.worker.close()
     with pytest.raises(Closed):
-        desk.worker.submit(desk.order(puzzles, Dials(3, 1, "residual")))
+        desk.worker.submit(desk.order(puzzles, SolveOptions(3, 1, "residual")))
     desk.worker.thread.join(60)
     assert not desk.worker.thread.is_alive() and all(s.steps == 30 for s in order.solutions)
 
@@ -306,40 +308,40 @@ def test_new_weights_take_over_while_the_old_ones_finish(opened, puzzles):
     """Both in one thread: each order ends on the weights it was made for, and the old ones leave when they are done."""
     old, new = Slow(opened.loop, 0.005), Slow(opened.loop)
     desk, fresh = Desk(Solver(old, opened.task)), Solver(new, opened.task)
-    before = desk.submit(puzzles, Dials(200, 1, "residual"))
+    before = desk.submit(puzzles, SolveOptions(200, 1, "residual"))
     while not desk.worker.live:
         time.sleep(0.001)
     desk.maker = Maker(fresh.engine)
     desk.worker.keep(desk.maker)
-    after = desk.submit(puzzles, Dials(5, 1, "residual"))
+    after = desk.submit(puzzles, SolveOptions(5, 1, "residual"))
     assert desk.first(after, before) and all(s.steps == 200 for s in before.solutions)
     assert new.steps - 1 == 5 and old.steps - 1 >= 200  # one step each was taken to count its block calls
-    desk.ask(puzzles[:1], Dials(2, 1, "residual"))
+    desk.ask(puzzles[:1], SolveOptions(2, 1, "residual"))
     assert {key.maker for key in desk.worker._lanes} == {desk.maker}
 
 
 def test_hurry_ends_everything_now(opened, puzzles):
     desk = Desk(Solver(Slow(opened.loop, 0.005), opened.task))
-    order = desk.submit(puzzles, Dials(100_000, 1, "residual"))
+    order = desk.submit(puzzles, SolveOptions(100_000, 1, "residual"))
     while not desk.worker.live:
         time.sleep(0.001)
     desk.worker.hurry()
     assert order.done.wait(60) and all(s.steps > 0 for s in order.solutions)
-    late = desk.ask(puzzles[:1], Dials(100_000, 1, "residual"))[0]
+    late = desk.ask(puzzles[:1], SolveOptions(100_000, 1, "residual"))[0]
     assert not late.known and late.steps == 0, "what comes after that has no time either"
 
 
 def test_nothing_of_solved_cases_is_kept(desk, puzzles):
     """Verified early, a wide order leaves most of its tickets unused: they are forgotten, and so are its cases."""
     for _ in range(30):
-        desk.ask(puzzles[:4], Dials(16, 100, "verified"))
+        desk.ask(puzzles[:4], SolveOptions(16, 100, "verified"))
     kept = sum(len(lane.tickets) for lane in desk.worker._lanes.values())
     assert kept <= 64 and not desk.worker._open and not desk.worker._orders and not any(desk.worker._pending)
 
 
 def test_watchers_see_every_step(desk, puzzles):
     seen = []
-    order = desk.order(puzzles[:1], Dials(10, 2, "residual"))
+    order = desk.order(puzzles[:1], SolveOptions(10, 2, "residual"))
     order.cases[0].watch = lambda k, moment: seen.append((k, moment.step, moment.answer))
     desk.worker.submit(order)
     assert order.done.wait(30)

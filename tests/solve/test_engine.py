@@ -9,13 +9,13 @@ import torch
 from innerloop import weights
 from innerloop.core import Question, think
 from innerloop.errors import InputError
-from innerloop.halt import converged, halting_margin, sure
+from innerloop.halt import confident_and_unchanged, converged, halting_margin
 from innerloop.noise import salted
-from innerloop.parts.size import Size
+from innerloop.parts.config import NetConfig
 from innerloop.solve.engine import Engine, Full, Job
 from innerloop.width import Noisy
 
-TINY = Size(vocab=6, seq=16, rows=4, width=32, heads=2, layers=1, expansion=2.0, multiple=32, puzzle_width=32)
+TINY = NetConfig(vocab=6, seq=16, rows=4, width=32, heads=2, layers=1, expansion=2.0, multiple=32, puzzle_width=32)
 SYSTEMS = ["trm", "hrm", "eqr", "gram", "act", "huginn", "deq", "urm"]
 
 
@@ -199,4 +199,4 @@ def test_what_an_engine_cannot_do_it_refuses():
         Engine(loop, 0)
     with pytest.raises(InputError, match="must rise"):
         Engine(loop, 8, sizes=(4, 2, 8))
-    assert Engine(loop, halt=sure()).run() == []
+    assert Engine(loop, halt=confident_and_unchanged()).run() == []

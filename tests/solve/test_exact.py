@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from innerloop.data.opening import open_set
+from innerloop.data.sets import PuzzleSet
 from innerloop.errors import InputError
 from innerloop.solve.exact import Exact, exact, solutions
-from innerloop.tasks import PuzzleSet, Task, get, open_set
+from innerloop.tasks import Task, get
 from innerloop.tasks.colouring import read_graphs
 from innerloop.tasks.grid import Grid
 

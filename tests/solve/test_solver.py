@@ -9,20 +9,21 @@ import numpy as np
 import pytest
 import torch
 
-from innerloop import models, tasks
+from innerloop import pretrained, tasks
 from innerloop.core import Question, think
 from innerloop.errors import InputError
 from innerloop.learn.train import train
 from innerloop.parts import fused
 from innerloop.recipes import get
-from innerloop.recipes.run import build, override
+from innerloop.runs.fit import build
+from innerloop.runs.run import override
 from innerloop.solve import choose as rules
 from innerloop.solve import hybrid
 from innerloop.solve.calibrate import Curve, auroc, ece, fit, from_json, risk_coverage, to_json, trust
 from innerloop.solve.choose import RULES, Trajectories, choose
 from innerloop.solve.hybrid import patience
-from innerloop.solve.loops import Compiled, compiled
-from innerloop.solve.solver import Budget, Dials, Solver
+from innerloop.solve.nfe import Compiled, compiled
+from innerloop.solve.solver import Budget, SolveOptions, Solver
 from innerloop.width import Noisy
 
 
@@ -86,7 +87,7 @@ def test_the_winner_by_verification_is_a_matter_of_the_puzzle_alone(built, test_
         row[np.flatnonzero(row > 1)[0]] = 1  # one given less
     solver, dials = Solver(built.loop, built.task, rows=rows), {"depth": 3, "width": 20, "noise": (0.5, 0.2)}
     shown = lambda found: [(s.known, s.trajectory, s.steps, s.text) for s in found]  # noqa: E731
-    every = solver.trajectories(hard, Dials(pick="vote", **dials))
+    every = solver.trajectories(hard, SolveOptions(pick="vote", **dials))
     whole, single = shown(solver.solve(hard, **dials)), [shown(solver.solve(q, **dials))[0] for q in hard]
     assert whole == single == shown(Solver(built.loop, built.task).solve(hard, **dials))
     assert len({t for known, t, *_ in whole if known}) > 3
@@ -221,7 +222,7 @@ def test_only_rules_that_this_loop_can_be_picked_by_are_named(built, solver):
     grid = Solver(built.loop, tasks.get("grid", alphabet=".1234", shape=(4, 4), blank="."))
     assert "verified" not in grid.rules
     with pytest.raises(InputError, match="vote, q, residual, certainty, first, or auto") as caught:
-        grid.settled(Dials(pick="evil"))
+        grid.settled(SolveOptions(pick="evil"))
     assert "verified" not in str(caught.value) and "value" not in str(caught.value)
 
 
@@ -471,11 +472,14 @@ def test_from_depth_256_on_the_state_is_float32(built, test_set):
 
 
 def test_a_loop_that_runs_as_a_compiled_region_is_not_compiled_again():
-    opened = models.open("demo-sudoku4")
+    opened = pretrained.open("demo-sudoku4")
     questions = opened.task.make(6, 1).inputs
     plain, asked = (Solver(opened.loop, opened.task, rows=4, compile=c) for c in (False, True))
     if opened.loop.net.fused:  # there is a C++ compiler
-        assert type(asked.engine(Dials(noise=(0.1, 0.0))).loop.loop) is Noisy and asked.engine(Dials()).sizes is None
+        assert (
+            type(asked.engine(SolveOptions(noise=(0.1, 0.0))).loop.loop) is Noisy
+            and asked.engine(SolveOptions()).sizes is None
+        )
     with fused.plain():
         assert isinstance(compiled(opened.loop), Compiled)
     found = [[(s.text, s.steps) for s in solver.solve(questions, 8)] for solver in (plain, asked)]

@@ -8,7 +8,8 @@ import torch
 
 from innerloop import cli
 from innerloop.core import Question
-from innerloop.study import plots, survey
+from innerloop.show import plots
+from innerloop.study import survey
 from innerloop.study.convergence import STAGES
 
 TINY = ["plan.steps=6", "plan.batch=8", "plan.check_every=3", "plan.save_every=3", "plan.compile=off"]

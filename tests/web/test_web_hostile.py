@@ -6,8 +6,8 @@ import shutil
 
 import pytest
 
-from innerloop import cli, models
-from innerloop.recipes.pretrained import save_folder
+from innerloop import cli, pretrained
+from innerloop.export.hub import save_folder
 
 pytestmark = pytest.mark.slow  # a browser
 
@@ -38,7 +38,7 @@ KEPT |= {"pick", "source", "noise", "end"}  # words of the page's own, and board
 def odd(tmp_path_factory):
     """A run in which all that is free text is hostile, in a folder whose name is."""
     folder = tmp_path_factory.mktemp("odd") / "bob's '); window.__x = 1; ('<b>run<"
-    save_folder(models.open("demo-sudoku4"), folder)
+    save_folder(pretrained.open("demo-sudoku4"), folder)
     said = json.loads((folder / "run.json").read_text())
     said["run"] |= {"about": HOSTILE[0]}
     said["born"] = {f"key {text}": text for text in HOSTILE}

@@ -1,0 +1,43 @@
+"""The verbs of the command line, and the file of this folder that each of them is in."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from innerloop.errors import InputError
+from innerloop.text import printable
+
+__all__ = ["VERBS", "load", "name_of"]
+
+VERBS = {  # verb -> the file of this folder that holds its function, in the order people need them
+    "demo": "demo",
+    "list": "catalogue",
+    "train": "training",
+    "eval": "judging",
+    "solve": "solving",
+    "calibrate": "solving",
+    "serve": "serving",
+    "plot": "drawing",
+    "report": "drawing",
+    "study": "studying",
+    "check": "checking",
+    "import": "exchanging",
+    "export": "exchanging",
+}
+RESERVED = ("list", "eval", "import")  # Python's own words: their functions end in "_"
+
+
+def load(verb: str) -> Callable[..., Any]:
+    """The function of a verb. Raises InputError naming the nearest for an unknown one."""
+    if verb not in VERBS:
+        near = difflib.get_close_matches(verb, VERBS, 1, 0)[0]
+        raise InputError(f'there is no verb "{printable(verb, 60)}": did you mean "{near}"? `innerloop` lists them all')
+    module = importlib.import_module(f"innerloop.cli.{VERBS[verb]}")
+    return getattr(module, name_of(verb))
+
+
+def name_of(verb: str) -> str:
+    return verb + "_" if verb in RESERVED else verb

@@ -1,0 +1,1 @@
+"""Puzzle data: formats, opening, hubs, leakage between sets, pictures."""

@@ -1,0 +1,241 @@
+"""Open a puzzle set whatever its format, and find out which task it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from innerloop.data import hub
+from innerloop.data.arc_files import load_json, looks_like_arc, read_arc
+from innerloop.data.arrays import SYMBOLS, read_arrays
+from innerloop.data.formats import TEXT, Table, read_table, read_texts
+from innerloop.data.guess import INFERRED, given, infer, latin
+from innerloop.data.notation import BOXES, FEW, LOOK, judge
+from innerloop.data.official import is_official, read_official
+from innerloop.data.sets import PuzzleSet, Reading
+from innerloop.errors import InputError
+from innerloop.tasks.arc import ARC
+from innerloop.tasks.grid import Grid
+from innerloop.tasks.maze import Maze
+from innerloop.tasks.queens import Queens
+from innerloop.tasks.sudoku import Sudoku
+from innerloop.tasks.task import Task
+from innerloop.text import printable
+
+__all__ = ["INFERRED", "check_labels", "open_questions", "open_set", "read_questions"]
+
+FORMATS = "an official folder, .csv[.gz], .jsonl[.gz], .npy, .npz, ARC .json[.gz] or a folder of them"
+GUESSED = ", or train with --set data.task=grid if this is another kind of puzzle"
+
+
+def open_set(
+    path_or_name: str | Path,
+    task: Task | str | None = None,
+    limit: int | None = None,
+    *,
+    split: str | None = None,
+    allow_duplicates: bool = False,
+) -> tuple[Task, PuzzleSet]:
+    """Read a set and the task it belongs to; labels are checked against the task's rules, once, here.
+
+    path_or_name: an official folder (`DIR`, `DIR/train`), .csv[.gz], .jsonl[.gz], .npz or one .npy of a pair, ARC
+    .json[.gz] or a folder of them, or a Hugging Face name (`sapientinc/sudoku-extreme`). `split` ("train", "test"; ARC
+    also "all") may also end the path; without one it is train. task: a Task or a name, where the guess would be wrong.
+    limit: at most so many rows. `reading` of the set says what the file was taken for, and why. Raises InputError
+    naming file and row.
+    """
+    path = Path(path_or_name)
+    if not path.exists() and path.name in ("train", "test", "all") and path.parent.exists():
+        path, split = path.parent, path.name
+    if not path.exists():
+        if not hub.is_hub_name(str(path_or_name)):
+            seen = "" if path.is_absolute() else f" (seen from {Path.cwd()})"
+            raise InputError(f"there is no file {path}{seen}; check the path, or give a name owner/dataset of a hub.")
+        path, split = hub.fetch(str(path_or_name), split), None
+    if limit is not None and limit < 1:
+        raise InputError(f"limit={limit} leaves no row; give at least 1.")
+    found, s = _read(path, task, limit, split, allow_duplicates)
+    s = _told(s, found, "the task is known" if isinstance(task, Task) else "the file says so")
+    if isinstance(found, Grid) and found.examples is None:
+        found.examples = s
+    check_labels(found, s, "" if isinstance(task, Task) else GUESSED)
+    return found, s
+
+
+def open_questions(path: str | Path, task: Task, limit: int | None = None) -> PuzzleSet:
+    """The questions of a file, read as those of a known task by the rules of `open_set`.
+
+    Answers are not needed and not looked at: labels are 0 where the file is of text or has none. Questions may repeat.
+    Beside the formats of `open_set`, a .txt[.gz] holds one question a line. Raises InputError naming file and row.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path} does not exist; check the path.")
+    name = path.name.lower()
+    if not path.is_dir() and name.removesuffix(".gz").endswith(TEXT):
+        s = _text(path, task, limit, answers=False)[1]
+    elif name.endswith((".npz", ".npy")):
+        s, options = read_arrays(path, task, answers=False)
+        _task_of(s, task, s.task, options)
+        s = _first(s, limit)
+    else:
+        s = _read(path, task, limit, None, True)[1]
+    return _told(s, task, "the task is known")
+
+
+def read_questions(texts: Iterable[str], task: Task, where: str = "the text") -> PuzzleSet:
+    """Questions given as texts, by the rules of `open_questions`; `where` they are from, for messages."""
+    return replace(_of_table(read_texts(texts, where, breaks_rows(task)), task, where)[1], task=task.name)
+
+
+def _first(s: PuzzleSet, limit: int | None) -> PuzzleSet:
+    """At most `limit` rows; all of them without a copy, since they may be mapped from a file."""
+    return s if limit is None or limit >= len(s) else s.take(slice(limit))
+
+
+def _told(s: PuzzleSet, task: Task, because: str) -> PuzzleSet:
+    """The set with the name of its task, and with what its file was taken for where no reader has said it."""
+    known = s.reading or Reading(task.name, s.shape, len(s), because)
+    return replace(s, task=task.name, reading=known._replace(task=task.name, shape=s.shape, puzzles=len(s)))
+
+
+def check_labels(task: Task, s: PuzzleSet, advice: str = "") -> None:
+    """Raise InputError naming the first row whose label breaks the rules; tasks of unknown rules pass."""
+    if not task.verifies:
+        return
+    for start in range(0, len(s), 65536):
+        inputs, labels = (a[start : start + 65536] for a in (s.inputs, s.labels))
+        # A row with ignored cells has no full answer to check.
+        valid = task.valid_batch(inputs, labels) | (labels == 0).any(1)
+        if valid.all():
+            continue
+        row = start + int(np.argmax(~valid)) + 1
+        raise InputError(
+            f"{s.source}, row {row}: the answer breaks the rules of {task.name} or changes a given; correct the row"
+            f"{advice}."
+        )
+
+
+def _read(
+    path: Path, task: Task | str | None, limit: int | None, split: str | None, allow_duplicates: bool
+) -> tuple[Task, PuzzleSet]:
+    name = path.name.lower()
+    if path.is_dir():
+        if is_official(path):
+            s, _, notes = read_official(path, split, limit)
+            return _task_of(s, task, notes.get("task"), notes.get("options")), s
+        if any(p.name.endswith((".json", ".json.gz")) for p in path.iterdir()):
+            return _arc(path, task, split, limit)
+        raise InputError(f"{path} is a folder of neither kind known; give {FORMATS}.")
+    if name.endswith((".json", ".json.gz")):
+        if not looks_like_arc(load_json(path)):
+            raise InputError(f"{path} holds no ARC puzzles; give other puzzles as .jsonl, one object a line.")
+        return _arc(path, task, split, limit)
+    if split is not None:
+        raise InputError(f"{path} has no splits; leave out {split!r}.")
+    if name.endswith((".npz", ".npy")):
+        s, options = read_arrays(path, task if isinstance(task, Task) else None)
+        stated = s.task if options is not None else None
+        return _task_of(s, task, stated, options), _first(s, limit)
+    if name.removesuffix(".gz").endswith(TEXT):
+        return _text(path, task, limit, allow_duplicates)
+    raise InputError(f"{path}: the ending says no known format; give {FORMATS}.")
+
+
+def _text(
+    path: Path, task: Task | str | None, limit: int | None, allow_duplicates: bool = False, answers: bool = True
+) -> tuple[Task, PuzzleSet]:
+    """A file of text."""
+    table = read_table(path, limit, allow_duplicates, answers, breaks=breaks_rows(task))
+    return _of_table(table, task, str(path))
+
+
+def breaks_rows(task: Task | str | None) -> bool:
+    """Do line breaks end rows? Not for a task whose alphabet has them, as grids were once read."""
+    return not isinstance(task, Task) or "\n" not in task.charset
+
+
+def _of_table(table: Table, task: Task | str | None, where: str) -> tuple[Task, PuzzleSet]:
+    try:
+        guess = given(table, task, where) if isinstance(task, Task) else infer(table, task, where)
+    except InputError as error:
+        raise error if where in str(error) else InputError(f"{where}: {error}") from None
+    found, notation = guess.task, guess.notation
+    inputs = found.encode_many(list(notation.read(table.questions, where, "question")), where, "question")
+    columns: dict[str, Any] = {}
+    labels = np.zeros_like(inputs)
+    if table.answers:
+        labels = found.encode_many(list(notation.read(table.answers, where, "answer")), where, "answer")
+        columns = {"rating": table.ratings}
+    blank = found.charset[found.blank - 1] if found.blank else ""
+    symbols = "".join(symbol for symbol in found.charset if symbol != blank)
+    reading = Reading(
+        found.name,
+        found.shape,
+        len(inputs),
+        guess.because,
+        notation.digits or symbols,
+        notation.blanks if notation.digits else blank,
+        notation,
+    )
+    return found, found.as_set(inputs, labels, source=where, reading=reading, **columns)
+
+
+def _arc(path: Path, task: Task | str | None, split: str | None, limit: int | None) -> tuple[Task, PuzzleSet]:
+    if (isinstance(task, Task) and not isinstance(task, ARC)) or (isinstance(task, str) and task != "arc"):
+        raise InputError(f"{path} holds ARC puzzles, which the task asked for cannot read; leave out `task`.")
+    return task if isinstance(task, ARC) else ARC(), read_arc(path, split or "train", limit)
+
+
+def _task_of(s: PuzzleSet, task: Task | str | None, stated: str | None, options: dict[str, Any] | None) -> Task:
+    """The task of a token table: given, stated by the file, or the known one of this size and vocabulary that fits
+    best.
+    """
+    if isinstance(task, Task):
+        if task.vocab != s.vocab or task.shape != s.shape:
+            one, other = ("x".join(map(str, shape)) for shape in (s.shape, task.shape))
+            raise InputError(
+                f"{s.source} holds boards of {one} with {s.vocab} tokens where the task {task.name} has {other} and "
+                f"{task.vocab}; give puzzles of that size."
+            )
+        return task
+    if stated is not None and task in (None, stated) and options is not None:
+        from innerloop.tasks import get
+
+        try:
+            return get(stated, **options)
+        except (InputError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
+            told = printable(str(error), 200)
+            raise InputError(f"{s.source} states a task that cannot be made: {told}") from None
+    side = s.shape[0] if s.shape[0] == s.shape[1] else 0
+    fits: list[Task] = []
+    # A raw table of Sudokus without all digits in its first row still needs its full vocabulary: compare with <=.
+    if side in BOXES and s.vocab == side + 2:
+        digits = np.asarray(s.labels[:LOOK], np.int64).reshape(-1, side, side) - 1
+        found = judge(digits)
+        if task == "sudoku" or not latin(found.kept, found.latin):
+            fits.append(Sudoku(side, found.box if found.kept else None))
+    if side > 2 and s.vocab == 6:
+        fits.append(Maze(side))
+    if side > 3 and s.vocab == 3:
+        fits.append(Queens(side))
+    if s.shape == (30, 30) and s.vocab == 12:
+        fits.append(ARC())
+    if task not in (None, "grid"):
+        fits = [t for t in fits if t.name == task]
+        if not fits:
+            raise InputError(
+                f"{s.source}: boards of {s.shape[0]}x{s.shape[1]} with {s.vocab} tokens are no {task}; name no task or "
+                "another."
+            )
+    first = s.take(slice(50))
+    kept = [int((t.valid_batch(first.inputs, first.labels) | (first.labels == 0).any(1)).sum()) for t in fits]
+    # Size and number of symbols alone make no maze: where no row keeps the rules, it is another puzzle.
+    if task == "grid" or not fits or (task is None and len(first) >= FEW and max(kept) == 0):
+        symbols = s.reading.symbols if s.reading else ""
+        return Grid(symbols or SYMBOLS[: s.vocab - 1], s.shape)
+    return fits[int(np.argmax(kept))]

@@ -1,0 +1,1 @@
+"""Models in other forms: official checkpoints, single files, hubs, graphs, ONNX, cards."""

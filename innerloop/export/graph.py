@@ -1,0 +1,242 @@
+"""A loop as a graph that others run: torch.export, AOTInductor, ONNX. The step is the graph, the loop stays outside.
+
+    turn(inputs, puzzle, fresh, [salt], state...) -> state..., logits, [q_halt], [q_continue], [value]
+
+One turn is one step of thought and the answer read off it. A row that is `fresh` begins anew: its first state is made
+in the graph and the one given is not looked at, so a file needs no second graph, and a finished row's place in a batch
+can be given to the next puzzle (core.refill). Every slot of the state is an input `state.NAME` and an output
+`next.NAME`; the batch B is dynamic, all else is fixed; what computes is float32, whatever the run was trained in. A
+loop with noise of its own also takes `salt` (B,) int64: rows of one puzzle on other trajectories.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from innerloop import files
+from innerloop.core import Answer, Question
+from innerloop.errors import InputError
+from innerloop.noise import keyed, salted
+from innerloop.runs.fit import model
+from innerloop.runs.folder import Opened
+from innerloop.tree import flatten, select, unflatten
+
+__all__ = ["Slot", "about", "programs", "save_aoti", "save_graph", "slots", "turn"]
+
+FORMAT = 1  # of the description that travels with a graph
+KEY = "innerloop"  # its name among an ONNX file's or a package's metadata
+EXTRA = "innerloop.json"  # and among a torch.export file's extra files
+ROWS = 3  # of the example a graph is traced with: any number above one
+
+
+class Slot(NamedTuple):
+    """One tensor that goes in and comes out with every step."""
+
+    name: str  # its path in the state, such as z, or act.mean in a nested one
+    dtype: str  # as numpy writes it
+    shape: tuple[int, ...]  # of one row; the batch stands before it
+
+
+# -- a loop's methods as modules over flat lists of tensors -----------------------------------------------------------
+
+
+class Init(nn.Module):
+    def __init__(self, loop: Any, like: Any) -> None:
+        super().__init__()
+        self.loop, self.like = loop, like
+
+    def forward(self, inputs: Tensor, puzzle: Tensor) -> list[Tensor]:
+        return flatten(self.loop.init(Question(inputs, puzzle)))
+
+
+class Step(Init):
+    def forward(self, inputs: Tensor, puzzle: Tensor, *state: Tensor) -> list[Tensor]:  # type: ignore[override]
+        return flatten(self.loop.step(unflatten(self.like, iter(state)), Question(inputs, puzzle)))
+
+
+class Read(Init):
+    def forward(self, *state: Tensor) -> list[Tensor]:  # type: ignore[override]
+        return said(self.loop.read(unflatten(self.like, iter(state))))
+
+
+class Turn(Init):
+    def forward(self, inputs: Tensor, puzzle: Tensor, fresh: Tensor, *rest: Tensor) -> list[Tensor]:  # type: ignore[override]
+        x, first = Question(inputs, puzzle), self.loop.init(Question(inputs, puzzle))
+        if keyed(self.like):
+            first, rest = salted(first, rest[0]), rest[1:]
+        new = self.loop.step(select(fresh, first, unflatten(self.like, iter(rest))), x)
+        return flatten(new) + said(self.loop.read(new))
+
+
+def said(answer: Answer) -> list[Tensor]:
+    return [t for t in answer if t is not None]
+
+
+def slots(state: Any, name: str = "") -> list[Slot]:
+    """Name, dtype and shape of every tensor of a state, in order. Raises InputError for what is no tensor."""
+    if isinstance(state, Tensor):
+        return [Slot(name or "state", str(state.dtype).removeprefix("torch."), tuple(state.shape[1:]))]
+    if not isinstance(state, tuple):
+        raise InputError(f"a state of {type(state).__name__} has no slots: only loops over tensors become graphs")
+    inside = getattr(state, "_fields", range(len(state)))
+    return [s for key, item in zip(inside, state, strict=True) for s in slots(item, f"{name}.{key}".strip("."))]
+
+
+# -- torch.export -----------------------------------------------------------------------------------------------------
+
+
+def prepared(opened: Opened) -> tuple[Any, Question, Any]:
+    """(a float32 copy of the loop on the CPU, an example question, its first state)."""
+    run, size = opened.run, opened.run.config.size
+    if any(f.name == "dtype" for f in fields(run.config)):
+        run = replace(run, config=replace(run.config, dtype="float32"))
+    with torch.random.fork_rng(devices=[]):
+        loop = model(run)
+    loop.load_state_dict(opened.loop.state_dict())
+    loop.eval().requires_grad_(False)
+    x = Question(torch.ones(ROWS, size.seq, dtype=torch.long), torch.zeros(ROWS, dtype=torch.long))
+    with torch.no_grad():
+        return loop, x, loop.init(x)  # type: ignore[operator]
+
+
+def programs(opened: Opened) -> dict[str, torch.export.ExportedProgram]:
+    """The loop's three methods as graphs over flat lists of tensors, the batch dynamic.
+
+    init(inputs, puzzle) -> state...;  step(inputs, puzzle, state...) -> state...;  read(state...) -> logits, ...
+    Raises InputError for a loop whose step no graph can hold.
+    """
+    loop, x, state = prepared(opened)
+    asked, given = [x.inputs, x.puzzle], flatten(state)
+    calls = {"init": (Init, asked), "step": (Step, [*asked, *given]), "read": (Read, given)}
+    return {name: exported(opened, kind(loop, state), inputs) for name, (kind, inputs) in calls.items()}
+
+
+def turn(opened: Opened) -> tuple[torch.export.ExportedProgram, dict[str, Any]]:
+    """(the graph of one turn, its description): what the files hold. Raises InputError as `programs` does."""
+    loop, x, state = prepared(opened)
+    with torch.no_grad():
+        answer = loop.read(loop.step(state, x))
+    given = [x.inputs, x.puzzle, torch.ones(ROWS, dtype=torch.bool)]
+    given += [torch.zeros_like(x.puzzle)] if keyed(state) else []
+    return exported(opened, Turn(loop, state), [*given, *flatten(state)]), about(opened, state, answer)
+
+
+def exported(opened: Opened, module: nn.Module, inputs: Sequence[Tensor]) -> torch.export.ExportedProgram:
+    given = tuple(t.clone(memory_format=torch.contiguous_format) for t in inputs)
+    batch = torch.export.Dim("batch", min=1)
+    forward = module.forward.__code__
+    named = forward.co_argcount - 1
+    shapes: list[Any] = [{0: batch}] * named
+    if len(given) > named:
+        shapes.append(tuple({0: batch} for _ in given[named:]))
+    try:
+        with quiet(), torch.no_grad():
+            # Strict: only a tracer of bytecode sees through len(x), which turns a dynamic batch into a number.
+            program = torch.export.export(module, given, dynamic_shapes=tuple(shapes), strict=True)
+    except RuntimeError as error:
+        raise InputError(refusal(opened.run.system, error)) from None
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # paths of this machine, of no use on another
+    return program
+
+
+def refusal(system: str, error: Exception) -> str:
+    """Why a loop is no graph, in a sentence."""
+    if "data-dependent" in str(error):
+        why = "how much its step computes depends on the data, as where a solver stops by its residual"
+    else:
+        why = f"{type(error).__name__}: {next((line for line in str(error).splitlines() if line.strip()), '')}"
+    return f"{system} cannot be exported as a graph ({why}): run it with innerloop itself, or train another system"
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the exporters' remarks on themselves."""
+    talkers = [logging.getLogger(name) for name in ("torch.onnx", "torch.fx", "torch._dynamo", "onnxscript")]
+    levels = [talker.level for talker in talkers]
+    for talker in talkers:
+        talker.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for talker, level in zip(talkers, levels, strict=True):
+            talker.setLevel(level)
+
+
+def about(opened: Opened, state: Any, answer: Answer) -> dict[str, Any]:
+    """What a program needs to know to run the graph: JSON that travels with it."""
+    run, task = opened.run, opened.task
+    return {
+        "format": FORMAT,
+        "name": run.name,
+        "system": run.system,
+        "task": {"name": task.name, "options": task.options},
+        "rows": task.shape[0],
+        "columns": task.shape[1],
+        "charset": task.charset,  # token i >= 1 is written charset[i - 1]; 0 is padding
+        "aliases": task.aliases,  # other ways to write a symbol
+        "depth": run.plan.deepest,  # steps it was trained to; more may be taken
+        "salt": keyed(state),  # whether there is an input of that name
+        "state": [slot._asdict() | {"shape": list(slot.shape)} for slot in slots(state)],
+        "answer": [name for name, t in answer._asdict().items() if t is not None],
+    }
+
+
+def names(described: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """(the inputs of a turn, its outputs), in order."""
+    held = [slot["name"] for slot in described["state"]]
+    given = ["inputs", "puzzle", "fresh", *["salt"] * described["salt"]]
+    return given + [f"state.{n}" for n in held], [f"next.{n}" for n in held] + described["answer"]
+
+
+def save_graph(opened: Opened, path: Path | str) -> dict[str, Any]:
+    """Write the turn as a torch.export file (.pt2); returns its description. Raises InputError.
+
+    torch.export.load(path).module() is called with the inputs in order; `innerloop.json` is among its extra files.
+    """
+    program, described = turn(opened)
+    into = io.BytesIO()
+    with quiet():
+        torch.export.save(program, into, extra_files={EXTRA: json.dumps(described)})
+    files.write_bytes(path, into.getvalue())
+    return described
+
+
+def save_aoti(opened: Opened, path: Path | str) -> dict[str, Any]:
+    """Write the turn compiled for this machine's CPU, an AOTInductor package (.pt2); returns its description.
+
+    torch._inductor.aoti_load_package(path) is called as the graph is. Raises InputError where no C++ compiler is.
+    """
+    if not (shutil.which("g++") or shutil.which("clang++")):
+        raise InputError("no C++ compiler is installed: install g++ or clang++, or export --graph or --onnx instead")
+    program, described = turn(opened)
+    with tempfile.TemporaryDirectory() as folder, quiet():
+        beside = Path(folder) / "model.pt2"
+        settings = {"aot_inductor.metadata": {KEY: json.dumps(described)}}
+        try:
+            torch._inductor.aoti_compile_and_package(program, package_path=str(beside), inductor_configs=settings)
+        except Exception as error:  # a compiler fails in its own ways, and none is the user's to debug
+            why = (str(error).strip().splitlines() or [""])[0]
+            raise InputError(
+                f"{opened.run.system} could not be compiled ({type(error).__name__}: {why}): export --graph or --onnx"
+            ) from None
+        files.write(Path(path), lambda p: shutil.copyfile(beside, p))
+    return described
+
+
+# -- ONNX -------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,105 @@
+"""Several processes that learn as one (torchrun): who I am, and how gradients and counts are joined."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from innerloop.errors import InputError
+
+# Gloo's threads let go of a collective some time after it is done. Where theirs is the last reference, they need
+# Python for it, and a Python that is shutting down by then aborts: so the last ones are held here.
+HELD: deque[Any] = deque(maxlen=4)
+
+
+def together(collective: Callable[..., Any], *args: Any) -> None:
+    """One collective of all ranks, waited for."""
+    work = collective(*args, async_op=True)
+    work.wait()
+    HELD.append((work, args))
+
+
+class Distributed:
+    """Rank and size from torchrun's environment; a world of one needs no backend.
+
+    Rows of the global batch are dealt out in order: rank r holds rows r * rows .. (r + 1) * rows - 1.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.rank, self.size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        self.device = device
+        self.owner = self.size > 1 and not dist.is_initialized()
+        if self.owner:
+            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+    def share(self, batch: int) -> int:
+        if batch % self.size:
+            raise InputError(f"a batch of {batch} does not split over {self.size} processes: make it a multiple")
+        return batch // self.size
+
+    def counts(self, mine: list[int]) -> list[int]:
+        """Every rank's numbers, rank by rank, in one list."""
+        if self.size == 1:
+            return mine
+        gathered = [torch.zeros(len(mine), dtype=torch.long, device=self.device) for _ in range(self.size)]
+        together(dist.all_gather, gathered, torch.tensor(mine, device=self.device))
+        return [int(n) for part in gathered for n in part]
+
+    def total(self, numbers: Tensor) -> Tensor:
+        """The sum over ranks of a 1-d tensor."""
+        if self.size > 1:
+            together(dist.all_reduce, numbers)
+        return numbers
+
+    def rows(self, mine: Tensor) -> Tensor:
+        """All ranks' rows of a tensor of as many rows on each, rank by rank."""
+        if self.size == 1:
+            return mine
+        mine = mine.contiguous()
+        plain = mine.to(torch.uint8) if mine.dtype == torch.bool else mine
+        gathered = [torch.empty_like(plain) for _ in range(self.size)]
+        together(dist.all_gather, gathered, plain)
+        return torch.cat(gathered).to(mine.dtype)
+
+    def join_gradients(self, params: Iterable[nn.Parameter]) -> None:
+        """Sum gradients over ranks: dense ones in one flat buffer, sparse ones by gathering their rows."""
+        if self.size == 1:
+            return
+        held = [p for p in params if p.grad is not None]
+        dense = [p.grad for p in held if not p.grad.is_sparse]  # type: ignore[union-attr]
+        flat = torch.cat([g.flatten() for g in dense])  # type: ignore[union-attr]
+        together(dist.all_reduce, flat)
+        for grad, part in zip(dense, flat.split([g.numel() for g in dense]), strict=True):  # type: ignore[union-attr]
+            grad.copy_(part.view_as(grad))  # type: ignore[union-attr]
+        for p in held:
+            if p.grad.is_sparse:  # type: ignore[union-attr]
+                p.grad = self._gather_rows(p.grad)  # type: ignore[arg-type]
+
+    def _gather_rows(self, grad: Tensor) -> Tensor:
+        """Every rank has as many uncoalesced rows as puzzles, so fixed-size gathers do."""
+        rows, values = grad._indices().contiguous(), grad._values().contiguous()
+        all_rows = [torch.empty_like(rows) for _ in range(self.size)]
+        all_values = [torch.empty_like(values) for _ in range(self.size)]
+        together(dist.all_gather, all_rows, rows)
+        together(dist.all_gather, all_values, values)
+        return torch.sparse_coo_tensor(
+            torch.cat(all_rows, 1), torch.cat(all_values), grad.shape, check_invariants=False
+        )
+
+    def wait(self) -> None:
+        if self.size > 1:
+            together(dist.barrier)
+
+    def close(self) -> None:
+        if self.owner:
+            dist.destroy_process_group()

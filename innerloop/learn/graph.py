@@ -1,0 +1,217 @@
+"""Training that does not wait for its device: what a few steps need lies there before they begin.
+
+    ring     the next examples, augmented by the host ahead of time: example n in slot n mod R
+    lists    lives, salts and learning rates of the next steps, one row a step
+    body     free rows take examples position, position + 1 ..., all on the device; then one step of deep supervision,
+             backward, optimizers, average; the carry, the position and the sums of numbers stay where they are
+
+The host asks for `body` step after step, fills the ring while they run, and reads numbers once for all of them. On CUDA
+the body is captured once and replayed as one graph: a step is then one launch. Nothing in it depends on a value that
+the host would have to see, which a test proves on a CPU, where the body gives the same bits as Trainer.learn.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from innerloop.core import Question, map_tensors
+from innerloop.learn import checkpoint
+from innerloop.learn.learner import Learner
+from innerloop.learn.loss import IGNORE
+from innerloop.learn.optim import AdamATan2, schedule, sparse_parameters
+from innerloop.learn.supervise import Batch, Draw, supervised_step
+
+STRETCH = 10  # steps at most between two readings of what the device has done
+WARM = 3  # steps on a side stream before a capture, taken back afterwards
+
+
+def why_not(t: Learner) -> str:
+    """Why this run cannot be resident, in words; empty if it can."""
+    plan = t.plan
+    if t.ranks.size > 1:
+        return "several processes learn together"
+    if plan.accumulate > 1 or plan.unroll.depth:
+        return "a step is more than one segment"
+    if sparse_parameters(t.loop):
+        return "a table of puzzle embeddings has gradients of no fixed shape"
+    return ""
+
+
+def capturable(t: Learner) -> bool:
+    """Whether the body of this run is the same every time, for a CUDA graph."""
+    known = all(isinstance(o, AdamATan2 | torch.optim.AdamW) for o in t.optimizers)
+    return t.device.type == "cuda" and known and not t.menders and not hasattr(t.loop, "set_progress")
+
+
+class GraphTrainer:
+    """A trainer's body and what it works on."""
+
+    def __init__(self, t: Learner) -> None:
+        self.t, self.device = t, t.device
+        batch, width = t.plan.batch, t.feed.examples.inputs.shape[1]
+        self.size = (2 * STRETCH + 1) * batch  # two stretches, each row free every time
+        self.inputs, self.labels = torch.zeros(2, self.size, width, dtype=torch.uint8, device=self.device)
+        self.puzzles = torch.zeros(self.size, dtype=torch.long, device=self.device)
+        self.filled = t.position
+        self.position = torch.tensor(t.position, device=self.device)
+        self.carry = map_tensors(Tensor.clone, t.carries[0])
+        self.turn = torch.zeros((), dtype=torch.long, device=self.device)
+        self.rates = torch.zeros(STRETCH, device=self.device)
+        self.draws: tuple[Tensor | None, ...] = ()
+        self.names: list[str] = []
+        self.sums = torch.zeros(0, dtype=torch.float64, device=self.device)
+        self.graph: Any = None
+        self.fill(t.position)
+
+    # -- the host ---------------------------------------------------------------------------------------------------
+
+    def run(self) -> dict[str, float]:
+        """Steps up to the next after which something is written. Returns the sums of their numbers."""
+        t, plan = self.t, self.t.plan
+        ends = [
+            plan.steps,
+            *(-(-(t.step + 1) // every) * every for every in (STRETCH, plan.check_every, plan.save_every)),
+        ]
+        count = min(ends) - t.step
+        self.prepare(count)
+        for i in range(count):
+            self.step(i)
+        known = t.position  # what had been taken before this stretch
+        self.fill(known)
+        totals = self.sums.tolist()  # the host waits here, and nowhere else
+        t.step += count
+        t.position = int(self.position)
+        t.carries = [self.carry]
+        return dict(zip(self.names, totals, strict=True))
+
+    def prepare(self, count: int) -> None:
+        """Lists for the next `count` steps."""
+        t, plan = self.t, self.t.plan
+        rows = [plan.halting.draw(plan.batch, t.draws, t.noisy) for _ in range(count)]
+        rates = [schedule(t.step + i, plan.steps, plan.warmup, plan.floor) for i in range(count)]
+        columns = [None if c[0] is None else torch.stack(c) for c in zip(*rows, strict=True)]
+        if not self.draws:
+            blank = [None if c is None else c.new_zeros(STRETCH, *c.shape[1:]) for c in columns]
+            self.draws = tuple(None if c is None else c.to(self.device) for c in blank)
+        for held, new in zip((self.rates, *self.draws), (torch.tensor(rates), *columns), strict=True):
+            if held is not None and new is not None:
+                held[:count].copy_(self.sent(new), non_blocking=True)
+        self.turn.zero_()
+        self.sums.zero_()
+
+    def sent(self, t: Tensor) -> Tensor:
+        """Where a copy to the device need not be waited for."""
+        return t.pin_memory() if self.device.type == "cuda" else t
+
+    def fill(self, taken: int) -> None:
+        """Examples into all slots that are free if those before number `taken` have been read."""
+        while self.filled < taken + self.size:
+            first = self.filled % self.size
+            count = min(taken + self.size - self.filled, self.size - first)
+            inputs, labels, puzzles = map(torch.from_numpy, self.t.feed.rows(self.filled, count))
+            for ring, new in ((self.inputs, inputs), (self.labels, labels), (self.puzzles, puzzles.long())):
+                ring[first : first + count].copy_(self.sent(new.contiguous()), non_blocking=True)
+            self.filled += count
+
+    def step(self, i: int) -> None:
+        t = self.t
+        if capturable(t):
+            if self.graph is None:
+                self.capture()
+            self.graph.replay()
+            return
+        if hasattr(t.loop, "set_progress"):
+            t.loop.set_progress((t.step + i) / t.plan.steps)
+        t.set_rate(t.step + i)
+        self.body()
+
+    # -- the device -------------------------------------------------------------------------------------------------
+
+    def body(self) -> None:
+        """One optimizer step: no value of it is looked at, no shape depends on one, and no result is a new place."""
+        t, plan, carry = self.t, self.t.plan, self.carry
+        slot = (self.position + carry.halted.cumsum(0) - 1) % self.size
+        labels = self.labels[slot].long()
+        fresh = Batch(Question(self.inputs[slot].long(), self.puzzles[slot]), labels.where(labels != 0, IGNORE))
+        draw = Draw(*(None if d is None else d.index_select(0, self.turn[None])[0] for d in self.draws))  # type: ignore[arg-type]
+        for optimizer in t.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        out = supervised_step(t.loop, carry, fresh, plan.halting, draw, plan.loss)
+        (sum(out.losses.values()) / plan.batch).backward()  # type: ignore[union-attr]
+        dense = [p for p in t.loop.parameters() if p.grad is not None]
+        norm = nn.utils.clip_grad_norm_(dense, plan.clip or float("inf"))
+        t.update()
+        numbers = {name: value.detach().double() for name, value in (out.losses | out.metrics).items()}
+        numbers["loss"] = sum(v for k, v in numbers.items() if k.endswith("_loss")) / plan.batch  # type: ignore[assignment]
+        self.count(numbers | {"grad_norm": norm.double()})
+        self.position += carry.halted.sum()
+        self.turn += 1
+        with torch.no_grad():
+            for held, new in zip(checkpoint.flatten(carry), checkpoint.flatten(out.carry), strict=True):
+                if held is not None and new is not None:
+                    held.copy_(new)
+
+    def count(self, numbers: dict[str, Tensor]) -> None:
+        if not self.names:
+            self.names = list(numbers)
+            self.sums = torch.zeros(len(numbers), dtype=torch.float64, device=self.device)
+        self.sums += torch.stack(list(numbers.values()))
+
+    # -- a graph ----------------------------------------------------------------------------------------------------
+
+    def capture(self) -> None:
+        """Record the body once. The steps that CUDA wants before that are taken back."""
+        t = self.t
+        before, fresh = deepcopy(t.state()), [not o.state for o in t.optimizers]
+        held = [x for x in checkpoint.flatten((self.carry, self.position, self.turn)) if x is not None]
+        kept = [x.clone() for x in held]
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(WARM):
+                self.body()
+        torch.cuda.current_stream().wait_stream(side)
+        self.roll_back(before, fresh)
+        torch._foreach_copy_(held, kept)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            rate = self.rates.index_select(0, self.turn[None])[0]
+            for optimizer in t.optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"].copy_(group["base_lr"] * rate)
+            self.body()
+
+    def roll_back(self, before: dict[str, Any], fresh: list[bool]) -> None:
+        """The trainer as it was, with optimizers whose memory exists (else the graph would make it anew each time)."""
+        made = [o.state_dict() for o in self.t.optimizers]
+        for old, new, first in zip(before["optimizers"], made, fresh, strict=True):
+            if first:
+                old["state"] = {i: {k: torch.zeros_like(v) for k, v in s.items()} for i, s in new["state"].items()}
+        self.t.put(before, [self.carry])
+        self.sums.zero_()
+        for optimizer in self.t.optimizers:
+            on_device(optimizer, self.device)
+            optimizer.zero_grad(set_to_none=True)
+
+
+def on_device(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
+    """Learning rate and step count as tensors, which a replayed graph can change."""
+    for group in optimizer.param_groups:
+        group["lr"] = torch.tensor(float(group["lr"]), device=device)
+        if isinstance(optimizer, AdamATan2):
+            group["t"] = torch.tensor(float(group.get("t", 0)), device=device)
+        else:
+            group["capturable"] = True
+
+
+def on_host(state: dict[str, Any]) -> dict[str, Any]:
+    """An optimizer's state_dict without what `on_device` did to it."""
+    groups = [
+        {k: v.item() if isinstance(v, Tensor) else False if k == "capturable" else v for k, v in group.items()}
+        for group in state["param_groups"]
+    ]
+    return state | {"param_groups": groups}

@@ -1,0 +1,36 @@
+"""What stands under every way of learning: what a trainer owns, as its parts see it (checkpoints, graphs)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+__all__ = ["Learner"]
+
+
+class Learner(Protocol):
+    """A model, its optimizers and all that lives on between their steps; learn.train.Trainer is one."""
+
+    loop: Any  # the system: a Loop and a torch.nn.Module
+    task: Any
+    plan: Any  # learn.plan.Plan
+    folder: Path
+    device: torch.device
+    ranks: Any
+    feed: Any
+    optimizers: list[torch.optim.Optimizer]
+    average: Any  # of the weights; None where none is kept
+    draws: torch.Generator
+    carries: list[Any]
+    menders: list[Any]
+    noisy: bool
+    position: int  # examples handed out so far
+    step: int
+
+    def state(self) -> dict[str, Any]: ...
+    def put(self, state: dict[str, Any], carries: list[Any]) -> None: ...
+    def dealt(self, i: int) -> slice: ...
+    def set_rate(self, step: int) -> None: ...
+    def update(self) -> None: ...

@@ -1,0 +1,62 @@
+"""Watching a run: which weights are best, and whether it collapses, overfits or diverges."""
+
+from __future__ import annotations
+
+from typing import Any
+
+FALL = 0.10  # validated exact accuracy lost against the best that counts as a collapse
+
+
+class BestTracker:
+    """Remembers the best validation and says what is wrong, each thing once."""
+
+    def __init__(self, best: dict[str, Any] | None = None, warnings: list[str] | None = None, told: int = 0) -> None:
+        self.best, self.warnings, self.told = best or {}, warnings or [], told
+        self.falling = 0
+
+    def state(self) -> dict[str, Any]:
+        return {"best": self.best, "warnings": self.warnings, "told": self.told}
+
+    def see(self, step: int, exact: float, valid: float | None, token: float = 0.0) -> bool:
+        """Take note of a validation; True where it is the best so far (a later equal counts as better).
+
+        Of equal exact accuracy the higher valid share is better, or where that is unknown the higher token accuracy.
+        """
+        found = {"step": step, "exact": exact, "token": token, "valid": valid}
+        if not self.best or _rank(found) >= _rank(self.best):
+            self.best, self.falling = found, 0
+            return True
+        self.falling += 1
+        lost = self.best["exact"] - exact
+        if lost > FALL:
+            self.warn("collapse", f"step {step}: exact accuracy fell from {self.best['exact']:.1%} to {exact:.1%}")
+        elif self.falling == 5:
+            since = f"since step {self.best['step']:.0f}"
+            self.warn("overfitting", f"step {step}: five validations in a row below the best ({since})")
+        return False
+
+    def warn(self, kind: str, what: str) -> None:
+        if not any(w.startswith(kind) for w in self.warnings):
+            self.warnings.append(f"{kind}: {what}; the best weights are kept")
+
+    def news(self) -> list[str]:
+        fresh, self.told = self.warnings[self.told :], len(self.warnings)
+        return fresh
+
+    def diverged(self, step: int, numbers: dict[str, float], weight: str = "") -> str:
+        """What is not finite; `weight` says which weight is, if one is."""
+        what = "the loss" if numbers["loss"] != numbers["loss"] else "the gradient"
+        what = weight or f"{what} is not finite"
+        return f"step {step}: {what}; the weights before it are kept. Lower plan.lr or set plan.clip"
+
+
+def _rank(found: dict[str, Any]) -> tuple[float, float]:
+    return found["exact"], found["token"] if found["valid"] is None else found["valid"]
+
+
+def mended(state: dict[str, Any], verifies: bool) -> dict[str, Any]:
+    """A state as `state` gives it, of one from before "token" was kept apart from "valid" among them."""
+    best = state["best"]
+    if best and not verifies and "token" not in best:  # where the rules were not known, "valid" was the token accuracy
+        best = best | {"token": best["valid"], "valid": None}
+    return state | {"best": best}

@@ -1,0 +1,90 @@
+"""How big a net is and what it stands on: the one description all parts are built from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from innerloop.errors import InputError
+from innerloop.parts.layers import NORMS
+from innerloop.schema import Count, Layers, Many, Positive, Sets, Whole, check
+
+
+@dataclass(frozen=True)
+class NetConfig:
+    """Defaults are those of HRM and TRM for 9x9 Sudoku, but HRM has layers=4 and TRM prefix=16."""
+
+    vocab: Count = 11  # token kinds, 0 = padding
+    seq: Count = 81  # tokens of a puzzle
+    rows: Count = 9  # of the grid the tokens form, row by row; 1 for plain sequences
+    width: Count = 512  # D, channels of every slot, over all nodes of a place
+    heads: Count = 8  # of attention
+    layers: Layers = 2  # blocks in one net
+    expansion: Positive = 4.0  # of SwiGLU, before its factor 2/3
+    multiple: Count = 256  # SwiGLU's inner width is rounded up to this
+    mix: str = "attention"  # what moves information between places: a name from parts.mixers.BLOCKS
+    norm: str = "post"  # where the norm stands about a residual branch: a name from parts.layers.NORMS
+    positions: str = "rope"  # "rope", "learned" or "none"
+    rope_base: Positive = 10_000.0  # of "rope": the longest wavelength is about 2 pi times this
+    mask: str = "none"  # what attention hides: "none"; "causal" later places; "prefix" later ones outside the prompt
+    separator: Whole = 0  # of "prefix": the first such token ends the prompt; 0: all of the question is prompt
+    puzzles: Many = 1  # rows of the puzzle-embedding table
+    prefix: Whole = 1  # places before the tokens that hold the puzzle's embedding
+    puzzle_width: Whole = 512  # width of a row of that table; 0: no table, the prefix is zeros (and its positions)
+    pool: str = "first"  # what the halting head reads: the "first" place, or the "mean" of all (without gradient)
+    units: Sets = ()  # sets of places that constrain each other, for mix "units"
+    orbits: tuple[Sets, ...] = ()  # for mix "orbit": sets of places, alike within each kind
+    symbols: Sets = ()  # likewise, tokens whose names mean nothing: forms of N symbols each
+    local: bool = False  # likewise: the rules speak of neighbouring cells
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.positions not in ("rope", "learned", "none"):
+            raise InputError(f'positions is "{self.positions}": use "rope", "learned" or "none"')
+        if self.norm not in NORMS:
+            raise InputError(f'norm is "{self.norm}": use one of {", ".join(NORMS)}')
+        if self.mask not in ("none", "causal", "prefix"):
+            raise InputError(f'mask is "{self.mask}": use "none", "causal" or "prefix"')
+        if not 0 <= self.separator < self.vocab or self.rope_base <= 1:
+            raise InputError(f"separator {self.separator} is no token of {self.vocab}, or rope_base is not above 1")
+        if self.pool not in ("first", "mean"):
+            raise InputError(f'pool is "{self.pool}": use "first" or "mean"')
+        if self.width % self.heads or (self.positions == "rope" and (self.width // self.heads) % 2):
+            raise InputError(f"width {self.width} does not split into {self.heads} heads of an even width")
+        if self.width % self.nodes:
+            raise InputError(f"width {self.width} does not split into {self.nodes} nodes, one for each symbol")
+        if self.seq % self.rows:
+            raise InputError(f"{self.seq} tokens do not form {self.rows} rows")
+        self._check_sets()
+        if self.puzzle_width > self.prefix * self.width:
+            raise InputError(
+                f"a puzzle embedding of {self.puzzle_width} does not fit into {self.prefix} x {self.width}"
+            )
+
+    def _check_sets(self) -> None:
+        """Places and tokens that are named must be there."""
+        sets = [*self.units, *(places for kind in self.orbits for places in kind)]
+        for known, most, word in ((sets, self.seq, "place"), (self.symbols, self.vocab, "token")):
+            if any(min(some) < 0 or max(some) >= most for some in known):
+                raise InputError(f"units, orbits or symbols name a {word} beyond the {most} there are")
+        if any(len(form) != self.nodes for form in self.symbols):
+            raise InputError("the forms in symbols have not the same number of tokens each")
+
+    @property
+    def length(self) -> int:
+        """L, places in a state: the prefix, then the tokens."""
+        return self.prefix + self.seq
+
+    @property
+    def nodes(self) -> int:
+        """N, nodes of a place: one for each interchangeable symbol, with width / N channels; else one."""
+        return len(self.symbols[0]) if self.symbols else 1
+
+    @property
+    def node(self) -> int:
+        """Channels of a node."""
+        return self.width // self.nodes
+
+    @property
+    def causal(self) -> bool:
+        """Whether no place may know a later one of the answer: what a task of running text needs."""
+        return self.mask == "causal" or (self.mask == "prefix" and self.separator > 0)

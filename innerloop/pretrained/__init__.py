@@ -1,0 +1,50 @@
+"""Models that come with the library: NAME.safetensors beside this file, each a single file with its card inside.
+
+`innerloop export RUN --single innerloop/pretrained/NAME.safetensors` adds one. Every model is under 4 MB.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+import torch
+
+from innerloop.errors import InputError
+from innerloop.export.hub import texts
+from innerloop.runs.folder import Opened, open_run
+from innerloop.runs.single import README, SUFFIX, open_single
+from innerloop.text import printable
+
+__all__ = ["card", "names", "open"]
+
+FOLDER = Path(__file__).parent
+MOST = 4_000_000  # bytes of one
+
+
+def names() -> list[str]:
+    """Every model that comes with the library."""
+    return sorted(path.stem for path in FOLDER.glob(f"*{SUFFIX}"))
+
+
+def open(source: str | Path, device: torch.device | str = "cpu") -> Opened:
+    """A trained model ready to use: by the name of one that comes along, a NAME.safetensors, or the folder of a run.
+
+    A folder or file here comes before a model of that name. Raises InputError naming the nearest for an unknown one.
+    """
+    path, known = Path(source), names()
+    if path.is_dir():
+        return open_run(path, device)
+    if path.suffix == SUFFIX:
+        return open_single(path, device)
+    if str(source) in known:
+        return open_single(FOLDER / f"{source}{SUFFIX}", device)
+    near = difflib.get_close_matches(str(source), known, 1, 0.5)
+    hint = f"did you mean {near[0]}?" if near else "give the folder of a run, such as runs/demo"
+    also = f", or a model that comes along: {', '.join(known)}" if known and not near else ""
+    raise InputError(f"there is no folder {printable(str(source))}: {hint}{also}")
+
+
+def card(source: str | Path) -> str:
+    """The card of a model, as Markdown."""
+    return texts(open(source))[README]

@@ -1,0 +1,78 @@
+"""What there is by name, a fresh model of it, and a trained one: `list`, `create`, `open_run`, `open_solver`.
+
+innerloop.list("systems")                                      # ["act", "deq", ..., "ut"]
+loop = innerloop.create("trm", task="sudoku", width=128)       # not trained
+opened = innerloop.open_run("demo-sudoku9")                    # trained: its loop, its task and its run
+solver = innerloop.open_solver("demo-sudoku9")                 # the same, ready to solve
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from innerloop import pretrained, recipes, tasks, weights
+from innerloop.errors import InputError
+from innerloop.parts.mixers import BLOCKS
+from innerloop.runs import limits
+from innerloop.runs.fit import fit
+from innerloop.runs.folder import Opened
+from innerloop.runs.solving import solver_of
+from innerloop.solve.solver import Solver
+from innerloop.tasks.task import Task
+from innerloop.text import nearest, printable
+
+__all__ = ["create", "list", "open_run", "open_solver"]
+
+KINDS: dict[str, Callable[[], Any]] = {
+    "systems": weights.names,
+    "tasks": tasks.names,
+    "blocks": lambda: BLOCKS,
+    "recipes": recipes.found,
+    "pretrained": pretrained.names,
+}
+
+
+def list(kind: str = "systems") -> list[str]:  # type: ignore[valid-type]
+    """The names there are of a kind: "systems", "tasks", "blocks", "recipes" or "pretrained" models."""
+    if kind not in KINDS:
+        raise InputError(f'there is nothing of the kind "{printable(kind)}": {nearest(kind, KINDS)}')
+    return sorted(KINDS[kind]())
+
+
+def create(system: str, task: str | Task = "sudoku", *, seed: int = 0, **changes: Any) -> nn.Module:
+    """A fresh model of a system, of the sizes that its task asks for.
+
+    task     name of a task, with its default options, or one that was made (innerloop.tasks.get)
+    seed     of its first weights; torch's global generator stays where it was
+    changes  fields of the system's Config, or of its net's size (parts.config.NetConfig)
+    Raises InputError for an unknown name, and for a field that neither has.
+    """
+    kind, described = weights.get(system)
+    if isinstance(task, str):
+        task = tasks.get(task)
+    config = described()
+    own, net = ({f.name for f in fields(c)} for c in (config, config.size))
+    if unknown := sorted(changes.keys() - own - net):
+        raise InputError(f"{system} has no {printable(unknown[0])}: {nearest(unknown[0], sorted(own | net))}")
+    config = replace(config, **{k: v for k, v in changes.items() if k in own})
+    size = replace(config.size, **{k: v for k, v in changes.items() if k not in own})
+    return limits.build(kind, replace(config, size=fit(size, task, 1)), seed)
+
+
+def open_run(source: str | Path, device: torch.device | str = "cpu") -> Opened:
+    """A trained model, ready to use: the folder of a run, a NAME.safetensors, or a name of list("pretrained").
+
+    Raises InputError naming the nearest where there is none.
+    """
+    return pretrained.open(source, device)
+
+
+def open_solver(source: str | Path, device: torch.device | str = "cpu", **how: Any) -> Solver:
+    """The solver of a trained model, with its calibration if it has one; `how` as of solve.solver.Solver."""
+    return solver_of(open_run(source, device), **how)

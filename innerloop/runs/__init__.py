@@ -1,0 +1,1 @@
+"""A run as a value, as JSON, and as a folder."""

@@ -1,0 +1,72 @@
+"""A birth certificate: what every number needs beside it: command, commit, versions, hardware, seeds."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def birth_certificate(seeds: Sequence[int] = ()) -> dict[str, Any]:
+    """What every number needs beside it: command (files by name), commit, versions, hardware, seeds."""
+    cuda = torch.cuda.is_available()
+    words = [Path(sys.argv[0]).name, *sys.argv[1:]] if sys.argv else [""]
+    return {
+        "command": shlex.join(re.sub(r"(^|=)/.*/(?=[^/]+/*$)", r"\1", word) for word in words),
+        "commit": commit(),
+        "seeds": list(seeds),
+        "innerloop": version("innerloop"),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "device": torch.cuda.get_device_name() if cuda else cpu_name(),
+        "threads": torch.get_num_threads(),
+        "cpu": cpu_name(),
+        "cores": os.cpu_count(),
+        "memory_gib": memory_gib(),
+    } | ({"gpu_memory_gib": gib(torch.cuda.get_device_properties().total_memory)} if cuda else {})
+
+
+@cache
+def commit() -> str:
+    """The checkout's commit when it was first asked for, "+" where it had changes, or "" outside one.
+
+    Called where work begins, so that a result which takes hours names the code that made it.
+    """
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():  # installed, perhaps into a folder of somebody else's checkout
+        return ""
+    words = ["git", "describe", "--always", "--exclude=*", "--dirty=+"]
+    try:
+        return subprocess.run(words, cwd=root, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:
+        return ""
+
+
+def gib(size: int) -> float:
+    return round(size / (1 << 30), 1)
+
+
+def memory_gib() -> float | None:
+    """Memory of this machine; None where the system does not say."""
+    try:
+        return gib(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

@@ -1,0 +1,53 @@
+"""What training costs, counted: floating-point operations of one optimizer step for one example."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from innerloop import tasks
+from innerloop.learn.plan import Plan
+from innerloop.learn.stream import ExampleStream
+from innerloop.learn.supervise import Batch, SupervisedStep, initial_carry, supervised_step
+from innerloop.learn.unroll import unrolled
+from innerloop.runs.fit import model
+from innerloop.runs.run import Run
+
+__all__ = ["thought", "training_flops"]
+
+ROWS = 4  # examples that are counted together
+
+
+def training_flops(run: Run, loop: Any = None) -> int:
+    """FLOPs of an optimizer step of `run` for one example, forward and backward: a mean over training.
+
+    `loop` stands in for the run's own system.
+    """
+    loop = (loop or model(run)).train()
+    grows = hasattr(loop, "set_progress") or run.plan.unroll.draw == "ramp"
+    moments = [(i + 0.5) / 8 for i in range(8)] if grows else [0.5]
+    examples = tasks.get(run.data.task, **run.data.options).make(ROWS, 0)
+    batch = ExampleStream(examples, None, 0).fill(torch.ones(ROWS, dtype=torch.bool), 0)
+    return sum(counted(loop, batch, run.plan, progress) for progress in moments) // ROWS // len(moments)
+
+
+def counted(loop: Any, batch: Batch, plan: Plan, progress: float) -> int:
+    """FLOPs of one optimizer step on a batch, at one moment of training."""
+    unroll = plan.unroll
+    if hasattr(loop, "set_progress"):
+        loop.set_progress(progress)
+    depth = unroll.steps(progress, torch.Generator()) if unroll.draw == "ramp" else unroll.mean
+    with FlopCounterMode(display=False) as counter:
+        sum(thought(loop, batch, plan, depth).losses.values()).backward()  # type: ignore[union-attr]
+    return counter.get_total_flops()
+
+
+def thought(loop: Any, batch: Batch, plan: Plan, depth: int) -> SupervisedStep:
+    """What one optimizer step of `plan` thinks about a fresh batch: `depth` steps if it unrolls, else one."""
+    rows = len(batch.labels)
+    if plan.unroll.depth:
+        return unrolled(loop, batch, plan.unroll, depth, torch.arange(1, rows + 1), plan.loss)
+    draw = plan.halting.draw(rows, torch.Generator().manual_seed(0), True)
+    return supervised_step(loop, initial_carry(loop, batch), batch, plan.halting, draw, plan.loss)

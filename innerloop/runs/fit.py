@@ -1,0 +1,120 @@
+"""A run made real: its data opened, its system fitted to them, its model built."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from innerloop import tasks, weights
+from innerloop.data.leakage import leakage
+from innerloop.data.opening import INFERRED, open_set
+from innerloop.parts.config import NetConfig
+from innerloop.parts.mixers import BLOCKS
+from innerloop.rules.symmetry import kinds, lines
+from innerloop.runs import limits, origin
+from innerloop.runs.certificate import commit
+from innerloop.runs.run import Data, Run
+from innerloop.tasks.grid import Grid
+
+NODE = 16  # channels of a symbol where a recipe's width does not split into all of them
+VIEWS = 48  # random symmetries of a task from which its orbits are found
+MOST_KINDS = 6  # of sets of cells, beyond which all are treated alike
+
+
+class Built(typing.NamedTuple):
+    """A run made real."""
+
+    run: Run  # with the sizes its data gave it
+    loop: Any  # the system: a Loop and a torch.nn.Module
+    task: Any
+    train: Any  # PuzzleSet
+    validation: Any  # PuzzleSet
+
+
+def sets(data: Data, folder: Path | str = "") -> tuple[Any, Any, Any]:
+    """Task, training set and validation set. Raises InputError for data that cannot be had.
+
+    folder: of the run whose data it is, if there is one: its files are found from any current folder then. Both sets
+    number their puzzle identifiers alike. What is held out without a file to validate on: `origin.hold_out`.
+    """
+    if folder:
+        data = origin.located(data, folder)
+    if not data.train:
+        task = tasks.get(data.task, **data.options)
+        return task, task.make(data.count, data.seed), task.make(data.holdout, data.seed + 1_000_003)
+    told = not data.task or (data.task in INFERRED and not data.options)
+    wanted = data.task or None if told else tasks.get(data.task, **data.options)
+    task, train = open_set(data.train, wanted, data.count or None)
+    if told and data.options:  # what the rows cannot tell, such as a grid's symmetries
+        known = tasks.get(task.name, **task.options | data.options)
+        if isinstance(known, Grid):
+            known.examples = train
+        task = known
+    if data.test:
+        validation = open_set(data.test, task, data.holdout or None)[1]
+        return task, train, origin.numbered(validation, train.identifiers, strict=False)
+    if folder and origin.before(folder):
+        return task, *train.split(min(0.5, data.holdout / len(train)), data.seed)
+    return task, *origin.hold_out(task, train, data)
+
+
+def unseen(task: Any, train: Any, data: Data, count: int) -> Any:
+    """Up to `count` generated puzzles that neither trained nor chose a model: another seed, no symmetric twins."""
+    fresh = task.make(count, data.seed + 2_000_003)
+    return fresh.take(np.setdiff1d(np.arange(len(fresh)), leakage(train, fresh, task).rows))
+
+
+def fit(size: NetConfig, task: Any, puzzles: int) -> NetConfig:
+    """`size` with the vocabulary, length, grid, units and separator of `task`, and a row for each identifier."""
+    rows, columns = task.shape
+    units = tuple(tuple(dict.fromkeys(unit)) for unit in task.units.tolist()) if task.units is not None else ()
+    grid: dict[str, Any] = {"seq": rows * columns, "rows": rows, "units": units}
+    if getattr(BLOCKS.get(size.mix), "tied", False):
+        grid |= {"orbits": orbits(task, units), "symbols": task.symbols, "local": task.local}
+        nodes = len(task.symbols[0]) if task.symbols else 1
+        grid |= {} if size.width % nodes == 0 else {"width": NODE * nodes}
+        known = grid["orbits"] or grid["symbols"] or grid["local"] or size.positions != "none"
+        grid |= {} if known else {"positions": "learned"}  # else all places would be alike
+    return replace(size, vocab=task.vocab, puzzles=puzzles, separator=getattr(task, "separator", 0), **grid)
+
+
+def orbits(task: Any, units: Sequence[tuple[int, ...]]) -> tuple[tuple[tuple[int, ...], ...], ...]:
+    """The sets of cells that the task's symmetries single out, by kind; where they give none, the units it names, or
+    its rows and columns if it is `lined`.
+    """
+    views = task.views(VIEWS, np.random.default_rng(0))
+    cells = np.arange(task.shape[0] * task.shape[1])[None] if views is None else views.cells
+    sets = lines(cells, len(task.symbols[0])) if task.symbols else []
+    if task.lined:
+        board = np.arange(task.shape[0] * task.shape[1]).reshape(task.shape)
+        units = tuple(tuple(line) for line in (*board.tolist(), *board.T.tolist()))
+    sets = sets or list(units)
+    number = np.array(kinds(sets, cells)) if sets else np.zeros(0, int)
+    if len(np.unique(number)) > MOST_KINDS:
+        number[:] = 0
+    return tuple(tuple(s for s, k in zip(sets, number, strict=True) if k == kind) for kind in np.unique(number))
+
+
+def build(run: Run, folder: Path | str = "") -> Built:
+    """Open the data, fit the system to it and make the model. folder: as in `sets`."""
+    commit()  # the one that runs, whatever is committed meanwhile
+    task, train, validation = sets(run.data, folder)
+    data = replace(run.data, task=task.name, options=task.options)
+    run = replace(run, data=data, config=replace(run.config, size=fit(run.config.size, task, len(train.identifiers))))
+    if run.config.size.puzzle_width:
+        validation = origin.numbered(validation, train.identifiers)
+    return Built(run, model(run), task, train, validation)
+
+
+def model(run: Run, path: Path | None = None) -> torch.nn.Module:
+    """The run's system with fresh weights, drawn by its seed; torch's global generator stays where it was.
+
+    `path` is the file that other weights will be read from. Raises InputError.
+    """
+    return limits.build(weights.get(run.system)[0], run.config, run.seed, path)

@@ -1,0 +1,125 @@
+"""A run as the folder it leaves behind: run.json with its birth certificate, and the model in it."""
+
+from __future__ import annotations
+
+import json
+import typing
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from innerloop import files, tasks
+from innerloop.errors import InputError
+from innerloop.learn import checkpoint
+from innerloop.runs import origin
+from innerloop.runs.certificate import birth_certificate, commit
+from innerloop.runs.fit import Built, model
+from innerloop.runs.run import Run, read_run, to_json
+from innerloop.text import printable
+
+
+def check_run(folder: Path, run: Run, built: Built | None = None) -> None:
+    """Raise InputError where `folder` holds another run that has learned something, naming the field that differs.
+
+    With `built`, its puzzles must still be those that the run there began with.
+    """
+    if not any((folder / name).exists() for name in (checkpoint.STATE, checkpoint.MODEL)):
+        return
+    old = noted(folder)
+    if old is not None and built is not None and origin.same_source(old, to_json(run)):
+        origin.refuse_changed(folder, run.data, train=built.train, validation=built.validation)
+    if old is not None and (found := difference(old, to_json(run))):
+        name, there, here = found
+        raise InputError(
+            f"{files.shown(folder)} holds another run ({name} is {there} there and {here} here): choose another folder "
+            "(--out), or begin anew in this one (--fresh)"
+        )
+
+
+def noted(folder: Path) -> dict[str, Any] | None:
+    """The run of folder/run.json as this version writes it; None where there is none."""
+    path = folder / "run.json"
+    if not path.exists():
+        return None
+    return to_json(read_run(files.read_json(path), files.shown(path)))
+
+
+def difference(old: Any, new: Any, name: str = "") -> tuple[str, str, str] | None:
+    """The first field in which two JSON values differ, such as "plan.lr", and both of its values as text."""
+    if old == new:
+        return None
+    if isinstance(old, dict) and isinstance(new, dict):
+        key = next(k for k in (*new, *old) if old.get(k) != new.get(k) or (k in old) != (k in new))
+        found = difference(old.get(key), new.get(key), f"{name}.{key}" if name else key)
+        return found or (key, "missing", "missing")
+    return name, *(printable(json.dumps(value), 60) for value in (old, new))  # type: ignore[return-value]
+
+
+def write_run(folder: Path, run: Run, built: Built | None = None) -> None:
+    """Note in folder/config.json and run.json what is about to run. Raises InputError as check_run does.
+
+    With `built`, the paths and fingerprints of its puzzles and the names of their identifiers are noted as well.
+    Where the same run is there already, its birth certificate stays; a commit that goes on with it is added as one of
+    its "commits".
+    """
+    check_run(folder, run, built)
+    path, value = folder / "run.json", to_json(run)
+    stale = built and origin.changed(folder, train=built.train, validation=built.validation)
+    same = noted(folder) == value and not stale
+    if not same or not (folder / "config.json").exists():
+        # First: what has a run.json has all.
+        files.write_json(folder / "config.json", {"system": run.system, "config": value["config"]})
+    if not same:
+        data: dict[str, Any] = {}
+        if built is not None:
+            origin.keep_names(folder, built.train.identifiers)
+            data = origin.noted(folder, run.data, built.train, built.validation)
+        files.write_json(path, {"run": value, "data": data, "born": birth_certificate([run.seed])})
+    elif commit() and commit() not in (known := commits(folder)):
+        whole = files.read_json(path)
+        born = whole.get("born") if isinstance(whole.get("born"), dict) else {}
+        files.write_json(path, whole | {"born": born | {"commits": [*known, commit()]}})
+
+
+def commits(folder: Path) -> list[str]:
+    """The commits that have worked on the run of a folder, in order."""
+    born = files.read_json(folder / "run.json").get("born")
+    born = born if isinstance(born, dict) else {}
+    found = born.get("commits", [born.get("commit", "")])
+    return [str(c) for c in found] if isinstance(found, list) else []
+
+
+class Opened(typing.NamedTuple):
+    run: Run
+    loop: Any  # the system: a Loop and a torch.nn.Module
+    task: Any
+    folder: Path
+
+
+def open_run(folder: Path | str, device: torch.device | str = "cpu") -> Opened:
+    """The trained model of a run folder, ready to evaluate; nothing else is needed to open it years later."""
+    commit()
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"there is no folder {files.shown(folder)}: give the folder of a run, such as runs/demo")
+    run = read_run(files.read_json(folder / "run.json"), files.shown(folder / "run.json"))
+    path, task = folder / checkpoint.MODEL, known_task(run, files.shown(folder / "run.json"))
+    loop = model(run, path)
+    checkpoint.load_weights(path, loop)
+    return Opened(run, loop.to(device).eval(), task, folder)
+
+
+def known_task(run: Run, where: str) -> Any:
+    """The task of a trained run. Raises InputError, which names the file, where its model takes other puzzles."""
+    try:
+        task = tasks.get(run.data.task, **run.data.options)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+    size, cells = run.config.size, task.shape[0] * task.shape[1]
+    if (size.vocab, size.seq) != (task.vocab, cells):
+        raise InputError(
+            f"{where}: its model takes {size.seq} cells of {size.vocab} tokens, its task has {cells} of {task.vocab}: "
+            "it is damaged"
+        )
+    return task

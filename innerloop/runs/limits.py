@@ -1,0 +1,118 @@
+"""What a run's model costs, known before it is paid: against its weights file, and against this machine."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from innerloop.errors import InputError
+from innerloop.files import shown
+
+__all__ = ["build"]
+MOST = 4_000_000_000  # parameters of a model, and numbers in the constant tables it builds
+SMALL = 1 << 23  # numbers up to which a model is simply built: a second
+LARGE = 1 << 28  # numbers that a file may vouch for; a larger one may be sparse
+SLACK = 1 << 22  # numbers of tables that a model makes and no file holds
+
+
+class Exceeded(Exception):
+    """A model holds more numbers than it may."""
+
+
+class Budget(TorchFunctionMode):
+    """Inside it, tensors that are made may hold `left` numbers together; Exceeded is raised before one is made."""
+
+    def __init__(self, left: int) -> None:
+        super().__init__()
+        self.left = left
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None) -> Any:
+        kwargs = kwargs or {}
+        if func in MADE:
+            self.left -= MADE[func](*args)
+        if self.left < 0 or (func in SPREAD and spread(*args) > self.left):
+            raise Exceeded
+        return func(*args, **kwargs)
+
+
+def numbers(*shape: Any) -> int:
+    return math.prod(shape[0] if shape and isinstance(shape[0], tuple | list) else shape)
+
+
+def spread(a: Any, b: Any) -> int:
+    """Numbers of a product of two, by broadcasting."""
+    both = isinstance(a, Tensor) and isinstance(b, Tensor)
+    return math.prod(torch.broadcast_shapes(a.shape, b.shape)) if both else 0
+
+
+MADE: dict[Any, Callable[..., int]] = {
+    **dict.fromkeys((torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn), numbers),
+    torch.full: lambda shape, *_: numbers(*shape),
+    torch.eye: lambda n, m=None, *_: n * (m or n),
+    torch.arange: lambda *ends: int(ends[0] if len(ends) == 1 else ends[1] - ends[0]),
+    Tensor.repeat: lambda tensor, *times: tensor.numel() * numbers(*times),
+}
+SPREAD = (torch.mul, Tensor.mul, Tensor.__mul__)
+
+
+class Sketch(TorchFunctionMode):
+    """Inside torch.device("meta"): what depends on values has none, and reads as empty or zero."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None) -> Any:
+        if func in (torch.Tensor.nonzero, torch.nonzero):
+            return torch.empty(0, args[0].ndim, dtype=torch.long)
+        if func in (torch.Tensor.item, torch.Tensor.__bool__):
+            return func is torch.Tensor.item and 0
+        return func(*args, **(kwargs or {}))
+
+
+def build(kind: Any, config: Any, seed: int, path: Path | None = None) -> torch.nn.Module:
+    """kind(config) with weights drawn from `seed`, if that costs no more than it may.
+
+    path: the safetensors file that its weights will be read from, if it is there: no number takes less than two bytes.
+    Raises InputError before the memory is taken.
+    """
+    held = path.stat().st_size // 2 if path is not None and path.is_file() else None
+    vouched = held is not None and held <= LARGE
+    most = SLACK + held if held is not None and vouched else SMALL
+    try:
+        with Budget(most):
+            return drawn(kind, config, seed)
+    except Exceeded:
+        count = most + 1 if vouched else afford(kind, config)
+        if held is not None and count > SLACK + held:
+            raise InputError(
+                f"{shown(path or '')} was saved by a model of another configuration, which is far smaller"
+            ) from None
+    return drawn(kind, config, seed)
+
+
+def drawn(kind: Any, config: Any, seed: int) -> torch.nn.Module:
+    """kind(config) with weights drawn from `seed`; torch's global generator stays where it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return kind(config)  # type: ignore[no-any-return]
+
+
+def afford(kind: Callable[[Any], Any], config: Any) -> int:
+    """How many numbers a model holds, told without taking memory; torch needs seconds to get ready for that.
+
+    Raises InputError where they are above MOST, or take more than the memory of this machine.
+    """
+    most = min(MOST, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4)
+    try:
+        with torch.device("meta"), Sketch(), Budget(most):
+            loop = kind(config)
+    except Exceeded:
+        raise InputError(
+            f"this config makes a model of more than {most:,} numbers, which is the most that this machine builds: "
+            "give a smaller width, or fewer layers"
+        ) from None
+    return sum(t.numel() for t in (*loop.parameters(), *loop.buffers()))

@@ -1,0 +1,96 @@
+"""A run: this system, this task, this plan, this seed. As a value, as JSON, and as the folder it leaves behind."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any
+
+from innerloop import schema, weights
+from innerloop.errors import InputError
+from innerloop.learn.plan import Plan
+from innerloop.schema import Range, Seed
+from innerloop.text import nearest, printable
+
+Rows = Annotated[int, Range(0, 10_000_000)]
+
+
+@dataclass(frozen=True)
+class Data:
+    """What is learned from: a file, folder or hub name, or puzzles the task generates."""
+
+    task: str = ""  # name in innerloop.tasks; empty with a file: the one its rows look like
+    options: dict[str, Any] = field(default_factory=dict)  # of the task
+    train: str = ""  # path or hub name of the examples; empty: generated
+    test: str = ""  # likewise for validation; empty: a part of the training groups is held out
+    count: Rows = 2000  # puzzles to generate, or rows to take from `train`; 0 with a file: all
+    holdout: Rows = 500  # puzzles to validate on: generated anew, or the first rows of `test`
+    seed: Seed = 0  # of generation and of the split
+
+
+@dataclass(frozen=True)
+class Run:
+    name: str
+    system: str  # name in innerloop.weights
+    config: Any  # that system's Config
+    data: Data = field(default_factory=Data)
+    plan: Plan = field(default_factory=Plan)
+    seed: Seed = 0  # of initial weights, order of examples, augmentation and exploration
+    about: str = ""  # one sentence for people: what this run is to show
+
+
+# -- as JSON ----------------------------------------------------------------------------------------------------------
+
+
+def to_json(run: Run) -> dict[str, Any]:
+    return json.loads(json.dumps(dataclasses.asdict(run)))
+
+
+def from_json(value: Any, where: str = "run.json") -> Run:
+    """The Run that to_json wrote; `where` begins what an error says. Unknown keys raise, naming the nearest."""
+    if not isinstance(value, dict) or not isinstance(value.get("system"), str):
+        raise InputError(f'{where} holds no JSON object with a "system": this is not the run.json of a run')
+    try:
+        kind = weights.get(value["system"])[1]
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+    config = schema.read(kind, value.get("config", {}), where, "config")
+    return schema.read(Run, value | {"config": config}, where)
+
+
+def read_run(value: Any, where: str) -> Run:
+    """The Run in what a run.json holds."""
+    if not isinstance(value, dict) or "run" not in value:
+        raise InputError(f'{where} holds no "run": it is damaged, or of another kind')
+    return from_json(value["run"], where)
+
+
+def override(run: Run, changes: Sequence[str]) -> Run:
+    """`run` with fields replaced, each written "plan.steps=500". InputError for unknown fields or wrong values."""
+    for change in changes:
+        path, sign, text = change.partition("=")
+        if not sign:
+            raise InputError(f'"{printable(change)}" changes nothing: write a field and its value, as plan.steps=500')
+        run = _replace(run, path.strip().split("."), text.strip(), path.strip())
+    if not isinstance(run.config, weights.get(run.system)[1]):
+        raise InputError(f"the config of this run is not one of {run.system}: use the recipe family, with --system")
+    return run
+
+
+def _replace(value: Any, path: list[str], text: str, whole: str) -> Any:
+    key, rest = path[0], path[1:]
+    if isinstance(value, dict) and not rest:
+        kind = type(value[key]) if value.get(key) is not None else Any
+        return value | {key: schema.parse(kind, text, whole)}
+    known = typing.get_type_hints(type(value), include_extras=True) if dataclasses.is_dataclass(value) else {}
+    if key not in known:
+        raise InputError(f"{printable(whole)} is not a field of a run: {nearest(key, known)}")
+    old = getattr(value, key)
+    new = _replace(old, rest, text, whole) if rest else schema.parse(known[key], text, whole)
+    return replace(value, **{key: new})  # type: ignore[type-var]
+
+
+# -- as a folder ------------------------------------------------------------------------------------------------------

@@ -1,0 +1,148 @@
+"""A model in plain JSON: its task as a page draws it, puzzles to try, and what was measured of its run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from innerloop.errors import InputError
+from innerloop.show.replay import finite
+from innerloop.solve.solver import Solver
+from innerloop.text import printable
+
+__all__ = ["curves", "example", "halted", "inner", "model", "notes"]
+
+POINT = ("depth", "width", "halting", "exact", "low", "high", "valid", "steps", "nfe")  # of a row of eval.json
+
+
+def model(name: str, opened: Any, solver: Solver) -> dict[str, Any]:
+    """Who it is, and how to draw its boards. opened: runs.run.Opened."""
+    task, run = opened.task, opened.run
+    symbols = task.pad_symbol + task.charset
+    units = None if task.units is None else [list(dict.fromkeys(unit)) for unit in np.asarray(task.units).tolist()]
+    return {
+        "name": name,
+        "system": run.system,
+        "task": task.name,
+        "about": run.about or f"{run.system.upper()} on {task.name}",
+        "rows": task.shape[0],
+        "columns": task.shape[1],
+        "charset": task.charset,
+        "pad": task.pad_symbol,
+        "blank": symbols[task.blank] if task.blank else "",
+        "boxes": list(task.boxes()),
+        "units": units,
+        "glyphs": {s: task.glyph(t) for t, s in enumerate(symbols)},
+        "colours": {s: task.colour(t) for t, s in enumerate(symbols)},
+        "verifies": solver.verify is not None,
+        "calibrated": bool(solver.trusts),
+        "parameters": sum(p.numel() for p in opened.loop.parameters()),
+        "trained_depth": run.plan.deepest,
+        "fixed": getattr(task, "fixed", None),
+    }
+
+
+def example(task: Any, puzzles: Any, i: int) -> dict[str, Any]:
+    """Row i of a PuzzleSet; an answer that nobody knows is empty."""
+    label = puzzles.labels[i]
+    return {
+        "question": task.decode(puzzles.inputs[i]),
+        "answer": task.decode(label) if (label != 0).any() else "",
+        "rating": finite(puzzles.rating[i], 4),
+        "identifier": int(puzzles.puzzle[i]),
+    }
+
+
+def notes(read: Callable[[str], Any], names: Sequence[str]) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """({name: the object in NAME.json, empty where there is none}, why those that cannot be used are left out).
+
+    read(name)  the JSON value, None where there is none; may raise InputError
+    """
+    found: dict[str, dict[str, Any]] = {}
+    reasons = []
+    for name in names:
+        found[name] = {}
+        try:
+            value = read(name)
+        except InputError as error:
+            reasons.append(str(error))
+            continue
+        if isinstance(value, dict):
+            found[name] = value
+        elif value is not None:
+            reasons.append(f"{name}.json is no JSON object")
+    return found, reasons
+
+
+def curves(
+    judged: dict[str, Any], studied: dict[str, Any], solver: Solver, reasons: list[str] | None = None
+) -> dict[str, list[dict[str, Any]]]:
+    """Accuracy over depth of an eval.json, directions in use of a study.json, worth of each rule that was calibrated.
+
+    Of the files either may be empty. A row that lacks something is left out; so is one with values of the wrong kind,
+    and `reasons` then gains a sentence.
+    """
+    odd = [] if reasons is None else reasons
+    slots = inner(inner(studied, "dimension"), "trained")
+    points = [row for row in rows_of(judged, odd) if all(k in row for k in POINT)]
+    modules = []
+    for slot, steps in slots.items():
+        try:
+            if steps:
+                modules.append(directions(str(slot), steps[-1]))
+        except (TypeError, ValueError, AttributeError, KeyError, OverflowError):
+            odd.append(f"study.json says of {printable(str(slot), 40)} what is no dimension")
+    return {
+        "depth": points,
+        "modules": modules,
+        "trust": [
+            {"rule": t.rule, "accuracy": t.accuracy, "auroc": finite(t.auroc), "ece": finite(t.ece)}
+            for t in solver.trusts.values()
+        ],
+    }
+
+
+def rows_of(judged: dict[str, Any], odd: list[str]) -> Iterator[dict[str, Any]]:
+    """The rows of an eval.json, with the values of POINT that are there and not null; `valid` always."""
+    rows = judged.get("rows", [])
+    if not isinstance(rows, list):
+        odd.append("eval.json has no list of rows")
+        return
+    wrong = 0
+    for row in rows:
+        if not isinstance(row, dict) or not all(fits(k, row.get(k)) for k in POINT):
+            wrong += 1
+            continue
+        yield {k: row.get(k) for k in POINT if k == "valid" or row.get(k) is not None}
+    if wrong:
+        odd.append(f"{wrong} of {len(rows)} rows of eval.json hold values of the wrong kind")
+
+
+def fits(key: str, value: Any) -> bool:
+    """Whether this may be the value of a row of an eval.json at `key`; None always."""
+    if value is None:
+        return True
+    if key == "halting":
+        return value in (0, 1)
+    number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15  # inf and NaN neither
+    return number and (key not in ("depth", "width") or isinstance(value, int))
+
+
+def inner(value: dict[str, Any], key: str) -> dict[str, Any]:
+    """The object at `key`; an empty one where there is none."""
+    found = value.get(key)
+    return found if isinstance(found, dict) else {}
+
+
+def directions(slot: str, found: dict[str, Any]) -> dict[str, Any]:
+    """Participation ratio of one slot after the last step, free of its bias where that could be told."""
+    told = {k: finite(found.get(k), 4) for k in ("corrected", "plain", "low", "high", "effective_rank")}
+    corrected, plain = told.pop("corrected"), told.pop("plain")
+    return {"slot": slot, "participation_ratio": plain if corrected is None else corrected} | told
+
+
+def halted(steps: Any, rating: Any, right: Any) -> dict[str, Any]:
+    """Where one puzzle was stopped by the loop's own rule."""
+    return {"steps": int(steps), "rating": finite(rating, 4), "right": bool(right)}

@@ -1,0 +1,223 @@
+"""One puzzle thought about before somebody's eyes, in plain JSON: every step, where trajectories would stop, their way.
+
+All trajectories run to their full depth. What `Solver.solve` answers at the same dials is found afterwards, from the
+step at which each of them would have ended there. A server streams this, and a report carries it along.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from innerloop.core import Question, map_tensors
+from innerloop.errors import InputError
+from innerloop.noise import salted
+from innerloop.show.paths import Paths
+from innerloop.solve.choose import RULES
+from innerloop.solve.engine import Done, Moment, Once
+from innerloop.solve.job import PuzzleJob, wave
+from innerloop.solve.options import Solution, SolveOptions
+from innerloop.solve.solver import Solver
+from innerloop.solve.verify import broken
+
+__all__ = ["Replay", "Seen", "cells", "finite", "shares", "solution"]
+
+
+class Seen(NamedTuple):
+    """A step as it was taken."""
+
+    trajectory: int
+    moment: Moment  # without the state, and in the puzzle's own view
+    stops: bool  # the loop's own rule holds here, first
+    seconds: float  # since the thought began
+
+
+class End(NamedTuple):
+    """Where `solve` would have let a trajectory go."""
+
+    moment: Moment
+    how: str  # one of engine.ENDS
+    valid: bool | None
+    seconds: float
+
+
+class Replay:
+    """Submit the jobs of `case(watch)`; give every watched moment to `see`, and what that returns to `step`.
+
+    `see` may be called in another thread than the rest.
+    dials  settled ones, see Solver.settled
+    """
+
+    def __init__(self, solver: Solver, question: NDArray[np.uint8], dials: SolveOptions, identifier: int = 0) -> None:
+        self.solver, self.question, self.d, self.identifier = solver, question, dials, identifier
+        self.begun, self.views = time.monotonic(), solver.views(dials)
+        self.seen: list[list[Seen]] = [[] for _ in range(dials.width)]
+        self.halts: list[int | None] = [None] * dials.width
+        seen_by = None if self.views is None else self.views.cells
+        self.paths = Paths(dials.width, dials.depth * dials.width, len(question), seen_by)
+        engine = solver.engine(dials)
+        self._halt: Any = engine.halt
+        self._loops = [Once(engine.loop.loop) for _ in range(dials.width)]  # each state is read once
+        self._states: list[Any] = [None] * dials.width  # before the step that is awaited
+        self._judged: dict[bytes, tuple[bool | None, list[int]]] = {}
+
+    def case(self, watch: Callable[[int, Moment], None]) -> PuzzleJob:
+        """The puzzle as an engine takes it, with nothing to end a trajectory early."""
+        watching = replace(self.d, pick="residual", halting=False)
+        return PuzzleJob(self.solver, self.question, watching, self.identifier, self.views, watch=watch)
+
+    # -- while it thinks ----------------------------------------------------------------------------------------------
+    def see(self, k: int, moment: Moment) -> Seen:
+        """Take a moment of trajectory k, and leave its state to the paths."""
+        stops = self._stops(k, moment)
+        self.paths.add(k, moment.state)
+        return Seen(k, moment._replace(state=None), stops, time.monotonic() - self.begun)
+
+    @torch.no_grad()
+    def _stops(self, k: int, moment: Moment) -> bool:
+        """Whether the loop's own rule holds after this step, for the first time."""
+        if self._halt is None or self.halts[k] is not None:
+            return False
+        device = self.solver.device
+        old, new = self._states[k], map_tensors(lambda t: t[None], moment.state)
+        if old is None:
+            question = self.question[None]
+            view = question if self.views is None else self.views.take(np.array([k])).apply(question)
+            tokens = torch.from_numpy(view.astype(np.int64)).to(device)
+            first = self._loops[k].init(Question(tokens, torch.full_like(tokens[:, 0], self.identifier)))
+            old = salted(first, torch.full_like(tokens[:, 0], k))
+        self._states[k] = new
+        try:
+            held = self._halt(self._loops[k], old, new, torch.tensor([moment.step], device=device))
+        except InputError:  # it has no halting head
+            self._halt = None
+            return False
+        if not bool(torch.as_tensor(held).all()):
+            return False
+        self.halts[k], self._states[k] = moment.step, None
+        return True
+
+    def step(self, seen: Seen) -> dict[str, Any]:
+        """What is told of a step; those of one trajectory must come in their order."""
+        k, moment = seen.trajectory, seen.moment
+        before = self.seen[k][-1].moment.answer if self.seen[k] else self.question
+        self.seen[k].append(seen)
+        valid, wrong = self._judge(moment.answer)
+        return {
+            "trajectory": k,
+            "step": moment.step,
+            "answer": self.solver.task.decode(moment.answer),
+            "certainty": shares(moment.certainty),
+            "changed": cells(moment.answer != before),
+            "wrong": wrong,
+            "valid": valid,
+            "confidence": finite(moment.q),
+            "residual": finite(moment.residual, 9),
+            "would_halt": seen.stops,
+        }
+
+    def _judge(self, answer: NDArray[np.uint8]) -> tuple[bool | None, list[int]]:
+        """(valid, wrong cells); a thought says the same answer many times."""
+        key = answer.tobytes()
+        if key not in self._judged:
+            pair = self.question[None], answer[None]
+            valid = bool(self.solver.verify(*pair)[0]) if self.solver.verify is not None else None
+            self._judged[key] = valid, [] if valid else cells(broken(self.solver.task, *pair)[0])
+        return self._judged[key]
+
+    # -- when it is over ----------------------------------------------------------------------------------------------
+    def solution(self) -> Solution:
+        """What `solve` would have answered; its seconds are those until the last step that this needed."""
+        ends = self._ends()
+        if self.d.pick == "verified":
+            ends = self._until_verified(ends)
+        found = self._ended(ends).solution()
+        return replace(found, seconds=max((e.seconds for e in ends.values()), default=found.seconds))
+
+    def ended(self, found: Solution) -> dict[str, Any]:
+        """What is told at the end, of `solution()` or of what an exact solver made of it."""
+        paths, explained = self.paths.drawn()
+        told = solution(self.solver.task, self.question, found)
+        return {"solution": told, "paths": paths, "explained": explained, "scores": self._scores(), "halts": self.halts}
+
+    def _ends(self) -> dict[int, End]:
+        """Where each trajectory that took a step would have ended by itself."""
+        return {k: self._end(path) for k, path in enumerate(self.seen) if path}
+
+    def _end(self, path: list[Seen]) -> End:
+        """Where one would have, as the engine decides it."""
+        for seen in path:
+            moment, valid = seen.moment, self._judge(seen.moment.answer)[0]
+            end = End(moment, "depth" if moment.step == self.d.depth else "late", valid, seen.seconds)
+            if self.d.pick == "verified" and valid:
+                return end._replace(how="verified")
+            if seen.stops and (self.d.halting or self.d.pick == "first"):
+                return end._replace(how="halted")
+        return end
+
+    def _until_verified(self, ends: dict[int, End]) -> dict[int, End]:
+        """Those of the waves in which `solve` begins trajectories (Case.wave), cut short where another was verified."""
+        used: dict[int, End] = {}
+        begun = range(0)
+        while begun.stop < self.d.width and not any(e.how == "verified" for e in used.values()):
+            begun = wave(begun.stop, self.d.width)
+            used |= {k: ends[k] for k in begun if k in ends}
+        first = min((e.moment.step for e in used.values() if e.how == "verified"), default=math.inf)
+        for k, end in used.items():
+            if k in begun and end.moment.step > first:
+                seen = self.seen[k][int(first) - 1]
+                used[k] = End(seen.moment, "cancelled", self._judge(seen.moment.answer)[0], seen.seconds)
+        return used
+
+    def _ended(self, ends: dict[int, End]) -> PuzzleJob:
+        """The puzzle with its trajectories ended there."""
+        case = PuzzleJob(self.solver, self.question, self.d, self.identifier, begun=self.begun)
+        for k, end in ends.items():
+            job = case.job(k)
+            job.owner = None  # it points back at the case, which would stay until Python looks for cycles
+            case.done[k] = Done(job, end.how, end.moment, end.moment.step)
+        return case
+
+    def _scores(self) -> list[dict[str, Any]]:
+        """What the rule makes of each trajectory where it would have ended by itself."""
+        ends = self._ends()
+        if not ends:
+            return []
+        scores = RULES[self.d.pick](self._ended(ends).trajectories()[1])
+        return [
+            {"trajectory": k, "score": finite(s), "steps": e.moment.step, "valid": e.valid, "end": e.how}
+            for (k, e), s in zip(ends.items(), scores, strict=True)
+        ]
+
+
+# -- plain values -----------------------------------------------------------------------------------------------------
+
+
+def solution(task: Any, question: NDArray[np.uint8], found: Solution) -> dict[str, Any]:
+    """A Solution to a question (S,) as it is told."""
+    names = ("known", "valid", "pick", "why", "source", "trajectory", "width", "steps", "nfe")
+    wrong = [] if found.valid else cells(broken(task, question[None], found.answer[None])[0])
+    rest = {"confidence": finite(found.confidence), "seconds": round(found.seconds, 6), "wrong": wrong}
+    told = {name: getattr(found, name) for name in names}
+    return told | rest | {"answer": found.text, "certainty": shares(found.certainty)}
+
+
+def cells(mask: NDArray[np.bool_]) -> list[int]:
+    return [int(i) for i in np.flatnonzero(mask)]
+
+
+def shares(certainty: NDArray[np.float32]) -> list[float]:
+    """0 .. 1 with three decimals."""
+    return [round(c, 3) for c in np.nan_to_num(certainty).astype(float).tolist()]
+
+
+def finite(value: Any, digits: int = 6) -> float | None:
+    """A number rounded; None for none, NaN and infinities."""
+    return None if value is None or not math.isfinite(value) else round(float(value), digits)

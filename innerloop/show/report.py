@@ -1,0 +1,173 @@
+"""One self-contained page about a run: some of its thoughts step by step, what it reached, and how it was trained.
+
+The page is the one `innerloop serve` shows (innerloop.web); here its data come from the run folder and from thinking
+about a few held-out puzzles, in the form in which the server sends them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from innerloop import web
+from innerloop.errors import InputError
+from innerloop.learn.evaluate import judge_set
+from innerloop.show import described, records
+from innerloop.show.replay import Replay, finite
+from innerloop.solve.calibrate import from_file
+from innerloop.solve.options import SolveOptions
+from innerloop.solve.solver import Solver
+from innerloop.text import command
+
+__all__ = ["page", "thought"]
+
+WIDTH = 4  # trajectories of each puzzle, where they can differ
+POINTS = 400  # of a learning curve, at most
+
+
+def page(opened: Any, examples: Any, row: int, depth: int = 16) -> str:
+    """The page as text. opened: runs.run.Opened; examples: held-out puzzles, of which `row` is shown first.
+
+    Besides that puzzle it holds the thoughts about the easiest and the hardest of the set, where they are rated.
+    """
+    folder = Path(opened.folder)
+    solver = Solver(opened.loop, opened.task, trusts=from_file(read(folder, "calibration")))
+    dials = best_dials(solver, depth)
+    rows = [row]
+    if not np.isnan(examples.rating).any():
+        rated = {row, int(examples.rating.argmin()), int(examples.rating.argmax())}
+        rows = sorted(rated, key=examples.rating.__getitem__)
+    thoughts = [thought(solver, examples, i, dials) for i in rows]
+    told = {"examples": [described.example(opened.task, examples, i) for i in rows], "start": rows.index(row)}
+    model = described.model(folder.resolve().name, opened, solver) | told | measured(opened, solver, examples)
+    return web.standalone({"model": model, "thoughts": thoughts})
+
+
+def best_dials(solver: Solver, depth: int) -> SolveOptions:
+    """Width where trajectories can differ, and the rule that is worth most."""
+    differ = solver.differ(SolveOptions(depth, WIDTH))
+    try:
+        rule = solver.best_rule()
+    except InputError:  # rules not known, and not calibrated
+        rule = "vote" if differ else "certainty"
+    return SolveOptions(depth, WIDTH if differ else 1, rule)
+
+
+# -- the model ---------------------------------------------------------------------------------------------------------
+
+
+def measured(opened: Any, solver: Solver, examples: Any) -> dict[str, Any]:
+    """Curves, certificates and commands, from the files that other verbs have left in the run's folder."""
+    folder, run = Path(opened.folder), opened.run
+    found, reasons = described.notes(lambda name: read(folder, name), ("eval", "study", "result"))
+    judged, result = found["eval"], found["result"]
+    curves = described.curves(judged, found["study"], solver, reasons)
+    curves["halting"] = halting(opened.loop, opened.task, examples, run.plan.deepest)
+    metrics = folder / "metrics.jsonl"
+    known = {"curves": curves, "born": born(result, judged, reasons), "trained": trained(run)}
+    known["commands"] = commands(folder)
+    return known | ({"learning": learning(metrics)} if metrics.exists() else {})
+
+
+def halting(loop: Any, task: Any, examples: Any, depth: int) -> list[dict[str, Any]]:
+    """Where each puzzle stops by the loop's own rule, at most at the trained depth; none if it has no such rule."""
+    try:
+        judged = judge_set(loop, task, examples, depth, halting=True)
+    except InputError:  # it has no halting head
+        return []
+    return [described.halted(*row) for row in zip(judged.steps, examples.rating, judged.exact, strict=True)]
+
+
+def learning(metrics: Path) -> list[dict[str, Any]]:
+    """(step, seen, held): exact accuracy in training and on validation puzzles, thinned to a few hundred points."""
+    points = []
+    for record in records.read_metrics(metrics):
+        step, seen = record.get("step"), record.get("train/exact_accuracy")
+        held = [v for k, v in record.items() if k.startswith("valid/exact@")]
+        if isinstance(step, int) and (held or seen is not None) and all(map(shown_number, (seen, *held))):
+            points.append((step, finite(seen), held[-1] if held else None))
+    every = math.ceil(len(points) / POINTS)
+    return [{"step": s, "seen": t, "held": v} for i, (s, t, v) in enumerate(points) if i % every == 0 or v is not None]
+
+
+def trained(run: Any) -> dict[str, Any]:
+    """Every field of the run in one flat table; long ones are counted, not shown."""
+    flat: dict[str, Any] = {}
+
+    def walk(name: str, value: Any) -> None:
+        if isinstance(value, dict) and value:
+            for key, inner in value.items():
+                walk(f"{name}.{key}" if name else key, inner)
+        elif isinstance(value, list | tuple) and len(value) > 8:
+            flat[name] = f"{len(value)} of them"
+        elif value not in ("", {}, (), []):
+            flat[name] = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+    walk("", {k: v for k, v in dataclasses.asdict(run).items() if k != "about"})
+    return flat
+
+
+def shown_number(value: Any) -> bool:
+    """Whether this can be drawn, or is none."""
+    return value is None or (isinstance(value, int | float) and abs(value) < 1e15)
+
+
+def born(result: dict[str, Any], judged: dict[str, Any], reasons: Sequence[str] = ()) -> dict[str, Any]:
+    """What the numbers need beside them to be believed; `reasons` why files were left out."""
+    trained_by, judged_by = described.inner(result, "born"), described.inner(judged, "born")
+    own = {"trained by": trained_by.get("command"), "evaluated by": judged_by.get("command")}
+    own |= {k: v for k, v in (judged_by or trained_by).items() if k != "command"}
+    own |= {k.replace("_", " "): judged[k] for k in ("data", "test_puzzles", "train_puzzles") if k in judged}
+    seconds, steps, best = result.get("seconds"), result.get("steps"), described.inner(result, "best").get("step")
+    if seconds is not None and isinstance(steps, int) and shown_number(seconds):
+        own["training"] = f"{seconds:.0f} s, {steps:,} optimizer steps"
+    own["leakage"] = result.get("leakage")
+    if best is not None and shown_number(best):
+        own["weights kept"] = f"best validation, step {best:.0f}"
+    if isinstance(result.get("warnings"), list):
+        own["warnings"] = "; ".join(map(str, result["warnings"]))
+    own["left out"] = "; ".join(reasons)
+    shown = {k: ", ".join(map(str, v)) if isinstance(v, list) else str(v) for k, v in own.items()}
+    return {k: v for k, v in shown.items() if own[k] not in (None, "")}
+
+
+def commands(folder: Path) -> dict[str, str]:
+    """What to do next, and how."""
+    return {
+        "ask it your own puzzles": command("serve", folder),
+        "measure what depth buys": command("eval", folder, "--depth", "1,2,4,8,16,32,64", "--halt", "both"),
+        "look inside": command("study", folder),
+    }
+
+
+# -- a thought ---------------------------------------------------------------------------------------------------------
+
+
+def thought(solver: Solver, examples: Any, i: int, dials: SolveOptions) -> dict[str, Any]:
+    """One puzzle thought about at these dials, as the server streams it: {request, begin, steps, done, said}."""
+    task, question, number = solver.task, examples.inputs[i], int(examples.puzzle[i])
+    told, steps = Replay(solver, question, dials, number), []
+    case = told.case(lambda k, moment: steps.append(told.step(told.see(k, moment))))
+    engine = solver.engine(dials)
+    for k in case.wave():
+        engine.submit(case.job(k))
+    engine.run()
+    found = told.solution()
+    explain = getattr(task, "explain", None)
+    return {
+        "request": {"puzzle": task.decode(question), "identifier": number, **dataclasses.asdict(dials)},
+        "begin": {"width": dials.width, "depth": dials.depth, "rule": dials.pick},
+        "steps": steps,
+        "done": told.ended(found),
+        "said": list(explain(question, found.answer)) if explain is not None and found.valid is False else [],
+    }
+
+
+def read(folder: Path, name: str) -> Any:
+    """What the file of that name holds; None where there is none."""
+    return records.read(folder, f"{name}.json") or None

@@ -1,0 +1,161 @@
+"""One puzzle on its way: the trajectories it still needs, and what the others came to.
+
+Where a verifier decides, most puzzles need one trajectory. So they are begun in waves, 1, 3, 12, 48 ..., each only if
+all before it have failed; every other rule compares all trajectories, and they are begun at once. The answer is of the
+first wave that has a valid one, after the fewest steps, of the earliest among equals: it does not depend on how many
+rows an engine has, or on who else is in them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from innerloop.rules.symmetry import Views
+from innerloop.solve.choose import Trajectories, choose
+from innerloop.solve.engine import Done, Job
+from innerloop.solve.options import Solution, SolveOptions
+
+WAVE = 4  # a wave ends at so many times the trajectories before it
+
+
+def wave(given: int, width: int) -> range:
+    """The trajectories of `width` that follow when `given` have failed."""
+    return range(given, min(width, max(1, WAVE * given)))
+
+
+@dataclass
+class PuzzleJob:
+    """One puzzle on its way: the jobs it still needs, and what its trajectories came to."""
+
+    solver: Any  # solve.solver.Solver
+    question: NDArray[np.uint8]
+    dials: SolveOptions
+    puzzle: int = 0
+    views: Views | None = None  # of trajectories 0 .. width - 1
+    priority: float = 0.0
+    deadline: float = float("inf")
+    watch: Callable[[int, Any], None] | None = None  # called as watch(trajectory, moment)
+    begun: float = field(default_factory=time.monotonic)
+    jobs: list[Job] = field(default_factory=list)
+    done: dict[int, Done] = field(default_factory=dict)
+    given: int = 0  # trajectories that were begun, or wait for a row
+    pending: set[int] = field(default_factory=set)  # of these, the ones that could still change the answer
+    best: tuple[int, int] | None = None  # (steps, trajectory) of the valid answer that stands
+
+    def wave(self) -> range:
+        """Trajectories to begin now; none while those before them may yet succeed."""
+        if self.pending or self.best is not None:
+            return range(0)
+        whole = self.dials.pick != "verified"
+        found = range(self.given, self.dials.width) if whole else wave(self.given, self.dials.width)
+        self.given = found.stop
+        self.pending.update(found)
+        return found
+
+    def limit(self, k: int) -> int:
+        """Steps within which trajectory k could still be the answer."""
+        return self.dials.depth if self.best is None else self.best[0] - (k > self.best[1])
+
+    def job(self, k: int) -> Job:
+        """Trajectory k, to be submitted."""
+        d = self.dials
+        seen = self.question if self.views is None else self.views.take(np.array([k])).apply(self.question[None])[0]
+        watch = None if self.watch is None else (lambda moment: self.watch(k, self.shown(k, moment)))  # type: ignore[misc]
+        halting = d.halting or d.pick == "first"
+        job = Job(
+            seen, self.limit(k), halting, d.pick == "verified", d.pick == "residual", k, self.puzzle,
+            self.priority - k, self.deadline, watch, (self, k),
+        )  # fmt: skip
+        self.jobs.append(job)
+        return job
+
+    def took(self, done: Done) -> None:
+        """One trajectory has ended; where its answer stands, the others go on no longer than they could beat it."""
+        k = done.job.owner[1]
+        self.done[k] = done
+        self.pending.discard(k)
+        if done.end != "verified" or (self.best is not None and self.best <= (done.steps, k)):
+            return
+        self.best = (done.steps, k)
+        self.pending = {other for other in self.pending if self.limit(other) > 0}
+        for job in self.jobs:
+            job.depth = min(job.depth, max(1, self.limit(job.owner[1])))
+
+    def shown(self, k: int, moment: Any) -> Any:
+        """A moment of trajectory k, turned back into the puzzle's own view."""
+        if self.views is None:
+            return moment
+        view = self.views.take(np.array([k]))
+        sure = np.empty_like(moment.certainty)
+        sure[view.cells[0]] = moment.certainty
+        return moment._replace(answer=view.undo(moment.answer[None])[0], certainty=sure)
+
+    @property
+    def finished(self) -> bool:
+        """Nothing that still runs could change the answer."""
+        return not self.pending and (self.best is not None or self.given >= self.dials.width)
+
+    def trajectories(self) -> tuple[list[int], Trajectories]:
+        """Which trajectories took at least a step, and what they came to."""
+        order = sorted(k for k, d in self.done.items() if d.moment is not None)
+        moments = [self.shown(k, self.done[k].moment) for k in order]
+        answers = np.stack([m.answer for m in moments])
+        verify = self.solver.verify
+        asked = np.repeat(self.question[None], len(answers), 0)
+        valid = verify(asked, answers) if verify else np.zeros(len(answers), bool)
+        column = lambda name: np.array([getattr(m, name) for m in moments], float)  # noqa: E731
+        sure = np.array([np.log(np.maximum(m.certainty, 1e-12)).mean() for m in moments])
+        steps = np.array([m.step for m in moments])
+        halted = np.array([self.done[k].end == "halted" for k in order])
+        return order, Trajectories(
+            answers, sure, column("q"), column("value"), column("residual"), steps, halted, valid
+        )
+
+    def solution(self) -> Solution:
+        """What is known by now."""
+        if not any(d.moment is not None for d in self.done.values()):
+            return self.nothing("the budget or deadline ended before its first step")
+        order, t = self.trajectories()
+        choice = choose(t, self.dials.pick)
+        i, k = choice.winner, order[choice.winner]
+        moment = self.shown(k, self.done[k].moment)
+        valid = bool(t.valid[i]) if self.solver.verify else None
+        sure = self.solver.confidence(self.dials, choice, valid)
+        known = valid is not False and np.isfinite(choice.score) and (sure is None or sure >= self.dials.least)
+        why = f"trajectory {k + 1} of {len(order)}: {choice.why}" if np.isfinite(choice.score) else choice.why
+        if known and not valid and not self.complete(moment.answer):
+            known, sure, why = False, 0.0, f"{why}, but that is no complete answer"
+        nfe = self.solver.calls * sum(d.steps for d in self.done.values())
+        return Solution(
+            known=bool(known),
+            answer=moment.answer,
+            text=self.solver.task.decode(moment.answer),
+            valid=valid,
+            confidence=sure,
+            pick=self.dials.pick,
+            why=why,
+            source="model",
+            trajectory=k,
+            width=len(order),
+            steps=moment.step,
+            nfe=nfe,
+            seconds=time.monotonic() - self.begun,
+            certainty=moment.certainty,
+        )
+
+    def complete(self, answer: NDArray[np.uint8]) -> bool:
+        """Whether an answer has the form of one: givens kept, no blank left, whatever is known of the rules."""
+        return bool(self.solver.task.valid_batch(self.question[None], answer[None])[0])
+
+    def nothing(self, why: str) -> Solution:
+        """A puzzle that was not thought about: its question is all there is to guess."""
+        sure = np.zeros(len(self.question), np.float32)
+        text, spent = self.solver.task.decode(self.question), time.monotonic() - self.begun
+        cost = {"trajectory": 0, "width": 0, "steps": 0, "nfe": 0, "seconds": spent, "certainty": sure}
+        return Solution(False, self.question, text, None, 0.0, self.dials.pick, why, "model", **cost)  # type: ignore[arg-type]

@@ -1,0 +1,122 @@
+"""What solving is asked and answers: how much to think, what it may cost, and a solution with its reasons."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from innerloop.core import DEEPEST
+from innerloop.errors import InputError
+from innerloop.width import WIDEST
+
+MOST = 10_000_000  # trajectories of a call where all of a puzzle's are begun at once
+DEEP = 256  # from this depth on the state is kept in float32: in bfloat16 thousands of steps drift
+
+
+class EngineKey(NamedTuple):
+    """What an engine is made for: puzzles whose dials agree in it may share a batch."""
+
+    noise: tuple[float, float]
+    slots: tuple[str, ...]
+    seed: int  # 0 where there is no noise
+    deep: bool  # state in float32
+
+    @property
+    def noisy(self) -> bool:
+        return any(self.noise)
+
+
+@dataclass(frozen=True)
+class SolveOptions:
+    """How much to think, and how to choose. `pick` is a name in solve.choose.RULES, or auto."""
+
+    depth: int = 64
+    width: int = 1
+    pick: str = "auto"
+    noise: tuple[float, float] = (0.0, 0.0)  # standard deviations on the first state and on every step
+    slots: tuple[str, ...] = ()  # of the state, that get this noise; none: all
+    views: bool = True  # trajectories after the first see the puzzle by another symmetry of its task
+    halting: bool = False  # trajectories stop by the loop's own rule; with pick="first" they do anyway
+    least: float = 0.5  # confidence below which the answer is "I don't know"; needs a calibration, unless verified
+    seed: int = 0  # of views and noise
+
+    def check(self, puzzles: int = 1) -> None:
+        """Raise InputError for values that make no sense for any loop, or too many for so many puzzles.
+
+        Nothing that grows with depth or width has been made before.
+        """
+        if not (whole(self.depth) and whole(self.width) and self.depth >= 1 and self.width >= 1):
+            raise InputError(f"depth {self.depth} and width {self.width} must both be 1 or more, in whole numbers")
+        if self.depth > DEEPEST or self.width > WIDEST:
+            raise InputError(
+                f"depth {self.depth} and width {self.width} are more than can be run: "
+                f"give a depth up to {DEEPEST} and a width up to {WIDEST}"
+            )
+        if self.pick != "verified" and self.width * puzzles > MOST:  # a verifier begins most of them never
+            raise InputError(
+                f"{puzzles} puzzles of width {self.width} are more than {MOST} trajectories at once: "
+                "give less width, or fewer puzzles"
+            )
+        if len(self.noise) != 2 or not all(math.isfinite(n) and n >= 0 for n in self.noise):
+            raise InputError(
+                f"noise is {self.noise}: give two numbers from 0 up, for the first state and for every step"
+            )
+        if not 0 <= self.least <= 1:
+            raise InputError(f"least is {self.least}: give a probability from 0 to 1")
+        if not (whole(self.seed) and 0 <= self.seed < 2**63):
+            raise InputError(f"seed is {self.seed}: give a whole number from 0 to 2^63 - 1")
+
+    @property
+    def kind(self) -> EngineKey:
+        return EngineKey(self.noise, self.slots, self.seed if any(self.noise) else 0, self.depth >= DEEP)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What all puzzles of a call may cost together. A puzzle that runs short gets the best of what it has."""
+
+    nfe: float | None = None  # block calls a puzzle, on average
+    seconds: float | None = None  # of the whole call
+    rate: float | None = None  # puzzles per second to reach
+
+    def limits(self, puzzles: int) -> tuple[float, float]:
+        """(block calls, seconds) for so many puzzles. Raises InputError for a budget that allows nothing."""
+        for name in ("nfe", "seconds", "rate"):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if not value > 0:
+                raise InputError(f"a budget of {name}={value} allows nothing: give a number above 0, or none")
+            if value == float("inf"):
+                raise InputError(f"a budget of {name}={value} is no limit: give a finite number, or none")
+        spans = [s for s in (self.seconds, puzzles / self.rate if self.rate else None) if s is not None]
+        return (self.nfe * puzzles if self.nfe else float("inf"), min(spans, default=float("inf")))
+
+
+@dataclass(frozen=True)
+class Solution:
+    """The answer to one puzzle, what it cost, and why it is this one."""
+
+    known: bool  # False: "I don't know"; `answer` is then the best guess
+    answer: NDArray[np.uint8]  # (S,) tokens
+    text: str  # the same, as the task writes it
+    valid: bool | None  # what the verifier says; None without one
+    confidence: float | None  # probability that it is right; 1.0 where verified, None where nothing tells
+    pick: str  # the rule that chose
+    why: str  # in words
+    source: str  # "model", or "exact" where an exact solver answered
+    trajectory: int  # which one won, from 0
+    width: int  # trajectories that were run at least in part
+    steps: int  # of the winner
+    nfe: int  # block calls, over all trajectories
+    seconds: float  # from the start of the call
+    certainty: NDArray[np.float32]  # (S,) probability of each cell's token, of the winner
+
+
+def whole(value: Any) -> bool:
+    """Whether this is a whole number, numpy's among them."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)

@@ -1,0 +1,130 @@
+"""The contract of a loop over every system of the folder, on every block: a new file here is tested without a test."""
+
+from contextlib import nullcontext
+from dataclasses import fields, replace
+
+import pytest
+
+from innerloop import core, recipes, weights
+from innerloop.parts import fused
+from innerloop.parts.config import NetConfig
+from innerloop.parts.mixers import BLOCKS
+from innerloop.recipes import family
+from innerloop.runs.fit import fit
+from innerloop.study.contract import CHECKS, Subject, sample_question
+from innerloop.tasks import get
+
+UNITS = tuple(tuple(int(c) for c in unit) for unit in get("sudoku", size=4).units)
+TINY = NetConfig(
+    vocab=6, seq=16, rows=4, width=32, heads=2, layers=1, expansion=2.0, multiple=32, puzzle_width=32, units=UNITS
+)
+
+
+def subject(system, mix="attention", prefix=1):
+    make, config = weights.get(system)
+    positions = "rope" if mix == "attention" else "none"
+    size = replace(TINY, mix=mix, positions=positions, prefix=prefix, puzzle_width=32 if prefix else 0)
+    size = replace(size, pool="first" if prefix else "mean")
+    return Subject(f"{system}-{mix}", lambda: make(config(size=size, dtype="float32")), sample_question())
+
+
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("system", weights.names())
+def test_contract(system, check):
+    CHECKS[check](subject(system))
+
+
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("mix", [m for m in BLOCKS if m != "attention"])
+def test_contract_of_every_block(mix, check):
+    CHECKS[check](subject("trm", mix, prefix=0))
+    CHECKS[check](subject("trm", mix, prefix=1))
+
+
+def trained():
+    """(system, block, whether rules speak of neighbours) -> a Run of a recipe that trains it.
+
+    All systems with attention are checked above.
+    """
+    runs = [make() for name, make in recipes.found().items() if name != "family"]
+    for world in family.WORLDS:
+        runs += [family.drawn(s, world, 32) for s in family.LESSONS if not family.refused(s, world)]
+    pairs = {(r.system, r.config.size.mix, near(r)): r for r in runs if r.config.size.mix != "attention"}
+    return dict(sorted(pairs.items()))
+
+
+def near(run):
+    return "near" if run.config.size.mix == "orbit" and run.data.task == "maze" else ""
+
+
+SHORT = {
+    "cycles": 2,
+    "thoughts": 2,
+    "recurrence": 2,
+    "iterations": 4,
+    "loops": 3,
+}  # each system's own recursion, as far as it goes
+
+
+def small(run):
+    """The Run's system with its own block, norm and rules, on a puzzle of a few cells, with few channels and calls."""
+    task = get("maze", size=5) if near(run) else get("sudoku", size=4)
+    known = {f.name: n for f, n in ((f, SHORT.get(f.name)) for f in fields(run.config)) if n}
+    width, expansion = (64, 3.0) if run.config.size.mix == "orbit" and not near(run) else (32, 4.0)
+    size = replace(run.config.size, width=width, expansion=expansion, heads=2, prefix=0, puzzle_width=0, pool="mean")
+    size = replace(size, mask="none", positions="none", multiple=8)
+    config = replace(run.config, size=fit(size, task, 1), dtype="float32", **known)
+    question = sample_question(vocab=task.vocab, seq=task.shape[0] * task.shape[1])
+    return Subject(run.name, lambda: weights.get(run.system)[0](config), question)
+
+
+TRAINED = trained()
+KERNELS = [(key, kernel) for key in TRAINED for kernel in ("fused", "plain") if kernel == "fused" or key[1] == "orbit"]
+
+
+@pytest.mark.parametrize(
+    ("key", "kernel"),
+    [
+        pytest.param(
+            *k, id="-".join(filter(None, (*k[0], k[1]))), marks=[pytest.mark.slow] * ("-" in TRAINED[k[0]].name)
+        )
+        for k in KERNELS
+    ],
+)
+def test_contract_of_every_block_that_a_recipe_trains_a_system_with(key, kernel):
+    """Those of the recipe `family` count as slow, being many."""
+    subject = small(TRAINED[key])
+    with fused.plain() if kernel == "plain" else nullcontext():
+        for check in CHECKS.values():
+            check(subject)
+
+
+@pytest.mark.parametrize("system", weights.names())
+def test_without_the_freeze_batch_mates_matter(system, monkeypatch):
+    """Proof that the check can fail: let stopped examples run on, and it does."""
+    CHECKS["batch independence"](subject(system))
+    asked = subject(system)
+    if hasattr(asked.make().init(asked.question), "done"):
+        pytest.skip(f"{system} freezes its stopped examples itself: tests/weights holds that check")
+    keep = core.select
+    monkeypatch.setattr(core, "select", lambda mask, a, b: keep(False, a, b))
+    with pytest.raises(AssertionError, match="alone and in a batch"):
+        CHECKS["batch independence"](subject(system))
+
+
+def test_the_folder_holds_the_systems_it_should():
+    assert {"hrm", "trm", "ut"} <= set(weights.names())
+
+
+@pytest.mark.parametrize(("system", "parameters"), [("trm", 6_828_034), ("hrm", 27_275_266)])
+def test_official_sizes_have_the_official_number_of_parameters(system, parameters):
+    """As counted from the official checkpoints' tensors; puzzle tables are not parameters there."""
+    make, config = weights.get(system)
+    loop = make(config())
+    assert sum(p.numel() for n, p in loop.named_parameters() if "puzzles" not in n) == parameters
+
+
+def test_the_mixer_variant_too():
+    make, config = weights.get("trm")
+    loop = make(config(size=NetConfig(prefix=16, mix="tokens", positions="none")))
+    assert sum(p.numel() for n, p in loop.named_parameters() if "puzzles" not in n) == 5_028_866
