@@ -9,8 +9,9 @@ from innerloop.errors import InputError
 from innerloop.learn.loss import CROSS_ENTROPIES
 from innerloop.learn.supervise import HaltingConfig
 from innerloop.learn.unroll import Unroll
-from innerloop.schema import Amount, Count, Length, Many, Positive, Share, Whole, check
+from innerloop.schema import Amount, Count, Length, Many, Range, Share, Whole, check
 
+Rate = Annotated[float, Range(0, 10, above=True)]  # beyond it every optimizer here diverges
 Depths = Annotated[tuple[Count, ...], Length(1, 1000)]
 
 
@@ -22,7 +23,7 @@ class Plan:
     batch: Count = 768  # puzzles thought about at once, over all processes
     accumulate: Count = 1  # parts a batch is split into, to save memory; same result but for rounding
     optimizer: str = "adam_atan2"  # "adam_atan2", "adamw" or "muon"
-    lr: Positive = 1e-4  # peak learning rate
+    lr: Rate = 1e-4  # peak learning rate
     weight_decay: Amount = 1.0
     puzzle_lr: Amount = 1e-4  # of the puzzle embeddings' sign descent
     warmup: Whole = 2000  # steps to the peak
