@@ -60,13 +60,20 @@ def digest(state: dict[str, Tensor]) -> str:
     return total.hexdigest()
 
 
-def note(opened: Opened, name: str) -> Any:
-    """The JSON of that name that goes with a model, wherever it was opened from, such as eval.json; None without."""
+def note(opened: Opened, name: str, checked: bool = True) -> Any:
+    """The JSON of that name that goes with a model, wherever it was opened from, such as eval.json; None without.
+
+    Where it is not `checked`, whoever asks looks at each part of it.
+    """
     if opened.folder.is_file():
         text = read_texts(opened.folder).get(name)
-        return None if text is None else parsed(name, text, opened.folder)
-    path = opened.folder / name
-    return records.checked(name, files.read_json(path), files.shown(path)) if path.is_file() else None
+        where, value = f"the {name} of {files.shown(opened.folder)}", None
+        if text is not None:
+            value = files.parse_json(text, where)
+    else:
+        path = opened.folder / name
+        where, value = files.shown(path), files.read_json(path) if path.exists() else None
+    return value if value is None or not checked else records.checked(name, value, where)
 
 
 def parsed(name: str, text: str, source: Path) -> Any:

@@ -91,7 +91,9 @@ class About:
 
     def _detail(self, puzzles: Any, source: str, halting: list[schema.Halted], measuring: bool) -> schema.Detail:
         opened, task = self.served.opened, self.served.task
-        found, reasons = described.notes(lambda name: note(opened, f"{name}.json"), ("eval", "study", "run"))
+        found, reasons = described.notes(
+            lambda name: note(opened, f"{name}.json", checked=False), ("eval", "study", "run")
+        )
         curves = described.curves(found["eval"], found["study"], self.served.solver, reasons)
         left_out = {"left out": "; ".join(reasons)} if reasons else {}
         return schema.Detail(
