@@ -6,9 +6,9 @@
 The persistent carry is what "N_sup supervision steps" means in the code of HRM and TRM.
 
 A loop that learns from more than its answer may have, besides init, step and read:
-    taught = True       it is shown Question.target while it learns: a posterior, say, needs the right answer
+    needs_target = True it is shown Question.target while it learns: a posterior, say, needs the right answer
     terms(s)            {name ending in "_loss": (B,)}: further losses of a state, already weighted
-    tune(progress)      called before every optimizer step with the share of training done, 0 to 1
+    set_progress(p)     called before every optimizer step with the share of training done, 0 to 1
     after_update()      of it or of any part of it: called after an optimizer step, outside autograd, for what no
                         gradient reaches, such as a balance to restore
     stop                the rule of innerloop.halt it is to be stopped by, if that is not halt.confident_and_unchanged
@@ -148,8 +148,8 @@ def supervised_step(
 
 def question_for(loop: Loop, batch: Batch, learning: bool = True) -> Question:
     """The question as `loop` may see it: with its answer if it is `needs_target`, and learning."""
-    taught = learning and getattr(loop, "needs_target", False)
-    return batch.question._replace(target=batch.labels) if taught else batch.question
+    shown = learning and getattr(loop, "needs_target", False)
+    return batch.question._replace(target=batch.labels) if shown else batch.question
 
 
 def auxiliary_losses(loop: Any, state: Any) -> dict[str, Tensor]:

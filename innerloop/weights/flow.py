@@ -58,7 +58,7 @@ class State(NamedTuple):
 
 
 class Flow(nn.Module):
-    taught = True
+    needs_target = True
 
     def __init__(self, c: Config = Config()) -> None:
         super().__init__()

@@ -53,7 +53,7 @@ class State(NamedTuple):
 
 
 class GRAM(nn.Module):
-    taught = True
+    needs_target = True
     h0: Tensor
     l0: Tensor
 

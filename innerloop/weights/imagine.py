@@ -56,7 +56,7 @@ def world(size: NetConfig) -> NetConfig:
 
 
 class Imagine(nn.Module):
-    taught = True
+    needs_target = True
 
     def __init__(self, c: Config = Config()) -> None:
         super().__init__()

@@ -55,7 +55,7 @@ class State(NamedTuple):
 
 
 class SiC(nn.Module):
-    taught = True
+    needs_target = True
     y0: Tensor
     z0: Tensor
 

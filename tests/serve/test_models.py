@@ -35,7 +35,7 @@ def unknown(tmp_path_factory):
     (folder / "p.csv").write_text("\n".join(["question,answer", *rows]))
     small = ["plan.steps=4", "plan.batch=8", "plan.compile=off", "config.size.width=32", "config.dtype=float32"]
     words = ["train", "grid", "--data", str(folder / "p.csv"), "--out", str(folder / "run"), "--device", "cpu"]
-    assert cli.main([*words, "--set", *small, "data.holdout=20"]) == 0
+    assert cli.main([*words, "--set", *small, "data.holdout=20", "data.task=grid"]) == 0
     return folder
 
 
