@@ -12,6 +12,7 @@ import torch
 from innerloop import cli, recipes, tasks
 from innerloop.data.formats import write_csv
 from innerloop.export import exchange
+from innerloop.learn import checkpoint
 from innerloop.runs import run as runs
 from innerloop.runs.fit import model
 from innerloop.runs.folder import Opened, open_run, write_run
@@ -32,7 +33,7 @@ def test_export_and_import_are_bit_equal(tmp_path, system):
     )
     write_run(tmp_path / "a", run)
     loop = model(run)
-    runs.checkpoint.save_weights(tmp_path / "a" / "model.safetensors", loop.state_dict())
+    checkpoint.save_weights(tmp_path / "a" / "model.safetensors", loop.state_dict())
     assert cli.main(["export", "a", "--out", "step_1"]) == 0
     words = ["--prefix", "1", "--cycles", str(run.config.cycles), "--low", str(tuple(vars(run.config).values())[2])]
     assert cli.main(["import", "step_1", "--out", "b", *words]) == 0
@@ -66,7 +67,7 @@ def test_import_with_data_of_other_identifiers_starts_from_the_mean(tmp_path, ca
     write_run(tmp_path / "a", value)
     loop = model(value)
     torch.nn.init.normal_(loop.embed.puzzles.weight)
-    runs.checkpoint.save_weights(tmp_path / "a" / "model.safetensors", loop.state_dict())
+    checkpoint.save_weights(tmp_path / "a" / "model.safetensors", loop.state_dict())
     assert cli.main(["export", "a", "--out", "s"]) == 0
     assert cli.main(["import", "s", "--data", "d", "--prefix", "1", "--out", "b"]) == 0
     assert "mean of the old ones" in capsys.readouterr().out

@@ -23,6 +23,7 @@ from innerloop.data.sets import PuzzleSet
 from innerloop.errors import InputError
 from innerloop.export import hub
 from innerloop.export.card import example
+from innerloop.learn import checkpoint
 from innerloop.learn.stream import to_batch
 from innerloop.runs import origin
 from innerloop.runs import run as runs
@@ -61,7 +62,7 @@ def saved(folder, data, base="grid_attention", **size):
     built = build(replace(run, config=config, data=data))
     write_run(Path(folder), built.run, built)
     torch.nn.init.normal_(built.loop.embed.puzzles.weight) if hasattr(built.loop.embed, "puzzles") else None
-    runs.checkpoint.save_weights(Path(folder) / "model.safetensors", built.loop.state_dict())
+    checkpoint.save_weights(Path(folder) / "model.safetensors", built.loop.state_dict())
     return built
 
 
@@ -274,7 +275,7 @@ def test_a_model_of_every_task_is_shared(name, tmp_path):
     size = fit(replace(run.config.size, **TINY), task, len(task.identifiers))
     run = replace(run, config=replace(run.config, size=size), data=runs.Data(name, task.options))
     write_run(tmp_path / "r", run)
-    runs.checkpoint.save_weights(tmp_path / "r/model.safetensors", model(run).state_dict())
+    checkpoint.save_weights(tmp_path / "r/model.safetensors", model(run).state_dict())
     opened = open_run("r")
     hub.save_single(opened, "m.safetensors")
     hub.save_folder(opened, "f")
