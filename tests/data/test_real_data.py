@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from innerloop.data import leakage
+from innerloop.data.leakage import leakage
 from innerloop.data.opening import open_set
 from innerloop.tasks.maze import Maze
 from innerloop.tasks.sudoku import Sudoku
