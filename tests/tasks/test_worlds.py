@@ -9,7 +9,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from innerloop.data import leakage
+from innerloop.data.leakage import leakage
 from innerloop.data.arc_files import expand
 from innerloop.errors import InputError
 from innerloop.rules.bounds import Bound, Undecided
