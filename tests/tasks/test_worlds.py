@@ -9,8 +9,8 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from innerloop.data.leakage import leakage
 from innerloop.data.arc_files import expand
+from innerloop.data.leakage import leakage
 from innerloop.errors import InputError
 from innerloop.rules.bounds import Bound, Undecided
 from innerloop.study.arc_vote import key, pass_at, tally
