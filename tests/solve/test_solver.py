@@ -444,7 +444,7 @@ def test_trust_is_measured_on_other_puzzles_than_it_is_fitted_to_and_keeps():
     assert isinstance(found.curve, Curve)
     with pytest.raises(InputError, match="too few"):
         trust("vote", scores[:19], right[:19])
-    with pytest.raises(InputError, match="calibration"):
+    with pytest.raises(InputError, match=r"calibration\.json: vote lacks .puzzles."):
         from_json({"vote": {"rule": "vote"}})
 
 
