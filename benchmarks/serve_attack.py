@@ -36,7 +36,7 @@ import httpx
 import numpy as np
 
 from innerloop.cli.inputs import open_run
-from innerloop.learn.checkpoint import write_json
+from innerloop.files import write_json
 from innerloop.runs.certificate import birth_certificate
 from innerloop.serve.local import Local, running
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from innerloop.cli.drawing import telling
-from innerloop.cli.solving import frames_of
 from innerloop.runs.fit import sets, unseen
 from innerloop.runs.folder import open_run
+from innerloop.solve.solver import Solver
 
 GAP, BOARD, TOP = 26, 292, 34
 
@@ -25,7 +25,9 @@ def boards(folder: str) -> tuple[list[str], int]:
     examples = unseen(opened.task, sets(opened.run.data)[1], opened.run.data, 500)
     row = telling(opened, examples)
     question, label = examples.inputs[row], examples.labels[row]
-    frames = frames_of(opened, question, 32)
+    frames = []
+    solver = Solver(opened.loop, opened.task)
+    solver.solve(question, 32, 1, "residual", watch=lambda _i, _k, moment: frames.append(moment))
     right = next(i for i, f in enumerate(frames, 1) if np.array_equal(f.answer, label))
     moments = sorted({1, 2, max(3, (2 + right) // 2), right})
     groups = []

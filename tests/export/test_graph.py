@@ -87,7 +87,7 @@ def parity(found, path, rows):
         state = loop.step(state, x)
         said = turned(session, about, x, np.full(rows, step == 0), held)
         held = [said[f"next.{s['name']}"] for s in about["state"]]
-        for slot, ours, theirs in zip(about["state"], graph.leaves(state), held, strict=True):
+        for slot, ours, theirs in zip(about["state"], graph.flatten(state), held, strict=True):
             agree(f"{slot['name']} at step {step + 1}", ours.numpy(), theirs)
         answer = {k: v for k, v in loop.read(state)._asdict().items() if v is not None}
         assert list(answer) == about["answer"]

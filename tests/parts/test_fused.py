@@ -263,7 +263,7 @@ def test_where_memory_ends_an_error_says_so():
 import resource, torch
 from dataclasses import replace
 from innerloop.parts import fused
-from tests.systems.test_parts_fused import SIZES, Net
+from tests.parts.test_fused import SIZES, Net
 net = Net(replace(SIZES["cells about it"], symbols=((1,),), seq=300_000, rows=1000))
 h = torch.zeros(1, 300_000, 32)
 with torch.no_grad():

@@ -368,7 +368,7 @@ def test_read_backwards_a_roster_is_a_roster_and_only_where_the_rest_rule_allows
         ({"spare": -1}, "spare=-1"),
         ({"rest": ("EX",)}, "rest='EX' names no pair"),
         ({"weights": (1, 1)}, "a change must weigh more"),
-        ({"weights": (1.5, 1)}, "whole numbers"),
+        ({"weights": (1.5, 1)}, "must be a whole number"),
         ({"disruptions": (0, 2)}, "is no range"),
     ],
 )
