@@ -132,7 +132,7 @@ def unsound(state: Mapping[str, Tensor]) -> str:
     if not floats:
         return ""
     first = next(iter(floats.values())).device
-    fine = torch.stack([v.detach().isfinite().all().to(first) for v in floats.values()]).tolist()  # one synchronisation for all
+    fine = torch.stack([v.detach().isfinite().all().to(first) for v in floats.values()]).tolist()  # one sync
     return next((f"{k} holds a number that is not finite" for k, ok in zip(floats, fine, strict=True) if not ok), "")
 
 

@@ -53,7 +53,7 @@ class GraphTrainer:
     def __init__(self, t: Learner) -> None:
         self.t, self.device = t, t.device
         batch, width = t.plan.batch, t.feed.examples.inputs.shape[1]
-        self.size = (2 * STRETCH + 1) * batch  # enough for two runs of STRETCH steps in which every row takes a fresh example every time
+        self.size = (2 * STRETCH + 1) * batch  # slots for 2 STRETCH steps that refill every row
         self.inputs, self.labels = torch.zeros(2, self.size, width, dtype=torch.uint8, device=self.device)
         self.puzzles = torch.zeros(self.size, dtype=torch.long, device=self.device)
         self.filled = t.position

@@ -31,7 +31,7 @@ class Plan:
     clip: Amount = 0.0  # largest gradient norm; 0: no clipping
     ema: Share = 0.999  # decay of the averaged weights, which are evaluated and saved; 0: no averaging
     loss: str = "stablemax"  # "stablemax" (float64, official) or "softmax"
-    halting: HaltingConfig = field(default_factory=HaltingConfig)  # of states carried over optimizer steps (deep supervision)
+    halting: HaltingConfig = field(default_factory=HaltingConfig)  # of deep supervision
     unroll: Unroll = field(default_factory=Unroll)  # full unrolls instead, if its depth is not 0
     augment: bool = True  # the task's symmetries, on the fly
     compile: str = "auto"  # torch.compile: "auto", where the run is long enough to pay for it; "on" or "off"

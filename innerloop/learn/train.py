@@ -174,7 +174,7 @@ class Trainer:
 
     def learn(self) -> tuple[dict[str, float], bool]:
         """One optimizer step, or several with the graph trainer. Returns the sums of losses and metrics, and whether
-        all are finite. If not, nothing was changed; with the graph trainer, the weights since the last save are invalid.
+        all are finite. If not, nothing was changed; with the graph trainer, all since the last save is invalid.
         """
         if self.resident:
             numbers = self.resident.run()
