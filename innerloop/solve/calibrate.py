@@ -64,7 +64,7 @@ class Trust:
             raise InputError("a calibration needs as many risks as coverages")
 
     def risk_at(self, coverage: float) -> float:
-        """Share of wrong answers among the most confident `coverage` of the puzzles; the next larger coverage there is."""
+        """Share of wrong answers among the most confident share `coverage` of the puzzles, or the next larger one."""
         return next((r for c, r in zip(self.coverage, self.risk, strict=True) if c >= coverage), self.risk[-1])
 
 

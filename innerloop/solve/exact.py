@@ -5,7 +5,8 @@
     found = exact(task, question, hint=answer, sure=mask)  # cells in mask are fixed in a first attempt
 
 The rules come from the task: `domain` (what each cell can hold) and `constrain` (the rest), or from a function
-constrain(model, has, question) of yours. Every answer has passed the verifier. CP-SAT is by Perron and Didier, https://developers.google.com/optimization/cp/cp_solver; it comes with the extra [solve].
+constrain(model, has, question) of yours. Every answer has passed the verifier. CP-SAT is by Perron and Didier,
+https://developers.google.com/optimization/cp/cp_solver; it comes with the extra [solve].
 """
 
 from __future__ import annotations
@@ -226,7 +227,7 @@ def _domain(task: Any, question: NDArray[np.uint8]) -> NDArray[np.bool_]:
 def _attempts(
     domain: NDArray[np.bool_], hint: NDArray[np.uint8] | None, sure: NDArray[np.bool_] | None
 ) -> Iterator[tuple[bool, NDArray[np.bool_]]]:
-    """Yields (whether cells are fixed, allowed tokens (S, vocab)): with fixed cells if they restrict it, then without."""
+    """Yields (whether cells are fixed, allowed tokens (S, vocab)): with fixed cells, if any, then without."""
     if hint is not None and sure is not None:
         cells = np.flatnonzero(sure & (hint < domain.shape[1]))
         cells = cells[domain[cells, hint[cells]]]  # tokens outside the domain are not fixed

@@ -30,7 +30,7 @@ def calls_of_a_step(loop: Any, task: Any) -> int:
 
 
 def in_float32(loop: Any) -> Any:
-    """The same system with its state in float32: a copy, or the loop itself if its config is float32 or has no dtype."""
+    """The same system with its state in float32: a copy, or the loop itself if it needs none."""
     config: Any = getattr(loop, "c", None)
     if getattr(config, "dtype", "float32") == "float32":
         return loop

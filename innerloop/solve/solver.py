@@ -90,8 +90,8 @@ class Solver:
         exact    seconds of the exact solver for each puzzle that the model does not solve (solve/hybrid.py)
         done     called as done(i, solution) as soon as puzzle i is answered
         watch    called as watch(i, k, moment) after every step of trajectory k of puzzle i
-        Further keywords are fields of SolveOptions. Raises InputError for puzzles or options that this loop or task does
-        not support.
+        Further keywords are fields of SolveOptions. Raises InputError for puzzles or options that this loop or task
+        does not support.
         """
         until = time.monotonic()
         if not 0 <= exact < float("inf"):
@@ -177,7 +177,7 @@ class Solver:
             raise InputError(f"puzzle identifiers run from {ids.min()} to {ids.max()}: those {learned}")
         return ids.astype(np.int64)
 
-    # -- options for this loop and task ----------------------------------------------------------------------------------
+    # -- options for this loop and task --------------------------------------------------------------------------------
     def settled(self, d: SolveOptions) -> SolveOptions:
         """The options with pick="auto" resolved. Raises InputError if this loop or task does not support them."""
         d.check()
