@@ -83,7 +83,7 @@ def phantom(k: int, tau: float, solver: Solver | None = None) -> Rule:
 def implicit(solver: Solver, backward: Solver | None = None) -> Rule:
     """Differentiate the fixed point by the implicit function theorem, as in DEQ (arXiv 1909.01377).
 
-    `solver` finds z* = f(z*) in at most len(schedule) iterations, without gradient. Then f runs once more, recorded, and
+    `solver` finds z* = f(z*) in at most len(schedule) iterations, without gradient. Then f runs once more, recorded;
     its incoming gradient g is replaced by the solution of y = J'y + g that `backward` (or `solver`) finds. Memory is
     that of one update. The schedule must repeat one update. z is all floating tensors of the state, and f must change
     each of them, since a tensor that is only passed through has Jacobian 1, which is no contraction. Integer tensors

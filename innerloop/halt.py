@@ -136,7 +136,7 @@ def sampled(loop: Any, old: Any, new: Any, steps: Any) -> Tensor:
 def kl(tol: float = 5e-4) -> Halt:
     """Stop an example when KL(old || new answer) is below `tol` everywhere; at step 1 old is uniform.
 
-    Huginn's exit criteria (arXiv 2502.05171) are this, `entropy`, `cosine`, `unchanged_for` and `converged` with tol 0.03.
+    Huginn's exits (arXiv 2502.05171) are this, `entropy`, `cosine`, `unchanged_for` and `converged` with tol 0.03.
     """
 
     def rule(loop: Any, old: Any, new: Any, steps: Any) -> Tensor:

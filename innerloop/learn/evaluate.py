@@ -43,7 +43,7 @@ class Row:
     low: float  # 95 % Wilson interval of `exact`
     high: float
     token: float  # share of labelled positions that are right
-    valid: float | None  # share whose answer satisfies the task's own rules; None where it knows none
+    valid: float | None  # share of answers that satisfy the task's rules; None if the task does not know them
     steps: float  # mean steps taken
     nfe: float  # mean block calls per example, summed over trajectories, until each stopped
     seconds: float

@@ -103,7 +103,7 @@ class HeadAttention(nn.Module):
 
 
 class FalconBlock(nn.Module):
-    """The hybrid block. Without `c` its config is derived from `size`; with `c`, `size` sets width, norm and positions."""
+    """The hybrid block. Without `c` its config is derived from `size`, else `size` sets width, norm and positions."""
 
     sighted = True
 
