@@ -1,4 +1,4 @@
-"""Deep Equilibrium Model (2019): the fixed point of a net, found by a root solver.           arXiv 1909.01377
+"""Deep Equilibrium Model (2019): the fixed point of a net, found by a fixed-point solver.    arXiv 1909.01377
 
     x = embed(question);   z = 0
     a step:     solve z* = net(z*, x), starting from z;   z <- net(z*, x)
