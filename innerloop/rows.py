@@ -61,8 +61,8 @@ class Reader(Protocol):
     def look(self, rows: Rows, old: Any) -> dict[int, str]:
         """Called after each step from state `old`: {live row that ends by its answer: name of the end}.
 
-        `rows.state` is the new state; `rows.loop.read` caches its result. `rows.kept` is this method's memory: a
-        tensor with one row for each row of the batch, set by the last call, or None.
+        `rows.state` is the new state; `rows.loop.read` caches its result. `rows.kept` is for this
+        method's use: a tensor with one row for each row of the batch, set by the last call, or None.
         """
 
     def result(self, rows: Rows, which: Sequence[int]) -> list[Any]:
