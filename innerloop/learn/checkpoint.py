@@ -142,8 +142,8 @@ def unsound(state: Mapping[str, Tensor]) -> str:
 def save_state(folder: Path, state: dict[str, Any]) -> None:
     """Write the whole training state atomically, so that a kill never leaves parts of two states.
 
-    A state larger than PIECE is cut into files of that size, as some hosts limit file sizes; STATE then lists them. The
-    pieces are written first, and unlisted old pieces are removed last.
+    A state larger than PIECE is cut into files of that size, as some hosts limit file sizes; STATE then lists
+    them. The pieces are written first, and unlisted old pieces are removed last.
     """
     buffer = io.BytesIO()
     torch.save(state, buffer)

@@ -99,8 +99,8 @@ def evaluate(
 ) -> list[Row]:
     """A Row for every width, halting and depth. noise = (start, path) standard deviations of each trajectory.
 
-    halt is the rule for rows with halting; None: the loop's own (own_rule). Without halting and at width 1, one run to
-    the largest depth gives all depths.
+    halt is the rule for rows with halting; None: the loop's own (own_rule). Without halting and at width 1, one run
+    to the largest depth gives all depths.
     Raises InputError for an empty list, a depth or width below 1, widths above 1 of a loop whose trajectories are all
     the same, or the pick "first" without halting.
     """

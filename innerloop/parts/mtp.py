@@ -36,8 +36,8 @@ class MTP(nn.Module):
 def ahead(tokens_BL: Tensor, by: int, fill: int) -> Tensor:
     """(B, L) tokens shifted left by `by`, padded with `fill`.
 
-    The labels of the main head are ahead(t, 1, -100). A module of depth d takes the embeddings of ahead(t, d, 0); its
-    labels are ahead(t, d + 1, -100). Positions with a label never see the padding.
+    The labels of the main head are ahead(t, 1, -100). A module of depth d takes the embeddings of
+    ahead(t, d, 0); its labels are ahead(t, d + 1, -100). Positions with a label never see the padding.
     """
     if by < 0:
         raise InputError(f"ahead shifts by 0 or more places, not by {by}")

@@ -78,7 +78,7 @@ class Engine(Rows):
         self.verify = verify
 
     def submit(self, job: Job) -> None:
-        """Queue a job. Raises Full if the queue is full, InputError for a job that this engine does not support."""
+        """Queue a job. Raises Full if the queue is full, InputError for an unsupported job."""
         if job.verify and self.verify is None:
             raise InputError("this engine has no verifier: give it one, or ask for the full depth")
         super().submit(job)

@@ -288,7 +288,7 @@ class Solver:
 
     # -- calibration --------------------------------------------------------------------------------------------------
     def calibrate(self, examples: Any, rules: Sequence[str] = (), **dials: Any) -> dict[str, Trust]:
-        """Calibrate every selection rule of this loop on labelled `examples`; the result is also kept in `trusts`.
+        """Calibrate every selection rule of this loop on labelled `examples`; the result is kept in `trusts`.
 
         An answer is right if the verifier accepts it, or, without a verifier, if it equals the label.
         """
