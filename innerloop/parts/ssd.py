@@ -195,8 +195,8 @@ class SSDBlock(nn.Module):
     the paper's expansion of 2, in heads of width D / heads with as wide a state. With a causal `size` there is one
     mixer of twice the width, as in the paper. As there, no MLP follows, and `size.positions` is not used.
 
-    The output starts at the share CALM of the usual scale: a mixer is a product of four functions of its input, and
-    at full scale a perturbation of TRM's loop doubles with every step at initialisation.
+    The output starts at the share CALM of the usual scale: a mixer is a product of four functions of its
+    input, and at full scale a perturbation of TRM's loop doubles with every step at initialisation.
     """
 
     sighted = True
