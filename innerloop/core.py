@@ -1,10 +1,10 @@
-"""One idea: a model that thinks is a first state, a step, and a reading of the state.
+"""The loop protocol (init, step, read) and `think`, the one driver that runs every loop.
 
     s = loop.init(x);   at most `depth` times:  s = loop.step(s, x);   answer = loop.read(s)
 
-The state may be tensors (a loop in the weights), text (a loop in the tokens), or a program's variables, as of a
-notebook that a model writes into (a loop in the harness). `think` drives all three; the rest of this library is what
-you can pass to it.
+The state may be tensors (a loop in the weights), text (a loop in the tokens), or the variables of a program, such as a
+notebook that a model writes into (a loop in the harness). `think` runs all three; the rest of the library is what can
+be passed to it: halting rules, gradient rules, noise, recorders.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ __all__ = [
     "think",
 ]  # fmt: skip
 
-DEEPEST = 1_000_000  # steps of one thought: the schedule that a gradient rule sees is a tuple of as many names
+DEEPEST = 1_000_000  # largest depth: a gradient rule is given a tuple of `depth` names, which takes memory
 
 
 class Loop(Protocol):
-    """What every model that thinks offers; there is no base class. `innerloop check FILE` tests yours.
+    """What a model must offer to be run by `think`; there is no base class. `innerloop check FILE` tests yours.
 
-    A state of tensors is a tuple or NamedTuple of them (nested, if need be), each with one row per example. Any other
-    state is one whole: all its examples stop together. What a loop may have besides, to learn by: learn.supervise.
+    A state of tensors is a tuple or NamedTuple of them, possibly nested, batch first. Any other state is treated as one
+    example: the whole batch stops at once. Optional methods and attributes used in training: see learn.supervise.
     """
 
     def init(self, x: Any) -> Any: ...  # question        -> first state
@@ -53,30 +53,28 @@ class Loop(Protocol):
 
 
 class Question(NamedTuple):
-    """What a loop over fixed-size puzzles is asked."""
+    """Input of a loop over fixed-size puzzles."""
 
     inputs: Tensor  # (B, S) int: tokens, 0 = padding
     puzzle: Tensor  # (B,) int: puzzle identifier, 0 = none
-    target: Tensor | None = (
-        None  # (B, S) int: the right answer, shown to `needs_target` loops while they learn; < 0: none
-    )
+    target: Tensor | None = None  # (B, S) int: labels, given to `needs_target` loops in training only; < 0: no label
 
 
 class Answer(NamedTuple):
-    """What such a loop says. The q values are logits: sigmoid(q_halt) is its belief that it is right."""
+    """Output of such a loop. q_halt and q_continue are logits: sigmoid(q_halt) predicts that the answer is right."""
 
     logits: Tensor  # (B, S, vocab), in the loop's own dtype
     q_halt: Tensor | None = None  # (B,) float32
     q_continue: Tensor | None = None  # (B,) float32; only loops halted by Q-learning have it
-    value: Tensor | None = None  # (B,) float32 in 0 .. 1: predicted share of places that will be right
+    value: Tensor | None = None  # (B,) float32 in 0 .. 1: predicted share of positions that will be right
 
 
 class Thought(NamedTuple):
-    """One run of a loop: the answer, the state it was read from, the steps taken, the record."""
+    """Result of `think`: the answer, the state it was read from, the steps taken, the recorded values."""
 
     answer: Any
     state: Any
-    steps: Any  # int; (B,) int64 where the halting rule decides example by example
+    steps: Any  # int; (B,) int64 where the halting rule decides per example
     trace: list[Any]
 
 
@@ -93,14 +91,14 @@ def think(
     """Run `loop` on question `x` for at most `depth` steps, stopping each example when `halt` says so.
 
     halt    called as halt(loop, old, new, steps) -> bool, or (B,) bool; rules are in innerloop.halt. `steps` is an int
-            until some example has stopped, then (B,). An example that stopped keeps its state and its count of
-            steps; the others go on until all have stopped
+            until some example has stopped, then (B,). A stopped example keeps its state and its step count; the
+            others continue until all have stopped
     grad    called as grad(schedule, update, state): runs update(name, state) for every name of the schedule, here
-            ("step",) * depth, and decides which of them autograd records ("on the tape"); rules are in
-            innerloop.grad. It runs them itself because a rule may replace the tape, as implicit differentiation does.
-            A step may cut the tape inside, as TRM's does: the stricter cut wins
+            ("step",) * depth, and decides which of them autograd records; rules are in innerloop.grad. The rule runs
+            the updates because it may replace backpropagation, as implicit differentiation does. A step may truncate
+            the gradient further inside itself, as TRM's does
     record  called as record(loop, state) after every step until all have stopped; its results come back as `trace`
-    state   go on from this state instead of loop.init(x); steps are counted from here
+    state   start from this state instead of loop.init(x); steps are counted from here
     Raises InputError if depth < 1 or > DEEPEST, or for a Question whose tensors do not fit each other or the loop.
     """
     if depth < 1:
@@ -134,8 +132,8 @@ def think(
 def fits(loop: Any, x: Any) -> None:
     """Raise InputError unless the tensors of a Question fit each other, and its tokens the loop's vocabulary.
 
-    A loop tells that by `c.size.vocab`, if it does. Tokens on an accelerator are not looked at: that would wait for it.
-    Other kinds of questions are not looked into.
+    The vocabulary is `loop.c.size.vocab`, where there is one. The values of tokens on an accelerator are not checked,
+    because reading them would synchronise with it. Questions of other types are not checked.
     """
     if not isinstance(x, Question):
         return
@@ -159,7 +157,7 @@ def run_schedule(
 ) -> Any:
     """Run the named `updates` on `s` in the order of `schedule`, a value such as `("z", "z", "y") * 3`.
 
-    For steps made of several updates. Do not wrap a call in no_grad: which updates are on the tape, `grad` decides.
+    For steps made of several updates. Do not wrap a call in no_grad: `grad` decides which updates are recorded.
     """
     return grad(tuple(schedule), lambda name, s: updates[name](s), s)
 
@@ -170,11 +168,11 @@ def repeat(f: Callable[[Any], Any], s: Any, times: int, grad: Rule = full) -> An
 
 
 def refill(state: Any, done: Tensor, fresh: Any) -> Any:
-    """Rows that are `done` leave and take a row of `fresh`; the others go on, detached.
+    """Replace the rows that are `done` by rows of `fresh`; the other rows are detached and kept.
 
     done    (B,) bools, of which row i takes row i of `fresh`; or (k,) int64, rows that take the k rows of `fresh`
-    It serves twice: in training it carries states from one optimizer step to the next (deep supervision:
-    learn/supervise.py); in serving it keeps a batch full although examples finish at different depths (rows.py). It
-    refills a batch of data as well: any tree of tensors with batch first.
+    Training uses it to carry states from one optimizer step to the next (deep supervision: learn/supervise.py), serving
+    to keep a batch full although examples finish at different depths (rows.py). `state` is any tree of tensors with the
+    batch first, so a batch of data is refilled the same way.
     """
     return select(done, fresh, detach(state)) if done.dtype == torch.bool else put(detach(state), done, fresh)

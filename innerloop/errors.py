@@ -1,4 +1,4 @@
-"""What a user can mend: one clear sentence, exit code 2, nothing lost."""
+"""InputError: an error that the user can correct; the command line prints it and exits with code 2."""
 
 
 class InputError(ValueError):

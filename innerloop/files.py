@@ -1,9 +1,9 @@
-"""Files, read within bounds and written whole or not at all; every failure is one sentence with the system's reason.
+"""Bounded file reading and atomic writing; every failure is an InputError of one sentence.
 
 text = read_text(path)                 # a regular file, at most LIMIT bytes, UTF-8
 value = read_json(path)                # bounded depth and size
 for line in lines(path): ...           # of a long text file, plain or .gz, bounded as it is read
-write_text(path, text)                 # a reader sees the old file or the new one, never a part
+write_text(path, text)                 # atomic: a reader sees the old file or the new one
 """
 
 from __future__ import annotations
@@ -49,28 +49,29 @@ __all__ = [
     "write_text",
 ]
 
-LIMIT = 64 << 20  # bytes of a text file that is read whole
-DEPTH = 100  # of nested JSON
-STREAM = 4 << 30  # bytes of a text file that is read line by line
-LINE = 16 << 20  # characters of one line of it
-EMPTY = 100_000  # empty lines that may follow each other
-# Bytes that a stored byte may stand for, once there are more than FREE. Deflate reaches 1032; boards of 30x30 that are
-# empty but for one cell come to 146.
+LIMIT = 64 << 20  # largest text file that is read whole, bytes
+DEPTH = 100  # deepest nesting of JSON
+STREAM = 4 << 30  # largest text file that is read line by line, bytes after decompression
+LINE = 16 << 20  # longest line of it, characters
+EMPTY = 100_000  # most consecutive empty lines
+# Largest compression ratio, for files of more than FREE bytes. Deflate reaches 1032; 30x30 boards that are empty
+# but for one cell reach 146.
 RATIO, FREE = 200, 16 << 20
-SPARSE = 1 << 30  # bytes of a file from which it must be RATIO times smaller on its disk to be called empty
+SPARSE = 1 << 30  # bytes; from this size on a file that uses less than size / RATIO on disk is refused as sparse
 PIECE = 1 << 14  # compressed bytes that are read at a time
 KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFSOCK: "a socket"}
-ENDING = ".tmp"  # of a file that is being written
-SYSTEM, SHM = (("/", "dev"), ("/", "proc"), ("/", "sys")), ("/", "dev", "shm")  # devices, also by way of /dev/stdout
+ENDING = ".tmp"  # suffix of a file that is being written
+# Folders that nothing is written to, except SHM.
+SYSTEM, SHM = (("/", "dev"), ("/", "proc"), ("/", "sys")), ("/", "dev", "shm")
 
 
 def reason(error: BaseException) -> str:
-    """Why the system refused, in its own words, without the path."""
+    """The system's error message, without the path."""
     return getattr(error, "strerror", None) or str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def shown(path: Path | str) -> str:
-    """A path as a message shows it."""
+    """A path for use in a message, control characters escaped."""
     return printable(str(path))
 
 
@@ -78,9 +79,9 @@ def shown(path: Path | str) -> str:
 
 
 def open_regular(path: Path | str) -> BinaryIO:
-    """A regular file, opened for reading bytes; a pipe or device is refused without waiting for it.
+    """Open a regular file for reading bytes; pipes and devices are refused without blocking.
 
-    Raises InputError with the system's reason where it cannot be opened: missing, not permitted, too many open files.
+    Raises InputError with the system's reason: missing, not permitted, too many open files.
     """
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -112,7 +113,7 @@ def check_mode(path: Path | str, mode: int) -> None:
 
 
 def unreadable(path: Path | str, error: BaseException) -> InputError:
-    """One sentence for a file that the system would not give; a sound file is never called damaged."""
+    """The error for a file that the system could not read; it never calls the file damaged."""
     number = getattr(error, "errno", None)
     advice = {
         errno.ENOENT: "check the path",
@@ -192,7 +193,7 @@ def depth(value: Any) -> int:
 
 
 class Bounded(io.RawIOBase):
-    """Bytes of a plain or gzipped file that stop with an InputError where they are more than is believable."""
+    """Bytes of a plain or gzipped file; raises InputError beyond `most` bytes, or RATIO times the compressed size."""
 
     def __init__(self, path: Path | str, file: BinaryIO, most: int):
         self.path, self.file, self.most, self.done = path, file, most, 0
@@ -217,7 +218,7 @@ class Bounded(io.RawIOBase):
 
 
 class Pieces:
-    """A file read in small pieces, so that what was read of it says how much of it was decompressed."""
+    """Reads a file in small pieces, so that its position shows how much was decompressed."""
 
     def __init__(self, file: BinaryIO):
         self.file = file
@@ -228,9 +229,9 @@ class Pieces:
 
 @contextlib.contextmanager
 def open_text(path: Path | str, most: int = STREAM) -> Iterator[TextIO]:
-    """A text file in UTF-8, plain or .gz, decompressed as it is read; line ends stay as they are.
+    """Context: a UTF-8 text file, plain or .gz, decompressed while read; line ends are kept.
 
-    Raises InputError, also while it is read, where it is no such file or has more than `most` bytes of text.
+    Raises InputError, also while reading, if it is no such file or has more than `most` bytes of text.
     """
     with open_regular(path) as file:
         check_filled(path, os.fstat(file.fileno()))
@@ -261,7 +262,7 @@ def lines(path: Path | str) -> Iterator[str]:
 
 
 def check_filled(path: Path | str, found: os.stat_result) -> None:
-    """Raise InputError for a file that claims a size of which its disk holds next to nothing (a sparse file)."""
+    """Raise InputError for a large sparse file."""
     held = 512 * found.st_blocks
     if found.st_size > SPARSE and 0 < held * RATIO < found.st_size:
         raise InputError(
@@ -273,10 +274,10 @@ def check_filled(path: Path | str, found: os.stat_result) -> None:
 
 
 def write(path: Path | str, put: Callable[[Path], object]) -> None:
-    """Let `put` write a neighbour of `path`, then rename it into place: a reader sees the old file or the new.
+    """Atomic write: `put` writes a temporary file in the same folder, which is then renamed to `path`.
 
-    The new file has the mode of the old one, or the one that umask gives. A link is replaced, not what it points to.
-    Raises InputError where `path` is a folder, device or pipe, or where the system refuses; the old file then stays.
+    The new file has the mode of the old one, else that of the umask. A link is replaced, its target kept. Raises
+    InputError if `path` is a folder, device or pipe, or if the system refuses; the old file then stays.
     """
     path = Path(path)
     beside = None
@@ -290,7 +291,7 @@ def write(path: Path | str, put: Callable[[Path], object]) -> None:
         beside = path.with_name(f".{path.name[:80]}.{secrets.token_hex(6)}{ENDING}")
         mark = os.open(beside, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o666)
         try:
-            with contextlib.suppress(OSError):  # some network file systems have no locks: then nothing is swept there
+            with contextlib.suppress(OSError):  # no locks on some network file systems; sweep removes nothing there
                 fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if path.is_file() and not path.is_symlink():
                 os.fchmod(mark, stat.S_IMODE(path.stat().st_mode))
@@ -312,14 +313,14 @@ def write(path: Path | str, put: Callable[[Path], object]) -> None:
 
 
 def unwritable(path: Path | str, error: BaseException) -> InputError:
-    """One sentence for a file that the system would not take."""
+    """The error for a file that the system could not write."""
     return InputError(
         f"{shown(path)} cannot be written ({printable(reason(error))}): mend that, or choose another place"
     )
 
 
 def sync_folder(folder: Path) -> None:
-    """Let a rename in `folder` survive a loss of power."""
+    """fsync the folder, so that a rename in it survives a power failure."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -329,7 +330,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def sweep(folder: Path | str) -> list[Path]:
-    """Remove what killed writers left; returns the paths. A file still being written is locked, and stays."""
+    """Remove temporary files of killed writers; returns their paths. Files being written are locked, and kept."""
     gone = []
     for path in Path(folder).glob(f".*{ENDING}"):
         if len(path.name.rsplit(".", 2)[1]) != 12:
@@ -347,7 +348,7 @@ def sweep(folder: Path | str) -> list[Path]:
 
 @lru_cache(maxsize=256)
 def swept(folder: Path) -> None:
-    """`sweep`, once a folder and process."""
+    """`sweep`, once per folder and process."""
     sweep(folder)
 
 

@@ -1,10 +1,10 @@
-"""Which updates autograd records: what is "on the tape". Truncation is declared here and nowhere else.
+"""Gradient rules: which updates of a loop autograd records (full, truncated, phantom, implicit).
 
 A rule is called as rule(schedule, update, s): it runs update(name, s) for every name of the schedule and returns the
-last s. It runs them itself, rather than marking some, because a rule may replace the tape by something else (implicit
-differentiation). `think` passes its steps as updates; a system whose step is made of several passes those.
+last s. It runs them itself because a rule may replace backpropagation (implicit differentiation). `think` passes its
+steps as updates; a system whose step consists of several updates passes those. "Taped" means recorded by autograd.
 
-    J = df/dz at z* = f(z*),  g the gradient that comes back:   v* = g + J'v* is what `implicit` passes on
+    J = df/dz at z* = f(z*),  g the incoming gradient:          `implicit` passes on v* = g + J'v*
     last(k), phantom(k, 1):   v_k = sum over i < k of (J')^i g,          so that v* - v_k = (J')^k v*
     phantom(k, tau):          the same with (1 - tau) I + tau J' for J'
 """
@@ -34,9 +34,9 @@ def full(schedule: Sequence[str], update: Update, s: Any) -> Any:
 
 
 def last(k: int) -> Rule:
-    """The last `k` updates only. HRM's one-step gradient is last(2), one low and one high call (arXiv 2506.21734).
+    """Record the last `k` updates only. HRM's one-step gradient (arXiv 2506.21734) is last(2), one low, one high call.
 
-    In `think` they are counted from its depth: an example that stopped before them gets no gradient through its steps.
+    In `think` they are counted from `depth`: an example that halts before them gets no gradient through its steps.
     """
     if k < 0:
         raise InputError(f"last({k}) keeps a negative number of updates: give 0 or more")
@@ -44,7 +44,7 @@ def last(k: int) -> Rule:
 
 
 def last_cycle(schedule: Sequence[str], update: Update, s: Any) -> Any:
-    """What follows the previous occurrence of the final name: the last z...z y of TRM (arXiv 2510.04871)."""
+    """Record what follows the previous occurrence of the final name: TRM's last z...z y (arXiv 2510.04871)."""
     *before, final = schedule
     k = before[::-1].index(final) + 1 if final in before else len(schedule)
     return _suffix(k, schedule, update, s)
@@ -58,10 +58,10 @@ def warmup(k0: int, k1: int, progress: float) -> Rule:
 
 
 def phantom(k: int, tau: float, solver: Solver | None = None) -> Rule:
-    """The last `k` updates, damped: s <- (1 - tau) s + tau f(s) on floating slots (arXiv 2111.05177).
+    """Record the last `k` updates, damped: s <- (1 - tau) s + tau f(s) on floating tensors (arXiv 2111.05177).
 
-    What comes before is off the tape: plain updates, or `solver` with as many iterations at most, for schedules that
-    repeat one update. Damping moves a fixed point nowhere. Integer slots are what the update makes of them.
+    Earlier updates are not recorded: they run plainly, or by `solver` with as many iterations at most, for schedules
+    that repeat one update. Damping does not move a fixed point. Integer tensors are not damped.
     """
     if k < 1 or not 0 < tau <= 1:
         raise InputError(f"phantom({k}, {tau:g}) needs 1 or more updates and a damping of 0 < tau <= 1")
@@ -81,14 +81,13 @@ def phantom(k: int, tau: float, solver: Solver | None = None) -> Rule:
 
 
 def implicit(solver: Solver, backward: Solver | None = None) -> Rule:
-    """Differentiate the fixed point, not the way to it: DEQ's implicit function theorem (arXiv 1909.01377).
+    """Differentiate the fixed point by the implicit function theorem, as in DEQ (arXiv 1909.01377).
 
-    Off the tape `solver` finds z* = f(z*) in len(schedule) iterations at most; then f runs once more, taped, and the
-    gradient g that reaches it is replaced by the y = J'y + g that `backward` (or `solver`) finds. Memory is that of
-    one update, however long the solve. The schedule must repeat one update. All floating slots together are z, and f
-    must move each of them: what an update only carries along belongs outside, since 1 is no contraction. Integer slots
-    are held while solving, then are what the taped update makes of them. Nothing flows to the first state, on which a
-    fixed point does not depend. First derivatives only.
+    `solver` finds z* = f(z*) in at most len(schedule) iterations, without gradient. Then f runs once more, recorded;
+    its incoming gradient g is replaced by the solution of y = J'y + g that `backward` (or `solver`) finds. Memory is
+    that of one update. The schedule must repeat one update. z is all floating tensors of the state, and f must change
+    each of them, since a tensor that is only passed through has Jacobian 1, which is no contraction. Integer tensors
+    are constant while solving. The initial state gets no gradient. First derivatives only.
     """
 
     def rule(schedule: Sequence[str], update: Update, s: Any) -> Any:
@@ -110,16 +109,16 @@ def implicit(solver: Solver, backward: Solver | None = None) -> Rule:
 
 
 def uncompiled() -> Any:
-    """A context, for code under gradient, in which compiled blocks run as written.
+    """A context in which compiled blocks run eagerly, for code that is differentiated in unusual ways.
 
-    Compiled graphs cannot be differentiated twice, and may give up their buffers at the first pull of many.
+    Compiled graphs cannot be differentiated twice, and may free their buffers at the first backward pass.
     """
-    compiled = "_dynamo" in vars(torch)  # else nothing is; importing it takes seconds
+    compiled = "_dynamo" in vars(torch)  # without it nothing is compiled; importing it takes seconds
     return torch.compiler.set_stance("force_eager") if compiled else torch.enable_grad()
 
 
 class _Replace(torch.autograd.Function):
-    """The identity, whose gradient is `adjoint` of what comes back."""
+    """The identity; its backward is `adjoint` of the incoming gradient."""
 
     @staticmethod
     def forward(ctx: Any, v: Tensor, adjoint: Callable[[Tensor], Tensor]) -> Tensor:  # type: ignore[override]
@@ -140,7 +139,7 @@ def _suffix(k: int, schedule: Sequence[str], update: Update, s: Any) -> Any:
 
 
 def _solve(solver: Solver, schedule: Sequence[str], update: Update, s: Any) -> Tensor:
-    """(B, n) fixed point of the one update a schedule repeats, off the tape."""
+    """(B, n) fixed point of the update that the schedule repeats, without gradient."""
     if len(set(schedule)) != 1:
         raise InputError(f"a fixed point is of one update, but the schedule names {len(set(schedule))}: repeat one")
     with torch.no_grad():
@@ -153,12 +152,12 @@ def _refit(state: Any, slots: Iterator[Tensor]) -> Any:
 
 
 def _pack(state: Any) -> Tensor:
-    """All floating slots as one (B, n) vector of float32 or wider, for a solver's arithmetic."""
+    """All floating tensors of a state as one (B, n) vector, float32 or wider, for a solver."""
     return torch.cat([t.flatten(1).to(torch.promote_types(t.dtype, torch.float32)) for t in floating(state)], 1)
 
 
 def _unpack(v: Tensor, like: Any) -> Any:
-    """The inverse: `like` with its floating slots from the vector `v`, in their own shapes and dtypes."""
+    """The inverse of `_pack`: `like` with its floating tensors from `v`, in their shapes and dtypes."""
     slots = list(floating(like))
     parts = v.split([t[0].numel() for t in slots], 1)
     return _refit(like, (p.view(t.shape).to(t.dtype) for p, t in zip(parts, slots, strict=True)))
@@ -171,10 +170,10 @@ def _blend(old: Any, new: Any, tau: float) -> Any:
 
 
 def named(text: str, solver: Solver | None = None, backward: Solver | None = None) -> Rule:
-    """The rule a configuration writes as text: "full", "last_cycle", "last(2)", "phantom(5, 0.5)" or "implicit".
+    """The rule with this name in a config: "full", "last_cycle", "last(2)", "phantom(5, 0.5)" or "implicit".
 
-    The last two use `solver` (and "implicit" `backward`), which a system that has one passes. Raises InputError for
-    any other text, and for "implicit" without a solver.
+    The last two use `solver` (and "implicit" also `backward`) of systems that have one. Raises InputError for any other
+    text, and for "implicit" without a solver.
     """
     if text in ("full", "last_cycle"):
         return full if text == "full" else last_cycle

@@ -1,4 +1,4 @@
-"""When to stop. A rule is called as rule(loop, old, new, steps) -> bool, or one bool per example."""
+"""Halting rules. A rule is called as rule(loop, old, new, steps) -> bool, or (B,) bool per example."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from innerloop.tree import floating
 
 Halt = Callable[[Any, Any, Any, Any], Any]
 
-DRAW = 0x5A17  # sets the draws of `sampled` apart from others by the same key
+DRAW = 0x5A17  # makes the draws of `sampled` independent of other draws from the same key
 
 
 def never(loop: Any, old: Any, new: Any, steps: Any) -> bool:
@@ -25,17 +25,17 @@ def never(loop: Any, old: Any, new: Any, steps: Any) -> bool:
 
 
 def finished(loop: Any, old: Any, new: Any, steps: Any) -> Any:
-    """Stop when a state of text or names declares itself `done`."""
+    """Stop when the state's `done` says so: bool, or (B,) bool."""
     return new.done
 
 
 def spent(ledger: Ledger, **limits: float) -> Halt:
-    """Stop all examples as soon as `ledger`, while it counts, has reached one of these limits: nfe=200, seconds=3.
+    """Stop all examples as soon as an open `ledger` has reached one of these limits: nfe=200, seconds=3.
 
         with counting() as ledger:
             think(loop, x, depth=1000, halt=spent(ledger, nfe=200 * len(x.inputs)))
 
-    Limits are of all that it counts: of every example, and of earlier thoughts. At least one step is taken.
+    The limits hold for the ledger's totals, over all examples and calls. At least one step is taken.
     """
     for unit, limit in limits.items():
         if unit not in Ledger.__dataclass_fields__:
@@ -48,7 +48,7 @@ def spent(ledger: Ledger, **limits: float) -> Halt:
 
 
 def confident(p: float = 0.5, at_least: int = 1) -> Halt:
-    """Stop an example when its halting head believes, with probability above `p`, that it is right.
+    """Stop an example when its halting head predicts with probability above `p` that the answer is right.
 
     Loops with a continue head (HRM) compare the two: q_halt - q_continue > logit(p).
     """
@@ -66,24 +66,24 @@ def confident(p: float = 0.5, at_least: int = 1) -> Halt:
 
 
 def named(loop: Any) -> str:
-    """The class of a loop, under what is wrapped around it."""
+    """The class name of a loop, without its wrappers."""
     while hasattr(loop, "loop"):
         loop = loop.loop
     return type(loop).__name__
 
 
 def halting_margin(answer: Any) -> Tensor:
-    """(B,) logit by which an answer prefers to halt."""
+    """(B,) halting logit: q_halt, minus q_continue where there is one."""
     return answer.q_halt if answer.q_continue is None else answer.q_halt - answer.q_continue
 
 
 def converged(tol: float = 1e-2) -> Halt:
-    """Stop an example when its state moves less than `tol` in a step, as a share of its norm."""
+    """Stop an example when the relative change of its state in a step is below `tol`."""
     return lambda loop, old, new, steps: residual(old, new) < tol
 
 
 def residual(old: Any, new: Any) -> Tensor:
-    """(B,) relative change of a state in one step, over all its floating slots, in float32."""
+    """(B,) relative change |new - old| / |new| of a state, over all its floating tensors, in float32."""
     flat = lambda t: t.float().reshape(len(t), -1)  # noqa: E731
     pairs = [(flat(a), flat(b)) for a, b in zip(floating(old), floating(new), strict=True)]
     moved = sum((b - a).square().sum(1) for a, b in pairs)
@@ -98,19 +98,18 @@ def answer_unchanged(loop: Any, old: Any, new: Any, steps: Any) -> Tensor:
 
 
 def confident_and_unchanged(p: float = 0.5) -> Halt:
-    """Stop an example when its halting head is confident and a step left its answer as it was.
+    """Stop an example when its halting head is confident and the last step left its answer unchanged.
 
-    The head alone stops too early: it learns how often an answer of that kind is right, not whether this one is.
+    The head alone stops too early: it predicts the mean correctness of similar states.
     """
     believes = confident(p)
     return lambda loop, old, new, steps: believes(loop, old, new, steps) & answer_unchanged(loop, old, new, steps)
 
 
 def certain(p: float = 0.8) -> Halt:
-    """Stop an example when at every place its most probable token has a probability above `p`.
+    """Stop an example when at every position the most probable token has a probability above `p`.
 
-    It needs no halting head, and on puzzles it tells right from wrong better than one: wrong answers are in doubt
-    somewhere.
+    It needs no halting head, and on puzzles it separates right from wrong answers better than one.
     """
     if not 0 < p < 1:
         raise InputError(f"certain({p}) is not a probability strictly between 0 and 1")
@@ -123,21 +122,21 @@ def certain(p: float = 0.8) -> Halt:
 
 
 def sampled(loop: Any, old: Any, new: Any, steps: Any) -> Tensor:
-    """Stop an example by chance, with the probability its halting head gives: PonderNet (arXiv 2107.05407).
+    """Stop an example at random, with the probability of its halting head: PonderNet (arXiv 2107.05407).
 
-    The draw is a function of the state's `key`: the same alone and in any batch, another for a salted state.
+    The draw is a function of the state's `key`: the same in any batch, a different one for a salted state.
     """
     answer = loop.read(new)
     if answer.q_halt is None or not keyed(new):
         raise InputError(f"{named(loop)} has no halting head or no `key` to draw from: stop it by another rule")
-    draw = uniform(scramble(new.key ^ DRAW), 1)[:, 0]  # none of the numbers the loop's next step may draw
+    draw = uniform(scramble(new.key ^ DRAW), 1)[:, 0]  # independent of what the loop's next step draws
     return draw < halting_margin(answer).sigmoid()
 
 
 def kl(tol: float = 5e-4) -> Halt:
-    """Stop an example when KL(old answer || new) falls below `tol` at all places; the first step is held to uniform.
+    """Stop an example when KL(old || new answer) is below `tol` everywhere; at step 1 old is uniform.
 
-    The exits of Huginn (arXiv 2502.05171) are this, `entropy`, `cosine`, `unchanged_for` and `converged` with tol 0.03.
+    Huginn's exits (arXiv 2502.05171) are this, `entropy`, `cosine`, `unchanged_for` and `converged` with tol 0.03.
     """
 
     def rule(loop: Any, old: Any, new: Any, steps: Any) -> Tensor:
@@ -150,7 +149,7 @@ def kl(tol: float = 5e-4) -> Halt:
 
 
 def entropy(tol: float = 1e-3) -> Halt:
-    """Stop an example when a step moves the entropy of its answer by less than `tol` at all places, from step 2 on."""
+    """Stop an example when a step changes its answer's entropy by less than `tol` everywhere, from step 2 on."""
 
     def rule(loop: Any, old: Any, new: Any, steps: Any) -> Tensor:
         p, q = _log_p(loop, old), _log_p(loop, new)
@@ -161,7 +160,7 @@ def entropy(tol: float = 1e-3) -> Halt:
 
 
 def cosine(tol: float = 1e-3) -> Halt:
-    """Stop an example when its state turns by less than `tol` in a step, as 1 - cosine."""
+    """Stop an example when 1 - cosine(old state, new state) is below `tol`."""
 
     def rule(loop: Any, old: Any, new: Any, steps: Any) -> Tensor:
         a, b = (torch.cat([t.float().reshape(len(t), -1) for t in floating(s)], 1) for s in (old, new))
@@ -173,7 +172,7 @@ def cosine(tol: float = 1e-3) -> Halt:
 def unchanged_for(steps_in_a_row: int = 5) -> Halt:
     """Stop an example when its decoded answer has stayed the same for so many steps in a row, counted from step 1 on.
 
-    The count lives in the rule and begins anew with each thought: give every `think` that runs at once its own.
+    The rule holds the count, which restarts at step 1: concurrent calls of `think` need a rule each.
     """
     if steps_in_a_row < 1:
         raise InputError(f"stable({steps_in_a_row}) would stop at once: give 1 or more")
@@ -194,7 +193,7 @@ def _log_p(loop: Any, state: Any) -> Tensor:
 
 
 def _first(steps: Any, like: Tensor) -> Tensor:
-    """Whether an example has taken its first step, shaped so that it broadcasts over `like`."""
+    """Whether an example has taken exactly one step, shaped to broadcast over `like`."""
     return (torch.as_tensor(steps, device=like.device) == 1).view(-1, *[1] * (like.ndim - 1))
 
 

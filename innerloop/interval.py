@@ -1,4 +1,4 @@
-"""How sure a measured share is: Wilson's interval, and the bootstrap over groups where rows are not independent."""
+"""95 % confidence intervals of proportions: Wilson's, and the cluster bootstrap for rows in groups."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Z95 = 1.959964
 
 
 class Share(NamedTuple):
-    """A share with its 95 % interval and what it is a share of."""
+    """A proportion with its 95 % interval and sample size."""
 
     value: float
     low: float
@@ -22,23 +22,23 @@ class Share(NamedTuple):
 
 
 def wilson(hits: float, n: int, z: float = Z95) -> tuple[float, float]:
-    """95 % interval of a share, right also near 0 and 1 (Wilson 1927): every p with |p - hits / n| <= z sd(p)."""
+    """Wilson score interval (1927), 95 % by default: every p with |p - hits / n| <= z sd(p). Good near 0 and 1 too."""
     if n == 0:
         return 0.0, 1.0
     p, z2 = hits / n, z * z
     centre, spread = p + z2 / (2 * n), z * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
     low, high = (centre - spread) / (1 + z2 / n), (centre + spread) / (1 + z2 / n)
-    return 0.0 if hits == 0 else low, 1.0 if hits == n else high  # exactly: rounding must not part them from p
+    return 0.0 if hits == 0 else low, 1.0 if hits == n else high  # exactly, in spite of rounding
 
 
 def share(hits: Any) -> Share:
-    """Of independent bools (n,)."""
+    """Proportion of True in independent bools (n,), with Wilson's interval."""
     right, n = int(np.sum(hits)), int(np.size(hits))
     return Share(right / n if n else float("nan"), *wilson(right, n), n)
 
 
 def bootstrapped(hits: Any, groups: Any, draws: int = 500, seed: int = 0) -> Share:
-    """Of bools (n,) in groups (n,): rows of a group stand or fall together, so whole groups are drawn again."""
+    """Proportion of True in bools (n,) with group labels (n,): the bootstrap resamples whole groups."""
     kinds, place = np.unique(np.asarray(groups), return_inverse=True)
     right = np.bincount(place, weights=np.asarray(hits, float), minlength=len(kinds))
     count = np.bincount(place, minlength=len(kinds)).astype(float)

@@ -1,11 +1,11 @@
-"""What thinking costs, in one place: block calls, serial steps, FLOPs, tokens, seconds, money.
+"""Cost accounting of inference: block calls (NFE), serial steps, FLOPs, tokens, seconds, money.
 
     with counting() as cost:
         think(loop, question, depth=16)
     print(cost.nfe, cost.serial_steps, cost.seconds)
 
-Work is charged where it is done: a Net of innerloop.parts charges its calls, on every path it may take, and `think`
-its steps. While nothing is counted a charge costs a look at one variable. A number never depends on which kernel ran.
+Costs are charged where the work is done: a Net of innerloop.parts charges its calls, whichever kernel runs them, and
+`think` charges its steps. Without an open ledger a charge is one variable lookup.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ __all__ = ["Ledger", "charge", "charge_rows", "counted_step", "counting", "count
 
 @dataclass
 class Ledger:
-    """Sums of what was spent, each in one unit.
+    """Sums of costs, each in one unit.
 
-    a + b   b was spent after a
-    a | b   b was spent beside a: seconds and serial steps are those of the longer
+    a + b   sequential: every unit is added
+    a | b   parallel: every unit is added, but seconds and serial_steps are the maximum
     """
 
-    calls: float = 0  # questions thought about: one for each example and trajectory
-    nfe: float = 0  # block calls: a net, all its layers, applied to one example once
-    serial_steps: float = 0  # steps of a loop that had to wait for each other, of however many examples at once
-    flops: float = 0  # floating-point operations, a multiplication and an addition being two
+    calls: float = 0  # questions answered: one for each example and trajectory
+    nfe: float = 0  # block calls: one application of a net (all its layers) to one example
+    serial_steps: float = 0  # sequential loop steps, each for a whole batch
+    flops: float = 0  # floating-point operations; a multiply-add is two
     tokens_in: float = 0  # tokens a language model read
     tokens_out: float = 0  # tokens it wrote
-    sub_calls: float = 0  # questions that a thought asked others
-    actions: float = 0  # actions tried in a world
-    seconds: float = 0  # by the clock on the wall
+    sub_calls: float = 0  # nested calls of other loops or models
+    actions: float = 0  # actions taken in an environment
+    seconds: float = 0  # wall-clock time
     money: float = 0  # US dollars
 
     def charge(self, **units: float) -> None:
-        """Add so much of these units."""
+        """Add these amounts."""
         for name, amount in units.items():
             setattr(self, name, getattr(self, name) + amount)
 
@@ -56,16 +56,16 @@ class Ledger:
         return Ledger(**{f.name: longest.get(f.name, getattr(both, f.name)) for f in fields(Ledger)})
 
 
-# What counts now, in this thread or task: each ledger, and the time at which its seconds were 0.
+# Open ledgers of this thread or task, each with the perf_counter() time at which its seconds were 0.
 _open: ContextVar[tuple[tuple[Ledger, float], ...]] = ContextVar("innerloop_ledgers", default=())
 
 
 @contextmanager
 def counting(ledger: Ledger | None = None) -> Iterator[Ledger]:
-    """Within it, what this thread spends is added to a ledger, a new one unless given, and to those open around it.
+    """Context in which this thread's costs are added to a ledger (a new one unless given) and to all outer ones.
 
-    A graph that was captured or compiled whole (torch.compile of a step, a CUDA graph, an exported file) runs no
-    Python, so who runs it charges for it, as solve.nfe.Compiled does; blocks compiled one by one are counted.
+    A step captured as one graph (torch.compile, a CUDA graph, an exported file) runs no Python and charges nothing: its
+    caller must charge for it, as solve.nfe.Compiled does. Blocks that are compiled one by one are counted.
     """
     ledger = Ledger() if ledger is None else ledger
     mark = _open.set((*_open.get(), (ledger, time.perf_counter() - ledger.seconds)))
@@ -77,7 +77,7 @@ def counting(ledger: Ledger | None = None) -> Iterator[Ledger]:
 
 
 def charge(**units: float) -> None:
-    """Add so much to every ledger that counts, and bring its seconds up to date; nothing while a compiler traces."""
+    """Add these amounts to every open ledger, and update its seconds; does nothing while torch.compile traces."""
     if torch.compiler.is_compiling():
         return
     for ledger, start in _open.get():
@@ -92,12 +92,12 @@ def charge_rows(unit: str, value: Any, times: int = 1) -> None:
 
 
 def counts() -> bool:
-    """Whether anything is counted now."""
+    """Whether a ledger is open."""
     return not torch.compiler.is_compiling() and bool(_open.get())
 
 
 def rows_of(value: Any) -> int:
-    """Examples in a state or question: rows of its first tensor; 1 where it has none."""
+    """Batch size of a state or question: rows of its first tensor; 1 if it has no tensor."""
     if isinstance(value, Tensor):
         return len(value) if value.ndim else 1
     if isinstance(value, tuple):
@@ -106,10 +106,10 @@ def rows_of(value: Any) -> int:
 
 
 def counted_step(loop: Any, s: Any, x: Any) -> Any:
-    """The state after a step of a loop, charged: a serial step, and one block call where it runs no Net of ours.
+    """loop.step(s, x), charged as one serial step, and as one block call per example if it calls no Net.
 
-    Where a step has as many calls as its data ask for (a fixed point solved for a whole batch), what counts is what was
-    run: an example is charged for every call its batch made.
+    If the number of calls depends on the data (a fixed point solved for a whole batch), every example is charged for
+    every call of its batch.
     """
     if not counts():
         return loop.step(s, x)

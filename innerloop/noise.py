@@ -1,7 +1,7 @@
-"""Noise that is a function of a key: one int64 an example, so that neither a generator nor batch mates can tell.
+"""Counter-based random numbers: functions of one int64 key per example, independent of the batch and of generators.
 
-A loop that draws keeps a `key` (B,) int64 in its state: init sets key_of(x), a step draws from it and moves it on by
-scramble(key + 1). Whoever wants another trajectory salts the key.
+A loop that draws keeps a `key` (B,) int64 in its state: init sets key_of(x), a step draws from it and replaces it by
+scramble(key + 1). Salting the key gives another trajectory.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from torch import Tensor
 
 
 def key_of(x: Any) -> Tensor:
-    """(B,) int64 key of each question, a hash of its tokens and puzzle: the same alone, in any batch, on any device."""
+    """(B,) int64 key of each question: a hash of its tokens and puzzle id, the same in any batch and on any device."""
     tokens = torch.cat((x.puzzle[:, None].long(), x.inputs.long()), 1)
     places = torch.arange(1, tokens.shape[1] + 1, device=tokens.device)
     return scramble(scramble(tokens + 1 + (places << 20)).sum(1))
 
 
 def keyed(state: Any) -> bool:
-    """Whether a state has noise of its own: a slot `key`."""
+    """Whether a state draws noise: it has a field `key`."""
     return "key" in getattr(state, "_fields", ())
 
 
 def salted(state: Any, salt: Any) -> Any:
-    """The same state on another trajectory: its `key` (B,) mixed with `salt`, an int or (B,) int64. 0 changes nothing.
+    """The state with its `key` (B,) mixed with `salt`, an int or (B,) int64: another trajectory. 0 changes nothing.
 
-    A state without a key has no noise of its own, and stays; keys of states inside it are mixed as well.
+    States without a key are returned as they are; keys of nested states are mixed too.
     """
     if not hasattr(state, "_fields"):
         return state
@@ -41,14 +41,14 @@ def salted(state: Any, salt: Any) -> Any:
 
 
 def scramble(n: Tensor) -> Tensor:
-    """int64 -> int64 that looks random and differs in every bit for neighbours (the finaliser of SplitMix64)."""
+    """int64 -> int64 hash: the finaliser of SplitMix64."""
     for shift, factor in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15), (31, 1)):
         n = (n ^ ((n >> shift) & ((1 << (64 - shift)) - 1))) * factor
     return n
 
 
 def uniform(key: Tensor, *shape: int) -> Tensor:
-    """(B, *shape) float32 in (0, 1), a function of each row's key alone: no generator, no batch mates."""
+    """(B, *shape) float32 in (0, 1), a function of each row's key alone."""
     count = math.prod(shape)
     places = torch.arange(1, count + 1, device=key.device)
     bits = scramble(key[:, None] + scramble(places)) >> 41
@@ -56,10 +56,10 @@ def uniform(key: Tensor, *shape: int) -> Tensor:
 
 
 def _between(bits: Tensor) -> Tensor:
-    """23 bits -> the middle of their part of (0, 1). With one bit more the last would round to 1: its normal is inf."""
+    """23 bits -> float32 in (0, 1). With one bit more the largest would round to 1, whose normal is inf."""
     return (bits.float() + 0.5).mul(2**-23)
 
 
 def normal(key: Tensor, *shape: int) -> Tensor:
-    """(B, *shape) float32 standard normal, likewise. Draw twice from one key and you have the same numbers twice."""
+    """(B, *shape) float32 standard normal, a function of each row's key alone: the same key gives the same numbers."""
     return torch.erfinv(2 * uniform(key, *shape) - 1) * math.sqrt(2)

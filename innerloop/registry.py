@@ -1,4 +1,4 @@
-"""What there is by name, a fresh model of it, and a trained one: `list`, `create`, `open_run`, `open_solver`.
+"""Models by name: `list` names, `create` an untrained model, `open_run` or `open_solver` for a trained one.
 
 innerloop.list("systems")                                      # ["act", "deq", ..., "ut"]
 loop = innerloop.create("trm", task="sudoku", width=128)       # not trained
@@ -39,19 +39,19 @@ KINDS: dict[str, Callable[[], Any]] = {
 
 
 def list(kind: str = "systems") -> list[str]:  # type: ignore[valid-type]
-    """The names there are of a kind: "systems", "tasks", "blocks", "recipes" or "pretrained" models."""
+    """All names of a kind: "systems", "tasks", "blocks", "recipes" or "pretrained" models."""
     if kind not in KINDS:
         raise InputError(f'there is nothing of the kind "{printable(kind)}": {nearest(kind, KINDS)}')
     return sorted(KINDS[kind]())
 
 
 def create(system: str, task: str | Task = "sudoku", *, seed: int = 0, **changes: Any) -> nn.Module:
-    """A fresh model of a system, of the sizes that its task asks for.
+    """An untrained model of a system, sized for its task.
 
-    task     name of a task, with its default options, or one that was made (innerloop.tasks.get)
-    seed     of its first weights; torch's global generator stays where it was
-    changes  fields of the system's Config, or of its net's size (parts.config.NetConfig)
-    Raises InputError for an unknown name, and for a field that neither has.
+    task     name of a task, with its default options, or a Task (innerloop.tasks.get)
+    seed     of the initial weights; torch's global generator is not changed
+    changes  fields of the system's Config, or of its parts.config.NetConfig
+    Raises InputError for an unknown name or field.
     """
     kind, described = weights.get(system)
     if isinstance(task, str):
@@ -68,11 +68,11 @@ def create(system: str, task: str | Task = "sudoku", *, seed: int = 0, **changes
 def open_run(source: str | Path, device: torch.device | str = "cpu") -> Opened:
     """A trained model, ready to use: the folder of a run, a NAME.safetensors, or a name of list("pretrained").
 
-    Raises InputError naming the nearest where there is none.
+    Raises InputError, which names the nearest name, if there is none.
     """
     return pretrained.open(source, device)
 
 
 def open_solver(source: str | Path, device: torch.device | str = "cpu", **how: Any) -> Solver:
-    """The solver of a trained model, with its calibration if it has one; `how` as of solve.solver.Solver."""
+    """The solver of a trained model, with its calibration if it has one; `how`: arguments of solve.solver.Solver."""
     return solver_of(open_run(source, device), **how)

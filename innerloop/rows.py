@@ -1,15 +1,13 @@
-"""Continuous batching of any loop over tensors: the rows of a batch stand at different steps, and one that ends is
-refilled at once.
+"""Continuous batching of any loop over tensors: rows are at different steps, and a finished row is refilled at once.
 
-A batch that waits for its hardest row spends most of its work on rows that were done long ago. Here every tick is one
-step of all live rows; those that end leave, waiting jobs take their rows, and no row idles while anything waits. The
-result of a job does not depend on who else is in the batch.
+A static batch waits for its slowest row. Here every tick is one step of all live rows; finished rows leave and queued
+jobs take their place. The result of a job does not depend on the other rows of the batch.
 
     rows = Rows(loop, 64, reader, halt=confident(0.9))
     rows.submit(job) ...;   ended = rows.run()
 
-Nothing here knows what a question or an answer is: a `Reader` makes the batch of questions, says which rows are done
-by what they read, and what is handed back. solve/engine.py has one for boards.
+A `Reader` holds what depends on the kind of question: it builds the batch of questions, ends rows by their answers, and
+makes the results. solve/engine.py has one for puzzles.
 """
 
 from __future__ import annotations
@@ -40,62 +38,62 @@ WAITING = -1
 
 
 class Full(InputError):
-    """The queue is full: come again later."""
+    """The queue is full; submit again later."""
 
 
 class Job(Protocol):
-    """What is to be run in a row; it may have more fields, for its reader."""
+    """A job to run in one row; it may have more fields, for its reader."""
 
-    depth: int  # steps at most; may be lowered while it runs
+    depth: int  # most steps; may be lowered while it runs
     halting: bool  # stop by the halting rule
-    measured: bool  # its reader wants the residual of every step
-    salt: int  # which trajectory, for loops with noise of their own
-    priority: float  # higher goes first; among equals the earlier
-    deadline: float  # of time.monotonic(); what is not done by then ends as "late"
+    measured: bool  # compute the residual of every step
+    salt: int  # trajectory number: salt of the noise key, for loops that draw noise
+    priority: float  # higher goes first; ties in order of arrival
+    deadline: float  # on the clock of time.monotonic(); the job then ends as "late"
 
 
 class Reader(Protocol):
-    """What turns jobs into questions, and rows into what the caller wants. It may keep nothing about single rows."""
+    """Turns jobs into questions and rows into results. It must keep no state of single rows."""
 
     def question(self, jobs: Sequence[Any], device: torch.device) -> Any:
         """The questions of these jobs as one batch: a tree of tensors."""
 
     def look(self, rows: Rows, old: Any) -> dict[int, str]:
-        """After a step from state `old`: which live rows are done by what they say, and the name of that end.
+        """Called after each step from state `old`: {live row that ends by its answer: name of the end}.
 
-        `rows.state` is the new state; `rows.loop.read` reads each state once. `rows.kept` is what this method put there
-        after the last step, a tensor with a row for each row of the batch, or None.
+        `rows.state` is the new state; `rows.loop.read` caches its result. `rows.kept` is for this
+        method's use: a tensor with one row for each row of the batch, set by the last call, or None.
         """
 
     def result(self, rows: Rows, which: Sequence[int]) -> list[Any]:
-        """What these live rows have come to; each has taken at least one step."""
+        """The results of these live rows; each has taken at least one step."""
 
 
 class Done(NamedTuple):
-    """How a job ended."""
+    """A job that ended."""
 
     job: Any
-    end: str  # "halted", "depth", "cancelled", "late", or a name of the reader's
-    moment: Any  # the reader's result; None for one that is "late" or "cancelled" before its first step
+    end: str  # "halted", "depth", "cancelled", "late", or a name that the reader gives
+    moment: Any  # the reader's result; None if it ended before its first step
     steps: int
 
 
 @dataclass
 class Tally:
-    """What has been done so far."""
+    """Totals so far."""
 
     ticks: int = 0
-    rows: int = 0  # rows stepped, padding included: what was paid
-    steps: int = 0  # steps of jobs: what was wanted
+    rows: int = 0  # rows stepped, padding included
+    steps: int = 0  # steps of jobs
     ended: Counter[str] = field(default_factory=Counter)
 
 
 class Rows:
     """Runs jobs through `loop`, at most `rows` at once, with at most `queue` waiting.
 
-    halt    rule for jobs that are `halting` (innerloop.halt); it must decide row by row and keep nothing between calls
-    sizes   batch sizes it may run, ascending and ending at `rows`; a batch is padded to the next. None: any size. Give
-            a few where every size costs a compilation
+    halt    halting rule (innerloop.halt) for jobs with halting=True; it must decide per row and keep no state
+    sizes   allowed batch sizes, ascending and ending at `rows`; a batch is padded to the next. None: any size. Give a
+            few if every size costs a compilation
     Not thread-safe: one thread submits and ticks.
     """
 
@@ -116,20 +114,20 @@ class Rows:
             raise InputError(f"sizes {list(sizes)} must rise from 1 or more to the number of rows, {rows}")
         self.loop, self.rows, self.reader, self.halt, self.capacity = Once(loop), rows, reader, halt, queue
         self.sizes, self.device, self.tally = sizes, torch.device(device), Tally()
-        self.jobs: list[Any] = []  # of each row of the batch; None: padding, or free since the last step
-        self.steps: list[int] = []  # of each row
+        self.jobs: list[Any] = []  # job of each row of the batch; None: padding or free
+        self.steps: list[int] = []  # steps taken by each row
         self.state: Any = None
         self.question: Any = None
-        self.moved: Tensor | None = None  # (rows,) residual of the last step, where a job is `measured`
-        self.kept: Tensor | None = None  # (rows, ...) the reader's
+        self.moved: Tensor | None = None  # (rows,) residual of the last step, if a job is `measured`
+        self.kept: Tensor | None = None  # (rows, ...) memory of the reader
         self.waiting: list[tuple[float, int, Any]] = []  # heap of (-priority, arrival, job); cancelled ones included
-        self._limits: list[tuple[float, int, Any]] = []  # heap of (deadline, arrival, job), of those that have one
+        self._limits: list[tuple[float, int, Any]] = []  # heap of (deadline, arrival, job)
         self._arrivals = count()
         self._open: dict[int, int] = {}  # id of a job -> its row, or WAITING
 
-    # -- coming and going ---------------------------------------------------------------------------------------------
+    # -- queue --------------------------------------------------------------------------------------------------------
     def submit(self, job: Any) -> None:
-        """Queue a job. Raises Full, or InputError for a job that cannot be done here."""
+        """Queue a job. Raises Full if the queue is full, InputError for a job that is not supported."""
         if job.depth < 1:
             raise InputError(f"depth is {job.depth}, but a loop must run at least once: give a depth of 1 or more")
         if job.halting and self.halt is None:
@@ -143,7 +141,7 @@ class Rows:
             heapq.heappush(self._limits, (job.deadline, arrival, job))
 
     def __len__(self) -> int:
-        """Jobs that are not done."""
+        """Number of jobs that have not ended."""
         return len(self._open)
 
     @property
@@ -152,7 +150,7 @@ class Rows:
         return [job for job in self.jobs if job is not None]
 
     def cancel(self, jobs: Sequence[Any]) -> list[Done]:
-        """Take these out, wherever they stand, with what they have so far; jobs that are done are passed over."""
+        """End these jobs, queued or running, with their results so far; jobs that have ended are ignored."""
         return self._out(jobs, "cancelled")
 
     def _out(self, jobs: Sequence[Any], end: str) -> list[Done]:
@@ -165,7 +163,7 @@ class Rows:
 
     # -- running ------------------------------------------------------------------------------------------------------
     def run(self) -> list[Done]:
-        """Everything there is, to its end."""
+        """Tick until all jobs have ended."""
         ended = []
         while len(self):
             ended += self.tick()
@@ -173,7 +171,7 @@ class Rows:
 
     @torch.no_grad()
     def tick(self) -> list[Done]:
-        """Let waiting jobs in, step every live row once, and return the jobs that ended."""
+        """Admit queued jobs, step every live row once, and return the jobs that ended."""
         ended = self._late() + self._end(self._deep())
         self._admit()
         if not self.jobs:
@@ -189,11 +187,11 @@ class Rows:
         return ended + self._end(self._deep() | self._halted(old) | self.reader.look(self, old))
 
     def _deep(self) -> dict[int, str]:
-        """Rows that have taken all the steps they may."""
+        """Rows that have taken all their steps."""
         return {i: "depth" for i, job in enumerate(self.jobs) if job is not None and self.steps[i] >= job.depth}
 
     def _halted(self, old: Any) -> dict[int, str]:
-        """Rows that stop by the rule."""
+        """Rows that the halting rule stops."""
         asked = [i for i, job in enumerate(self.jobs) if job is not None and job.halting]
         if not asked or self.halt is None:
             return {}
@@ -202,14 +200,14 @@ class Rows:
         return {i: "halted" for i in asked if stop[i]}
 
     def _late(self) -> list[Done]:
-        """End what is past its deadline, waiting or live."""
+        """End jobs past their deadline, queued or live."""
         over, now = [], time.monotonic()
         while self._limits and self._limits[0][0] <= now:
             over.append(heapq.heappop(self._limits)[2])
         return self._out(over, "late") if over else []
 
     def _end(self, ends: dict[int, str]) -> list[Done]:
-        """Let these rows go: they are free for others from the next tick on."""
+        """End the jobs of these rows; the rows are free from the next tick on."""
         if not ends:
             return []
         begun = [i for i in ends if self.steps[i]]
@@ -232,14 +230,14 @@ class Rows:
 
     # -- the batch ----------------------------------------------------------------------------------------------------
     def _admit(self) -> None:
-        """Fill free rows from the queue, then bring the batch to a size that may be run."""
+        """Fill free rows from the queue, then resize the batch to an allowed size."""
         free = [i for i, job in enumerate(self.jobs) if job is None]
         room = self.rows - len(self.jobs) + len(free)
         fresh: list[Any] = []
         while self.waiting and len(fresh) < room:
             job = heapq.heappop(self.waiting)[2]
             if self._open.get(id(job)) == WAITING:
-                self._open[id(job)] = len(self.jobs)  # no longer waiting; `_fill` says where it is
+                self._open[id(job)] = len(self.jobs)  # no longer waiting; `_fill` sets its row
                 fresh.append(job)
         if fresh:
             self._fill(free, fresh)
@@ -249,7 +247,7 @@ class Rows:
             self._resize(size)
 
     def _fill(self, free: list[int], fresh: list[Any]) -> None:
-        """Give rows to these jobs: free ones first, then new ones behind the others."""
+        """Give rows to these jobs: free ones first, then new ones at the end."""
         question = self.reader.question(fresh, self.device)
         state, salts = self.loop.init(question), [job.salt for job in fresh]
         charge_rows("calls", state)
@@ -273,7 +271,7 @@ class Rows:
             self.kept = torch.cat([self.kept, self.kept[:1].expand(len(fresh) - k, *self.kept.shape[1:])])
 
     def _resize(self, size: int) -> None:
-        """Bring the batch to so many rows: live rows beyond them move to free ones; what is free then is padding."""
+        """Resize the batch to `size` rows: live rows beyond it move to free ones; rows still free are padding."""
         index = [i if i < len(self.jobs) else -1 for i in range(size)]
         free = [i for i in range(size) if index[i] < 0 or self.jobs[i] is None]
         for i, mover in zip(free, [i for i in range(size, len(self.jobs)) if self.jobs[i] is not None], strict=False):
@@ -293,7 +291,7 @@ class Rows:
 
 
 class Once:
-    """A loop that reads each state once: rules, reader and watcher all look at the same."""
+    """Wraps a loop and caches `read` of the last two states, which rules, reader and watchers all read."""
 
     def __init__(self, loop: Any) -> None:
         self.loop = loop
@@ -309,9 +307,9 @@ class Once:
         known = [answer for state, answer in self._seen if state is s]
         answer = known[0] if known else self.loop.read(s)
         others = [entry for entry in self._seen if entry[0] is not s]
-        self._seen = [*others[-1:], (s, answer)]  # the two that were asked for last: a step's first and last
+        self._seen = [*others[-1:], (s, answer)]  # the two latest: the states before and after a step
         return answer
 
     def forget(self) -> None:
-        """Keep no state."""
+        """Clear the cache."""
         self._seen = []

@@ -1,4 +1,4 @@
-"""Plain JSON and command-line text as typed, bounded values, by type hints; every failure is one sentence.
+"""Validation of JSON and command-line text by type hints with bounds; every failure is an InputError of one sentence.
 
 @dataclass(frozen=True)
 class Config:
@@ -48,12 +48,12 @@ __all__ = [
 
 T = TypeVar("T")
 Reader = Callable[[Any], Any]
-ITEMS = 1_000_000  # of a list or an object, and characters of a text, unless a Length says otherwise
-WHOLE = 2**63  # above every whole number, unless a Range says otherwise
+ITEMS = 1_000_000  # most items of a list or object, or characters of a text, without a Length
+WHOLE = 2**63  # bound of integers without a Range
 
 
 class Range(NamedTuple):
-    """Numbers from `low` to `high`, both included; with `above` without `low` itself, with `nan` also NaN and inf."""
+    """Numbers from `low` to `high`, inclusive; `above` excludes `low`, `nan` allows NaN and inf."""
 
     low: float
     high: float
@@ -62,18 +62,18 @@ class Range(NamedTuple):
 
 
 class Length(NamedTuple):
-    """Items of a list or object, or characters of a text: from `low` to `high`."""
+    """Number of items of a list or object, or of characters of a text: from `low` to `high`."""
 
     low: int
     high: int = ITEMS
 
 
-# Ranges of most fields and flags. They are wide: what is beyond them takes all memory or time, or means nothing.
+# Ranges of most fields and flags. They are wide: values beyond them take all memory or time, or have no meaning.
 Count = Annotated[int, Range(1, 1_000_000)]
 Whole = Annotated[int, Range(0, 1_000_000_000)]
 Layers = Annotated[int, Range(1, 512)]
 Many = Annotated[int, Range(1, 1_000_000_000)]
-Seed = Annotated[int, Range(0, 2**62)]  # numpy takes none below 0; some grow by a few million, and are kept as int64
+Seed = Annotated[int, Range(0, 2**62)]  # numpy takes no negative seed; some grow by millions, kept as int64
 Share = Annotated[float, Range(0, 1)]
 Amount = Annotated[float, Range(0, 1e9)]
 Positive = Annotated[float, Range(0, 1e9, above=True)]
@@ -89,23 +89,23 @@ FIELD_OF = {key: field for field, key in SAVED_AS.items()}
 
 
 class Wrong(Exception):
-    """What is wrong with a value, and where in it: the sentence is made where the name of the file is known."""
+    """A value that does not fit its type, and the path to it; `read` makes it an InputError."""
 
     def __init__(self, problem: str, path: str = "") -> None:
         super().__init__(problem)
         self.problem, self.path = problem, path
 
     def inside(self, key: str) -> Wrong:
-        """The same, seen from one level further out."""
+        """The same with `key` put before the path."""
         joint = "" if not self.path or self.path.startswith("[") else "."
         return Wrong(self.problem, f"{key}{joint}{self.path}")
 
 
-# -- what is called ---------------------------------------------------------------------------------------------------
+# -- public functions -------------------------------------------------------------------------------------------------
 
 
 def read(kind: type[T], value: Any, where: str, path: str = "") -> T:
-    """`value` of plain JSON as a `kind`; it stands in a file `where`, at `path`.
+    """Validate `value` (plain JSON) as a `kind`. `where` and `path` (a file, a key in it) name it in errors.
 
     Raises InputError: "WHERE: PATH is VALUE, but must be ...".
     """
@@ -117,7 +117,7 @@ def read(kind: type[T], value: Any, where: str, path: str = "") -> T:
 
 
 def parse(kind: Any, text: str, name: str) -> Any:
-    """Text of a shell as a `kind`: texts as they stand, the others as JSON, lists also as "1,4,16"."""
+    """Parse command-line `text` as a `kind`: str unchanged, other kinds as JSON, lists also as "1,4,16"."""
     try:
         return reader(kind)(plain(kind, text))
     except Wrong as wrong:
@@ -125,9 +125,9 @@ def parse(kind: Any, text: str, name: str) -> Any:
 
 
 def check(value: Any) -> None:
-    """Raise InputError where a field of a dataclass that is a number or text is outside its Range or Length.
+    """Raise InputError if a field of a dataclass is outside its Range or Length.
 
-    For __post_init__: what was made in Python is held to the same ranges as what a file says.
+    For __post_init__, so that objects made in Python are checked like those read from files.
     """
     for name, kind in limited(typing.cast(Any, type(value))).items():
         try:
@@ -137,7 +137,7 @@ def check(value: Any) -> None:
 
 
 def check_arguments(function: Callable[..., Any], given: Mapping[str, Any], name: Callable[[str], str] = str) -> None:
-    """Raise InputError where an argument is not what the function's hints say; `name` is how a message calls it."""
+    """Raise InputError if an argument does not match the function's hints; `name` maps it to its name in messages."""
     kinds = hints(function)
     for key, value in given.items():
         if key in kinds:
@@ -157,7 +157,7 @@ def told(wrong: Wrong, where: str) -> InputError:
 
 @lru_cache(maxsize=4096)
 def reader(kind: Any) -> Reader:
-    """A function that takes plain JSON and gives a `kind`, or raises Wrong."""
+    """A function from plain JSON to a `kind`; it raises Wrong."""
     bare, limits = stripped(kind)
     origin, inner = typing.get_origin(bare) or bare, typing.get_args(bare)
     if origin in (int, float):
@@ -179,11 +179,11 @@ def reader(kind: Any) -> Reader:
         return table(origin)
     if origin in (bool, types.NoneType):
         return plain_kind(kind, lambda v: isinstance(v, bool) if origin is bool else v is None)
-    return lambda value: value  # Any, and what only Python makes
+    return lambda value: value  # Any, and types that JSON cannot hold
 
 
 def stripped(kind: Any) -> tuple[Any, tuple[Any, ...]]:
-    """A hint without Annotated, Required and NotRequired, and what was annotated."""
+    """(the hint without Annotated, Required and NotRequired, the annotations)."""
     limits: tuple[Any, ...] = ()
     while typing.get_origin(kind) in (typing.Annotated, typing.Required, typing.NotRequired):
         limits += tuple(getattr(kind, "__metadata__", ()))
@@ -193,13 +193,13 @@ def stripped(kind: Any) -> tuple[Any, tuple[Any, ...]]:
 
 @lru_cache(maxsize=1024)
 def hints(kind: Any) -> dict[str, Any]:
-    """Name of each field or argument -> its kind."""
+    """Type hints of a class or function, annotations included."""
     return typing.get_type_hints(kind, include_extras=True)
 
 
 @lru_cache(maxsize=1024)
 def limited(kind: Any) -> dict[str, Any]:
-    """The fields of a dataclass that have limits of their own."""
+    """The fields of a dataclass with a Range or Length."""
     return {k: v for k, v in hints(kind).items() if any(isinstance(x, Range | Length) for x in stripped(v)[1])}
 
 
@@ -229,7 +229,7 @@ def number(kind: type, limits: Range | None) -> Reader:
             raise refuse(hint, value)
         try:
             return kind(value)
-        except OverflowError:  # a whole number beyond every float
+        except OverflowError:  # an integer too large for a float
             raise refuse(hint, value) from None
 
     return take
@@ -259,7 +259,7 @@ def sequence(kind: type, inner: tuple[Any, ...], length: Length) -> Reader:
 
 
 def union(kind: Any, inner: tuple[Any, ...]) -> Reader:
-    """The first of the kinds that takes it; for an optional value the reason why the other does not."""
+    """The first of the kinds that accepts the value; for `T | None` the error is T's."""
     others = [reader(k) for k in inner if k is not types.NoneType]
     none = len(others) < len(inner)
 
@@ -312,7 +312,7 @@ def saved(value: Any) -> Any:
 
 
 def record(kind: Any) -> Reader:
-    """A dataclass: known fields alone, those without a default all there."""
+    """A dataclass: unknown keys are refused, fields without a default required."""
     kinds = {f.name: reader(hints(kind)[f.name]) for f in dataclasses.fields(kind) if f.init}
     empty = (dataclasses.MISSING, dataclasses.MISSING)
     needed = [f.name for f in dataclasses.fields(kind) if f.init and (f.default, f.default_factory) == empty]
@@ -330,14 +330,14 @@ def record(kind: Any) -> Reader:
         made = {key: at(key, kinds[key], item) for key, item in value.items()}
         try:
             return kind(**made)
-        except InputError as error:  # fields that do not go together
+        except InputError as error:  # raised by __post_init__
             raise Wrong(f"does not fit together: {error}") from None
 
     return take
 
 
 def table(kind: Any) -> Reader:
-    """A TypedDict: what it names is checked, what it does not is kept."""
+    """A TypedDict: its keys are checked, other keys are kept."""
     kinds = {name: reader(hint) for name, hint in hints(kind).items()}
     optional = {n for n, h in hints(kind).items() if typing.get_origin(h) is typing.NotRequired or not kind.__total__}
 
@@ -352,11 +352,11 @@ def table(kind: Any) -> Reader:
     return take
 
 
-# -- words ------------------------------------------------------------------------------------------------------------
+# -- text -------------------------------------------------------------------------------------------------------------
 
 
 def plain(kind: Any, text: str) -> Any:
-    """Text as plain JSON of a `kind`; text that is none stays text, for its reader to refuse."""
+    """Text as plain JSON for a `kind`; text that does not parse is returned, for the reader to refuse."""
     bare, _ = stripped(kind)
     origin, inner = typing.get_origin(bare) or bare, typing.get_args(bare)
     if origin in (typing.Union, types.UnionType):
@@ -374,7 +374,7 @@ def plain(kind: Any, text: str) -> Any:
 
 
 def allowed(kind: Any, many: bool = False) -> str:
-    """What a kind takes, in words."""
+    """The values that a kind accepts, for messages."""
     bare, limits = stripped(kind)
     origin, inner = typing.get_origin(bare) or bare, typing.get_args(bare)
     if origin in (int, float):
@@ -408,7 +408,7 @@ def span(limits: Range | None) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value in a message: short, on one line, as JSON where it can be."""
+    """A value for messages: short, on one line, as JSON if possible."""
     if isinstance(value, list | tuple):
         return f"a list of {len(value):,}" if value else "an empty list"
     if isinstance(value, dict):

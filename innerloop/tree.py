@@ -1,7 +1,7 @@
-"""States as trees: nested tuples and NamedTuples whose leaves are tensors, one row of each per example.
+"""Functions over nested states (pytrees): tuples and NamedTuples whose leaves are tensors, batch first.
 
-A leaf that is no tensor (None, a number, a text) has no rows and goes along as it is. Whatever is not a tuple is a
-leaf: lists and dicts are not looked into.
+A leaf that is no tensor (None, a number, a text) is passed through. Everything but a tuple is a leaf: lists and dicts
+are not traversed.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ __all__ = ["concat", "detach", "flatten", "floating", "map_tensors", "put", "reb
 
 
 def rebuild(like: tuple[Any, ...], items: Any) -> Any:
-    """A tuple of the kind of `like` with these items."""
+    """A tuple of the type of `like` with these items."""
     return type(like)(*items) if hasattr(like, "_fields") else type(like)(items)
 
 
 def map_tensors(f: Callable[..., Any], tree: Any, *others: Any) -> Any:
-    """The tree with f(tensor) in place of each tensor; f(tensor, of the second, ...) with further trees of its shape.
+    """Apply f to every tensor of `tree`, with the matching leaves of `others` as further arguments.
 
-    Where `tree` has a leaf that is no tensor, it stays.
+    Leaves of `tree` that are no tensors are kept.
     """
     if isinstance(tree, Tensor):
         return f(tree, *others)
@@ -33,30 +33,30 @@ def map_tensors(f: Callable[..., Any], tree: Any, *others: Any) -> Any:
 
 
 def flatten(tree: Any) -> list[Any]:
-    """Every leaf in order, with those that are no tensors."""
+    """All leaves in order, tensors or not."""
     return [leaf for item in tree for leaf in flatten(item)] if isinstance(tree, tuple) else [tree]
 
 
 def unflatten(like: Any, leaves: Iterator[Any]) -> Any:
-    """A tree of the shape of `like` with its leaves from an iterator, in order."""
+    """The inverse of `flatten`: a tree structured like `like`, with leaves from an iterator."""
     return rebuild(like, [unflatten(item, leaves) for item in like]) if isinstance(like, tuple) else next(leaves)
 
 
 def floating(tree: Any) -> Iterator[Tensor]:
-    """The floating tensors, in order."""
+    """The floating-point tensors, in order."""
     return (leaf for leaf in flatten(tree) if isinstance(leaf, Tensor) and leaf.is_floating_point())
 
 
 def detach(tree: Any) -> Any:
-    """The same values, off the tape."""
+    """The tree with every tensor detached."""
     return map_tensors(Tensor.detach, tree)
 
 
 def select(mask: Any, a: Any, b: Any) -> Any:
-    """`a` where `mask`, else `b`: whole trees for a bool, row by row for a (B,) tensor of bools.
+    """`a` where `mask`, else `b`: whole trees for a bool, row by row for a (B,) bool tensor.
 
-    A row's value never depends on another row's, nor on the value that was not selected, even if that is NaN. What has
-    no rows comes from `b`, whole.
+    A row depends neither on other rows nor on the value that was not selected, even if that is NaN. Leaves that are no
+    tensors come from `b`.
     """
     if isinstance(mask, bool):
         return a if mask else b
@@ -64,12 +64,12 @@ def select(mask: Any, a: Any, b: Any) -> Any:
 
 
 def take(tree: Any, rows: Any) -> Any:
-    """These rows: an int64 tensor of them or a mask of bools (a copy), a slice (a view), or an int (no batch left)."""
+    """Index the rows by an int64 tensor or bool mask (a copy), a slice (a view), or an int (drops the batch axis)."""
     return map_tensors(lambda t: t[rows], tree)
 
 
 def put(tree: Any, rows: Tensor, fresh: Any) -> Any:
-    """A copy in which `rows` (k,) int64, all different, are the k rows of `fresh`, in the wider of their dtypes."""
+    """A copy with `rows` (k,) int64, all different, replaced by the k rows of `fresh`; dtypes are promoted."""
 
     def wide(old: Tensor, new: Tensor) -> Tensor:
         dtype = torch.promote_types(old.dtype, new.dtype)
@@ -79,5 +79,5 @@ def put(tree: Any, rows: Tensor, fresh: Any) -> Any:
 
 
 def concat(*trees: Any) -> Any:
-    """The rows of the first, then those of the second, and so on."""
+    """Concatenate trees along the batch axis."""
     return map_tensors(lambda *parts: torch.cat(parts), *trees)

@@ -1,4 +1,4 @@
-"""Many trajectories, one answer: noise to make them differ, and a rule that picks."""
+"""Several trajectories per question: noise that makes them differ, and rules that pick one answer."""
 
 from __future__ import annotations
 
@@ -16,29 +16,28 @@ from innerloop.halt import halting_margin
 from innerloop.noise import key_of, normal, salted, scramble
 from innerloop.tree import map_tensors, select
 
-WIDEST = 10_000  # trajectories of one question, whose states are all kept until one is picked
+WIDEST = 10_000  # most trajectories of one question: all their states are kept in memory
 
 Pick = Callable[[Sequence[Thought]], Thought]
 
 
 class NoisyState(NamedTuple):
-    """A state and the noise on it."""
+    """State of a Noisy loop."""
 
-    inner: Any  # the loop's own
-    key: Tensor  # (B,) int64, what noise is drawn from
-    steps: Tensor  # (B,) int64, taken so far
+    inner: Any  # state of the wrapped loop
+    key: Tensor  # (B,) int64 key of the noise
+    steps: Tensor  # (B,) int64 steps taken
 
 
 class Noisy:
-    """A loop whose first state (`start`) and every step (`path`) get Gaussian noise of that standard deviation.
+    """A loop with Gaussian noise of standard deviation `start` on the first state and `path` after every step.
 
-    Wraps any loop over Questions whose state is a tuple of tensors; subclasses none. `slots` names those of the state
-    that get noise; none named: all that are floating. Noise is a function of the question, the seed and the salt of a
-    trajectory (innerloop.noise), so it is the same alone and in any batch; the first state gets its own as the first
-    step begins, from a key that may have been salted until then.
-    PTRM (arXiv 2605.19943) shakes the thought of a trained TRM before every step, and its halting head picks:
+    Wraps any loop over Questions whose state is a tuple of tensors. `slots` names the fields that get noise; empty: all
+    floating ones. Noise is a function of the question, the seed and the trajectory's salt (innerloop.noise), so it is
+    the same in any batch. The initial noise is added in the first step, since the key may be salted until then.
+    PTRM (arXiv 2605.19943) adds noise to z of a trained TRM before every step, and its halting head picks:
     wide(Noisy(trm, 0.3, 0.3, ("z",)), x, 100, best(), depth=64). Its noise before a step is ours after the one before;
-    what follows the last step is not read, as TRM reads y alone. Noise learned with: weights/eqr, gram.
+    noise after the last step has no effect, as TRM reads y alone. Systems trained with noise: weights/eqr, gram.
     """
 
     def __init__(
@@ -81,9 +80,9 @@ class Noisy:
 
 
 def wide(loop: Loop, x: Any, n: int, pick: Pick, depth: int, **how: Any) -> Thought:
-    """Think `n` times, then let `pick` choose: whole thoughts for text, example by example for tensors.
+    """Run `think` `n` times and let `pick` choose: one whole Thought for text, per example for tensors.
 
-    Loops whose state has a `key` take another trajectory each time; others differ only if they are Noisy.
+    Loops whose state has a `key` take a different trajectory each time; others only if wrapped in Noisy.
     """
     if n < 1:
         raise InputError(f"width is {n}, but at least one trajectory must run: give a width of 1 or more")
@@ -94,7 +93,7 @@ def wide(loop: Loop, x: Any, n: int, pick: Pick, depth: int, **how: Any) -> Thou
 
 
 def vote(thoughts: Sequence[Thought]) -> Thought:
-    """The answer most trajectories agree on; among equals the earliest."""
+    """The most frequent answer; ties go to the first."""
     if not isinstance(thoughts[0].state, tuple) or not hasattr(thoughts[0].answer, "logits"):
         answers = [t.answer for t in thoughts]
         return thoughts[answers.index(Counter(answers).most_common(1)[0][0])]
@@ -104,7 +103,7 @@ def vote(thoughts: Sequence[Thought]) -> Thought:
 
 
 def best(score: Callable[[Any], Tensor | None] = halting_margin) -> Pick:
-    """The trajectory whose answer scores highest; by default the one its halting head trusts most (PTRM)."""
+    """The trajectory whose answer scores highest; by default by its halting head (PTRM)."""
 
     def pick(thoughts: Sequence[Thought]) -> Thought:
         scores = [score(t.answer) for t in thoughts]
@@ -116,12 +115,12 @@ def best(score: Callable[[Any], Tensor | None] = halting_margin) -> Pick:
 
 
 def by_value(answer: Any) -> Tensor | None:
-    """(B,) how right a value head expects the trajectory to be: best(by_value) is GRAM's choice (arXiv 2605.19376)."""
+    """(B,) output of the value head: best(by_value) is GRAM's rule (arXiv 2605.19376)."""
     return answer.value  # type: ignore[no-any-return]
 
 
 def lowest_residual(thoughts: Sequence[Thought]) -> Thought:
-    """The trajectory that moved least in its last step, for states that keep their `residual` (EqR)."""
+    """The trajectory whose state changed least in its last step, for states with a `residual` field (EqR)."""
     states = [t.state.inner if isinstance(t.state, NoisyState) else t.state for t in thoughts]
     if any(not hasattr(s, "residual") for s in states):
         raise InputError("this loop's state keeps no residual of its last step: pick by another rule")
@@ -129,7 +128,7 @@ def lowest_residual(thoughts: Sequence[Thought]) -> Thought:
 
 
 def first_to_halt(thoughts: Sequence[Thought]) -> Thought:
-    """The trajectory that halted first; among equals the one its halting head trusts most (arXiv 2601.19085)."""
+    """The trajectory that halted first; ties by the halting head (arXiv 2601.19085)."""
     if any(not isinstance(t.steps, Tensor) for t in thoughts):
         raise InputError("no trajectory halted by itself: think with a halting rule that decides for each example")
     steps = torch.stack([t.steps for t in thoughts]).double()
@@ -139,7 +138,7 @@ def first_to_halt(thoughts: Sequence[Thought]) -> Thought:
 
 
 def _take(thoughts: Sequence[Thought], scores: Tensor) -> Thought:
-    """Example by example the thought of highest score (n, B); ties go to the earliest. NaN is no score."""
+    """Per example the Thought of highest score (n, B); ties go to the first, NaN never wins."""
     winner = scores.nan_to_num(nan=float("-inf")).argmax(0)
     chosen = thoughts[0]
     for i, other in enumerate(thoughts[1:], 1):

@@ -1,4 +1,4 @@
-"""Weights and training states of a run's folder, written whole or not at all and checked before they are used."""
+"""Reading and writing weights and training states: written atomically, checked before they are used."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from innerloop.tree import flatten
 
 STATE = "train_state.pt"
 MODEL = "model.safetensors"
-PIECE = 15 << 20  # bytes of a file of training state at most
-NAMED = re.compile(re.escape(STATE) + r"\.([0-9a-f]{12})\.(\d{1,6})")  # of a piece: hash of the whole, number
-UNCUT = 1 << 30  # bytes of a training state in one file at most: early versions did not cut them
-HEADER = 64 << 20  # bytes of a safetensors header at most
-MEMORY = ("can't allocate memory", "not enough memory", "out of memory")  # how torch says that there is none
+PIECE = 15 << 20  # largest file of a training state, bytes
+NAMED = re.compile(re.escape(STATE) + r"\.([0-9a-f]{12})\.(\d{1,6})")  # name of a piece: hash of the whole state, index
+UNCUT = 1 << 30  # largest training state in one file, bytes: early versions wrote no pieces
+HEADER = 64 << 20  # largest safetensors header, bytes
+MEMORY = ("can't allocate memory", "not enough memory", "out of memory")  # torch's error messages where memory runs out
 
 
 # -- weights ----------------------------------------------------------------------------------------------------------
 
 
 def save_weights(path: Path, state: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write a state dict as safetensors. Raises InputError where a number in it is not finite; the old file stays."""
+    """Write a state dict as safetensors. Raises InputError, and keeps the old file, if a value is not finite."""
     plain = {k: v.detach().cpu().contiguous() for k, v in state.items()}
     if bad := unsound(plain):
         raise InputError(f"{files.shown(path)} is not written: {bad}; lower plan.lr or set plan.clip")
@@ -41,7 +41,7 @@ def save_weights(path: Path, state: dict[str, Tensor], metadata: dict[str, str] 
 
 
 def load_weights(path: Path, model: nn.Module) -> dict[str, Tensor]:
-    """Put the weights of a safetensors file into `model`; returns them as they were stored.
+    """Load the weights of a safetensors file into `model`; returns them with their stored dtypes.
 
     The header is compared with the model before the rest is read. Floating dtypes are cast to the model's own.
     Raises InputError for a file that is damaged, that is of another model, or whose numbers are not finite.
@@ -74,8 +74,9 @@ def damaged(path: Path, why: str) -> InputError:
 
 
 def read_header(path: Path) -> tuple[dict[str, Any], int]:
-    """What the tensors of a safetensors file are, by name, with "__metadata__" where it is; and how many bytes that
-    takes. Raises InputError for another file, or one whose tensors do not fill the rest.
+    """(header of a safetensors file: name -> shape, dtype, offsets, and "__metadata__" if there; its length in bytes).
+
+    Raises InputError for any other file, and where the tensors do not fill the rest of the file exactly.
     """
     try:
         with files.open_regular(path) as file:
@@ -109,7 +110,7 @@ def whole_numbers(value: Any) -> TypeGuard[list[int]]:
 
 
 def unlike(ours: Mapping[str, Tensor], theirs: Any) -> str:
-    """Why `theirs` cannot take the places of the tensors `ours`: names, shapes, dtypes; empty where it can."""
+    """How `theirs` differs from `ours` in names, shapes or dtypes, as part of a sentence; empty if it does not."""
     if not isinstance(theirs, dict):
         return f"where named tensors are due it holds a {type(theirs).__name__}"
     for name in sorted(ours.keys() ^ theirs.keys(), key=str):
@@ -126,12 +127,12 @@ def unlike(ours: Mapping[str, Tensor], theirs: Any) -> str:
 
 
 def unsound(state: Mapping[str, Tensor]) -> str:
-    """Which tensor holds a number that is not finite, in words; empty where none does."""
+    """Which tensor holds a value that is not finite, as part of a sentence; empty if none does."""
     floats = {k: v for k, v in state.items() if v.is_floating_point() and v.numel()}
     if not floats:
         return ""
     first = next(iter(floats.values())).device
-    fine = torch.stack([v.detach().isfinite().all().to(first) for v in floats.values()]).tolist()  # asked once
+    fine = torch.stack([v.detach().isfinite().all().to(first) for v in floats.values()]).tolist()  # one sync
     return next((f"{k} holds a number that is not finite" for k, ok in zip(floats, fine, strict=True) if not ok), "")
 
 
@@ -139,10 +140,10 @@ def unsound(state: Mapping[str, Tensor]) -> str:
 
 
 def save_state(folder: Path, state: dict[str, Any]) -> None:
-    """Everything a resumed run needs, under one name, so that no kill can leave halves that do not match.
+    """Write the whole training state atomically, so that a kill never leaves parts of two states.
 
-    What is larger than PIECE is cut into pieces of that size, which some places take better; the file of that name
-    then lists them. They are written first, and what nothing lists any more is removed last.
+    A state larger than PIECE is cut into files of that size, as some hosts limit file sizes; STATE then lists
+    them. The pieces are written first, and unlisted old pieces are removed last.
     """
     buffer = io.BytesIO()
     torch.save(state, buffer)
@@ -161,14 +162,14 @@ def save_state(folder: Path, state: dict[str, Any]) -> None:
 
 
 def pieces(folder: Path) -> list[Path]:
-    """The files that a training state was cut into, in no order."""
+    """The piece files of a training state in `folder`, in no order."""
     return [path for path in folder.glob(f"{STATE}.*") if NAMED.fullmatch(path.name)]
 
 
 def load_state(folder: Path) -> dict[str, Any] | None:
     """The latest training state, or None where training has not saved one yet.
 
-    Raises InputError: with the system's reason where it cannot be read, else because it is damaged.
+    Raises InputError if it cannot be read, with the system's reason, or is damaged.
     """
     path = folder / STATE
     if not path.exists() and not path.is_symlink():
@@ -179,7 +180,7 @@ def load_state(folder: Path) -> dict[str, Any] | None:
     try:
         with zipfile.ZipFile(io.BytesIO(whole)) as archive:
             if any(i.compress_type or i.file_size > len(whole) for i in archive.infolist()):
-                raise ValueError  # torch stores: a few compressed bytes could be gigabytes in memory
+                raise ValueError  # torch does not compress; a few compressed bytes could become gigabytes
         state = torch.load(io.BytesIO(whole), map_location="cpu", weights_only=True)
     except MemoryError as error:
         raise files.unreadable(path, error) from None
@@ -193,7 +194,7 @@ def load_state(folder: Path) -> dict[str, Any] | None:
 
 
 def joined(folder: Path, text: bytes) -> bytes:
-    """The whole whose pieces `text` lists, checked by the hash in their names."""
+    """The state joined from the pieces that `text` lists, checked against the hash in their names."""
     path = folder / STATE
     try:
         listed = files.parse_json(text, "its list of pieces")
@@ -217,6 +218,6 @@ def state_damaged(path: Path, why: str) -> InputError:
 
 
 def unflatten(like: Any, flat: list[Tensor | None]) -> Any:
-    """The leaves that `flatten` gave in the shape of `like`, on its device and of its dtypes."""
+    """The inverse of `flatten`: a tree like `like`, on its devices and with its dtypes."""
     pairs = zip(flatten(like), flat, strict=True)
     return tree.unflatten(like, (None if kept is None else kept.to(t.device, t.dtype) for t, kept in pairs))

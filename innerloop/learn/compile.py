@@ -1,4 +1,4 @@
-"""torch.compile where it pays: block by block, so that a deep step costs the compile time of one block."""
+"""torch.compile for blocks, where it pays; block by block, so that a deep step compiles one block only."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ from torch import nn
 from innerloop.parts import fused
 from innerloop.parts.mixers import Net
 
-STEPS = 300  # runs shorter than this do not win the compile time back (benchmarks/step.py)
-GRAPHS = 64
-WIDTH = 512  # nor do narrower blocks on a CPU, where the call itself is most of the cost
+STEPS = 300  # shorter runs lose more by compiling than they gain (benchmarks/step.py)
+GRAPHS = 64  # limit of compiled graphs for one function
+WIDTH = 512  # narrower blocks gain nothing on a CPU, where call overhead dominates
 
 
 def compile_blocks(loop: nn.Module, choice: str, device: torch.device, steps: int) -> str:
-    """Compile the loop's blocks in place if `choice` ("auto", "on", "off") says so; returns what was done and why.
+    """Compile the loop's blocks in place if `choice` ("auto", "on", "off") says so; returns a sentence for the log.
 
-    Where it compiles, torch's limit of graphs for one function is raised for the whole process.
-
-    The weights keep their names, and forward and backward share one graph for all blocks of equal shape.
+    Weights keep their names, and blocks of equal shape share one graph. If it compiles, torch's limit of graphs for one
+    function is raised for the whole process.
     """
     blocks = [block for net in loop.modules() if isinstance(net, Net) for block in net.blocks]
     dtype = getattr(loop, "dtype", None) or torch.get_default_dtype()
@@ -38,7 +37,7 @@ def compile_blocks(loop: nn.Module, choice: str, device: torch.device, steps: in
 
 
 def reason_against(blocks: list[nn.Module], choice: str, device: torch.device, steps: int) -> str:
-    """Why not to compile, in words; empty where it pays."""
+    """Why not to compile, for the log; empty where it pays."""
     if choice == "off":
         return "the plan says so"
     if not blocks:

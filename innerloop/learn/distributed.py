@@ -1,4 +1,4 @@
-"""Several processes that learn as one (torchrun): who I am, and how gradients and counts are joined."""
+"""Data-parallel training with torchrun: rank, world size, and collectives for gradients and counts."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from torch import Tensor, nn
 
 from innerloop.errors import InputError
 
-# Gloo's threads let go of a collective some time after it is done. Where theirs is the last reference, they need
-# Python for it, and a Python that is shutting down by then aborts: so the last ones are held here.
+# Gloo's threads release a collective some time after it is done. If theirs is the last reference, the release needs
+# the interpreter, and aborts if that is shutting down: so the latest ones are kept referenced here.
 HELD: deque[Any] = deque(maxlen=4)
 
 
 def together(collective: Callable[..., Any], *args: Any) -> None:
-    """One collective of all ranks, waited for."""
+    """Run a torch.distributed collective and wait for it."""
     work = collective(*args, async_op=True)
     work.wait()
     HELD.append((work, args))
 
 
 class Distributed:
-    """Rank and size from torchrun's environment; a world of one needs no backend.
+    """Rank and world size from torchrun's environment; with one process every collective is the identity.
 
-    Rows of the global batch are dealt out in order: rank r holds rows r * rows .. (r + 1) * rows - 1.
+    With n rows per rank, rank r holds rows r n .. (r + 1) n - 1 of the global batch.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -48,7 +48,7 @@ class Distributed:
         return batch // self.size
 
     def counts(self, mine: list[int]) -> list[int]:
-        """Every rank's numbers, rank by rank, in one list."""
+        """All-gather of a list of integers: every rank's, in rank order."""
         if self.size == 1:
             return mine
         gathered = [torch.zeros(len(mine), dtype=torch.long, device=self.device) for _ in range(self.size)]
@@ -56,13 +56,13 @@ class Distributed:
         return [int(n) for part in gathered for n in part]
 
     def total(self, numbers: Tensor) -> Tensor:
-        """The sum over ranks of a 1-d tensor."""
+        """All-reduce: the sum over ranks of a 1-d tensor, in place."""
         if self.size > 1:
             together(dist.all_reduce, numbers)
         return numbers
 
     def rows(self, mine: Tensor) -> Tensor:
-        """All ranks' rows of a tensor of as many rows on each, rank by rank."""
+        """All-gather of rows, in rank order; every rank gives equally many."""
         if self.size == 1:
             return mine
         mine = mine.contiguous()
@@ -72,7 +72,7 @@ class Distributed:
         return torch.cat(gathered).to(mine.dtype)
 
     def join_gradients(self, params: Iterable[nn.Parameter]) -> None:
-        """Sum gradients over ranks: dense ones in one flat buffer, sparse ones by gathering their rows."""
+        """Sum gradients over ranks: dense ones in one flat buffer, sparse ones by an all-gather of their rows."""
         if self.size == 1:
             return
         held = [p for p in params if p.grad is not None]
@@ -86,7 +86,7 @@ class Distributed:
                 p.grad = self._gather_rows(p.grad)  # type: ignore[arg-type]
 
     def _gather_rows(self, grad: Tensor) -> Tensor:
-        """Every rank has as many uncoalesced rows as puzzles, so fixed-size gathers do."""
+        """All-gather of a sparse gradient: every rank has one uncoalesced row per puzzle, so sizes are equal."""
         rows, values = grad._indices().contiguous(), grad._values().contiguous()
         all_rows = [torch.empty_like(rows) for _ in range(self.size)]
         all_values = [torch.empty_like(values) for _ in range(self.size)]

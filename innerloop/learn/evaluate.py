@@ -1,4 +1,4 @@
-"""How often a loop is right: exact, token and valid accuracy over depths and widths, with their uncertainty."""
+"""Evaluation: exact, token and valid accuracy over depths and widths, with confidence intervals and cost."""
 
 from __future__ import annotations
 
@@ -26,44 +26,44 @@ from innerloop.noise import keyed
 from innerloop.text import printable
 from innerloop.width import WIDEST, Noisy, best, by_value, first_to_halt, lowest_residual, vote, wide
 
-# How `width` trajectories become one answer.
+# Rules that pick one of `width` trajectories.
 PICKS = {"vote": vote, "q": best(), "value": best(by_value), "residual": lowest_residual, "first": first_to_halt}
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of an evaluation: `puzzles` examples thought about `depth` steps deep and `width` wide."""
+    """One line of an evaluation: `puzzles` examples at one depth (steps) and width (trajectories)."""
 
     depth: int
     width: int
-    halting: bool  # each example stopped by a rule: the loop's own (own_rule) unless another was given
+    halting: bool  # each example stopped by a halting rule: the loop's own (own_rule) unless another was given
     pick: str  # selection rule; "-" for one trajectory
     puzzles: int
-    exact: float  # share of puzzles with every place as labelled
+    exact: float  # share of puzzles with every labelled position right
     low: float  # 95 % Wilson interval of `exact`
     high: float
-    token: float  # share of places as labelled
-    valid: float | None  # share whose answer satisfies the task's own rules; None where it knows none
+    token: float  # share of labelled positions that are right
+    valid: float | None  # share of answers that satisfy the task's rules; None if the task does not know them
     steps: float  # mean steps taken
-    nfe: float  # mean block calls, over all trajectories: each one's own steps times the calls of a step
+    nfe: float  # mean block calls per example, summed over trajectories, until each stopped
     seconds: float
-    by_rating: dict[str, float]  # exact share by difficulty: quartiles of the set's ratings
+    by_rating: dict[str, float]  # exact share by difficulty: quartile of rating -> share
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What each puzzle's answer came to; arrays of length `puzzles`."""
+    """Answers and scores of N puzzles."""
 
-    answers: NDArray[np.uint8]  # (N, S)
+    answers: NDArray[np.uint8]  # (N, S) tokens
     exact: NDArray[np.bool_]
     token: NDArray[np.float32]
     valid: NDArray[np.bool_] | None  # None where the task does not know its rules
     steps: NDArray[np.int64]
-    nfe: NDArray[np.float64]  # over all trajectories
+    nfe: NDArray[np.float64]  # block calls over all trajectories
 
 
 class Metered:
-    """A loop that notes how many block calls each of its steps made for an example."""
+    """Wraps a loop and records the block calls of each of its steps, per example."""
 
     def __init__(self, loop: Any) -> None:
         self.loop, self.calls = loop, []  # type: ignore[var-annotated]
@@ -74,7 +74,7 @@ class Metered:
         return new
 
     def nfe(self, steps: Any, first: int = 0) -> Tensor:
-        """Of thoughts that took so many of the noted steps, from step `first` on; as `steps` in shape."""
+        """Block calls of examples that took `steps` steps, counted from recorded step `first`; the shape of `steps`."""
         total = F.pad(torch.tensor(self.calls[first:], dtype=torch.float64).cumsum(0), (1, 0))
         return total[torch.as_tensor(steps).cpu()]
 
@@ -99,8 +99,8 @@ def evaluate(
 ) -> list[Row]:
     """A Row for every width, halting and depth. noise = (start, path) standard deviations of each trajectory.
 
-    halt is the rule of rows with halting; None: the loop's own (own_rule). Without halting, one pass to the deepest
-    depth serves all depths of width 1.
+    halt is the rule for rows with halting; None: the loop's own (own_rule). Without halting and at width 1, one run
+    to the largest depth gives all depths.
     Raises InputError for an empty list, a depth or width below 1, widths above 1 of a loop whose trajectories are all
     the same, or the pick "first" without halting.
     """
@@ -125,9 +125,9 @@ def evaluate(
 def check(
     task: Any, examples: Any, depths: Sequence[int], widths: Sequence[int], noise: Sequence[float], pick: str
 ) -> None:
-    """Raise InputError for numbers that make no sense, or examples that are none of the task, before anything is run.
+    """Raise InputError for arguments out of range, and for examples that do not fit the task, before anything runs.
 
-    examples may be of any kind that has inputs, labels and puzzle: a PuzzleSet was checked when it was made.
+    examples: anything with inputs, labels and puzzle, since only a PuzzleSet checks itself.
     """
     if not depths or not widths or min(depths) < 1 or min(widths) < 1:
         raise InputError("depths and widths must be lists of whole numbers from 1 up")
@@ -153,7 +153,7 @@ def check(
 def sweep(
     loop: Loop, task: Any, examples: Any, depths: Sequence[int], noise: Any, batch: int, device: Any, seed: int
 ) -> list[Row]:
-    """One trajectory to the deepest depth, read at each of `depths`, which rise."""
+    """One trajectory to the largest of `depths` (ascending), read at each of them."""
     seconds = dict.fromkeys(depths, 0.0)
     found: dict[int, list[Judgement]] = {d: [] for d in depths}
     for part, question in parts(examples, batch, device):
@@ -183,7 +183,7 @@ def judge_set(
     seed: int = 0,
     halt: Halt | None = None,
 ) -> Judgement:
-    """Think about every example and hold the answers against labels and rules."""
+    """Run the loop on every example and score the answers by labels and by the task's rules."""
     rule = (halt or own_rule(loop)) if halting else never
     found = []
     for part, question in parts(examples, batch, device):
@@ -204,24 +204,24 @@ def judge_set(
 
 
 def own_rule(loop: Any) -> Halt:
-    """Where a loop stops by itself: its `stop`, a rule of innerloop.halt, or halt.confident_and_unchanged.
+    """The default halting rule of a loop: its `stop`, or halt.confident_and_unchanged.
 
-    A loop that learned when to halt (ACT, PonderNet) declares it; one whose halting head says how likely it is right
-    is stopped when that head is confident and a step has left the answer as it was.
+    Loops that learn when to halt (ACT, PonderNet) declare `stop`. For others, whose halting head predicts correctness,
+    an example stops when the head is confident and the last step left the answer unchanged.
     """
     inner = loop.loop if isinstance(loop, Noisy) else loop
     return getattr(inner, "stop", None) or confident_and_unchanged()
 
 
 def parts(examples: Any, batch: int, device: Any) -> Any:
-    """(part of the set, its Question), at most `batch` rows at a time."""
+    """Yields (part of the set, its Question), at most `batch` rows at a time."""
     for first in range(0, len(examples), batch):
         part = examples.take(np.arange(first, min(first + batch, len(examples))))
         yield part, to_batch(part.inputs, part.labels, part.puzzle, device).question
 
 
 def varies(loop: Loop, examples: Any, device: Any = "cpu") -> bool:
-    """Whether this loop's trajectories differ by themselves: its state has a key to salt, as a Noisy loop's has."""
+    """Whether trajectories differ without added noise: the loop's state has a noise key that can be salted."""
     _, question = next(parts(examples, 1, device))
     return keyed(loop.init(question))
 
@@ -237,7 +237,7 @@ def _judge(task: Any, part: Any, logits: Tensor, steps: Tensor, nfe: Tensor) -> 
 
 
 def join(found: Sequence[Judgement]) -> Judgement:
-    """The judgements of the parts of a set as one."""
+    """The scores of all batches of a set, concatenated."""
     columns = ([getattr(j, k) for j in found] for k in Judgement.__dataclass_fields__)
     return Judgement(*(None if column[0] is None else np.concatenate(column) for column in columns))  # type: ignore[arg-type]
 
@@ -255,7 +255,7 @@ def as_row(
 
 
 def by_rating(exact: NDArray[np.bool_], rating: NDArray[np.float32]) -> dict[str, float]:
-    """Exact share within each quartile of difficulty; empty where ratings are unknown or all alike."""
+    """Exact share within each quartile of rating; empty where ratings are unknown or all equal."""
     if np.isnan(rating).any() or np.ptp(rating) == 0:
         return {}
     edges = np.unique(np.quantile(rating, [0, 0.25, 0.5, 0.75, 1]))

@@ -1,13 +1,13 @@
-"""Training that does not wait for its device: what a few steps need lies there before they begin.
+"""Training without host synchronisation: several optimizer steps are queued on the device, as a CUDA graph there.
 
-    ring     the next examples, augmented by the host ahead of time: example n in slot n mod R
-    lists    lives, salts and learning rates of the next steps, one row a step
-    body     free rows take examples position, position + 1 ..., all on the device; then one step of deep supervision,
-             backward, optimizers, average; the carry, the position and the sums of numbers stay where they are
+    ring buffer   the next examples, augmented by the host in advance: example n in slot n mod R, on the device
+    lists         random numbers and learning rates of the next steps, one row per step
+    body          halted rows take examples position, position + 1 ...; one step of deep supervision, backward,
+                  optimizers, EMA; the carry, the position and the sums of metrics stay on the device
 
-The host asks for `body` step after step, fills the ring while they run, and reads numbers once for all of them. On CUDA
-the body is captured once and replayed as one graph: a step is then one launch. Nothing in it depends on a value that
-the host would have to see, which a test proves on a CPU, where the body gives the same bits as Trainer.learn.
+The host queues `body` several times, fills the ring buffer while they run, and reads the metrics once for all of them.
+On CUDA the body is captured once and replayed as a graph: one launch per step. Nothing in it depends on a value on the
+host; a test on a CPU shows that it gives the same bits as Trainer.learn.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from innerloop.learn.loss import IGNORE
 from innerloop.learn.optim import AdamATan2, schedule, sparse_parameters
 from innerloop.learn.supervise import Batch, Draw, supervised_step
 
-STRETCH = 10  # steps at most between two readings of what the device has done
-WARM = 3  # steps on a side stream before a capture, taken back afterwards
+STRETCH = 10  # most steps between two synchronisations
+WARM = 3  # warm-up steps on a side stream before a capture; undone afterwards
 
 
 def why_not(t: Learner) -> str:
-    """Why this run cannot be resident, in words; empty if it can."""
+    """Why the graph trainer does not support this run, as part of a sentence; empty if it does."""
     plan = t.plan
     if t.ranks.size > 1:
         return "several processes learn together"
@@ -42,18 +42,18 @@ def why_not(t: Learner) -> str:
 
 
 def capturable(t: Learner) -> bool:
-    """Whether the body of this run is the same every time, for a CUDA graph."""
+    """Whether the body can be captured as a CUDA graph: the same operations at every step."""
     known = all(isinstance(o, AdamATan2 | torch.optim.AdamW) for o in t.optimizers)
     return t.device.type == "cuda" and known and not t.menders and not hasattr(t.loop, "set_progress")
 
 
 class GraphTrainer:
-    """A trainer's body and what it works on."""
+    """Runs several optimizer steps of a trainer without host synchronisation."""
 
     def __init__(self, t: Learner) -> None:
         self.t, self.device = t, t.device
         batch, width = t.plan.batch, t.feed.examples.inputs.shape[1]
-        self.size = (2 * STRETCH + 1) * batch  # two stretches, each row free every time
+        self.size = (2 * STRETCH + 1) * batch  # slots for 2 STRETCH steps that refill every row
         self.inputs, self.labels = torch.zeros(2, self.size, width, dtype=torch.uint8, device=self.device)
         self.puzzles = torch.zeros(self.size, dtype=torch.long, device=self.device)
         self.filled = t.position
@@ -70,7 +70,7 @@ class GraphTrainer:
     # -- the host ---------------------------------------------------------------------------------------------------
 
     def run(self) -> dict[str, float]:
-        """Steps up to the next after which something is written. Returns the sums of their numbers."""
+        """Run up to the next log, validation or checkpoint. Returns the sums of losses and metrics over these steps."""
         t, plan = self.t, self.t.plan
         ends = [
             plan.steps,
@@ -80,7 +80,7 @@ class GraphTrainer:
         self.prepare(count)
         for i in range(count):
             self.step(i)
-        known = t.position  # what had been taken before this stretch
+        known = t.position  # examples taken before these steps
         self.fill(known)
         totals = self.sums.tolist()  # the host waits here, and nowhere else
         t.step += count
@@ -89,7 +89,7 @@ class GraphTrainer:
         return dict(zip(self.names, totals, strict=True))
 
     def prepare(self, count: int) -> None:
-        """Lists for the next `count` steps."""
+        """Copy random numbers and learning rates of the next `count` steps to the device."""
         t, plan = self.t, self.t.plan
         rows = [plan.halting.draw(plan.batch, t.draws, t.noisy) for _ in range(count)]
         rates = [schedule(t.step + i, plan.steps, plan.warmup, plan.floor) for i in range(count)]
@@ -104,11 +104,11 @@ class GraphTrainer:
         self.sums.zero_()
 
     def sent(self, t: Tensor) -> Tensor:
-        """Where a copy to the device need not be waited for."""
+        """`t` in pinned memory on CUDA, so that its copy to the device is asynchronous."""
         return t.pin_memory() if self.device.type == "cuda" else t
 
     def fill(self, taken: int) -> None:
-        """Examples into all slots that are free if those before number `taken` have been read."""
+        """Fill every slot of the ring buffer whose example is before number `taken`, which is used up."""
         while self.filled < taken + self.size:
             first = self.filled % self.size
             count = min(taken + self.size - self.filled, self.size - first)
@@ -132,7 +132,7 @@ class GraphTrainer:
     # -- the device -------------------------------------------------------------------------------------------------
 
     def body(self) -> None:
-        """One optimizer step: no value of it is looked at, no shape depends on one, and no result is a new place."""
+        """One optimizer step with static shapes, no host synchronisation, and results written in place."""
         t, plan, carry = self.t, self.t.plan, self.carry
         slot = (self.position + carry.halted.cumsum(0) - 1) % self.size
         labels = self.labels[slot].long()
@@ -164,7 +164,7 @@ class GraphTrainer:
     # -- a graph ----------------------------------------------------------------------------------------------------
 
     def capture(self) -> None:
-        """Record the body once. The steps that CUDA wants before that are taken back."""
+        """Capture the body as a CUDA graph, after WARM steps whose effect is undone."""
         t = self.t
         before, fresh = deepcopy(t.state()), [not o.state for o in t.optimizers]
         held = [x for x in checkpoint.flatten((self.carry, self.position, self.turn)) if x is not None]
@@ -186,7 +186,7 @@ class GraphTrainer:
             self.body()
 
     def roll_back(self, before: dict[str, Any], fresh: list[bool]) -> None:
-        """The trainer as it was, with optimizers whose memory exists (else the graph would make it anew each time)."""
+        """Restore the trainer, with optimizer states allocated (else every replay would allocate them again)."""
         made = [o.state_dict() for o in self.t.optimizers]
         for old, new, first in zip(before["optimizers"], made, fresh, strict=True):
             if first:
@@ -199,7 +199,7 @@ class GraphTrainer:
 
 
 def on_device(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
-    """Learning rate and step count as tensors, which a replayed graph can change."""
+    """Make learning rate and step count tensors, which a replayed graph can read and change."""
     for group in optimizer.param_groups:
         group["lr"] = torch.tensor(float(group["lr"]), device=device)
         if isinstance(optimizer, AdamATan2):
@@ -209,7 +209,7 @@ def on_device(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
 
 
 def on_host(state: dict[str, Any]) -> dict[str, Any]:
-    """An optimizer's state_dict without what `on_device` did to it."""
+    """An optimizer's state_dict with the changes of `on_device` undone."""
     groups = [
         {k: v.item() if isinstance(v, Tensor) else False if k == "capturable" else v for k, v in group.items()}
         for group in state["param_groups"]

@@ -1,4 +1,4 @@
-"""What stands under every way of learning: what a trainer owns, as its parts see it (checkpoints, graphs)."""
+"""Protocol of a trainer, as checkpointing and CUDA-graph code use it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Learner"]
 
 
 class Learner(Protocol):
-    """A model, its optimizers and all that lives on between their steps; learn.train.Trainer is one."""
+    """A model, its optimizers and the state kept between optimizer steps; implemented by learn.train.Trainer."""
 
     loop: Any  # the system: a Loop and a torch.nn.Module
     task: Any

@@ -1,4 +1,4 @@
-"""One training a folder: a lock that names its holder and dies with it.
+"""File lock of a run's folder, so that one process trains there; it is released when the process ends.
 
 with hold(folder) as note:      # InputError where another process trains there
     ...                         # note: empty, or why this file system cannot lock
@@ -26,16 +26,16 @@ from innerloop.text import printable
 __all__ = ["LOCK", "hold"]
 
 LOCK = "train.lock"
-MINE = threading.local()  # .folders: those that this thread holds
+MINE = threading.local()  # .folders: set of folders that this thread has locked
 
 
 @contextmanager
 def hold(folder: Path | str) -> Iterator[str]:
-    """Hold the lock of a run's folder, which is made if need be; a thread that holds it already may do so again.
+    """Hold the lock of a run's folder, which is created if missing; reentrant within a thread.
 
-    The system drops the lock when the process ends, however it ends. Yields an empty text, or a sentence that says
-    why nothing could be locked: some network file systems have no locks. Raises InputError that names the process,
-    host, command and time of another holder, or says that the folder cannot be written.
+    The system releases the lock however the process ends. Yields "", or a sentence that says why nothing could be
+    locked: some network file systems have no locks. Raises InputError if the folder cannot be written, or if another
+    process holds the lock; it then names that process, its host, command and start time.
     """
     path = Path(folder).absolute() / LOCK
     folders: set[Path] = MINE.__dict__.setdefault("folders", set())
@@ -52,15 +52,15 @@ def hold(folder: Path | str) -> Iterator[str]:
         folders.discard(key)
         if handle is not None:
             with contextlib.suppress(OSError):
-                path.unlink()  # while it is held: whoever has opened it by now finds that it is gone, and tries again
+                path.unlink()  # while locked: a process that has it open by now sees that it is gone, and retries
             os.close(handle)
         if made:
-            with contextlib.suppress(OSError):  # of a run that failed its first checks nothing stays
+            with contextlib.suppress(OSError):  # fails, and is meant to, unless the run wrote nothing
                 key.rmdir()
 
 
 def locked(path: Path) -> tuple[int | None, str]:
-    """The descriptor that holds the lock and an empty text, or None and why there is none."""
+    """(file descriptor that holds the lock, ""), or (None, why nothing could be locked)."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         while True:
@@ -87,7 +87,7 @@ def locked(path: Path) -> tuple[int | None, str]:
 
 
 def same(handle: int, path: Path) -> bool:
-    """Whether the open file is still the one of that name."""
+    """Whether the open file is still the one at that path."""
     try:
         return os.path.samestat(os.fstat(handle), os.stat(path))
     except FileNotFoundError:
@@ -95,13 +95,13 @@ def same(handle: int, path: Path) -> bool:
 
 
 def holder() -> dict[str, str | int]:
-    """Who this process is, for those who find the folder in use."""
+    """Process, host, command and start time, as written into the lock file."""
     since = datetime.now().astimezone().isoformat(" ", "seconds")
     return {"pid": os.getpid(), "host": platform.node(), "command": shlex.join(sys.argv), "since": since}
 
 
 def taken(path: Path) -> str:
-    """A sentence about the holder, as far as it has said who it is."""
+    """An error message that names the holder, from what the lock file says."""
     try:
         found = files.read_json(path, 1 << 16)
     except InputError:

@@ -1,4 +1,4 @@
-"""What a run says while it learns: one JSON line a record, one live line in the terminal."""
+"""Training log: metrics.jsonl, a progress line in the terminal, and optional loggers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from innerloop import files
 from innerloop.errors import InputError
 from innerloop.text import markup
 
-MOST = 1 << 30  # bytes of metrics.jsonl that are read
+MOST = 1 << 30  # largest metrics.jsonl that is read, bytes
 SINKS = ("tensorboard", "wandb", "trackio")
 
 
@@ -51,16 +51,16 @@ class Log:
         self.progress.start()
 
     def _forget_after(self, step: int) -> None:
-        """A resumed run repeats the steps after its checkpoint: their old lines go, so that each step has one."""
+        """Drop the lines after `step`, which a resumed run repeats, so that each step has one line."""
         if not self.path.exists() and not self.path.is_symlink():
             return
         text = files.read_text(self.path, MOST) if step and self.path.exists() else ""
         kept = "".join(line + "\n" for line in text.splitlines() if 0 <= step_of(line) <= step)
-        if kept != text or not step or self.path.is_symlink():  # what a link points to is the user's own
+        if kept != text or not step or self.path.is_symlink():  # a link is replaced: its target is the user's own file
             files.write_text(self.path, kept)
 
     def step(self, done: float, loss: float, exact: float, samples: int) -> None:
-        """Move the live line; costs nothing where it is off."""
+        """Update the progress line."""
         self.seen += samples
         rate = self.seen / max(1e-9, time.perf_counter() - self.began)
         self.progress.update(self.task, completed=done, loss=loss, exact=exact, rate=rate)
@@ -83,7 +83,7 @@ class Log:
 
 
 def step_of(line: str) -> float:
-    """The step of a line of metrics.jsonl; -1 for one that a kill cut short."""
+    """The step of a line of metrics.jsonl; -1 for an incomplete line."""
     try:
         record = files.parse_json(line, "a line")
     except InputError:
@@ -93,7 +93,7 @@ def step_of(line: str) -> float:
 
 
 def _sink(kind: str, folder: Path, name: str) -> Any:
-    """A function (numbers, step) that passes a record on. Raises InputError where its package is missing."""
+    """A function (numbers, step) that logs a record there. Raises InputError if its package is missing."""
     try:
         if kind == "tensorboard":
             from torch.utils.tensorboard import SummaryWriter

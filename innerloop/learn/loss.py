@@ -1,4 +1,4 @@
-"""What an answer costs: cross-entropy per sequence, and how often it is right."""
+"""Cross-entropies (softmax and stablemax) and accuracy of answers against labels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-IGNORE = -100  # label of a place that is neither trained nor judged
+IGNORE = -100  # label of a position without loss or accuracy
 
 CrossEntropy = Callable[[Tensor, Tensor], Tensor]
 
@@ -21,7 +21,7 @@ def softmax_cross_entropy(logits_BSV: Tensor, labels_BS: Tensor) -> Tensor:
 
 
 def stablemax_cross_entropy(logits_BSV: Tensor, labels_BS: Tensor) -> Tensor:
-    """(B, S) float64, with s(x) = x + 1 above zero and 1 / (1 - x) below instead of exp(x) (arXiv 2501.04697)."""
+    """(B, S) float64; s(x) = x + 1 for x >= 0, 1 / (1 - x) below, in place of exp(x) (arXiv 2501.04697)."""
     x = logits_BSV.double()
     s = torch.where(x < 0, 1 / (1 - x.clamp_max(0) + 1e-30), x.clamp_min(0) + 1)
     log_p = torch.log(s / s.sum(-1, keepdim=True))
@@ -34,15 +34,15 @@ CROSS_ENTROPIES: dict[str, CrossEntropy] = {"softmax": softmax_cross_entropy, "s
 
 
 class Judged(NamedTuple):
-    """Answers held against labels, example by example."""
+    """Accuracy of each example."""
 
-    token: Tensor  # (B,) float32 share of the judged places that are right
-    exact: Tensor  # (B,) bool: every judged place is right
-    places: Tensor  # (B,) int64 judged places; rows with 0 are padding
+    token: Tensor  # (B,) float32 share of the labelled positions that are right
+    exact: Tensor  # (B,) bool: every labelled position is right
+    places: Tensor  # (B,) int64 labelled positions; 0 for padding rows
 
 
 def judge(logits_BSV: Tensor, labels_BS: Tensor) -> Judged:
-    """Argmax against label. A row with nothing to judge counts as exact, as in the official halting target."""
+    """Argmax against labels. A row without labels counts as exact, as in the official halting target."""
     counted = labels_BS != IGNORE
     right = counted & (logits_BSV.argmax(-1) == labels_BS)
     count, hits = counted.sum(-1), right.sum(-1)

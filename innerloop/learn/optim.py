@@ -1,4 +1,4 @@
-"""Optimizers of the field in plain torch, the learning-rate schedule, and the running average of weights."""
+"""Optimizers (Adam-atan2, sign SGD), the learning-rate schedule and the exponential moving average of weights."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from innerloop.errors import InputError
 
 
 class AdamATan2(Optimizer):
-    """Adam whose quotient is an arc tangent, so that it needs no epsilon and ignores the gradient's scale.
+    """Adam with atan2(m, sqrt(v)) in place of m / (sqrt(v) + eps): no epsilon, invariant to the gradient's scale.
 
-    p <- p (1 - lr wd) - lr / (1 - b1^t) * atan2(m, sqrt(v / (1 - b2^t))), as the kernel which HRM and TRM use
-    (no factor 1.27, the correction of m outside). Source: arXiv 2407.05872, PyPI adam-atan2 0.0.3.
+    p <- p (1 - lr wd) - lr / (1 - b1^t) * atan2(m, sqrt(v / (1 - b2^t))), as in the kernel of HRM and TRM
+    (without the factor 1.27; the bias correction of m is outside). Source: arXiv 2407.05872, PyPI adam-atan2 0.0.3.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class AdamATan2(Optimizer):
 
 
 class SparseSignSGD(Optimizer):
-    """Sign descent on the rows a batch touched: w <- w (1 - lr wd) - lr sign(sum of the row's gradients).
+    """Sign descent on the rows in the batch: w <- w (1 - lr wd) - lr sign(sum of the row's gradients).
 
     For puzzle embeddings, whose parameters have sparse gradients (parts.embed.Table). Source: HRM's official code.
     """
@@ -124,7 +124,7 @@ def schedule(step: int, steps: int, warmup: int, floor: float) -> float:
 
 
 class Average:
-    """Moving average of a model's dense parameters: w <- decay w + (1 - decay) p, from the first weights on."""
+    """EMA of a model's dense parameters: w <- decay w + (1 - decay) p, starting from the initial weights."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         skip = {id(p) for p in sparse_parameters(model)}
@@ -138,7 +138,7 @@ class Average:
 
     @torch.no_grad()
     def swap(self) -> None:
-        """Exchange the average with the live weights; a second call exchanges them back."""
+        """Exchange the average and the live weights; call it again to exchange them back."""
         for name, p in self.live.items():
             held = p.detach().clone()
             p.copy_(self.shadow[name])

@@ -1,4 +1,4 @@
-"""What a training run is told: how long, how fast, how halted, how kept."""
+"""Training configuration: steps, batch, optimizer, halting, validation, checkpoints."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ Depths = Annotated[tuple[Count, ...], Length(1, 1000)]
 
 @dataclass(frozen=True)
 class Plan:
-    """Defaults are TRM's for Sudoku-Extreme (arXiv 2510.04871), but for the horizon and for the cosine to zero."""
+    """Defaults are TRM's for Sudoku-Extreme (arXiv 2510.04871), except `steps` and the cosine decay to zero."""
 
-    steps: Many = 20_000  # optimizer steps in all, the real horizon of the schedule
-    batch: Count = 768  # puzzles thought about at once, over all processes
-    accumulate: Count = 1  # parts a batch is split into, to save memory; same result but for rounding
+    steps: Many = 20_000  # optimizer steps in all; the learning-rate schedule ends there
+    batch: Count = 768  # puzzles per optimizer step, over all processes
+    accumulate: Count = 1  # micro-batches per optimizer step, to save memory; same result but for rounding
     optimizer: str = "adam_atan2"  # "adam_atan2", "adamw" or "muon"
     lr: Rate = 1e-4  # peak learning rate
     weight_decay: Amount = 1.0
     puzzle_lr: Amount = 1e-4  # of the puzzle embeddings' sign descent
     warmup: Whole = 2000  # steps to the peak
-    floor: Share = 0.0  # share of the peak left at the end: 0 cosine to zero, 1 constant (official)
+    floor: Share = 0.0  # learning rate at the end, as a share of the peak: 0 cosine to zero, 1 constant (official)
     clip: Amount = 0.0  # largest gradient norm; 0: no clipping
-    ema: Share = 0.999  # decay of the averaged weights, which are the ones evaluated and kept; 0: none
+    ema: Share = 0.999  # decay of the averaged weights, which are evaluated and saved; 0: no averaging
     loss: str = "stablemax"  # "stablemax" (float64, official) or "softmax"
-    halting: HaltingConfig = field(default_factory=HaltingConfig)  # of states carried over optimizer steps
-    unroll: Unroll = field(default_factory=Unroll)  # whole thoughts instead, if its depth is not 0
+    halting: HaltingConfig = field(default_factory=HaltingConfig)  # of deep supervision
+    unroll: Unroll = field(default_factory=Unroll)  # full unrolls instead, if its depth is not 0
     augment: bool = True  # the task's symmetries, on the fly
-    compile: str = "auto"  # "auto": where the run is long enough to win the compile time back; "on" or "off"
-    resident: str = "auto"  # steps that the host need not wait for, as one graph on CUDA: "auto" there; "on" or "off"
-    check_every: Many = 500  # steps between validations, which keep the best weights
-    save_every: Many = 500  # steps between checkpoints: what a kill can cost at most
+    compile: str = "auto"  # torch.compile: "auto", where the run is long enough to pay for it; "on" or "off"
+    resident: str = "auto"  # steps without host sync, as a CUDA graph: "auto", on CUDA; "on" or "off"
+    check_every: Many = 500  # steps between validations; the best weights are saved
+    save_every: Many = 500  # steps between checkpoints
     depths: Depths = (16,)  # test depths of a validation; the last one chooses the best weights
 
     def __post_init__(self) -> None:

@@ -1,7 +1,7 @@
-"""A process set up to think on a CPU: float32 products by the faster kernel where it is as exact, memory kept.
+"""Process-wide CPU settings: the faster float32 matmul kernel where it is as exact, and freed memory kept.
 
-Only programs change their process: the verbs of the command line, the server and the scripts of benchmarks/ call
-`prepare`. No function of the library does; a program of your own may call it too, once, before it trains or evaluates.
+Only the command line, the server and the scripts of benchmarks/ call `prepare`; no library function changes the
+process. Your own program may call it once, before it trains or evaluates.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 
 from innerloop import memory
 
-TOLERANCE = 4.0  # error allowed, as a multiple of the default kernel's own against float64
+TOLERANCE = 4.0  # largest error allowed, as a multiple of the default kernel's, both against float64
 
 
 def error(precision: str) -> float:
@@ -31,11 +31,11 @@ def error(precision: str) -> float:
 
 @lru_cache
 def fast_float32() -> str:
-    """Let float32 products use oneDNN ("medium") where that is still float32; returns what was done and why.
+    """Let float32 products use oneDNN ("medium") where that keeps float32 accuracy; returns a sentence for the log.
 
-    On AMD CPUs torch's default (MKL) runs below half of what the cores can do and oneDNN is exact; on CPUs with matrix
-    units for bfloat16 the same setting rounds, which this finds out by comparing with float64. It decides by the error
-    alone, so that a resumed run computes as the first did. benchmarks/float32.py has the speeds.
+    On AMD CPUs torch's default (MKL) reaches less than half of the cores' speed and oneDNN is exact. On CPUs with
+    bfloat16 matrix units the same setting rounds, which the comparison with float64 shows. The decision depends on the
+    error alone, so that a resumed run computes as the first did. Speeds: benchmarks/float32.py.
     """
     default, medium = error("highest"), error("medium")
     if medium > TOLERANCE * default:
@@ -45,9 +45,9 @@ def fast_float32() -> str:
 
 
 def prepare(loop: Any, device: torch.device | str) -> str:
-    """Set this whole process up for `loop` on `device`: what was done about float32, or an empty text.
+    """Set process-wide options for `loop` on `device`; returns a sentence about float32 for the log, or "".
 
-    It lets torch choose oneDNN for float32 products where that is as exact, and glibc keep freed memory.
+    On a CPU: float32 products by oneDNN where that is as exact, and freed memory kept by glibc (innerloop.memory).
     """
     if torch.device(device).type != "cpu":
         return ""

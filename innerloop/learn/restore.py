@@ -1,4 +1,4 @@
-"""Whether a training state is one that this run saved: everything is looked at before anything is put in place."""
+"""Validation of a saved training state: all of it is checked before any of it is loaded."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from innerloop.learn.loss import IGNORE
 from innerloop.learn.supervise import Carry
 
 KEYS = ("step", "seconds", "position", "model", "optimizers", "average", "draws", "carries", "watch", "torch")
-ENTRIES = {  # what an optimizer remembers of a parameter, as tensors of its shape or of one number
+ENTRIES = {  # state of an optimizer for a parameter: tensors of its shape, or scalars
     "AdamATan2": {"m", "v"},
     "AdamW": {"step", "exp_avg", "exp_avg_sq"},
     "Muon": {"momentum_buffer"},
     "SparseSignSGD": set(),
 }
-MOST = 1 << 53  # steps, examples
+MOST = 1 << 53  # above every count of steps or examples
 
 
 def carries(t: Learner, state: Any) -> list[Carry]:
-    """The carried states in `state`, after all of it was checked against the trainer, which is left as it is.
+    """The carries of the saved `state`, one per micro-batch; all of `state` is checked. The trainer is not changed.
 
     Raises InputError for a state that is damaged or of another run.
     """
@@ -49,7 +49,7 @@ def carries(t: Learner, state: Any) -> list[Carry]:
 
 
 def misshapen(t: Learner, state: Any) -> str:
-    """What in `state` is not as this trainer saves it, in words; empty where all is."""
+    """How `state` differs from what this trainer saves, as part of a sentence; empty if it does not."""
     if lacking := [k for k in KEYS if k not in state]:
         return f"it has no {lacking[0]}"
     for name in ("step", "position"):
@@ -94,7 +94,7 @@ def unlike_watch(value: Any) -> str:
 
 
 def unlike_optimizer(own: Optimizer, kept: Any) -> str:
-    """What in an optimizer's state_dict does not fit, in words."""
+    """What in an optimizer's state_dict does not fit, as part of a sentence; empty if all does."""
     mine = own.state_dict()
     groups, state = (kept.get(k) if isinstance(kept, dict) else None for k in ("param_groups", "state"))
     if not isinstance(groups, list) or not isinstance(state, dict) or len(groups) != len(mine["param_groups"]):
@@ -105,7 +105,7 @@ def unlike_optimizer(own: Optimizer, kept: Any) -> str:
         if lacking := [k for k, v in like.items() if isinstance(v, int | float | tuple) and k not in group]:
             return f"{lacking[0]} is missing"
         for name, value in group.items():
-            first = like.get(name, 0 if name == "t" else None)  # which is counted from the first step on
+            first = like.get(name, 0 if name == "t" else None)  # absent before the first step
             if isinstance(first, int | float) and not isinstance(first, bool) and not finite(value):
                 return f"{name} is no finite number"
             alike = isinstance(value, tuple | list) and all(map(finite, value))
@@ -124,7 +124,7 @@ def unlike_optimizer(own: Optimizer, kept: Any) -> str:
 
 
 def unlike_rows(t: Learner, parts: Any) -> str:
-    """What of the carried states does not fit this plan and loop, in words."""
+    """What of the carried states does not fit this plan and loop, as part of a sentence; empty if all does."""
     like = checkpoint.flatten(t.carries[0])
     if not isinstance(parts, list) or not parts or not all(isinstance(p, list) and len(p) == len(like) for p in parts):
         return "its carried states are of another kind"
@@ -143,7 +143,7 @@ def unlike_rows(t: Learner, parts: Any) -> str:
 
 
 def out_of_range(t: Learner, carry: Carry) -> str:
-    """Which numbers of a carried puzzle the model has no place for, in words."""
+    """Which values of a carry are out of range for this model, as part of a sentence; empty if none are."""
     inputs, labels, puzzle = carry.batch.question.inputs, carry.batch.labels, carry.batch.question.puzzle
     vocab, puzzles = t.task.vocab, len(t.feed.examples.identifiers)
     spans = ((inputs, vocab, "tokens"), (labels[labels != IGNORE], vocab, "labels"), (puzzle, puzzles, "identifiers"))

@@ -1,6 +1,6 @@
 """An endless, seeded stream of examples: example number n is a function of (seed, n) alone.
 
-So a resumed run, or a run on more processes, sees exactly the examples it would have seen.
+A resumed run, or a run on more processes, therefore sees the same examples.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ BLOCK = 64  # examples shuffled, augmented and kept together
 
 
 class ExampleStream:
-    """Shuffled passes over a set, augmented on the fly.
+    """Shuffled epochs over a set, augmented on the fly.
 
     examples: an innerloop.tasks PuzzleSet; task: offers augment(inputs, labels, rng), or None to use rows as they are.
-    Each pass takes every group once and one random row of it, as the official sampler does.
+    Each epoch takes one random row of every group, as the official sampler does.
     """
 
     def __init__(self, examples: Any, task: Any | None, seed: int) -> None:
@@ -35,7 +35,7 @@ class ExampleStream:
         self.row_order = lru_cache(maxsize=2)(self._row_order)
 
     def _row_order(self, epoch: int) -> NDArray[np.int64]:
-        """The rows of one pass: groups in random order, one random member of each."""
+        """(groups,) rows of one epoch: groups in random order, one random member of each."""
         rng = np.random.default_rng([self.seed, 0, epoch])
         groups = rng.permutation(len(self.members))
         return np.array([self.members[g][rng.integers(len(self.members[g]))] for g in groups])
@@ -57,7 +57,7 @@ class ExampleStream:
         return tuple(a[cut : cut + count] for a in joined)  # type: ignore[return-value]
 
     def fill(self, free: torch.Tensor, first: int) -> Batch:
-        """A batch whose `free` (B,) rows hold the next examples; the others are blank, and never read."""
+        """A batch whose `free` (B,) rows hold the next examples; the others are zeros and are not used."""
         slots, device = np.flatnonzero(free.cpu().numpy()), free.device
         width = self.examples.inputs.shape[1]
         inputs = np.zeros((len(free), width), np.int64)

@@ -1,18 +1,18 @@
-"""Deep supervision: one step of thought, one loss, one optimizer step, and the state is carried on.
+"""Deep supervision: one step of the loop, one loss, one optimizer step; the detached state is carried over.
 
-    finished rows leave, fresh puzzles enter, the others keep their detached state:   refill
-    state <- loop.step(state);   loss = mean cross-entropy of a sequence + 1/2 halting loss;   halt?
+    refill:   halted rows take fresh puzzles, the others keep their detached state
+    state <- loop.step(state);   loss = mean cross-entropy of a sequence + 1/2 halting loss;   mark halted rows
 
-The persistent carry is what "N_sup supervision steps" means in the code of HRM and TRM.
+This is the "N_sup supervision steps" with a persistent carry of the official HRM and TRM code.
 
-A loop that learns from more than its answer may have, besides init, step and read:
-    needs_target = True it is shown Question.target while it learns: a posterior, say, needs the right answer
-    terms(s)            {name ending in "_loss": (B,)}: further losses of a state, already weighted
+Besides init, step and read, a loop may have:
+    needs_target = True Question.target holds the labels in training, for a posterior for example
+    terms(s)            {name ending in "_loss": (B,)}: auxiliary losses of a state, already weighted
     set_progress(p)     called before every optimizer step with the share of training done, 0 to 1
-    after_update()      of it or of any part of it: called after an optimizer step, outside autograd, for what no
-                        gradient reaches, such as a balance to restore
-    stop                the rule of innerloop.halt it is to be stopped by, if that is not halt.confident_and_unchanged
-A loop that draws noise keeps a `key` (B,) int64 in its state and draws by noise.normal, so that nothing is hidden.
+    after_update()      called after every optimizer step without gradient, also on submodules: for what no gradient
+                        reaches, such as the balancing bias of experts
+    stop                its default halting rule (innerloop.halt), if not halt.confident_and_unchanged
+A loop that draws noise keeps a `key` (B,) int64 in its state and draws by noise.normal: it holds no random state.
 Sources: arXiv 2506.21734, arXiv 2510.04871; exact to the official code (tests/parity).
 """
 
@@ -31,37 +31,37 @@ from innerloop.learn.loss import CROSS_ENTROPIES, judge
 from innerloop.noise import salted
 from innerloop.schema import Count, Share, check
 
-BRIEF = 4  # steps of a brief life at most: most puzzles are solved by then
+BRIEF = 4  # most steps of a puzzle that HaltingConfig.brief shortens: most puzzles are solved by then
 
 
 class Batch(NamedTuple):
     question: Question
-    labels: Tensor  # (B, S) int64, IGNORE where nothing is asked
+    labels: Tensor  # (B, S) int64, IGNORE where there is no label
 
 
 class Carry(NamedTuple):
-    """What lives on between optimizer steps."""
+    """State carried from one optimizer step to the next."""
 
     state: Any
     batch: Batch
-    steps: Tensor  # (B,) int64 steps its puzzle has had
-    life: Tensor  # (B,) int64 steps it will have at most
-    halted: Tensor  # (B,) bool: the row is free for a fresh puzzle
+    steps: Tensor  # (B,) int64 steps taken on the current puzzle
+    life: Tensor  # (B,) int64 most steps for the current puzzle
+    halted: Tensor  # (B,) bool: the row takes a fresh puzzle next
 
 
 @dataclass(frozen=True)
 class HaltingConfig:
-    """When a row is given up for a fresh puzzle in training. Official HRM and TRM: 16 steps, exploration 0.1.
+    """When a row takes a fresh puzzle in training. Official HRM and TRM: 16 steps, exploration 0.1.
 
-    A head that frees rows early leaves deep steps untrained once most puzzles are solved at step 1, and accuracy
-    then falls with depth. `learned=False, spread=True` trains all depths up to twice max_steps instead.
+    With learned halting, deep steps go untrained once most puzzles halt at step 1, and accuracy then falls with depth.
+    `learned=False, spread=True` trains all depths up to twice max_steps instead.
     """
 
     max_steps: Count = 16  # N_sup, halt_max_steps
-    learned: bool = True  # let the halting head free a row before that
-    explore: Share = 0.1  # share of rows which must go on for a random number of steps
-    spread: bool = False  # each puzzle's life is uniform in 1 .. 2 max_steps instead of max_steps
-    brief: Share = 0.0  # share of puzzles that live 1 .. BRIEF steps only: more puzzles are seen, and all depths still
+    learned: bool = True  # the halting head may end a row before max_steps
+    explore: Share = 0.1  # share of rows that must take a random number of steps before the head may end them
+    spread: bool = False  # most steps of each puzzle uniform in 1 .. 2 max_steps instead of max_steps
+    brief: Share = 0.0  # share of puzzles with 1 .. BRIEF steps at most, so that more puzzles are seen
 
     def __post_init__(self) -> None:
         check(self)
@@ -72,7 +72,7 @@ class HaltingConfig:
         return self.max_steps * (2 if self.spread else 1)
 
     def draw(self, rows: int, generator: torch.Generator, noisy: bool = False) -> Draw:
-        """Random part of a step: steps before the head may free a row; lives; trajectories if `noisy`."""
+        """Random numbers of a supervised step, (rows,) each; salts only if `noisy`."""
         lucky = torch.rand(rows, generator=generator) < self.explore
         least = lucky * torch.randint(2, max(self.max_steps, 2) + 1, (rows,), generator=generator)
         life = torch.full((rows,), self.max_steps)
@@ -85,28 +85,28 @@ class HaltingConfig:
 
 
 class Draw(NamedTuple):
-    least: Tensor  # (B,) int64 steps before the halting head may free the row; 0 for most
-    life: Tensor  # (B,) int64 life of the puzzle that enters this row, if one does
-    salt: Tensor | None = None  # (B,) int64 trajectory of that puzzle, for loops with noise of their own
+    least: Tensor  # (B,) int64 steps before the halting head may end the row; 0 for most
+    life: Tensor  # (B,) int64 most steps of the puzzle that enters this row, if one does
+    salt: Tensor | None = None  # (B,) int64 salt of that puzzle's noise key, for loops that draw noise
 
 
 def salts(rows: int, generator: torch.Generator) -> Tensor:
-    """(B,) int64 > 0, a trajectory for each row."""
+    """(B,) int64 > 0: random salts of noise keys, one per row."""
     return torch.randint(1, 1 << 40, (rows,), generator=generator)
 
 
 class SupervisedStep(NamedTuple):
-    """One step of deep supervision, not yet differentiated."""
+    """Result of one step of deep supervision, before the backward pass."""
 
     carry: Carry
     answer: Answer
     losses: dict[str, Tensor]  # scalar sums over the batch, by name
     metrics: dict[str, Tensor]  # scalar sums over the rows that just halted, as in the official code
-    target: Tensor | None  # (B,) what the continue head should say, for loops that have one
+    target: Tensor | None  # (B,) target of the continue head in 0 .. 1, for loops that have one
 
 
 def initial_carry(loop: Loop, batch: Batch) -> Carry:
-    """A carry whose rows are all free, so that the first step fills them."""
+    """A carry whose rows are all halted, so that the first step fills them."""
     rows, device = len(batch.labels), batch.labels.device
     free = torch.ones(rows, dtype=torch.bool, device=device)
     zero = torch.zeros(rows, dtype=torch.long, device=device)
@@ -121,7 +121,7 @@ def supervised_step(
     draw: Draw | None,
     cross_entropy: str = "stablemax",
 ) -> SupervisedStep:
-    """Think one step further. `draw` is None in evaluation: every row then runs to max_steps, as officially."""
+    """Refill, step, loss. `draw` is None in evaluation: every row then runs to max_steps, as in the official code."""
     batch = refill(carry.batch, carry.halted, fresh)
     question = question_for(loop, batch, draw is not None)
     fresh_state = loop.init(question)
@@ -147,19 +147,19 @@ def supervised_step(
 
 
 def question_for(loop: Loop, batch: Batch, learning: bool = True) -> Question:
-    """The question as `loop` may see it: with its answer if it is `needs_target`, and learning."""
+    """The question, with the labels as target if the loop `needs_target` and is `learning`."""
     shown = learning and getattr(loop, "needs_target", False)
     return batch.question._replace(target=batch.labels) if shown else batch.question
 
 
 def auxiliary_losses(loop: Any, state: Any) -> dict[str, Tensor]:
-    """A loop's own losses of a state, each a sum over the batch."""
+    """The auxiliary losses of a state (`terms`), each a sum over the batch."""
     return {k: v.sum() for k, v in loop.terms(state).items()} if hasattr(loop, "terms") else {}
 
 
 @torch.no_grad()
 def q_target(loop: Loop, state: Any, question: Question, spent: Tensor) -> Tensor:
-    """(B,) value of going on: the better of the next step's two heads, which at the last step is to halt."""
+    """(B,) Q-learning target of the continue head: the larger q of the next step; its q_halt at the last step."""
     following: Answer = loop.read(loop.step(state, question))
     assert following.q_halt is not None and following.q_continue is not None
     return torch.where(spent, following.q_halt, torch.maximum(following.q_halt, following.q_continue)).sigmoid()
@@ -183,7 +183,7 @@ def loss_and_metrics(
         right = exact.to(answer.q_halt.dtype)
         metrics["q_halt_accuracy"] = (judged & ((answer.q_halt >= 0) == exact)).sum()
         losses["q_halt_loss"] = 0.5 * F.binary_cross_entropy_with_logits(answer.q_halt, right, reduction="sum")
-    if answer.value is not None:  # GRAM's (v - r)^2, where r is the share of judged places that are right
+    if answer.value is not None:  # GRAM's (v - r)^2, where r is the share of labelled positions that are right
         losses["value_loss"] = (answer.value - token).square().sum()
     if target is not None and answer.q_continue is not None:
         losses["q_continue_loss"] = 0.5 * F.binary_cross_entropy_with_logits(answer.q_continue, target, reduction="sum")

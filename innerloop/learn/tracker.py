@@ -1,14 +1,14 @@
-"""Watching a run: which weights are best, and whether it collapses, overfits or diverges."""
+"""Best-checkpoint tracking, and warnings of collapse, overfitting and divergence."""
 
 from __future__ import annotations
 
 from typing import Any
 
-FALL = 0.10  # validated exact accuracy lost against the best that counts as a collapse
+FALL = 0.10  # drop of exact accuracy below the best that counts as a collapse
 
 
 class BestTracker:
-    """Remembers the best validation and says what is wrong, each thing once."""
+    """The best validation so far, and warnings, each given once."""
 
     def __init__(self, best: dict[str, Any] | None = None, warnings: list[str] | None = None, told: int = 0) -> None:
         self.best, self.warnings, self.told = best or {}, warnings or [], told
@@ -18,9 +18,9 @@ class BestTracker:
         return {"best": self.best, "warnings": self.warnings, "told": self.told}
 
     def see(self, step: int, exact: float, valid: float | None, token: float = 0.0) -> bool:
-        """Take note of a validation; True where it is the best so far (a later equal counts as better).
+        """Record a validation; returns whether it is the best so far (a later equal one is).
 
-        Of equal exact accuracy the higher valid share is better, or where that is unknown the higher token accuracy.
+        Ties in exact accuracy are decided by the share of valid answers, or by token accuracy where that is unknown.
         """
         found = {"step": step, "exact": exact, "token": token, "valid": valid}
         if not self.best or _rank(found) >= _rank(self.best):
@@ -44,7 +44,7 @@ class BestTracker:
         return fresh
 
     def diverged(self, step: int, numbers: dict[str, float], weight: str = "") -> str:
-        """What is not finite; `weight` says which weight is, if one is."""
+        """A sentence for the user about what is not finite; `weight` describes the weight, if it is one."""
         what = "the loss" if numbers["loss"] != numbers["loss"] else "the gradient"
         what = weight or f"{what} is not finite"
         return f"step {step}: {what}; the weights before it are kept. Lower plan.lr or set plan.clip"
@@ -55,8 +55,8 @@ def _rank(found: dict[str, Any]) -> tuple[float, float]:
 
 
 def mended(state: dict[str, Any], verifies: bool) -> dict[str, Any]:
-    """A state as `state` gives it, of one from before "token" was kept apart from "valid" among them."""
+    """A saved state in today's form; older versions stored token accuracy under "valid"."""
     best = state["best"]
-    if best and not verifies and "token" not in best:  # where the rules were not known, "valid" was the token accuracy
+    if best and not verifies and "token" not in best:  # without a verifier, "valid" held token accuracy
         best = best | {"token": best["valid"], "valid": None}
     return state | {"best": best}

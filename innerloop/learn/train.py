@@ -1,7 +1,8 @@
-"""Learning from targets: one straight loop.
+"""Supervised training: the Trainer and `train`.
 
-    for every optimizer step:  refill finished rows;  think one step;  loss;  backward;  optimizers;  average
-    now and then:              validate the averaged weights and keep the best;  save everything
+    every optimizer step:  refill halted rows;  one step of the loop;  loss;  backward;  optimizers;  EMA
+    every `check_every`:   validate the averaged weights and save the best
+    every `save_every`:    write a checkpoint
 
 The same plan, seed and examples give the same run on one process, on several, and after any interruption.
 """
@@ -44,12 +45,12 @@ class Result(NamedTuple):
     steps: int
     seconds: float  # of training alone: validation and saving not counted
     best: dict[str, Any]  # step, exact, token and valid (None: unknown) of the kept weights; empty without validation
-    stopped: str  # empty, or why it stopped before its horizon
+    stopped: str  # empty, or why it stopped before plan.steps
     warnings: list[str]
 
 
 class Trainer:
-    """Everything that lives on between steps. `run` is the loop; `state` and `restore` are its memory."""
+    """State and steps of a training run. `run` trains to the end; `state` and `restore` save and load everything."""
 
     def __init__(
         self,
@@ -78,7 +79,7 @@ class Trainer:
         self.average = Average(loop, plan.ema) if plan.ema else None
         self.draws = torch.Generator().manual_seed(seed)
         self.part = self.ranks.share(plan.batch) // plan.accumulate
-        self.position = 0  # examples handed out so far, over all ranks
+        self.position = 0  # examples used so far, over all ranks
         self.step, self.seconds = 0, 0.0
         self.watch = BestTracker()
         self.carries = [self.blank() for _ in range(plan.accumulate)]
@@ -89,7 +90,7 @@ class Trainer:
         self.resident = self.enable()
 
     def enable(self) -> GraphTrainer | None:
-        """What learns without waiting for the device, if the plan wants that. Raises InputError where it must not."""
+        """The graph trainer, if the plan asks for it. Raises InputError where it is "on" and not supported."""
         wanted = self.plan.resident == "on" or (self.plan.resident == "auto" and self.device.type == "cuda")
         reason = why_not(self) if wanted else ""
         if reason and self.plan.resident == "on":
@@ -100,10 +101,10 @@ class Trainer:
         free = torch.ones(self.part, dtype=torch.bool, device=self.device)
         return initial_carry(self.loop, self.feed.fill(~free, 0))
 
-    # -- memory ---------------------------------------------------------------------------------------------------
+    # -- state ----------------------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
-        """All of it, as tensors and plain values; what torch.load(weights_only=True) may read."""
+        """The whole training state as tensors and plain values, readable by torch.load(weights_only=True)."""
         return {
             "step": self.step,
             "seconds": self.seconds,
@@ -118,11 +119,11 @@ class Trainer:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` gave. Raises InputError and changes nothing where it is damaged or another run's."""
+        """Continue from a saved state. Raises InputError, and changes nothing, if it is damaged or of another run."""
         self.put(state, restore.carries(self, state))
 
     def put(self, state: dict[str, Any], carries: list[Carry]) -> None:
-        """Put a state of this trainer's own in place, unchecked."""
+        """Load a state that this trainer saved, without checks."""
         self.step, self.seconds, self.position = state["step"], state["seconds"], state["position"]
         self.loop.load_state_dict(state["model"])
         for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
@@ -140,25 +141,25 @@ class Trainer:
         return [None if column[0] is None else self.ranks.rows(torch.cat(column)) for column in columns]
 
     def dealt(self, i: int) -> slice:
-        """The rows of the whole batch that this rank's part `i` is."""
+        """The rows of the global batch that micro-batch `i` of this rank holds."""
         first = (self.ranks.rank * self.plan.accumulate + i) * self.part
         return slice(first, first + self.part)
 
     def save(self) -> None:
-        state = self.state()  # ranks take part in it
+        state = self.state()  # every rank must call it: rows are gathered
         if self.ranks.first:
             checkpoint.save_state(self.folder, state)
             if self.validation is None:
                 self.keep()
 
     def keep(self) -> None:
-        """The averaged weights become the run's model."""
+        """Write the averaged weights as the run's model.safetensors."""
         with self.averaged():
             checkpoint.save_weights(self.folder / checkpoint.MODEL, self.loop.state_dict())
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Inside, the loop has its averaged weights and evaluates."""
+        """Context in which the loop has its averaged weights and is in eval mode."""
         if self.average:
             self.average.swap()
         self.loop.eval()
@@ -172,8 +173,8 @@ class Trainer:
     # -- one step -------------------------------------------------------------------------------------------------
 
     def learn(self) -> tuple[dict[str, float], bool]:
-        """One optimizer step, or a stretch of them if resident. Returns the sums of their numbers, and whether all were
-        finite: if one was not, nothing was changed, or all is spoiled since the last save if resident.
+        """One optimizer step, or several with the graph trainer. Returns the sums of losses and metrics, and whether
+        all are finite. If not, nothing was changed; with the graph trainer, all since the last save is invalid.
         """
         if self.resident:
             numbers = self.resident.run()
@@ -212,7 +213,7 @@ class Trainer:
         return numbers, True
 
     def onward(self) -> Callable[[Carry, Batch, slice], SupervisedStep]:
-        """One step further in the carried states."""
+        """A function for one step of deep supervision on a micro-batch."""
         plan = self.plan
         draw = plan.halting.draw(plan.batch, self.draws, self.noisy)
 
@@ -223,7 +224,7 @@ class Trainer:
         return think
 
     def whole(self) -> Callable[[Carry, Batch, slice], SupervisedStep]:
-        """A whole thought about fresh puzzles."""
+        """A function for a full unroll on a micro-batch of fresh puzzles."""
         plan = self.plan
         depth = plan.unroll.steps(self.step / plan.steps, self.draws)
         salt = salts(plan.batch, self.draws) if self.noisy else None
@@ -240,7 +241,7 @@ class Trainer:
                 group["lr"] = group["base_lr"] * factor
 
     def update(self) -> None:
-        """The weights follow their gradients, and the average them."""
+        """Optimizer steps, `after_update` of all modules that have it, then the EMA."""
         for optimizer in self.optimizers:
             optimizer.step()
         with torch.no_grad():
@@ -252,12 +253,12 @@ class Trainer:
     # -- the loop -------------------------------------------------------------------------------------------------
 
     def spoiled(self) -> str:
-        """Which weight is not finite, in words; empty where all are."""
+        """Which weight is not finite, as part of a sentence; empty where all are."""
         averaged = self.average.shadow if self.average else {}
         return checkpoint.unsound(self.loop.state_dict()) or checkpoint.unsound(averaged)
 
     def run(self) -> Result:
-        """Learn to the end of the plan or of this call's time. Raises InputError where another process trains here."""
+        """Train until plan.steps or `minutes` are over. Raises InputError if another process trains in this folder."""
         with hold(self.folder) if self.ranks.first else nullcontext("") as note:
             return self.steps(note)
 
@@ -303,11 +304,11 @@ class Trainer:
         return Result(self.step, self.seconds, self.watch.best, stopped, self.watch.warnings)
 
     def late(self, start: float) -> bool:
-        """Whether the time of this call is up, on any rank."""
+        """Whether `minutes` are over on any rank."""
         return bool(self.minutes) and any(self.ranks.counts([int(time.monotonic() - start > 60 * self.minutes)]))
 
     def record(self, recent: dict[str, float], count: float) -> dict[str, Any]:
-        """One line of metrics.jsonl: means over the last LOG_EVERY steps, and over the puzzles that ended in them."""
+        """One line of metrics.jsonl: means over the last LOG_EVERY steps and over the puzzles that halted in them."""
         span = LOG_EVERY if self.step >= LOG_EVERY else self.step
         per_puzzle = ("accuracy", "exact_accuracy", "q_halt_accuracy", "steps")
         line: dict[str, Any] = {"step": self.step, "seconds": round(self.seconds, 3), "examples": self.position}
@@ -322,7 +323,7 @@ class Trainer:
         return line
 
     def check(self, log: Log) -> None:
-        """Validate the averaged weights; keep them if none were better."""
+        """Validate the averaged weights; save them if none were better."""
         if self.validation is None:
             return
         if self.ranks.first:
@@ -342,11 +343,11 @@ class Trainer:
 
 
 def train(loop: Any, task: Any, examples: Any, plan: Plan, folder: Path | str, **how: Any) -> Result:
-    """Train `loop` on `examples` as `plan` says, in `folder`, going on where an earlier run there ended.
+    """Train `loop` on `examples` as `plan` says, in `folder`; resumes an earlier run there.
 
-    examples and validation are PuzzleSets of `task`; see Trainer for the other arguments. `minutes` ends this call,
-    validations included, before the plan is done: the same call goes on, and the result is the same, bit for bit.
-    The kept weights are folder/model.safetensors: the best validated ones, or the last without validation.
+    examples and validation are PuzzleSets of `task`; see Trainer for the other arguments. `minutes` limits this
+    call, validations included; calling it again resumes, and the result is the same, bit for bit. The weights are
+    written to folder/model.safetensors: the best validated ones, or the last ones without validation.
     """
     first = int(os.environ.get("RANK", "0")) == 0
     with hold(folder) if first else nullcontext():

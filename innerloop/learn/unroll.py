@@ -1,9 +1,9 @@
-"""Whole thoughts: an optimizer step runs a loop from its first state on, as deep as a schedule says, then learns.
+"""Full unrolls: each optimizer step runs the loop from its first state to a scheduled depth, then backpropagates.
 
     depth ~ schedule(progress);   state_1 .. state_depth;   loss = sum over n of p_n * loss(answer_n)
 
-The way of systems that do not carry their state from one optimizer step to the next: Universal and looped
-transformers, Huginn, DEQ, ACT, PonderNet. The sibling of supervise.supervised_step, with the same losses.
+For systems that do not carry their state from one optimizer step to the next: Universal and looped transformers,
+Huginn, DEQ, ACT, PonderNet. The losses are those of supervise.supervised_step.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ WEIGHTS = ("last", "window", "ponder")
 
 @dataclass(frozen=True)
 class Unroll:
-    """depth=0 means: do not unroll, carry states over optimizer steps instead (deep supervision)."""
+    """depth=0 turns unrolling off: states are carried over optimizer steps instead (deep supervision)."""
 
-    depth: Whole = 0  # steps of a whole thought; the mean of them with draw="poisson"
+    depth: Whole = 0  # steps of an unroll; their mean with draw="poisson"
     draw: str = "fixed"  # "fixed"; "ramp" from `first` on; "uniform" 1 .. depth; "poisson", log-normal (Huginn)
     first: Count = 1  # depth at which a ramp begins
     ramp: Share = 0.5  # share of training after which a ramp has reached `depth`
     grad: str = "full"  # which steps carry gradient: the name of a rule in innerloop.grad
     weigh: str = "last"  # loss of the "last" answer, the mean over the last `window`, or "ponder" (PonderNet)
-    window: Count = 1  # answers a window holds
-    prior: Share = 0.2  # of "ponder": chance a step to halt, so that 1 / prior steps are expected
+    window: Count = 1  # number of answers in a window
+    prior: Share = 0.2  # of "ponder": prior probability to halt at a step; the expected number of steps is 1 / prior
     beta: Amount = 0.01  # of "ponder": weight of KL(halting || prior)
 
     def __post_init__(self) -> None:
@@ -51,13 +51,13 @@ class Unroll:
 
     @property
     def mean(self) -> int:
-        """Steps of a thought, on average over training."""
+        """Steps of an unroll, averaged over training."""
         if self.draw == "ramp":
             return max(1, round(self.depth - self.ramp * (self.depth - self.first) / 2))
         return {"uniform": (self.depth + 1) // 2, "poisson": self.depth + 1}.get(self.draw, self.depth)
 
     def steps(self, progress: float, generator: torch.Generator) -> int:
-        """How deep the thought of this optimizer step is."""
+        """Depth of the unroll at this share of training; `generator` draws it where it is random."""
         if self.draw == "ramp":
             return min(self.depth, self.first + int((self.depth - self.first + 1) * progress / self.ramp))
         if self.draw == "uniform":
@@ -72,7 +72,7 @@ class Unroll:
 def unrolled(
     loop: Loop, batch: Batch, unroll: Unroll, depth: int, salt: Tensor | None, cross_entropy: str = "stablemax"
 ) -> SupervisedStep:
-    """Think `depth` steps about a fresh batch. Losses and metrics are sums over the batch."""
+    """Unroll `depth` steps on a fresh batch. Losses and metrics are sums over the batch; salt (B,) int64 or None."""
     question = question_for(loop, batch)
     first = loop.init(question)
     if salt is not None:
@@ -98,7 +98,7 @@ def unrolled(
 def pondered(
     answers: list[Answer], labels: Tensor, steps: Tensor, unroll: Unroll, cross_entropy: str
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """PonderNet (arXiv 2107.05407): q_halt is the logit of halting now; an answer counts as it is likely."""
+    """PonderNet's losses (arXiv 2107.05407): q_halt is the logit of halting now, which weights each answer's loss."""
     if any(a.q_halt is None for a in answers):
         raise InputError('weigh "ponder" needs a loop with a halting head: this one has none')
     log_p_NB = halting(torch.stack([a.q_halt for a in answers]))  # type: ignore[misc]
@@ -122,7 +122,7 @@ def pondered(
 
 
 def halting(logits_NB: Tensor) -> Tensor:
-    """(N, B) log chance to halt at each of N steps, from logits of halting once there; the last takes what is left."""
+    """(N, B) conditional halting logits -> (N, B) log p of halting at each step; the last takes the remainder."""
     stay = F.logsigmoid(-logits_NB)
     before = torch.cat((torch.zeros_like(stay[:1]), stay[:-1].cumsum(0)))
     now = torch.cat((F.logsigmoid(logits_NB[:-1]), torch.zeros_like(stay[:1])))
@@ -130,12 +130,12 @@ def halting(logits_NB: Tensor) -> Tensor:
 
 
 def geometric(chance: float, steps: int) -> Tensor:
-    """(N,) float32 chances of a geometric law of mean 1 / chance, its tail folded into the last step: they sum to 1."""
+    """(N,) float32 geometric distribution of mean 1 / chance, its tail added to the last step, so that it sums to 1."""
     return log_geometric(chance, steps).exp()
 
 
 def log_geometric(chance: float, steps: int) -> Tensor:
-    """(N,) float32 logarithms of the same, which stay finite where a far step's chance is below any float."""
+    """(N,) float32 log probabilities of the same, finite where the probability itself underflows."""
     log_p = torch.arange(steps) * math.log1p(-chance) + math.log(chance)
     log_p[-1] = (steps - 1) * math.log1p(-chance)
     return log_p

@@ -1,12 +1,12 @@
-"""Adaptive computation time: each entry halts when it has enough, and is read as a mean over its steps.
+"""Adaptive computation time (ACT): halting accumulators, and the weighted mean state that is read out.
 
     N = first n with p_1 + ... + p_n >= 1 - eps;   R = 1 - (p_1 + ... + p_{N-1});   ponder cost = N + R
     weighted state = p_1 z_1 + ... + p_{N-1} z_{N-1} + R z_N
 
-Pure functions over accumulators of any granularity: (B,) for an example, (B, L) for a place. A probability joins the
-sum only when the next step comes, so that the present state always owns the remainder: what is read is right at any
-step, be the entry halted or cut off. Sums are float32 at least (bfloat16 would cross 1 - eps early), and a halted
-entry stays as it is to the last bit. Source: arXiv 1603.08983.
+Pure functions over accumulators of any granularity: (B,) per example, (B, L) per position. A probability is added to
+the sum only at the next step, so that the current state always has the remainder as its weight: the weights sum to 1 at
+any step, halted or cut off. Sums are float32 or wider (bfloat16 would cross 1 - eps early), and a halted entry does not
+change by a bit. Source: arXiv 1603.08983.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from innerloop.errors import InputError
 from innerloop.parts.config import NetConfig
 from innerloop.parts.layers import Linear
 
-# "graves" sums the states by their weights. "interpolate" moves a running state to each by its weight, as one mode of
-# tensor2tensor means to: early states then weigh less than their probabilities, and the weights do not sum to one.
+# "graves" is the weighted sum of the states. "interpolate" moves a running state towards each by its weight, as one
+# mode of tensor2tensor: early states then weigh less than their probabilities, and the weights do not sum to one.
 FORMS = ("graves", "interpolate")
 
 
 class Act(NamedTuple):
-    """What halting remembers; G is the granularity's shape, (B,) or (B, L)."""
+    """Halting accumulators; G is (B,) or (B, L)."""
 
-    mean: Tensor  # (*G, ...) float32: the earlier states by their weights
+    mean: Tensor  # (*G, ...) float32: weighted sum of the earlier states
     total: Tensor  # (*G) float32: sum of the earlier states' probabilities
-    p: Tensor  # (*G) float32: probability to halt at the present state; 0 before the first
+    p: Tensor  # (*G) float32: probability to halt at the current state; 0 before the first step
     n: Tensor  # (*G) int64 steps taken: N once done
     done: Tensor  # (*G) bool
 
 
 class HaltingUnit(nn.Module):
-    """z (B, L, D) -> float32 probability to halt: (B,) from what `size.pool` says, or (B, L) at `each` place.
+    """z (B, L, D) -> float32 halting probability: (B,) pooled as `size.pool` says, or (B, L) with `each`.
 
-    Its bias starts at 1, so that thoughts are short before they are worth their cost. Its gradient reaches the state.
+    The bias starts at 1, so that untrained models take few steps. The gradient reaches the state.
     """
 
     def __init__(self, config: NetConfig, each: bool = False) -> None:
@@ -53,7 +53,7 @@ class HaltingUnit(nn.Module):
 
 
 def check(form: str, eps: float, tau: float) -> None:
-    """Raises InputError unless these can be a form, a slack and a price of halting."""
+    """Raises InputError unless form, slack eps and step cost tau are in range."""
     if form not in FORMS:
         raise InputError(f'no form of halting is called "{form}": use one of {", ".join(FORMS)}')
     if not 0 < eps < 1 or tau < 0:
@@ -61,7 +61,7 @@ def check(form: str, eps: float, tau: float) -> None:
 
 
 def begin(z: Tensor, granularity: int = 1) -> Act:
-    """Accumulators before the first step of states like `z`, whose first `granularity` axes halt one by one."""
+    """Initial accumulators for states like `z`, whose first `granularity` axes halt separately."""
     dtype = torch.promote_types(z.dtype, torch.float32)
     shape = z.shape[:granularity]
     zero = z.new_zeros(shape, dtype=dtype)
@@ -70,7 +70,7 @@ def begin(z: Tensor, granularity: int = 1) -> Act:
 
 
 def advance(a: Act, old: Tensor, p: Tensor, eps: float = 0.01, form: str = "graves") -> Act:
-    """From state `old` to the next, whose halting probability is `p` (*G): tested first, and added a step later."""
+    """Accumulators after a step from state `old` to one with halting probability `p` (*G)."""
     total = a.total + a.p
     mean = _mix(a.mean, a.p, old, form)
     new = Act(mean, total, p.to(total.dtype), a.n + 1, total + p >= 1 - eps)
@@ -83,17 +83,17 @@ def hold(done: Tensor, old: Tensor, new: Tensor) -> Tensor:
 
 
 def remainder(a: Act) -> Tensor:
-    """(*G) R, the weight of the present state."""
+    """(*G) R, the weight of the current state."""
     return 1 - a.total
 
 
 def weighted(a: Act, z: Tensor, form: str = "graves") -> Tensor:
-    """The weighted state, in the dtype of the present state `z`."""
+    """The weighted mean state, in the dtype of the current state `z`."""
     return _mix(a.mean, remainder(a), z, form).to(z.dtype)
 
 
 def cost(a: Act) -> Tensor:
-    """(*G) ponder cost N + R. Its slope is -1 in every probability before the last, and 0 in the last."""
+    """(*G) ponder cost N + R. Its derivative is -1 in every probability but the last, and 0 in the last."""
     return a.n + remainder(a)
 
 

@@ -1,7 +1,6 @@
-"""Attention with rotary positions, and what it may look at: the fused kernel and its plain twin.
+"""Multi-head attention with rotary positions, masks and key-value memory; fused and plain kernels.
 
-Shapes: B batch, L length, H heads, E head width, D = H * E. Keys may be more than queries: K places, of which a memory
-holds the earlier ones.
+Shapes: B batch, L queries, K keys, H heads, E head width, D = H * E. K > L if a memory holds earlier keys.
 """
 
 from __future__ import annotations
@@ -22,18 +21,18 @@ Memory = Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class AttentionContext(NamedTuple):
-    """What an attention may look at. None in its place: every place sees every other, and there is no memory."""
+    """Mask and key-value memory of an attention call. None in place of it: no mask, no memory."""
 
-    mask: Tensor | None = None  # (B or 1, 1, L, K) bool: the query sees the key; each query must see one at least
-    first: int = 0  # the first query's place: those before it are in the memory
-    memory: Memory | None = None  # memory(layer, k, v) -> the (B, H, K, E) keys and values to use in their place
+    mask: Tensor | None = None  # (B or 1, 1, L, K) bool: the query sees the key; at least one key per query
+    first: int = 0  # position of the first query; earlier positions are in the memory
+    memory: Memory | None = None  # memory(layer, k, v) -> (B, H, K, E) keys and values to use instead
     layer: int = 0  # index of the block within its net
 
 
 def prefix_lengths(config: NetConfig, inputs_BS: Tensor) -> Tensor:
-    """(B,) int64 places that are read in both directions: all, none, or those up to the separator, as size.mask says.
+    """(B,) int64 length of the prefix that is read bidirectionally: all, none, or up to the separator (size.mask).
 
-    A row without the separator is prompt throughout.
+    A row without the separator is all prefix.
     """
     rows, places = inputs_BS.shape
     if config.mask == "prefix" and config.separator:
@@ -43,7 +42,7 @@ def prefix_lengths(config: NetConfig, inputs_BS: Tensor) -> Tensor:
 
 
 def sight(config: NetConfig, prompt_B: Tensor) -> AttentionContext | None:
-    """A place sees itself, what is earlier, and the prompt. None where nothing is hidden by `size`."""
+    """The causal or prefix mask of `size`: a position sees itself, earlier ones and the prefix. None without a mask."""
     if not config.causal:
         return None
     place = torch.arange(config.length, device=prompt_B.device)
@@ -54,7 +53,7 @@ def sight(config: NetConfig, prompt_B: Tensor) -> AttentionContext | None:
 
 
 def attend_plain(q_BHLE: Tensor, k_BHKE: Tensor, v_BHKE: Tensor, mask: Tensor | None = None) -> Tensor:
-    """softmax(q k' / sqrt(E)) v over the keys that `mask` (B or 1, 1, L, K) shows, the softmax in float32."""
+    """softmax(q k' / sqrt(E)) v over the keys where `mask` (B or 1, 1, L, K) is True; softmax in float32."""
     scores = (q_BHLE * q_BHLE.shape[-1] ** -0.5) @ k_BHKE.transpose(-1, -2)
     if mask is not None:
         scores = scores.masked_fill(~mask, -torch.inf)
@@ -62,7 +61,7 @@ def attend_plain(q_BHLE: Tensor, k_BHKE: Tensor, v_BHKE: Tensor, mask: Tensor | 
 
 
 def attend(q_BHLE: Tensor, k_BHKE: Tensor, v_BHKE: Tensor, mask: Tensor | None = None) -> Tensor:
-    """The faster of the two forms for this device and length."""
+    """Plain or fused attention, whichever is faster for this device and length."""
     if q_BHLE.device.type == "cpu" and q_BHLE.shape[-2] <= PLAIN_LENGTH:
         return attend_plain(q_BHLE, k_BHKE, v_BHKE, mask)
     hidden = () if mask is None else (mask,)
@@ -70,7 +69,7 @@ def attend(q_BHLE: Tensor, k_BHKE: Tensor, v_BHKE: Tensor, mask: Tensor | None =
 
 
 def rotary(length: int, width: int, base: float = 10_000.0) -> tuple[Tensor, Tensor]:
-    """cos and sin tables (L, E) of rotary positions, the two halves of E sharing their angles (arXiv 2104.09864)."""
+    """cos and sin tables (L, E) of rotary positions; both halves of E have the same angles (arXiv 2104.09864)."""
     frequency = base ** (-torch.arange(0, width, 2, dtype=torch.float32) / width)
     angle = torch.arange(length, dtype=torch.float32)[:, None] * frequency
     angle = torch.cat((angle, angle), -1)
@@ -78,7 +77,7 @@ def rotary(length: int, width: int, base: float = 10_000.0) -> tuple[Tensor, Ten
 
 
 def rotate(x_BLHE: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn every pair (x_i, x_{i + E/2}) by its position's angle, in float32."""
+    """Rotate every pair (x_i, x_{i + E/2}) by the angle of its position, in float32."""
     x = x_BLHE.to(cos.dtype)
     a, b = x.chunk(2, -1)
     turned = x * cos[:, None] + torch.cat((-b, a), -1) * sin[:, None]
@@ -86,7 +85,7 @@ def rotate(x_BLHE: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 class Attention(nn.Module):
-    """out(attend(q, k, v)): every place reads every other that `sight` shows it."""
+    """out(attend(q, k, v)) under the mask and memory of an AttentionContext."""
 
     cos: Tensor
     sin: Tensor

@@ -1,15 +1,15 @@
-"""Keys and values of nets that run many times over the same places, kept from one token to the next.
+"""Key-value cache for recurrent-depth nets, which run many times at every position.
 
     slot = call * layers + layer        call: the number of the net's call in its flattened schedule, from 0
 
-So a cache of a recurrent net grows with its depth. A policy shares slots between calls (Huginn, arXiv 2502.05171):
+The cache grows with the depth of the net. A policy may share slots between calls (Huginn, arXiv 2502.05171):
 
-    full           every call keeps its own
-    latest         likewise; a place that was thought about less deeply shows the deepest call it has, layer by layer
-    compress-s<k>  slots are reused every k: a place shows what its last calls wrote
-    anchor         the first 8 calls keep their own, all later ones share one
+    full           a slot for every call
+    latest         likewise; a position that was computed at less depth gives its deepest call, layer by layer
+    compress-s<k>  k slots, reused in turn: a position gives what its last calls wrote
+    anchor         a slot for each of the first 8 calls, one shared by all later ones
 
-Shapes: B batch, H heads, K places kept, E head width.
+Shapes: B batch, H heads, K cached positions, E head width.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from torch import Tensor
 from innerloop.errors import InputError
 from innerloop.parts.attention import AttentionContext
 
-ANCHORS = 8  # calls that keep slots of their own under "anchor"
+ANCHORS = 8  # calls with slots of their own under "anchor"
 
 
 def policy(name: str) -> Callable[[int, int], int]:
-    """slot(n, layers) -> the slot that the n-th is kept in. Raises InputError for an unknown name."""
+    """A function slot(n, layers) -> slot of n = call * layers + layer. Raises InputError for an unknown name."""
     if name in ("full", "latest"):
         return lambda n, layers: n
     if name == "anchor":
@@ -52,9 +52,9 @@ class Kept(NamedTuple):
 
 
 class Cache:
-    """What the first `seen` places of a row left behind, for rows of up to `length` places. Not for training.
+    """Keys and values of the first `seen` positions of each row, up to `length`. Inference only.
 
-    The rows of a batch go in step: each call reads the same places of all of them.
+    All rows of a batch are at the same position.
     """
 
     def __init__(self, length: int, policy_name: str = "full") -> None:
@@ -65,9 +65,9 @@ class Cache:
     def sight(
         self, whole: AttentionContext | None, places: int, net: str, layers: int, call: int = 0
     ) -> AttentionContext:
-        """What the next `places` may look at in this call of `net`, given the Sight of whole rows.
+        """The context of the next `places` positions in call `call` of `net`; `whole` is that of full rows.
 
-        Raises InputError where later places are not hidden (what was kept would be wrong) or where there is no room.
+        Raises InputError without a causal mask (cached values would be wrong), or if the cache is full.
         """
         end = self.seen + places
         if whole is None or whole.mask is None:
@@ -78,7 +78,7 @@ class Cache:
         return AttentionContext(whole.mask[:, :, self.seen : end, :end], self.seen, memory)
 
     def _swap(self, net: str, first: int, layers: int, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Keep the keys and values of the places being read; return those of all places up to them."""
+        """Store the keys and values of the current positions; return those of all positions so far."""
         slot, end = self.slot(first + layer, layers), self.seen + k.shape[2]
         if (net, slot) not in self.kept:
             blank_k, blank_v = (t.new_zeros(*t.shape[:2], self.length, t.shape[3]) for t in (k, v))

@@ -1,4 +1,4 @@
-"""How big a net is and what it stands on: the one description all parts are built from."""
+"""NetConfig: the configuration that all parts of a net are built from."""
 
 from __future__ import annotations
 
@@ -16,25 +16,27 @@ class NetConfig:
     vocab: Count = 11  # token kinds, 0 = padding
     seq: Count = 81  # tokens of a puzzle
     rows: Count = 9  # of the grid the tokens form, row by row; 1 for plain sequences
-    hidden_size: Count = 512  # D, channels of every slot, over all nodes of a place
+    hidden_size: Count = 512  # D, channels of a position, over all its nodes
     heads: Count = 8  # of attention
     layers: Layers = 2  # blocks in one net
     expansion: Positive = 4.0  # of SwiGLU, before its factor 2/3
     multiple_of: Count = 256  # SwiGLU's inner width is rounded up to this
-    block: str = "attention"  # what moves information between places: a name from parts.mixers.BLOCKS
-    norm: str = "post"  # where the norm stands about a residual branch: a name from parts.layers.NORMS
+    block: str = "attention"  # block type, which mixes between positions: a name from parts.mixers.BLOCKS
+    norm: str = "post"  # placement of the norms: a name from parts.layers.NORMS
     positions: str = "rope"  # "rope", "learned" or "none"
     rope_base: Positive = 10_000.0  # of "rope": the longest wavelength is about 2 pi times this
-    mask: str = "none"  # what attention hides: "none"; "causal" later places; "prefix" later ones outside the prompt
-    separator: Whole = 0  # of "prefix": the first such token ends the prompt; 0: all of the question is prompt
+    mask: str = "none"  # what attention masks: "none"; "causal" later positions; "prefix" later ones outside the prompt
+    separator: Whole = 0  # of "prefix": the first such token ends the prompt; 0: the whole question is prompt
     puzzles: Many = 1  # rows of the puzzle-embedding table
-    prefix: Whole = 1  # places before the tokens that hold the puzzle's embedding
-    puzzle_emb_size: Whole = 512  # numbers in a row of that table; 0: no table, the prefix is zeros (and its positions)
-    pool: str = "first"  # what the halting head reads: the "first" place, or the "mean" of all (without gradient)
-    units: Sets = ()  # sets of places that constrain each other, for block "units"
-    orbits: tuple[Sets, ...] = ()  # for block "orbit": sets of places, alike within each kind
-    symbols: Sets = ()  # likewise, tokens whose names mean nothing: forms of N symbols each
-    local: bool = False  # likewise: the rules speak of neighbouring cells
+    prefix: Whole = 1  # positions before the tokens, which hold the puzzle embedding
+    puzzle_emb_size: Whole = 512  # numbers in a row of that table; 0: no table, the prefix is zeros
+    pool: str = "first"  # what the halting head reads: the "first" position, or the "mean" of all (without gradient)
+    units: Sets = ()  # sets of positions that constrain each other, for block "units"
+    orbits: tuple[
+        Sets, ...
+    ] = ()  # for block "orbit": for each kind, sets of positions that symmetries map to each other
+    symbols: Sets = ()  # likewise: interchangeable tokens, in forms of N symbols each
+    local: bool = False  # likewise: whether the rules depend on neighbouring cells
 
     def __post_init__(self) -> None:
         check(self)
@@ -61,7 +63,7 @@ class NetConfig:
             )
 
     def _check_sets(self) -> None:
-        """Places and tokens that are named must be there."""
+        """Raise InputError for positions or tokens out of range."""
         sets = [*self.units, *(places for kind in self.orbits for places in kind)]
         for known, most, word in ((sets, self.seq, "place"), (self.symbols, self.vocab, "token")):
             if any(min(some) < 0 or max(some) >= most for some in known):
@@ -71,12 +73,12 @@ class NetConfig:
 
     @property
     def length(self) -> int:
-        """L, places in a state: the prefix, then the tokens."""
+        """L, positions of a state: the prefix, then the tokens."""
         return self.prefix + self.seq
 
     @property
     def nodes(self) -> int:
-        """N, nodes of a place: one for each interchangeable symbol, with width / N channels; else one."""
+        """N, nodes of a position: one for each interchangeable symbol, with width / N channels; else one."""
         return len(self.symbols[0]) if self.symbols else 1
 
     @property
@@ -86,5 +88,5 @@ class NetConfig:
 
     @property
     def causal(self) -> bool:
-        """Whether no place may know a later one of the answer: what a task of running text needs."""
+        """Whether positions of the answer are hidden from earlier ones, as autoregressive tasks need."""
         return self.mask == "causal" or (self.mask == "prefix" and self.separator > 0)

@@ -1,4 +1,4 @@
-"""Message passing through a puzzle's own constraints: rows, columns, boxes, or whatever sets of places it names."""
+"""Message passing over a puzzle's constraint sets (units): rows, columns, boxes, or other sets of positions."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from innerloop.parts.layers import Linear, around, inner_width
 
 
 class ConstraintBlock(nn.Module):
-    """Every place tells its units what it holds, and hears what they say together; one SwiGLU takes both in.
+    """Each unit sums its positions and sends a message back; one SwiGLU combines it with the position's own state.
 
-        m = back(silu(tell(sum over each unit of x)));   g, u = own(x) + sum over a place's units of m
+        m = back(silu(tell(sum over each unit of x)));   g, u = own(x) + sum of m over a position's units
         x <- norm(x + out(silu(g) * u)), or with the norm where size.norm says
 
-    A block for `size.units` (sets of token places; U of them), which know nothing of what they constrain. In the
-    family of recurrent relational networks (arXiv 1711.08028), with sums over sets in place of pairs.
+    `size.units` are U sets of token positions; the rules they stand for are not given. Related to recurrent relational
+    networks (arXiv 1711.08028), with sums over sets in place of pairs.
     """
 
     share: Tensor

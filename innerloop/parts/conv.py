@@ -1,4 +1,4 @@
-"""Information that travels cell by cell: for mazes, and any grid whose rules are about neighbours."""
+"""Convolutional block for grids whose rules are local, such as mazes: a SwiGLU with a 3x3 depthwise convolution."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from innerloop.parts.layers import Linear, around, inner_width
 
 
 class ConvBlock(nn.Module):
-    """x <- norm(x + out(silu(gate(x)) * near(up(x)))): SwiGLU whose `up` half sees a cell's 3x3 neighbourhood.
+    """x <- norm(x + out(silu(gate(x)) * near(up(x)))): a SwiGLU whose `up` half is convolved.
 
-    One call moves information by one cell, so a path of n cells needs n calls: depth is reach. `near` is a depthwise
-    convolution over the grid of `size.rows` rows (one for plain sequences); places of a prefix are left out of it. In
-    the family of conv-SwiGLU (URM, arXiv 2512.14693), with a two-dimensional kernel.
+    One call moves information by one cell, so a path of n cells needs n calls. `near` is a 3x3 depthwise convolution
+    over the grid of `size.rows` rows (one for plain sequences), without the prefix. Related to conv-SwiGLU (URM, arXiv
+    2512.14693), with a two-dimensional kernel.
     """
 
     def __init__(self, config: NetConfig) -> None:

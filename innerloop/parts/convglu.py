@@ -1,4 +1,4 @@
-"""SwiGLU that sees the token before: a depthwise convolution between gate and output.
+"""ConvSwiGLU: a SwiGLU with a causal depthwise convolution between gate and output.
 
     g, u = up(x);   h = silu(g) * u;   y = down(silu(conv(h)))
 
@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from innerloop.parts.layers import Linear
 
-KERNEL = 2  # tokens it sees, itself the last: the best of the paper's sizes
+KERNEL = 2  # kernel size, causal: the best in the paper
 
 
 class ConvSwiGLU(nn.Module):
-    """x (B, L, D) -> (B, L, D); before the first token stands zero. No biases."""
+    """x (B, L, D) -> (B, L, D), zero-padded on the left. No biases."""
 
     def __init__(self, width: int, inner: int, kernel: int = KERNEL) -> None:
         super().__init__()

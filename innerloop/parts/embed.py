@@ -1,4 +1,4 @@
-"""From a question to its input injection: tokens, puzzle identity, positions; and the vectors a loop starts from."""
+"""Input embedding of a question (tokens, puzzle id, positions), and random vectors for initial states."""
 
 from __future__ import annotations
 
@@ -23,22 +23,23 @@ class Table(nn.Module):
         self.weight = nn.Parameter(trunc_normal(rows, width, std=std))
 
     def forward(self, ids: Tensor, dtype: torch.dtype) -> Tensor:
-        if self.sparse:  # look up first, so that a table of a million puzzles is never cast whole
+        if self.sparse:  # look up before the cast, since the table may have a million rows
             return F.embedding(ids.long(), self.weight, sparse=self.training).to(dtype)
         return F.embedding(ids.long(), self.weight.to(dtype))
 
 
 def start(config: NetConfig, *many: int) -> Tensor:
-    """(*many, D) fixed random vectors for first states, the same at every node."""
+    """(*many, D) random vectors for initial states, the same at every node of a position."""
     return trunc_normal(*many, config.node, std=1.0).repeat(*(1 for _ in many), config.nodes)
 
 
 class Embed(nn.Module):
-    """x = sqrt(D) * (tokens with the puzzle's rows before them), (B, S) ints -> (B, L, D).
+    """sqrt(D) * [puzzle embedding; token embeddings]: (B, S) int -> (B, L, D).
 
     Learned positions are added and the sum scaled by 1/sqrt(2), as HRM does. The puzzle table starts at zero.
-    Where symbols are interchangeable, the node of one sees "this is said here" or "another is", of what form: a form's
-    first row of the table means the one, its last row the other; nodes of a place lie side by side.
+    With interchangeable symbols, the node of a symbol is embedded as "the cell holds this symbol" or "it holds another
+    of this form": the form's first row of the table for the one, its last row for the other. The nodes of a position
+    are concatenated.
     """
 
     kin: Tensor
@@ -48,7 +49,7 @@ class Embed(nn.Module):
         self.size, self.scale = config, math.sqrt(config.node)
         std = 1 / self.scale
         self.tokens = Table(config.vocab, config.node, std)
-        kin = torch.arange(config.vocab)[:, None].repeat(1, config.nodes)  # the row that a node sees for each token
+        kin = torch.arange(config.vocab)[:, None].repeat(1, config.nodes)  # (vocab, N) row of the table
         for form in config.symbols:
             kin[list(form)] = torch.where(torch.eye(config.nodes, dtype=torch.bool), form[0], form[-1])
         self.register_buffer("kin", kin, persistent=False)

@@ -1,10 +1,10 @@
-"""Falcon-H1: attention and a state space mixer side by side on one normed input, then an MLP (arXiv 2507.22448).
+"""Falcon-H1 block: attention and Mamba-2 in parallel on one normed input, then an MLP (arXiv 2507.22448).
 
     u = norm(x);   x <- x + m_ssm ssd(u) + m_attn attention(u);   x <- x + MLP(norm(x))
 
-Two output projections summed are one projection of both outputs side by side. Attention sees every place that `sight`
-shows it, the state space mixer the earlier ones. The multipliers (muP) are fixed numbers; those of the embedding and
-of the output head belong to a model, not to its blocks.
+The sum of two output projections equals one projection of the concatenated outputs. Attention uses the mask of its
+context; the state space mixer is causal. The multipliers (muP) are constants; those of the embedding and of the output
+head belong to the model, not to its blocks.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Multipliers:
     down: float = 1.0
 
 
-# Those of Falcon-H1-0.5B. They also keep a loop calm at the start: without them a perturbation of TRM's state grows
-# two- to fourfold with every step before anything is learned, with them it stays.
+# Those of Falcon-H1-0.5B. They also stabilise loops at initialisation: without them a perturbation of TRM's state grows
+# two- to fourfold per step, with them it does not.
 SMALL = Multipliers(
     attention_out=0.9375,
     key=0.390625,
@@ -52,7 +52,7 @@ SMALL = Multipliers(
 @dataclass(frozen=True)
 class Config:
     heads: int  # of attention
-    key_heads: int  # of its keys and values: each serves heads / key_heads of them
+    key_heads: int  # of keys and values (GQA): each serves heads / key_heads query heads
     head_width: int
     mixer: ssd.Config  # its scales are set from `multipliers`
     inner: int  # of the MLP
@@ -74,7 +74,7 @@ class Config:
 
 
 class HeadAttention(nn.Module):
-    """Attention whose heads are fewer or more than the width, and share keys in groups."""
+    """Grouped-query attention with a free number of heads and head width."""
 
     cos: Tensor
     sin: Tensor
@@ -103,7 +103,7 @@ class HeadAttention(nn.Module):
 
 
 class FalconBlock(nn.Module):
-    """The hybrid block. `c` is derived from `size` where it is not given; of `size` a given `c` takes the rest."""
+    """The hybrid block. Without `c` its config is derived from `size`, else `size` sets width, norm and positions."""
 
     sighted = True
 

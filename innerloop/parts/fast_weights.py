@@ -1,14 +1,14 @@
-"""Fast weights: a memory that is itself weights, written by gradient steps while a model runs.
+"""Fast weights: TTT-Linear and Titans memories, updated by gradient steps in the forward pass; FastWeights.
 
     TTT-Linear   W <- W - eta grad 1/2 |LN(k W + b) - LN(v - k)|^2,   read: q + LN(q W + b)     arXiv 2407.04620
     Titans       S <- m S - theta grad 1/2 |k M - v|^2,   M <- (1 - alpha) M + S,   read: q M     arXiv 2501.00663
-    FastWeights  any model: chosen weights of it adapt during an episode, and are as before at its end
+    FastWeights  chosen weights of any model adapt during an episode; the model itself does not change
 
-Both memories take the gradients of a chunk of tokens at the memory the chunk began with, so that a chunk is a few
-matrix products (the dual form) instead of one memory a token (the primal form); the two are equal. Both are causal:
-token i reads what tokens 1 .. i have written. BothWays makes mixers for grids of them.
+Both memories take the gradients of a chunk of tokens at the memory before the chunk, so that a chunk is a few matrix
+products (the dual form) instead of one memory per token (the primal form); the two are equal. Both are causal: token i
+reads what tokens 1 .. i have written. BothWays makes bidirectional mixers of them, for grids.
 
-Shapes: B batch, H heads, L length, C tokens of a chunk, E head width, F what a memory reads (E, or E + 1 with a bias).
+Shapes: B batch, H heads, L length, C tokens of a chunk, E head width, F inputs of a memory (E, or E + 1 with a bias).
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from innerloop.parts.attention import AttentionContext, rotary, rotate
 from innerloop.parts.config import NetConfig
 from innerloop.parts.layers import Linear, rms_norm, trunc_normal
 
-CHUNK = 16  # tokens whose gradients are taken at one memory, as in the official code of TTT
+CHUNK = 16  # tokens of a chunk, as in the official code of TTT
 LN_EPS = 1e-6  # of the inner norm, likewise
 
-Held = Sequence[tuple[Tensor, Tensor]]  # (share (..., C, 1) or (1, 1), memory (..., F, E)) of what a chunk began with
+Held = Sequence[tuple[Tensor, Tensor]]  # (weight (..., C, 1) or (1, 1), memory (..., F, E)) before a chunk
 Form = Callable[[Held, Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
@@ -36,12 +36,12 @@ Form = Callable[[Held, Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 def dual(held: Held, P_CC: Tensor, q_CF: Tensor, k_CF: Tensor, g_CE: Tensor) -> Tensor:
-    """(..., C, E) what every token reads, without any token's memory being made. P is lower triangular."""
+    """(..., C, E) what every token reads, without forming a memory per token. P is lower triangular."""
     return _sum(share * (q_CF @ memory) for share, memory in held) - (P_CC * (q_CF @ k_CF.mT)) @ g_CE
 
 
 def primal(held: Held, P_CC: Tensor, q_CF: Tensor, k_CF: Tensor, g_CE: Tensor) -> Tensor:
-    """The same by its definition: C memories (..., C, F, E) are written out, and each is read by its token."""
+    """The same by definition: forms C memories (..., C, F, E), each read by its token."""
     began = _sum(share[..., None] * memory[..., None, :, :] for share, memory in held)
     memory_CFE = began - torch.einsum("...ij,...jf,...je->...ife", P_CC, k_CF, g_CE)
     return (q_CF[..., None, :] @ memory_CFE)[..., 0, :]
@@ -59,7 +59,7 @@ def _sum(terms: Any) -> Tensor:
 
 
 def in_chunks(visit: Callable[..., tuple[Tensor, Any]], state: Any, streams: Sequence[Tensor], chunk: int) -> Any:
-    """visit(state, *slices) -> (read, state) over slices (..., C, .) of (..., L, .): all reads joined, the last state.
+    """visit(state, *slices) -> (read, state) over slices (..., C, .) of (..., L, .): (all reads, last state).
 
     The last slice may be shorter.
     """
@@ -70,7 +70,7 @@ def in_chunks(visit: Callable[..., tuple[Tensor, Any]], state: Any, streams: Seq
     return torch.cat(reads, -2), state
 
 
-# -- errors: the gradient of a memory's loss with respect to what it said ---------------------------------------------
+# -- errors: the gradient of a memory's loss with respect to its output -----------------------------------------------
 
 
 def plain_error(z: Tensor, target: Tensor) -> Tensor:
@@ -96,7 +96,7 @@ def norm_error(z: Tensor, target: Tensor, weight: Tensor, bias: Tensor) -> Tenso
 
 
 class Recall(nn.Module):
-    """What the two memories share: q, k, v of each head, in float32 or wider, turned by their positions."""
+    """Base of both memories: q, k, v of each head, in float32 or wider, with rotary positions."""
 
     cos: Tensor
     sin: Tensor
@@ -122,20 +122,20 @@ class Recall(nn.Module):
 
     @staticmethod
     def wide(t_BLHE: Tensor) -> Tensor:
-        """(B, H, L, E), never narrower than float32: inner steps are too small for half precision."""
+        """(B, H, L, E) in float32 or wider: inner steps are too small for half precision."""
         return t_BLHE.transpose(1, 2).to(torch.promote_types(t_BLHE.dtype, torch.float32))
 
     @staticmethod
     def narrow(read_BHLE: Tensor, like: Tensor) -> Tensor:
-        """(B, L, D), heads side by side."""
+        """(B, L, D), heads concatenated, in the dtype of `like`."""
         return read_BHLE.transpose(1, 2).flatten(2).to(like.dtype)
 
     def start(self, rows: int) -> Any:
-        """The memory (of `rows` examples) before the first token."""
+        """The initial memory for `rows` examples."""
         raise NotImplementedError
 
     def over(self, x_BLD: Tensor, memory: Any) -> tuple[Tensor, Any]:
-        """One pass over the tokens: what each read (B, L, D), and the memory after the last."""
+        """One pass over the tokens: (outputs (B, L, D), memory after the last token)."""
         raise NotImplementedError
 
     def forward(self, x_BLD: Tensor) -> Tensor:
@@ -143,12 +143,12 @@ class Recall(nn.Module):
 
 
 class TTT(Recall):
-    """TTT-Linear: the memory is a linear map, learned on the fly to tell v - k from k (arXiv 2407.04620).
+    """TTT-Linear: the memory is a linear map, trained in the forward pass to predict v - k from k (arXiv 2407.04620).
 
-    eta_ij = max(0, 1/i + learned_i) * sigmoid(a(x_j)) / E, a step's size for reading token i and written token j of a
-    chunk. Memory (B, H, E + 1, E), its last row the bias. The target is normed with the inner norm's own weights, as
-    in the authors' later code for video, against keys and values that shrink together. The memory starts wider than
-    the official 0.02, by whose inverse the inner norm would enlarge every difference: a loop of passes then is chaos.
+    eta_ij = max(0, 1/i + learned_i) * sigmoid(a(x_j)) / E is the step size of token j as read by token i of a chunk.
+    Memory (B, H, E + 1, E), its last row the bias. The target is normed with the inner norm's weights, as in the
+    authors' later code for video, so that keys and values cannot shrink together. The initial std is above the official
+    0.02, whose inverse the inner norm would multiply every difference by: a loop of passes would then be chaotic.
     """
 
     scale: Tensor
@@ -192,9 +192,9 @@ def descend(
     error: Callable[[Tensor, Tensor], Tensor] = plain_error,
     form: Form = dual,
 ) -> tuple[Tensor, Tensor]:
-    """One chunk of TTT: reads (..., C, E) and the next memory (..., F, E). eta_ij: step on token j, as token i sees it.
+    """One chunk of TTT: reads (..., C, E) and the next memory (..., F, E). eta_ij: step size of token j for token i.
 
-    A memory reads k (..., C, F) and says k @ w; `error` is the gradient of its loss with respect to that.
+    The memory's output for k (..., C, F) is k @ w; `error` is the gradient of its loss with respect to that.
     """
     g, P = error(k @ w, target), eta_CC.tril()
     held = ((w.new_ones(1, 1), w),)
@@ -202,11 +202,11 @@ def descend(
 
 
 class Titans(Recall):
-    """The neural memory of Titans, of depth one: surprise with momentum, and forgetting (arXiv 2501.00663).
+    """The linear neural memory of Titans: gradient steps with momentum and forgetting (arXiv 2501.00663).
 
-    m, theta and alpha are sigmoids of the token, one each a head; theta is shared out over a chunk's tokens, and q and
-    k have length one. Memory (M, S), both (B, H, E, E), S beginning at zero. The paper's deeper memories, convolutions
-    and normed, gated output are left out.
+    m, theta and alpha are sigmoids of the token, one each per head; theta is divided by the chunk's length, and q and k
+    are normalised. Memory (M, S), both (B, H, E, E), S zero at first. The paper's deeper memories, convolutions and
+    normed, gated output are left out.
     """
 
     def __init__(self, config: NetConfig, form: Form = dual) -> None:
@@ -243,7 +243,7 @@ def remember(
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     """One chunk of Titans: reads (..., C, E) and the next (M, S). Gates (..., C): log m, theta, log(1 - alpha).
 
-    Both recurrences are linear, so a chunk of them is two triangular matrices of products of gates.
+    Both recurrences are linear, so that a chunk needs two triangular matrices of products of gates.
     """
     M, S = memory
     g = plain_error(k @ M, v)
@@ -263,10 +263,9 @@ def decays(log_x_C: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class BothWays(nn.Module):
-    """Two causal mixers, one reading the places in order, another in reverse: ahead(x) + back(x).
+    """A bidirectional mixer of two causal ones, in order and in reverse: ahead(x) + back(x).
 
-    For answers whose every place depends on every other; one alone would leave the first place blind. Where size.mask
-    hides what is later, there is only the one ahead.
+    With a causal `size` there is only the forward one.
     """
 
     reader: type[nn.Module]
@@ -296,19 +295,18 @@ Fast = tuple[Tensor, ...]  # what an episode has added to each chosen weight
 
 
 class FastWeights:
-    """Chosen weights of a model adapt within an episode, by gradient steps on how wrong its predictions turned out.
+    """Chosen weights of a model adapt within an episode, by gradient steps on the error of its predictions.
 
-        fast = f.begin()                            every episode: nothing added
+        fast = f.begin()                            at the start of an episode: zeros
         each turn:   guess = f.predict(fast, x);   fast = f.turn(fast, x, observed)
 
-    An episode keeps what it has added to the weights, not the sums: the model itself is never written, so its bytes
-    are the same afterwards, and a later episode begins where this one did. In a turn, gradients of an outer loss reach
-    the model's weights through what was predicted; with second_order also through the turn's inner steps. Between
-    turns what was added is detached, so memory does not grow.
+    `fast` holds the changes of the weights; the model itself is never written, so every episode starts from the same
+    weights. Gradients of an outer loss reach the model's weights through the prediction, and with second_order also
+    through the inner steps of the turn. Between turns `fast` is detached, so memory does not grow.
 
     model         any nn.Module, called as model(*inputs)
     consistency   called as consistency(prediction, observed) -> scalar
-    chosen        beginnings of the names of the parameters that adapt; "" for all of them
+    chosen        prefixes of the names of the parameters that adapt; "" for all
     Raises InputError where no parameter has such a name. Source: model-agnostic meta-learning (arXiv 1703.03400).
     """
 
@@ -329,16 +327,16 @@ class FastWeights:
             raise InputError(f"no parameter's name begins with {' or '.join(chosen)}: there are {known}")
 
     def begin(self) -> Fast:
-        """Nothing added yet, one tensor for each of `names`."""
+        """Zero changes, one tensor for each of `names`."""
         return tuple(torch.zeros_like(self.model.get_parameter(n)) for n in self.names)
 
     def predict(self, fast: Fast, *inputs: Any) -> Any:
-        """What the model says with its weights changed by `fast`."""
+        """The model's output with its weights changed by `fast`."""
         weights = {n: self.model.get_parameter(n) + added for n, added in zip(self.names, fast, strict=True)}
         return torch.func.functional_call(self.model, weights, inputs)
 
     def turn(self, fast: Fast, *inputs: Any, observed: Any) -> Fast:
-        """`fast` after a few inner steps on what was `observed` where the model had `inputs` to go by."""
+        """`fast` after `steps` gradient steps on the consistency of predict(fast, *inputs) with `observed`."""
         loss = lambda fast: self.consistency(self.predict(fast, *inputs), observed)  # noqa: E731
         fast = tuple(added.detach() for added in fast)
         for _ in range(self.steps):

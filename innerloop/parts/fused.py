@@ -1,6 +1,6 @@
-"""Loops of Orbit's blocks as one compiled region on a CPU: orbits.cpp, made for a shape when first needed, and kept.
+"""Fused C++ kernel for loops of Orbit blocks on a CPU: orbits.cpp, compiled per shape on first use, and cached.
 
-`serves` says whether blocks can have it; all other calls, and any gradient of a gradient, go to its plain twin in
+`serves` says whether a call is supported. Other calls, and second derivatives, use the plain PyTorch form in
 parts/orbits.py. Both give the same values but for rounding (tests/parts/test_fused.py).
 """
 
@@ -32,11 +32,11 @@ Blocks = Any  # a sequence of OrbitBlocks of one shape: parts/orbits.py
 
 SOURCE = Path(__file__).with_name("orbits.cpp")
 FLAGS = ["-O3", "-march=native", "-std=gnu++17", "-fPIC", "-shared", "-pthread"]
-SWITCH = "INNERLOOP_FUSED"  # set to 0 in the environment: never
+SWITCH = "INNERLOOP_FUSED"  # environment variable; 0 turns the fused kernel off
 allowed = True
 
-TENSORS = (Tensor, nn.Parameter)  # no subclass, which may be anything
-SECONDS = 600  # that the compiler may take
+TENSORS = (Tensor, nn.Parameter)  # exact types: a subclass may behave differently
+SECONDS = 600  # time limit of the compiler
 LARGEST = 2**31  # orbits.cpp counts in int
 
 NUMBERS = ("places", "prefix", "rows", "columns", "symbols", "kinds", "near")
@@ -44,7 +44,7 @@ LINES = ("kind_lines", "line_places", "line_place", "place_lines", "place_line")
 
 
 class Block(ctypes.Structure):
-    """What orbits.cpp calls Block."""
+    """struct Block of orbits.cpp."""
 
     _fields_ = [(n, ctypes.c_int) for n in NUMBERS] + [(n, ctypes.c_void_p) for n in (*LINES, "weights")]
 
@@ -60,7 +60,7 @@ class Loop(ctypes.Structure):
 
 @contextlib.contextmanager
 def plain() -> Iterator[None]:
-    """Within it, every block is its plain twin."""
+    """Context in which every block runs its plain PyTorch form."""
     global allowed
     before, allowed = allowed, False
     try:
@@ -70,10 +70,10 @@ def plain() -> Iterator[None]:
 
 
 def serves(blocks: Blocks, h_BLD: Tensor, e_BLD: Tensor | None = None, rounds: int = 1) -> bool:
-    """Whether `loop` can do this call: everything that orbits.cpp takes for granted holds.
+    """Whether `loop` supports this call: all assumptions of orbits.cpp hold.
 
-    float32 on a CPU, sizes and memory layout as compiled, no transform or hook that wants to see operations, a
-    compiler. The plain twin does all other calls, or says what is wrong with them.
+    These are float32 on a CPU, sizes and memory layout as compiled, no function transform, dispatch mode or hook, and
+    a compiler. All other calls go to the plain form, which also checks shapes.
     """
     if not allowed or torch.compiler.is_compiling() or not blocks:
         return False
@@ -94,15 +94,15 @@ def serves(blocks: Blocks, h_BLD: Tensor, e_BLD: Tensor | None = None, rounds: i
 
 
 def available(blocks: Blocks, dtype: torch.dtype, device: torch.device) -> bool:
-    """Whether blocks are of a kind that is compiled, here, for states of this kind."""
+    """Whether these blocks have a compiled kernel for states of this dtype and device."""
     kind = dtype is torch.float32 and device.type == "cpu" and len(blocks) > 0
     return kind and all(getattr(b, "fusable", False) for b in blocks) and compiled(blocks) is not None
 
 
 def fits(block: Any, h_BLD: Tensor) -> bool:
-    """Whether a state has the width and the number of places of a block, and its weights are as orbits.cpp reads them.
+    """Whether a state has the width and length of a block, and the block's weights the expected shapes and dtype.
 
-    Weights that are not contiguous do: they are copied.
+    Weights need not be contiguous: they are copied.
     """
     nodes, width, _ = block.shape
     _, length, channels = h_BLD.shape
@@ -115,7 +115,7 @@ def fits(block: Any, h_BLD: Tensor) -> bool:
 
 
 def plain_numbers(t: Tensor) -> bool:
-    """Whether a tensor is a float32 array in memory, and nothing cleverer."""
+    """Whether a tensor is a plain strided float32 CPU tensor."""
     kind = t.dtype is torch.float32 and t.is_cpu and t.layout is torch.strided
     return kind and type(t) in TENSORS and not t.is_neg()
 
@@ -125,13 +125,13 @@ def broadcasts(small: torch.Size, large: torch.Size) -> bool:
 
 
 def compiled(blocks: Blocks) -> Any:
-    """The functions for blocks of this shape: see `library`."""
+    """The compiled library for blocks of this shape: see `library`."""
     return library(*blocks[0].shape)
 
 
 @functools.cache
 def library(nodes: int, width: int, inner: int) -> ctypes.CDLL | None:
-    """orbits.cpp for a shape, from the cache or compiled into it; None without a compiler or where it fails."""
+    """orbits.cpp for a shape, from the cache or compiled into it; None without a compiler, or if it fails."""
     compiler = shutil.which("g++") or shutil.which("clang++")
     if os.environ.get(SWITCH) == "0" or compiler is None or width % 8 or inner % 8:
         return None
@@ -151,12 +151,12 @@ def library(nodes: int, width: int, inner: int) -> ctypes.CDLL | None:
 
 
 def kept(where: Path, name: str) -> Path | None:
-    """The library in the cache: NAME-HASH.so whose bytes have that hash. Others of that name are damaged, and go.
+    """The library in the cache: NAME-HASH.so whose bytes have that hash. Damaged files of that name are deleted.
 
-    A library cut short would end the process once it is used.
+    A truncated library would crash the process when used.
     """
     for path in sorted(where.glob(f"{name}-*.so")):
-        with contextlib.suppress(InputError, OSError):  # what cannot be read may be sound
+        with contextlib.suppress(InputError, OSError):  # an unreadable file may be intact
             if path.stem == f"{name}-{digest(files.read_bytes(path))}":
                 return path
             path.unlink()
@@ -168,7 +168,7 @@ def digest(data: bytes) -> str:
 
 
 def built(command: list[str], where: Path | None, name: str, why: str) -> ctypes.CDLL:
-    """Run the compiler and load what it made: from the cache, or from a folder of this process if there is none."""
+    """Compile and load the library: into the cache, or a temporary folder if there is none."""
     with tempfile.TemporaryDirectory(prefix="innerloop-") as own:
         new = Path(own) / "orbits.so"
         subprocess.run([*command, "-o", str(new)], capture_output=True, text=True, check=True, timeout=SECONDS)
@@ -185,7 +185,7 @@ def built(command: list[str], where: Path | None, name: str, why: str) -> ctypes
             "let XDG_CACHE_HOME name a folder that can be written",
             stacklevel=3,
         )
-        return declared(ctypes.CDLL(str(new)))  # loaded, it needs no name
+        return declared(ctypes.CDLL(str(new)))  # once loaded, the file may be deleted
 
 
 def declared(found: ctypes.CDLL) -> ctypes.CDLL:
@@ -197,22 +197,22 @@ def declared(found: ctypes.CDLL) -> ctypes.CDLL:
 
 @functools.cache
 def team() -> int | None:
-    """Where torch's OpenMP begins to work in parallel; None if it has none, or brings it in another way."""
+    """Address of GOMP_parallel in torch's own libgomp; None if torch ships none."""
     for path in sorted(Path(torch.__file__).parent.glob("lib/libgomp*")):
         return ctypes.cast(ctypes.CDLL(str(path)).GOMP_parallel, ctypes.c_void_p).value
     return None
 
 
 def folder() -> tuple[Path | None, str]:
-    """Where compiled blocks are kept, innerloop/ in the user's cache; or None, and why there is no such place."""
+    """(the cache folder, innerloop/ in the user's cache, ""), or (None, why there is none)."""
     try:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "innerloop", ""
-    except RuntimeError as e:  # no HOME, and the user is unknown
+    except RuntimeError as e:  # no HOME and unknown user
         return None, str(e)
 
 
 def machine() -> str:
-    """What -march=native depends on: a cache can be on a disk that machines share."""
+    """CPU features, which -march=native depends on, since machines may share a cache folder."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next((line for line in lines if line.startswith(("flags", "Features"))), "")
@@ -221,7 +221,7 @@ def machine() -> str:
 
 
 def described(block: Any, places: int, weights: Sequence[Tensor]) -> Block:
-    """The block as orbits.cpp wants it. It points into the weights and the block's buffers."""
+    """The C struct of a block. It points into the weights and the block's buffers."""
     symbols, lines, near = map(block.hear._modules.get, ("symbols", "lines", "near"))
     what = Block(places=places, symbols=symbols is not None, near=near is not None)
     if near is not None:
@@ -236,7 +236,7 @@ def described(block: Any, places: int, weights: Sequence[Tensor]) -> Block:
 
 
 def loop(blocks: Blocks, h_BLD: Tensor, e_BLD: Tensor | None, rounds: int) -> Tensor | None:
-    """`rounds` times all blocks in turn, e added before the first of them; None for what it does not serve."""
+    """`rounds` times all blocks in turn, e added before the first; None if `serves` is False."""
     if not serves(blocks, h_BLD, e_BLD, rounds):
         return None
     weights = [w.contiguous() for block in blocks for w in block.weights]
@@ -258,7 +258,7 @@ def looped(blocks: Blocks, rounds: int, places: int, weights: Sequence[Tensor]) 
 def forward(
     blocks: Blocks, rounds: int, h_BLD: Tensor, e_BLD: Tensor | None, weights: Sequence[Tensor], keep: bool = False
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """The state after the loop; if they are to be kept, what every call gave and one over its rms, (calls, B, L, .)."""
+    """(state after the loop; with `keep` also outputs (calls, B, L, D) and 1 / rms (calls, B, L), else None)."""
     z_BLD, every, inverse = torch.empty_like(h_BLD), None, None
     if keep:
         every = h_BLD.new_empty(rounds * len(blocks), *h_BLD.shape)
@@ -272,7 +272,7 @@ def forward(
 def backward(
     blocks: Blocks, rounds: int, saved: Sequence[Tensor | None], dz: Tensor, weights: Sequence[Tensor]
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of h, of e (None if there was none) and of each weight, from (h, e, kept, inverse) and that of z."""
+    """Gradients of h, e (or None) and each weight, from saved (h, e, outputs, 1 / rms) and the gradient of z."""
     sizes, dz = [w.numel() for w in weights], dz.contiguous()
     dh, de = torch.empty_like(dz), None if saved[1] is None else torch.zeros_like(dz)
     threads = torch.get_num_threads()
@@ -304,7 +304,7 @@ class Called(torch.autograd.Function):
         h_BLD, e_BLD, kept, inverse, *weights = ctx.saved_tensors
         if not torch.is_grad_enabled():
             return None, None, *backward(ctx.blocks, ctx.rounds, (h_BLD, e_BLD, kept, inverse), dz, weights)
-        again = slowly(ctx.blocks, ctx.rounds, h_BLD, e_BLD, weights)  # somebody wants the gradient of this gradient
+        again = slowly(ctx.blocks, ctx.rounds, h_BLD, e_BLD, weights)  # create_graph=True: differentiable backward
         leaves = [t for t in (h_BLD, e_BLD, *weights) if t is not None and t.requires_grad]
         grads = iter(torch.autograd.grad(again, leaves, dz, create_graph=True))
         given = (h_BLD, e_BLD, *weights)
@@ -312,7 +312,7 @@ class Called(torch.autograd.Function):
 
 
 def slowly(blocks: Blocks, rounds: int, h_BLD: Tensor, e_BLD: Tensor | None, weights: Sequence[Tensor]) -> Tensor:
-    """What `loop` gives, by the plain twin, as a function of these very tensors."""
+    """`loop` in its plain form, as a function of the given weights, for second derivatives."""
     each = len(weights) // len(blocks)
     with plain():
         for _ in range(rounds):

@@ -1,12 +1,12 @@
-"""Graded layers: every channel has a grade, which scales it (Graded Transformers, arXiv 2507.20108). Experimental.
+"""Graded layers: a learned scale (grade) per channel (Graded Transformers, arXiv 2507.20108). Experimental.
 
     linear:  x_i <- q_i x_i        exponential:  x_i <- lambda^{q_i} x_i
 
-What is learned is a log-scale, clipped: log q_i, or the grade q_i itself at rate log lambda. As positive diagonals the
-two are one family; they differ in how fast a grade learns. A grading in front of a linear map folds into it exactly
-(`absorb`), so a graded net computes nothing that a plain net cannot: what it may gain, it gains in learning. The
-paper gives no code; here the grading stands where attention and the MLP read their input. A norm right after a grading
-undoes part of it. Where the paper wants q >= 0, a learned q may fall below: that is a common factor, no more.
+The parameter is a clipped log-scale: log q_i, or the grade q_i with factor log lambda. Both are positive diagonal
+matrices, and differ only in the speed of learning. A grading before a linear map folds into it exactly (`absorb`), so a
+graded net is no more expressive than a plain one; only its optimisation differs. The paper gives no code; here the
+grading is applied to the inputs of attention and MLP. A norm right after a grading undoes part of it. The paper wants
+q >= 0; a learned q may become negative, which is only a common factor.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LIMIT = 3.0  # of a log-scale: no channel is scaled by more than e^3, about 20, 
 
 
 class Grading(nn.Module):
-    """x (..., D) -> x * scale. Without `grades` it starts as the identity; `learned=False` keeps the grades given."""
+    """x (..., D) -> x * scale. Without `grades` it starts as the identity; `learned=False` fixes the grades."""
 
     theta: Tensor
 
@@ -55,7 +55,7 @@ class Grading(nn.Module):
 
     @property
     def scale(self) -> Tensor:
-        """(D,) what each channel is multiplied by, at least e^-LIMIT and at most e^LIMIT."""
+        """(D,) factor of each channel, from e^-LIMIT to e^LIMIT."""
         edge = LIMIT / self.rate
         return torch.pow(self.base, self.theta.clamp(-edge, edge))
 

@@ -1,9 +1,9 @@
-"""A learned Gaussian push: where to steer a state and how far to scatter it, known before and after the answer is.
+"""Learned Gaussian noise on a state, with a prior and a posterior that sees the answer (GRAM, arXiv 2605.19376).
 
-    prior       p(e | u)    = N(mu(u), sigma(u)^2)            what is left when nobody knows the answer
-    posterior   q(e | u, y) = N(mu'(u + y), sigma'(u + y)^2)  its teacher, which sees the answer
+    prior       p(e | u)    = N(mu(u), sigma(u)^2)            used at inference
+    posterior   q(e | u, y) = N(mu'(u + y), sigma'(u + y)^2)  used in training; y is the embedded answer
 
-All four are SwiGLU nets at every place, as GRAM has them (arXiv 2605.19376). Shapes: B batch, L length, D width.
+mu, sigma, mu' and sigma' are SwiGLU nets applied at every position. Shapes: B batch, L length, D width.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from innerloop.parts.config import NetConfig
 from innerloop.parts.layers import SwiGLU, inner_width
 
-SCATTER = 0.1  # standard deviation before learning, whatever the state
+SCATTER = 0.1  # initial standard deviation, for every state
 
 
 class Gaussian(NamedTuple):
-    """Independent normals; both are float32, or float64 where the net is."""
+    """Independent normals, float32 (float64 if the net is)."""
 
     mean: Tensor  # (B, L, D)
     std: Tensor  # (B, L, D), >= 0
@@ -31,23 +31,23 @@ class Gaussian(NamedTuple):
 
 
 def kl(q: Gaussian, p: Gaussian) -> Tensor:
-    """KL(q || p) of each number, in the shape of its arguments."""
+    """KL(q || p), elementwise."""
     ratio = (q.std / p.std).square()
     return 0.5 * (ratio + ((q.mean - p.mean) / p.std).square() - 1 - ratio.log())
 
 
 def balanced_kl(q: Gaussian, p: Gaussian, balance: float) -> Tensor:
-    """(B,) KL(q || p), summed over the channels and averaged over the places.
+    """(B,) KL(q || p), summed over channels and averaged over positions, with KL balancing (arXiv 2010.02193).
 
-    Its value is the KL for any balance. Of its gradient, the share `balance` moves the prior to the posterior and the
-    rest the posterior to the prior, so that the teacher is not forgotten to please the pupil (arXiv 2010.02193).
+    The value does not depend on `balance`. The share `balance` of the gradient trains the prior towards the posterior,
+    the rest the posterior towards the prior.
     """
     mixed = balance * kl(q.detach(), p) + (1 - balance) * kl(q, p.detach())
     return mixed.sum(-1).mean(-1)
 
 
 class GaussianHead(nn.Module):
-    """u (B, L, D) -> Gaussian. Before learning the mean is 0 and the standard deviation SCATTER."""
+    """u (B, L, D) -> Gaussian, of mean 0 and standard deviation SCATTER at initialisation."""
 
     def __init__(self, config: NetConfig) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class GaussianHead(nn.Module):
 
 
 class Guidance(nn.Module):
-    """The prior and the posterior of one push."""
+    """The prior and the posterior of the noise e."""
 
     def __init__(self, config: NetConfig, balance: float) -> None:
         super().__init__()
@@ -71,10 +71,10 @@ class Guidance(nn.Module):
         self.prior, self.posterior = GaussianHead(config), GaussianHead(config)
 
     def forward(self, u_BLD: Tensor, noise_BLD: Tensor, y_BLD: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The push (B, L, D) and what it costs (B,), in the dtype of a Gaussian.
+        """(e (B, L, D), KL (B,)), in the dtype of a Gaussian.
 
-        noise: standard normal. y: the embedded answer; with it the push is drawn from the posterior and costs
-        KL(posterior || prior), without it from the prior and costs nothing.
+        noise: standard normal. y: the embedded answer. With y, e is drawn from the posterior and the KL is
+        KL(posterior || prior); without it, e is drawn from the prior and the KL is 0.
         """
         p = self.prior(u_BLD)
         if y_BLD is None:

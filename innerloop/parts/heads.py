@@ -1,4 +1,4 @@
-"""Reading a state: one head for the tokens, one for halting."""
+"""Output heads: token logits and halting logits of a state."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from innerloop.parts.layers import Linear
 
 
 class Heads(nn.Module):
-    """logits from every token's place; q_halt (and q_continue, if `continue_head`) from what `size.pool` says.
+    """Token logits at every token position; q_halt (and q_continue, if `continue_head`) from the pooled state.
 
-    pool="first": the first place, which is the puzzle's prefix in HRM and TRM. pool="mean": the mean over all places,
-    which the head only reads: through the mean its gradient would reach every place, and small nets then learn more
-    slowly (benchmarks/halting_gradient.py).
+    pool="first": the first position, which is the puzzle prefix in HRM and TRM. pool="mean": the detached mean over
+    positions, since its gradient would make small nets learn more slowly (benchmarks/halting_gradient.py).
 
-    Where symbols are interchangeable, each one's logit is read from its own node, all else from the mean of a place's.
+    With interchangeable symbols, a symbol's logit is read from its own node, others from the mean of the nodes.
 
-    The halting head starts at zero weight and bias -5, "not yet right", whatever it sees. Its second row is
-    there even where it is unused, so that official checkpoints fit.
+    The halting head starts at zero weight and bias -5 (not right yet). Its second row is there even if unused, so that
+    official checkpoints load.
     """
 
     order: Tensor
@@ -50,7 +49,7 @@ class Heads(nn.Module):
         return answer._replace(logits=logits_BSV if self.ordered else logits_BSV[..., self.order])
 
     def whole(self, z_BLD: Tensor) -> Answer:
-        """One node a place."""
+        """The answer of a state (B, L, D of one node), without interchangeable symbols."""
         q_B2 = self.q(z_BLD[:, 0] if self.pool == "first" else z_BLD.detach().mean(1)).to(torch.float32)
         logits_BSV = self.tokens(z_BLD)[:, self.prefix :]
         return Answer(logits_BSV, q_B2[:, 0], q_B2[:, 1] if self.continue_head else None)

@@ -2,9 +2,9 @@
 
     phi(x) = w silu(x) + sum_i c_i B_i(x);    out_j = sum_i phi_ji(in_i)
 
-Splines of order k on G intervals; the grid goes on for k intervals beyond each end, which leaves G + k bases that sum
-to 1 between the ends, both included. Beyond its grid an input meets silu alone. The paper's further factor of the
-spline is merged into c, so that the layer is linear in its weights. Shapes: I inputs, J outputs, T knots, N points.
+Splines of order k on G intervals; the grid is extended by k intervals at each end, which gives G + k bases that sum to
+1 between the ends, inclusive. Inputs outside the grid get silu only. The paper's separate factor of the spline is
+merged into c, so that the layer is linear in its weights. Shapes: I inputs, J outputs, T knots, N points.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from innerloop.errors import InputError
 from innerloop.parts.config import NetConfig
 from innerloop.parts.layers import Linear, inner_width, trunc_normal
 
-FAIR = 0.02  # share of an even grid in one that follows the data: no two knots can coincide
-MARGIN = 0.01  # by which a grid that follows the data reaches beyond them, in units of the input
+FAIR = 0.02  # weight of an even grid in a data-dependent one, so that knots never coincide
+MARGIN = 0.01  # by which a data-dependent grid extends beyond the data, in units of the input
 
 
 def bases(x: Tensor, knots_IT: Tensor, order: int = 3) -> Tensor:
     """(..., I) -> (..., I, T - order - 1): the B-splines on `knots_IT` at x, by the recursion of Cox and de Boor.
 
-    Intervals are closed on the left. An input that lies on a grid's right end lies on the first interval beyond it, so
+    Intervals are closed on the left. An input on the right end of the grid falls into the first extended interval, so
     its bases still sum to 1.
     """
     x, t = x[..., None], knots_IT
@@ -37,7 +37,7 @@ def bases(x: Tensor, knots_IT: Tensor, order: int = 3) -> Tensor:
 
 
 def extended(grid_IG: Tensor, order: int) -> Tensor:
-    """(I, G + 1) ends of intervals -> (I, G + 1 + 2 order) knots: even steps beyond each end."""
+    """(I, G + 1) grid points -> (I, G + 1 + 2 order) knots: the grid extended evenly at both ends."""
     step_I1 = (grid_IG[:, -1:] - grid_IG[:, :1]) / (grid_IG.shape[1] - 1)
     reach = torch.arange(1, order + 1, dtype=grid_IG.dtype, device=grid_IG.device)
     return torch.cat((grid_IG[:, :1] - step_I1 * reach.flip(0), grid_IG, grid_IG[:, -1:] + step_I1 * reach), 1)
@@ -70,10 +70,10 @@ class KAN(nn.Module):
         return bases(x.to(wide), self.knots.to(wide), self.order)
 
     def follow_data(self, x_NI: Tensor) -> None:
-        """Move the knots to where the inputs are, and refit the splines to what they said there.
+        """Adapt the knots to a sample of inputs, and refit the splines (update_grid_from_samples in pykan).
 
-        The ends of the intervals are the inputs' quantiles, but for a share FAIR of an even grid. Call it between
-        optimizer steps, on some hundreds of inputs; the function is kept at them as well as the new grid allows.
+        The new grid points are the inputs' quantiles, mixed with a share FAIR of an even grid. Call it between
+        optimizer steps, on some hundreds of inputs, where the function is preserved as well as the new grid allows.
         """
         x_NI = x_NI.detach().flatten(0, -2).to(torch.float64)
         even = torch.linspace(0, 1, self.intervals + 1, dtype=x_NI.dtype, device=x_NI.device)
@@ -86,7 +86,7 @@ class KAN(nn.Module):
         self.knots.copy_(knots_IT)
 
     def refined(self, intervals: int) -> KAN:
-        """Another layer of the same function on so many intervals: exact where they split the present ones evenly."""
+        """A new layer of the same function on more intervals: exact if they subdivide the current ones evenly."""
         ends_IG = self.knots[:, self.order : -self.order].to(torch.float64)
         finer = KAN(self.base.weight.shape[1], self.base.weight.shape[0], intervals, self.order).to(self.knots)
         finer.knots.copy_(extended(_along(ends_IG, intervals), self.order))
@@ -95,9 +95,9 @@ class KAN(nn.Module):
         return finer
 
     def _fit(self, x_NI: Tensor, knots_IT: Tensor) -> Tensor:
-        """(J, I, C) coefficients on `knots_IT` nearest to the present splines at x_NI, by least squares.
+        """(J, I, C) coefficients on `knots_IT` that fit the current splines at x_NI, by least squares.
 
-        In float64 on the CPU, with a driver for matrices without full rank: an interval may hold no input.
+        In float64 on the CPU, with a driver for rank-deficient matrices: an interval may hold no input.
         """
         wide = torch.float64
         now_INC = bases(x_NI.to(wide), self.knots.to(wide), self.order).transpose(0, 1)
@@ -107,14 +107,14 @@ class KAN(nn.Module):
 
 
 def _along(ends_IG: Tensor, parts: int) -> Tensor:
-    """(I, G + 1) -> (I, parts + 1) points from end to end, as dense in every interval as in any other."""
+    """(I, G + 1) -> (I, parts + 1) points from end to end, equally many per interval."""
     place = torch.linspace(0, ends_IG.shape[1] - 1, parts + 1, dtype=ends_IG.dtype, device=ends_IG.device)
     left = place.long().clamp_max(ends_IG.shape[1] - 2)
     return torch.lerp(ends_IG[:, left], ends_IG[:, left + 1], place - left)
 
 
 class KANMlp(nn.Module):
-    """Two KAN layers in the place of a SwiGLU, with about as many weights; tanh keeps their inputs on the grid."""
+    """Two KAN layers in place of a SwiGLU, with about as many weights; tanh keeps their inputs on the grid."""
 
     def __init__(self, config: NetConfig, intervals: int = 5, order: int = 3) -> None:
         super().__init__()

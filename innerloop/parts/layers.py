@@ -1,4 +1,4 @@
-"""The furniture of every net: cast-on-use linear maps, RMS norm, and the initial scale they share."""
+"""Basic layers: Linear with cast on use, RMS norm, norm placement, SwiGLU, truncated normal initialisation."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from innerloop.errors import InputError
 
-EPS = 1e-5  # of every norm in HRM and TRM
+EPS = 1e-5  # of the RMS norms in HRM and TRM
 
 
 def rms_norm(x: Tensor, eps: float = EPS, dim: int = -1) -> Tensor:
-    """x / rms(x) over one axis, without a weight; the mean square is taken in float32."""
+    """x / rms(x) over one axis, without weight; computed in float32."""
     wide = x.float()
     return (wide * torch.rsqrt(wide.square().mean(dim, keepdim=True) + eps)).to(x.dtype)
 
@@ -24,22 +24,22 @@ NORMS = ("post", "pre", "sandwich", "magic")
 
 
 def around(norm: str, x: Tensor, branch: Callable[[Tensor], Tensor], dim: int = -1) -> Tensor:
-    """One residual branch, with the norm where `norm` says.
+    """A residual branch with the norm placed as `norm` says.
 
-    post      norm(x + f(x))         the state is bounded at every block: HRM, TRM, the Universal Transformer
-    pre       x + f(norm(x))         the state grows with every call: for loops it needs an outer norm
+    post      norm(x + f(x))         the state is bounded after every block: HRM, TRM, the Universal Transformer
+    pre       x + f(norm(x))         the state grows with every call: loops need an outer norm
     sandwich  norm(x + f(norm(x)))   Huginn (arXiv 2502.05171)
-    magic     x + f(norm(x))         as "pre", and each call of a Net ends with one norm: HRM-Text (arXiv 2605.20613)
+    magic     x + f(norm(x))         as "pre", and each call of a Net ends with a norm: HRM-Text (arXiv 2605.20613)
     """
     y = x + branch(rms_norm(x, dim=dim) if norm != "post" else x)
     return y if norm in ("pre", "magic") else rms_norm(y, dim=dim)
 
 
 def trunc_normal(*shape: int, std: float) -> Tensor:
-    """A normal of standard deviation `std` after truncation at two of its own deviations (as in JAX)."""
+    """Normal truncated at two deviations, with standard deviation `std` after truncation, as in JAX."""
     if std == 0:
         return torch.zeros(*shape)
-    # The variance that a unit normal keeps between -2 and 2; dividing by its root restores `std`.
+    # Variance of a unit normal truncated to -2 .. 2; dividing by its root restores `std`.
     density, mass = math.exp(-2) / math.sqrt(2 * math.pi), math.erf(math.sqrt(2))
     kept = math.sqrt(1 - 4 * density / mass)
     wide = std / kept
@@ -77,7 +77,7 @@ def inner_width(width: int, expansion: float, multiple: int) -> int:
 
 
 def dtype_named(name: str) -> torch.dtype:
-    """The torch dtype a configuration writes as text. Raises InputError for any but the two supported."""
+    """The torch dtype with this name in a config. Raises InputError for any but the two supported."""
     if name not in ("bfloat16", "float32"):
         raise InputError(f'dtype is "{name}": use "bfloat16" or "float32"')
     return {"bfloat16": torch.bfloat16, "float32": torch.float32}[name]

@@ -1,11 +1,11 @@
-"""Liquid cells: recurrent cells whose time constants depend on what they see, called as cell(x, h, dt) -> next h.
+"""Liquid recurrent cells (CfC, LTC), whose time constants depend on the input: cell(x, h, dt) -> next h.
 
     CfC (gated)  b = backbone(x, h);   s = sigmoid(a(b) dt + c(b));   h <- (1 - s) tanh f(b) + s tanh g(b)
     CfC (pure)   h <- A - A exp(-dt (|w| + |f(b)|)) f(b)                                     both: arXiv 2106.13898
     LTC          C dv/dt = g (e0 - v) + sum over synapses of w sigmoid(sigma (u - mu)) (e - v);   arXiv 2006.04439
                  six sub-steps, each implicit in v and explicit in the sigmoids ("fused")
 
-A CfC is the exact solution of no fixed equation: two steps of dt/2 are not one of dt. Shapes: x (..., I), h (..., H),
+A CfC does not solve a fixed equation exactly: two steps of dt/2 differ from one of dt. Shapes: x (..., I), h (..., H),
 dt a number or a tensor (..., 1) of seconds. Weights are those of the authors' package ncps (wiring "fully connected").
 """
 
@@ -37,7 +37,7 @@ class Backbone(nn.Module):
 
 
 class CfC(nn.Module):
-    """Closed-form continuous-time cell, gated: the state stays in -1 .. 1."""
+    """Gated closed-form continuous-time cell (CfC); the state stays in -1 .. 1."""
 
     def __init__(self, inputs: int, hidden: int, units: int = 128) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class CfC(nn.Module):
 
 
 class PureCfC(nn.Module):
-    """The closed form itself, without gates: bounded by A (1 + 1 / (e dt)), since |f| exp(-dt |f|) <= 1 / (e dt)."""
+    """CfC without gates, "pure" in ncps: bounded by A (1 + 1 / (e dt)), since |f| exp(-dt |f|) <= 1 / (e dt)."""
 
     def __init__(self, inputs: int, hidden: int, units: int = 128) -> None:
         super().__init__()
@@ -67,9 +67,9 @@ class PureCfC(nn.Module):
 class LTC(nn.Module):
     """Liquid time-constant cell, every neuron wired to every input and neuron, in float32 or wider.
 
-    w, g and C are positive, as softplus of what is stored, so that no clipping is needed: whatever dt, a state that
-    starts between the smallest and the largest potential (-1, 1 and e0, at the start) never leaves it. A step costs
-    H (I + 6 H) sigmoids a place: for small H.
+    w, g and C are positive, as the softplus of the parameters, so that no clipping is needed: for any dt, a state that
+    starts between the smallest and the largest potential (-1, 1 and e0, initially) stays there. A step costs
+    H (I + 6 H) sigmoids per position, so H must be small.
     """
 
     def __init__(self, inputs: int, hidden: int, units: int = 0) -> None:
@@ -96,13 +96,13 @@ class LTC(nn.Module):
 
 
 def _synapses(u: Tensor, w: Tensor, mu: Tensor, sigma: Tensor, e: Tensor) -> tuple[Tensor, Tensor]:
-    """Sources u (..., S) -> what drives (..., H), and what damps (..., H), their targets."""
+    """Sources u (..., S) -> (synaptic current (..., H), conductance (..., H)) of their targets."""
     open_ = nn.functional.softplus(w) * torch.sigmoid(sigma * (u[..., None] - mu))
     return (open_ * e).sum(-2), open_.sum(-2)
 
 
 def _raw(positive: Tensor) -> nn.Parameter:
-    """What softplus makes `positive`."""
+    """The inverse of softplus, as a parameter."""
     return nn.Parameter(torch.log(torch.expm1(positive.detach())))
 
 
@@ -110,7 +110,7 @@ CELLS: dict[str, type[nn.Module]] = {"cfc": CfC, "pure": PureCfC, "ltc": LTC}
 
 
 def cell_named(name: str, *size: Any) -> nn.Module:
-    """The cell a configuration writes as text, made with its sizes. Raises InputError for an unknown name."""
+    """The cell with this name in a config, made with these sizes. Raises InputError for an unknown name."""
     if name not in CELLS:
         raise InputError(f'no cell is called "{name}": use one of {", ".join(CELLS)}')
     return CELLS[name](*size)

@@ -1,8 +1,8 @@
-"""What moves information between places, and the net that repeats it: interchangeable parts of every system.
+"""Blocks (sequence mixer + MLP) by name, and Net, a stack of them: interchangeable in every system.
 
-A mixer maps a state (B, L, D) to what is added to it; a block adds it, with the norm where `size.norm` says, and then
-an MLP's. Every block is called as block(x_BLD) -> (B, L, D), so that any of them serves in any system. A block that is
-`sighted` can be told what it may look at: block(x_BLD, sight). Shapes: B batch, L length, D width.
+A mixer maps a state (B, L, D) to a residual (B, L, D). A block adds it, with the norm placed as `size.norm` says, and
+then an MLP's. Every block is called as block(x_BLD) -> (B, L, D), so that any block fits any system. A block that is
+`sighted` also takes an AttentionContext: block(x_BLD, context). Shapes: B batch, L length, D width.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from innerloop.parts.ssd import SSDBlock
 
 
 def mix_plain(x_BLD: Tensor, mlp: SwiGLU) -> Tensor:
-    """SwiGLU along the places of (B, L, D), by turning the state on its side."""
+    """SwiGLU along the positions of (B, L, D), by transposing the state."""
     return mlp(x_BLD.transpose(1, 2)).transpose(1, 2)
 
 
 def mix(x_BLD: Tensor, mlp: SwiGLU) -> Tensor:
-    """The same without turning: the weights multiply from the left, each example by itself (benchmarks/speed.py).
+    """The same without transposes: the weights multiply from the left (benchmarks/speed.py).
 
-    bmm and not `@`, which would fold the batch into the columns: two copies of the state, turned, at every product.
+    bmm and not `@`, which would fold the batch into the columns: two transposed copies of the state per product.
     """
     up, down = (w.weight.to(x_BLD.dtype).expand(len(x_BLD), -1, -1) for w in (mlp.up, mlp.down))
     gate, value = torch.bmm(up, x_BLD).chunk(2, 1)
@@ -50,7 +50,7 @@ def mix(x_BLD: Tensor, mlp: SwiGLU) -> Tensor:
 
 
 class TokenMixer(nn.Module):
-    """SwiGLU over the places: for one fixed length; the norm too runs over places (TRM, MLP-Mixer)."""
+    """SwiGLU over positions, for one fixed length; the norm also runs over positions (TRM, MLP-Mixer)."""
 
     axis = 1
 
@@ -67,7 +67,7 @@ def swiglu(config: NetConfig) -> nn.Module:
 
 
 class MixThenMlp(nn.Module):
-    """Mix between places, then within each: x <- norm(x + mix(x));  x <- norm(x + mlp(x)), a SwiGLU if no other."""
+    """x <- norm(x + mix(x));  x <- norm(x + mlp(x)): a mixer over positions, then an MLP (a SwiGLU by default)."""
 
     mixer: Callable[[NetConfig], nn.Module]
     feed: Callable[[NetConfig], nn.Module] = staticmethod(swiglu)
@@ -138,10 +138,10 @@ BLOCKS: dict[str, type[nn.Module]] = {
 
 
 class Net(nn.Module):
-    """`size.layers` blocks on the sum of its inputs: the injection is added before the first.
+    """`size.layers` blocks applied to the sum of its inputs.
 
     With norm "magic" the result is normalised once more, so that a loop of calls stays bounded. Blocks that are not
-    `sighted` get no `sight`; where size.mask hides something, an InputError says that they cannot obey it.
+    `sighted` get no context; the constructor raises InputError for them if size.mask hides anything.
     """
 
     def __init__(self, config: NetConfig) -> None:
@@ -164,14 +164,14 @@ class Net(nn.Module):
 
     @property
     def fused(self) -> bool:
-        """Whether its blocks run as one compiled region wherever nothing else speaks against it: parts/fused.py."""
+        """Whether the blocks have a fused CPU kernel, used for the calls it supports: parts/fused.py."""
         weight = next(self.parameters())
         kind = fused.allowed and weight.device.type == "cpu" and weight.dtype is torch.float32
         able = kind and all(getattr(b, "fusable", False) for b in self.blocks)
         return able and fused.compiled(self.blocks) is not None
 
     def again(self, h_BLD: Tensor, e_BLD: Tensor, times: int, grad: Rule = full) -> Tensor:
-        """h <- net(h + e), so many times: as one compiled region where the blocks have one and all is on the tape.
+        """h <- net(h + e), `times` times: by the fused kernel if there is one and the gradient rule is `full`.
 
         Raises InputError where `times` is below 1.
         """
@@ -185,5 +185,5 @@ class Net(nn.Module):
 
     @property
     def watched(self) -> bool:
-        """Whether somebody wants to see every call: a hook is registered on the net itself."""
+        """Whether a hook is registered on the net itself, which must then see every call."""
         return bool(self._forward_hooks or self._forward_pre_hooks or self._backward_hooks or self._backward_pre_hooks)

@@ -1,11 +1,11 @@
-"""Multi-head latent attention: keys and values are kept as one small vector a place (DeepSeek-V2/V3, arXiv 2412.19437).
+"""Multi-head latent attention: keys and values compressed to a latent per position (DeepSeek-V3, arXiv 2412.19437).
 
     c = norm(down(x)) in R,  r = rotary(shared(x)) in U;   k = [up_k(c); r],  v = up_v(c);   q = [q_n; rotary(q_r)]
     expanded: softmax(q k') v        absorbed: softmax((q_n up_k) c' + q_r r') c, and then up_v
 
-Absorbed, keys and values are never made: a decoder keeps R + U numbers a place (512 + 64 in the paper) instead of
-2 * heads * width. The norms have no weights of their own, as those fold into the maps that follow. Shapes: B batch, L
-places, H heads, N width of the keys without position, U with, V of the values, R of the latent.
+The absorbed form never computes keys and values: a decoder caches R + U numbers per position (512 + 64 in the paper)
+instead of 2 * heads * width. The norms have no weights, as those fold into the maps that follow. Shapes: B batch, L
+positions, H heads, N width of keys without rotary position, U with, V of values, R of the latent.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Config:
 
 
 class Latent(NamedTuple):
-    """What is kept of the places read."""
+    """What is cached of each position."""
 
     c: Tensor  # (B, L, R)
     r: Tensor  # (B, L, U)
@@ -56,7 +56,7 @@ class Latent(NamedTuple):
 class MLA(nn.Module):
     """(B, L, D) -> (B, L, D). `c` is derived from `size` where it is not given.
 
-    A memory (see parts.attention.Sight) is given the latents, (B, 1, L, R) and (B, 1, L, U), for keys and values.
+    A memory (parts.attention.AttentionContext) is given the latents, (B, 1, L, R) and (B, 1, L, U), as keys and values.
     """
 
     sighted = True
@@ -87,18 +87,18 @@ class MLA(nn.Module):
         return self.absorbed(plain, turned, Latent(c[:, 0], r[:, 0]), mask)
 
     def queries(self, x_BLD: Tensor, first: int = 0) -> tuple[Tensor, Tensor]:
-        """(B, L, H, N) and (B, L, H, U), for places `first` on."""
+        """(B, L, H, N) and (B, L, H, U), for positions from `first` on."""
         q = self.q_up(rms_norm(self.q_down(x_BLD), EPS) if self.c.query else x_BLD)
         plain, turned = q.unflatten(-1, (self.c.heads, -1)).split([self.c.plain, self.c.turned], -1)
         return plain, self._turn(turned, first)
 
     def latents(self, x_BLD: Tensor, first: int = 0) -> Latent:
-        """What to keep of places `first` on; latents of later places are appended along L."""
+        """Latents of positions from `first` on, to be cached; later ones are appended along L."""
         c, r = self.down(x_BLD).split([self.c.latent, self.c.turned], -1)
         return Latent(rms_norm(c, EPS), self._turn(r[:, :, None], first)[:, :, 0])
 
     def expanded(self, plain_BLHN: Tensor, turned_BLHU: Tensor, kept: Latent, mask: Tensor | None = None) -> Tensor:
-        """Keys and values are made for every head: the faster form for whole sequences."""
+        """With keys and values of every head: faster for whole sequences."""
         k, v = self.up(kept.c).unflatten(-1, (self.c.heads, -1)).split([self.c.plain, self.c.value], -1)
         r = kept.r[:, :, None].expand(-1, -1, self.c.heads, -1)
         q, k = torch.cat((plain_BLHN, turned_BLHU), -1), torch.cat((k, r), -1)
@@ -107,7 +107,7 @@ class MLA(nn.Module):
         return self.out(a_BHLV.transpose(1, 2).flatten(2))
 
     def absorbed(self, plain_BLHN: Tensor, turned_BLHU: Tensor, kept: Latent, mask: Tensor | None = None) -> Tensor:
-        """The same from the latents alone, which serve all heads: the form for decoding."""
+        """The same from the latents, shared by all heads: for decoding."""
         n, v = self.c.plain, self.c.value
         up_HER = self.up.weight.to(kept.c.dtype).unflatten(0, (self.c.heads, n + v))
         q_BHLR = plain_BLHN.transpose(1, 2) @ up_HER[:, :n]

@@ -1,11 +1,11 @@
-"""A mixture of experts whose balance needs no loss (DeepSeekMoE as in DeepSeek-V3, arXiv 2412.19437).
+"""Mixture of experts with auxiliary-loss-free load balancing (DeepSeekMoE as in DeepSeek-V3, arXiv 2412.19437).
 
     s = sigmoid(router(x));   chosen = top K of s + b, within the best groups;   w = scale s / sum of the chosen s
     out = shared(x) + sum over the chosen of w_e expert_e(x);        b <- b + rate * sign(mean load - load)
 
-The bias b only chooses: it is in no weight, and no gradient reaches it. No expert has a capacity and no place is
-dropped, so a place's result depends on that place alone. Shapes: B batch, L length, D width, E experts, K chosen of
-them, I width of one.
+The bias b affects the choice only: it is in no weight and gets no gradient. Experts have no capacity limit and no
+position is dropped, so a position's result depends on that position alone. Shapes: B batch, L length, D width, E
+experts, K chosen of them, I width of one.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class Config:
     inner: int = 2048  # I
     experts: int = 256  # E
     chosen: int = 8  # K
-    groups: int = 8  # of experts; a place's experts come from few of them
-    kept: int = 4  # groups a place may choose from
-    shared: int = 1  # experts that every place uses
+    groups: int = 8  # of experts; the experts of a position come from `kept` groups
+    kept: int = 4  # groups that a position may choose from
+    shared: int = 1  # experts that every position uses
     scale: float = 2.5  # of the weights' sum
 
     def __post_init__(self) -> None:
@@ -43,13 +43,13 @@ class Config:
 
     @classmethod
     def of(cls, config: NetConfig) -> Config:
-        """Eight experts; a place uses two and the shared one: the work of one SwiGLU, three times its weights."""
+        """Eight experts, two chosen and one shared: the FLOPs of one SwiGLU, three times its weights."""
         inner = -(-inner_width(config.hidden_size, config.expansion, config.multiple_of) // 3)
         return cls(inner, experts=8, chosen=2, groups=1, kept=1, shared=1, scale=1.0)
 
 
-# The experts' outputs start at this share of the usual scale, the shared one's at twice it. A choice that flips is a
-# jump; in a loop that is not yet calm one flip makes the next, and rounding decides the answer.
+# Initial scale of the experts' outputs, as a share of the usual one; the shared expert has twice it. A changed choice
+# is a discontinuity; in an untrained loop at full scale one causes the next, and rounding errors decide the answer.
 CALM = 0.25
 
 
@@ -60,7 +60,7 @@ class Routes(NamedTuple):
 
 
 class MoE(nn.Module):
-    """(..., D) -> (..., D). While it trains it counts each expert's places in `load`, which `balance` uses up."""
+    """(..., D) -> (..., D). In training `load` counts the positions of each expert; `balance` resets it."""
 
     bias: Tensor
     load: Tensor
@@ -80,7 +80,7 @@ class MoE(nn.Module):
         self.register_buffer("load", torch.zeros(c.experts, dtype=torch.long), persistent=False)
 
     def route(self, x: Tensor) -> Routes:
-        """Scores and choice, in float32 whatever the activations: a rounded score would choose another expert."""
+        """Scores and choice, in float32 or wider: a rounded score could choose another expert."""
         c = self.c
         scores = self.router(x.to(torch.promote_types(x.dtype, torch.float32))).sigmoid()
         rank = scores.detach() + self.bias
@@ -106,14 +106,14 @@ class MoE(nn.Module):
 
 
 def mix(x: Tensor, routes: Routes, up_E2ID: Tensor, down_EDI: Tensor) -> Tensor:
-    """The faster of the two forms: sorted on CPUs, dense on GPUs and where torch.compile needs shapes without data."""
+    """The faster form: sorted on CPUs, dense on GPUs and under torch.compile, which needs static shapes."""
     if x.device.type == "cpu" and not torch.compiler.is_compiling():
         return mix_sorted(x, routes, up_E2ID, down_EDI)
     return mix_dense(x, routes, up_E2ID, down_EDI)
 
 
 def mix_dense(x: Tensor, routes: Routes, up_E2ID: Tensor, down_EDI: Tensor) -> Tensor:
-    """Every expert for every place, weighed by 0 where it was not chosen: two matrix products."""
+    """Every expert for every position, with weight 0 if not chosen: two matrix products."""
     weights_E = torch.zeros_like(routes.scores).scatter(-1, routes.chosen, routes.weights).to(x.dtype)
     gate_up = F.linear(x, up_E2ID.flatten(0, 1).to(x.dtype))
     gate, up = gate_up.unflatten(-1, (len(up_E2ID), 2, -1)).unbind(-2)
@@ -122,7 +122,7 @@ def mix_dense(x: Tensor, routes: Routes, up_E2ID: Tensor, down_EDI: Tensor) -> T
 
 
 def mix_sorted(x: Tensor, routes: Routes, up_E2ID: Tensor, down_EDI: Tensor) -> Tensor:
-    """The same, each expert for its own places only: a third of the time with 8 experts, a tenth with 32."""
+    """The same, each expert for its own positions only: a third of the time with 8 experts, a tenth with 32."""
     k = routes.chosen.shape[-1]
     expert, order = routes.chosen.flatten().sort(stable=True)
     counts = torch.bincount(expert, minlength=len(up_E2ID)).tolist()
@@ -136,7 +136,7 @@ def mix_sorted(x: Tensor, routes: Routes, up_E2ID: Tensor, down_EDI: Tensor) -> 
 
 
 def balance(net: nn.Module, rate: float = 1e-3) -> None:
-    """Move the bias of every MoE in `net` by `rate` towards even loads, and count afresh.
+    """Move the bias of every MoE in `net` by `rate` towards equal loads, and reset the loads.
 
     Once per optimizer step, never per micro-batch: the trainer calls `after_update`. Loads are summed over all
     processes.
@@ -151,7 +151,7 @@ def balance(net: nn.Module, rate: float = 1e-3) -> None:
 
 
 def violation(load_E: Tensor) -> Tensor:
-    """MaxVio: by how much the busiest expert's load exceeds the mean, as a share of the mean."""
+    """MaxVio: max load / mean load - 1."""
     load = load_E.double()
     return load.max() / load.mean() - 1
 

@@ -1,9 +1,8 @@
-"""Multi-token prediction: a further head that guesses the token after the next (DeepSeek-V3, arXiv 2412.19437).
+"""Multi-token prediction: an extra module that predicts the token after the next (DeepSeek-V3, arXiv 2412.19437).
 
     h'_i = block(merge[norm(h_i); norm(embed(t_{i+1}))]);    logits' = head(norm(h'_i)), of t_{i+2}
 
-Embedding and head are the main model's own. Used while learning, with weight 0.3 and later 0.1; without it the
-model is unchanged.
+Embedding and head are shared with the main model. Used in training only, with loss weight 0.3 and later 0.1.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ from innerloop.parts.layers import Linear, rms_norm
 
 
 class MTP(nn.Module):
-    """One module of depth 1 (more are chained: each takes the h' of the one before, and tokens one further on).
+    """A module of depth 1; deeper ones are chained: each takes the previous h' and tokens shifted by one more.
 
-    `block` maps (B, L, D) to (B, L, D) and must be causal, or it would see its own targets.
+    `block` maps (B, L, D) to (B, L, D) and must be causal, so that targets do not leak.
     """
 
     def __init__(self, width: int, block: nn.Module) -> None:
@@ -35,10 +34,10 @@ class MTP(nn.Module):
 
 
 def ahead(tokens_BL: Tensor, by: int, fill: int) -> Tensor:
-    """(B, L) tokens `by` places on, `fill` where there are none.
+    """(B, L) tokens shifted left by `by`, padded with `fill`.
 
-    The main head at i learns ahead(t, 1, -100); a module of depth d is shown the embeddings of ahead(t, d, 0) and
-    learns ahead(t, d + 1, -100). What it is shown past the end is never seen by a place that has a target.
+    The labels of the main head are ahead(t, 1, -100). A module of depth d takes the embeddings of
+    ahead(t, d, 0); its labels are ahead(t, d + 1, -100). Positions with a label never see the padding.
     """
     if by < 0:
         raise InputError(f"ahead shifts by 0 or more places, not by {by}")

@@ -1,9 +1,9 @@
-"""Continuous time: integrate dz/dt = f(t, z), and differentiate the result through the tape or by the adjoint equation.
+"""ODE integrators for dz/dt = f(t, z), differentiated by backpropagation or by the adjoint equation.
 
-    euler, rk4         steps of a fixed size: static shapes, nothing that depends on data
-    dormand_prince     steps of its own size for every example, by the error of each (embedded pair of orders 5 and 4)
-    adjoint            the gradient as a second equation, backward in the memory of one f (arXiv 1806.07366):
-                       da/dt = -a df/dz,   d(dL/dtheta)/dt = -a df/dtheta,   with z retraced from its end
+    euler, rk4         fixed steps: static shapes, no data-dependent branches
+    dormand_prince     adaptive steps per example, by its error (embedded pair of orders 5 and 4)
+    adjoint            the gradient by a second ODE backward in time, in the memory of one f (arXiv 1806.07366):
+                       da/dt = -a df/dz,   d(dL/dtheta)/dt = -a df/dtheta,   with z integrated backward too
 
 The right-hand side is called as f(t, z) with t (B,) and z (B, ...), and returns dz/dt (B, ...).
 """
@@ -19,7 +19,7 @@ from torch import Tensor
 from innerloop.errors import InputError
 
 Field = Callable[[Tensor, Tensor], Tensor]
-Many = tuple[Tensor, ...]  # several tensors that move together, z first
+Many = tuple[Tensor, ...]  # several tensors integrated together, z first
 Fields = Callable[[Tensor, Many], Many]
 
 
@@ -44,7 +44,7 @@ METHODS: dict[str, Callable[[Fields, Tensor, Many, float], Many]] = {"euler": _e
 
 
 def integrate(f: Field, z: Tensor, t0: float, t1: float, steps: int = 1, method: str = "rk4") -> Tensor:
-    """z(t1) from z(t0) = `z` (B, ...) in `steps` equal steps of "euler" or "rk4", on the tape if its caller records.
+    """z(t1) from z(t0) = `z` (B, ...) in `steps` equal steps of "euler" or "rk4"; autograd records them as usual.
 
     t1 < t0 integrates backward. Raises InputError for an unknown method or steps < 1.
     """
@@ -63,11 +63,11 @@ def _integrate(f: Fields, s: Many, t0: float, t1: float, steps: int, method: str
 def adjoint(
     f: Field, z: Tensor, theta: Sequence[Tensor], t0: float, t1: float, steps: int = 1, method: str = "rk4"
 ) -> Tensor:
-    """The same value as `integrate`, off the tape; its gradient by the adjoint equation with the same steps.
+    """The value of `integrate`; its gradient by the adjoint equation, with the same steps.
 
-    `theta` names every tensor besides `z` whose gradient is wanted: parameters of f, and what f closes over. The
-    gradient is that of the exact flow, so it differs from `integrate`'s by the method's error; where dz/dt = f loses
-    information (contracts) retracing z is unstable, so keep t1 - t0 short.
+    `theta`: all tensors besides `z` that need a gradient: parameters of f, and tensors f closes over. The gradient is
+    that of the exact flow, so it differs from `integrate`'s by the method's error. If f contracts, integrating z
+    backward is unstable, so keep t1 - t0 short.
     """
     return _Adjoint.apply(_Way(f, t0, t1, steps, method), z, *(p for p in theta if p.requires_grad))
 
@@ -108,10 +108,10 @@ class _Adjoint(torch.autograd.Function):
 class Path(NamedTuple):
     z: Tensor  # (B, ...) at t1
     steps: Tensor  # (B,) int64 steps taken
-    tries: Tensor  # (B,) int64 steps tried, each six or seven calls of f
+    tries: Tensor  # (B,) int64 steps tried, rejected ones included; each is seven calls of f
 
 
-# Dormand and Prince 1980: time, weights of the slopes before; the last row is the step itself, of order 5.
+# Dormand and Prince 1980: (time, weights of the earlier slopes); the last row is the step itself, of order 5.
 _STAGES: tuple[tuple[float, tuple[float, ...]], ...] = (
     (0, ()),
     (1 / 5, (1 / 5,)),
@@ -127,10 +127,10 @@ _ERROR = (71 / 57600, 0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 /
 def dormand_prince(
     f: Field, z: Tensor, t0: float, t1: float, rtol: float = 1e-5, atol: float = 1e-7, limit: int = 10_000
 ) -> Path:
-    """z(t1) with every example's local error under atol + rtol |z| (root mean square), steps chosen by itself.
+    """z(t1) by adaptive steps per example, with local error (root mean square) below atol + rtol |z|.
 
-    Recorded if the caller records; step sizes are constants to the tape. No part of a step of static shapes. Raises
-    InputError if an example needs more than `limit` tries: its equation is stiff, or float32 cannot hold rtol.
+    Autograd records the steps; step sizes get no gradient. The number of steps depends on the data. Raises InputError
+    if an example needs more than `limit` tries: its equation is stiff, or rtol is below float32's precision.
     """
     rows = lambda v: v.view(-1, *[1] * (z.ndim - 1))  # noqa: E731
     span = t1 - t0

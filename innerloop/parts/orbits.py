@@ -1,17 +1,17 @@
-"""A net tied along a puzzle's symmetries: what they take to each other has the same weights.
+"""Equivariant message-passing block of Orbit: parts that the puzzle's symmetries map to each other share weights.
 
-A node is a place and one of n interchangeable symbols ("this cell holds this digit"). All share one normed SwiGLU.
+A node is a position and one of n interchangeable symbols ("this cell holds this digit"). All nodes share the weights.
 
-    h = own(x) + sum of what a node hears:
-        symbols   the other symbols of its place, all together
-        lines     its symbol in each set of places that the symmetries single out, kind by kind (rows, columns, boxes)
-        near      its symbol in the 3x3 cells about it, where rules speak of neighbours
-        far       its symbol everywhere, by attention, where places are told apart, or nothing else is known
-    x <- norm(x + out(sigmoid(g) * norm(g u))),   g, u = h;   the outer norm runs over all the symbols of a place
+    h = own(x) + sum of the messages to a node:
+        symbols   from all symbols of its position
+        lines     from its symbol in each set of positions that the symmetries define, per kind (rows, columns, boxes)
+        near      from its symbol in the 3x3 cells around it, if the rules are local
+        far       from its symbol everywhere, by attention, if positions are encoded or there is no other message
+    x <- norm(x + out(sigmoid(g) * norm(g u))),   g, u = h;   the outer norm runs over all nodes of a position
 
-A message is back(silu(tell(sum over the set))), as of deep sets (arXiv 1703.06114). Equivariant nets: arXiv 1602.07576.
+A message is back(silu(tell(sum over the set))), as in deep sets (arXiv 1703.06114). Equivariant nets: arXiv 1602.07576.
 The normed gate: Speed is Confidence (arXiv 2601.19085).
-Shapes: B batch, L places, N nodes of a place (1 where no symbols are interchangeable), D channels of a node, E inner.
+Shapes: B batch, L positions, N nodes of a position (1 without interchangeable symbols), D channels of a node, E inner.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from innerloop.parts.layers import Linear, around, inner_width, rms_norm
 
 
 class Message(nn.Module):
-    """What a set says: back(silu(tell(x))), (..., D) -> (..., 2 E), the two halves for gate and up."""
+    """Message of a set: back(silu(tell(x))), (..., D) -> (..., 2 E), halves for gate and up."""
 
     def __init__(self, width: int, inner: int) -> None:
         super().__init__()
@@ -41,14 +41,14 @@ class Message(nn.Module):
 
 
 class Symbols(Message):
-    """From all symbols of a place to each of them."""
+    """Messages from all symbols of a position to each of them."""
 
     def forward(self, x_BLND: Tensor) -> Tensor:
         return super().forward(x_BLND.sum(2) * x_BLND.shape[2] ** -0.5)[:, :, None]
 
 
 class Lines(nn.Module):
-    """From sets of places, one message each and weights of their own for each kind, to all their places."""
+    """Messages from sets of positions to their positions, with separate weights for each kind of set."""
 
     share: Tensor
 
@@ -72,12 +72,12 @@ class Lines(nn.Module):
 
 
 def ragged(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """Where the rows of a matrix are not zero: the first entry of each row and of none, and all columns in order."""
+    """CSR indices of the nonzero entries of a matrix: (row pointers, column indices)."""
     return F.pad((matrix != 0).sum(1).cumsum(0), (1, 0)), matrix.nonzero()[:, 1]
 
 
 class Near(nn.Module):
-    """From the 3x3 cells about a place: a depthwise convolution, then a mix of its channels. A prefix hears nothing."""
+    """Messages from the 3x3 cells around a position: depthwise convolution, then Linear. A prefix gets none."""
 
     def __init__(self, config: NetConfig, inner: int) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ class Near(nn.Module):
 
 
 class Far(nn.Module):
-    """From everywhere, by attention of each symbol to itself in other places."""
+    """Messages from all positions, by attention of each symbol to itself."""
 
     def __init__(self, config: NetConfig, inner: int) -> None:
         super().__init__()
@@ -110,9 +110,9 @@ class Far(nn.Module):
 
 
 class OrbitBlock(nn.Module):
-    """(B, L, N D) -> the same. What a node hears follows from what the task says of itself: see runs.run.fit."""
+    """(B, L, N D) -> (B, L, N D). Which messages there are follows from the task's symmetries: see runs.fit."""
 
-    tied = True  # it is to be told which parts of the puzzle are alike
+    tied = True  # runs.fit gives it the symmetries of the task
 
     def __init__(self, config: NetConfig) -> None:
         super().__init__()
@@ -129,9 +129,9 @@ class OrbitBlock(nn.Module):
         if config.positions != "none" or not (config.orbits or config.local):
             self.hear["far"] = Far(config, inner)
         self.senses = tuple(self.hear)
-        # Places it was built for, its prefix among them; None: any number.
+        # Number of positions it was built for, prefix included; None: any.
         self.places = config.length if "lines" in self.hear or "near" in self.hear else None
-        # Its parts as they are now, (parent, name, part, class), and the shapes of their weights: see `fusable`.
+        # Its submodules as built, (parent, name, module, class), and the shapes of their weights: see `fusable`.
         self.tree = tuple((p, n, part, type(part)) for p in self.modules() for n, part in p._modules.items() if part)
         self.layout = tuple(tuple(w.shape) for w in self.weights)
 
@@ -141,7 +141,7 @@ class OrbitBlock(nn.Module):
 
     @property
     def fusable(self) -> bool:
-        """Whether orbits.cpp has all that it is made of: our own classes, as they were put together, without hooks."""
+        """Whether orbits.cpp implements this block: classes of this file, not modified since, without hooks."""
         kind = type(self)
         mine = kind is OrbitBlock or all(getattr(kind, n) is getattr(OrbitBlock, n) for n in WORK)
         same = mine and self.norm == "post" and (*self._modules["hear"]._modules,) == self.senses  # type: ignore[union-attr]
@@ -149,11 +149,11 @@ class OrbitBlock(nn.Module):
 
     @property
     def weights(self) -> list[Tensor]:
-        """All of them, in the order of its parameters, for a block that is `fusable`."""
+        """All weights in parameter order, for a block that is `fusable`."""
         return [part._parameters["weight"] for _, _, part, _ in self.tree if "weight" in part._parameters]  # type: ignore[misc]
 
     def plain(self, x_BLD: Tensor) -> Tensor:
-        """What orbits.cpp does, in torch: for what it cannot serve, and to check it by."""
+        """The block in plain PyTorch: the reference for orbits.cpp, and for calls that it does not support."""
         return around(self.norm, x_BLD, self.listen)
 
     def listen(self, x_BLD: Tensor) -> Tensor:
@@ -167,11 +167,11 @@ class OrbitBlock(nn.Module):
         return torch.sigmoid(gate) * rms_norm(gate * up)
 
 
-WORK = ("forward", "plain", "listen", "gated")  # what a subclass may have of its own
+WORK = ("forward", "plain", "listen", "gated")  # methods that make a subclass not fusable if overridden
 
 
 def untouched(parent: nn.Module, name: str, part: nn.Module, kind: type) -> bool:
-    """Whether a part of a block is still what it was, and a call of it nothing but its own forward."""
+    """Whether a submodule is still the original one, without hooks or a patched forward."""
     return (
         parent._modules.get(name) is part
         and part.__class__ is kind

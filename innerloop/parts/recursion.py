@@ -1,9 +1,8 @@
-"""The recursion of TRM for its descendants: a thought z revised again and again, then the answer y.
+"""TRM's schedule of updates, for systems that build on it: a latent z updated n times, then the answer y.
 
     T times:  ( z <- net(z, y + x)  n times;   y <- net(y, z) )                           arXiv 2510.04871
 
-Works on any state that is a NamedTuple with slots y and z, whatever else it holds. weights/trm.py itself spells these
-two lines out: it is the figure the others refer to.
+Works on any state that is a NamedTuple with fields y and z. weights/trm.py writes the updates out, as the reference.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ def schedule(thoughts: int, cycles: int) -> tuple[str, ...]:
 
 
 def updates(net: Callable[..., Tensor], x_BLD: Tensor) -> dict[str, Update]:
-    """What the names mean; x is injected where z is updated and nowhere else. For core.run_schedule."""
+    """The updates by name, for core.run_schedule; x is injected into z only."""
     return {
         "z": lambda s: s._replace(z=net(s.z, s.y + x_BLD)),
         "y": lambda s: s._replace(y=net(s.y, s.z)),

@@ -1,10 +1,10 @@
-"""Who is worked on in a step of a shared stack: the routers of Mixture-of-Recursions (arXiv 2507.10524).
+"""Routers of Mixture-of-Recursions: which positions a recursion step computes (arXiv 2507.10524).
 
     where on:  h <- base + gate * net(h);   elsewhere h stays
 
-ExpertChoice (a step chooses its places): of the places of the step before, the capacity_r * L with the highest logit;
+ExpertChoice (a step chooses positions): of the positions of the last step, the capacity_r * L of highest logit;
     base = h,  gate = alpha * sigmoid(logit)
-TokenChoice (a place chooses its steps):  d = argmax p,  p = softmax(logits of h_0);  on while r <= d;
+TokenChoice (a position chooses its steps):  d = argmax p,  p = softmax(logits of h_0);  on while r <= d;
     base = 0,  gate = 1 before the last of its steps, and there  base = h_0,  gate = p_d
 
 Shapes: B batch, L length, D width, R steps.
@@ -30,14 +30,14 @@ class Route(NamedTuple):
     on: Tensor  # (B, L) bool
     base: Tensor  # (B, L, D)
     gate: Tensor  # (B, L, 1)
-    loss: Tensor  # (B,) float32, what the router should learn from this step
+    loss: Tensor  # (B,) float32 router loss of this step
 
 
 class ExpertChoice(nn.Module):
-    """The top k of a row, which takes looking `ahead`; or else every place whose own logit is above 0.
+    """The top k positions of a row with `ahead` (not causal), else every position with a logit above 0.
 
-    The loss teaches the second choice to be the first: their cross-entropy, a mean over the places that were left.
-    Capacities fall from 1, on a cosine, over the share `warmup` of training.
+    The loss is the cross-entropy of the logits with the top-k choice, averaged over the remaining positions, so that
+    the causal choice matches it. Capacities fall from 1 on a cosine over the share `warmup` of training.
     """
 
     capacity: Tensor
@@ -52,9 +52,9 @@ class ExpertChoice(nn.Module):
         self.extra = 0.5 * (1 + math.cos(math.pi * share))
 
     def forward(self, h_BLD: Tensor, h0_BLD: Tensor, depth_BL: Tensor, t_B: Tensor, ahead: bool) -> Route:
-        """Step t of each row; `depth_BL` counts the steps every place has had. Steps beyond the last repeat it."""
+        """Route step t of each row; `depth_BL`: steps that each position has had. Later steps use the last capacity."""
         step_B = t_B.clamp_max(len(self.capacity) - 1)
-        logits_BLR = self.score(h_BLD.float())  # in float32: a rounded score would choose another place
+        logits_BLR = self.score(h_BLD.float())  # in float32: a rounded score could choose another position
         logit_BL = logits_BLR.gather(-1, step_B[:, None, None].expand(*depth_BL.shape, 1))[..., 0]
         left_BL = depth_BL == t_B[:, None]
         if ahead:
@@ -72,11 +72,11 @@ class ExpertChoice(nn.Module):
 
 
 class TokenChoice(nn.Module):
-    """Each place's number of steps, chosen once, which is causal as it is.
+    """The number of steps of each position, chosen once from h_0; causal.
 
-    Left alone all places choose alike. Either a loss R * sum of f_r P_r teaches balance (f_r the share of a row's
-    places that chose r, P_r its mean probability); or a `bias` for the choice alone, in no gate and no gradient, rises
-    with every update for steps that were chosen too seldom (arXiv 2408.15664).
+    Balanced by the loss R * sum of f_r P_r (f_r: share of a row's positions that chose r, P_r: mean probability of r),
+    or by a `bias` on the choice alone, without gradient, which rises for depths that are chosen too rarely
+    (arXiv 2408.15664).
     """
 
     bias: Tensor

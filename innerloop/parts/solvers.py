@@ -1,11 +1,11 @@
-"""Fixed points z = f(z) of a batch of vectors, each example stopped by its own residual.
+"""Fixed-point solvers for z = f(z) (Picard, Anderson, Broyden), batched, each example stopped by its residual.
 
     picard      z <- f(z)
-    anderson    z <- the mix of the last m + 1 values of f whose mixed residual is least (doi 10.1137/10078356X)
-    broyden     z <- z - H (f(z) - z),  H an inverse Jacobian learned from the steps taken (doi 10.2307/2003941)
+    anderson    z <- the combination of the last m + 1 values of f of least combined residual (doi 10.1137/10078356X)
+    broyden     z <- z - H (f(z) - z),  H a quasi-Newton inverse Jacobian (doi 10.2307/2003941)
 
-What a gradient rule drives (grad.implicit), and no part of a step of static shapes: the loop here ends when the data
-say so. A solver runs under its caller's mode, recorded or not. Shapes: B examples, n numbers each, k remembered steps.
+Used by gradient rules (grad.implicit). The number of iterations depends on the data. Autograd records a solve unless
+the caller disables it. Shapes: B examples, n numbers each, k remembered steps.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ Move = Callable[[Tensor, Tensor], Tensor]  # (z, f(z)) -> next z
 
 
 class NotConverged(UserWarning):
-    """Some examples used up their iterations: for these a solver returns its best iterate, the one of least residual.
+    """Some examples did not converge; the solver returns their iterate of least residual.
 
-    The text never varies, so that Python's default filter shows it once, and a log of training is not flooded. Loops
-    whose state holds the residual pass warn=False, for there it can be read example by example.
+    The text is constant, so that Python's default filter shows it once. Loops whose state holds the residual pass
+    warn=False.
     """
 
 
 class SolverResult(NamedTuple):
     z: Tensor  # (B, n) the iterate of least residual
     residual: Tensor  # (B,) its |f(z) - z| / |f(z)|
-    iterations: Tensor  # (B,) int64 calls of f this example needed
+    iterations: Tensor  # (B,) int64 calls of f for this example
     converged: Tensor  # (B,) bool: residual <= tol
 
 
 @dataclass(frozen=True)
 class Picard:
-    """Plain iteration; converges where f contracts."""
+    """Plain iteration; converges if f contracts."""
 
     tol: float = 1e-3  # residual at which an example stops
-    limit: int = 40  # calls of f at most, if the caller names no other limit
-    warn: bool = True  # raise a NotConverged warning if an example did not stop by itself
+    limit: int = 40  # most calls of f, unless the call gives a limit
+    warn: bool = True  # warn NotConverged if an example reached the limit
 
     def __post_init__(self) -> None:
         if self.tol < 0 or self.limit < 1:
@@ -68,7 +68,7 @@ class Picard:
             if bool(done.all()):
                 break
             following = move(z, f_z)
-            for spare in (f_z, best):  # a row that left the finite numbers comes back
+            for spare in (f_z, best):  # a row with inf or NaN goes back to the last finite values
                 following = torch.where(following.isfinite().all(1, keepdim=True), following, spare)
             z = torch.where(done[:, None], best, following)
         if self.warn and not bool(done.all()):
@@ -77,15 +77,15 @@ class Picard:
         return SolverResult(best, residual, iterations, done)
 
     def mover(self) -> Move:
-        """How to go on, as a function with a memory of this solve."""
+        """A new update rule (z, f(z)) -> next z, with memory for one solve."""
         return lambda z, f_z: f_z
 
 
 @dataclass(frozen=True)
 class Anderson(Picard):
-    """Least squares over the last steps; about as fast as GMRES where f is linear."""
+    """Anderson acceleration; about as fast as GMRES if f is linear."""
 
-    m: int = 5  # differences remembered
+    m: int = 5  # number of differences kept
     ridge: float = 1e-6  # added to the normal equations, whose diagonal is 1; raised where they are singular
 
     def mover(self) -> Move:
@@ -107,8 +107,8 @@ class Anderson(Picard):
 def _least_squares(a_BKn: Tensor, b_Bn: Tensor, ridge: float) -> Tensor:
     """(B, K, 1) weights w of least |b - a'w|^2 + ridge |w|^2; rows of `a` have length 1 or 0.
 
-    A row whose system is singular, exactly or in floating point, gets a larger ridge, and zeros if none helps. No
-    matrix products over n: their rounding depends on B, and a solve that does not contract would magnify it.
+    Examples with a singular system, exactly or numerically, get a larger ridge, and zeros if none helps. No matrix
+    products over n: their rounding depends on B, which a solve that does not contract would amplify.
     """
     gram = torch.stack([(a_BKn * row_Bn[:, None]).sum(2) for row_Bn in a_BKn.unbind(1)], 1)
     right = (a_BKn * b_Bn[:, None]).sum(2, keepdim=True)
@@ -129,9 +129,9 @@ def _least_squares(a_BKn: Tensor, b_Bn: Tensor, ridge: float) -> Tensor:
 
 @dataclass(frozen=True)
 class Broyden(Picard):
-    """Broyden's good method from H = -1; finds fixed points of maps that do not contract, too."""
+    """Broyden's good method from H = -I; also for maps that do not contract."""
 
-    memory: int = 30  # rank-one updates of H before it starts again from -1
+    memory: int = 30  # rank-one updates of H before it restarts from -I
 
     def mover(self) -> Move:
         updates: list[tuple[Tensor, Tensor]] = []  # (u, v):  H = -1 + sum of u v'
@@ -167,7 +167,7 @@ SOLVERS: dict[str, type[Picard]] = {"picard": Picard, "anderson": Anderson, "bro
 
 
 def solver_named(name: str, **how: Any) -> Picard:
-    """The solver a configuration writes as text, made with `how`. Raises InputError for an unknown name."""
+    """The solver with this name in a config, with arguments `how`. Raises InputError for an unknown name."""
     if name not in SOLVERS:
         raise InputError(f'no solver is called "{name}": use one of {", ".join(SOLVERS)}')
     return SOLVERS[name](**how)

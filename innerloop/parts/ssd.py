@@ -1,11 +1,11 @@
-"""Mamba-2: a linear recurrence whose decay the input sets, and its chunked form as matrix products (arXiv 2405.21060).
+"""Mamba-2 (SSD): a linear recurrence with input-dependent decay, and its chunked matrix form (arXiv 2405.21060).
 
     S_t = exp(dt_t a) S_{t-1} + dt_t x_t b_t',     y_t = S_t c_t          one state S (P, N) for every head
     z | x, b, c | dt = in(u);   x, b, c = silu(conv(x, b, c));   out(norm((y + d x) * silu(z)))
 
-`ssd` is the fast form, `ssd_steps` its slow twin. Both are causal: place t knows the places up to t only. Shapes: B
+`ssd` is the fast form, `ssd_steps` the slow reference. Both are causal. Shapes: B
 batch, L length, H heads, P head width, G groups that share b and c (H / G heads each), N numbers of state, D width;
-in `ssd` also K chunks of M places and R = H / G.
+in `ssd` also K chunks of M positions and R = H / G.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from innerloop.parts.layers import Linear, around, rms_norm
 def ssd_steps(
     x_BLHP: Tensor, dt_BLH: Tensor, a_H: Tensor, b_BLGN: Tensor, c_BLGN: Tensor, state_BHPN: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The recurrence place by place: (y (B, L, H, P), last state (B, H, P, N)), in the dtype of the inputs."""
+    """The recurrence position by position: (y (B, L, H, P), last state (B, H, P, N)), in the dtype of the inputs."""
     share = x_BLHP.shape[2] // b_BLGN.shape[2]
-    b_BLHN, c_BLHN = (t.repeat_interleave(share, 2) for t in (b_BLGN, c_BLGN))  # heads of a group stand together
+    b_BLHN, c_BLHN = (t.repeat_interleave(share, 2) for t in (b_BLGN, c_BLGN))  # heads of a group are adjacent
     state = _rest(x_BLHP, b_BLGN) if state_BHPN is None else state_BHPN
     ys = []
     for t in range(x_BLHP.shape[1]):
@@ -49,10 +49,10 @@ def ssd(
     state_BHPN: Tensor | None = None,
     chunk: int = 64,
 ) -> tuple[Tensor, Tensor]:
-    """The same by matrix products: within chunks all pairs of places at once, between chunks the recurrence.
+    """The same by matrix products: all pairs of positions within a chunk, the recurrence between chunks.
 
-    Chunks hold `chunk` places at most and are of even size, so that little is padded; a padded place has dt = 0, which
-    leaves the state as it was.
+    Chunks have at most `chunk` positions and equal sizes, to pad little; padding has dt = 0, which does not change the
+    state.
     """
     length, groups = x_BLHP.shape[1], b_BLGN.shape[2]
     chunks = -(-length // chunk)
@@ -73,7 +73,7 @@ def ssd(
     pairs_BKGMM = c_BKGMN @ b_BKGMN.transpose(-1, -2)
     y_BKGRMP = (pairs_BKGMM[:, :, :, None] * decay_BKGRMM) @ x_BKGRMP
 
-    left_BKGRM = (log_BKGRM[..., -1:] - log_BKGRM).exp()  # what the end of the chunk still holds of a place
+    left_BKGRM = (log_BKGRM[..., -1:] - log_BKGRM).exp()  # decay from each position to the end of its chunk
     added_BKGRPN = (x_BKGRMP * left_BKGRM[..., None]).transpose(-1, -2) @ b_BKGMN[:, :, :, None]
     kept_BKGR = log_BKGRM[..., -1].exp()
     state = (_rest(x_BLHP, b_BLGN) if state_BHPN is None else state_BHPN).unflatten(1, (groups, -1))
@@ -96,8 +96,8 @@ class Config:
     head_width: int = 64  # P
     state: int = 128  # N
     groups: int = 1  # G, sets of heads that share b and c
-    kernel: int = 4  # places the convolution sees, its own included
-    chunk: int = 64  # places in a chunk at most; the paper's kernel takes 256. It changes no result
+    kernel: int = 4  # kernel size of the causal convolution
+    chunk: int = 64  # most positions in a chunk; the paper's kernel takes 256. It does not change the result
     normed: bool = True  # gated RMS norm; False: the gate alone, as in Falcon-H1
     limit: tuple[float, float] = (0.0, math.inf)  # dt is clamped to this
     scales: tuple[float, float, float, float, float] = (1.0,) * 5  # multipliers of z, x, b, c and dt (muP, Falcon-H1)
@@ -116,9 +116,9 @@ class Config:
 
 
 class Memory(NamedTuple):
-    """All that a mixer keeps of the places it has read: its size does not grow with them."""
+    """Recurrent state of a mixer for decoding, of constant size."""
 
-    window: Tensor  # (B, kernel - 1, inner + 2 G N) what the convolution still needs, in the activation's dtype
+    window: Tensor  # (B, kernel - 1, inner + 2 G N) last inputs of the convolution, in the activation's dtype
     state: Tensor  # (B, H, P, N) in float32 or wider
 
 
@@ -145,11 +145,11 @@ class Mamba2(nn.Module):
         self.register_buffer("scale", None if set(c.scales) == {1.0} else scale, persistent=False)
 
     def forward(self, x_BLD: Tensor, mask_BL: Tensor | None = None) -> Tensor:
-        """Read from the first place on. Where `mask_BL` is False there is padding, which changes nothing after it."""
+        """A whole sequence. Where `mask_BL` is False there is padding, which does not affect later positions."""
         return self.read(x_BLD, None, mask_BL)[0]
 
     def read(self, x_BLD: Tensor, memory: Memory | None = None, mask_BL: Tensor | None = None) -> tuple[Tensor, Memory]:
-        """Read on from `memory`, one place or many: decoding is this with L = 1."""
+        """Continue from `memory` by one position or more: (output, new memory). Decoding is L = 1."""
         c = self.c
         keep = None if mask_BL is None else mask_BL[..., None].to(x_BLD.dtype)
         z_BLI, mixed_BLM, dt_BLH = self._project(x_BLD if keep is None else x_BLD * keep)
@@ -158,7 +158,7 @@ class Mamba2(nn.Module):
         mixed_BLM = F.silu(self._convolve(wide_BLM))
         wider = torch.promote_types(x_BLD.dtype, torch.float32)
         dt_BLH = F.softplus(dt_BLH.to(wider) + self.dt_bias).clamp(*c.limit)
-        if keep is not None:  # again: the convolution's bias has filled the padding
+        if keep is not None:  # again: the convolution's bias is added to padding too
             mixed_BLM, dt_BLH = mixed_BLM * keep, dt_BLH * keep
         x_BLI, b, c_ = mixed_BLM.to(wider).split([c.inner, c.groups * c.state, c.groups * c.state], -1)
         x_BLHP = x_BLI.unflatten(-1, (c.heads, c.head_width))
@@ -185,19 +185,18 @@ def _inverse_softplus(x: Tensor) -> Tensor:
     return x + (-torch.expm1(-x)).log()
 
 
-CALM = 0.25
+CALM = 0.25  # initial scale of the output, as a share of the usual one
 
 
 class SSDBlock(nn.Module):
-    """x <- norm(x + ahead(x) + back(x)): one Mamba-2 mixer reads the places in order, another in reverse.
+    """x <- norm(x + ahead(x) + back(x)): two Mamba-2 mixers, one over the positions in order, one in reverse.
 
-    For answers whose every place depends on every other: a causal mixer alone would leave the first place blind. Each
-    has `width` channels, together the paper's expansion of 2, in heads of width D / heads with as wide a state. Where
-    `size` hides later places, one mixer of twice the width reads in order, as in the paper. As there, no MLP follows;
-    the order of places is in the recurrence, and `size.positions` is not used.
+    Bidirectional, since every position of a puzzle depends on every other. Each mixer has `width` channels, together
+    the paper's expansion of 2, in heads of width D / heads with as wide a state. With a causal `size` there is one
+    mixer of twice the width, as in the paper. As there, no MLP follows, and `size.positions` is not used.
 
-    The output starts at the share CALM of the usual scale: a mixer is a product of four functions of its input, and at
-    full scale a perturbation of TRM's loop doubles with every step before anything is learned.
+    The output starts at the share CALM of the usual scale: a mixer is a product of four functions of its
+    input, and at full scale a perturbation of TRM's loop doubles with every step at initialisation.
     """
 
     sighted = True

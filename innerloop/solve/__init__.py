@@ -1,1 +1,1 @@
-"""From a trained loop to answers that can be used: verifiers, the exact solver behind them, and what runs them."""
+"""Solving with a trained loop: batching engine, selection rules, verifiers, calibration, exact-solver fallback."""

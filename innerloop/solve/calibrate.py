@@ -1,9 +1,8 @@
-"""How far a confidence can be trusted: scores and outcomes on validation puzzles made probabilities, and tested.
+"""Confidence calibration: scores of selection rules mapped to probabilities on validation puzzles, and tested.
 
-A score of any kind (a vote, a halting head, a residual) becomes a probability by isotonic regression: the rising step
-function that fits the outcomes best (Zadrozny and Elkan 2002). Whether it is good is measured on puzzles that it was
-not fitted to: AUROC (does it rank right answers above wrong ones), ECE (is 90 % sure right in 90 % of cases), and the
-risk-coverage curve (what share of the answers given is wrong, if only the surest are given).
+A score (a vote, a halting head, a residual) becomes a probability by isotonic regression (Zadrozny and Elkan 2002).
+The result is tested on puzzles that it was not fitted to: AUROC, expected calibration error (ECE), and the
+risk-coverage curve (share of wrong answers if only the most confident are given).
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ Maybe = Annotated[float, schema.Range(0, 1, nan=True)]
 
 @dataclass(frozen=True)
 class Curve:
-    """A rising map from a rule's score to the probability that its answer is right."""
+    """A monotone map from a rule's score to the probability that its answer is right."""
 
     scores: Scores  # ascending
     chances: Shares  # of being right at each, rising
@@ -40,7 +39,7 @@ class Curve:
             raise InputError("a curve must rise")
 
     def __call__(self, score: float) -> float:
-        """Between two scores in proportion; beyond them as at the nearest. -inf (rule not met) and NaN: 0."""
+        """Linear between scores, constant beyond them. 0 for -inf (rule not met) and NaN."""
         if not np.isfinite(score):
             return 0.0
         return float(np.interp(score, self.scores, self.chances))
@@ -48,7 +47,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Trust:
-    """What a rule's confidence is worth, on puzzles its curve was not fitted to."""
+    """Calibration of one selection rule: its curve, and the tests on puzzles the curve was not fitted to."""
 
     rule: str
     puzzles: int
@@ -56,7 +55,7 @@ class Trust:
     auroc: Maybe  # chance that a right answer scores above a wrong one; NaN where all are right or all wrong
     ece: Share  # mean distance between confidence and accuracy, over ten bins of equally many puzzles
     aurc: Amount  # mean share of wrong answers over all coverages; lower is better
-    coverage: Shares  # share of puzzles answered, the surest first ...
+    coverage: Shares  # share of puzzles answered, the most confident first ...
     risk: Shares  # ... and the share of wrong answers among those
     curve: Curve
 
@@ -65,15 +64,15 @@ class Trust:
             raise InputError("a calibration needs as many risks as coverages")
 
     def risk_at(self, coverage: float) -> float:
-        """Share of wrong answers among the surest `coverage` of the puzzles, or the least more that there is."""
+        """Share of wrong answers among the most confident share `coverage` of the puzzles, or the next larger one."""
         return next((r for c, r in zip(self.coverage, self.risk, strict=True) if c >= coverage), self.risk[-1])
 
 
 def fit(scores: Floats, right: NDArray[np.bool_]) -> Curve:
-    """The isotonic curve through (score, right) pairs, by pooling neighbours that fall.
+    """Isotonic regression of (score, right) pairs, by pooling adjacent violators.
 
-    Each step is smoothed towards one half by two imagined outcomes, one right and one wrong: no finite number of
-    puzzles makes anybody wholly sure. Raises InputError for no finite score.
+    Each step is smoothed by two pseudo-counts, one right and one wrong, so that no probability is 0 or 1. Raises
+    InputError if no score is finite.
     """
     met = np.isfinite(scores)
     if not met.any():
@@ -89,7 +88,7 @@ def fit(scores: Floats, right: NDArray[np.bool_]) -> Curve:
             last = blocks.pop()
             blocks[-1] = [blocks[-1][0] + last[0], blocks[-1][1] + last[1], blocks[-1][2], last[3]]
     knots = [(score, (b[0] + 1) / (b[1] + 2)) for b in blocks for score in dict.fromkeys((b[2], b[3]))]
-    chances = np.maximum.accumulate([p for _, p in knots])  # smoothing small steps more may have bent it
+    chances = np.maximum.accumulate([p for _, p in knots])  # smoothing, stronger on small steps, may break monotonicity
     return Curve(tuple(s for s, _ in knots), tuple(float(p) for p in chances))
 
 
@@ -111,9 +110,9 @@ def ece(confidence: Floats, right: NDArray[np.bool_], bins: int = 10) -> float:
 
 
 def risk_coverage(scores: Floats, right: NDArray[np.bool_]) -> tuple[Floats, Floats]:
-    """(coverage, risk): the share of puzzles answered, the surest first, and the share of wrong ones among them.
+    """(coverage, risk): share of puzzles answered, the most confident first; share of wrong answers among them.
 
-    Puzzles of equal score are answered together, so that no order among them is made up.
+    Puzzles of equal score are answered together, since they have no order.
     """
     values = np.nan_to_num(scores, nan=-np.inf)
     order = np.argsort(-values, kind="stable")
@@ -123,7 +122,7 @@ def risk_coverage(scores: Floats, right: NDArray[np.bool_]) -> tuple[Floats, Flo
 
 
 def trust(rule: str, scores: Floats, right: NDArray[np.bool_], seed: int = 0) -> Trust:
-    """The curve of a rule from half of the puzzles, and its tests on the other half; drawn by `seed`.
+    """Fit the curve of a rule on half of the puzzles and test it on the other half; `seed` draws the halves.
 
     Raises InputError for fewer than 20 puzzles.
     """
@@ -156,7 +155,7 @@ def from_json(value: Any, where: str = "calibration.json") -> dict[str, Trust]:
 
 
 def from_file(value: Any) -> dict[str, Trust] | None:
-    """The rules in what calibration.json holds; None for None, where there is no such file."""
+    """The calibrations in the content of calibration.json; None for None (no such file)."""
     if value is None:
         return None
     return from_json(value["rules"] if isinstance(value, dict) and "rules" in value else value)

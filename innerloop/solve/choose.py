@@ -1,4 +1,4 @@
-"""Which of several trajectories is the answer: a rule scores each, the highest wins, the earliest among equals."""
+"""Selection rules: each scores the trajectories of a puzzle; the highest score wins, ties go to the first."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ Floats = NDArray[np.float64]
 
 
 class Trajectories(NamedTuple):
-    """What K trajectories of one puzzle came to; NaN where a loop has no such head."""
+    """Results of K trajectories of one puzzle; NaN where the loop has no such head."""
 
-    answers: NDArray[np.uint8]  # (K, S), turned back where a trajectory saw another view
-    certainty: Floats  # (K,) mean log probability of the cells' tokens; NaN: its numbers are not finite
-    q: Floats  # (K,) 0 .. 1, belief of the halting head that it is right
-    value: Floats  # (K,) of the value head
+    answers: NDArray[np.uint8]  # (K, S) in the puzzle's own view
+    certainty: Floats  # (K,) mean log probability of the cells' tokens; NaN: the logits are not finite
+    q: Floats  # (K,) the halting head's probability that the answer is right
+    value: Floats  # (K,) output of the value head
     residual: Floats  # (K,) relative change of the state in the last step
     steps: NDArray[np.int64]  # (K,)
-    halted: NDArray[np.bool_]  # (K,) stopped by itself
+    halted: NDArray[np.bool_]  # (K,) stopped by the halting rule
     valid: NDArray[np.bool_]  # (K,) the verifier accepts it; all False without one
 
     def take(self, index: Any) -> Trajectories:
-        """These trajectories alone."""
+        """The trajectories at `index`."""
         return Trajectories(*(column[index] for column in self))
 
 
 class Choice(NamedTuple):
-    """Which trajectory a rule takes."""
+    """The trajectory that a rule selects."""
 
     winner: int
-    score: float  # of the winner by that rule, higher is surer; -inf: the rule is not met
+    score: float  # of the winner, higher is more confident; -inf: no trajectory meets the rule
     why: str
 
 
@@ -47,18 +47,18 @@ def vote(t: Trajectories) -> Floats:
 
 
 def lowest_residual(t: Trajectories) -> Floats:
-    """Minus the logarithm of the residual: the state that moves least (EqR, arXiv 2605.21488)."""
+    """Minus the log residual: the state that changed least in the last step (EqR, arXiv 2605.21488)."""
     return -np.log(np.maximum(t.residual, 1e-12))
 
 
 def first(t: Trajectories) -> Floats:
-    """The fewest steps to a halt of its own; among equals the halting head decides (arXiv 2601.19085)."""
+    """The fewest steps until the halting rule; ties by the halting head (arXiv 2601.19085)."""
     tie = np.nan_to_num(t.q) / 2
     return np.where(t.halted, tie - t.steps, -np.inf)
 
 
 def verified(t: Trajectories) -> Floats:
-    """The verifier accepts it; the one after the fewest steps."""
+    """Accepted by the verifier, in the fewest steps."""
     return np.where(t.valid, -t.steps.astype(float), -np.inf)
 
 
@@ -84,10 +84,10 @@ UNMET = {"verified": "the verifier accepts none of {n} answers", "first": "none 
 
 
 def choose(t: Trajectories, rule: str) -> Choice:
-    """The winner by `rule`. Raises InputError for a rule that is unknown, or that this loop has no head for.
+    """The winner by `rule`. Raises InputError for an unknown rule, or one that needs a head the loop lacks.
 
-    A rule that nobody meets (nothing valid, nobody halted) chooses the most voted answer, with a score of -inf. So does
-    a trajectory whose numbers are not finite: it meets none.
+    If no trajectory meets the rule (none valid, none halted), the most frequent answer wins with a score of -inf.
+    Trajectories whose logits are not finite meet no rule.
     """
     if rule not in RULES:
         raise InputError(f'no selection rule is called "{rule}": use one of {", ".join(RULES)}, or auto')

@@ -1,6 +1,6 @@
-"""Boards in rows: many puzzles thought about in one batch, each for as long as it needs (innerloop/rows.py).
+"""Continuous batching of puzzles: each takes as many steps as it needs (built on innerloop/rows.py).
 
-An answer does not depend on who else is in the batch.
+An answer does not depend on the other puzzles in the batch.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ ENDS = ("verified", "halted", "depth", "cancelled", "late")
 
 
 class Moment(NamedTuple):
-    """What one row says after one step."""
+    """Output of one row after one step."""
 
     step: int
     answer: NDArray[np.uint8]  # (S,)
     certainty: NDArray[np.float32]  # (S,) probability of each cell's token
-    q: float  # belief of the halting head that it is right, 0 .. 1; NaN without one
+    q: float  # the halting head's probability that the answer is right; NaN without one
     value: float  # of the value head; NaN without one
-    residual: float  # relative change of the state in this step; NaN unless the job is `measured`
-    state: Any  # this row's state, for watchers; one that keeps it keeps its memory. None at a job's end
+    residual: float  # relative change of the state in this step; NaN unless the job asks for it (`measured`)
+    state: Any  # this row's state, for `watch` only: a view that keeps the batch's memory alive; else None
 
 
 @dataclass(eq=False)
@@ -42,25 +42,25 @@ class Job:
     """One trajectory of one puzzle."""
 
     question: NDArray[np.uint8]  # (S,)
-    depth: int  # steps at most
+    depth: int  # most steps
     halting: bool = False  # stop by the engine's halting rule
     verify: bool = False  # stop as soon as the answer is valid
-    measured: bool = False  # know the residual of every step; a watched job does
-    salt: int = 0  # which trajectory, for loops with noise of their own
+    measured: bool = False  # compute the residual of every step; always so with `watch`
+    salt: int = 0  # trajectory number: salt of the noise key, for loops that draw noise
     puzzle: int = 0  # identifier
-    priority: float = 0.0  # higher goes first; among equals the earlier
-    deadline: float = float("inf")  # of time.monotonic(); what is not done by then ends as "late"
+    priority: float = 0.0  # higher goes first; ties in order of arrival
+    deadline: float = float("inf")  # on the clock of time.monotonic(); the job then ends as "late"
     watch: Callable[[Moment], None] | None = None  # called after each step, in the engine's thread
-    owner: Any = None  # whatever the caller wants to find again
+    owner: Any = None  # any value of the caller's
 
     def __post_init__(self) -> None:
         self.measured |= self.watch is not None
 
 
 class Engine(Rows):
-    """Runs jobs through `loop`, at most `rows` at once, with at most `queue` waiting; see Rows.
+    """Runs puzzle jobs, at most `rows` at once, with at most `queue` waiting; see Rows.
 
-    verify  for jobs that ask for `verify`
+    verify  verifier for jobs with verify=True
     """
 
     def __init__(
@@ -78,14 +78,14 @@ class Engine(Rows):
         self.verify = verify
 
     def submit(self, job: Job) -> None:
-        """Queue a job. Raises Full, or InputError for a job this engine cannot do."""
+        """Queue a job. Raises Full if the queue is full, InputError for an unsupported job."""
         if job.verify and self.verify is None:
             raise InputError("this engine has no verifier: give it one, or ask for the full depth")
         super().submit(job)
 
 
 class Boards:
-    """Reads rows as boards: a Moment each, and an end as soon as an answer is valid."""
+    """The Reader for puzzles: results are Moments; a row ends as soon as its answer is valid."""
 
     def __init__(self, verify: Verifier | None) -> None:
         self.verify = verify
@@ -95,7 +95,7 @@ class Boards:
         return Question(tokens.to(device), torch.tensor([job.puzzle for job in jobs], device=device))
 
     def look(self, rows: Rows, old: Any) -> dict[int, str]:
-        """Verify the answers that are to be; then show watchers their moments."""
+        """Verify the answers of jobs that ask for it, then call the `watch` functions."""
         ends = self.verified(rows)
         watched = [i for i, job in enumerate(rows.jobs) if job is not None and job.watch is not None]
         for i, moment in zip(watched, self.moments(rows, watched, states=True), strict=True):
@@ -103,7 +103,7 @@ class Boards:
         return ends
 
     def verified(self, rows: Rows) -> dict[int, str]:
-        """Rows whose answer is valid. One that is as it was a step ago was not valid then, and is not looked at."""
+        """Rows whose answer is valid. An answer that did not change in this step was checked before and is skipped."""
         asked = [i for i, job in enumerate(rows.jobs) if job is not None and job.verify]
         if not asked or self.verify is None:
             return {}
@@ -121,7 +121,7 @@ class Boards:
 
     @torch.no_grad()
     def moments(self, rows: Rows, which: Sequence[int], states: bool = False) -> list[Moment]:
-        """What these rows say after their last step, with their states or without."""
+        """The outputs of these rows after their last step, with `states` or without."""
         if not which:
             return []
         at = torch.tensor(which, device=rows.device)

@@ -1,12 +1,12 @@
-"""The exact solver behind a model: a question's rules as a constraint model (OR-tools CP-SAT), started from a proposal.
+"""Exact solving with OR-tools CP-SAT: a task's rules as a constraint model, optionally warm-started by a proposal.
 
-    found = exact(task, question)                          # the solver alone
-    found = exact(task, question, hint=answer)             # the model's answer is where the search looks first
-    found = exact(task, question, hint=answer, sure=mask)  # and what it is sure of is held fixed, as long as that works
+    found = exact(task, question)                          # without a proposal
+    found = exact(task, question, hint=answer)             # the model's answer as a hint
+    found = exact(task, question, hint=answer, sure=mask)  # cells in mask are fixed in a first attempt
 
 The rules come from the task: `domain` (what each cell can hold) and `constrain` (the rest), or from a function
-constrain(model, has, question) of yours. No answer leaves here that a verifier has not passed. CP-SAT is Perron's and
-Didier's, https://developers.google.com/optimization/cp/cp_solver; it comes with the extra [solve].
+constrain(model, has, question) of yours. Every answer has passed the verifier. CP-SAT is by Perron and Didier,
+https://developers.google.com/optimization/cp/cp_solver; it comes with the extra [solve].
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ __all__ = ["Constrain", "Exact", "Several", "cp_sat", "exact", "solutions"]
 Has = Callable[[int, int], Any]  # (cell, token) -> literal "this cell holds this token"
 Constrain = Callable[[Any, Has, NDArray[np.uint8]], Any]  # (model, has, question) -> objective to minimise, or None
 
-UNPREPARED = 2_000  # conflicts of a first search without presolve, which takes longer than most questions do
-HELD = 0.5  # share of the time that the search with sure cells held fixed may take
+UNPREPARED = 2_000  # conflict limit of a first search without presolve, since presolve takes longer than most questions
+HELD = 0.5  # share of the time limit for the attempt with fixed cells
 
 
 class Exact(NamedTuple):
-    """What the solver found for one question."""
+    """Result for one question."""
 
     answer: NDArray[np.uint8] | None  # (S,), verified; None: there is none, or none was found in time
     status: str  # "optimal" | "feasible" (an answer, not proved best) | "infeasible" (proved) | "unknown" (out of time)
     seconds: float  # all of it, `building` included
     cost: float | None  # of the answer; None without an objective
-    bound: float | None  # no answer costs less; None without an objective, or where sure cells were held
+    bound: float | None  # lower bound of the cost; None without an objective, or if cells were fixed
     branches: int  # decisions of the search
-    restricted: bool  # the answer was found with the sure cells held: with an objective, others may be better
-    building: float  # seconds spent on making the model in Python
+    restricted: bool  # found with fixed cells: with an objective, others may be better
+    building: float  # seconds to build the CP-SAT model in Python
 
 
 class Several(NamedTuple):
@@ -63,17 +63,17 @@ def exact(
     constrain: Constrain | None = None,
     verify: Callable[..., Any] | None = None,
 ) -> Exact:
-    """An answer to one question (S,) that keeps all rules, the best one where the task has an objective.
+    """A valid answer to one question (S,); the best one if the task has an objective.
 
     hint       (S,) proposed answer. It may be wrong anywhere: it changes how long the search takes, and which of
                several equally good answers is found
-    sure       bool (S,): cells to hold at the hint's token, for at most half of the time, except those that break a
-               rule on sight (`wrong_cells`). If no answer is found so, the whole question is searched. With an
-               objective an answer found so is "feasible": leave `confident_and_unchanged` out for the best
-    seconds    time limit for everything; seed, workers: of CP-SAT. One worker gives the same answer every time, unless
-               time runs out; more are faster on hard questions and may differ
+    sure       bool (S,): cells to fix at the hint's token for at most half of the time, except those that violate a
+               rule (`wrong_cells`). If this finds no answer, the question is searched without fixed cells. With an
+               objective an answer with fixed cells is only "feasible": leave `sure` out for the best
+    seconds    time limit of the call; seed, workers: of CP-SAT. One worker is deterministic unless time runs out; more
+               are faster on hard questions and may find different answers
     constrain  a function of your own in place of the task's, for a task without an exact model (such as a grid)
-    verify     a rule of your own on top of the task's, as in solve.verify
+    verify     an additional rule of yours, as in solve.verify
     Without an objective any answer is "optimal".
     Raises InputError for arrays that do not fit the task, limits out of range, a task without an exact model, missing
     OR-tools, or a model that contradicts the task's rules or its cost.
@@ -112,7 +112,7 @@ def solutions(
     constrain: Constrain | None = None,
     verify: Callable[..., Any] | None = None,
 ) -> Several:
-    """All valid answers to one question (S,), whatever they cost, up to `limit` of them."""
+    """All valid answers to one question (S,) of any cost, up to `limit` of them."""
     cp = cp_sat()
     began = time.perf_counter()
     _check(task, question, None, None, seconds, 0, 1)
@@ -124,7 +124,7 @@ def solutions(
 
     class Collect(cp.CpSolverSolutionCallback):  # type: ignore[misc, name-defined]
         def on_solution_callback(self) -> None:
-            answer = cells.read(self.boolean_value)  # variables beside the cells may give an answer more than once
+            answer = cells.read(self.boolean_value)  # auxiliary variables may repeat an answer
             found.setdefault(answer.tobytes(), answer)
             if len(found) == limit:
                 self.stop_search()
@@ -140,7 +140,7 @@ def solutions(
 
 
 def cp_sat() -> Any:
-    """The module of CP-SAT. The first call takes about a second: a server calls it before the first question."""
+    """The CP-SAT module. The first import takes about a second, so a server calls this at start."""
     try:
         from ortools.sat.python import cp_model
     except ImportError:
@@ -161,10 +161,10 @@ class _Found(NamedTuple):
 
 
 class _Cells:
-    """A CP-SAT model that says which tokens each cell may hold, and nothing else.
+    """A CP-SAT model of which tokens each cell may hold, without the task's other constraints.
 
-    What the domain decides is a constant, a choice of two is one variable and its opposite, and a choice of more is one
-    variable a token: the fewer cells are open, the sooner the model is made.
+    A cell with one token is a constant, with two tokens one variable and its negation, with more one variable per
+    token: the fewer cells are open, the faster the model is built.
     """
 
     def __init__(self, cp: Any, allowed: NDArray[np.bool_]) -> None:
@@ -191,23 +191,23 @@ class _Cells:
             self.table.append(row)
 
     def has(self, cell: int, token: int) -> Any:
-        """The literal "this cell holds this token": a variable, its opposite, or a constant."""
+        """The literal "this cell holds this token": a variable, its negation, or a constant."""
         return self.table[cell][token]
 
     def suggest(self, hint: NDArray[np.uint8]) -> None:
-        """Where the search looks first; a cell whose hint cannot be says nothing."""
+        """Add the hint; cells whose hinted token is not in their domain are left out."""
         variables: list[int] = []
         values: list[int] = []
         for cell, tokens in self.open.items():
             if hint[cell] in tokens:
-                tokens = tokens[: 1 if len(tokens) == 2 else len(tokens)]  # of an opposite nothing need be said
+                tokens = tokens[: 1 if len(tokens) == 2 else len(tokens)]  # the negation needs no hint
                 variables += [self.table[cell][token].index for token in tokens]
                 values += [int(token == hint[cell]) for token in tokens]
-        self.model.proto.solution_hint.vars.extend(variables)  # one by one, by add_hint, takes longer than the search
+        self.model.proto.solution_hint.vars.extend(variables)  # add_hint, one by one, takes longer than the search
         self.model.proto.solution_hint.values.extend(values)
 
     def read(self, value: Callable[[Any], bool]) -> NDArray[np.uint8]:
-        """(S,) the answer by the values of its literals."""
+        """(S,) the answer, from the values of the literals."""
         answer = self.answer.copy()
         for cell, tokens in self.open.items():
             answer[cell] = next(token for token in tokens if value(self.table[cell][token]))
@@ -227,10 +227,10 @@ def _domain(task: Any, question: NDArray[np.uint8]) -> NDArray[np.bool_]:
 def _attempts(
     domain: NDArray[np.bool_], hint: NDArray[np.uint8] | None, sure: NDArray[np.bool_] | None
 ) -> Iterator[tuple[bool, NDArray[np.bool_]]]:
-    """(sure cells held?, allowed (S, vocab)): with them, if that leaves out anything, then without."""
+    """Yields (whether cells are fixed, allowed tokens (S, vocab)): with fixed cells, if any, then without."""
     if hint is not None and sure is not None:
         cells = np.flatnonzero(sure & (hint < domain.shape[1]))
-        cells = cells[domain[cells, hint[cells]]]  # what cannot be is not held
+        cells = cells[domain[cells, hint[cells]]]  # tokens outside the domain are not fixed
         if (domain[cells].sum(1) > 1).any():
             held = domain.copy()
             held[cells] = np.arange(domain.shape[1]) == hint[cells, None]
@@ -247,7 +247,7 @@ def _search(
     seed: int,
     workers: int,
 ) -> _Found:
-    """Make the model, solve it, read the answer."""
+    """Build the model, solve it, read the answer."""
     began, cp = time.perf_counter(), cp_sat()
     cells = _Cells(cp, allowed)
     objective = constrain(cells.model, cells.has, question)
@@ -265,7 +265,7 @@ def _search(
 
 
 def _run(cp: Any, model: Any, seconds: float, seed: int, workers: int, any_answer: bool) -> tuple[Any, str, int]:
-    """(solver, status, branches). Where any answer will do, one worker first looks without preparing the model."""
+    """(solver, status, branches). Without an objective, one worker first searches briefly without presolve."""
     began, branches = time.perf_counter(), 0
     if any_answer and workers == 1:
         solver = _solver(cp, seconds, seed, 1)
@@ -286,12 +286,12 @@ def _solver(cp: Any, seconds: float, seed: int, workers: int) -> Any:
     solver.parameters.max_time_in_seconds = max(seconds, 0.0)
     solver.parameters.random_seed = seed
     solver.parameters.num_workers = workers
-    solver.parameters.catch_sigint_signal = False  # Ctrl-C belongs to the program that calls, a server above all
+    solver.parameters.catch_sigint_signal = False  # Ctrl-C is left to the calling program, such as a server
     return solver
 
 
 def _status(solver: Any, model: Any, callback: Any = None) -> str:
-    """Solve; the status as a word."""
+    """Solve the model; the status in lower case."""
     status = str(solver.status_name(solver.solve(model, callback))).lower()
     if status == "model_invalid":
         raise InputError(f"constrain() makes a model that CP-SAT does not take: {model.validate().strip()}")
@@ -327,7 +327,7 @@ def _verify(
     verify: Callable[..., Any] | None,
     constrain: Constrain | None,
 ) -> None:
-    """Raise InputError where a model lets through what the rules forbid, or minimises something else than the cost."""
+    """Raise InputError if the constraint model allows an invalid answer, or minimises something other than the cost."""
     judge = task.valid_batch if verify is None else verifier_of(task, verify)
     if not judge(question[None], answer[None])[0]:
         whose = "constrain() that was given" if constrain else f"exact model of the task {task.name!r}"

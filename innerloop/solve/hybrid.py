@@ -1,7 +1,7 @@
-"""Propose, verify, and only then search: an exact solver behind a model, asked for what the model does not know.
+"""Exact-solver fallback: puzzles that the model does not solve go to CP-SAT, warm-started by the model's answer.
 
-The model's guess is where the search looks first (CP-SAT hints), and the cells that it is sure of are held for as long
-as that works. Where the task has an objective nothing is held, since held cells could cost the best answer.
+The model's answer is given as CP-SAT hints, and the cells that it is certain of are fixed in a first attempt. With an
+objective no cell is fixed, since that could exclude the best answer.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from innerloop.tasks.task import Task
 
 __all__ = ["SURE", "Patience", "behind", "has_exact", "need_exact", "patience"]
 
-SURE = 0.9  # certainty from which on a cell is held first
+SURE = 0.9  # a cell is fixed in the first attempt from this certainty on
 
 
 def has_exact(task: Any) -> bool:
@@ -31,7 +31,7 @@ def has_exact(task: Any) -> bool:
 
 
 def need_exact(task: Any) -> None:
-    """Raises InputError where nothing exact can stand behind a model of this task."""
+    """Raises InputError if the task has no exact model, or OR-tools is not installed."""
     if type(task).constrain is Task.constrain:
         raise InputError(f"the task {task.name!r} has no exact model of its rules: solve without the exact solver")
     if find_spec("ortools") is None:
@@ -41,9 +41,9 @@ def need_exact(task: Any) -> None:
 def behind(
     task: Any, question: NDArray[np.uint8], found: Solution, seconds: float, seed: int = 0, hints: bool = True
 ) -> Solution:
-    """`found` where it is known, else what the exact solver makes of question (S,) in so many seconds.
+    """`found` if it is known, else the exact solver's solution of question (S,) within `seconds`.
 
-    hints=False lets it search as if nothing had been proposed, to compare.
+    hints=False keeps the model's answer from the exact solver, for comparison.
     """
     if found.known:
         return found
@@ -74,13 +74,13 @@ def behind(
 
 
 class Patience(NamedTuple):
-    """How long a model is to think before the exact solver is asked, by what both took on sample puzzles."""
+    """Depth and width of the model before the exact solver is called, measured on sample puzzles."""
 
-    depth: int  # 0: ask the exact solver at once, the model only costs time
+    depth: int  # 0: call the exact solver at once, since the model only adds time
     width: int
-    seconds: float  # a puzzle, model and exact solver together
-    known: float  # share of the puzzles that the model answers
-    alone: float  # seconds a puzzle that the exact solver takes by itself
+    seconds: float  # per puzzle, model and exact solver together
+    known: float  # share of the puzzles that the model solves
+    alone: float  # seconds per puzzle of the exact solver without the model
 
 
 def patience(
@@ -91,12 +91,11 @@ def patience(
     widths: Sequence[int] = (1, 4, 16),
     together: bool = False,
 ) -> Patience:
-    """The depth and width of least mean time for questions (N, S) like these, one after the other.
+    """The depth and width of least mean time on sample questions (N, S), solved one after the other.
 
-    With `together` the model thinks about all of them at once, as it does about a file of puzzles: each then costs it
-    far less, and it pays to be more patient. A question that the model fails on costs its thinking and then the exact
-    solver's mean time. `solver` is a solve.solver.Solver with a verifier. Raises InputError where nothing exact stands
-    behind it.
+    With `together` the model solves all questions in one batch, as for a file of puzzles, which costs far less per
+    puzzle. A question that the model does not solve costs the model's time plus the exact solver's mean time. `solver`
+    is a solve.solver.Solver with a verifier. Raises InputError if its task has no exact model.
     """
     need_exact(solver.task)
     began = time.perf_counter()
@@ -107,7 +106,7 @@ def patience(
     parts = [questions] if together else questions[:, None]
     for width in widths if solver.differ(SolveOptions()) else widths[:1]:
         for depth in depths:
-            solver.solve(parts[0], depth, width, "verified")  # the first call pays for what all share
+            solver.solve(parts[0], depth, width, "verified")  # warm-up
             began = time.perf_counter()
             known = [found.known for part in parts for found in solver.solve(part, depth, width, "verified")]
             took, share = (time.perf_counter() - began) / len(questions), float(np.mean(known))

@@ -1,9 +1,9 @@
-"""One puzzle on its way: the trajectories it still needs, and what the others came to.
+"""One puzzle in the engine: its trajectories, begun in waves, and the choice among them.
 
-Where a verifier decides, most puzzles need one trajectory. So they are begun in waves, 1, 3, 12, 48 ..., each only if
-all before it have failed; every other rule compares all trajectories, and they are begun at once. The answer is of the
-first wave that has a valid one, after the fewest steps, of the earliest among equals: it does not depend on how many
-rows an engine has, or on who else is in them.
+With a verifier most puzzles need one trajectory. So trajectories are begun in waves of 1, 3, 12, 48 ..., each only if
+all earlier ones have failed. Every other rule compares all trajectories, so they are begun at once. The answer comes
+from the first wave with a valid one: fewest steps first, then lowest number. It does not depend on the engine's number
+of rows, or on the other puzzles in the batch.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from innerloop.solve.choose import Trajectories, choose
 from innerloop.solve.engine import Done, Job
 from innerloop.solve.options import Solution, SolveOptions
 
-WAVE = 4  # a wave ends at so many times the trajectories before it
+WAVE = 4  # growth: after a wave, this many times as many trajectories have been begun as before it
 
 
 def wave(given: int, width: int) -> range:
-    """The trajectories of `width` that follow when `given` have failed."""
+    """The next wave, out of `width` trajectories, after the first `given` have failed."""
     return range(given, min(width, max(1, WAVE * given)))
 
 
 @dataclass
 class PuzzleJob:
-    """One puzzle on its way: the jobs it still needs, and what its trajectories came to."""
+    """One puzzle being solved: the engine jobs of its trajectories, and their results."""
 
     solver: Any  # solve.solver.Solver
     question: NDArray[np.uint8]
@@ -44,12 +44,12 @@ class PuzzleJob:
     begun: float = field(default_factory=time.monotonic)
     jobs: list[Job] = field(default_factory=list)
     done: dict[int, Done] = field(default_factory=dict)
-    given: int = 0  # trajectories that were begun, or wait for a row
-    pending: set[int] = field(default_factory=set)  # of these, the ones that could still change the answer
-    best: tuple[int, int] | None = None  # (steps, trajectory) of the valid answer that stands
+    given: int = 0  # trajectories begun or queued so far
+    pending: set[int] = field(default_factory=set)  # of these, the ones that may still change the answer
+    best: tuple[int, int] | None = None  # (steps, trajectory) of the best valid answer so far
 
     def wave(self) -> range:
-        """Trajectories to begin now; none while those before them may yet succeed."""
+        """Trajectories to begin now; none while earlier ones may still succeed."""
         if self.pending or self.best is not None:
             return range(0)
         whole = self.dials.pick != "verified"
@@ -59,11 +59,11 @@ class PuzzleJob:
         return found
 
     def limit(self, k: int) -> int:
-        """Steps within which trajectory k could still be the answer."""
+        """Most steps after which trajectory k could still be the answer."""
         return self.dials.depth if self.best is None else self.best[0] - (k > self.best[1])
 
     def job(self, k: int) -> Job:
-        """Trajectory k, to be submitted."""
+        """The engine job of trajectory k, to be submitted."""
         d = self.dials
         seen = self.question if self.views is None else self.views.take(np.array([k])).apply(self.question[None])[0]
         watch = None if self.watch is None else (lambda moment: self.watch(k, self.shown(k, moment)))  # type: ignore[misc]
@@ -76,7 +76,7 @@ class PuzzleJob:
         return job
 
     def took(self, done: Done) -> None:
-        """One trajectory has ended; where its answer stands, the others go on no longer than they could beat it."""
+        """Record an ended trajectory; if it is the best valid one, limit the others to fewer steps than it took."""
         k = done.job.owner[1]
         self.done[k] = done
         self.pending.discard(k)
@@ -88,7 +88,7 @@ class PuzzleJob:
             job.depth = min(job.depth, max(1, self.limit(job.owner[1])))
 
     def shown(self, k: int, moment: Any) -> Any:
-        """A moment of trajectory k, turned back into the puzzle's own view."""
+        """The output of trajectory k, mapped back from its symmetry view to the puzzle's own."""
         if self.views is None:
             return moment
         view = self.views.take(np.array([k]))
@@ -98,11 +98,11 @@ class PuzzleJob:
 
     @property
     def finished(self) -> bool:
-        """Nothing that still runs could change the answer."""
+        """Whether no running trajectory could change the answer."""
         return not self.pending and (self.best is not None or self.given >= self.dials.width)
 
     def trajectories(self) -> tuple[list[int], Trajectories]:
-        """Which trajectories took at least a step, and what they came to."""
+        """(numbers of the trajectories that took a step, their results)."""
         order = sorted(k for k, d in self.done.items() if d.moment is not None)
         moments = [self.shown(k, self.done[k].moment) for k in order]
         answers = np.stack([m.answer for m in moments])
@@ -118,7 +118,7 @@ class PuzzleJob:
         )
 
     def solution(self) -> Solution:
-        """What is known by now."""
+        """The solution from the trajectories that have ended so far."""
         if not any(d.moment is not None for d in self.done.values()):
             return self.nothing("the budget or deadline ended before its first step")
         order, t = self.trajectories()
@@ -150,11 +150,11 @@ class PuzzleJob:
         )
 
     def complete(self, answer: NDArray[np.uint8]) -> bool:
-        """Whether an answer has the form of one: givens kept, no blank left, whatever is known of the rules."""
+        """Whether the task accepts the answer: givens kept, no blank left, and its rules, where it knows them."""
         return bool(self.solver.task.valid_batch(self.question[None], answer[None])[0])
 
     def nothing(self, why: str) -> Solution:
-        """A puzzle that was not thought about: its question is all there is to guess."""
+        """The solution of a puzzle without a single step; the question stands in for the answer."""
         sure = np.zeros(len(self.question), np.float32)
         text, spent = self.solver.task.decode(self.question), time.monotonic() - self.begun
         cost = {"trajectory": 0, "width": 0, "steps": 0, "nfe": 0, "seconds": spent, "certainty": sure}

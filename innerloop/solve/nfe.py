@@ -1,4 +1,4 @@
-"""A loop as a solver sees it: what a step costs, and whether its state can bear thousands of them."""
+"""Cost of a step in block calls (NFE), float32 copies and compiled steps of a loop, for the solver."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from innerloop.core import Question
 from innerloop.ledger import charge_rows, counts, rows_of, step_cost
 from innerloop.parts.mixers import Net
 
-GRAPHS = 64  # that one step may be compiled into
+GRAPHS = 64  # limit of compiled graphs for one step
 
 
 @torch.no_grad()
 def calls_of_a_step(loop: Any, task: Any) -> int:
     """Block calls (NFE) of one step of a loop for one puzzle; 1 where it runs no Net of innerloop.parts.
 
-    All steps of a loop cost the same. One whose calls depend on its data (DEQ) is priced by the first step of an empty
+    All steps are assumed to cost the same. Where the calls depend on the data (DEQ), it is the first step of a blank
     puzzle.
     """
     parameter = next(loop.parameters(), None) if hasattr(loop, "parameters") else None
@@ -30,7 +30,7 @@ def calls_of_a_step(loop: Any, task: Any) -> int:
 
 
 def in_float32(loop: Any) -> Any:
-    """The same system with its state in float32: a copy, unless it is so already or has no say in it."""
+    """The same system with its state in float32: a copy, or the loop itself if it needs none."""
     config: Any = getattr(loop, "c", None)
     if getattr(config, "dtype", "float32") == "float32":
         return loop
@@ -42,8 +42,8 @@ def in_float32(loop: Any) -> Any:
 def compiled(loop: Any) -> Any | None:
     """The same loop with its step as one compiled graph; None where that would be slower.
 
-    Blocks that already run as one region made for their shape (parts/fused.py) would lose it: a compiler of graphs sees
-    only their plain twin.
+    Blocks that run as one fused C++ region (parts/fused.py) would lose it: torch.compile sees only their plain PyTorch
+    form.
     """
     within = loop.loop if hasattr(loop, "loop") else loop
     nets = [m for m in within.modules() if isinstance(m, Net)] if hasattr(within, "modules") else []
@@ -53,20 +53,20 @@ def compiled(loop: Any) -> Any | None:
 
 
 class Compiled:
-    """The same loop with its step as one compiled graph: seconds for each batch size it meets, less time ever after.
+    """A loop whose step is one compiled graph. Compiling takes seconds for each new batch size.
 
-    On a CPU it takes the overhead off small nets. Answers stay the same but for rounding, and so does what they cost:
-    a graph charges no ledger, so this does, by what the step costs uncompiled. torch's limit of graphs for one function
-    is raised for the whole process.
+    On a CPU it removes the call overhead of small nets. Answers are equal but for rounding. A compiled graph charges no
+    ledger, so this class charges what the step costs uncompiled. torch's limit of graphs for one function is raised for
+    the whole process.
     """
 
     def __init__(self, loop: Any) -> None:
         _many_graphs()
         self.loop, self._graph = loop, torch.compile(loop.step, dynamic=False)
-        self._calls: int | None = None  # of a step, once it was counted
+        self._calls: int | None = None  # block calls of a step per example, once measured
 
     def step(self, s: Any, x: Any) -> Any:
-        if counts() and self._calls is None:  # charged by its own nets, this once
+        if counts() and self._calls is None:  # uncompiled once, so that the nets charge it
             new, cost = step_cost(self.loop, s, x)
             self._calls = int(cost.nfe) // rows_of(new)
             return new
@@ -78,11 +78,11 @@ class Compiled:
 
 
 def _many_graphs() -> None:
-    """Let a step have a graph for every batch size of several models.
+    """Raise torch's limit of graphs, so that every batch size of several models can have one.
 
-    torch counts them by the step's code, which all models of a system share, and beyond 8 runs it as written.
+    torch counts graphs by the step's code, which all models of a system share, and beyond 8 runs it uncompiled.
     """
-    from torch._dynamo import config  # seconds, which torch.compile takes anyway
+    from torch._dynamo import config  # importing takes seconds, which torch.compile takes anyway
 
     config.recompile_limit = max(config.recompile_limit, GRAPHS)
 

@@ -1,4 +1,4 @@
-"""What solving is asked and answers: how much to think, what it may cost, and a solution with its reasons."""
+"""Options, budget and result of solving."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from innerloop.core import DEEPEST
 from innerloop.errors import InputError
 from innerloop.width import WIDEST
 
-MOST = 10_000_000  # trajectories of a call where all of a puzzle's are begun at once
-DEEP = 256  # from this depth on the state is kept in float32: in bfloat16 thousands of steps drift
+MOST = 10_000_000  # most trajectories of a call whose rule begins all of a puzzle's at once
+DEEP = 256  # from this depth on the state is float32: bfloat16 drifts over thousands of steps
 
 
 class EngineKey(NamedTuple):
-    """What an engine is made for: puzzles whose dials agree in it may share a batch."""
+    """The options that all puzzles of a batch must share."""
 
     noise: tuple[float, float]
     slots: tuple[str, ...]
@@ -32,22 +32,22 @@ class EngineKey(NamedTuple):
 
 @dataclass(frozen=True)
 class SolveOptions:
-    """How much to think, and how to choose. `pick` is a name in solve.choose.RULES, or auto."""
+    """Depth, width, selection rule and noise. `pick` is a name in solve.choose.RULES, or "auto"."""
 
-    depth: int = 64
-    width: int = 1
+    depth: int = 64  # steps at most
+    width: int = 1  # trajectories at most
     pick: str = "auto"
-    noise: tuple[float, float] = (0.0, 0.0)  # standard deviations on the first state and on every step
-    slots: tuple[str, ...] = ()  # of the state, that get this noise; none: all
-    views: bool = True  # trajectories after the first see the puzzle by another symmetry of its task
-    halting: bool = False  # trajectories stop by the loop's own rule; with pick="first" they do anyway
-    least: float = 0.5  # confidence below which the answer is "I don't know"; needs a calibration, unless verified
+    noise: tuple[float, float] = (0.0, 0.0)  # standard deviations of noise on the first state, and after every step
+    slots: tuple[str, ...] = ()  # fields of the state that get this noise; empty: all floating ones
+    views: bool = True  # each trajectory after the first sees the puzzle under another symmetry of its task
+    halting: bool = False  # trajectories stop by the loop's halting rule; always so with pick="first"
+    least: float = 0.5  # confidence below which the answer is "I don't know"; uses a calibration or a verifier
     seed: int = 0  # of views and noise
 
     def check(self, puzzles: int = 1) -> None:
-        """Raise InputError for values that make no sense for any loop, or too many for so many puzzles.
+        """Raise InputError for values out of range for any loop, or too large for so many puzzles.
 
-        Nothing that grows with depth or width has been made before.
+        Called before anything of the size of depth or width is allocated.
         """
         if not (whole(self.depth) and whole(self.width) and self.depth >= 1 and self.width >= 1):
             raise InputError(f"depth {self.depth} and width {self.width} must both be 1 or more, in whole numbers")
@@ -56,7 +56,7 @@ class SolveOptions:
                 f"depth {self.depth} and width {self.width} are more than can be run: "
                 f"give a depth up to {DEEPEST} and a width up to {WIDEST}"
             )
-        if self.pick != "verified" and self.width * puzzles > MOST:  # a verifier begins most of them never
+        if self.pick != "verified" and self.width * puzzles > MOST:  # with a verifier most are never begun
             raise InputError(
                 f"{puzzles} puzzles of width {self.width} are more than {MOST} trajectories at once: "
                 "give less width, or fewer puzzles"
@@ -77,14 +77,14 @@ class SolveOptions:
 
 @dataclass(frozen=True)
 class Budget:
-    """What all puzzles of a call may cost together. A puzzle that runs short gets the best of what it has."""
+    """Cost limits of a call, shared by its puzzles. At the limit each puzzle gets its best answer so far."""
 
     nfe: float | None = None  # block calls a puzzle, on average
     seconds: float | None = None  # of the whole call
-    rate: float | None = None  # puzzles per second to reach
+    rate: float | None = None  # least puzzles per second; limits the seconds of the call
 
     def limits(self, puzzles: int) -> tuple[float, float]:
-        """(block calls, seconds) for so many puzzles. Raises InputError for a budget that allows nothing."""
+        """(block calls, seconds) of all puzzles, inf: no limit. Raises InputError for limits not above 0."""
         for name in ("nfe", "seconds", "rate"):
             value = getattr(self, name)
             if value is None:
@@ -103,20 +103,20 @@ class Solution:
 
     known: bool  # False: "I don't know"; `answer` is then the best guess
     answer: NDArray[np.uint8]  # (S,) tokens
-    text: str  # the same, as the task writes it
-    valid: bool | None  # what the verifier says; None without one
-    confidence: float | None  # probability that it is right; 1.0 where verified, None where nothing tells
-    pick: str  # the rule that chose
-    why: str  # in words
+    text: str  # the answer as the task writes it
+    valid: bool | None  # verdict of the verifier; None without one
+    confidence: float | None  # probability that it is right; 1.0 if verified, None without a calibration
+    pick: str  # the selection rule
+    why: str  # reason for the choice, for people
     source: str  # "model", or "exact" where an exact solver answered
-    trajectory: int  # which one won, from 0
+    trajectory: int  # index of the chosen one
     width: int  # trajectories that were run at least in part
-    steps: int  # of the winner
+    steps: int  # of the chosen trajectory
     nfe: int  # block calls, over all trajectories
     seconds: float  # from the start of the call
-    certainty: NDArray[np.float32]  # (S,) probability of each cell's token, of the winner
+    certainty: NDArray[np.float32]  # (S,) probability of each cell's token, of the chosen trajectory
 
 
 def whole(value: Any) -> bool:
-    """Whether this is a whole number, numpy's among them."""
+    """Whether this is an integer of Python or numpy, and no bool."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool)

@@ -1,13 +1,13 @@
-"""Solve puzzles with a trained loop: how deep, how wide, by which rule, for how much; or say "I don't know".
+"""Solver: answers puzzles with a trained loop at a given depth, width, selection rule and budget.
 
     solver = Solver(loop, task)
     for s in solver.solve(puzzles, depth=64, width=20, pick="verified", budget=Budget(nfe=200)):
         print(s.text if s.known else "I don't know", s.confidence, s.why)
 
-Four dials spend compute at test time: depth, trajectories that differ (by noise, by the loop's own noise, or by seeing
-the puzzle turned and renamed), the rule that picks one of them, and a budget over all puzzles, of which easy ones leave
-more to hard ones. What is picked by a verifier is right; what is picked by anything else comes with the probability of
-being right that it had on validation puzzles.
+Four options set the compute at test time: depth (steps), width (trajectories, which differ by added noise, by the
+loop's own noise, or by a symmetry view of the puzzle), the rule that picks one trajectory, and a budget shared by all
+puzzles. An answer picked by a verifier is right. Any other comes with its calibrated probability of being right, and
+below a threshold the solver says "I don't know" (`known` is False).
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ class Solver:
     """A trained loop and its task, ready to answer.
 
     verify  the task's verifier where it knows its rules, else none; or one of your own (solve.verify.as_verifier)
-    trusts  what each rule's confidence is worth, by `calibrate`; kept with the dials it was measured at
+    trusts  calibration of each rule, as `calibrate` returns it
     rows    trajectories run at once
-    compile whether a step is compiled (solve.nfe.compiled): for thousands of puzzles, or a GPU. Nothing changes where
+    compile whether a step is compiled (solve.nfe.compiled): for thousands of puzzles, or a GPU. It has no effect if
             the loop's blocks are compiled already
     """
 
@@ -83,15 +83,15 @@ class Solver:
         watch: Callable[[int, int, Moment], None] | None = None,
         **dials: Any,
     ) -> list[Solution]:
-        """A Solution for each puzzle, in their order.
+        """A Solution for each puzzle, in the order of the puzzles.
 
         puzzles  a text or a list of them, tokens (N, S) or (S,) in whole numbers of any type, or a PuzzleSet
-        budget   its seconds are for all that this call does, the exact solver included
-        exact    seconds that an exact solver may take for each puzzle the model does not know (solve/hybrid.py)
+        budget   its seconds include the exact solver
+        exact    seconds of the exact solver for each puzzle that the model does not solve (solve/hybrid.py)
         done     called as done(i, solution) as soon as puzzle i is answered
         watch    called as watch(i, k, moment) after every step of trajectory k of puzzle i
-        dials    further fields of SolveOptions
-        Raises InputError for puzzles or dials that make no sense for this loop or task.
+        Further keywords are fields of SolveOptions. Raises InputError for puzzles or options that this loop or task
+        does not support.
         """
         until = time.monotonic()
         if not 0 <= exact < float("inf"):
@@ -119,7 +119,7 @@ class Solver:
         return found
 
     def finished(self, engine: Engine, cases: Sequence[PuzzleJob], cap: float, until: float) -> Iterator[PuzzleJob]:
-        """Each case once nothing could change its answer, or all when `cap` steps or the time `until` are over."""
+        """Yields each job when its answer is final; all of them once `cap` steps or the time `until` are reached."""
         queue = deque(sorted(((k, case) for case in cases for k in case.wave()), key=lambda begun: begun[0]))
         open_ = {id(case): case for case in cases}
 
@@ -135,7 +135,7 @@ class Solver:
                 if id(case) in open_ and k in case.pending:
                     engine.submit(case.job(k))
             over = engine.tick()
-            for ended in over:  # all of them before any case is finished: several of its trajectories may end at once
+            for ended in over:  # all first: several trajectories of one puzzle may end at once
                 ended.job.owner[0].took(ended)
             for case in (ended.job.owner[0] for ended in over):
                 if id(case) not in open_:
@@ -148,7 +148,7 @@ class Solver:
                 yield from [close(case) for case in list(open_.values())]
 
     def questions(self, puzzles: Any) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """(tokens (N, S), identifiers (N,)) of whatever was given. Raises InputError for what this loop cannot take."""
+        """(tokens (N, S), identifiers (N,)) of `puzzles`. Raises InputError for puzzles this loop cannot take."""
         if isinstance(puzzles, str):
             puzzles = [puzzles]
         if len(puzzles.inputs if hasattr(puzzles, "inputs") else puzzles) == 0:
@@ -163,7 +163,7 @@ class Solver:
         return tokens, np.zeros(len(tokens), np.int64)
 
     def known(self, identifiers: Any, rows: int) -> NDArray[np.int64]:
-        """Puzzle identifiers (rows,), each of which this loop has learned. Raises InputError for any other."""
+        """Puzzle identifiers (rows,) int64. Raises InputError unless this loop was trained on each of them."""
         ids = np.asarray(identifiers)
         if ids.shape != (rows,) or ids.dtype.kind not in "iu":
             raise InputError(
@@ -177,9 +177,9 @@ class Solver:
             raise InputError(f"puzzle identifiers run from {ids.min()} to {ids.max()}: those {learned}")
         return ids.astype(np.int64)
 
-    # -- what the dials mean here -------------------------------------------------------------------------------------
+    # -- options for this loop and task --------------------------------------------------------------------------------
     def settled(self, d: SolveOptions) -> SolveOptions:
-        """The dials with `auto` decided. Raises InputError where they make no sense for this loop or task."""
+        """The options with pick="auto" resolved. Raises InputError if this loop or task does not support them."""
         d.check()
         if d.pick == "auto":
             d = replace(d, pick=self.best_rule())
@@ -202,7 +202,7 @@ class Solver:
         return d
 
     def differ(self, d: SolveOptions) -> bool:
-        """Whether trajectories differ from each other at these dials."""
+        """Whether trajectories differ from each other with these options."""
         if any(d.noise) or (d.views and self.task.views(1, np.random.default_rng(0)) is not None):
             return True
         return keyed(self.blank[0])
@@ -214,7 +214,7 @@ class Solver:
 
     @cached_property
     def stops(self) -> bool:
-        """Whether the loop has a rule to stop by, found by trying it on a step."""
+        """Whether the loop's halting rule works, found by calling it on a step."""
         first, question = self.blank
         with torch.no_grad():
             second = self.loop.step(first, question)
@@ -226,7 +226,7 @@ class Solver:
 
     @cached_property
     def rules(self) -> list[str]:
-        """The rules of solve.choose that apply here: the loop has such a head or halts, the task has a verifier."""
+        """The rules of solve.choose that this loop (heads, halting) and task (verifier) support."""
         answer = self.loop.read(self.blank[0])
         lacks = {"verified": self.verify is None, "q": answer.q_halt is None, "value": answer.value is None}
         lacks["first"] = not self.stops
@@ -234,14 +234,14 @@ class Solver:
 
     @cached_property
     def blank(self) -> tuple[Any, Question]:
-        """A first state and the empty puzzle it is of, to look at what kind of loop this is."""
+        """(initial state, its blank question), to inspect which heads and noise the loop has."""
         tokens = torch.ones(1, int(np.prod(self.task.shape)), dtype=torch.long, device=self.device)
         question = Question(tokens, torch.zeros_like(tokens[:, 0]))
         with torch.no_grad():
             return self.loop.init(question), question
 
     def best_rule(self) -> str:
-        """What `auto` means: the verifier where there is one, else the rule most often right when calibrated."""
+        """The rule of pick="auto": "verified" if there is a verifier, else the rule of highest calibrated accuracy."""
         if self.verify is not None:
             return "verified"
         if not self.trusts:
@@ -251,7 +251,7 @@ class Solver:
         return max(self.trusts.values(), key=lambda t: (t.accuracy, -np.nan_to_num(t.ece, nan=1.0))).rule
 
     def confidence(self, d: SolveOptions, choice: Choice, valid: bool | None) -> float | None:
-        """Probability that the choice is right: certain where verified, by calibration elsewhere, None if unknown."""
+        """Probability that the choice is right: 1.0 if verified, else by calibration; None without one."""
         if valid:
             return 1.0
         if not np.isfinite(choice.score) or valid is False:
@@ -260,7 +260,7 @@ class Solver:
         return None if known is None else known.curve(choice.score)
 
     def views(self, d: SolveOptions) -> Views | None:
-        """One view for each trajectory, the first as the puzzle stands; None where there is none, or none is wanted."""
+        """One symmetry view per trajectory, the first the identity; None without symmetries or if turned off."""
         if not d.views or d.width == 1:
             return None
         found: Views | None = self.task.views(d.width, np.random.default_rng(d.seed))
@@ -269,7 +269,7 @@ class Solver:
         return found
 
     def engine(self, d: SolveOptions, **how: Any) -> Engine:
-        """An engine that thinks at these dials."""
+        """An engine for these options; `how` overrides its arguments."""
         loop = self.precise if d.kind.deep else self.loop
         if d.kind.noisy:
             loop = Noisy(loop, *d.noise, d.slots, d.seed)
@@ -286,11 +286,11 @@ class Solver:
         """The loop with its state in float32."""
         return in_float32(self.loop)
 
-    # -- how far to trust ---------------------------------------------------------------------------------------------
+    # -- calibration --------------------------------------------------------------------------------------------------
     def calibrate(self, examples: Any, rules: Sequence[str] = (), **dials: Any) -> dict[str, Trust]:
-        """Measure every rule this loop can be picked by on labelled `examples`; what was found is kept in `trusts`.
+        """Calibrate every selection rule of this loop on labelled `examples`; the result is kept in `trusts`.
 
-        An answer is right if the verifier accepts it, or, without one, if it is as labelled.
+        An answer is right if the verifier accepts it, or, without a verifier, if it equals the label.
         """
         every = self.trajectories(examples, SolveOptions(pick="vote", **dials))
         right = [
@@ -315,7 +315,7 @@ class Solver:
         return ((answers == label) | (label == 0)).all(1)  # type: ignore[no-any-return]
 
     def trajectories(self, examples: Any, d: SolveOptions) -> list[Trajectories]:
-        """All `width` trajectories of every puzzle, none stopped by another: for calibration and for study."""
+        """All `width` trajectories of every puzzle, each run to its own end: for calibration and study."""
         d = replace(self.settled(replace(d, pick=d.pick if d.pick != "verified" else "vote")), pick="residual")
         engine, views = self.engine(d), self.views(d)
         questions, ids = self.questions(examples)

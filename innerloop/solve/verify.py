@@ -1,11 +1,11 @@
-"""Who says whether an answer is right: the task's own rules, or one function of yours; never a label.
+"""Verifiers: whether an answer is right by the task's rules or a function of yours, without labels.
 
     verify = verifier_of(task)                   # constraints, where the task knows them
     verify = as_verifier(lambda q, a: ...)       # one function, for a single pair or for a batch
     verify = verifier_of(task, lambda q, a: ...)  # both must hold
     verify(questions, answers)                   # uint8 (B, S) each -> bool (B,)
 
-A learned confidence says how often answers of a kind are right; a verifier says whether this one is.
+A verifier decides about one answer; a calibrated confidence is the frequency of right answers among similar ones.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ Verifier = Callable[[Tokens, Tokens], NDArray[np.bool_]]  # questions (B, S), an
 def verifier_of(task: Any, function: Callable[..., Any] | None = None) -> Verifier:
     """The verifier of a task (innerloop.tasks.Task): givens kept and rules held.
 
-    function: a rule of your own on top, as `as_verifier` takes it; it sees the answers that pass the task's own check,
-    which is one of form only where the task does not know its rules.
-    Raises InputError where the task does not know its rules and no function is given.
+    function: an additional rule of yours, as `as_verifier` takes it. It is called for answers that pass the task's own
+    check, which tests only their form if the task does not know its rules.
+    Raises InputError if the task does not know its rules and no function is given.
     """
     if function is None:
         if not task.verifies:
@@ -49,20 +49,19 @@ def verifier_of(task: Any, function: Callable[..., Any] | None = None) -> Verifi
 
 
 def as_verifier(function: Callable[..., Any]) -> Judge:
-    """A verifier from one function, which judges a single pair or a batch; `Judge` says how that is found out."""
+    """A verifier from a function of a single pair or of a batch; `Judge` finds out which."""
     return function if isinstance(function, Judge) else Judge(function)
 
 
 class Judge:
-    """A function made a verifier.
+    """Makes a function a verifier, and checks its results.
 
-    Which kind the function is, is decided by trying it once, on the first row that it is asked about: two copies of the
-    row as a table (2, S) (three where S is 2). If it returns one bool a copy, it judges batches, and must say the same
-    of the row alone, since a verdict may not depend on what else is in the batch. Whatever else it does with the table,
-    it is then called with the single pair (S,), (S,) and must return one bool: it judges single pairs. A function that
-    does neither raises InputError. `batched` says what was found; None before the first call.
+    The first call tries the function on two copies of the first row, (2, S) (three copies if S is 2). If it returns one
+    bool per copy, it takes batches; it must then say the same for the row alone, since a verdict must not depend on the
+    batch. Otherwise it is called with the single pair (S,), (S,) and must return one bool. A function that does neither
+    raises InputError. `batched` is the result; None before the first call.
 
-    The function is given read-only views. Every result is checked: bool, and one a row.
+    The function gets read-only views. Every result is checked: dtype bool, one per row.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -87,13 +86,13 @@ class Judge:
         return np.array([self._bools(self.function(*pair), ()) for pair in zip(questions, answers, strict=True)], bool)
 
     def _judges_batches(self, question: Tokens, answer: Tokens) -> bool:
-        """Try the function on one row, (1, S) each; raises InputError where it judges neither way."""
-        copies = 3 if question.shape[1] == 2 else 2  # not S: one bool a copy must not look like one bool a cell
+        """Whether the function takes batches, tried on one row (1, S); raises InputError if it takes neither form."""
+        copies = 3 if question.shape[1] == 2 else 2  # not S, or one bool per copy could be one bool per cell
         table = [_sealed(np.repeat(tokens, copies, 0)) for tokens in (question, answer)]
         failed: Exception | None = None
         try:
             found = np.asarray(self.function(*table))
-        except Exception as error:  # anything may happen to a function for single pairs that is given tables
+        except Exception as error:  # a function for single pairs may fail in any way here
             failed, found = error, np.zeros(())
         if found.shape == (copies,):
             verdicts = self._bools(found, (copies,))
@@ -127,23 +126,23 @@ class Judge:
 
 
 def _sealed(tokens: Tokens) -> Tokens:
-    """The same array, not to be written to."""
+    """A read-only view."""
     view = tokens.view()
     view.flags.writeable = False
     return view
 
 
 def broken(task: Any, questions: Tokens, answers: Tokens) -> NDArray[np.bool_]:
-    """bool (B, S): the cells of each answer that break a rule on sight; none in a valid answer.
+    """bool (B, S): cells of each answer that violate a rule by themselves; all False for valid answers.
 
-    They are what the task points at (`wrong_cells` without a label), and cells that hold what no valid answer holds
-    there (`domain`). An answer may be wrong as a whole without such a cell: a way of a maze with a gap.
+    These are the task's `wrong_cells` without a label, and cells whose token is outside their `domain`. A wrong answer
+    may have no such cell: a maze path with a gap.
     """
     wrong = np.zeros(answers.shape, bool)
     for row in np.flatnonzero(~task.valid_batch(questions, answers)):
         question, answer = questions[row], answers[row]
         wrong[row] = task.wrong_cells(question, answer)
-        if task.verifies or task.blank:  # else nothing is known of what a cell may hold
+        if task.verifies or task.blank:  # else the domain of a cell is unknown
             inside = answer < task.vocab
             wrong[row] |= ~(inside & task.domain(question)[np.arange(len(answer)), np.where(inside, answer, 0)])
     return wrong

@@ -1,4 +1,4 @@
-"""Loops in the weights: one file per published system, found by looking into this folder."""
+"""Systems whose state is hidden tensors: one file per published system, found by listing this folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from innerloop.errors import InputError
 
 
 def names() -> list[str]:
-    """Every system's name: its file's."""
+    """The names of all systems: their file names."""
     return sorted(m.name for m in pkgutil.iter_modules(__path__))
 
 

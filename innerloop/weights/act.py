@@ -1,14 +1,14 @@
-"""Adaptive Computation Time (2016): each example thinks until it has halted.                  arXiv 1603.08983
+"""Adaptive Computation Time (2016): each example runs until its halting probabilities sum to 1.  arXiv 1603.08983
 
     x = embed(question) + flag at the first step;   z = 0
     a step:   z <- net(z, x);   p = sigmoid(w . z + b);   halt once the sum of p reaches 1 - eps
-    answer:   logits = head(the states weighted by their p, the last by what is left)
+    answer:   logits = head(mean of the states weighted by p, the last by the remainder)
     cost:     tau * (steps + remainder)
 
-A halted example keeps its state, so steps beyond are harmless; `halt.finished` saves them, and a driver's depth is a
-cap. The cost learns only through whole thoughts (learn/unroll.py, full tape): a carried state's earlier probabilities
-are off the tape. The flag is the paper's extra input bit: to a linear map, a vector. Besides, the head of q_halt learns
-to judge the answer, as everywhere in this library; halting does not heed it.
+A halted example keeps its state, so further steps do not change it; `halt.finished` avoids them, and `depth` is the
+maximum. The cost needs full unrolls (learn/unroll.py, tape "full"), since the earlier probabilities of a carried state
+have no gradient. The flag is the paper's extra input bit as a vector. The q_halt head is trained to predict
+correctness, as in other systems, but halting does not use it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = ["ACT", "Config"]
 class Config:
     net: NetConfig = field(default_factory=NetConfig)
     eps: Share = 0.01  # an example halts at a sum of 1 - eps, so that one step can be enough
-    tau: Amount = 0.01  # price of a step, in nats of the answer's loss; results depend on it sharply
+    tau: Amount = 0.01  # cost of a step, in nats of the answer's loss; results depend on it strongly
     form: str = "graves"  # how states are weighted: a name from parts.act.FORMS
     dtype: str = "bfloat16"  # of the state and of all products; weights and halting stay float32
 
@@ -44,7 +44,7 @@ class Config:
 
 
 class State(NamedTuple):
-    z: Tensor  # (B, L, D) present state
+    z: Tensor  # (B, L, D) current state
     act: Act  # of granularity (B,); act.n are each example's steps
 
     @property

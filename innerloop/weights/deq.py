@@ -1,13 +1,13 @@
-"""Deep Equilibrium Model (2019): an infinitely deep net, by solving for its end.            arXiv 1909.01377
+"""Deep Equilibrium Model (2019): the fixed point of a net, found by a fixed-point solver.    arXiv 1909.01377
 
     x = embed(question);   z = 0
-    a step:     solve z* = net(z*, x), going on from z;   z <- net(z*, x)
-    gradient:   y = J'y + g is solved for in place of a tape, J = d net / d z* (grad.implicit)
-    answer:     logits = head(z),  halt = q(z at the first place)
+    a step:     solve z* = net(z*, x), starting from z;   z <- net(z*, x)
+    gradient:   implicit: solve y = J'y + g, J = d net / d z* (grad.implicit)
+    answer:     logits = head(z),  halt = q(z at the first position)
 
-The solve may be cut short (`iterations`): what residual it left is in the state, and no warning is given. Other tapes
-are phantom(k, tau) after the same solver (phantom(1, 1) is the one-step gradient), and those of plain iteration, such
-as last(1). `jacobian` weighs the regulariser |v'J|^2 / n, v normal (arXiv 2106.14342), one call of the net a step.
+The solver stops after `iterations`; the state holds the final residual, and no warning is given. Other gradient rules:
+phantom(k, tau) after the same solver (phantom(1, 1) is the one-step gradient), and those of plain iteration, such as
+last(1). `jacobian` weights the regulariser |v'J|^2 / n, v normal (arXiv 2106.14342): one more net call per step.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ __all__ = ["DEQ", "Config"]
 @dataclass(frozen=True)
 class Config:
     net: NetConfig = field(default_factory=NetConfig)
-    solver: str = "anderson"  # of both directions: "picard", "anderson" or "broyden"
-    iterations: Count = 24  # calls of the net a solve may take, either way
+    solver: str = "anderson"  # for forward and backward: "picard", "anderson" or "broyden"
+    iterations: Count = 24  # most calls of the net in a solve, forward or backward
     tol: Positive = 1e-3  # relative residual at which an example's solve ends
     grad: str = "implicit"  # which calls carry gradient: "implicit", "phantom(5, 0.5)", or a rule of innerloop.grad
     jacobian: Amount = 0.0  # weight of the regulariser that keeps the map a contraction; 0: none
-    dtype: str = "float32"  # of the state and of all products: residuals under 1e-2 are below bfloat16's grain
+    dtype: str = "float32"  # of the state and of all products: bfloat16 does not resolve residuals under 1e-2
 
 
 class State(NamedTuple):
     z: Tensor  # (B, L, D)
     residual: Tensor  # (B,) float32 relative change in the last call of the net
-    calls: Tensor  # (B,) int64 calls of the net, so far, that met a residual above tol
-    rough: Tensor  # (B,) float32 |v'J|^2 / n at z, on the tape; 0 without a regulariser, or unrecorded
-    probe: Tensor  # (B,) int64 key of v; not named `key`, for a trajectory has no noise
+    calls: Tensor  # (B,) int64 calls of the net so far with a residual above tol
+    rough: Tensor  # (B,) float32 |v'J|^2 / n at z, differentiable; 0 without a regulariser or gradient
+    probe: Tensor  # (B,) int64 key of v; not named `key`, since trajectories do not differ by noise
 
 
 class DEQ(nn.Module):
@@ -61,7 +61,7 @@ class DEQ(nn.Module):
         self.embed, self.net, self.heads = Embed(c.net), Net(c.net), Heads(c.net, continue_head=False)
         for p in self.net.parameters():
             if p.ndim > 1:
-                p.data *= 0.5  # at the usual scale the first map does not contract, and there is nothing to solve for
+                p.data *= 0.5  # at the usual scale the initial map does not contract, and has no fixed point to find
 
     def init(self, x: Question) -> State:
         rows = len(x.inputs)

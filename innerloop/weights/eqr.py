@@ -1,13 +1,13 @@
-"""Equilibrium Reasoner (2026): TRM that learns to settle from anywhere, through noise.         arXiv 2605.21488
+"""Equilibrium Reasoner (2026): TRM with random starts and noisy, damped updates.               arXiv 2605.21488
 
     x = embed(question);   y, z ~ N(0, 1)
     a step:   T times:  ( z <- damp(z, net(z, y + x))  n times;   y <- damp(y, net(y, z)) )
               damp(old, new) = (1 - lambda) old + lambda new + beta N(0, 1)
-    answer:   logits = head(y),  halt = q(y at the first place)
+    answer:   logits = head(y),  halt = q(y at the first position)
 
-The gradient runs through the last of the T cycles. A trajectory that has settled is more often right, so of many the
-one of lowest residual answers (width.lowest_residual): the state keeps how far it last moved. The start is drawn at the
-first step, from a key that may have been salted until then. Official code truncates the start's normal at 2.
+The gradient runs through the last of the T cycles. Converged trajectories are more often right, so of several the one
+of lowest residual is selected (width.lowest_residual); the state holds the residual of its last step. The start is
+drawn in the first step, since the key may be salted until then. Official code truncates the start's normal at 2.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Config:
     net: NetConfig = field(default_factory=lambda: SIZE)
     cycles: Count = 3  # T, H_cycles in the official code
     thoughts: Count = 6  # n, L_cycles in the official code: updates of z before each update of y
-    damping: Share = 0.95  # lambda: share of an update that is taken
+    damping: Share = 0.95  # lambda: weight of an update
     noise: Amount = 0.01  # beta: standard deviation added at every update, in training and afterwards
     grad: str = "last_cycle"  # which updates of a step carry gradient: the name of a rule in innerloop.grad
     dtype: str = "bfloat16"  # of the state and of all products; weights stay float32
@@ -49,10 +49,10 @@ class Config:
 
 class State(NamedTuple):
     y: Tensor  # (B, L, D) the answer so far; L = prefix + tokens
-    z: Tensor  # (B, L, D) the thought
-    key: Tensor  # (B,) int64, what noise is drawn from
-    steps: Tensor  # (B,) int64, steps taken; at 0 y and z are still to be drawn
-    residual: Tensor  # (B, 1) float32: how far the last step moved y and z, as a share of their norm
+    z: Tensor  # (B, L, D) the latent
+    key: Tensor  # (B,) int64 key of the noise
+    steps: Tensor  # (B,) int64 steps taken; at 0 y and z are not drawn yet
+    residual: Tensor  # (B, 1) float32 relative change of y and z in the last step
 
 
 class EqR(nn.Module):
@@ -75,13 +75,13 @@ class EqR(nn.Module):
         return new._replace(steps=s.steps + 1, residual=moved[:, None])
 
     def started(self, s: State) -> State:
-        """Rows that have taken no step get a random y and z."""
+        """Draw y and z of the rows that have taken no step."""
         first, shape, key = (s.steps == 0)[:, None, None], s.y.shape[1:], scramble(s.key + 1)
         y, z = (torch.where(first, normal(k, *shape).to(self.dtype), v) for k, v in ((s.key, s.y), (key, s.z)))
         return s._replace(y=y, z=z, key=scramble(key + 1))
 
     def damped(self, slot: str, update: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        """The update of `slot`, taken in part, and shaken."""
+        """The update of field `slot`, damped and with noise."""
 
         def move(s: State) -> State:
             old, new = getattr(s, slot), getattr(update(s), slot)

@@ -3,11 +3,11 @@
     x_t = (1 - t) noise + t onehot(answer);   D(x_t, t, question, s) -> categorical, s its last prediction or 0
     a step:   p <- D(x, t, question, s);   x <- x + dt (p - x) / (1 - t);   r <- KL(p|s) + KL(s|p);   s <- p
     learned:  t0 < t drawn;  s = steps from x_t0 to time t, off the tape, for half of the examples, else 0;  D(x_t, .)
-    answer:   logits = head(D's state),  halt = q(its first place)
+    answer:   logits = head(D's state),  halt = q(its first position)
 
-Time is walked on a grid as far as `hold`; there x stays, and the loop s <- D goes on. `r` falls towards fixed points:
-`still` halts by it, and it is to tell right from wrong. Trained by Unroll(depth=1): a step that is shown the target is
-one training step (fixed-point forcing), whose answer's cross-entropy is the loss.
+Time runs on a grid from 0 to `hold`; from then on x is constant, and the loop s <- D continues. `r` decreases towards
+fixed points: `still` halts by it, and it is an indicator of correctness. Trained by Unroll(depth=1): a step with the
+target is one training step (fixed-point forcing), whose loss is the cross-entropy of its answer.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ __all__ = ["Config", "Flow"]
 @dataclass(frozen=True)
 class Config:
     net: NetConfig = field(default_factory=NetConfig)
-    grid: Count = 8  # steps in which time is walked from 0 to `hold`
-    hold: Share = 0.3  # the time at which x stays; 0: it is noise for ever, and only s moves
-    forcing: Share = 0.5  # share of examples that learn with their own prediction; 0: a plain flow, without any
-    rollout: Count = 16  # steps from t0 to t of those
+    grid: Count = 8  # steps from time 0 to `hold`
+    hold: Share = 0.3  # time from which on x is constant; 0: x stays noise, and only s changes
+    forcing: Share = 0.5  # share of examples trained with their own prediction s; 0: a plain flow, without s
+    rollout: Count = 16  # steps from t0 to t of these
     dtype: str = "bfloat16"  # of all products; weights, x and s stay float32
 
     def __post_init__(self) -> None:
@@ -49,10 +49,10 @@ class Config:
 
 
 class State(NamedTuple):
-    x: Tensor  # (B, S, V) float32, where the flow stands
+    x: Tensor  # (B, S, V) float32, point of the flow
     s: Tensor  # (B, S, V) float32, the last prediction; zeros before the first
     h: Tensor  # (B, L, D) the denoiser's state, from which the answer is read
-    r: Tensor  # (B,) float32 residual, mean over tokens; the first prediction is held against the uniform one
+    r: Tensor  # (B,) float32 residual, mean over tokens; the first prediction is compared with uniform
     t: Tensor  # (B,) int64, steps taken
     key: Tensor  # (B,) int64, of the noise
 
@@ -84,7 +84,7 @@ class Flow(nn.Module):
         return self.move(s, e_BLD, now, then)
 
     def learn(self, s: State, e_BLD: Tensor, y_BSV: Tensor) -> State:
-        """One training step towards the answer's one-hot; its ignored places count as padding."""
+        """One training step towards the one-hot answer; ignored positions count as padding."""
         key, (t, share, coin) = scramble(s.key + 1), uniform(s.key, 3).unbind(1)
         noise, forced = normal(key, *y_BSV.shape[1:]), (coin < self.c.forcing)[:, None, None]
         at = lambda i: t * (share + (1 - share) * i / self.c.rollout)  # noqa: E731
@@ -96,7 +96,7 @@ class Flow(nn.Module):
         return run_schedule(self.schedule_learning, updates, s, grad.last(1))
 
     def move(self, s: State, e_BLD: Tensor, now: Tensor, then: Tensor) -> State:
-        """Predict at time `now` (B,), and go on to time `then` along the straight line to the prediction."""
+        """Predict at time `now` (B,), then an Euler step to time `then` towards the prediction."""
         waves = torch.logspace(0, 3, self.c.net.hidden_size // 2, device=now.device) * now[:, None]
         clock_BD = self.clock(torch.cat((waves.sin(), waves.cos()), -1).to(self.dtype))
         tokens = self.point(s.x.to(self.dtype)) + self.carry((s.s * bool(self.c.forcing)).to(self.dtype))
@@ -116,5 +116,5 @@ def blend(a: Tensor, b: Tensor, w: Tensor) -> Tensor:
 
 
 def still(tol: float = 1e-2) -> Halt:
-    """Stop an example when its residual falls below `tol`: two predictions in a row are the same."""
+    """Stop an example when its residual falls below `tol`: two successive predictions agree."""
     return lambda loop, old, new, steps: new.r < tol

@@ -1,14 +1,14 @@
-"""Generative Recursive reAsoning Model (2026): the planner is pushed by learned noise.        arXiv 2605.19376
+"""Generative Recursive reAsoning Model (2026): two-level recursion, noise on the high state.  arXiv 2605.19376
 
-    x = embed(question);   h, l = two fixed random vectors, the same at every place
+    x = embed(question);   h, l = two fixed random vectors, the same at every position
     a step:   T times:  ( l <- low(l, h + x)  K times;   u = high(h, l);   h <- u + e,   e ~ N(mu(u), sigma(u)^2) )
-    answer:   logits = head(h),  halt and value = heads(h at the first place), whose gradient stops there
+    answer:   logits = head(h),  halt and value = heads(h at the first position), whose gradient stops there
     loss:     that of the answer + beta KL(q(e | u, answer) || p(e | u)) of the step's last transition
 
-While it learns, e comes from the posterior q, which sees the answer; afterwards from the prior p. Only the last of the
-T transitions is taped. One question has many trajectories: salt the state's key (width.wide, learn/coverage), and pick
-by vote or by the value head, which learns (value - accuracy)^2 (learn/supervise.py). beta does not carry over from one
-size to another: if answers are right in training and not afterwards, the answer leaks through e, and beta is too low.
+In training e is drawn from the posterior q, which sees the answer; at inference from the prior p. Only the last of the
+T transitions has gradient. Salting the state's key gives other trajectories (width.wide, study/coverage); pick by vote
+or by the value head, trained with (value - accuracy)^2 (learn/supervise.py). beta must be tuned for each size: if
+answers are right in training but not at inference, the answer leaks through e, and beta is too low.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ __all__ = ["GRAM", "Config"]
 @dataclass(frozen=True)
 class Config:
     net: NetConfig = field(default_factory=lambda: replace(NetConfig(), prefix=16, expansion=1.5))
-    cycles: Count = 3  # T: transitions of a step, each with one push
+    cycles: Count = 3  # T: transitions of a step, each with one draw of e
     thoughts: Count = 4  # K: updates of l in a transition; 6 for Sudoku
     beta: Amount = 0.07  # weight of the KL: .1 Sudoku, .07 8 queens, .5 colouring of 8 vertices
     balance: Share = 0.8  # share of the KL's gradient that moves the prior
     grad: str = "last_cycle"  # which updates of a step carry gradient: the name of a rule in innerloop.grad
-    dtype: str = "bfloat16"  # of the state and of all products; weights and pushes stay float32
+    dtype: str = "bfloat16"  # of the state and of all products; weights and e stay float32
 
 
 class State(NamedTuple):
-    h: Tensor  # (B, L, D) the plan; L = prefix + tokens
-    l: Tensor  # (B, L, D) the work
-    key: Tensor  # (B,) int64, what the pushes are drawn from
-    kl: Tensor  # (B, 1) float32 cost of the last push; 0 where no answer was shown
+    h: Tensor  # (B, L, D) high-level state; L = prefix + tokens
+    l: Tensor  # (B, L, D) low-level state
+    key: Tensor  # (B,) int64 key of the noise
+    kl: Tensor  # (B, 1) float32 KL of the last transition; 0 without a target
 
 
 class GRAM(nn.Module):
@@ -82,7 +82,7 @@ class GRAM(nn.Module):
         return run_schedule(self.schedule, updates, s, self.grad)
 
     def shown(self, x: Question) -> Tensor | None:
-        """The answer, embedded, for the posterior; nothing stands at the prefix and at places without a label."""
+        """(B, L, D) embedded answer for the posterior, zero at the prefix and without label; None without target."""
         if x.target is None:
             return None
         e_BSD = self.answer(x.target.clamp_min(0), self.dtype) * (x.target >= 0)[..., None].to(self.dtype)

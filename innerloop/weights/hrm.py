@@ -1,8 +1,8 @@
-"""Hierarchical Reasoning Model (2025): a slow planner h above a fast worker l.               arXiv 2506.21734
+"""Hierarchical Reasoning Model (2025): a slow high-level and a fast low-level state.         arXiv 2506.21734
 
-    x = embed(question);   h, l = two fixed random vectors, the same at every place
+    x = embed(question);   h, l = two fixed random vectors, the same at every position
     a step:   N times:  ( l <- low(l, h + x)  T times;   h <- high(h, l) )
-    answer:   logits = head(h),  halt and continue = q(h at the first place)
+    answer:   logits = head(h),  halt and continue = q(h at the first position)
 
 The gradient runs through the last low and the last high call only (the paper's one-step gradient); between
 steps the state is detached (deep supervision). The halting head learns by Q-learning: learn.supervise.q_target.
@@ -37,8 +37,8 @@ class Config:
 
 
 class State(NamedTuple):
-    h: Tensor  # (B, L, D) the plan; L = prefix + tokens
-    l: Tensor  # (B, L, D) the work
+    h: Tensor  # (B, L, D) high-level state; L = prefix + tokens
+    l: Tensor  # (B, L, D) low-level state
 
 
 class HRM(nn.Module):

@@ -1,10 +1,10 @@
 """HRM-Text (2026): HRM as a language model, started from the question.                          arXiv 2605.20613
 
-    h = embed(question), which is not injected again;   l = a fixed random vector, the same at every place
+    h = embed(question), which is not injected again;   l = a fixed random vector, the same at every position
     a step:   N times:  ( l <- low(l + h)  T times;   h <- high(h + l) )
     answer:   logits = head(h)
 
-One step is the whole thought: Unroll(1). Prompts are read both ways, responses causally. Norms: eps 1e-5, not 1e-6.
+One step is the whole computation: Unroll(1). Prompts are bidirectional, responses causal. Norms: eps 1e-5, not 1e-6.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ class Config:
     net: NetConfig = field(default_factory=lambda: SIZE)
     cycles: Count = 2  # N, H_cycles in the official code: updates of h in a step
     low_cycles: Count = 3  # T, L_cycles in the official code: updates of l before each of h
-    credit: tuple[Whole, Whole] = (2, 5)  # K, updates that carry gradient: at first, and after the warm-up
+    credit: tuple[Whole, Whole] = (2, 5)  # K, updates with gradient: at the start, and after the warm-up
     warmup: Share = 0.2  # share of training in which K grows
     dtype: str = "bfloat16"  # of the state and of all products; weights stay float32
 
 
 class State(NamedTuple):
-    h: Tensor  # (B, L, D) the plan
-    l: Tensor  # (B, L, D) the work
+    h: Tensor  # (B, L, D) high-level state
+    l: Tensor  # (B, L, D) low-level state
 
 
 class HRMText(nn.Module):
-    causal = True  # where its size says so
+    causal = True  # supports causal masks
     l0: Tensor
 
     def __init__(self, c: Config = Config()) -> None:
@@ -82,7 +82,7 @@ class HRMText(nn.Module):
 
 
 def credited(k: int, cycles: int) -> grad.Rule:
-    """K updates on the tape: the last min(cycles, K - 1) of h and the last of l for the rest. They are no suffix."""
+    """Gradient through K updates: the last min(cycles, K - 1) of h, the others of l. They are no suffix."""
     if k < 2:
         raise InputError(f"credit for {k} updates leaves one of the nets without any: give 2 or more")
     most = {"h": min(cycles, k - 1), "l": k - min(cycles, k - 1)}
@@ -96,7 +96,7 @@ def credited(k: int, cycles: int) -> grad.Rule:
 
 
 def guided(loop: HRMText, x: Question, weight: float, cycles: int = 1) -> Tensor:
-    """weight * strong + (1 - weight) * weak, logits after all and after `cycles` cycles. Autoguidance: our reading."""
+    """weight * strong + (1 - weight) * weak, logits after all and after `cycles` cycles: autoguidance as we read it."""
     cut = cycles * (loop.c.low_cycles + 1)
     weak = loop.step(loop.init(x), x, loop.schedule[:cut], grad.full)
     strong = loop.step(weak, x, loop.schedule[cut:], grad.full)

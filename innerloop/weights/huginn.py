@@ -2,12 +2,12 @@
 
     e = prelude(embed(question));   z = noise
     a step:   z <- core(adapt [z; e])
-    answer:   logits = head(norm(coda(norm(z)))),  the head being the transposed table of tokens
+    answer:   logits = head(norm(coda(norm(z)))),  head = transposed token embedding
 
-Learned by whole thoughts of random depth with the last 8 steps taped: Unroll(32, draw="poisson", grad="last(8)").
-Every depth is then a usable depth, and the state ends where it does whatever its start (`agreement`). Its exits are
-halt.kl, entropy, cosine, stable and converged (0.02 is the paper's 0.03, as the state holds e too). Not taken over:
-gains of norms, biases of queries and keys.
+Trained by full unrolls of random depth with gradient through the last 8 steps: Unroll(32, draw="poisson",
+grad="last(8)"). Any depth can then be used, and the final state does not depend on the start (`agreement`). Its exits
+are halt.kl, entropy, cosine, unchanged_for and converged (0.02 is the paper's 0.03, as the state holds e too). Left
+out: gains of norms, biases of queries and keys.
 """
 
 from __future__ import annotations
@@ -42,20 +42,20 @@ class Config:
     )  # of the core
     prelude: Annotated[int, Range(0, 512)] = 2  # blocks before the loop
     coda: Annotated[int, Range(0, 512)] = 2  # and after it
-    recurrence: Count = 32  # mean depth of training, to which the first weights are scaled
+    recurrence: Count = 32  # mean depth of training; scales the initial weights
     dtype: str = "bfloat16"  # of the state and of all products; weights stay float32
 
 
 class State(NamedTuple):
     z: Tensor  # (B, L, D)
-    e: Tensor  # (B, L, D) the prelude's reading of the question
-    prompt: Tensor  # (B,) int64, places that are read in both directions
-    key: Tensor  # (B,) int64 of the random start, which the first step draws
+    e: Tensor  # (B, L, D) output of the prelude
+    prompt: Tensor  # (B,) int64 length of the bidirectional prefix
+    key: Tensor  # (B,) int64 key of the random start, drawn in the first step
     t: Tensor  # (B,) int64, steps taken
 
 
 class Huginn(nn.Module):
-    causal = True  # where its size says so
+    causal = True  # supports causal masks
     stop = staticmethod(halt.kl())
 
     def __init__(self, c: Config = Config()) -> None:
@@ -76,12 +76,12 @@ class Huginn(nn.Module):
         return State(torch.zeros_like(e_BLD), e_BLD, prompt, self.key(x, prompt), torch.zeros_like(prompt))
 
     def key(self, x: Question, prompt: Tensor) -> Tensor:
-        """(B,) int64, a hash of the prompt alone: noise must not tell of tokens that a place cannot see."""
+        """(B,) int64 hash of the prompt alone, so that the noise leaks no later token."""
         told = torch.arange(x.inputs.shape[1], device=prompt.device) + self.c.net.prefix < prompt[:, None]
         return key_of(x._replace(inputs=x.inputs * told))
 
     def start(self, key: Tensor) -> Tensor:
-        """(B, L, D) normal of variance 2/5 (that of the table times its scale), truncated at three deviations."""
+        """(B, L, D) normal of variance 2/5, as of the embedded tokens, truncated at three deviations."""
         u = uniform(key, self.c.net.length, self.c.net.hidden_size)
         return (torch.erfinv((2 * u - 1) * math.erf(3 / math.sqrt(2))) * math.sqrt(4 / 5)).to(self.dtype)
 
@@ -97,7 +97,7 @@ class Huginn(nn.Module):
         return F.linear(rms_norm(c_BLD), self.embed.tokens.weight.to(c_BLD.dtype))
 
     def decode(self, x: Question, cache: Cache, places: int, depth: int) -> Tensor:
-        """Logits (B, places, vocab) of the next places of `x`, given those in the cache, which takes them in."""
+        """Logits (B, places, vocab) of the next `places` positions of `x`; the cache is used and extended."""
         prompt, now = prefix_lengths(self.c.net, x.inputs), slice(cache.seen, cache.seen + places)
         look = partial(cache.sight, sight(self.c.net, prompt), places)
         e_BLD = self.prelude(self.embed(x, self.dtype)[:, now], sight=look("prelude", self.c.prelude))
@@ -110,6 +110,6 @@ class Huginn(nn.Module):
 
 
 def agreement(loop: Huginn, x: Question, depth: int) -> Tensor:
-    """(B,) cosine between the final states of two random starts: path independence if it is near 1."""
+    """(B,) cosine of the final states from two random starts; near 1: path independence."""
     a, b = (think(loop, x, depth, state=salted(loop.init(x), salt)).state.z.float().flatten(1) for salt in (0, 1))
     return F.cosine_similarity(a, b)

@@ -1,14 +1,14 @@
-"""Imagination (as in MuZero, 2019): a world in a latent state, moved by actions and not looked at.  arXiv 1911.08265
+"""Imagination (as in MuZero, 2019): a latent world model, unrolled over a sequence of actions.       arXiv 1911.08265
 
-    question: a grid whose row 0 is what is seen first, and each later row an action in its first place
-    z = encode(row 0);   a step, the k-th:   z <- core(join[norm(z), e(action k)]);   row k <- z
-    answer:   logits of row k = head(its z): what will be seen after action k;   halt = q(z at the first place)
-    learned:  cross-entropy of every row, and the mean over k of |z_k - sg encode(what was seen after action k)|^2
+    question: a grid whose row 0 is the first observation, and each later row holds an action in its first position
+    z = encode(row 0);   step k:   z <- core(join[norm(z), e(action k)]);   row k <- z
+    answer:   logits of row k = head(z_k), the observation after action k;   halt = q(z at the first position)
+    loss:     cross-entropy of every row, and the mean over k of |z_k - sg encode(observation after action k)|^2
 
-The action is joined, not added: it would be lost beside a large z. The latent loss over many steps is
-that of SPR (arXiv 2007.05929). Rows without an action, and steps beyond the last, leave the state as it is; a row not
-yet imagined is answered by logits of zero. Trained by Unroll(depth=actions), whole thoughts with every step taped. A
-world model alone: no policy, reward or value. tasks.walk plans with it.
+The action is concatenated, not added, since a large z would drown it. The latent loss over many steps is that of SPR
+(arXiv 2007.05929). Rows without an action, and steps beyond the last, do not change the state; the logits of rows not
+yet predicted are zero. Trained by Unroll(depth=actions) with full gradient. A world model alone: no policy, reward or
+value. tasks.walk plans with it.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ __all__ = ["Config", "Imagine"]
 @dataclass(frozen=True)
 class Config:
     net: NetConfig = field(default_factory=lambda: replace(NetConfig(), vocab=8, seq=225, rows=9))
-    latent: Amount = 1.0  # weight of the latent loss, as a mean over places, channels and steps; 0: none
+    latent: Amount = 1.0  # weight of the latent loss, a mean over positions, channels and steps; 0: none
     dtype: str = "bfloat16"  # of the state and of all products; weights stay float32
 
 
 class State(NamedTuple):
-    z: Tensor  # (B, M, D) the world as imagined; M = prefix + cells of a row
-    seen: Tensor  # (B, S, D) z at the cells of each row, zeros where not yet imagined
-    off: Tensor  # (B,) float32 sum over steps of the latent loss, while learning
+    z: Tensor  # (B, M, D) predicted latent state; M = prefix + cells of a row
+    seen: Tensor  # (B, S, D) z at the cells of each row, zeros where not yet predicted
+    off: Tensor  # (B,) float32 sum over steps of the latent loss, in training
     t: Tensor  # (B,) int64, actions taken
 
 
 def world(config: NetConfig) -> NetConfig:
-    """The size of one row: its cells as a square grid where they form one, with those units that lie in it."""
+    """The config of a net for one row: its cells as a square grid if they form one, with the units inside it."""
     cells = config.seq // config.rows
     side = isqrt(cells)
     units = tuple(unit for unit in config.units if max(unit) < cells)
@@ -91,7 +91,7 @@ class Imagine(nn.Module):
         return State(z, seen, s.off + self.miss(z, k_B, x) * alive, s.t + alive)
 
     def miss(self, z: Tensor, k_B: Tensor, x: Question) -> Tensor:
-        """(B,) how far z is from what was truly seen after action k, encoded off the tape; 0 where that is unknown."""
+        """(B,) squared distance of z to the encoded observation after action k (no gradient); 0 where it is unknown."""
         if x.target is None:
             return torch.zeros_like(k_B, dtype=torch.float32)
         row_BC = x.target.unflatten(1, (-1, self.cells))[torch.arange(len(z), device=z.device), k_B]

@@ -1,11 +1,11 @@
-"""Liquid neural net (2021): its time constants depend on what it sees.                      arXiv 2106.13898
+"""Liquid neural net (2021): recurrent cells whose time constants depend on the input.       arXiv 2106.13898
 
     x = embed(question);   h = 0
-    a step:   m = net(h + x)  mixes between places;   h <- cell(m, h, dt)  within each
-    answer:   logits = head(h),  halt = q(h at the first place)
+    a step:   m = net(h + x)  mixes between positions;   h <- cell(m, h, dt)  within each
+    answer:   logits = head(h),  halt = q(h at the first position)
 
-The cell is a CfC, gated or pure, or an LTC (arXiv 2006.04439). The papers feed it a sequence; here time is the loop's
-own, and what the other places hold comes in as the cell's input.
+The cell is a CfC, gated or pure, or an LTC (arXiv 2006.04439). In the papers time is that of an input sequence; here it
+is the loop's, and the input of the cell comes from the other positions.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ __all__ = ["LNN", "Config"]
 @dataclass(frozen=True)
 class Config:
     net: NetConfig = field(default_factory=NetConfig)
-    cell: str = "cfc"  # "cfc", "pure" or "ltc", whose cost grows with width squared at every place: keep it under 128
-    dt: Positive = 1.0  # seconds a step lasts
+    cell: str = "cfc"  # "cfc", "pure" or "ltc", whose cost per position grows with width squared: keep it under 128
+    dt: Positive = 1.0  # time of a step, seconds
     units: Count = 128  # of a CfC's backbone
     dtype: str = "bfloat16"  # of the state and of all products; weights stay float32, and an LTC computes in it
 

@@ -1,12 +1,12 @@
-"""Looped Transformer (2023): one stack, its output fed back beside the prompt.                arXiv 2311.12424
+"""Looped Transformer (2023): one stack, whose output is fed back with the prompt.             arXiv 2311.12424
 
     p = embed(question);   y = 0
     a step:   y <- net(y + p)              or, with multiply:   y = 1;   y <- net(y * p)
-    answer:   logits = head(y),  halt = q(y at the first place)
+    answer:   logits = head(y),  halt = q(y at the first position)
 
-Learned by whole thoughts whose depth b grows while only the last T steps are taped and answer for themselves:
-Unroll(depth=b, draw="ramp", first=T, grad="last(T)", weigh="window", window=T). No step knows its number, so the same
-map serves at any depth. The net is a pre-norm stack with a norm at its end, as GPT-2's; here every place sees all.
+Trained by full unrolls whose depth b grows, with gradient and loss on the last T steps only:
+Unroll(depth=b, draw="ramp", first=T, grad="last(T)", weigh="window", window=T). Steps are not numbered, so the model
+runs at any depth. The net is a pre-norm stack with a final norm, as GPT-2's, but without a causal mask.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SIZE = replace(NetConfig(), hidden_size=256, layers=1, norm="magic", positions="
 @dataclass(frozen=True)
 class Config:
     net: NetConfig = field(default_factory=lambda: SIZE)
-    multiply: bool = False  # by the prompt, starting from one, instead of adding it to zero
+    multiply: bool = False  # multiply by the prompt, starting from ones, instead of adding it
     dtype: str = "bfloat16"  # of the state and of all products; weights stay float32
 
 

@@ -1,13 +1,13 @@
-"""Mixture-of-Recursions (2025): a router says of every place how often a stack works on it.     arXiv 2507.10524
+"""Mixture-of-Recursions (2025): a router chooses the recursion depth of each position.          arXiv 2507.10524
 
     h = h_0 = first(embed(question))
     a step:   on, base, gate = route(h, h_0);   h <- base + gate * net(h)  where on, elsewhere h stays
     answer:   logits = head(norm(last(h)))
 
-The net attends to the places that are on alone, or (kv "shared") to the keys and values all had in the first step.
-parts/routing.py holds the routers. "expert" takes the best places of a row, which tells a place of the future: a model
-that reads in order does so while it learns only, and then takes every place of sigmoid(logit) > 1/2. A whole thought
-has a step for each capacity. Places that are off are masked, not left out: shapes are static, and no work is saved.
+The net attends only to positions that are on, or (kv "shared") to the keys and values of the first step. Routers:
+parts/routing.py. "expert" takes the top positions of a row, which is not causal: a causal model does so in training
+only, and at inference takes every position with sigmoid(logit) > 1/2. A full run has one step per capacity. Positions
+that are off are masked, not left out: shapes are static, and no compute is saved.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ class Config:
         default_factory=lambda: replace(NetConfig(), norm="pre")
     )  # its layers are those of the shared stack
     router: str = "expert"  # "expert"; "token", which a loss balances; "token_bias", which a bias does
-    capacities: tuple[Share, ...] = (1.0, 2 / 3, 1 / 3)  # share of places in each step; of "token" their number counts
+    capacities: tuple[Share, ...] = (1.0, 2 / 3, 1 / 3)  # share of positions per step; "token" uses the number only
     warmup: Share = 0.0  # share of training in which capacities fall from 1
     alpha: Amount = 0.1  # scale of the gate of "expert"
-    kv: str = "recursion"  # "recursion": attend to the places that are on; "shared": to all, as they were at first
+    kv: str = "recursion"  # "recursion": attend to positions that are on; "shared": to all, with first-step keys
     weight: Amount = 1e-3  # of the router's loss; the paper's for "token" is 0.1
     dtype: str = "bfloat16"  # of the state and of all products; weights stay float32
 
@@ -48,15 +48,15 @@ class Config:
 class State(NamedTuple):
     h: Tensor  # (B, L, D)
     h0: Tensor  # (B, L, D)
-    depth: Tensor  # (B, L) int64, steps a place has been worked on
+    depth: Tensor  # (B, L) int64 steps of each position
     kv: Tensor  # (B, layers, 2, heads, L, D / heads) of the first step; (B, 0) unless shared
-    prompt: Tensor  # (B,) int64, places that are read in both directions
+    prompt: Tensor  # (B,) int64 length of the bidirectional prefix
     t: Tensor  # (B,) int64, steps taken
-    loss: Tensor  # (B,) float32, the router's so far
+    loss: Tensor  # (B,) float32 router loss so far
 
 
 class MoR(nn.Module):
-    causal = True  # where its size says so; but "expert" looks ahead while it learns
+    causal = True  # supports causal masks; but "expert" looks ahead in training
 
     def __init__(self, c: Config = Config()) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class MoR(nn.Module):
         look = sight(self.c.net, s.prompt)
         if self.c.kv == "shared":
             f_BLD = self.net(s.h, sight=(look or AttentionContext())._replace(memory=memory))
-        else:  # a place that is off sees itself, so that its row of attention, which nobody reads, is finite
+        else:  # a position that is off attends to itself, so that its unused output is finite
             shown = on_BL[:, None, None] if look is None else look.mask & on_BL[:, None, None]
             own = torch.eye(s.h.shape[1], dtype=torch.bool, device=s.h.device)
             f_BLD = self.net(s.h * on_BL[..., None], sight=AttentionContext(shown | own))

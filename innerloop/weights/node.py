@@ -1,12 +1,12 @@
-"""Neural ODE (2018): depth becomes time, and a step of thought is one unit of it.           arXiv 1806.07366
+"""Neural ODE (2018): depth is time; a step integrates the ODE over one unit of it.          arXiv 1806.07366
 
     x = embed(question);   z(0) = 0
     a step:   z(t + 1) = z(t) + the integral of  dz/dt = net(z + x) - z
-    answer:   logits = head(z),  halt = q(z at the first place)
+    answer:   logits = head(z),  halt = q(z at the first position)
 
-The decay -z keeps the state bounded where the net's end is normalised, and makes the fixed points of net(z + x) the
-points of rest. The gradient is that of the integrator's own steps, or of the adjoint equation, unit by unit: memory
-of one call of the net, the method's error in the gradient. The adjoint retraces z backward in time: use float32.
+The decay -z bounds the state if the net's output is normalised, and makes the fixed points of net(z + x) equilibria.
+The gradient is by backpropagation through the integrator, or by the adjoint equation for each unit of time: the memory
+of one net call, with the method's error in the gradient. The adjoint integrates z backward in time: use float32.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
-"""Orbit (Innerloop, 2026): one small state goes round and round, tied along the orbits of its puzzle's symmetries.
+"""Orbit (Innerloop, 2026): one small state, whose weights are shared along the orbits of the puzzle's symmetries.
 
-    a node (place, symbol) for each of the symbols whose names mean nothing: "this cell holds this digit"
-    e = embed(question);   h = h0 + sigma W N(0, 1):  a random vector and matrix for all nodes, and noise for each
+    a node (position, symbol) for each interchangeable symbol: "this cell holds this digit"
+    e = embed(question);   h = h0 + sigma W N(0, 1):  fixed random h0 and W for all nodes, noise drawn for each node
     a step:   n times:  h <- net(h + e)
-    net:      x <- norm(x + out(swiglu(own(x) + what its place, its lines and its neighbours say)))
+    net:      x <- norm(x + out(swiglu(own(x) + messages of its position, its lines and its neighbours)))
     answer:   logits of a symbol = head(h at its node),  halt = q(mean of h)
 
-The net knows no rule of the puzzle, only which of its parts are alike, as the task's symmetries tell (runs.run.fit),
-and these share their weights: parts/orbits.py. The first trajectory starts without noise, and its answer turns with the
-question, exactly; all others, and all in training, start with it, which makes them differ. One state as in URM (arXiv
-2512.14693), a tiny net and deep supervision as in TRM (arXiv 2510.04871), random starts as in EqR (arXiv 2605.21488),
-messages as in recurrent relational nets (arXiv 1711.08028).
+The net is given the task's symmetries (runs.fit), not its rules: parts that a symmetry maps to each other share weights
+(parts/orbits.py). The first trajectory starts without noise and is exactly equivariant. All others, and all in
+training, start with noise, which makes them differ. One state as in URM (arXiv 2512.14693), a tiny net and deep
+supervision as in TRM (arXiv 2510.04871), random starts as in EqR (arXiv 2605.21488), messages as in recurrent
+relational networks (arXiv 1711.08028).
 """
 
 from __future__ import annotations
@@ -40,21 +40,21 @@ SIZE = replace(
     prefix=0, puzzle_emb_size=0, pool="mean",
 )  # fmt: skip
 
-RANK = 4  # numbers that a node's noise is made of: drawing one for each channel would cost a tenth of a step
+RANK = 4  # rank of a node's noise: drawing one number for each channel would cost a tenth of a step
 
 
 @dataclass(frozen=True)
 class Config:
     net: NetConfig = field(default_factory=lambda: SIZE)
     rounds: Count = 6  # n, calls of the net in a step
-    sigma: Amount = 1.0  # of the noise that every trajectory but the first starts with
+    sigma: Amount = 1.0  # standard deviation of the noise that every trajectory but the first starts with
     grad: str = "full"  # which calls of a step carry gradient: the name of a rule in innerloop.grad
     dtype: str = "float32"  # of the state and of all products
 
 
 class State(NamedTuple):
-    h: Tensor  # (B, L, D), the nodes of a place side by side
-    key: Tensor  # (B,) int64, what noise the next step begins with; 0: none
+    h: Tensor  # (B, L, D), D = nodes of a position x channels of a node
+    key: Tensor  # (B,) int64, key of the noise that the next step adds first; 0: none
 
 
 class Orbit(nn.Module):
@@ -82,17 +82,17 @@ class Orbit(nn.Module):
         return self.embed(x, self.dtype)
 
     def begin(self, s: State) -> Tensor:
-        """The state, shaken where it has a key: it was salted since it began, and has taken no step."""
+        """The state, plus initial noise in rows whose key is not 0: those were salted and have taken no step."""
         looks = s.key.device.type == "cpu" and not self.training and not torch.compiler.is_compiling()
         if looks and not s.key.any():
-            return s.h  # nothing to add, and drawing it would cost as much as a call of the net
+            return s.h  # no row has a key; drawing the noise would cost as much as a call of the net
         config = self.c.net
         noise_BLNR = normal(s.key, config.length, config.nodes, RANK)
         noise_BLD = (noise_BLNR @ self.w0).flatten(2) * (self.c.sigma * (s.key != 0))[:, None, None]
         return s.h + noise_BLD.to(s.h.dtype)
 
     def finer(self, parts: int) -> Orbit:
-        """A loop of the same weights that takes `parts` steps for one of these, so that it may stop in between."""
+        """A loop of the same weights whose step is 1 / `parts` of this one's, so that it can halt earlier."""
         if parts < 1 or self.c.rounds % parts:
             raise InputError(f"a step of {self.c.rounds} rounds cannot be cut into {parts} equal parts")
         twin = copy(self)

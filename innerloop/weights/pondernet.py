@@ -1,12 +1,13 @@
-"""PonderNet (2021): when to stop is a chance the net learns.                                  arXiv 2107.05407
+"""PonderNet (2021): a learned probability of halting at each step.                            arXiv 2107.05407
 
     x = embed(question);   z = 0
     a step:   z <- net(z, x)
-    answer:   logits = head(z),  halt = the logit of lambda, the chance to stop here once here
+    answer:   logits = head(z),  halt = logit of lambda, the conditional probability to halt now
     loss:     sum of p_n loss_n + beta KL(p || geometric(prior)),   p_n = lambda_n (1 - lambda_1) ... (1 - lambda_{n-1})
 
-The loss is the plan's: Unroll(depth=N, weigh="ponder", prior=..., beta=...). To answer, halt by `halt.sampled`: a draw
-by lambda that is a function of the state's key. With NetConfig.pool="mean" the gradient of lambda ends at its head.
+The loss is set in the plan: Unroll(depth=N, weigh="ponder", prior=..., beta=...). At inference it halts by
+`halt.sampled`, a draw with probability lambda that is a function of the state's key. With NetConfig.pool="mean" the
+gradient of lambda ends at its head.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ __all__ = ["Config", "PonderNet"]
 @dataclass(frozen=True)
 class Config:
     net: NetConfig = field(default_factory=NetConfig)
-    start: Share = 0.2  # lambda before learning, whatever the state: the plan's prior is a good start
+    start: Share = 0.2  # initial lambda, for every state; the prior of the plan is a good value
     dtype: str = "bfloat16"  # of the state and of all products; weights stay float32
 
     def __post_init__(self) -> None:
@@ -44,7 +45,7 @@ class Config:
 
 class State(NamedTuple):
     z: Tensor  # (B, L, D)
-    key: Tensor  # (B,) int64, what halting by chance draws from
+    key: Tensor  # (B,) int64 key of the halting draws
 
 
 class PonderNet(nn.Module):

@@ -1,12 +1,12 @@
-"""Recursive Stem Model (2026): TRM's cell, taught one step at a time, whose depth grows.      arXiv 2603.15641
+"""Recursive Stem Model (2026): TRM's cell, trained on its last step, with growing depth.      arXiv 2603.15641
 
-    x = embed(question);   y, z = two fixed random vectors, the same at every place
+    x = embed(question);   y, z = two fixed random vectors, the same at every position
     a step:   z <- net(z, y + x)  n times;   y <- net(y, z)
-    answer:   logits = y at the tokens, times the transposed token embedding;   no halting head: it has settled or not
+    answer:   logits = y at the tokens, times the transposed token embedding;   no halting head: stops when unchanged
 
-Learned by whole thoughts whose history is detached: only the last step is taped, and only its answer judged. H, the
-depth of a thought, grows by the plan: Unroll(depth=8, draw="ramp", first=2, ramp=1, grad="last(1)"). n grows here, at
-the `milestones`. With probability 0.01 the official code tapes one more update of y; this one never does.
+Trained by full unrolls with gradient and loss on the last step only. The depth H grows by the plan:
+Unroll(depth=8, draw="ramp", first=2, ramp=1, grad="last(1)"). n grows at the `milestones`. With probability 0.01 the
+official code lets one more update of y have gradient; this one never does.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Config:
 
 class State(NamedTuple):
     y: Tensor  # (B, L, D) the answer so far; L = prefix + tokens
-    z: Tensor  # (B, L, D) the thought
+    z: Tensor  # (B, L, D) the latent
 
 
 class RSM(nn.Module):
@@ -57,12 +57,12 @@ class RSM(nn.Module):
         self.embed, self.net = Embed(c.net), Net(c.net)
         self.register_buffer("y0", start(c.net))
         self.register_buffer("z0", start(c.net))
-        self.register_buffer("n", torch.tensor(0))  # saved with the weights, which were learned at this n
+        self.register_buffer("n", torch.tensor(0))  # saved, since the weights were trained with this n
         self.register_load_state_dict_post_hook(lambda loop, _: loop.grow(int(loop.n)))  # type: ignore[operator]
         self.set_progress(1.0)
 
     def set_progress(self, progress: float) -> None:
-        """n for this share of training; before any training it is the last one."""
+        """Set n for this share of training; untrained models have the final n."""
         self.grow(self.c.thoughts + sum(progress >= m for m in self.c.milestones))
 
     def grow(self, n: int) -> None:

@@ -1,11 +1,11 @@
-"""Speed is Confidence (2026): K thoughts race in one TRM, and the winner answers.              arXiv 2601.19085
+"""Speed is Confidence (2026): K latents in one TRM; the winner of each step answers.           arXiv 2601.19085
 
-    x = embed(question);   y = a fixed random vector;   z_1 .. z_K = K of them, the same at every place
+    x = embed(question);   y = a fixed random vector;   z_1 .. z_K = K of them, the same at every position
     a step:   of every k, from the shared y:   T times:  ( z_k <- net(z_k, y_k + x)  n times;   y_k <- net(y_k, z_k) )
-              y <- y_k of the winner:  of least cross-entropy while the answer is shown, else of the surest halting head
-    answer:   logits = head(y),  halt = q(y at the first place)
+              y <- y_k of the winner:  of least cross-entropy given the target, else of the highest halting logit
+    answer:   logits = head(y),  halt = q(y at the first position)
 
-Losers pass on no y, so the gradient runs through the winner alone; each keeps its own z. `loop.latents = 1` tests the
+Only the winner's y is passed on, so only it gets gradient; every latent keeps its own z. `loop.latents = 1` tests the
 first latent by itself, the paper's "1x inference". Halting first among several loops is width.first_to_halt.
 """
 
@@ -32,7 +32,7 @@ from innerloop.schema import Count
 __all__ = ["Config", "SiC"]
 
 SIZE = replace(NetConfig(), puzzle_emb_size=0, block="tokens", positions="none")
-NONE = -100  # label of a place where nothing is asked
+NONE = -100  # label of a position without a target
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class Config:
 
 
 class State(NamedTuple):
-    y: Tensor  # (B, L, D) the last winner's answer; L = prefix + tokens
-    z: Tensor  # (B, K, L, D) every latent's thought
+    y: Tensor  # (B, L, D) the answer of the last winner; L = prefix + tokens
+    z: Tensor  # (B, K, L, D) all latents
 
 
 class SiC(nn.Module):
@@ -82,7 +82,7 @@ class SiC(nn.Module):
         return State(y_BKLD[torch.arange(rows, device=winner.device), winner], z_BKLD)
 
     def judged(self, y_NLD: Tensor, x: Question, K: int) -> Tensor:
-        """(N,) how well each thought does, as far as can be known."""
+        """(N,) score of each candidate: minus its cross-entropy given a target, else its halting logit."""
         answer = self.heads(y_NLD)
         if x.target is None:
             return answer.q_halt

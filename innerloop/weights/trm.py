@@ -1,12 +1,12 @@
-"""Tiny Recursive Model (2025): one small net revises a thought z, then the answer y.        arXiv 2510.04871
+"""Tiny Recursive Model (2025): one small net updates a latent z, then the answer y.         arXiv 2510.04871
 
-    e = embed(question);   y, z = two fixed random vectors, the same at every place
+    e = embed(question);   y, z = two fixed random vectors, the same at every position
     a step:   T times:  ( z <- net(z + y + e)  n times;   y <- net(y + z) )
-    answer:   logits = head(y at the tokens),  halt = q(y at place 0)
+    answer:   logits = head(y at the tokens),  halt = q(y at position 0)
 
-The 16 places before the tokens hold the puzzle's embedding; the halting head reads the first of them. The gradient
-runs through the last of the T cycles only (all of it, if T is 1). Between steps of training the state is detached and
-carried on (deep supervision: learn/supervise.py). The default mixes places by attention;
+The 16 positions before the tokens hold the puzzle embedding; the halting head reads the first of them. The gradient
+runs through the last of the T cycles only (all of it, if T is 1). Between optimizer steps the state is detached and
+carried over (deep supervision: learn/supervise.py). The default block is attention;
 Config(NetConfig(prefix=16, block="tokens", positions="none")) is the paper's MLP-mixer variant.
 """
 
@@ -32,7 +32,7 @@ __all__ = ["TRM", "Config"]
 @dataclass(frozen=True)
 class Config:
     net: NetConfig = field(default_factory=lambda: NetConfig(prefix=16))
-    cycles: Count = 3  # T in the paper, H_cycles in the official code: rounds of a step
+    cycles: Count = 3  # T in the paper, H_cycles in the official code: cycles of a step
     thoughts: Count = 6  # n in the paper, L_cycles in the official code: updates of z before each update of y
     grad: str = "last_cycle"  # which updates of a step carry gradient: the name of a rule in innerloop.grad
     dtype: str = "bfloat16"  # of the state and of all matrix products; weights stay float32
@@ -40,7 +40,7 @@ class Config:
 
 class State(NamedTuple):
     y: Tensor  # (B, L, D) the answer so far; L = prefix + tokens
-    z: Tensor  # (B, L, D) the thought
+    z: Tensor  # (B, L, D) the latent
 
 
 class TRM(nn.Module):

@@ -1,14 +1,13 @@
-"""Test-time training as a loop (TTT-Linear, 2024): the state that thinks is a memory's weights.     arXiv 2407.04620
+"""Test-time training as a loop (TTT-Linear, 2024): the state is the weights of a memory.            arXiv 2407.04620
 
     x = embed(question);   W = a learned start, copied for every example;   y = 0
-    a step:   one pass over the tokens y + x:   W <- W - eta grad 1/2 |LN(k W + b) - LN(v - k)|^2,   m = what they read
+    a step:   one pass over the tokens y + x:   W <- W - eta grad 1/2 |LN(k W + b) - LN(v - k)|^2,   m = its reads
               y <- net(x + m)
-    answer:   logits = head(y),  halt = q(y at the first place)
+    answer:   logits = head(y),  halt = q(y at the first position)
 
-The paper passes over a text once. Here a step is one more pass, W carried on from where the last one left it: in the
-first a token reads what those before it taught W, from the second on what all did. One step leads to the next through
-the memory alone: the net sees y only in what was read. Gradients run through the inner steps; W stays float32. Trained
-by Unroll, whole thoughts with every step taped.
+The paper makes one pass over a text. Here each step is another pass, starting from the last W: in the first pass a
+token reads what earlier tokens wrote, later what all wrote. Steps are connected by the memory alone: the net gets y
+only through the reads. Gradients run through the inner steps; W stays float32. Trained by Unroll with full gradient.
 """
 
 from __future__ import annotations

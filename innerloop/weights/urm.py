@@ -1,11 +1,11 @@
 """Universal Reasoning Model (2025): one state, one stack, a short convolution in its MLP.     arXiv 2512.14693
 
-    x = embed(question);   z = a fixed random vector, the same at every place
+    x = embed(question);   z = a fixed random vector, the same at every position
     a step:   z <- net(z, x)  M times;   the first N of them carry no gradient
-    answer:   logits = head(z),  halt = q(z at the first place)
+    answer:   logits = head(z),  halt = q(z at the first position)
 
-net is a stack of blocks whose MLP is a ConvSwiGLU (parts/convglu.py) in place of the usual SwiGLU; blocks with another
-MLP or none serve as they are. Between steps of training the state is detached and carried on, as in TRM. M = 8 and
+net is a stack of blocks whose MLP is a ConvSwiGLU (parts/convglu.py) in place of a SwiGLU; blocks with another MLP or
+none are not changed. Between optimizer steps the state is detached and carried over, as in TRM. M = 8 and
 N = 2 are the paper's; the official scripts for Sudoku and ARC-AGI-2 run M = 12, N = 6: Config(loops=12), same tape.
 """
 
@@ -33,7 +33,7 @@ __all__ = ["URM", "Config"]
 class Config:
     net: NetConfig = field(default_factory=lambda: replace(NetConfig(), layers=4))
     loops: Count = 8  # M: calls of the stack in a step
-    grad: str = "last(6)"  # which of them carry gradient, M - N: the name of a rule in innerloop.grad
+    grad: str = "last(6)"  # which of them carry gradient, the last M - N: the name of a rule in innerloop.grad
     dtype: str = "bfloat16"  # of the state and of all products; weights stay float32
 
 

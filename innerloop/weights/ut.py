@@ -1,11 +1,11 @@
 """Universal Transformer (2018): one net, applied again and again.                             arXiv 1807.03819
 
     z = embed(question)
-    a step:   z <- net(z + place + time(t));   with halting "tokens" each place halts on its own by parts/act.py
-    answer:   logits = head(z),  halt = q(z at the first place)
+    a step:   z <- net(z + position + time(t));   with halting "tokens" each position halts by ACT (parts/act.py)
+    answer:   logits = head(z),  halt = q(z at the first position)
 
-A place that halted keeps its state, and the others go on attending to it. The paper's sinusoid of the place is what
-`positions` says: rotary ones turn every attention, learned ones are added before every step. The net is post-norm.
+A halted position keeps its state, and the others still attend to it. The paper's position sinusoid is replaced by
+`positions`: rotary in every attention, or learned and added before every step. The net is post-norm.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class Config:
     net: NetConfig = field(default_factory=NetConfig)
     clock: bool = True  # add a sinusoid of the step's number; off: every step is the same map
     inject: bool = False  # add the question before every step too; the paper does not
-    halting: str = "fixed"  # "fixed": as deep as the driver says; "tokens": each place on its own, the driver's cap
-    eps: Share = 0.01  # of "tokens": a place halts at a sum of 1 - eps
-    tau: Amount = 0.01  # of "tokens": price of a step, as a mean over places
+    halting: str = "fixed"  # "fixed": `depth` steps; "tokens": each position by ACT, at most `depth` steps
+    eps: Share = 0.01  # of "tokens": a position halts at a sum of 1 - eps
+    tau: Amount = 0.01  # of "tokens": cost of a step, averaged over positions
     dtype: str = "bfloat16"  # of the state and of all products; weights stay float32
 
     def __post_init__(self) -> None:
@@ -54,11 +54,11 @@ class State(NamedTuple):
 class HaltingState(NamedTuple):
     z: Tensor  # (B, L, D)
     t: Tensor  # (B,) int64, steps taken
-    act: Act  # of granularity (B, L); act.n are each place's steps
+    act: Act  # of granularity (B, L); act.n: steps of each position
 
     @property
     def done(self) -> Tensor:
-        """(B,) bool: every place has halted; for halt.finished."""
+        """(B,) bool: every position has halted; for halt.finished."""
         return self.act.done.all(1)
 
 
@@ -87,7 +87,7 @@ class UT(nn.Module):
         return HaltingState(z, s.t + ~s.done, advance(s.act, s.z, self.halting(z), self.c.eps))
 
     def added(self, t: Tensor, x: Question) -> Tensor:
-        """(B, 1 or L, D) what a step sees beside its state: place, time, and the question where it is injected."""
+        """(B, 1 or L, D) input of a step besides the state: position, time, and the question if it is injected."""
         e = sinusoid(t, self.c.net.hidden_size)[:, None].to(self.dtype) * self.c.clock
         if self.places is not None:
             e = e + self.embed.scale * self.places.weight.to(self.dtype)
