@@ -32,9 +32,7 @@ class NetConfig:
     puzzle_emb_size: Whole = 512  # numbers in a row of that table; 0: no table, the prefix is zeros
     pool: str = "first"  # what the halting head reads: the "first" position, or the "mean" of all (without gradient)
     units: Sets = ()  # sets of positions that constrain each other, for block "units"
-    orbits: tuple[
-        Sets, ...
-    ] = ()  # for block "orbit": for each kind, sets of positions that symmetries map to each other
+    orbits: tuple[Sets, ...] = ()  # for block "orbit": for each kind, sets of positions that symmetries exchange
     symbols: Sets = ()  # likewise: interchangeable tokens, in forms of N symbols each
     local: bool = False  # likewise: whether the rules depend on neighbouring cells
 
