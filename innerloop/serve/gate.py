@@ -69,7 +69,7 @@ class Door:
 
 
 class Call:
-    """ASGI receive and send of one request, with limits. most: bytes of its body; a larger Content-Length is refused."""
+    """ASGI receive and send of one request, with limits. most: bytes of its body; a larger Content-Length fails."""
 
     def __init__(
         self, receive: Any, send: Any, most: int, headers: dict[bytes, bytes], gate: Gate | None = None

@@ -2,7 +2,7 @@
 
 The first step moves a state further than all later ones, so the components are fitted to the later steps, and the first
 is projected onto them. Trajectories that saw the puzzle by different symmetries lie far apart for that reason alone, so
-their states are taken relative to their first step. Noisy trajectories are not: where they end together, it should show.
+their states are taken relative to their first step. Noisy trajectories are not, so that a common end shows.
 """
 
 from __future__ import annotations
