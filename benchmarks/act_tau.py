@@ -1,4 +1,4 @@
-"""Does adaptive computation time think less where a step costs more? Prefix parity, over the price tau of a step.
+"""Does adaptive computation time (ACT) take fewer steps at a higher ponder cost tau? On prefix parity.
 
     python benchmarks/act_tau.py --taus 0.003 0.01 0.03 0.1 --seeds 0 1 2 --threads 1 --out results/act_tau.json
 

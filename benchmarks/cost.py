@@ -1,4 +1,4 @@
-"""What thinking costs, and where the cost is linear: time over depth, batch, width, length and trajectories.
+"""Cost of inference: time over depth, batch, width, length and trajectories, and where it is linear.
 
     python benchmarks/cost.py --out results/cost_cpu.json        two minutes
 

@@ -1,4 +1,4 @@
-"""Continuous depth batching against its rivals, at equal accuracy, and its latency under Poisson arrivals.
+"""Continuous depth batching against other batching policies at equal accuracy, and its latency under Poisson arrivals.
 
     python benchmarks/engine.py runs/records/sudoku6 --mix 8,24 --threads 1 --out results/engine_sudoku6.json
 

@@ -1,4 +1,4 @@
-"""What keeping freed memory saves (innerloop/memory.py): seconds and page faults of thinking in batches, in turns.
+"""What keeping freed memory saves (innerloop/memory.py): seconds and page faults of batched inference, in turns.
 
 python benchmarks/faults.py --threads 1 --out results/faults.json
 """

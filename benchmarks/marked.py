@@ -1,4 +1,4 @@
-"""Tables of Markdown, birth certificates in words, and the marked places of a page that they are written into."""
+"""Write generated Markdown tables and birth certificates between the markers of a page."""
 
 from __future__ import annotations
 

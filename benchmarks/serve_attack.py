@@ -1,4 +1,4 @@
-"""A server under attack: how long honest requests take beside connections that say nothing, drip, or send bombs.
+"""A server under attack: latency of normal requests beside idle, slow and oversized ones.
 
     python benchmarks/serve_attack.py [RUN] --seconds 20 --out results/serve_attack.json
 

@@ -1,4 +1,4 @@
-"""A server is told to end while requests of all kinds are under way: whoever was accepted is answered in full.
+"""Graceful shutdown under load: SIGTERM while requests of all kinds are under way; each accepted one must be answered.
 
     python benchmarks/serve_end.py [RUN] --rounds 10 --out results/serve_end.json
 

@@ -1,4 +1,4 @@
-"""Requests that nobody thought of: schemathesis against a running server, by the server's own OpenAPI description.
+"""Fuzz a running server with schemathesis, by the server's own OpenAPI description.
 
     python benchmarks/serve_fuzz.py [RUN] --examples 200 --out results/serve_fuzz.json
 

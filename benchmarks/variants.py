@@ -1,4 +1,4 @@
-"""What the ladder compares Orbit with and the library does not have: other blocks, other steps, other sizes."""
+"""Variants that the ladder compares Orbit with and the library does not ship: other blocks, steps and sizes."""
 
 from __future__ import annotations
 

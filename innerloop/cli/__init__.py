@@ -1,4 +1,4 @@
-"""The command line: one verb is one function. A verb's file is imported when the verb is called, and not before."""
+"""The command line (tyro): one function per verb, whose module is imported only when the verb is called."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def call(verb: str, words: Sequence[str]) -> int:
     import tyro
 
     said = io.StringIO()
-    # Parsed first and called afterwards, so that what the parser says can be made one sentence.
+    # Parsed first and called afterwards, so that a parser error can be reduced to one sentence.
     idle = functools.wraps(function)(lambda *given, **named: (given, named))
     try:
         with contextlib.redirect_stderr(said):
@@ -70,7 +70,7 @@ def call(verb: str, words: Sequence[str]) -> int:
 
 
 def flag(name: str) -> str:
-    """How a message calls an argument."""
+    """The option name of an argument, for messages."""
     return "--" + name.replace("_", "-")
 
 

@@ -1,4 +1,4 @@
-"""What there is: systems, parts, tasks and recipes with their papers, read from their files without importing them."""
+"""`list`, and the overview of verbs: read from docstrings with ast, so that nothing is imported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`check`: the contract suite on somebody's own loop."""
+"""`check`: run the contract tests on a user's own loop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`demo`: minutes after installing, a model on this machine solves puzzles it has never seen, and depth pays."""
+"""`demo`: train a small model, evaluate it over depth, show one solve, write a report."""
 
 from __future__ import annotations
 

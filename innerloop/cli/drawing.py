@@ -1,4 +1,4 @@
-"""`plot` and `report`: what a run learned, as figures for a paper and as one page to send to somebody."""
+"""`plot` and `report`: figures of runs (PNG, SVG), and one HTML page about a run."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def report(run: RunFolder, depth: Annotated[int, Range(1, 4096)] = 16, out: str 
 
 
 def telling(opened: Any, examples: Any) -> int:
-    """The first puzzle that is solved only after some steps: the one worth watching. Else the first row."""
+    """Row of the first puzzle solved at depth 16 and not at 2, as it shows steps; else the first solved; else 0."""
     from innerloop.learn.evaluate import judge_set
 
     deep, quick = (judge_set(opened.loop, opened.task, examples, d).exact for d in (16, 2))

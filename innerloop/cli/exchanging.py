@@ -1,4 +1,4 @@
-"""`import` and `export`: official checkpoints and dataset folders, both ways; models and graphs to hand on."""
+"""`import` and `export`: official checkpoints and dataset folders; single files, hub repositories, graphs, ONNX."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def pickled(state: dict[str, torch.Tensor]) -> bytes:
 
 
 def keep_others(path: Path, read: Callable[[Any], object]) -> None:
-    """Raise InputError where `path` holds something that `read` does not take: it is not ours to replace."""
+    """Raise InputError where `path` holds something that `read` rejects: only our own files are overwritten."""
     if not path.exists():
         return
     try:

@@ -1,4 +1,4 @@
-"""What verbs are given, checked at the door: runs, puzzle files, devices, lists of numbers."""
+"""Parsing and checks of what verbs are given: runs, puzzle files, devices, lists of numbers."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ __all__ = [
 
 
 def device_named(choice: str) -> tuple[torch.device, str]:
-    """("auto", "cpu" or "cuda") -> the device and, in words, why it was chosen."""
+    """("auto", "cpu" or "cuda") -> (device, the reason as text)."""
     if choice not in ("auto", "cpu", "cuda"):
         raise InputError(f'--device is "{choice}": use auto, cpu or cuda')
     if choice == "cuda" and not torch.cuda.is_available():
@@ -67,9 +67,9 @@ def read_run(folder: Path) -> runs.Run:
 
 
 def open_run(source: str | Path, device: torch.device | str = "cpu") -> Opened:
-    """A trained model: of the folder of a run, of a single file NAME.safetensors, or one that comes along, by name.
+    """Open a trained model: the folder of a run, a single file NAME.safetensors, or the name of a bundled one.
 
-    The process is set up for it: learn.precision.prepare.
+    Sets the process up for it (learn.precision.prepare).
     """
     if Path(source).is_dir():
         read_run(Path(source))
@@ -94,7 +94,7 @@ def examples_of(opened: Opened, data: str, limit: int) -> Any:
 
 
 def say_reading(examples: Any) -> None:
-    """What a file was taken for, on standard error: the results stay alone on standard output."""
+    """Print how a file was read, on standard error: standard output holds results only."""
     if examples.reading is not None:
         print(f"{printable(examples.source)} is {examples.reading}", file=sys.stderr)
 

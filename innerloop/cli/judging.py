@@ -1,4 +1,4 @@
-"""`eval`: how often a trained run is right, over depths and widths."""
+"""`eval`: accuracy of a trained run over depths, widths and halting."""
 
 from __future__ import annotations
 

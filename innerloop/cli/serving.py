@@ -1,4 +1,4 @@
-"""`serve`: trained runs behind HTTP, with a page to watch them think."""
+"""`serve`: an HTTP server for trained runs, with a web page."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def serve(
 
 
 def listen(runs: tuple[str, ...], limits: Any, device: str, url: str, sock: Any, grace: float, hosts: Any) -> None:
-    """Load the runs, serve them on `sock`, and see them end."""
+    """Load the runs and serve them on `sock` until the server ends."""
     from innerloop.serve.app import make
     from innerloop.serve.gate import Gate
     from innerloop.serve.metrics import Metrics
@@ -106,7 +106,7 @@ def listen(runs: tuple[str, ...], limits: Any, device: str, url: str, sock: Any,
 
 
 def address(host: str, sock: Any) -> str:
-    """Where to point a browser."""
+    """The URL for a browser."""
     shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     shown = f"[{shown}]" if ":" in shown else shown
     return f"http://{shown}:{sock.getsockname()[1]}"

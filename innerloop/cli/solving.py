@@ -1,4 +1,4 @@
-"""`solve`: one puzzle, refined before your eyes, or a file of them. `calibrate`: how far to trust what it says."""
+"""`solve`: one puzzle step by step, or a file of puzzles. `calibrate`: measure selection rules and confidences."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from innerloop.tasks.arc import ARC
 from innerloop.text import markup
 
 WIDE = 16  # trajectories where a verifier decides, unless --width says otherwise
-SMALL = 1_000_000  # parameters below which one thread thinks
+SMALL = 1_000_000  # parameters below which one thread is used
 PAUSE, SHOW = 0.12, 0.5  # seconds a changed board is shown in a terminal, and all of them together at most
 CHECK = 2.0  # seconds that the check for a solution may take
 FIELDS = ("question", "answer", "known", "valid", "confidence", "steps", "nfe", "source")
@@ -113,7 +113,7 @@ def solve(
 
 
 def width_for(solver: Solver, pick: str, noise: tuple[float, float]) -> int:
-    """WIDE where a verifier decides and trajectories differ, since most puzzles then begin but one of them."""
+    """WIDE where a verifier decides and trajectories differ, since most puzzles then need only the first; else 1."""
     free = solver.verify is not None and pick in ("auto", "verified")
     return WIDE if free and solver.differ(SolveOptions(noise=noise)) else 1
 
@@ -242,7 +242,7 @@ def one(solver: Solver, asked: PuzzleSet, how: dict[str, Any], label: Any, quiet
     def see(_i: int, k: int, moment: Moment) -> None:
         path = paths.setdefault(k, [])
         if not path or not np.array_equal(moment.answer, path[-1].answer):
-            path.append(moment._replace(state=None))  # which would be kept for every board
+            path.append(moment._replace(state=None))  # states are large, and one would be kept per board
 
     if quiet:
         found = solver.solve(question, **how)[0]
@@ -274,7 +274,7 @@ def play(console: Console, solver: Solver, question: Any, path: Sequence[Moment]
 
 
 def verdict(solver: Solver, found: Solution) -> str:
-    """One line: what the answer is worth, what it cost, and why it is this one."""
+    """One line: valid or confidence, cost, and the reason for the choice."""
     if found.known and found.valid:
         said = "[bold green]valid[/]"
     elif found.known:

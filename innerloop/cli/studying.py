@@ -1,4 +1,4 @@
-"""`study`: how a trained run thinks: residuals, where thoughts end, dimension, and what its states say of the cells."""
+"""`study`: analyse a trained run: residuals, outcomes, nearly solved boards, dimension, linear probes."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def fitting(folder: str, opened: Opened, where: Any) -> Any:
 
 
 def show(console: Console, found: dict[str, Any]) -> None:
-    """The few numbers that tell the most."""
+    """The main numbers as a table."""
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), show_header=False)
     for kind, share in found["fates"].items():
         table.add_row(kind, f"{share['value']:.1%}", f"[dim]{100 * share['low']:.1f} to {100 * share['high']:.1f}[/]")

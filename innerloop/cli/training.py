@@ -1,4 +1,4 @@
-"""`train`: a recipe, your data, a folder."""
+"""`train`: train a recipe on its own or the user's data, in a run folder; resume one."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def train(
 
 
 def learned(console: Console, built: Built, folder: Path, why: str, how: dict[str, Any]) -> int:
-    """Train in a folder that is held; returns the exit code. The folder is claimed once the run has been checked."""
+    """Train in a locked folder; returns the exit code. The folder is written only once the run has been checked."""
     first, fresh = int(os.environ.get("RANK", "0")) == 0, not how["resume"]
     if first and not fresh:
         check_run(folder, built.run, built)
@@ -118,7 +118,7 @@ def learned(console: Console, built: Built, folder: Path, why: str, how: dict[st
         if trainer:
             trainer.ranks.close()
     if first:
-        if not done:  # before: the result says by what
+        if not done:  # an earlier process wrote its result
             keep(folder, built, result, leak)
         conclude(console, folder, result, built)
     return 1 if result.stopped else 0
@@ -161,7 +161,7 @@ def forget(folder: Path) -> None:
 
 
 def introduce(console: Console, built: Built, folder: Path, leak: str, why: str, step: int) -> None:
-    """What is about to be trained, on what, where, from which step on."""
+    """Print what is about to be trained, on which data and device, and from which step."""
     run, count = built.run, sum(p.numel() for p in built.loop.parameters())
     size = "x".join(map(str, built.task.shape))
     console.print(f"[bold]{markup(run.name)}[/]: {run.system} with {count:,} parameters on {built.task.name} {size}")
@@ -186,7 +186,7 @@ def leak_sentence(built: Built) -> str:
 
 
 def say_check(step: int, rows: list[Any]) -> None:
-    """One line a validation. print, not rich: the live progress line lifts it above itself."""
+    """One line a validation. Uses print, which the live progress display redirects above itself."""
     parts = [
         f"depth {r.depth}: exact {r.exact:.1%}" + ("" if r.valid is None else f" valid {r.valid:.1%}") for r in rows
     ]

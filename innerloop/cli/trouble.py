@@ -1,4 +1,4 @@
-"""The last line of defence: whatever a verb raises becomes one sentence and an exit code, and a bug can be found."""
+"""Error handling of the command line: every exception becomes one sentence and an exit code."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from innerloop.text import printable
 
 __all__ = ["ask_for_text", "code_of", "sorry"]
 
-DEBUG = "INNERLOOP_DEBUG"  # 1: what nobody foresaw is raised, with its traceback
+DEBUG = "INNERLOOP_DEBUG"  # 1: unexpected exceptions are raised, with their traceback
 
 
 def ask_for_text() -> None:
-    """Let standard output and error say what their encoding cannot as escapes, and not fail."""
+    """Write characters that the encoding of stdout or stderr lacks as escapes instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -50,7 +50,7 @@ def code_of(error: BaseException) -> int:
 
 
 def unforeseen(error: BaseException) -> int:
-    """A bug of ours: one sentence, and the traceback in a file."""
+    """A bug: print one sentence, and write the traceback to a file."""
     if os.environ.get(DEBUG):
         raise error
     where = ""
@@ -66,7 +66,7 @@ def unforeseen(error: BaseException) -> int:
 
 
 def drop_output() -> None:
-    """Nobody reads standard output any more: let Python's own end not fail on it."""
+    """Point stdout at /dev/null after a broken pipe, so that the flush at exit does not fail."""
     with contextlib.suppress(OSError, ValueError):  # a test's own stream has no file
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -77,5 +77,5 @@ def sorry(text: str) -> int:
 
 
 def say(text: str) -> None:
-    if os.environ.get("RANK", "0") == "0":  # under torchrun one voice is enough
+    if os.environ.get("RANK", "0") == "0":  # under torchrun only rank 0 prints
         print("error: " + printable(" ".join(text.splitlines()), 2000), file=sys.stderr)

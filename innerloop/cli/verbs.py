@@ -1,4 +1,4 @@
-"""The verbs of the command line, and the file of this folder that each of them is in."""
+"""The verbs of the command line, and the module that holds each."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ NAMES = {name for pair in PAIRS for name in pair} | {*COLUMNS, "about"}
 BIG = 256 * 2**20  # bytes; larger arrays stay on disk
 FREE = 64 * 2**20  # bytes that an archive may grow to, however little it holds
 SYMBOLS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz" + "".join(map(chr, range(0xC0, 0x180)))
-# What numpy and zipfile raise on files that are none of theirs.
+# What numpy and zipfile raise on damaged or foreign files.
 BROKEN: tuple[type[Exception], ...] = (ValueError, TypeError, KeyError, EOFError, OSError, RuntimeError, SyntaxError)
 BROKEN += (zipfile.BadZipFile, zlib.error, tokenize.TokenError)
 

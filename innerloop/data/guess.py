@@ -1,4 +1,4 @@
-"""Which task the rows of a text file belong to, how they are written, and why it was taken for that."""
+"""Infer the task and notation of a text file from its rows, with the reason for people."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does the test set repeat the training set in disguise? Compared up to every symmetry the task knows."""
+"""Leakage check: test puzzles that are symmetric variants of training puzzles, by canonical keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Open a puzzle set whatever its format, and find out which task it is."""
+"""open_set: read a puzzle set of any supported format, and infer its task."""
 
 from __future__ import annotations
 

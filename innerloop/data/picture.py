@@ -1,4 +1,4 @@
-"""A puzzle as a picture: coloured text for a terminal, a self-contained SVG for a page."""
+"""Draw a puzzle: coloured text (rich) for a terminal, self-contained SVG for a page."""
 
 from __future__ import annotations
 

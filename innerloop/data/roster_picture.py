@@ -1,4 +1,4 @@
-"""A roster as people know it: days across, people down, a coloured shift in each cell, cover below; text or SVG."""
+"""Draw a roster as text (rich) or SVG: a column a day, a row a person, the cover below."""
 
 from __future__ import annotations
 

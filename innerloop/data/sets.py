@@ -1,4 +1,4 @@
-"""A puzzle set in memory: one frozen table of questions and answers, whatever file it came from."""
+"""PuzzleSet: a frozen, validated table of questions and answers in memory."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Reading(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class PuzzleSet:
-    """N puzzles of S cells. Arrays are checked once, here; every reader and generator of this room returns this type.
+    """N puzzles of S cells. Arrays are checked once, here; every reader and generator returns this type.
 
     Raises InputError when the set is empty, arrays disagree in length, a token is outside the vocabulary, or a rating
     is infinite (nan means unknown).

@@ -1,1 +1,1 @@
-"""Models in other forms: official checkpoints, single files, hubs, graphs, ONNX, cards."""
+"""Export and import of models: official checkpoints, single files, Hugging Face hub, torch.export, ONNX, cards."""

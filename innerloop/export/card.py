@@ -1,4 +1,4 @@
-"""The card of a model: what it is, what it learned from, what it reached, how to use it, where it ends. Markdown."""
+"""Model cards in Markdown: system, data, results, usage, birth certificate, limits."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def usage(opened: Opened) -> str:
 
 
 def example(task: Any) -> str:
-    """A short puzzle that the task makes itself, else a word for one: a user's own puzzles are not for a card."""
+    """A short generated puzzle, else a placeholder: a user's own puzzles are never put on a card."""
     if task.shape[0] * task.shape[1] > SHORT or isinstance(task, Grid):
         return "PUZZLES.json" if task.name == "arc" else "QUESTION"
     try:

@@ -1,7 +1,7 @@
-"""Official HRM and TRM checkpoints as runs of ours, and our runs as official checkpoints; the same bits both ways.
+"""Import official HRM and TRM checkpoints as runs, and export runs as official checkpoints; weights stay bit-equal.
 
-What their checkpoint does not say (heads, cycles, positions) comes from their all_config.yaml, or is assumed to be
-as in their published configurations, and is said aloud.
+What a checkpoint does not hold (heads, cycles, positions) comes from its all_config.yaml, or is assumed to be as in the
+published configurations; each assumption is reported.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from innerloop.text import printable
 __all__ = ["Imported", "export_official", "guess_arch", "import_official", "read_arch"]
 
 TABLE = "puzzle_emb.weights"
-MOST = 1_000_000  # of any count that a configuration states, but identifiers
+MOST = 1_000_000  # upper limit of every count in a configuration except identifiers
 POSITIONS = ("rope", "learned", "none", None)
 # What a configuration must state, and its least value.
 STATED = {

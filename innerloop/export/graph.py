@@ -1,10 +1,10 @@
-"""A loop as a graph that others run: torch.export, AOTInductor, ONNX. The step is the graph, the loop stays outside.
+"""Export one step of a loop as a graph (torch.export, AOTInductor, ONNX). The loop around it stays with the caller.
 
     turn(inputs, puzzle, fresh, [salt], state...) -> state..., logits, [q_halt], [q_continue], [value]
 
-One turn is one step of thought and the answer read off it. A row that is `fresh` begins anew: its first state is made
-in the graph and the one given is not looked at, so a file needs no second graph, and a finished row's place in a batch
-can be given to the next puzzle (core.refill). Every slot of the state is an input `state.NAME` and an output
+One turn is one step and the read-out of its answer. A row that is `fresh` starts anew: its initial state is computed in
+the graph and its given state is ignored, so a file needs no second graph, and a finished row of a batch can be refilled
+with the next puzzle (core.refill). Every slot of the state is an input `state.NAME` and an output
 `next.NAME`; the batch B is dynamic, all else is fixed; what computes is float32, whatever the run was trained in. A
 loop with noise of its own also takes `salt` (B,) int64: rows of one puzzle on other trajectories.
 """
@@ -164,7 +164,7 @@ def refusal(system: str, error: Exception) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the exporters' remarks on themselves."""
+    """Silence the exporters' warnings and logs."""
     talkers = [logging.getLogger(name) for name in ("torch.onnx", "torch.fx", "torch._dynamo", "onnxscript")]
     levels = [talker.level for talker in talkers]
     for talker in talkers:
@@ -179,7 +179,7 @@ def quiet() -> Iterator[None]:
 
 
 def about(opened: Opened, state: Any, answer: Answer) -> dict[str, Any]:
-    """What a program needs to know to run the graph: JSON that travels with it."""
+    """The metadata that a program needs to run the graph: JSON, stored in the file."""
     run, task = opened.run, opened.task
     return {
         "format": FORMAT,

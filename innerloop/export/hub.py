@@ -1,9 +1,8 @@
-"""Models to hand on: a run as one file, and as a folder or a Hugging Face repository with a card.
+"""Save a run as one safetensors file, as a folder with a card, or to a Hugging Face repository.
 
 A single file is safetensors. Its tensors are the weights; its metadata holds the texts of a run's folder under their
 own names (run.json with the birth certificate, config.json, result.json, eval.json and calibration.json where there
-are, and README.md, the card), and a checksum of the weights. Opening one runs nothing that it holds: there are numbers
-and JSON in it, and no code.
+are, and README.md, the card), and a checksum of the weights. It holds numbers and JSON, no code.
 """
 
 from __future__ import annotations

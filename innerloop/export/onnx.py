@@ -1,4 +1,4 @@
-"""A loop as an ONNX file: what torch.export cannot say in ONNX is translated here."""
+"""Export a step as an ONNX file, with translations of operators that the exporter or onnxruntime lacks."""
 
 from __future__ import annotations
 

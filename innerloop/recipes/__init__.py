@@ -1,4 +1,4 @@
-"""Recipes: the only room where a system, a task and a plan meet. A recipe is a function that returns a Run.
+"""Recipes: functions that return a Run, which joins a system, a task and a training plan.
 
 It may have parameters, all with defaults: `family(system, task)` is one recipe for every pair.
 """

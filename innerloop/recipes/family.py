@@ -1,4 +1,4 @@
-"""One comparison for the whole family: every system on the same tasks, at matched parameters and training FLOPs.
+"""Comparison of all systems on the same tasks, at matched parameters and training FLOPs.
 
     innerloop train family --system gram --task queens8
 
@@ -90,7 +90,7 @@ WORLDS = {
 
 @dataclass(frozen=True)
 class Lesson:
-    """How one system is taught: fields of its configuration, and whole thoughts instead of carried states."""
+    """Settings of one system: fields of its configuration, and an unroll from fresh states instead of carried ones."""
 
     config: dict[str, Any] = field(default_factory=dict)
     unroll: Unroll | None = None

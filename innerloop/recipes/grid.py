@@ -1,4 +1,4 @@
-"""Any fixed-size puzzle from a file, whose rules speak of neighbours, rows and columns, and of all parts alike."""
+"""Recipes for any fixed-size puzzle from a file, with rules on neighbours, rows and columns, the same everywhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Repair: a roster or a timetable that held until somebody fell ill, put right with few changes."""
+"""Recipes for repairing rosters and timetables after an absence, with few changes."""
 
 from __future__ import annotations
 

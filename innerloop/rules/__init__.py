@@ -1,1 +1,1 @@
-"""What makes an answer right, without a model: searches, rosters and timetables, symmetries."""
+"""Rules and exact searches of tasks, without a model: Sudoku, rosters, timetables, symmetries."""

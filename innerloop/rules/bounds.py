@@ -1,4 +1,4 @@
-"""How long an exact search may take, in nodes and seconds: searches of puzzles are exponential in the worst case."""
+"""Limits of an exact search in nodes and seconds, since searches are exponential in the worst case."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from innerloop.errors import InputError
 
 __all__ = ["Bound", "Undecided"]
 
-LOOK = 64  # nodes between two looks at the clock
+LOOK = 64  # nodes between two checks of the clock
 
 
 class Undecided(InputError):
-    """A search came to its bound before it was done: nothing is known of what it has not seen."""
+    """A search reached its bound before it was done: its result is unknown."""
 
 
 class Bound:
-    """What one search may cost. A search calls `node` for each node it enters, which raises Undecided at the bound."""
+    """The budget of one search. A search calls `node` for each node it enters, which raises Undecided at the bound."""
 
     def __init__(self, nodes: float = math.inf, seconds: float = math.inf) -> None:
         self.nodes, self.seen, self.until = nodes, 0, time.monotonic() + seconds

@@ -1,4 +1,4 @@
-"""Random rosters that keep every rule, and what upsets them: people fall ill, more people are needed."""
+"""Random valid rosters, and random disruptions of them: absences, and shifts that need more people."""
 
 from __future__ import annotations
 

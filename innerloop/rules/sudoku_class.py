@@ -1,4 +1,4 @@
-"""Which Sudokus are the same puzzle in disguise: a fast key equal over all symmetries, and an exact second check.
+"""Canonical keys of Sudokus up to symmetry, and an exact equivalence test.
 
 Symmetries: renaming digits, permuting bands, stacks, the rows of a band, the columns of a stack, and transposing
 (square boxes only). The key refines colours on the graph of givens, lines, bands, boxes and digits; every step adds up

@@ -1,4 +1,4 @@
-"""A school's timetable without its tokens: draw one, repair it by few moves, list all repairs, tell two of them apart.
+"""School timetables as plain numbers: generate, repair with few moves, list all repairs, compare up to renaming.
 
 The search works on bit masks, one bit a slot. A lesson is (teacher, class, slot). To repair is to move: a lesson that
 must move is put into another slot, and lessons that stand in its way there (of its teacher, of its class, of its room,
@@ -20,7 +20,7 @@ from innerloop.rules.bounds import Bound
 __all__ = ["Repair", "TimetablePlan", "absent", "draw", "every", "keys", "plan_of", "repair", "same"]
 
 SLACK = 4  # moves beyond one for each struck lesson that a repair is searched for
-ROUNDS = 6  # of telling one another; any number is right, fewer tell fewer timetables apart
+ROUNDS = 6  # of colour refinement; any number is correct, fewer tell fewer timetables apart
 
 Lesson = tuple[int, int, int]  # teacher, class, slot
 
@@ -292,8 +292,8 @@ def keys(at: np.ndarray, mark: np.ndarray, room: np.ndarray, periods: int) -> li
 def same(at: np.ndarray, mark: np.ndarray, room: np.ndarray, periods: int) -> bool:
     """Exactly: are the two timetables (B = 2, as of `keys`) one, but for the order and the names of their parts?
 
-    Where what is known does not tell all teachers and slots of the first apart, one of them is marked, and each of the
-    second that could be its image in turn.
+    Where refinement leaves ties in the first, one tied teacher or slot gets a colour of its own, and each candidate of
+    the second is tried as its image.
     """
 
     def match(marked: list[tuple[int, int]]) -> bool:
@@ -328,9 +328,9 @@ def _by_appearance(names: list[int]) -> list[int]:
 def _refine(
     at: np.ndarray, mark: np.ndarray, room: np.ndarray, periods: int, start: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """uint64 (B, teachers), (B, slots): what each knows once all have told their lessons, rooms and days often enough.
+    """uint64 (B, teachers), (B, slots): colours after ROUNDS rounds of colour refinement over lessons, rooms and days.
 
-    A sum of hashes does not depend on an order. `start` (B, teachers + slots) is what they know to begin with.
+    A sum of hashes does not depend on an order. `start` (B, teachers + slots): the initial colours.
     """
     (b, teachers, slots), classes = at.shape, int(at.max()) + 1
     start = np.zeros((b, teachers + slots), np.uint64) if start is None else start

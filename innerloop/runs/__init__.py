@@ -1,1 +1,1 @@
-"""A run as a value, as JSON, and as a folder."""
+"""A run (system, config, data, plan, seed): as a dataclass, as JSON, as a folder, and as one file."""

@@ -1,4 +1,4 @@
-"""A birth certificate: what every number needs beside it: command, commit, versions, hardware, seeds."""
+"""Birth certificate of a result (its provenance): command, commit, versions, hardware, seeds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import torch
 
 
 def birth_certificate(seeds: Sequence[int] = ()) -> dict[str, Any]:
-    """What every number needs beside it: command (files by name), commit, versions, hardware, seeds."""
+    """Provenance of a result: command (paths cut to file names), commit, versions, hardware, seeds."""
     cuda = torch.cuda.is_available()
     words = [Path(sys.argv[0]).name, *sys.argv[1:]] if sys.argv else [""]
     return {
@@ -40,7 +40,7 @@ def birth_certificate(seeds: Sequence[int] = ()) -> dict[str, Any]:
 def commit() -> str:
     """The checkout's commit when it was first asked for, "+" where it had changes, or "" outside one.
 
-    Called where work begins, so that a result which takes hours names the code that made it.
+    Cached when work begins, so that a result which takes hours names the code that made it.
     """
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():  # installed, perhaps into a folder of somebody else's checkout

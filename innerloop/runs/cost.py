@@ -1,4 +1,4 @@
-"""What training costs, counted: floating-point operations of one optimizer step for one example."""
+"""Training cost: counted FLOPs of one optimizer step for one example."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def counted(loop: Any, batch: Batch, plan: Plan, progress: float) -> int:
 
 
 def thought(loop: Any, batch: Batch, plan: Plan, depth: int) -> SupervisedStep:
-    """What one optimizer step of `plan` thinks about a fresh batch: `depth` steps if it unrolls, else one."""
+    """The forward pass and losses of one optimizer step on a fresh batch: `depth` steps if `plan` unrolls, else one."""
     rows = len(batch.labels)
     if plan.unroll.depth:
         return unrolled(loop, batch, plan.unroll, depth, torch.arange(1, rows + 1), plan.loss)

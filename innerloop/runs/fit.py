@@ -1,4 +1,4 @@
-"""A run made real: its data opened, its system fitted to them, its model built."""
+"""From a Run to objects: open its data, fit the config to the task, build the model."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MOST_KINDS = 6  # of sets of cells, beyond which all are treated alike
 
 
 class Built(typing.NamedTuple):
-    """A run made real."""
+    """A run with its task, data and model."""
 
     run: Run  # with the sizes its data gave it
     loop: Any  # the system: a Loop and a torch.nn.Module
@@ -38,7 +38,7 @@ class Built(typing.NamedTuple):
 
 
 def sets(data: Data, folder: Path | str = "") -> tuple[Any, Any, Any]:
-    """Task, training set and validation set. Raises InputError for data that cannot be had.
+    """(task, training set, validation set). Raises InputError for data that cannot be opened.
 
     folder: of the run whose data it is, if there is one: its files are found from any current folder then. Both sets
     number their puzzle identifiers alike. What is held out without a file to validate on: `origin.hold_out`.
@@ -65,7 +65,7 @@ def sets(data: Data, folder: Path | str = "") -> tuple[Any, Any, Any]:
 
 
 def unseen(task: Any, train: Any, data: Data, count: int) -> Any:
-    """Up to `count` generated puzzles that neither trained nor chose a model: another seed, no symmetric twins."""
+    """Up to `count` generated test puzzles: another seed, and no symmetric variant of a training puzzle."""
     fresh = task.make(count, data.seed + 2_000_003)
     return fresh.take(np.setdiff1d(np.arange(len(fresh)), leakage(train, fresh, task).rows))
 
@@ -80,13 +80,13 @@ def fit(config: NetConfig, task: Any, puzzles: int) -> NetConfig:
         nodes = len(task.symbols[0]) if task.symbols else 1
         grid |= {} if config.hidden_size % nodes == 0 else {"hidden_size": NODE * nodes}
         known = grid["orbits"] or grid["symbols"] or grid["local"] or config.positions != "none"
-        grid |= {} if known else {"positions": "learned"}  # else all places would be alike
+        grid |= {} if known else {"positions": "learned"}  # else all positions would be alike
     return replace(config, vocab=task.vocab, puzzles=puzzles, separator=getattr(task, "separator", 0), **grid)
 
 
 def orbits(task: Any, units: Sequence[tuple[int, ...]]) -> tuple[tuple[tuple[int, ...], ...], ...]:
-    """The sets of cells that the task's symmetries single out, by kind; where they give none, the units it names, or
-    its rows and columns if it is `lined`.
+    """Sets of cells that the task's symmetries map to each other, grouped by kind; without symmetries the task's units,
+    or rows and columns if it is `lined`.
     """
     views = task.views(VIEWS, np.random.default_rng(0))
     cells = np.arange(task.shape[0] * task.shape[1])[None] if views is None else views.cells
@@ -103,7 +103,7 @@ def orbits(task: Any, units: Sequence[tuple[int, ...]]) -> tuple[tuple[tuple[int
 
 def build(run: Run, folder: Path | str = "") -> Built:
     """Open the data, fit the system to it and make the model. folder: as in `sets`."""
-    commit()  # the one that runs, whatever is committed meanwhile
+    commit()  # cached now: later commits do not count
     task, train, validation = sets(run.data, folder)
     data = replace(run.data, task=task.name, options=task.options)
     run = replace(run, data=data, config=replace(run.config, net=fit(run.config.net, task, len(train.identifiers))))

@@ -1,4 +1,4 @@
-"""A run as the folder it leaves behind: run.json with its birth certificate, and the model in it."""
+"""Run folders: write and check run.json, and open the trained model in a folder."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from innerloop.text import printable
 
 
 def check_run(folder: Path, run: Run, built: Built | None = None) -> None:
-    """Raise InputError where `folder` holds another run that has learned something, naming the field that differs.
+    """Raise InputError where `folder` holds another, already trained run, naming the field that differs.
 
-    With `built`, its puzzles must still be those that the run there began with.
+    With `built`, its puzzles must also be the ones that the run there began with.
     """
     if not any((folder / name).exists() for name in (checkpoint.STATE, checkpoint.MODEL)):
         return
@@ -38,7 +38,7 @@ def check_run(folder: Path, run: Run, built: Built | None = None) -> None:
 
 
 def noted(folder: Path) -> dict[str, Any] | None:
-    """The run of folder/run.json as this version writes it; None where there is none."""
+    """The run in folder/run.json, as this version would write it; None without the file."""
     path = folder / "run.json"
     if not path.exists():
         return None
@@ -57,7 +57,7 @@ def difference(old: Any, new: Any, name: str = "") -> tuple[str, str, str] | Non
 
 
 def write_run(folder: Path, run: Run, built: Built | None = None) -> None:
-    """Note in folder/config.json and run.json what is about to run. Raises InputError as check_run does.
+    """Write folder/config.json and run.json before training. Raises InputError as check_run does.
 
     With `built`, the paths and fingerprints of its puzzles and the names of their identifiers are noted as well.
     Where the same run is there already, its birth certificate stays; a commit that goes on with it is added as one of
@@ -68,7 +68,7 @@ def write_run(folder: Path, run: Run, built: Built | None = None) -> None:
     stale = built and origin.changed(folder, train=built.train, validation=built.validation)
     same = noted(folder) == value and not stale
     if not same or not (folder / "config.json").exists():
-        # First: what has a run.json has all.
+        # Written first: a folder with a run.json is complete.
         files.write_json(folder / "config.json", {"system": run.system, "config": value["config"]})
     if not same:
         data: dict[str, Any] = {}
@@ -98,7 +98,7 @@ class Opened(typing.NamedTuple):
 
 
 def open_run(folder: Path | str, device: torch.device | str = "cpu") -> Opened:
-    """The trained model of a run folder, ready to evaluate; nothing else is needed to open it years later."""
+    """Open the trained model of a run folder, in eval mode. The folder is all that is needed."""
     commit()
     folder = Path(folder)
     if not folder.is_dir():

@@ -1,4 +1,4 @@
-"""What a run's model costs, known before it is paid: against its weights file, and against this machine."""
+"""Memory limits of a run's model, checked before it is built: against its weights file and this machine's memory."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from innerloop.files import shown
 __all__ = ["build"]
 MOST = 4_000_000_000  # parameters of a model, and numbers in the constant tables it builds
 SMALL = 1 << 23  # numbers up to which a model is simply built: a second
-LARGE = 1 << 28  # numbers that a file may vouch for; a larger one may be sparse
-SLACK = 1 << 22  # numbers of tables that a model makes and no file holds
+LARGE = 1 << 28  # numbers up to which a file's size is trusted; a larger file may be sparse
+SLACK = 1 << 22  # numbers in constant tables that are not saved
 
 
 class Exceeded(Exception):
@@ -27,7 +27,7 @@ class Exceeded(Exception):
 
 
 class Budget(TorchFunctionMode):
-    """Inside it, tensors that are made may hold `left` numbers together; Exceeded is raised before one is made."""
+    """Inside it, created tensors may hold `left` numbers together; Exceeded is raised before the allocation."""
 
     def __init__(self, left: int) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ def numbers(*shape: Any) -> int:
 
 
 def spread(a: Any, b: Any) -> int:
-    """Numbers of a product of two, by broadcasting."""
+    """Elements of the product of two tensors, by broadcasting."""
     both = isinstance(a, Tensor) and isinstance(b, Tensor)
     return math.prod(torch.broadcast_shapes(a.shape, b.shape)) if both else 0
 
@@ -63,7 +63,7 @@ SPREAD = (torch.mul, Tensor.mul, Tensor.__mul__)
 
 
 class Sketch(TorchFunctionMode):
-    """Inside torch.device("meta"): what depends on values has none, and reads as empty or zero."""
+    """For torch.device("meta"): operations that need values return empty tensors or zeros."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None) -> Any:
         if func in (torch.Tensor.nonzero, torch.nonzero):
@@ -102,7 +102,7 @@ def drawn(kind: Any, config: Any, seed: int) -> torch.nn.Module:
 
 
 def afford(kind: Callable[[Any], Any], config: Any) -> int:
-    """How many numbers a model holds, told without taking memory; torch needs seconds to get ready for that.
+    """Parameters and buffers of a model, counted on the meta device, which takes torch seconds to load.
 
     Raises InputError where they are above MOST, or take more than the memory of this machine.
     """

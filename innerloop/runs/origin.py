@@ -1,8 +1,8 @@
-"""Where a run's puzzles come from: found again from any folder, held out, known by a fingerprint and by their names.
+"""The data of a run: paths that survive a move, fingerprints, names of puzzle identifiers, and the validation split.
 
 run.json holds, beside the run, a block "data": the relative paths as seen from the run's folder, and a fingerprint of
 the puzzles it learned from and of those it was validated on. identifiers.json lists the names of the puzzle identifiers
-in the order of the embedding's rows, as an official folder does. Runs written before have neither, and open as before.
+in the order of the embedding's rows, as an official folder does. Older runs have neither, and open as before.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def noted(folder: Path | str, data: Data, train: PuzzleSet, validation: PuzzleSe
 
 
 def located(data: Data, folder: Path | str) -> Data:
-    """`data` of the run in `folder`, with paths that lead there from the current folder too."""
+    """`data` of the run in `folder`, with paths valid from the current folder."""
     paths = block(folder).get("paths", {})
     found: dict[str, Any] = {
         k: path_from_here(getattr(data, k), folder, v) for k, v in paths.items() if k in ("train", "test")
@@ -78,7 +78,7 @@ def located(data: Data, folder: Path | str) -> Data:
 
 
 def path_from_here(given: str, folder: Path | str, kept: str) -> str:
-    """`given` where that leads to the same place; else where it lay when the run began."""
+    """`given` where that still leads to the same file; else the path at which it was when the run began."""
     there = os.path.normpath(os.path.join(os.path.realpath(folder), kept))
     if physical(given) == there or (here(given) and not here(there)):
         return given
@@ -108,7 +108,7 @@ def block(folder: Path | str) -> dict[str, Any]:
 
 
 def before(folder: Path | str) -> bool:
-    """Whether a run was written when no block "data" was: its puzzles are then split as they were."""
+    """Whether a run is older than the block "data": its puzzles are then split as they were then."""
     path = Path(folder) / "run.json"
     value = files.read_json(path) if path.is_file() else None
     return isinstance(value, dict) and "data" not in value
@@ -165,9 +165,9 @@ def keep_names(folder: Path, names: tuple[str, ...]) -> None:
 
 
 def numbered(s: PuzzleSet, names: tuple[str, ...], strict: bool = True) -> PuzzleSet:
-    """The same rows, their puzzle identifiers numbered as in `names`: the same name, the same number.
+    """The same rows, with puzzle identifiers renumbered to the order of `names`.
 
-    Names that are not there raise InputError, or are put behind the others if not `strict`.
+    Unknown names raise InputError, or are appended if not `strict`.
     """
     used = np.unique(s.puzzle)
     if s.identifiers[: len(names)] == names[: len(s.identifiers)] and (not strict or int(used[-1]) < len(names)):

@@ -1,4 +1,4 @@
-"""A run: this system, this task, this plan, this seed. As a value, as JSON, and as the folder it leaves behind."""
+"""The dataclasses Run and Data: system, config, data, plan, seed; to and from JSON, and overrides of --set."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Rows = Annotated[int, Range(0, 10_000_000)]
 
 @dataclass(frozen=True)
 class Data:
-    """What is learned from: a file, folder or hub name, or puzzles the task generates."""
+    """Training data: a file, folder or hub name, or puzzles that the task generates."""
 
     task: str = ""  # name in innerloop.tasks; empty with a file: the one its rows look like
     options: dict[str, Any] = field(default_factory=dict)  # of the task
@@ -39,7 +39,7 @@ class Run:
     data: Data = field(default_factory=Data)
     plan: Plan = field(default_factory=Plan)
     seed: Seed = 0  # of initial weights, order of examples, augmentation and exploration
-    about: str = ""  # one sentence for people: what this run is to show
+    about: str = ""  # one sentence that describes the run
 
 
 # -- as JSON ----------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""A run as one safetensors file: its weights, and the texts of its folder in the metadata; opening it runs nothing."""
+"""A run as one safetensors file: its weights, and the text files of its folder in the metadata. It holds no code."""
 
 from __future__ import annotations
 
@@ -61,9 +61,9 @@ def digest(state: dict[str, Tensor]) -> str:
 
 
 def note(opened: Opened, name: str, checked: bool = True) -> Any:
-    """The JSON of that name that goes with a model, wherever it was opened from, such as eval.json; None without.
+    """The JSON file `name`, such as eval.json, of a model opened from a folder or a single file; None without it.
 
-    Where it is not `checked`, whoever asks looks at each part of it.
+    Not `checked`: its schema is not validated, the caller must check each part.
     """
     if opened.folder.is_file():
         text = read_texts(opened.folder).get(name)
@@ -77,13 +77,13 @@ def note(opened: Opened, name: str, checked: bool = True) -> Any:
 
 
 def parsed(name: str, text: str, source: Path) -> Any:
-    """The JSON of that name that goes with a model, from its text."""
+    """JSON and schema check of the text of the file `name`."""
     where = f"the {name} of {files.shown(source)}"
     return records.checked(name, files.parse_json(text, where), where)
 
 
 def by_name(opened: Opened, examples: Any) -> Any:
-    """A PuzzleSet with the puzzle identifiers of this model: a puzzle of a name has the row that the name learned.
+    """A PuzzleSet with the puzzle identifiers of this model: each name gets the embedding row that it was trained with.
 
     Raises InputError for puzzles whose name the model has not learned. A model without a table of identifiers takes
     any; one whose names are not kept, as in older runs, goes by number.

@@ -1,11 +1,11 @@
-"""Trained loops behind HTTP: typed requests, streams of steps, metrics, hot swap, and a client.
+"""HTTP server for trained loops (FastAPI, uvicorn): typed requests, event streams, metrics, hot reload; and a client.
 
-app.py      the routes                       schema.py    what is asked and said
-models.py   what is served, and its door     worker.py    the thread in which a model thinks
-orders.py   what it is given, and its lanes  fallback.py  the exact solver behind the models
-stream.py   a thought told step by step      about.py     what a model says of itself
-gate.py     counting, sizes, closing         metrics.py   numbers for Prometheus
-body.py     what a body may hold             origin.py    which requests a browser may bring
-connections.py  their number and times       server.py    the process: port, signals, end
-client.py   the other side                   local.py     a server of one's own
+app.py      routes                                   schema.py       request and response types (pydantic)
+models.py   loaded models, limits, registry          worker.py       one thread per model: scheduling of its engines
+orders.py   work requests and the queue per engine   fallback.py     exact solver for what a model does not know
+stream.py   one solve as server-sent events          about.py        what GET /v1/models/NAME returns
+gate.py     ASGI middleware: counting, sizes, drain  metrics.py      Prometheus metrics
+body.py     size check of JSON bodies                origin.py       Host, Origin and Sec-Fetch-Site checks
+connections.py  number and timeouts of connections   server.py       process: socket, signals, graceful shutdown
+client.py   Python client                            local.py        a server as a subprocess, for scripts and tests
 """

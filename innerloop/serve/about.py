@@ -1,4 +1,4 @@
-"""What a model says of itself: its task, what it can do, held-out puzzles to try, and what was measured of its run."""
+"""What GET /v1/models and /v1/models/NAME return: task, abilities, held-out examples, and measured curves."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["About", "held_out", "model"]
 
 SHOWN = 12  # examples
 MEASURED = 500  # puzzles at most for curves.halting
-PART = 8  # of them at once, so that requests hardly notice
+PART = 8  # of them at once: few, so that requests are hardly delayed
 DEEPEST = 64  # steps of a puzzle that does not halt
 BACKGROUND = -1e9  # priority of the measurement
 
@@ -46,10 +46,10 @@ def model(served: Served) -> schema.Model:
 
 
 def held_out(opened: Any, limit: int) -> tuple[Any, str]:
-    """(up to `limit` puzzles that the run was not trained on, where they come from); None where there are none.
+    """(up to `limit` puzzles that the run was not trained on or None, a description of their source).
 
-    They are those it was validated on. Where its files are not on this machine they are generated, if its task can;
-    nothing is ever fetched.
+    These are its validation puzzles. Where their files are not on this machine, puzzles are generated if the task has a
+    generator. Nothing is downloaded.
     """
     task, data = opened.task, located(opened.run.data, opened.folder)
     if not data.train:
@@ -61,7 +61,7 @@ def held_out(opened: Any, limit: int) -> tuple[Any, str]:
                 if name and not Path(name).is_dir():
                     check_regular(name)
             found = sets(opened.run.data, opened.folder)[2].take(slice(limit))
-        except InputError as error:  # a damaged file is no reason not to say the rest
+        except InputError as error:  # a damaged file must not hide the rest of the answer
             return None, str(error)
         return found, Path(found.source).name
     try:
@@ -73,7 +73,7 @@ def held_out(opened: Any, limit: int) -> tuple[Any, str]:
 
 @dataclass(eq=False)
 class About:
-    """What /v1/models/NAME says; puzzles are drawn and halting is measured once, when first asked for."""
+    """The answer of /v1/models/NAME. Puzzles are drawn and halting is measured once, on the first request."""
 
     served: Served
     halting: list[schema.Halted] = field(default_factory=list)
@@ -106,7 +106,7 @@ class About:
         )
 
     async def _measure(self, puzzles: Any) -> None:
-        """Let every puzzle halt by itself, a few at a time, behind everything else, for as long as it is served."""
+        """Measure where every puzzle halts, a few at a time and at the lowest priority, while the model is served."""
         served = self.served
         d = SolveOptions(min(DEEPEST, served.limits.depth), 1, "certainty", halting=True, least=0.0)
         known = np.flatnonzero(puzzles.puzzle < served.identifiers)
@@ -119,7 +119,7 @@ class About:
                     self.halting.append(schema.Halted(**described.halted(found.steps, puzzles.rating[i], right)))
 
     async def _solved(self, cases: list[PuzzleJob]) -> list[Any]:
-        """Their solutions; none any more once other weights are served in place of these, or the server ends."""
+        """Their solutions; an empty list once the model was reloaded or the server shuts down."""
         done, tell = bell()
         order, worker = Order(cases, self.served.maker, tell, priority=BACKGROUND), self.served.worker
         while worker.current is self.served.maker:
@@ -135,7 +135,7 @@ class About:
 
 
 def shown(puzzles: Any) -> list[int]:
-    """Rows of a few of them, easy to hard."""
+    """Up to SHOWN row indices, spread evenly over the rating, easy to hard."""
     if puzzles is None:
         return []
     order = np.argsort(puzzles.rating, kind="stable")

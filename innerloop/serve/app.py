@@ -1,6 +1,6 @@
-"""The routes: what /openapi.json describes, word for word.
+"""The FastAPI application: all routes, which /openapi.json describes.
 
-Every error is {"error": one sentence}. Nothing here thinks: puzzles go to their model's worker.
+Every error is {"error": one sentence}. Nothing is computed here: puzzles go to the worker thread of their model.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from innerloop.text import printable
 
 __all__ = ["Gone", "make"]
 
-POLICY = (  # the page asks nobody else, runs its own files alone, and is in nobody's frame
+POLICY = (  # the page loads its own files only, and cannot be framed
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data: blob:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
@@ -46,11 +46,11 @@ SLACK = 30.0  # seconds beyond a stream's deadline for a client that reads slowl
 
 
 class Gone(Exception):
-    """The client went away."""
+    """The client disconnected."""
 
 
 class Telling(StreamingResponse):
-    """A stream of events with an end: `after` is called whenever and however it is over."""
+    """Server-sent events for at most `seconds`. `after` is called once the stream is over, however it ended."""
 
     media_type = "text/event-stream"
 
@@ -69,7 +69,7 @@ class Telling(StreamingResponse):
 
 
 class State:
-    """What the routes share."""
+    """State shared by the routes."""
 
     def __init__(self, registry: Registry, metrics: Metrics, gate: Gate) -> None:
         self.registry, self.metrics, self.gate = registry, metrics, gate
@@ -82,7 +82,7 @@ class State:
         return served.about  # type: ignore[no-any-return]
 
     def submit(self, served: Served, order: Order) -> None:
-        """Hand an order over; where the queue is full, say when there will be room."""
+        """Queue work; answer 429 with Retry-After where the queue is full."""
         try:
             served.worker.submit(order)
         except Full as error:
@@ -91,7 +91,7 @@ class State:
     async def solve(
         self, served: Served, request: Request, texts: list[str], asked: schema.Dials, nfe: float | None = None
     ) -> list[schema.SolutionBody]:
-        """Solutions in the order of the puzzles; what is left of them is dropped when the client goes away."""
+        """Solutions in the order of the puzzles. What is unsolved when the client disconnects is cancelled."""
         done, tell = bell()
         order = served.order(texts, asked, nfe, tell)
         if asked.exact:
@@ -134,7 +134,7 @@ def busy(said: str, seconds: float) -> HTTPException:
 
 
 async def unless_gone(request: Request, work: Coroutine[Any, Any, None]) -> None:
-    """Await `work`, or raise Gone as soon as the client hangs up."""
+    """Await `work`; cancel it and raise as soon as the client disconnects."""
 
     async def hung_up() -> None:
         while (await request.receive())["type"] != "http.disconnect":
@@ -152,7 +152,7 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, None]) -> None
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """What a route may answer instead, for its description."""
+    """The error responses of a route, as FastAPI takes them for /openapi.json."""
     known = {
         400: "an input is wrong",
         403: "asked by another site, or by a name that is not this server's",
@@ -198,7 +198,7 @@ def make(registry: Registry, gate: Gate | None = None, metrics: Metrics | None =
 
 
 def event_schema() -> dict[str, Any]:
-    """An event of a stream: begin, a step for each step of each trajectory, then done or error."""
+    """JSON schema of a stream's events: begin, one step per step of each trajectory, then done or error."""
 
     def one(name: str, kind: Any) -> dict[str, Any]:
         said = {"$ref": f"#/components/schemas/{kind.__name__}"}
@@ -210,7 +210,7 @@ def event_schema() -> dict[str, Any]:
 
 
 def described(app: FastAPI) -> dict[str, Any]:
-    """/openapi.json: what FastAPI knows of the routes, and the events of a stream."""
+    """/openapi.json: FastAPI's description of the routes, with the schemas of the stream's events added."""
     if app.openapi_schema is None:
         found = FastAPI.openapi(app)
         kinds: list[Any] = [(kind, "serialization") for kind in EVENTS.values()]
@@ -226,7 +226,7 @@ def version() -> str:
 
 
 def _sorry(app: FastAPI) -> None:
-    """Every error as one sentence."""
+    """Exception handlers: every error becomes one sentence of JSON."""
 
     def said(status: int, text: str, headers: Any = None) -> JSONResponse:
         return JSONResponse({"error": printable(" ".join(text.split()), SAID)}, status, headers)
@@ -311,7 +311,7 @@ def _thinking(app: FastAPI, state: State) -> None:
         found = await state.solve(state.registry.get(name), request, asked.puzzles, asked, asked.nfe)
         seconds = round(time.monotonic() - began, 6)
         answer = schema.Solutions(solutions=found, seconds=seconds, nfe=sum(s.nfe for s in found))
-        # Written elsewhere: a thousand solutions would keep everybody else waiting.
+        # Serialised in a thread: a thousand solutions would block the event loop.
         return Response(await asyncio.to_thread(answer.model_dump_json), media_type="application/json")
 
     @app.post(
@@ -371,7 +371,7 @@ def _telling(app: FastAPI, state: State) -> None:
 
 
 def _page(app: FastAPI) -> None:
-    """The page, if this build has one."""
+    """The web page and its files, if this build has them."""
 
     def asset(name: str) -> Response:
         try:

@@ -1,4 +1,4 @@
-"""The body of a request: how many values it may hold, counted before it is parsed, and what is no JSON of ours."""
+"""Bounded JSON bodies: the number of values is counted before the body is parsed, so a huge body costs little."""
 
 from __future__ import annotations
 
@@ -15,23 +15,22 @@ from innerloop.text import printable
 __all__ = ["FIELDS", "Bounded", "Malformed", "TooMany", "parse"]
 
 FIELDS = 64  # values of a request beside its puzzles
-FIRST = 64 * 1024  # bytes of a body that are looked at first
+FIRST = 64 * 1024  # bytes of a body after which it is checked for the first time
 LISTS = 16  # lists and objects of a request: itself, its puzzles, its noise
 
 
 class Malformed(InputError):
-    """A body that is no JSON, or JSON that nothing here asks for."""
+    """A body that is not JSON, or holds more lists and objects than any request. Answered with 422."""
 
 
 class TooMany(InputError):
-    """A body with more values than any request needs."""
+    """A body with more values than any request needs. Answered with 413."""
 
 
 def parse(body: bytes, puzzles: int) -> Any:
-    """The JSON value of a body; at most `puzzles` and FIELDS more values. Raises Malformed or TooMany.
+    """The JSON value of a body, of at most `puzzles` + FIELDS values. Raises Malformed or TooMany.
 
-    Takes milliseconds for a body of megabytes, whatever is in it: counting runs over the bytes in C, and what is parsed
-    and validated afterwards is small.
+    Takes milliseconds for megabytes: counting uses str.count, and what is parsed and validated afterwards is small.
     """
     try:
         text = body.decode()
@@ -45,7 +44,7 @@ def parse(body: bytes, puzzles: int) -> Any:
 
 
 def check(text: str, puzzles: int) -> None:
-    """Raise Malformed or TooMany where a JSON text, or the beginning of one, holds more than a request does."""
+    """Raise Malformed or TooMany where a JSON text, or the beginning of one, holds more values than any request."""
     lists, values = counted(text, puzzles + FIELDS)
     if lists > LISTS:
         raise Malformed(f"the body holds more than {LISTS} lists and objects: no request has so many")
@@ -54,7 +53,7 @@ def check(text: str, puzzles: int) -> None:
 
 
 def counted(text: str, most: int) -> tuple[int, int]:
-    """(lists and objects, values) of a JSON text, by the marks outside its strings; many where strings are too many."""
+    """(lists and objects, values) of a JSON text, counted by its punctuation; (0, most + 1) for too many strings."""
     if "\\" in text:
         text = text.replace("\\\\", "").replace('\\"', "")  # without escapes every second quote ends a string
     if text.count('"') > 2 * (most + 2):  # a string follows a comma, a colon or a bracket, or is all there is
@@ -65,7 +64,7 @@ def counted(text: str, most: int) -> tuple[int, int]:
 
 
 class Asking(Request):
-    """A request whose JSON is bounded by the limits of the server it is made to; it is looked at while it comes."""
+    """A request whose JSON body is checked against the server's limits while it arrives."""
 
     async def body(self) -> bytes:
         if not hasattr(self, "_body"):
@@ -84,7 +83,7 @@ class Asking(Request):
         return self._held(parse, await self.body())
 
     def _held(self, call: Callable[[Any, int], Any], given: Any) -> Any:
-        """call(given, most puzzles); what it raises as what is answered."""
+        """call(given, limit of puzzles); its exceptions become HTTP 422 and 413."""
         try:
             return call(given, self.app.state.innerloop.registry.limits.puzzles)
         except Malformed as error:
@@ -94,7 +93,7 @@ class Asking(Request):
 
 
 class Bounded(APIRoute):
-    """A route whose body is read by `parse`."""
+    """A FastAPI route whose JSON body is read by `parse`."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handler = super().get_route_handler()

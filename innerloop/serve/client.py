@@ -1,12 +1,12 @@
-"""A typed client: what the server can do, as Python calls.
+"""Python client of the server, with typed answers (pydantic).
 
     with Client("http://127.0.0.1:8000") as client:
         print(client.solve("1.3.34.2.1.34.2.").answer)
         for event in client.think("1.3.34.2.1.34.2.", depth=16):
             print(event)
 
-Where the queue is full it waits as long as the server says and asks again, for `patience` seconds in all. Whatever goes
-wrong is an InputError of one sentence.
+Where the queue is full it retries after the server's Retry-After, for `patience` seconds in all. Every failure raises
+InputError with one sentence.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ __all__ = ["Client", "Refused"]
 
 Kind = TypeVar("Kind", bound=Said)
 EVENTS: dict[str, type[Begin] | type[StepBody] | type[Done]] = {"begin": Begin, "step": StepBody, "done": Done}
-LOST = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)  # a kept connection that the server had closed
+LOST = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)  # a kept-alive connection the server closed
 
 
 class Refused(InputError):
-    """The server said no; `status` is the HTTP status, 0 where nobody answered."""
+    """The server answered with an error, or not at all. `status`: HTTP status, 0 without an answer."""
 
     def __init__(self, said: str, status: int = 0) -> None:
         super().__init__(said)
@@ -56,11 +56,11 @@ class Refused(InputError):
 
 
 class Client:
-    """One server.
+    """A connection to one server.
 
-    timeout   seconds without a word from it; above what a request may take there
+    timeout   seconds to wait for data; must be above the longest request
     patience  seconds in all that a call waits for room in the queue
-    Dials are those of schema.Dials: depth, width, pick, noise, views, halting, least, seed, seconds, exact, priority.
+    Options of a solve: depth, width, pick, noise, views, halting, least, seed, seconds, exact, priority.
     """
 
     def __init__(self, url: str = "http://127.0.0.1:8000", timeout: float = 120.0, patience: float = 60.0) -> None:
@@ -84,7 +84,7 @@ class Client:
 
     # -- what is there ------------------------------------------------------------------------------------------------
     def ready(self) -> bool:
-        """Whether it takes puzzles; False where nobody answers."""
+        """Whether the server accepts puzzles; False where it does not answer."""
         try:
             return self._http.get("/readyz").status_code == 200
         except httpx.HTTPError:
@@ -94,7 +94,7 @@ class Client:
         return self._get("/v1/models", Models).models
 
     def model(self, name: str = "") -> Detail:
-        """All about one model; without a name the only one."""
+        """Details of one model. The name may be left out where only one is served."""
         return self._get(self._at(name), Detail)
 
     # -- what it does -------------------------------------------------------------------------------------------------
@@ -109,15 +109,15 @@ class Client:
         return self._post(self._at(model, "/solve_many"), body, Solutions).solutions
 
     def check(self, puzzle: str, answer: str, model: str = "") -> Check:
-        """What the task's rules say of an answer."""
+        """Check an answer by the task's rules."""
         return self._post(self._at(model, "/check"), {"puzzle": puzzle, "answer": answer}, Check)
 
     def reload(self, model: str = "") -> Reloaded:
-        """Have the server read a run anew."""
+        """Have the server load a run again from disk."""
         return self._post(self._at(model, "/reload"), None, Reloaded)
 
     def think(self, puzzle: str, model: str = "", **dials: Any) -> Iterator[Begin | StepBody | Done]:
-        """One Begin, a Step for each step of each trajectory, and one Done. Leave the loop and the server stops."""
+        """One Begin, a StepBody for each step of each trajectory, one Done. Breaking out of the loop cancels it."""
         path, body = self._at(model, "/think"), {"puzzle": puzzle} | dials
         until = time.monotonic() + self.patience
         while True:
@@ -154,7 +154,7 @@ class Client:
         while True:
             try:
                 reply = self._http.request(method, path, json=body)
-            except LOST as error:  # asking twice does no harm: the same puzzle and dials have the same answer
+            except LOST as error:  # safe to repeat: the same puzzle and options have the same answer
                 if not again:
                     raise self._silent(error) from None
                 again = False
@@ -166,7 +166,7 @@ class Client:
             self._wait(reply, until)
 
     def _wait(self, reply: httpx.Response, until: float) -> None:
-        """Sleep as long as a full queue asks for, or raise Refused."""
+        """Sleep for Retry-After where the queue is full, else raise Refused."""
         pause = reply.headers.get("retry-after", "")
         if reply.status_code == 429 and pause.isdigit() and time.monotonic() + int(pause) <= until:
             time.sleep(int(pause))

@@ -1,11 +1,13 @@
-"""Connections, bounded in number and in time: who says nothing, too little or reads nothing makes room for others.
+"""Limits on the number and the timeouts of connections (uvicorn, h11), against idle, slow and non-reading clients.
 
-    waiting      for a request, or for the rest of its head         HEAD seconds; between two requests IDLE
-    arriving     the head is here, the body is not                  gate.Call answers 408; for none LINGER
-    under way    all of the request is here                         for as long as the answer takes
-    not reading  what was written is not taken                      STALL
+    phase        state of the connection                            closed after
+    waiting      for a request, or for the rest of its head         10 to 15 s; 75 s between two requests
+    receiving    the head is complete, the body is not              408 by serve/gate.py; 2 s for a body nobody reads
+    answering    the request is complete                            never, while the answer is computed
+    not reading  the client does not take the written bytes         30 s
 
-Where all places are taken, a newcomer takes that of whoever waits or arrives the longest, of the peer that has most.
+At the limit, a new connection replaces the one that has waited longest without a complete request, of the peer address
+with the most connections.
 """
 
 from __future__ import annotations
@@ -33,13 +35,13 @@ HEAD = 10.0  # seconds in which the head of a request must come, or up to half a
 IDLE = 75.0  # seconds between two requests of a connection: longer than clients keep theirs
 LINGER = 2.0  # seconds in which a body that nobody reads may still come, after the answer
 STALL = 30.0  # seconds in which a client takes nothing of what it is sent
-PACE = 512  # bytes that it must take between two looks to count as reading
+PACE = 512  # bytes that it must take between two checks to count as reading
 PIECES = 1024  # parts in which a body may come, and one more for every DENSE bytes
 DENSE = 64
-BACKLOG = 1024  # that the system keeps waiting
-AT_ONCE = 8  # that are let in before anybody else has a turn
+BACKLOG = 1024  # connections that the system queues before accept
+AT_ONCE = 8  # accepts in a row before the event loop serves others
 PAUSE = 0.25  # seconds without listening where the system has no room
-QUIET = 60.0  # seconds between two lines of the log about that
+QUIET = 60.0  # seconds between two log lines about that
 SPARE = 16  # file descriptors that are kept for files
 LEAST = 4  # connections, however few descriptors there are
 SCARCE = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -48,7 +50,7 @@ log = logging.getLogger("innerloop.serve")
 
 
 class Parts(h11.Connection):
-    """h11, which takes some microseconds a part of a body: more parts than any client sends are an error."""
+    """h11 with a limit on the number of body parts: each part costs microseconds, so tiny parts are an attack."""
 
     parts = size = 0
 
@@ -64,7 +66,7 @@ class Parts(h11.Connection):
 
 
 class Connection(H11Protocol):
-    """One connection, which knows since when it keeps others waiting."""
+    """One HTTP connection, with the times that its timeouts count from."""
 
     crowd: Crowd  # given by Listener
 
@@ -92,7 +94,7 @@ class Connection(H11Protocol):
             self.begun, self.since = True, self.loop.time()
         try:
             super().data_received(data)
-        except h11.LocalProtocolError:  # nonsense in the middle of a request that is being answered
+        except h11.LocalProtocolError:  # invalid bytes while a request is being answered
             self.transport.abort()
 
     # -- uvicorn's --------------------------------------------------------------------------------------------------
@@ -101,7 +103,7 @@ class Connection(H11Protocol):
         super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """What is no HTTP, in one sentence of JSON; nothing where an answer has begun."""
+        """Answer invalid HTTP with 400 and one sentence of JSON; abort where an answer has begun."""
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             self.transport.abort()
             return
@@ -113,10 +115,10 @@ class Connection(H11Protocol):
             self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
 
-    # -- looked at from time to time --------------------------------------------------------------------------------
+    # -- checked from time to time ----------------------------------------------------------------------------------
     @property
     def under_way(self) -> bool:
-        """All of a request is here, and its answer is not."""
+        """The request is complete and its answer is not."""
         return self.cycle is not None and not self.cycle.response_complete and not self.cycle.more_body
 
     @property
@@ -124,14 +126,14 @@ class Connection(H11Protocol):
         return self.cycle is not None and not self.cycle.response_complete and bool(self.cycle.more_body)
 
     def look(self, now: float) -> None:
-        """Note whether the client takes what it is sent."""
+        """Record whether the client has taken bytes since the last check."""
         left = self.transport.get_write_buffer_size() if self.transport is not None else 0
         if left == 0 or left <= self.left - PACE:
             self.moved = now
         self.left = left
 
     def overdue(self, now: float) -> bool:
-        """Whether it had its time. To be called after `look`."""
+        """Whether a timeout has passed. To be called after `look`."""
         if now - self.moved > STALL:
             return True
         if self.under_way or self.arriving:
@@ -142,13 +144,13 @@ class Connection(H11Protocol):
         return now - self.since > (IDLE if self.served and not begun else self.head)
 
     def close(self) -> None:
-        """At once, with what was not taken."""
+        """Close at once; unsent bytes are dropped."""
         if self.transport is not None:
             self.transport.abort()
 
 
 class Crowd:
-    """All connections of a server, `most` at once."""
+    """All open connections of a server, at most `most`."""
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -156,7 +158,7 @@ class Crowd:
         self.left: Callable[[], None] = lambda: None  # called when there is room again
 
     def make(self) -> bool:
-        """Whether there is room for one more, if need be in place of somebody who makes others wait."""
+        """Whether there is room for one more; at the limit, a connection without a complete request is closed."""
         if len(self.members) < self.most:
             return True
         waiting = [c for c in self.members if not c.under_way]
@@ -173,7 +175,7 @@ class Crowd:
         self.left()
 
     def sweep(self, now: float) -> None:
-        """Close all that had their time."""
+        """Close all connections whose timeout has passed."""
         for one in list(self.members):
             one.look(now)
             if one.overdue(now):
@@ -181,7 +183,7 @@ class Crowd:
 
 
 class Listener:
-    """Lets connections in, for as long as there is room. It takes the place of asyncio's own server in uvicorn's."""
+    """Accepts connections while there is room. It replaces the asyncio server that uvicorn would make."""
 
     def __init__(self, sock: socket.socket, crowd: Crowd, protocol: Callable[[], Connection]) -> None:
         self.sock, self.crowd, self.protocol = sock, crowd, protocol
@@ -199,7 +201,7 @@ class Listener:
             self._loop.add_reader(self.sock.fileno(), self._come)
 
     def _pause(self) -> None:
-        """Let newcomers wait in the system's queue, where they cost nothing here."""
+        """Stop accepting: new connections wait in the system's queue, where they cost nothing."""
         if self._reading:
             self._reading = False
             self._loop.remove_reader(self.sock.fileno())
@@ -228,14 +230,14 @@ class Listener:
 
         def entered(task: asyncio.Future[Any]) -> None:
             self._tasks.discard(task)
-            if task.cancelled() or task.exception() is not None:  # it had gone before it was in
+            if task.cancelled() or task.exception() is not None:  # it was closed before it was set up
                 self.crowd.leave(one)
                 sock.close()
 
         task.add_done_callback(entered)
 
     def _refused(self, error: OSError) -> None:
-        """The system has no room: those who wait make some, and after a pause all goes on."""
+        """accept() failed, mostly for lack of descriptors: close a waiting connection, and accept again after PAUSE."""
         now = self._loop.time()
         if now - self._told > QUIET:
             self._told = now
@@ -252,11 +254,11 @@ class Listener:
         self._open = False
 
     async def wait_closed(self) -> None:
-        """Nothing is left to wait for: uvicorn waits for the connections themselves."""
+        """Nothing to wait for: uvicorn waits for the connections."""
 
 
 def room(connections: int) -> int:
-    """How many connections there may be: as many as asked for, or fewer where files may run out."""
+    """How many connections to allow: `connections`, or fewer where file descriptors are scarce."""
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if soft == resource.RLIM_INFINITY:
         return connections

@@ -1,4 +1,4 @@
-"""The exact solver behind the models: asked where a model does not know, in a few threads of its own."""
+"""Exact solver (OR-tools CP-SAT) for puzzles that a model does not know, in its own thread pool."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class Fallback:
         self._seconds = 1.0  # of a request, as a fading mean
 
     def warm(self) -> None:
-        """Load OR-tools, which takes about a second, before anybody asks."""
+        """Import OR-tools, which takes about a second, before the first request."""
         self._pool.submit(cp_sat)
 
     def enter(self) -> None:
-        """Take a request that may need the exact solver. Raises Full where too many do already."""
+        """Reserve a place for a request that may need the exact solver. Raises Full at MOST requests; see `leave`."""
         if self._asked >= MOST:
             raise Full(f"{MOST} requests that may need the exact solver are under way: come again in a while")
         self._asked += 1
@@ -49,13 +49,13 @@ class Fallback:
         return min(max(1.0, self._seconds / THREADS), most)
 
     def hurry(self, deadline: float) -> None:
-        """Let nothing that begins from here on take longer than to this time.monotonic()."""
+        """Cap the deadline of every later call at `deadline` (time.monotonic())."""
         self._latest = min(self._latest, deadline)
 
     async def improve(
         self, task: Any, question: NDArray[np.uint8], found: Solution, deadline: float, seed: int = 0
     ) -> Solution:
-        """`found` where it is known, else what the exact solver makes of it until `deadline` of time.monotonic()."""
+        """`found` where it is known, else the exact solver's result by `deadline` (time.monotonic())."""
         if found.known:
             return found
 

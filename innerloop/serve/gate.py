@@ -1,6 +1,6 @@
-"""Who comes in: requests are counted and timed, bodies held to their size and time, none is let in while we close.
+"""ASGI middleware for every request: metrics, limits on body size and arrival time, 503 while shutting down.
 
-Nobody is let in either who calls the server by another name, or whom another site sends (origin.py).
+It also refuses requests of other sites and unknown host names (serve/origin.py).
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from innerloop.serve.origin import HEADERS, Hosts
 __all__ = ["Door", "Gate"]
 
 ARRIVAL = 30.0  # seconds in which the whole of a request must come
-START = 5.0  # seconds that it may take whatever its size, or up to half as much again ...
+START = 5.0  # seconds allowed whatever the size, or up to half as much again ...
 PACE = 16 * 1024  # ... and bytes a second after that
-SMALL = 64 * 1024  # bytes of a body that is always taken
-BODIES = 16  # largest bodies that may be held at once
-OPEN = ("/healthz", "/readyz", "/metrics")  # answered even while we close
+SMALL = 64 * 1024  # bytes of a body that is always accepted
+BODIES = 16  # bodies of the largest size that memory may hold at once
+OPEN = ("/healthz", "/readyz", "/metrics")  # answered even during shutdown
 
 
 class Gate:
-    """Whether anybody is let in, and how many are inside."""
+    """Shared by all requests: allowed hosts, whether the server is closing, requests under way, bytes held."""
 
     def __init__(self, hosts: Hosts | None = None) -> None:
         self.hosts = hosts or Hosts()
@@ -35,7 +35,7 @@ class Gate:
 
 
 class Door:
-    """ASGI middleware over the whole application. body: bytes of a request, at most."""
+    """ASGI middleware around the whole application. body: most bytes of a request."""
 
     def __init__(self, app: Any, gate: Gate, metrics: Any, body: int) -> None:
         self.app, self.gate, self.metrics, self.body = app, gate, metrics, body
@@ -69,7 +69,7 @@ class Door:
 
 
 class Call:
-    """One request as it comes in and goes out. most: bytes of its body; what it says it will have is believed."""
+    """ASGI receive and send of one request, with limits. most: bytes of its body; a larger Content-Length fails."""
 
     def __init__(
         self, receive: Any, send: Any, most: int, headers: dict[bytes, bytes], gate: Gate | None = None
@@ -79,11 +79,11 @@ class Call:
         self.promised = int(said) if said.isdigit() and len(said) < 20 else 0
         self.size, self.status, self.answered, self.gone = 0, 500, False, False
         self.held = 0  # bytes that are counted in gate.held
-        self.start = START * random.uniform(1, 1.5)  # so that many who came at once are not all told at once
+        self.start = START * random.uniform(1, 1.5)  # so that many that came at once do not all time out at once
         self.began: float | None = asyncio.get_running_loop().time()  # None: all of it is here
 
     async def receive(self) -> Any:
-        """The next message. Raises HTTPException 413 for a body that is too large, 408 for one that does not come."""
+        """The next ASGI message. Raises HTTPException 413 for a body that is too large, 408 for a slow one."""
         if self.promised <= self.most:
             message = await self._next()
             self.gone = self.gone or (message["type"] == "http.disconnect" and not self.answered)
@@ -94,7 +94,7 @@ class Call:
         raise HTTPException(413, f"the request is larger than {self.most} bytes: send less at once")
 
     async def _next(self) -> Any:
-        """A message, as long as the body comes at PACE."""
+        """The next message; 408 where the body arrives slower than PACE."""
         until = None if self.began is None else self.began + min(ARRIVAL, self.start + self.size / PACE)
         try:
             async with asyncio.timeout_at(until):
@@ -106,7 +106,7 @@ class Call:
         return message
 
     def _hold(self) -> None:
-        """Count what is held of large bodies. Raises HTTPException 429 where others hold as much as there may be."""
+        """Count the bytes of large bodies over all requests. Raises HTTPException 429 above BODIES * most."""
         if self.size > SMALL:
             more, self.held = self.size - self.held, self.size
             self.gate.held += more

@@ -1,4 +1,4 @@
-"""A server of one's own: a process beside this one, for a script, a notebook or a test, that ends when it is left.
+"""A local server as a subprocess, for a script, a notebook or a test; it ends with the context manager.
 
 with running("runs/demo") as server:
     print(server.client.solve(puzzle).answer)
@@ -35,7 +35,7 @@ class Local:
         self.client = Client(self.url)
 
     def stop(self, seconds: float = 60.0) -> int:
-        """Ask it to end, and wait; the exit status."""
+        """Send SIGTERM and wait; returns the exit status."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         return self.process.wait(seconds)

@@ -1,4 +1,4 @@
-"""Numbers for Prometheus: requests, latency, what waits and runs, steps and block calls, and how solutions came out."""
+"""Prometheus metrics: requests, latency, trajectories waiting and running, steps, block calls, and solutions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 
 
 
 class Metrics:
-    """The counters of one server, in a registry of their own."""
+    """The metrics of one server, in their own registry."""
 
     def __init__(self) -> None:
         self.registry = prometheus.CollectorRegistry()
@@ -40,11 +40,11 @@ class Metrics:
         prometheus.GCCollector(registry=self.registry)
 
     def watch(self, workers: Any) -> None:
-        """Report what waits and runs in `workers()`, an iterable of (model, Worker), whenever the metrics are read."""
+        """Add gauges of the workers; `workers()` is called at each scrape and yields (model, Worker)."""
         self.registry.register(Load(workers))
 
     def ticked(self, model: str, calls: int) -> Any:
-        """What a Worker calls after each step of an engine; `calls` block calls a step."""
+        """The callback of a Worker after each step of an engine, of `calls` block calls a step."""
         steps, rows, nfe = (c.labels(model) for c in (self.steps, self.rows, self.nfe))
 
         def tick(stepped: int, paid: int) -> None:
@@ -55,7 +55,7 @@ class Metrics:
         return tick
 
     def solved(self, model: str, solution: Any) -> None:
-        """Count a schema.Solution."""
+        """Count one solution that was sent."""
         valid = "unknown" if solution.valid is None else str(solution.valid).lower()
         self.solutions.labels(model, str(solution.known).lower(), valid, solution.source).inc()
 
@@ -68,7 +68,7 @@ class Metrics:
 
 
 class Load:
-    """Gauges that are read off the workers."""
+    """Gauges read from the workers at scrape time."""
 
     def __init__(self, workers: Any) -> None:
         self.workers = workers

@@ -1,4 +1,4 @@
-"""What is served: loaded models by name, each with its door, its thread, and a successor when its run was reloaded."""
+"""Served models by name: loading and reloading runs, the server's limits, and validation of requests."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ class NoModel(InputError):
 
 
 class TooLarge(InputError):
-    """More than this server takes in one request."""
+    """More than this server accepts in one request."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What the server allows at most; each is checked at the door."""
+    """The server's limits; each is checked when a request arrives."""
 
     depth: int = 1024  # steps of a trajectory
     width: int = 128  # trajectories of a puzzle
@@ -75,9 +75,9 @@ class Served:
     opened: Any  # runs.run.Opened
     solver: Solver
     maker: Maker  # of its engines
-    worker: Worker  # shared with those that it replaced and that will replace it
+    worker: Worker  # shared by all reloads of this model
     limits: Limits
-    rules: list[str]  # that it can pick by
+    rules: list[str]  # selection rules that work with this model
     stops: bool  # it has a halting rule of its own
     varies: bool  # trajectories differ without noise and views
     loaded: str  # ISO time
@@ -97,7 +97,7 @@ class Served:
         config = getattr(self.opened.run.config, "net", None)
         return int(config.puzzles) if config is not None and config.puzzle_emb_size else 1
 
-    # -- the door -----------------------------------------------------------------------------------------------------
+    # -- validation ---------------------------------------------------------------------------------------------------
     def tokens(self, texts: Sequence[str]) -> NDArray[np.uint8]:
         """(N, S) of N puzzles. Raises InputError for what is not written in the task's symbols."""
         most = 4 * math.prod(self.task.shape)  # line breaks included, and generously
@@ -109,7 +109,7 @@ class Served:
         return self.solver.questions(list(texts))[0]
 
     def settle(self, asked: schema.Dials) -> SolveOptions:
-        """The dials that were asked for. Raises InputError for what this server or this model cannot do."""
+        """The SolveOptions of a request. Raises InputError for what this server or this model cannot do."""
         limits = self.limits
         for name, value, most in (("depth", asked.depth, limits.depth), ("width", asked.width, limits.width)):
             if value > most:
@@ -142,7 +142,7 @@ class Served:
         return d
 
     def order(self, texts: Sequence[str], asked: schema.Dials, nfe: float | None, ended: Callable[[], None]) -> Order:
-        """Puzzles as the worker takes them. Raises TooLarge, or InputError for puzzles or dials that make no sense."""
+        """The work request for the worker. Raises TooLarge, or InputError for invalid puzzles or options."""
         if len(texts) > self.limits.puzzles:
             raise TooLarge(f"{len(texts)} puzzles are more than this server takes at once: {self.limits.puzzles}")
         if len(texts) * asked.width > self.limits.queue:
@@ -164,7 +164,7 @@ class Served:
         )
 
     def said(self, found: Solution, question: NDArray[np.uint8]) -> schema.SolutionBody:
-        """A Solution as it is sent."""
+        """A Solution as the response body."""
         return schema.SolutionBody(**replay.solution(self.task, question, found))
 
 
@@ -174,14 +174,14 @@ class Served:
 def load(
     name: str, source: str, opener: Callable[[str], Any], limits: Limits, ticked: Callable[[int], Any], worker: Worker
 ) -> Served:
-    """Open a run, to think in the thread of `worker`; ticked(calls) gives what is told of its steps of `calls` NFE."""
+    """Open a run to be solved in the thread of `worker`. ticked(calls): makes the callback for steps of `calls` NFE."""
     place = Path(source)
     for path in [place, *(place.glob("*") if place.is_dir() else ())]:
         if path.exists() and not path.is_dir():
-            check_regular(path)  # a thread that opened a pipe would wait for ever, and with it the end of the server
+            check_regular(path)  # opening a pipe would block this thread, and the shutdown, for ever
     opened = opener(source)
     solver = solver_of(opened, rows=limits.rows)
-    _ = solver.precise  # made before anybody asks
+    _ = solver.precise  # made before the first request
 
     def engine(d: SolveOptions) -> Engine:
         return solver.engine(d, sizes=sizes(limits.rows))
@@ -195,8 +195,8 @@ def load(
 def sizes(rows: int) -> list[int]:
     """The batch sizes that are run, four an octave: 1 .. 8, 10, 12, 14, 16, 20 ... rows.
 
-    Kernels are compiled for every size that is met, and kept: some 5 MB and 15 ms each on a CPU, and all of 64 sizes
-    take more memory than most models. A batch that is padded to the next of these grows by less than a quarter.
+    Kernels are compiled and kept for every size that occurs: about 5 MB and 15 ms each on a CPU, so all of 64 sizes
+    take more memory than most models. Padding a batch to the next of these sizes adds less than a quarter.
     """
     return [n for n in range(1, rows) if n % max(1, 2 ** (n.bit_length() - 3)) == 0] + [rows]
 
@@ -221,7 +221,7 @@ class Registry:
     """The models of a server by name, and the exact solver behind them.
 
     opener  opens a run: called as opener(source) -> runs.run.Opened
-    ticked  called as ticked(name, block calls of a step); what it returns is a Worker's `ticked`
+    ticked  called as ticked(name, block calls of a step); returns the callback that a worker calls after each step
     """
 
     def __init__(
@@ -252,7 +252,7 @@ class Registry:
         return self.served[name]
 
     async def reload(self, name: str) -> Served:
-        """Open a model's run anew and serve that from now on; what the old one has taken it finishes.
+        """Load a model's run again and serve it from now on; requests under way finish on the old weights.
 
         Raises InputError where the run cannot be opened: the model that is served stays.
         """
@@ -271,13 +271,13 @@ class Registry:
         return self._workers.items()
 
     def hurry(self, deadline: float = 0.0) -> None:
-        """Let nothing take longer than to this time.monotonic(); at once by default."""
+        """Cap all deadlines at `deadline` (time.monotonic()); by default everything ends at once."""
         self.fallback.hurry(deadline)
         for worker in self._workers.values():
             worker.hurry(deadline)
 
     def end(self) -> None:
-        """Take nothing more, answer what there is at once, and wait for the threads: torch must not outlive Python."""
+        """Accept nothing more, answer everything at once, join the threads: torch must not outlive Python."""
         for worker in self._workers.values():
             worker.close()
         self.hurry()
@@ -286,4 +286,4 @@ class Registry:
 
 
 def idle(steps: int, rows: int) -> None:
-    """Nobody counts."""
+    """The default callback: counts nothing."""

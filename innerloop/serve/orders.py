@@ -1,8 +1,8 @@
-"""What a worker is given to think about, and the lanes in which it does.
+"""Work requests of a worker, and the queue of trajectories that wait for each engine.
 
-An order is a request's puzzles; a lane is an engine with the trajectories that wait for it. They are let in fairly: an
-order of few puzzles overtakes the tail of one of many, yet everything comes to its turn. What follows when the first
-trajectories of a puzzle have failed (Case.wave) waits behind what its order has left.
+One work request holds the puzzles of one HTTP request, at the same options. Queueing is fair: a request of few puzzles
+overtakes the tail of one of many, and nothing starves. Further trajectories of a puzzle whose first ones failed
+(PuzzleJob.wave) wait behind what is left of their own request.
 """
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ __all__ = ["Key", "Lane", "Maker", "Open", "Order", "key_of", "part", "take"]
 
 @dataclass(eq=False)
 class Maker:
-    """Some weights: makes engines of them for dials, and is told ticked(steps, rows) after each step of these."""
+    """Makes engines of one set of weights, for given options. ticked(steps, rows) is called after each step."""
 
     engine: Callable[[SolveOptions], Engine]
     ticked: Callable[[int, int], None] = lambda steps, rows: None
 
 
 class Key(NamedTuple):
-    """What an engine is made of."""
+    """What identifies an engine: weights and the options that it depends on."""
 
     maker: Maker
     kind: EngineKey
 
 
 def key_of(maker: Maker, d: SolveOptions) -> Key:
-    """The engine that these dials need."""
+    """The key of the engine that these options need."""
     return Key(maker, d.kind)
 
 
 @dataclass(eq=False)
 class Order:
-    """What one request wants: its cases, all at the same dials.
+    """The puzzles of one request, all at the same options, and their solutions.
 
-    ended    called once in the worker's thread, when all are solved or `error` is set; not after a cancellation
-    deadline of time.monotonic(); what is not solved by then comes with the best there is
-    steps    that all trajectories together may take
+    ended    called once, in the worker's thread, when all are solved or `error` is set; not after a cancellation
+    deadline time.monotonic(); what is unsolved by then gets its best answer so far
+    steps    budget of all trajectories together
     """
 
     cases: list[PuzzleJob]
@@ -57,7 +57,7 @@ class Order:
     steps: float = math.inf
     solutions: list[Solution | None] = field(default_factory=list)
     error: BaseException | None = None
-    left: int = 0  # cases that are not solved
+    left: int = 0  # unsolved puzzles
     spent: int = 0  # steps so far
     lane: Lane | None = None
 
@@ -74,7 +74,7 @@ class Order:
 
 
 class Open(NamedTuple):
-    """A case that is not solved."""
+    """An unsolved puzzle: its job, its request, and its index there."""
 
     case: PuzzleJob
     order: Order
@@ -91,12 +91,12 @@ class Lane:
         self.used = 0.0  # time.monotonic() of its last work
 
     def add(self, opened: Sequence[Open], arrivals: Iterator[int]) -> None:
-        """Let in cases of one order, first trajectories of all first."""
+        """Queue puzzles of one request: first trajectories of all puzzles first."""
         for i, entry in enumerate(opened):
             self._queue(entry, i, len(opened), arrivals)
 
     def more(self, entry: Open, arrivals: Iterator[int]) -> None:
-        """Let in the trajectories that follow those of a case that have failed, if it is time for any."""
+        """Queue the next trajectories of a puzzle whose earlier ones failed, if its schedule has any."""
         self._queue(entry, entry.order.left, entry.order.left, arrivals)
 
     def _queue(self, entry: Open, after: int, apart: int, arrivals: Iterator[int]) -> None:
@@ -105,16 +105,16 @@ class Lane:
             heapq.heappush(self.tickets, (-entry.order.priority, rank, next(arrivals), k, entry))
 
     def feed(self, is_open: Callable[[PuzzleJob], bool]) -> None:
-        """Submit as many as there are rows."""
+        """Submit waiting trajectories to the engine until its rows are full."""
         while self.tickets and len(self.engine) < self.engine.rows:
             _, rank, _, k, entry = heapq.heappop(self.tickets)
             if is_open(entry.case) and k in entry.case.pending:
-                # While small orders keep coming, a wide one gets at least a trajectory for every refill of the batch.
+                # While small requests keep coming, a wide one gets at least one trajectory per refill of the batch.
                 self.clock = max(self.clock + 1 / self.engine.rows, rank)
                 self.engine.submit(entry.case.job(k))
 
     def sweep(self, is_open: Callable[[PuzzleJob], bool]) -> None:
-        """Forget tickets of cases that were solved without them."""
+        """Drop waiting trajectories of puzzles that are solved."""
         self.tickets = [t for t in self.tickets if is_open(t[4].case)]
         heapq.heapify(self.tickets)
 
@@ -124,12 +124,12 @@ class Lane:
 
 
 def take(done: Done) -> None:
-    """Give a case one of its trajectories without its state, which nobody looks at any more and which is most of it."""
+    """Record a finished trajectory at its puzzle, without the state, which is most of its memory and no longer read."""
     moment = None if done.moment is None else done.moment._replace(state=None)
     done.job.owner[0].took(done._replace(moment=moment))
 
 
 def part(case: PuzzleJob) -> None:
-    """Part a case from its jobs, which point back at it: it leaves at once, not when Python looks for cycles."""
+    """Break the reference cycle between a puzzle and its jobs, so that memory is freed at once and not by the gc."""
     case.jobs.clear()
     case.done.clear()

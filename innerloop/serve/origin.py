@@ -1,7 +1,7 @@
-"""Which requests a browser may bring: by Host against DNS rebinding, by Origin and Sec-Fetch-Site against other sites.
+"""Protection against other web sites: Host check (DNS rebinding), Origin and Sec-Fetch-Site checks (cross-site).
 
-A page that somebody visits can have their browser ask any address, this machine's own included. Of what it asks here
-only what comes from our own page is answered. Clients that are no browsers send neither header, and are not concerned.
+Any web page can make its visitor's browser send requests to any address, localhost included. Only requests of our own
+page are answered. Clients other than browsers send neither Origin nor Sec-Fetch-Site, and are not affected.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from innerloop.text import printable
 __all__ = ["HEADERS", "Hosts"]
 
 NAME = re.compile(r"[a-z0-9_]([a-z0-9_.-]{0,252}[a-z0-9_])?\.?")
-OPEN = ("/healthz", "/readyz")  # asked by balancers, by whatever name; they tell nothing
+OPEN = ("/healthz", "/readyz")  # asked by load balancers under any name; they reveal nothing
 
-# Of every answer. The policy of a page of ours is its own; nothing else that is sent is a page.
+# Added to every answer. Our page has a policy of its own; no other answer is a page.
 HEADERS = {
     b"x-content-type-options": b"nosniff",
     b"x-frame-options": b"DENY",
@@ -30,11 +30,11 @@ HEADERS = {
 
 
 class Hosts:
-    """The names by which a server may be called.
+    """The host names under which a server may be requested.
 
     bound    the address at which it listens, as --host gives it
     allowed  further names, as --allow-host gives them; "*" for any
-    Addresses in numbers are always right where it listens for other machines: rebinding needs a name.
+    Numeric addresses are always accepted where it listens for other machines: DNS rebinding needs a name.
     """
 
     def __init__(self, bound: str = "127.0.0.1", allowed: Iterable[str] = ()) -> None:
@@ -47,7 +47,7 @@ class Hosts:
         self.own = {"localhost", bound.lower(), *self.extra} | (set() if self.near else {socket.gethostname().lower()})
 
     def refusal(self, method: str, path: str, headers: Mapping[bytes, bytes]) -> str:
-        """Why a request is not answered; empty where it is."""
+        """Why a request is refused, in a sentence; empty where it is allowed."""
         host = headers.get(b"host")
         if path in OPEN:
             return ""
@@ -59,7 +59,7 @@ class Hosts:
         return ""
 
     def known(self, host: bytes) -> bool:
-        """Whether that is a name of this server, whatever the port."""
+        """Whether that is a name of this server; the port does not matter."""
         if "*" in self.extra:
             return True
         name = bare(host)
@@ -69,7 +69,7 @@ class Hosts:
         return found is not None and (found.is_loopback or not self.near)
 
     def foreign(self, method: str, host: bytes, headers: Mapping[bytes, bytes]) -> bool:
-        """Whether a browser says that another site asks."""
+        """Whether the headers say that a page of another site sent this."""
         site = headers.get(b"sec-fetch-site")
         if site is not None:
             opened = headers.get(b"sec-fetch-mode") == b"navigate" and headers.get(b"sec-fetch-dest") == b"document"
@@ -85,7 +85,7 @@ class Hosts:
 
 
 def bare(host: bytes) -> str:
-    """The name in HOST, HOST:PORT or [ADDRESS]:PORT, in small letters."""
+    """The name in HOST, HOST:PORT or [ADDRESS]:PORT, in lower case."""
     text = host.decode("latin-1").strip().lower()
     if text.startswith("["):
         return text[1:].partition("]")[0]
@@ -93,7 +93,7 @@ def bare(host: bytes) -> str:
 
 
 def address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """An address that is written in numbers; None for a name."""
+    """A numeric IP address; None for a name."""
     try:
         return ipaddress.ip_address(name)
     except ValueError:

@@ -1,7 +1,7 @@
-"""What the server is asked and what it says: the types of every request and response, and of every event of a stream.
+"""Request, response and event types of the HTTP API (pydantic).
 
-Boards travel as their task's text: S symbols, row by row; cells are numbered row by row from 0. What a model has no
-head for is null.
+A board is the task's text: S symbols, row by row; cells are numbered row by row from 0. Outputs of heads that a model
+lacks are null.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ __all__ = [
 
 Text = Annotated[str, Field(min_length=1)]
 Rule = Literal["verified", "vote", "q", "value", "residual", "certainty", "first"]
-# A text: which of them a model can pick by is its own to say, and its answer lists those alone.
+# Not an enum: each model supports some of these, and its error message lists them.
 Pick = Annotated[str, WithJsonSchema({"type": "string", "enum": ["auto", *get_args(Rule)]})]
 Noise = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
-# To JSON 64.0 is a whole number as well. MOST keeps what is sent within what a computer counts with.
+# In JSON 64.0 is a whole number as well. MOST keeps numbers within int32.
 Whole = Annotated[int, BeforeValidator(lambda v: int(v) if isinstance(v, float) and v.is_integer() else v)]
 MOST = 2**31 - 1
 AUTO = (
@@ -31,13 +31,13 @@ AUTO = (
 
 
 class Said(BaseModel):
-    """A response."""
+    """Base of responses: NaN and infinity become null."""
 
     model_config = ConfigDict(ser_json_inf_nan="null")
 
 
 class Asked(BaseModel):
-    """A request: only what is listed, each of its own type."""
+    """Base of requests: unknown fields and wrong types are refused."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 

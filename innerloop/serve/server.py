@@ -1,4 +1,4 @@
-"""The process around the routes: it takes a port, says where it is, and when told to end it loses nobody."""
+"""The server process (uvicorn): its socket, signals, and a graceful shutdown that answers every accepted request."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from innerloop.serve.models import Registry
 
 __all__ = ["Server", "bind", "loopback"]
 
-LOOKS = 5  # of uvicorn's ticks of 0.1 s between two looks at all connections
-LAST = 10  # seconds in which connections must close once everybody inside was answered
-HANGS = 5  # seconds after which a process that should have ended is ended
+LOOKS = 5  # uvicorn ticks of 0.1 s between two sweeps over all connections
+LAST = 10  # seconds for connections to close once all requests are answered
+HANGS = 5  # further seconds after which the process is killed
 
 log = logging.getLogger("innerloop.serve")
 
@@ -63,12 +63,12 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 class Server(uvicorn.Server):
-    """uvicorn, with an end in three parts.
+    """uvicorn with a graceful shutdown.
 
-    On the first SIGTERM or SIGINT /readyz and all requests that come later answer 503, while those that are inside go
-    on; when they are answered, or after `grace` seconds with what they have by then, the process ends with 0. A second
-    signal lets nobody wait: they are answered with what there is. Where something hangs, a thread or the event loop,
-    the process is ended LAST + HANGS seconds later, with 1.
+    After the first SIGTERM or SIGINT, /readyz and all new requests answer 503 while requests under way go on. When they
+    are answered, or after `grace` seconds with their best answers so far, the process exits with 0. A second signal
+    answers them at once. Where a thread or the event loop hangs, the process exits with 1 after LAST + HANGS more
+    seconds.
     """
 
     def __init__(
@@ -81,12 +81,12 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self.registry, self.gate, self.grace, self.ready = registry, gate, grace, ready
         self._told_at = 0.0  # time.monotonic() of the first signal; 0: none yet
-        self._end = math.inf  # time.monotonic() by which everybody should be answered, once told to end
+        self._end = math.inf  # time.monotonic() by which all requests should be answered, once shutting down
         self._closing: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, as uvicorn would, yet to no more connections than there is room for."""
+        """Listen as uvicorn does, with a limit on the number of connections."""
         self._loop = asyncio.get_running_loop()
         if not self.config.loaded:
             self.config.load()
@@ -105,7 +105,7 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """What a signal does. It is not raised again at the end, so that the process ends with 0."""
+        """Start the shutdown. uvicorn would raise the signal again at the end; this does not, so the exit code is 0."""
         grace = 0.0 if self._told_at else self.grace
         self._told_at = self._told_at or time.monotonic()
         watch = threading.Timer(grace + LAST + HANGS, give_up)
@@ -129,7 +129,7 @@ class Server(uvicorn.Server):
 
 
 def give_up() -> None:
-    """End a process in which something does not end."""
+    """Exit at once, with code 1: something hangs."""
     log.error("the server was told to end and something in it does not: it is ended without that")
     logging.shutdown()
     os._exit(1)

@@ -1,4 +1,4 @@
-"""A thought (show/replay.py) as server-sent events, step by step, for as long as somebody looks."""
+"""The trace of one solve (show/replay.py) as server-sent events, until the client disconnects."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ log = logging.getLogger("innerloop.serve")
 
 
 class Stream:
-    """A thought that is told step by step. Raises InputError for dials the model cannot do.
+    """One solve that is streamed step by step. Raises InputError for options that the model does not support.
 
-    `events` is for the server's event loop; `_see` is called in the worker's thread.
+    `events` runs in the event loop; `_see` is called in the worker's thread.
     """
 
     def __init__(self, served: Served, asked: schema.SolveRequest) -> None:
@@ -50,17 +50,17 @@ class Stream:
             return
         try:
             self._hand(self.thought.see(k, moment))
-        except Exception as error:  # what goes wrong here concerns this stream alone, not the engine's other rows
+        except Exception as error:  # a failure here must not fail the engine's other rows
             log.exception("a stream failed")
             self.error = error
             self._hand(None)
 
     def _hand(self, seen: Seen | None) -> None:
-        with contextlib.suppress(RuntimeError):  # the event loop has ended, and with it whoever asked
+        with contextlib.suppress(RuntimeError):  # the event loop has ended, and with it the request
             self._home.call_soon_threadsafe(self._box.put_nowait, seen)
 
     async def events(self, fallback: Fallback) -> AsyncIterator[bytes]:
-        """The stream's bytes. The order must have been submitted."""
+        """The stream's bytes. `order` must have been submitted to the worker."""
         thought, d = self.thought, self.thought.d
         yield event("begin", schema.Begin(width=d.width, depth=d.depth, rule=d.pick))  # type: ignore[arg-type]
         while (seen := await self._box.get()) is not None:
@@ -78,10 +78,10 @@ class Stream:
         yield event("done", done)
 
     def close(self) -> None:
-        """Part from the order, which points back here: the states kept for the paths leave with the last reader."""
+        """Break the reference cycle with the order, so that the states kept for the paths are freed."""
         del self.order
 
 
 def event(name: str, data: Any) -> bytes:
-    """One server-sent event."""
+    """One server-sent event, encoded."""
     return f"event: {name}\ndata: {json.dumps(data.model_dump(), allow_nan=False)}\n\n".encode()

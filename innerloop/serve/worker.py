@@ -1,8 +1,8 @@
-"""The thread in which one model thinks: it owns the model's engines and steps those that have work, in turn.
+"""The worker thread of one model: it owns the model's engines and steps those that have work, round robin.
 
-Puzzles whose dials agree in what an engine is made of (weights, noise and its seed, float32) share an engine and so a
-batch; every other combination gets one of its own. New weights are one more combination. Of engines with noise there
-are at most `LANES` at a time, and who needs another waits; who asks for no noise never waits for an engine.
+Puzzles that agree in weights, noise, noise seed and precision share an engine, and so a batch; every other combination
+gets its own engine, reloaded weights too. At most 8 engines with noise exist at a time, and requests for another wait;
+requests without noise never wait for an engine.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ log = logging.getLogger("innerloop.serve")
 
 
 class Closed(InputError):
-    """This worker takes nothing more: the server is shutting down."""
+    """The worker accepts no more work: the server is shutting down."""
 
 
 def bell() -> tuple[asyncio.Future[None], Callable[[], None]]:
-    """(a future of the running event loop, what sets it from any thread)."""
+    """(a future of the running event loop, a function that completes it from any thread)."""
     loop = asyncio.get_running_loop()
     rung: asyncio.Future[None] = loop.create_future()
 
@@ -47,21 +47,21 @@ def bell() -> tuple[asyncio.Future[None], Callable[[], None]]:
             rung.set_result(None)
 
     def tell() -> None:
-        with contextlib.suppress(RuntimeError):  # the event loop has ended, and with it whoever asked
+        with contextlib.suppress(RuntimeError):  # the event loop has ended, and with it the request
             loop.call_soon_threadsafe(ring)
 
     return rung, tell
 
 
 class Worker:
-    """See the head of this file. `submit`, `cancel`, `close` and `hurry` may be called from any thread.
+    """See the module docstring. `submit`, `cancel`, `keep`, `close`, `hurry` and `wait` may be called from any thread.
 
-    queue    trajectories that may wait or run at once
+    queue    most trajectories that wait or run at once
     """
 
     def __init__(self, queue: int, name: str = "model") -> None:
         self.queue = queue
-        self.current: Maker | None = None  # engines of others go when they have nothing to do
+        self.current: Maker | None = None  # engines of other weights are dropped once they are idle
         self.waiting = 0  # trajectories of open cases
         self.live = 0  # rows in the engines
         self._wake = threading.Condition()
@@ -70,18 +70,18 @@ class Worker:
         self._latest = math.inf  # time.monotonic() at which all must be done
         self._open: dict[int, Open] = {}
         self._orders: dict[int, Order] = {}
-        # Orders that have no lane yet: those without noise, those with.
+        # Requests that have no engine yet: those without noise, those with.
         self._pending: tuple[list[tuple[float, int, Order]], ...] = ([], [])
         self._lanes: dict[Key, Lane] = {}
         self._arrivals = count()
         self._left = 0  # trajectories that left so far
-        self._gone = self._busy = 0.0  # trajectories that left, and seconds of work: both fade
+        self._gone = self._busy = 0.0  # trajectories done and seconds of work, both with exponential decay
         self.thread = threading.Thread(target=self._run, name=f"innerloop-{name}", daemon=True)
         self.thread.start()
 
     # -- from any thread ----------------------------------------------------------------------------------------------
     def submit(self, order: Order) -> None:
-        """Take an order. Raises Full where it does not fit the queue, Closed where nothing is taken any more."""
+        """Queue a request. Raises Full where the queue has no room for it, Closed after `close`."""
         with self._wake:
             if self._closed:
                 raise Closed("this model takes no more puzzles: the server is shutting down")
@@ -94,22 +94,22 @@ class Worker:
             self._wake.notify()
 
     def cancel(self, order: Order) -> None:
-        """Drop what is left of an order; `ended` is not called."""
+        """Drop what is left of a request; `ended` is not called."""
         self._tell(lambda: self._drop(order))
 
     def keep(self, maker: Maker) -> None:
-        """From here on only these weights are wanted; what was taken before finishes on its own."""
+        """Use these weights from now on; requests under way finish on theirs."""
         self.current = maker
         self._tell(lambda: None)
 
     def close(self) -> None:
-        """Take nothing more; the thread ends when all that was taken is done."""
+        """Accept nothing more; the thread ends when all accepted work is done."""
         with self._wake:
             self._closed = True
             self._wake.notify()
 
     def hurry(self, deadline: float = 0.0) -> None:
-        """Let nothing take longer than to this time.monotonic(); at once by default."""
+        """Cap all deadlines at `deadline` (time.monotonic()); by default everything ends at once."""
 
         def soon() -> None:
             self._latest = min(self._latest, deadline)
@@ -119,7 +119,7 @@ class Worker:
         self._tell(soon)
 
     def wait(self, trajectories: int, most: float) -> float:
-        """Seconds until there is room for so many at the measured pace, from 1 to `most`."""
+        """Estimated seconds until so many trajectories fit the queue, at the measured pace; from 1 to `most`."""
         if not self._gone:
             return 1.0
         short = self.waiting + trajectories - self.queue
@@ -137,13 +137,13 @@ class Worker:
                 while not (self._inbox or self._orders or self._closed):
                     self._wake.wait()
                 if self._closed and not (self._inbox or self._orders):
-                    self._lanes.clear()  # and with them the weights, though somebody may still hold the worker
+                    self._lanes.clear()  # frees the weights, even where the worker is still referenced
                     return
             began, before = time.monotonic(), self._left
             try:
                 self._obey()
                 self._turn()
-            except Exception as error:  # a thread that dies would let everybody wait for ever
+            except Exception as error:  # were the thread to die, all requests would wait for ever
                 log.exception("a worker failed")
                 self._lanes.clear()
                 for order in list(self._orders.values()):
@@ -154,12 +154,12 @@ class Worker:
             self._gone, self._busy = self._gone * fade + self._left - before, self._busy * fade + seconds
 
     def _obey(self) -> None:
-        """Do what was asked for from other threads, in the order in which it was."""
+        """Run the calls that other threads queued, in their order."""
         for _ in range(len(self._inbox)):
             self._inbox.popleft()()  # one that raises leaves the others for the next turn
 
     def _turn(self) -> None:
-        """End what is late, let orders in, step every engine once."""
+        """End requests past their deadline, assign engines, step every engine once."""
         now = time.monotonic()
         for order in [o for o in self._orders.values() if o.deadline <= now]:
             self._end(order)
@@ -168,7 +168,7 @@ class Worker:
             if lane.busy:
                 try:
                     self._tick(lane)
-                except Exception as error:  # one engine's failure is that of its orders, not of the server
+                except Exception as error:  # a failing engine fails its own requests, not the server
                     log.exception("an engine failed")
                     self._broken(key, error)
             elif key.maker is not self.current and self.current is not None:
@@ -176,7 +176,7 @@ class Worker:
         self.live = sum(len(lane.engine.live) for lane in self._lanes.values())
 
     def _admit(self) -> None:
-        """Give orders their lanes, in their turn: while one waits for a lane, so do those of its kind behind it."""
+        """Assign engines to pending requests in order: while one waits for an engine, so do those behind it."""
         for pending in self._pending:
             while pending:
                 order = pending[0][2]
@@ -204,7 +204,7 @@ class Worker:
         for job in [*lane.engine.live, *(d.job for d in ended if d.end in COUNTED)]:
             if entry := self._open.get(id(job.owner[0])):
                 entry.order.spent += 1
-        for done in ended:  # all of them before any case is solved: several of its trajectories may end at once
+        for done in ended:  # all of them before any puzzle is settled: several of its trajectories may end at once
             take(done)
         for case in (done.job.owner[0] for done in ended):
             entry = self._open.get(id(case))
@@ -228,7 +228,7 @@ class Worker:
         heapq.heappush(self._pending[order.key.kind.noisy], (-order.priority, next(self._arrivals), order))
 
     def _lane(self, order: Order) -> Lane | None:
-        """The lane for an order; None while all that there may be are at work for others."""
+        """The engine queue for a request; None while the limit of engines is in use."""
         key = order.key
         if key not in self._lanes:
             idle = sorted((k for k, lane in self._lanes.items() if not lane.busy), key=lambda k: self._lanes[k].used)
@@ -240,13 +240,13 @@ class Worker:
         return self._lanes[key]
 
     def _end(self, order: Order) -> None:
-        """Solve all cases of an order with what there is."""
+        """Settle all puzzles of a request with their best answers so far."""
         for case in order.cases:
             if entry := self._open.get(id(case)):
                 self._solve(entry)
 
     def _solve(self, entry: Open) -> None:
-        """Settle one case: stop its other trajectories, choose among those there are."""
+        """Settle one puzzle: stop its running trajectories and choose among the results."""
         case, order, place = entry
         try:
             self._stop(order, [case])
@@ -261,7 +261,7 @@ class Worker:
             order.ended()
 
     def _stop(self, order: Order, cases: Sequence[PuzzleJob]) -> None:
-        """Take what still runs of some cases out of their engine, with what it has come to."""
+        """Remove running trajectories of these puzzles from their engine, and record how far they came."""
         running: list[Job] = [job for case in cases for job in case.jobs if job.owner[1] not in case.done]
         if running and order.lane is not None:
             for done in order.lane.engine.cancel(running):
@@ -285,7 +285,7 @@ class Worker:
                 self._forget(entry)
 
     def _broken(self, key: Key, error: BaseException) -> None:
-        """Fail the orders of an engine that raised, and forget the engine."""
+        """Fail the requests of an engine that raised, and drop the engine."""
         lane = self._lanes.pop(key)
         for order in [o for o in self._orders.values() if o.lane is lane]:
             order.lane = None

@@ -1,1 +1,1 @@
-"""What server, report and command line show: replays of a solve, paths of its states, figures, the page."""
+"""Output shared by server, report and command line: solve traces, state projections, figures, the HTML report."""

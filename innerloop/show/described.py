@@ -1,4 +1,4 @@
-"""A model in plain JSON: its task as a page draws it, puzzles to try, and what was measured of its run."""
+"""A model as JSON for server and report: its task, example puzzles, and measured curves."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ POINT = ("depth", "width", "halting", "exact", "low", "high", "valid", "steps", 
 
 
 def model(name: str, opened: Any, solver: Solver) -> dict[str, Any]:
-    """Who it is, and how to draw its boards. opened: runs.run.Opened."""
+    """Name, task and how to draw its boards. opened: runs.folder.Opened."""
     task, run = opened.task, opened.run
     symbols = task.pad_symbol + task.charset
     units = None if task.units is None else [list(dict.fromkeys(unit)) for unit in np.asarray(task.units).tolist()]
@@ -45,7 +45,7 @@ def model(name: str, opened: Any, solver: Solver) -> dict[str, Any]:
 
 
 def example(task: Any, puzzles: Any, i: int) -> dict[str, Any]:
-    """Row i of a PuzzleSet; an answer that nobody knows is empty."""
+    """Row i of a PuzzleSet; an unknown answer is empty."""
     label = puzzles.labels[i]
     return {
         "question": task.decode(puzzles.inputs[i]),
@@ -79,9 +79,9 @@ def notes(read: Callable[[str], Any], names: Sequence[str]) -> tuple[dict[str, d
 def curves(
     judged: dict[str, Any], studied: dict[str, Any], solver: Solver, reasons: list[str] | None = None
 ) -> dict[str, list[dict[str, Any]]]:
-    """Accuracy over depth of an eval.json, directions in use of a study.json, worth of each rule that was calibrated.
+    """Accuracy over depth of an eval.json, participation ratios of a study.json, scores of each calibrated rule.
 
-    Of the files either may be empty. A row that lacks something is left out; so is one with values of the wrong kind,
+    Either file may be empty. A row that lacks something is left out; so is one with values of the wrong kind,
     and `reasons` then gains a sentence.
     """
     odd = [] if reasons is None else reasons
@@ -137,7 +137,7 @@ def inner(value: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 def directions(slot: str, found: dict[str, Any]) -> dict[str, Any]:
-    """Participation ratio of one slot after the last step, free of its bias where that could be told."""
+    """Participation ratio of one slot after the last step, corrected for its bias where possible."""
     told = {k: finite(found.get(k), 4) for k in ("corrected", "plain", "low", "high", "effective_rank")}
     corrected, plain = told.pop("corrected"), told.pop("plain")
     return {"slot": slot, "participation_ratio": plain if corrected is None else corrected} | told

@@ -1,9 +1,8 @@
-"""Where thoughts go: the states of all trajectories of one puzzle, drawn along two principal components.
+"""State trajectories of one puzzle, projected to two principal components (PCA).
 
-The first step moves a state further than all that follow, so the components are those of the later steps, and the first
-is drawn among them. Trajectories that saw the puzzle by different symmetries live far apart for that reason alone: of
-theirs it is the way from the first step that counts. Noise on the first state is no such reason: where noisy
-trajectories end in the same place, that is something to see.
+The first step moves a state further than all later ones, so the components are fitted to the later steps, and the first
+is projected onto them. Trajectories that saw the puzzle by different symmetries lie far apart for that reason alone, so
+their states are taken relative to their first step. Noisy trajectories are not, so that a common end shows.
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ from innerloop.tree import floating
 
 __all__ = ["Paths", "Sketch", "components", "flatten"]
 
-ROOM = 16 << 20  # bytes for all states of a thought
+ROOM = 16 << 20  # bytes for all states of a solve
 Row = NDArray[np.float32]
 
 
 class Paths:
-    """The states of up to `moments` steps, in bounded room.
+    """The states of up to `moments` steps, in bounded memory.
 
     places  cells of the puzzle
     cells   (width, places): how each trajectory saw them (Views.cells); None where all saw the puzzle as it stands

@@ -1,4 +1,4 @@
-"""Figures of a survey: residuals, where thoughts end, nearly solved boards, dimension, and what the cells' states say.
+"""Figures of `innerloop study`: residuals, outcomes over steps, nearly solved boards, dimension, linear probes.
 
 Each takes a part of what study.survey found, as read back from study.json, and returns a Figure of one column's width.
 """

@@ -1,6 +1,6 @@
-"""What verbs leave in a run's folder, as types: eval.json, study.json, result.json, calibration.json, metrics.jsonl.
+"""Schemas of the files in a run's folder: eval.json, study.json, result.json, calibration.json, metrics.jsonl.
 
-Files gain keys over time: only what is read is checked, and what is not known is kept.
+Files gain keys over time: only known keys are checked, and unknown ones are kept.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""One puzzle thought about before somebody's eyes, in plain JSON: every step, where trajectories would stop, their way.
+"""Step-by-step trace of one solve, as JSON for server and report.
 
-All trajectories run to their full depth. What `Solver.solve` answers at the same dials is found afterwards, from the
-step at which each of them would have ended there. A server streams this, and a report carries it along.
+All trajectories run to their full depth. The answer that `Solver.solve` gives at the same options is reconstructed
+afterwards, from the step at which each trajectory would have ended there.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ __all__ = ["Replay", "Seen", "cells", "finite", "shares", "solution"]
 
 
 class Seen(NamedTuple):
-    """A step as it was taken."""
+    """One step of one trajectory."""
 
     trajectory: int
     moment: Moment  # without the state, and in the puzzle's own view
-    stops: bool  # the loop's own rule holds here, first
-    seconds: float  # since the thought began
+    stops: bool  # the loop's own halting rule holds here for the first time
+    seconds: float  # since the solve began
 
 
 class End(NamedTuple):
-    """Where `solve` would have let a trajectory go."""
+    """Where `Solver.solve` would have ended a trajectory."""
 
     moment: Moment
     how: str  # one of engine.ENDS
@@ -49,10 +49,10 @@ class End(NamedTuple):
 
 
 class Replay:
-    """Submit the jobs of `case(watch)`; give every watched moment to `see`, and what that returns to `step`.
+    """Submit the jobs of `case(watch)`; pass every watched moment to `see`, and its result to `step`.
 
-    `see` may be called in another thread than the rest.
-    dials  settled ones, see Solver.settled
+    `see` may run in another thread than the rest.
+    dials  options completed by Solver.settled
     """
 
     def __init__(self, solver: Solver, question: NDArray[np.uint8], dials: SolveOptions, identifier: int = 0) -> None:
@@ -65,17 +65,17 @@ class Replay:
         engine = solver.engine(dials)
         self._halt: Any = engine.halt
         self._loops = [Once(engine.loop.loop) for _ in range(dials.width)]  # each state is read once
-        self._states: list[Any] = [None] * dials.width  # before the step that is awaited
+        self._states: list[Any] = [None] * dials.width  # the state before each trajectory's next step
         self._judged: dict[bytes, tuple[bool | None, list[int]]] = {}
 
     def case(self, watch: Callable[[int, Moment], None]) -> PuzzleJob:
-        """The puzzle as an engine takes it, with nothing to end a trajectory early."""
+        """The puzzle's job, with no rule that ends a trajectory early."""
         watching = replace(self.d, pick="residual", halting=False)
         return PuzzleJob(self.solver, self.question, watching, self.identifier, self.views, watch=watch)
 
     # -- while it thinks ----------------------------------------------------------------------------------------------
     def see(self, k: int, moment: Moment) -> Seen:
-        """Take a moment of trajectory k, and leave its state to the paths."""
+        """Record a step of trajectory k; its state goes to the projection only."""
         stops = self._stops(k, moment)
         self.paths.add(k, moment.state)
         return Seen(k, moment._replace(state=None), stops, time.monotonic() - self.begun)
@@ -105,7 +105,7 @@ class Replay:
         return True
 
     def step(self, seen: Seen) -> dict[str, Any]:
-        """What is told of a step; those of one trajectory must come in their order."""
+        """The JSON of a step; the steps of one trajectory must come in order."""
         k, moment = seen.trajectory, seen.moment
         before = self.seen[k][-1].moment.answer if self.seen[k] else self.question
         self.seen[k].append(seen)
@@ -124,7 +124,7 @@ class Replay:
         }
 
     def _judge(self, answer: NDArray[np.uint8]) -> tuple[bool | None, list[int]]:
-        """(valid, wrong cells); a thought says the same answer many times."""
+        """(valid, wrong cells); cached, as a solve repeats the same answer many times."""
         key = answer.tobytes()
         if key not in self._judged:
             pair = self.question[None], answer[None]
@@ -134,7 +134,7 @@ class Replay:
 
     # -- when it is over ----------------------------------------------------------------------------------------------
     def solution(self) -> Solution:
-        """What `solve` would have answered; its seconds are those until the last step that this needed."""
+        """What `Solver.solve` would have answered; its seconds end at the last step that it needed."""
         ends = self._ends()
         if self.d.pick == "verified":
             ends = self._until_verified(ends)
@@ -142,7 +142,7 @@ class Replay:
         return replace(found, seconds=max((e.seconds for e in ends.values()), default=found.seconds))
 
     def ended(self, found: Solution) -> dict[str, Any]:
-        """What is told at the end, of `solution()` or of what an exact solver made of it."""
+        """The JSON of the end, for `solution()` or the exact solver's improvement of it."""
         paths, explained = self.paths.drawn()
         told = solution(self.solver.task, self.question, found)
         return {"solution": told, "paths": paths, "explained": explained, "scores": self._scores(), "halts": self.halts}
@@ -152,7 +152,7 @@ class Replay:
         return {k: self._end(path) for k, path in enumerate(self.seen) if path}
 
     def _end(self, path: list[Seen]) -> End:
-        """Where one would have, as the engine decides it."""
+        """Where one trajectory would have ended, by the engine's rules."""
         for seen in path:
             moment, valid = seen.moment, self._judge(seen.moment.answer)[0]
             end = End(moment, "depth" if moment.step == self.d.depth else "late", valid, seen.seconds)
@@ -163,7 +163,7 @@ class Replay:
         return end
 
     def _until_verified(self, ends: dict[int, End]) -> dict[int, End]:
-        """Those of the waves in which `solve` begins trajectories (Case.wave), cut short where another was verified."""
+        """Those of the waves in which `solve` begins trajectories (PuzzleJob.wave), cut short once one is verified."""
         used: dict[int, End] = {}
         begun = range(0)
         while begun.stop < self.d.width and not any(e.how == "verified" for e in used.values()):
@@ -177,7 +177,7 @@ class Replay:
         return used
 
     def _ended(self, ends: dict[int, End]) -> PuzzleJob:
-        """The puzzle with its trajectories ended there."""
+        """A job of the puzzle whose trajectories ended there."""
         case = PuzzleJob(self.solver, self.question, self.d, self.identifier, begun=self.begun)
         for k, end in ends.items():
             job = case.job(k)
@@ -186,7 +186,7 @@ class Replay:
         return case
 
     def _scores(self) -> list[dict[str, Any]]:
-        """What the rule makes of each trajectory where it would have ended by itself."""
+        """The selection rule's score of each trajectory, where it would have ended."""
         ends = self._ends()
         if not ends:
             return []
@@ -201,7 +201,7 @@ class Replay:
 
 
 def solution(task: Any, question: NDArray[np.uint8], found: Solution) -> dict[str, Any]:
-    """A Solution to a question (S,) as it is told."""
+    """A Solution to a question (S,), as JSON."""
     names = ("known", "valid", "pick", "why", "source", "trajectory", "width", "steps", "nfe")
     wrong = [] if found.valid else cells(broken(task, question[None], found.answer[None])[0])
     rest = {"confidence": finite(found.confidence), "seconds": round(found.seconds, 6), "wrong": wrong}

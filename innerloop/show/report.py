@@ -1,7 +1,7 @@
-"""One self-contained page about a run: some of its thoughts step by step, what it reached, and how it was trained.
+"""The self-contained HTML report of a run: some solves step by step, its results, and how it was trained.
 
-The page is the one `innerloop serve` shows (innerloop.web); here its data come from the run folder and from thinking
-about a few held-out puzzles, in the form in which the server sends them.
+It is the page of `innerloop serve` (innerloop.web) with its data embedded: from the run folder, and from solving a few
+held-out puzzles, in the form in which the server sends them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ POINTS = 400  # of a learning curve, at most
 def page(opened: Any, examples: Any, row: int, depth: int = 16) -> str:
     """The page as text. opened: runs.run.Opened; examples: held-out puzzles, of which `row` is shown first.
 
-    Besides that puzzle it holds the thoughts about the easiest and the hardest of the set, where they are rated.
+    It also holds the solves of the easiest and the hardest puzzle, where they are rated.
     """
     folder = Path(opened.folder)
     solver = Solver(opened.loop, opened.task, trusts=from_file(read(folder, "calibration")))
@@ -49,7 +49,7 @@ def page(opened: Any, examples: Any, row: int, depth: int = 16) -> str:
 
 
 def best_dials(solver: Solver, depth: int) -> SolveOptions:
-    """Width where trajectories can differ, and the rule that is worth most."""
+    """WIDTH where trajectories can differ, else 1, and the best selection rule."""
     differ = solver.differ(SolveOptions(depth, WIDTH))
     try:
         rule = solver.best_rule()
@@ -118,7 +118,7 @@ def shown_number(value: Any) -> bool:
 
 
 def born(result: dict[str, Any], judged: dict[str, Any], reasons: Sequence[str] = ()) -> dict[str, Any]:
-    """What the numbers need beside them to be believed; `reasons` why files were left out."""
+    """Provenance of the numbers; `reasons`: why files were left out."""
     trained_by, judged_by = described.inner(result, "born"), described.inner(judged, "born")
     own = {"trained by": trained_by.get("command"), "evaluated by": judged_by.get("command")}
     own |= {k: v for k, v in (judged_by or trained_by).items() if k != "command"}
@@ -137,7 +137,7 @@ def born(result: dict[str, Any], judged: dict[str, Any], reasons: Sequence[str] 
 
 
 def commands(folder: Path) -> dict[str, str]:
-    """What to do next, and how."""
+    """Suggested next commands."""
     return {
         "ask it your own puzzles": command("serve", folder),
         "measure what depth buys": command("eval", folder, "--depth", "1,2,4,8,16,32,64", "--halt", "both"),
@@ -149,7 +149,7 @@ def commands(folder: Path) -> dict[str, str]:
 
 
 def thought(solver: Solver, examples: Any, i: int, dials: SolveOptions) -> dict[str, Any]:
-    """One puzzle thought about at these dials, as the server streams it: {request, begin, steps, done, said}."""
+    """The trace of one solve, as the server streams it: {request, begin, steps, done, said}."""
     task, question, number = solver.task, examples.inputs[i], int(examples.puzzle[i])
     told, steps = Replay(solver, question, dials, number), []
     case = told.case(lambda k, moment: steps.append(told.step(told.see(k, moment))))

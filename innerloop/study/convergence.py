@@ -1,4 +1,4 @@
-"""Where a thought goes: how far each update moves each slot, and whether the end is a fixed point, a cycle or a trap.
+"""Convergence of a loop: residual of each update and slot, and whether it ends in a fixed point, a cycle or a trap.
 
     residuals(loop, x, depth)       per update and slot: |new - old| / |new|
     cycles(curves, slot)            the same, cut where another slot moves: hierarchical convergence (arXiv 2506.21734)
@@ -6,7 +6,7 @@
     fates(path, labels)             solved, trapped (a wrong answer for good), cycling or wandering
     filled(loop, x, solutions, ..)  does a solved board stay solved, and is one with one blank solved (arXiv 2601.10679)
 
-Labels are (B, S) tokens; places with a label below 1 are not judged. B examples, T steps, S places.
+Labels are (B, S) tokens; positions with a label below 1 are not judged. B examples, T steps, S positions.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ KINDS = ("solved", "trapped", "cycling", "wandering")
 
 
 class Curves(NamedTuple):
-    """Residuals of a thought of M updates in all."""
+    """Residuals of M updates."""
 
     steps: list[int]  # (M) the step each update belongs to
     names: list[str]  # (M) the update's name
@@ -68,10 +68,10 @@ def cycles(curves: Curves, slot: str) -> list[Tensor]:
 
 
 class Rises(NamedTuple):
-    """Hierarchical convergence in two numbers a cycle: a fast slot falls within it, and is stirred at its end."""
+    """Hierarchical convergence in two ratios per cycle: a fast slot settles in a cycle and is disturbed after it."""
 
     falls: Tensor  # (K, B) first residual of a cycle over its last; above 1: it settles
-    spikes: Tensor  # (K - 1, B) first residual of a cycle over the last of the cycle before; above 1: it is stirred
+    spikes: Tensor  # (K - 1, B) first residual of a cycle over the last of the cycle before; above 1: it is disturbed
 
 
 def rises(runs: Sequence[Tensor]) -> Rises:
@@ -90,7 +90,7 @@ class Course(NamedTuple):
 
 @torch.no_grad()
 def course(loop: Loop, x: Any, depth: int, window: int = 8) -> Course:
-    """Think `depth` steps; keep every answer and the last `window` states."""
+    """Run `depth` steps; keep every answer and the last `window` states."""
     answers: list[Tensor] = []
     moved: list[Tensor] = []
     states = [detach(loop.init(x))]
@@ -119,7 +119,7 @@ def period(same: Tensor) -> Tensor:
 
 
 class Fates(NamedTuple):
-    """How each of B thoughts ends."""
+    """How each of B examples ends."""
 
     right: Tensor  # (T, B) bool: the answer of that step is the label
     kind: Tensor  # (B,) index into KINDS
@@ -129,7 +129,7 @@ class Fates(NamedTuple):
     lost: Tensor  # (B,) bool: it was right at some step and wrong at a later one
 
     def counts(self) -> dict[str, Share]:
-        """Kind -> the share of thoughts that end so."""
+        """Outcome -> its share of examples, with interval."""
         return {name: share((self.kind == i).cpu().numpy()) for i, name in enumerate(KINDS)}
 
 
@@ -161,7 +161,7 @@ def correct(answers: Tensor, labels: Tensor) -> Tensor:
 
 
 def fates(path: Course, labels: Tensor, tol: float = 1e-2) -> Fates:
-    """Judge where thoughts end, over the window of states that `path` kept.
+    """Classify how each example ends, over the window of states in `path`.
 
     solved     the answer is right and stands still
     trapped    the answer is wrong and stands still: a spurious fixed point

@@ -28,7 +28,7 @@ LIMIT = 100_000  # solutions of one puzzle that are counted
 
 
 class Coverage(NamedTuple):
-    """What n samples a puzzle come to. Intervals are bootstrapped over puzzles, whose samples hang together."""
+    """Results for n samples a puzzle. Intervals are bootstrapped over puzzles, whose samples are correlated."""
 
     samples: int
     coverage: Share  # mean over puzzles; value.n is their number

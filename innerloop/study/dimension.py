@@ -1,4 +1,4 @@
-"""How many directions a state uses: the participation ratio, free of its sample-size bias, with a bootstrap interval.
+"""Dimension of states: participation ratio corrected for its sample-size bias, with a bootstrap interval.
 
     PR = tr(C)^2 / tr(C^2)        d equal variances: PR = d; one direction: PR = 1
 

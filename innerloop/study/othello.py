@@ -1,4 +1,4 @@
-"""The world of Othello on an n x n board, for asking what a model that only sees moves knows of the board.
+"""Othello on an n x n board, many games at once: data for probing what a model of move sequences knows of the board.
 
     games(count, size, seed)    random legal games as cells played
     replay(moves, size)         after every move: the board, who moves next, and where he may
@@ -182,7 +182,7 @@ def legal_moves(board: Cells, side: Cells, size: int) -> NDArray[np.bool_]:
 
 
 class Flips(NamedTuple):
-    """One disc of each game that might as well be of the other colour: what a push aims at."""
+    """One disc of each game to turn over: the target of a steering intervention."""
 
     game: NDArray[np.int64]  # (M,)
     ply: NDArray[np.int64]  # (M,)

@@ -1,7 +1,7 @@
-"""A small causal transformer that is shown moves and says the next one, plain or looped: what the Othello study opens.
+"""A small causal transformer, plain or looped, that predicts the next move: the model of the Othello study.
 
     e = embed(moves);   z = 0
-    a step:   z <- block_K(... block_1(z + e))          every place sees itself and the places before it
+    a step:   z <- block_K(... block_1(z + e))          causal attention
     answer:   logits = head(norm(z))
 
 One step of K = 4 blocks is a plain transformer of four layers; four steps of K = 1 are a looped one with a quarter of

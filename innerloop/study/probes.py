@@ -1,4 +1,4 @@
-"""What a state says: probes that read features off it, controls that keep them honest, and pushes that use them.
+"""Probes of states (ridge, logistic, MLP) with controls, and steering along probe directions.
 
     probe   a linear map (ridge, logistic) or a small MLP from a state (D) to the classes of a feature
     steer   x <- x + alpha (p_target - p_current),  p_k the probe's direction for class k
@@ -158,7 +158,7 @@ class Probed:
     accuracy: float
     low: float  # 95 % interval of `accuracy`, groups drawn again
     high: float
-    balanced: float  # mean recall of the classes that occur: what the majority cannot buy
+    balanced: float  # mean recall over the classes that occur
     majority: float  # share of the commonest class among the held-out rows, feature by feature
     control: float  # accuracy of the same probe fitted and judged on shuffled labels
     selectivity: float  # accuracy - control

@@ -1,10 +1,10 @@
-"""Watch a loop think, update by update, and push its state while it does.
+"""Record every update of a loop, and intervene on its state (activation steering).
 
     watch(loop, x, depth)                           every update of every step is seen
     watch(loop, x, depth, steer=[Push("z", v, 3, 2)])   v is added to slot z at step 3, after its update 2
 
-A loop whose step is made of several updates runs them by its gradient rule, `loop.tape`. For the time of a step a
-watching rule stands in that place: it calls the declared one and sees each update pass. Any other loop makes one update
+A loop whose step is made of several updates runs them by its gradient rule, `loop.tape`. During a step
+that rule is replaced by one that calls it and records each update. Any other loop makes one update
 a step, named "step". Steps and updates are counted from 1.
 """
 
@@ -38,7 +38,7 @@ class UpdateRecord(NamedTuple):
 
 @dataclass(frozen=True)
 class Push:
-    """A change of one slot at one moment: what is added to it."""
+    """An addition to one slot of the state, at one update of one step."""
 
     slot: str  # its name in the state the update works on: `slots`
     by: Tensor | Callable[[Tensor], Tensor]  # added; or a function of the slot that says what is added
@@ -89,7 +89,7 @@ def after(name: str, old: Any, new: Any) -> Any:
 
 
 class Watched:
-    """A loop that notes in `moments` what `keep` makes of every update, and obeys `steer`."""
+    """A loop that appends the result of `keep` for every update to `moments`, and applies `steer`."""
 
     def __init__(self, loop: Loop, keep: Keep = after, steer: Sequence[Push] = ()) -> None:
         self.loop, self.keep, self.steer = loop, keep, tuple(steer)

@@ -1,4 +1,4 @@
-"""All that `innerloop study` measures of one trained loop, as plain values for a JSON file and its figures.
+"""All measurements of `innerloop study` on one trained loop, as plain values for study.json and its figures.
 
     residuals   how far every update moves every slot           cells   what each slot says of the cells, step by step
     fates       where the thoughts end                          filled  boards solved but for a few places
@@ -85,7 +85,7 @@ def moved(loop: Loop, x: Question, depth: int) -> dict[str, Any]:
 
 
 def settle(loop: Loop, x: Question, labels: Tensor, depth: int) -> dict[str, Any]:
-    """Where thoughts end and how they get there. Too shallow a thought has no end to speak of: fates is empty."""
+    """Outcomes, and shares of stages over steps. Below 4 steps nothing can be classified: "fates" is empty."""
     window = min(8, depth)
     path = course(loop, x, depth, window)
     right = correct(path.answers, labels).float().mean(1)

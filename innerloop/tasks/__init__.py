@@ -1,6 +1,4 @@
-"""Tasks: worlds of puzzles. A file in this folder that lists a Task in its `__all__` is found by name, nothing to
-register.
-"""
+"""Tasks (puzzle families), found by name: every Task that a file of this folder lists in its `__all__`."""
 
 from __future__ import annotations
 

@@ -163,8 +163,8 @@ class Colouring(Task):
     def canonical_batch(self, inputs: np.ndarray) -> list[bytes]:
         """Equal for every variant; unequal graphs may share a key, and `same` settles those.
 
-        Each vertex is marked in turn, and what vertices know is spread to their neighbours until all have heard of all
-        (colour refinement): a sum of hashes does not depend on the vertices' order.
+        Colour refinement, once for each vertex marked in turn, until colours have spread over the whole graph. A sum of
+        hashes does not depend on the order of vertices.
         """
         m_BNN = self._relations(inputs)
         know = np.eye(self.size, dtype=np.uint64)[None] + np.uint64(3) * np.diagonal(m_BNN, axis1=1, axis2=2)[:, None]

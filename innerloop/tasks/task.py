@@ -1,6 +1,4 @@
-"""What every task can do: draw an example, score an answer by its own rules, read and write text, turn, compare,
-draw.
-"""
+"""Task, the base class: generate examples, verify and score answers, encode text, symmetries, pictures."""
 
 from __future__ import annotations
 
@@ -19,7 +17,7 @@ __all__: list[str] = []  # the base is no task: discovery must not list it
 
 
 def stream(seed: int, i: int) -> np.random.Generator:
-    """The randomness of item i of list `seed`; both are whole numbers from 0 on."""
+    """The random generator of item i of the list `seed`; both are whole numbers from 0."""
     if seed < 0 or i < 0:
         raise InputError(f"seed {seed} and item {i} must not be negative; give whole numbers from 0 on.")
     return np.random.default_rng([seed, i])
@@ -32,7 +30,7 @@ def as_units(lines: Sequence[Sequence[int] | np.ndarray]) -> np.ndarray:
 
 
 class Task:
-    """A world of puzzles of one size. A task file fills in `sample`, `valid_batch` and what differs from the defaults.
+    """Puzzles of one kind and size. A task file fills in `sample`, `valid_batch` and what differs from the defaults.
 
     Token 0 is padding (in labels: ignored); token i >= 1 is written `charset[i - 1]`. Arrays are uint8; B rows of S
     cells.
@@ -49,7 +47,7 @@ class Task:
     blank: int = 0  # token of an empty cell of the question; 0 = the task has none
     void: str = "·"  # how an empty cell is shown in a terminal
     identifiers: tuple[str, ...] = ("<blank>",)  # names of the puzzle identifiers `sample` gives
-    causal: bool = False  # True: a place must not see later ones, which hold the answer (running text)
+    causal: bool = False  # True: a position must not attend to later ones, which hold the answer (running text)
     verifies: bool = True  # False: `valid` is only a check of form, the rules are not known
     options: dict[str, Any]  # what to pass to `get(name, **options)` to have this task again (plain JSON values)
     aliases: dict[str, str] = {}  # noqa: RUF012  other ways to write a symbol of the charset

@@ -1,9 +1,9 @@
-"""The page where you watch a model think: its files, and the same page as one file that carries its data.
+"""The web page of server and report: its files, and the page as one HTML file with embedded data.
 
     asset("app.js")      bytes and MIME type of a file, as a server sends it
-    standalone(data)     one HTML file that needs no server and asks for nothing
+    standalone(data)     one HTML file that needs no server and makes no requests
 
-Plain modules and no build step: what is read here is what runs.
+Plain ES modules, no build step.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["asset", "names", "standalone"]
 
 FOLDER = Path(__file__).parent
 KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
-ONE = "standalone.html"  # made of the others; the page fetches it to save itself with a thought in it
+ONE = "standalone.html"  # bundled from the others; the page fetches it to save a solve as one file
 LINK = '<link rel="stylesheet" href="static/style.css" />'
 SCRIPT = '<script type="module" src="static/app.js"></script>'
 DATA = 'id="data">null<'  # once in the page, in an element that no browser runs
@@ -43,7 +43,7 @@ def asset(name: str) -> tuple[bytes, str]:
 
 
 def standalone(data: Any) -> str:
-    """The page with everything in it, thoughts too; opens from a disk.
+    """The page with scripts, style and data embedded; opens from a disk.
 
     data  {"model": as /v1/models/NAME says it, "thoughts": [{"request", "begin", "steps": [step, ...], "done",
           "said"}, ...]} where begin, step and done are the events of /v1/models/NAME/think. The model may say more than
