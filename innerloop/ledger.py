@@ -5,22 +5,42 @@
     print(cost.nfe, cost.serial_steps, cost.seconds)
 
 Work is charged where it is done: a Net of innerloop.parts charges its calls, on every path it may take, and `think`
-its steps. While nothing is counted a charge costs a look at one variable. A number never depends on which kernel ran.
+its steps. While nothing is counted a charge costs a look at one variable. A number never depends on which kernel ran:
+FLOPs are those of the plain PyTorch operations, counted once for each shape of a loop's state and question.
 """
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, fields
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-__all__ = ["Ledger", "charge", "charge_rows", "counted_step", "counting", "counts", "rows_of", "step_cost"]
+from innerloop.tree import flatten, take
+
+__all__ = [
+    "Ledger",
+    "charge",
+    "charge_rows",
+    "count_flops",
+    "counted_step",
+    "counting",
+    "counts",
+    "in_this_context",
+    "rows_of",
+    "step_cost",
+]
+
+T = TypeVar("T")
+_lock = threading.Lock()  # of every ledger: workers of core.each charge one at once
 
 
 @dataclass
@@ -31,21 +51,22 @@ class Ledger:
     a | b   b was spent beside a: seconds and serial steps are those of the longer
     """
 
-    calls: float = 0  # questions thought about: one for each example and trajectory
+    calls: float = 0  # questions thought about: one for each example and trajectory, sub-calls among them
     nfe: float = 0  # block calls: a net, all its layers, applied to one example once
     serial_steps: float = 0  # steps of a loop that had to wait for each other, of however many examples at once
-    flops: float = 0  # floating-point operations, a multiplication and an addition being two
+    flops: float = 0  # of the forward pass of a torch.nn.Module's steps: a multiplication and an addition are two
     tokens_in: float = 0  # tokens a language model read
     tokens_out: float = 0  # tokens it wrote
-    sub_calls: float = 0  # questions that a thought asked others
-    actions: float = 0  # actions tried in a world
+    sub_calls: float = 0  # of the calls, those made within a step of another thought
+    actions: float = 0  # actions scored: tried in a world, or judged there
     seconds: float = 0  # by the clock on the wall
     money: float = 0  # US dollars
 
     def charge(self, **units: float) -> None:
-        """Add so much of these units."""
-        for name, amount in units.items():
-            setattr(self, name, getattr(self, name) + amount)
+        """Add so much of these units. Several threads may charge one ledger."""
+        with _lock:
+            for name, amount in units.items():
+                setattr(self, name, getattr(self, name) + amount)
 
     def __add__(self, other: Ledger) -> Ledger:
         return Ledger(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Ledger)))
@@ -63,6 +84,8 @@ _open: ContextVar[tuple[tuple[Ledger, float], ...]] = ContextVar("innerloop_ledg
 @contextmanager
 def counting(ledger: Ledger | None = None) -> Iterator[Ledger]:
     """Within it, what this thread spends is added to a ledger, a new one unless given, and to those open around it.
+
+    So is what the workers of core.each spend. A thread you start yourself is counted if it runs `in_this_context(f)`.
 
     A graph that was captured or compiled whole (torch.compile of a step, a CUDA graph, an exported file) runs no
     Python, so who runs it charges for it, as solve.nfe.Compiled does; blocks compiled one by one are counted.
@@ -105,8 +128,14 @@ def rows_of(value: Any) -> int:
     return 1
 
 
-def counted_step(loop: Any, s: Any, x: Any) -> Any:
-    """The state after a step of a loop, charged: a serial step, and one block call where it runs no Net of ours.
+def in_this_context(f: Callable[..., T]) -> Callable[..., T]:
+    """`f`, for one call in another thread: what it spends there is charged to the ledgers that count here and now."""
+    return partial(copy_context().run, f)
+
+
+def counted_step(loop: Any, s: Any, x: Any, flops: bool = True) -> Any:
+    """The state after a step of a loop, charged: a serial step, its FLOPs where they are known, the calls made within
+    it as sub-calls, and one block call where it runs no Net of ours.
 
     Where a step has as many calls as its data ask for (a fixed point solved for a whole batch), what counts is what was
     run: an example is charged for every call its batch made.
@@ -115,14 +144,68 @@ def counted_step(loop: Any, s: Any, x: Any) -> Any:
         return loop.step(s, x)
     with counting() as cost:
         new = loop.step(s, x)
-    if not cost.nfe:
-        charge_rows("nfe", new)
-    charge(serial_steps=1)
+    units = {"serial_steps": 1.0}
+    nfe = cost.nfe
+    if not nfe:
+        units["nfe"] = nfe = rows_of(new)
+    if flops and not cost.flops and (price := flops_of_a_call(loop, s, x)):
+        units["flops"] = nfe * price
+    if cost.calls > cost.sub_calls:
+        units["sub_calls"] = cost.calls - cost.sub_calls
+    charge(**units)
     return new
 
 
 def step_cost(loop: Any, s: Any, x: Any) -> tuple[Any, Ledger]:
-    """(the state after a step, what the step cost), for all examples of the batch together."""
+    """(the state after a step, what the step cost), for all examples of the batch together; FLOPs only where anybody
+    else counts, as they take a step of their own to find out.
+    """
+    flops = counts()
     with counting() as cost:
-        new = counted_step(loop, s, x)
+        new = counted_step(loop, s, x, flops)
     return new, cost
+
+
+# -- floating-point operations ----------------------------------------------------------------------------------------
+
+_prices: WeakKeyDictionary[nn.Module, dict[Any, float]] = WeakKeyDictionary()
+
+
+def count_flops(f: Callable[[], Any]) -> int:
+    """Floating-point operations of f(), its backward passes included: those of products, convolutions and attention.
+
+    A block that has a compiled region runs its plain twin instead, so the number does not depend on a compiler.
+    """
+    from torch.utils.flop_counter import FlopCounterMode  # here, as few need it
+
+    with FlopCounterMode(display=False) as counter:
+        f()
+    return counter.get_total_flops()
+
+
+def flops_of_a_call(loop: Any, s: Any, x: Any) -> float:
+    """FLOPs that go with one block call in a step of this loop, for states and questions of these shapes.
+
+    Counted once for each of them, on a step of one row in evaluation, off the tape. 0 for what is no torch.nn.Module
+    under its wrappers, as nothing is known of it, and for a state that is not all tensors with rows.
+    """
+    while not isinstance(loop, nn.Module) and hasattr(loop, "loop"):
+        loop, s = loop.loop, getattr(s, "inner", s)  # wrappers run no product of their own
+    leaves = flatten((s, x))
+    if not isinstance(loop, nn.Module) or not all(isinstance(t, Tensor) and t.ndim for t in leaves if t is not None):
+        return 0.0
+    known = _prices.setdefault(loop, {})
+    shape = tuple(None if t is None else t.shape[1:] for t in leaves)
+    if shape not in known:
+        modes = [(module, module.training) for module in loop.modules()]
+        loop.eval()
+        mark = _open.set(())  # nobody asked for this step
+        try:
+            with torch.no_grad(), torch.random.fork_rng(devices=[]), counting() as cost:
+                flops = count_flops(lambda: loop.step(*take((s, x), slice(1))))
+        finally:
+            _open.reset(mark)
+            for module, mode in modes:
+                module.training = mode
+        known[shape] = flops / (cost.nfe or 1)
+    return known[shape]

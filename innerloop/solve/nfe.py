@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from innerloop.core import Question
-from innerloop.ledger import charge_rows, counts, rows_of, step_cost
+from innerloop.ledger import charge_rows, counting, counts, rows_of, step_cost
 from innerloop.parts.mixers import Net
 
 GRAPHS = 64  # that one step may be compiled into
@@ -67,7 +67,8 @@ class Compiled:
 
     def step(self, s: Any, x: Any) -> Any:
         if counts() and self._calls is None:  # charged by its own nets, this once
-            new, cost = step_cost(self.loop, s, x)
+            with counting() as cost:
+                new = self.loop.step(s, x)
             self._calls = int(cost.nfe) // rows_of(new)
             return new
         charge_rows("nfe", s, self._calls or 0)
