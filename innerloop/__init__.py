@@ -15,7 +15,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from innerloop.core import Answer, Loop, Question, Thought, refill, repeat, run_schedule, think
+    from innerloop.core import Answer, Loop, Question, SomeFailed, Thought, each, refill, repeat, run_schedule, think
     from innerloop.data.opening import open_set
     from innerloop.errors import InputError
     from innerloop.learn.evaluate import evaluate
@@ -32,7 +32,18 @@ if TYPE_CHECKING:
     from innerloop.width import Noisy, best, vote, wide
 
 _HOMES = {
-    "core": ("Answer", "Loop", "Question", "Thought", "run_schedule", "refill", "repeat", "think"),
+    "core": (
+        "Answer",
+        "Loop",
+        "Question",
+        "SomeFailed",
+        "Thought",
+        "each",
+        "run_schedule",
+        "refill",
+        "repeat",
+        "think",
+    ),
     "data.opening": ("open_set",),
     "errors": ("InputError",),
     "learn.evaluate": ("evaluate",),
@@ -65,11 +76,13 @@ __all__ = [
     "Run",
     "Solution",
     "Solver",
+    "SomeFailed",
     "Thought",
     "best",
     "build",
     "counting",
     "create",
+    "each",
     "evaluate",
     "list",
     "open_run",

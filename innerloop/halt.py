@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -35,7 +36,8 @@ def spent(ledger: Ledger, **limits: float) -> Halt:
         with counting() as ledger:
             think(loop, x, depth=1000, halt=spent(ledger, nfe=200 * len(x.inputs)))
 
-    Limits are of all that it counts: of every example, and of earlier thoughts. At least one step is taken.
+    Limits are of all that it counts: of every example, and of earlier thoughts. At least one step of each thought is
+    taken.
     """
     for unit, limit in limits.items():
         if unit not in Ledger.__dataclass_fields__:
@@ -173,18 +175,19 @@ def cosine(tol: float = 1e-3) -> Halt:
 def unchanged_for(steps_in_a_row: int = 5) -> Halt:
     """Stop an example when its decoded answer has stayed the same for so many steps in a row, counted from step 1 on.
 
-    The count lives in the rule and begins anew with each thought: give every `think` that runs at once its own.
+    The count lives in the rule, one for each thread, and begins anew with each thought.
     """
     if steps_in_a_row < 1:
-        raise InputError(f"stable({steps_in_a_row}) would stop at once: give 1 or more")
-    count = torch.zeros(())
+        raise InputError(f"unchanged_for({steps_in_a_row}) would stop at once: give 1 or more")
+    kept = threading.local()
 
     def rule(loop: Any, old: Any, new: Any, steps: Any) -> Tensor:
-        nonlocal count
         same = answer_unchanged(loop, old, new, steps)
-        before = count if count.shape == same.shape else torch.zeros_like(same, dtype=torch.float)
-        count = (before.to(same.device) + 1) * (same & ~_first(steps, same))
-        return count >= steps_in_a_row
+        before: Tensor | None = getattr(kept, "count", None)
+        if before is None or before.shape != same.shape:
+            before = torch.zeros_like(same, dtype=torch.float)
+        kept.count = (before.to(same.device) + 1) * (same & ~_first(steps, same))
+        return kept.count >= steps_in_a_row  # type: ignore[no-any-return]
 
     return rule
 
