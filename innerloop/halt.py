@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from innerloop.errors import InputError
-from innerloop.ledger import Ledger
+from innerloop.ledger import Ledger, counts_flops
 from innerloop.noise import keyed, scramble, uniform
 from innerloop.tree import floating
 
@@ -46,7 +46,13 @@ def spent(ledger: Ledger, **limits: float) -> Halt:
             raise InputError(f"spent({unit}={limit:g}) allows nothing: give a limit above 0")
     if not limits:
         raise InputError("spent() has no limit: give one, such as nfe=200")
-    return lambda loop, old, new, steps: any(getattr(ledger, unit) >= limit for unit, limit in limits.items())
+
+    def rule(loop: Any, old: Any, new: Any, steps: Any) -> bool:
+        if "flops" in limits and not counts_flops(ledger):
+            raise InputError("spent(flops=) needs a ledger that counts them: give counting(flops=True)")
+        return any(getattr(ledger, unit) >= limit for unit, limit in limits.items())
+
+    return rule
 
 
 def confident(p: float = 0.5, at_least: int = 1) -> Halt:

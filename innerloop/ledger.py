@@ -6,7 +6,7 @@
 
 Work is charged where it is done: a Net of innerloop.parts charges its calls, on every path it may take, and `think`
 its steps. While nothing is counted a charge costs a look at one variable. A number never depends on which kernel ran:
-FLOPs are those of the plain PyTorch operations, counted once for each shape of a loop's state and question.
+FLOPs, which are entered where they are asked for, are those of the plain PyTorch operations.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ __all__ = [
     "counted_step",
     "counting",
     "counts",
+    "counts_flops",
     "in_this_context",
     "rows_of",
     "step_cost",
@@ -54,7 +55,7 @@ class Ledger:
     calls: float = 0  # questions thought about: one for each example and trajectory, sub-calls among them
     nfe: float = 0  # block calls: a net, all its layers, applied to one example once
     serial_steps: float = 0  # steps of a loop that had to wait for each other, of however many examples at once
-    flops: float = 0  # of the forward pass of a torch.nn.Module's steps: a multiplication and an addition are two
+    flops: float = 0  # of steps, forward, where counting(flops=True): a multiplication and an addition are two
     tokens_in: float = 0  # tokens a language model read
     tokens_out: float = 0  # tokens it wrote
     sub_calls: float = 0  # of the calls, those made within a step of another thought
@@ -77,21 +78,23 @@ class Ledger:
         return Ledger(**{f.name: longest.get(f.name, getattr(both, f.name)) for f in fields(Ledger)})
 
 
-# What counts now, in this thread or task: each ledger, and the time at which its seconds were 0.
-_open: ContextVar[tuple[tuple[Ledger, float], ...]] = ContextVar("innerloop_ledgers", default=())
+# What counts now, in this thread or task: each ledger, the time at which its seconds were 0, whether it wants FLOPs.
+_open: ContextVar[tuple[tuple[Ledger, float, bool], ...]] = ContextVar("innerloop_ledgers", default=())
 
 
 @contextmanager
-def counting(ledger: Ledger | None = None) -> Iterator[Ledger]:
+def counting(ledger: Ledger | None = None, *, flops: bool = False) -> Iterator[Ledger]:
     """Within it, what this thread spends is added to a ledger, a new one unless given, and to those open around it.
 
+    flops   enter FLOPs too, of loops that are a torch.nn.Module. What a block call takes is counted on a step of one
+            row for each loop and shape; the first time in a process PyTorch loads its tracer for it, in some seconds
     So is what the workers of core.each spend. A thread you start yourself is counted if it runs `in_this_context(f)`.
 
     A graph that was captured or compiled whole (torch.compile of a step, a CUDA graph, an exported file) runs no
     Python, so who runs it charges for it, as solve.nfe.Compiled does; blocks compiled one by one are counted.
     """
     ledger = Ledger() if ledger is None else ledger
-    mark = _open.set((*_open.get(), (ledger, time.perf_counter() - ledger.seconds)))
+    mark = _open.set((*_open.get(), (ledger, time.perf_counter() - ledger.seconds, flops)))
     try:
         yield ledger
         charge()
@@ -103,7 +106,7 @@ def charge(**units: float) -> None:
     """Add so much to every ledger that counts, and bring its seconds up to date; nothing while a compiler traces."""
     if torch.compiler.is_compiling():
         return
-    for ledger, start in _open.get():
+    for ledger, start, _ in _open.get():
         ledger.charge(**units)
         ledger.seconds = time.perf_counter() - start
 
@@ -133,9 +136,14 @@ def in_this_context(f: Callable[..., T]) -> Callable[..., T]:
     return partial(copy_context().run, f)
 
 
-def counted_step(loop: Any, s: Any, x: Any, flops: bool = True) -> Any:
-    """The state after a step of a loop, charged: a serial step, its FLOPs where they are known, the calls made within
-    it as sub-calls, and one block call where it runs no Net of ours.
+def counts_flops(ledger: Ledger | None = None) -> bool:
+    """Whether FLOPs are counted now, by this ledger or by any."""
+    return any(flops for held, _, flops in _open.get() if ledger is None or held is ledger)
+
+
+def counted_step(loop: Any, s: Any, x: Any) -> Any:
+    """The state after a step of a loop, charged: a serial step, its FLOPs if asked for, the calls made within it as
+    sub-calls, and one block call where it runs no Net of ours.
 
     Where a step has as many calls as its data ask for (a fixed point solved for a whole batch), what counts is what was
     run: an example is charged for every call its batch made.
@@ -148,7 +156,7 @@ def counted_step(loop: Any, s: Any, x: Any, flops: bool = True) -> Any:
     nfe = cost.nfe
     if not nfe:
         units["nfe"] = nfe = rows_of(new)
-    if flops and not cost.flops and (price := flops_of_a_call(loop, s, x)):
+    if not cost.flops and counts_flops() and (price := flops_of_a_call(loop, s, x)):
         units["flops"] = nfe * price
     if cost.calls > cost.sub_calls:
         units["sub_calls"] = cost.calls - cost.sub_calls
@@ -157,12 +165,9 @@ def counted_step(loop: Any, s: Any, x: Any, flops: bool = True) -> Any:
 
 
 def step_cost(loop: Any, s: Any, x: Any) -> tuple[Any, Ledger]:
-    """(the state after a step, what the step cost), for all examples of the batch together; FLOPs only where anybody
-    else counts, as they take a step of their own to find out.
-    """
-    flops = counts()
+    """(the state after a step, what the step cost), for all examples of the batch together."""
     with counting() as cost:
-        new = counted_step(loop, s, x, flops)
+        new = counted_step(loop, s, x)
     return new, cost
 
 

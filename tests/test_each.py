@@ -120,7 +120,7 @@ def test_a_loop_over_tensors_answers_as_think_does_alone(workers):
     assert steps == [int(t.steps) for t in alone] and len(set(steps)) > 1
     assert all(torch.equal(t.answer.logits, a.answer.logits) for t, a in zip(thoughts, alone, strict=True))
     assert [len(t.trace) for t in thoughts] == steps and not thoughts[0].answer.logits.requires_grad
-    assert ledger.nfe == 2 * 2 * sum(steps) and ledger.flops > 0 and ledger.calls == 14
+    assert ledger.nfe == 2 * 2 * sum(steps) and ledger.calls == 14
     assert each(loop, boards[:2], depth=1, workers=workers)[1].answer.logits.requires_grad
 
 
