@@ -199,6 +199,7 @@ def flops_of_a_call(loop: Any, s: Any, x: Any) -> float:
     leaves = flatten((s, x))
     if not isinstance(loop, nn.Module) or not all(isinstance(t, Tensor) and t.ndim for t in leaves if t is not None):
         return 0.0
+    plain: Any = loop
     known = _prices.setdefault(loop, {})
     shape = tuple(None if t is None else t.shape[1:] for t in leaves)
     if shape not in known:
@@ -207,7 +208,7 @@ def flops_of_a_call(loop: Any, s: Any, x: Any) -> float:
         mark = _open.set(())  # nobody asked for this step
         try:
             with torch.no_grad(), torch.random.fork_rng(devices=[]), counting() as cost:
-                flops = count_flops(lambda: loop.step(*take((s, x), slice(1))))
+                flops = count_flops(lambda: plain.step(*take((s, x), slice(1))))
         finally:
             _open.reset(mark)
             for module, mode in modes:

@@ -8,9 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from innerloop.data.protocols import Tokens
 from innerloop.solve.engine import Full
 from innerloop.solve.exact import cp_sat
 from innerloop.solve.hybrid import behind
@@ -52,9 +50,7 @@ class Fallback:
         """Let nothing that begins from here on take longer than to this time.monotonic()."""
         self._latest = min(self._latest, deadline)
 
-    async def improve(
-        self, task: Any, question: NDArray[np.uint8], found: Solution, deadline: float, seed: int = 0
-    ) -> Solution:
+    async def improve(self, task: Any, question: Tokens, found: Solution, deadline: float, seed: int = 0) -> Solution:
         """`found` where it is known, else what the exact solver makes of it until `deadline` of time.monotonic()."""
         if found.known:
             return found

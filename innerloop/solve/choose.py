@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from innerloop.data.protocols import Tokens
 from innerloop.errors import InputError
 
 Floats = NDArray[np.float64]
@@ -17,7 +18,7 @@ Floats = NDArray[np.float64]
 class Trajectories(NamedTuple):
     """What K trajectories of one puzzle came to; NaN where a loop has no such head."""
 
-    answers: NDArray[np.uint8]  # (K, S), turned back where a trajectory saw another view
+    answers: Tokens  # (K, S), turned back where a trajectory saw another view
     certainty: Floats  # (K,) mean log probability of the cells' tokens; NaN: its numbers are not finite
     q: Floats  # (K,) 0 .. 1, belief of the halting head that it is right
     value: Floats  # (K,) of the value head

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from innerloop.core import DEEPEST
+from innerloop.data.protocols import Tokens
 from innerloop.errors import InputError
 from innerloop.width import WIDEST
 
@@ -102,7 +103,7 @@ class Solution:
     """The answer to one puzzle, what it cost, and why it is this one."""
 
     known: bool  # False: "I don't know"; `answer` is then the best guess
-    answer: NDArray[np.uint8]  # (S,) tokens
+    answer: Tokens  # (S,) tokens
     text: str  # the same, as the task writes it
     valid: bool | None  # what the verifier says; None without one
     confidence: float | None  # probability that it is right; 1.0 where verified, None where nothing tells

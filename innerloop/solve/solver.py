@@ -24,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 from innerloop.core import Question
+from innerloop.data.protocols import Tokens
 from innerloop.errors import InputError
 from innerloop.learn.evaluate import own_rule
 from innerloop.noise import keyed
@@ -147,7 +148,7 @@ class Solver:
             if engine.tally.steps >= cap or time.monotonic() >= until:
                 yield from [close(case) for case in list(open_.values())]
 
-    def questions(self, puzzles: Any) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    def questions(self, puzzles: Any) -> tuple[Tokens, NDArray[np.int64]]:
         """(tokens (N, S), identifiers (N,)) of whatever was given. Raises InputError for what this loop cannot take."""
         if isinstance(puzzles, str):
             puzzles = [puzzles]
@@ -306,9 +307,7 @@ class Solver:
         self.trusts = found
         return found
 
-    def right(
-        self, question: NDArray[np.uint8], label: NDArray[np.uint8], answers: NDArray[np.uint8]
-    ) -> NDArray[np.bool_]:
+    def right(self, question: Tokens, label: Tokens, answers: Tokens) -> NDArray[np.bool_]:
         """bool (K,): whether each of K answers to one question is right."""
         if self.verify is not None:
             return self.verify(np.repeat(question[None], len(answers), 0), answers)
