@@ -16,7 +16,7 @@ __all__ = ["MOST_VOCAB", "Example", "PuzzleSet", "Reading", "Score", "as_tokens"
 MOST_VOCAB = 65_536  # tokens are 0 .. 65,535
 
 
-def token_dtype(vocab: int) -> type[np.uint8] | type[np.int32]:
+def token_dtype(vocab: int) -> type[np.integer[Any]]:
     """What tokens of such a vocabulary are kept in: a byte where they fit."""
     return np.uint8 if vocab <= 256 else np.int32
 

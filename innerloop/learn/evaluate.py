@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from innerloop.core import DEEPEST, Loop, Thought, think
-from innerloop.data.protocols import Tokens
+from innerloop.data.protocols import Examples, Task, Tokens
 from innerloop.data.sets import as_tokens, token_dtype
 from innerloop.errors import InputError
 from innerloop.halt import Halt, confident_and_unchanged, never
@@ -85,8 +85,8 @@ class Metered:
 
 def evaluate(
     loop: Loop,
-    task: Any,
-    examples: Any,
+    task: Task,
+    examples: Examples,
     depths: Sequence[int] = (16,),
     widths: Sequence[int] = (1,),
     *,

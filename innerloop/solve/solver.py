@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 from innerloop.core import Question
-from innerloop.data.protocols import Tokens
+from innerloop.data.protocols import Examples, Task, Tokens
 from innerloop.errors import InputError
 from innerloop.learn.evaluate import own_rule
 from innerloop.noise import keyed
@@ -56,7 +56,7 @@ class Solver:
     def __init__(
         self,
         loop: Any,
-        task: Any,
+        task: Task,
         *,
         verify: Verifier | None = None,
         trusts: dict[str, Trust] | None = None,
@@ -64,7 +64,8 @@ class Solver:
         compile: bool = False,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.loop, self.task, self.rows, self.device = loop, task, rows, torch.device(device)
+        self.loop, self.rows, self.device = loop, rows, torch.device(device)
+        self.task: Any = task
         self.verify = verify or (verifier_of(task) if task.verifies else None)
         self.trusts = trusts or {}
         self.compile = compile
@@ -288,7 +289,7 @@ class Solver:
         return in_float32(self.loop)
 
     # -- how far to trust ---------------------------------------------------------------------------------------------
-    def calibrate(self, examples: Any, rules: Sequence[str] = (), **dials: Any) -> dict[str, Trust]:
+    def calibrate(self, examples: Examples, rules: Sequence[str] = (), **dials: Any) -> dict[str, Trust]:
         """Measure every rule this loop can be picked by on labelled `examples`; what was found is kept in `trusts`.
 
         An answer is right if the verifier accepts it, or, without one, if it is as labelled.
@@ -313,7 +314,7 @@ class Solver:
             return self.verify(np.repeat(question[None], len(answers), 0), answers)
         return ((answers == label) | (label == 0)).all(1)  # type: ignore[no-any-return]
 
-    def trajectories(self, examples: Any, d: SolveOptions) -> list[Trajectories]:
+    def trajectories(self, examples: Examples, d: SolveOptions) -> list[Trajectories]:
         """All `width` trajectories of every puzzle, none stopped by another: for calibration and for study."""
         d = replace(self.settled(replace(d, pick=d.pick if d.pick != "verified" else "vote")), pick="residual")
         engine, views = self.engine(d), self.views(d)
