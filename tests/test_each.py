@@ -109,7 +109,7 @@ def test_objects_are_questions_too(workers):
 def test_a_loop_over_tensors_answers_as_think_does_alone(workers):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        size = NetConfig(vocab=6, seq=16, rows=4, width=32, layers=1, mix="attention", puzzle_width=0)
+        size = NetConfig(vocab=6, seq=16, rows=4, hidden_size=32, layers=1, block="attention", puzzle_emb_size=0)
         loop = trm.TRM(trm.Config(size, cycles=1, thoughts=1, dtype="float32")).eval()
         boards = [Question(torch.randint(1, 6, (1, 16)), torch.zeros(1, dtype=torch.long)) for _ in range(7)]
     rule = halt.unchanged_for(2)  # which counts

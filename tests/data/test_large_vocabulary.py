@@ -84,7 +84,9 @@ def words(dtype, rows=6):
 
 @pytest.mark.parametrize(("dtype", "resident"), [(np.uint16, "on"), (np.int32, "off")])
 def test_training_sees_every_token_as_it_is(tmp_path, dtype, resident):
-    size = NetConfig(vocab=VOCAB, seq=SIZE, rows=1, width=16, heads=2, layers=1, mix="attention", puzzle_width=0)
+    size = NetConfig(
+        vocab=VOCAB, seq=SIZE, rows=1, hidden_size=16, heads=2, layers=1, block="attention", puzzle_emb_size=0
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         loop = trm.TRM(trm.Config(size, cycles=1, thoughts=1, dtype="float32"))
