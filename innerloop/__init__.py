@@ -12,11 +12,13 @@ The public list; every name is loaded when it is first used, so that importing t
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from innerloop.core import Answer, Loop, Question, Thought, refill, repeat, run_schedule, think
+    from innerloop.core import Answer, Loop, Question, SomeFailed, Thought, each, refill, repeat, run_schedule, think
     from innerloop.data.opening import open_set
+    from innerloop.data.protocols import Examples, Task
     from innerloop.errors import InputError
     from innerloop.learn.evaluate import evaluate
     from innerloop.learn.plan import Plan
@@ -32,8 +34,20 @@ if TYPE_CHECKING:
     from innerloop.width import Noisy, best, vote, wide
 
 _HOMES = {
-    "core": ("Answer", "Loop", "Question", "Thought", "run_schedule", "refill", "repeat", "think"),
+    "core": (
+        "Answer",
+        "Loop",
+        "Question",
+        "SomeFailed",
+        "Thought",
+        "each",
+        "run_schedule",
+        "refill",
+        "repeat",
+        "think",
+    ),
     "data.opening": ("open_set",),
+    "data.protocols": ("Examples", "Task"),
     "errors": ("InputError",),
     "learn.evaluate": ("evaluate",),
     "learn.plan": ("Plan",),
@@ -54,6 +68,7 @@ __all__ = [
     "Answer",
     "Budget",
     "Data",
+    "Examples",
     "HaltingConfig",
     "InputError",
     "Ledger",
@@ -65,11 +80,14 @@ __all__ = [
     "Run",
     "Solution",
     "Solver",
+    "SomeFailed",
+    "Task",
     "Thought",
     "best",
     "build",
     "counting",
     "create",
+    "each",
     "evaluate",
     "list",
     "open_run",
@@ -85,11 +103,11 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _HOME:
         raise AttributeError(f"innerloop has no {name!r}: its public names are {', '.join(__all__)}")
     return getattr(importlib.import_module(f"innerloop.{_HOME[name]}"), name)
 
 
-def __dir__() -> Any:
+def __dir__() -> Sequence[str]:
     return sorted({*globals(), *__all__})

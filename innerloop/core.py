@@ -9,7 +9,8 @@ be passed to it: halting rules, gradient rules, noise, recorders.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor
 from innerloop.errors import InputError
 from innerloop.grad import Rule, full
 from innerloop.halt import Halt, never
-from innerloop.ledger import charge_rows, counted_step
+from innerloop.ledger import charge_rows, counted_step, in_this_context
 from innerloop.tree import detach, map_tensors, put, select
 
 __all__ = [
@@ -26,8 +27,10 @@ __all__ = [
     "Answer",
     "Loop",
     "Question",
+    "SomeFailed",
     "Thought",
     "detach",
+    "each",
     "fits",
     "map_tensors",
     "refill",
@@ -37,6 +40,7 @@ __all__ = [
     "think",
 ]  # fmt: skip
 
+MOST_WORKERS = 1024  # threads of `each`
 DEEPEST = 1_000_000  # largest depth: a gradient rule is given a tuple of `depth` names, which takes memory
 
 
@@ -101,10 +105,7 @@ def think(
     state   start from this state instead of loop.init(x); steps are counted from here
     Raises InputError if depth < 1 or > DEEPEST, or for a Question whose tensors do not fit each other or the loop.
     """
-    if depth < 1:
-        raise InputError(f"depth is {depth}, but a loop must run at least once: give a depth of 1 or more")
-    if depth > DEEPEST:
-        raise InputError(f"depth is {depth}, and more steps than {DEEPEST} are not run at once: give less")
+    _check_depth(depth)
     fits(loop, x)
     done: Any = False
     steps: Any = 0
@@ -116,7 +117,8 @@ def think(
             return old
         new = select(done, old, counted_step(loop, old, x))
         steps = steps + ((~done).long() if isinstance(done, Tensor) else 1)
-        done = done | halt(loop, old, new, steps)
+        stop = halt(loop, old, new, steps)
+        done = done | (stop if isinstance(stop, Tensor) else bool(stop))
         if record is not None:
             trace.append(record(loop, new))
         return new
@@ -127,6 +129,79 @@ def think(
     if isinstance(done, Tensor):  # if the very first step stopped some, the count is still an int
         steps = torch.zeros_like(done, dtype=torch.long) + steps
     return Thought(loop.read(last), last, steps, trace)
+
+
+def _check_depth(depth: int) -> None:
+    if depth < 1:
+        raise InputError(f"depth is {depth}, but a loop must run at least once: give a depth of 1 or more")
+    if depth > DEEPEST:
+        raise InputError(f"depth is {depth}, and more steps than {DEEPEST} are not run at once: give less")
+
+
+class SomeFailed(RuntimeError):
+    """Some questions of `each` raised, after all of them had been tried.
+
+    errors    the exception of each question that failed, by its index
+    thoughts  the Thought of every other question, None where it failed
+    """
+
+    def __init__(self, errors: dict[int, Exception], thoughts: list[Thought | None]) -> None:
+        self.errors, self.thoughts = errors, thoughts
+        told = "; ".join(f"question {i}: {type(e).__name__}: {e}" for i, e in list(errors.items())[:3])
+        more = "; ..." if len(errors) > 3 else ""
+        super().__init__(f"{len(errors)} of {len(thoughts)} questions failed, counted from 0: {told}{more}")
+
+
+def each(
+    loop: Loop,
+    questions: Iterable[Any],
+    *,
+    depth: int,
+    halt: Halt = never,
+    workers: int = 1,
+    record: Callable[[Loop, Any], Any] | None = None,
+) -> list[Thought]:
+    """Think about every question by itself: a Thought for each, in their order, as `think(loop, question, depth)` says.
+
+    For questions and states that are no rows of one tensor (texts, objects), and for loops whose step waits, as for an
+    endpoint: up to `workers` questions are thought about at once, in threads, so `loop` and `halt` are called from
+    several. Results are the same for any `workers`, if the loop's randomness is in its state and its states share
+    nothing. Gradients are recorded as where `each` was called, and what is spent is charged to the ledgers that
+    count there; `halt.spent` therefore stops every question once all have spent so much together.
+    A question that raises does not end the others: when all were tried, SomeFailed names them and holds the rest.
+    Raises InputError for a depth out of range, workers < 1 or > MOST_WORKERS, or one question in place of a list.
+    """
+    if isinstance(questions, str | bytes | Question | Tensor):
+        raise InputError(f"each() was given one {type(questions).__name__}: give a list of questions")
+    if not 1 <= workers <= MOST_WORKERS:
+        raise InputError(f"workers is {workers}: give 1 to {MOST_WORKERS}")
+    _check_depth(depth)
+    questions = list(questions)
+    taped, inference = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+    errors: dict[int, Exception] = {}
+    thoughts: list[Thought | None] = [None] * len(questions)
+
+    def one(i: int) -> None:
+        try:
+            with torch.inference_mode(inference), torch.set_grad_enabled(taped):  # of each thread its own
+                thoughts[i] = think(loop, questions[i], depth, halt=halt, record=record)
+        except Exception as error:
+            errors[i] = error
+
+    if workers == 1:
+        for i in range(len(questions)):
+            one(i)
+    else:
+        pool = ThreadPoolExecutor(min(workers, len(questions) or 1))
+        try:
+            for waiting in [pool.submit(in_this_context(one), i) for i in range(len(questions))]:
+                waiting.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+    if errors:
+        errors = dict(sorted(errors.items()))
+        raise SomeFailed(errors, thoughts) from next(iter(errors.values()))
+    return [thought for thought in thoughts if thought is not None]
 
 
 def fits(loop: Any, x: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from innerloop.errors import InputError
-from innerloop.ledger import Ledger
+from innerloop.ledger import Ledger, counts_flops
 from innerloop.noise import keyed, scramble, uniform
 from innerloop.tree import floating
 
@@ -44,7 +45,13 @@ def spent(ledger: Ledger, **limits: float) -> Halt:
             raise InputError(f"spent({unit}={limit:g}) allows nothing: give a limit above 0")
     if not limits:
         raise InputError("spent() has no limit: give one, such as nfe=200")
-    return lambda loop, old, new, steps: any(getattr(ledger, unit) >= limit for unit, limit in limits.items())
+
+    def rule(loop: Any, old: Any, new: Any, steps: Any) -> bool:
+        if "flops" in limits and not counts_flops(ledger):
+            raise InputError("spent(flops=) needs a ledger that counts them: give counting(flops=True)")
+        return any(getattr(ledger, unit) >= limit for unit, limit in limits.items())
+
+    return rule
 
 
 def confident(p: float = 0.5, at_least: int = 1) -> Halt:
@@ -172,18 +179,19 @@ def cosine(tol: float = 1e-3) -> Halt:
 def unchanged_for(steps_in_a_row: int = 5) -> Halt:
     """Stop an example when its decoded answer has stayed the same for so many steps in a row, counted from step 1 on.
 
-    The rule holds the count, which restarts at step 1: concurrent calls of `think` need a rule each.
+    The rule holds one count for each thread, which restarts at step 1.
     """
     if steps_in_a_row < 1:
-        raise InputError(f"stable({steps_in_a_row}) would stop at once: give 1 or more")
-    count = torch.zeros(())
+        raise InputError(f"unchanged_for({steps_in_a_row}) would stop at once: give 1 or more")
+    kept = threading.local()
 
     def rule(loop: Any, old: Any, new: Any, steps: Any) -> Tensor:
-        nonlocal count
         same = answer_unchanged(loop, old, new, steps)
-        before = count if count.shape == same.shape else torch.zeros_like(same, dtype=torch.float)
-        count = (before.to(same.device) + 1) * (same & ~_first(steps, same))
-        return count >= steps_in_a_row
+        before: Tensor | None = getattr(kept, "count", None)
+        if before is None or before.shape != same.shape:
+            before = torch.zeros_like(same, dtype=torch.float)
+        kept.count = (before.to(same.device) + 1) * (same & ~_first(steps, same))
+        return kept.count >= steps_in_a_row  # type: ignore[no-any-return]
 
     return rule
 

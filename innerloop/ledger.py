@@ -5,22 +5,43 @@
     print(cost.nfe, cost.serial_steps, cost.seconds)
 
 Costs are charged where the work is done: a Net of innerloop.parts charges its calls, whichever kernel runs them, and
-`think` charges its steps. Without an open ledger a charge is one variable lookup.
+`think` charges its steps. Without an open ledger a charge is one variable lookup. No number depends on the kernel:
+FLOPs, counted on request, are those of the plain PyTorch operations.
 """
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, fields
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-__all__ = ["Ledger", "charge", "charge_rows", "counted_step", "counting", "counts", "rows_of", "step_cost"]
+from innerloop.tree import flatten, take
+
+__all__ = [
+    "Ledger",
+    "charge",
+    "charge_rows",
+    "count_flops",
+    "counted_step",
+    "counting",
+    "counts",
+    "counts_flops",
+    "in_this_context",
+    "rows_of",
+    "step_cost",
+]
+
+T = TypeVar("T")
+_lock = threading.Lock()  # of every ledger: workers of core.each charge one at once
 
 
 @dataclass
@@ -31,21 +52,22 @@ class Ledger:
     a | b   parallel: every unit is added, but seconds and serial_steps are the maximum
     """
 
-    calls: float = 0  # questions answered: one for each example and trajectory
+    calls: float = 0  # questions answered: one for each example and trajectory, sub-calls included
     nfe: float = 0  # block calls: one application of a net (all its layers) to one example
     serial_steps: float = 0  # sequential loop steps, each for a whole batch
-    flops: float = 0  # floating-point operations; a multiply-add is two
+    flops: float = 0  # forward, with counting(flops=True); a multiply-add is two
     tokens_in: float = 0  # tokens a language model read
     tokens_out: float = 0  # tokens it wrote
-    sub_calls: float = 0  # nested calls of other loops or models
-    actions: float = 0  # actions taken in an environment
+    sub_calls: float = 0  # of the calls, those made within a step of another loop
+    actions: float = 0  # actions scored in an environment
     seconds: float = 0  # wall-clock time
     money: float = 0  # US dollars
 
     def charge(self, **units: float) -> None:
-        """Add these amounts."""
-        for name, amount in units.items():
-            setattr(self, name, getattr(self, name) + amount)
+        """Add these amounts. Safe to call from several threads."""
+        with _lock:
+            for name, amount in units.items():
+                setattr(self, name, getattr(self, name) + amount)
 
     def __add__(self, other: Ledger) -> Ledger:
         return Ledger(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Ledger)))
@@ -56,19 +78,23 @@ class Ledger:
         return Ledger(**{f.name: longest.get(f.name, getattr(both, f.name)) for f in fields(Ledger)})
 
 
-# Open ledgers of this thread or task, each with the perf_counter() time at which its seconds were 0.
-_open: ContextVar[tuple[tuple[Ledger, float], ...]] = ContextVar("innerloop_ledgers", default=())
+# What counts now, in this thread or task: each ledger, the time at which its seconds were 0, whether it wants FLOPs.
+_open: ContextVar[tuple[tuple[Ledger, float, bool], ...]] = ContextVar("innerloop_ledgers", default=())
 
 
 @contextmanager
-def counting(ledger: Ledger | None = None) -> Iterator[Ledger]:
+def counting(ledger: Ledger | None = None, *, flops: bool = False) -> Iterator[Ledger]:
     """Context in which this thread's costs are added to a ledger (a new one unless given) and to all outer ones.
+
+    flops   count FLOPs too, for loops that are a torch.nn.Module: once per loop and shape, on a step of one row. The
+            first time in a process PyTorch loads its tracer, which takes some seconds
+    The workers of core.each are included. A thread you start yourself is counted if it runs `in_this_context(f)`.
 
     A step captured as one graph (torch.compile, a CUDA graph, an exported file) runs no Python and charges nothing: its
     caller must charge for it, as solve.nfe.Compiled does. Blocks that are compiled one by one are counted.
     """
     ledger = Ledger() if ledger is None else ledger
-    mark = _open.set((*_open.get(), (ledger, time.perf_counter() - ledger.seconds)))
+    mark = _open.set((*_open.get(), (ledger, time.perf_counter() - ledger.seconds, flops)))
     try:
         yield ledger
         charge()
@@ -80,7 +106,7 @@ def charge(**units: float) -> None:
     """Add these amounts to every open ledger, and update its seconds; does nothing while torch.compile traces."""
     if torch.compiler.is_compiling():
         return
-    for ledger, start in _open.get():
+    for ledger, start, _ in _open.get():
         ledger.charge(**units)
         ledger.seconds = time.perf_counter() - start
 
@@ -105,8 +131,19 @@ def rows_of(value: Any) -> int:
     return 1
 
 
+def in_this_context(f: Callable[..., T]) -> Callable[..., T]:
+    """`f`, for one call in another thread: what it spends there is charged to the ledgers that count here and now."""
+    return partial(copy_context().run, f)
+
+
+def counts_flops(ledger: Ledger | None = None) -> bool:
+    """Whether FLOPs are counted now, by this ledger or by any."""
+    return any(flops for held, _, flops in _open.get() if ledger is None or held is ledger)
+
+
 def counted_step(loop: Any, s: Any, x: Any) -> Any:
-    """loop.step(s, x), charged as one serial step, and as one block call per example if it calls no Net.
+    """The state after a step of a loop, charged: a serial step, its FLOPs if asked for, the calls made within it as
+    sub-calls, and one block call where it runs no Net of ours.
 
     If the number of calls depends on the data (a fixed point solved for a whole batch), every example is charged for
     every call of its batch.
@@ -115,9 +152,15 @@ def counted_step(loop: Any, s: Any, x: Any) -> Any:
         return loop.step(s, x)
     with counting() as cost:
         new = loop.step(s, x)
-    if not cost.nfe:
-        charge_rows("nfe", new)
-    charge(serial_steps=1)
+    units = {"serial_steps": 1.0}
+    nfe = cost.nfe
+    if not nfe:
+        units["nfe"] = nfe = rows_of(new)
+    if not cost.flops and counts_flops() and (price := flops_of_a_call(loop, s, x)):
+        units["flops"] = nfe * price
+    if cost.calls > cost.sub_calls:
+        units["sub_calls"] = cost.calls - cost.sub_calls
+    charge(**units)
     return new
 
 
@@ -126,3 +169,49 @@ def step_cost(loop: Any, s: Any, x: Any) -> tuple[Any, Ledger]:
     with counting() as cost:
         new = counted_step(loop, s, x)
     return new, cost
+
+
+# -- floating-point operations ----------------------------------------------------------------------------------------
+
+_prices: WeakKeyDictionary[nn.Module, dict[Any, float]] = WeakKeyDictionary()
+
+
+def count_flops(f: Callable[[], Any]) -> int:
+    """Floating-point operations of f(), its backward passes included: those of products, convolutions and attention.
+
+    A block that has a compiled region runs its plain twin instead, so the number does not depend on a compiler.
+    """
+    from torch.utils.flop_counter import FlopCounterMode  # here, as few need it
+
+    with FlopCounterMode(display=False) as counter:
+        f()
+    return counter.get_total_flops()
+
+
+def flops_of_a_call(loop: Any, s: Any, x: Any) -> float:
+    """FLOPs that go with one block call in a step of this loop, for states and questions of these shapes.
+
+    Counted once for each of them, on a step of one row in evaluation, off the tape. 0 for what is no torch.nn.Module
+    under its wrappers, as nothing is known of it, and for a state that is not all tensors with rows.
+    """
+    while not isinstance(loop, nn.Module) and hasattr(loop, "loop"):
+        loop, s = loop.loop, getattr(s, "inner", s)  # wrappers run no product of their own
+    leaves = flatten((s, x))
+    if not isinstance(loop, nn.Module) or not all(isinstance(t, Tensor) and t.ndim for t in leaves if t is not None):
+        return 0.0
+    plain: Any = loop
+    known = _prices.setdefault(loop, {})
+    shape = tuple(None if t is None else t.shape[1:] for t in leaves)
+    if shape not in known:
+        modes = [(module, module.training) for module in loop.modules()]
+        loop.eval()
+        mark = _open.set(())  # nobody asked for this step
+        try:
+            with torch.no_grad(), torch.random.fork_rng(devices=[]), counting() as cost:
+                flops = count_flops(lambda: plain.step(*take((s, x), slice(1))))
+        finally:
+            _open.reset(mark)
+            for module, mode in modes:
+                module.training = mode
+        known[shape] = flops / (cost.nfe or 1)
+    return known[shape]

@@ -15,13 +15,15 @@ from innerloop import tasks
 from innerloop.core import Answer, Question, think
 from innerloop.errors import InputError
 from innerloop.halt import converged, residual, spent
-from innerloop.learn.evaluate import evaluate, judge_set
-from innerloop.ledger import Ledger, charge, counting
+from innerloop.learn.evaluate import Metered, evaluate, judge_set
+from innerloop.ledger import Ledger, charge, count_flops, counting
 from innerloop.parts import fused
+from innerloop.rows import Once
 from innerloop.runs.fit import fit
 from innerloop.solve.nfe import Compiled, calls_of_a_step
 from innerloop.solve.solver import Budget, Solver
 from innerloop.weights import deq, hrm, orbit, trm
+from innerloop.width import Noisy
 
 SUDOKU = tasks.get("sudoku", size=4, givens=(4, 8))
 ROUNDS = 6
@@ -65,8 +67,8 @@ class Plain:
         return Answer(s.n[:, None, None].expand(-1, 16, 6))
 
 
-def cost(loop, x, depth=3, **how):
-    with torch.no_grad(), counting() as spent_here:
+def cost(loop, x, depth=3, flops=False, **how):
+    with torch.no_grad(), counting(flops=flops) as spent_here:
         think(loop, x, depth, **how)
     return spent_here
 
@@ -102,6 +104,43 @@ def test_a_thought_costs_the_same_on_every_path(loop, x, kernel):
         assert cost(loop, x).nfe == found.nfe
 
 
+@pytest.mark.slow
+@twins
+def test_flops_are_those_of_the_plain_operations(x, kernel):
+    """Those of evaluation, of a batch as of its rows, noisy or not; and a loop in training stays there."""
+    with torch.random.fork_rng(devices=[]):
+        size = fit(replace(orbit.Config().net, hidden_size=64), SUDOKU, 1)
+        loop = orbit.Orbit(orbit.Config(size, rounds=ROUNDS)).train()
+        first, plain = loop.init(x), loop.eval()
+        with fused.plain(), torch.no_grad():
+            step = count_flops(lambda: plain.step(first, x))
+        loop.train()
+        with kernel():
+            wrapped = (loop, Noisy(loop, 0.1), Once(Metered(loop)))
+            found = [cost(each, x, flops=True).flops for each in wrapped]
+            with counting(flops=True) as ledger:
+                (row,) = evaluate(loop, SUDOKU, SUDOKU.make(5, 0), (3,), batch=2)
+    assert found == [3 * step] * 3 and step > 0 and row.nfe == 3 * ROUNDS
+    with torch.no_grad(), counting(flops=True) as limited:
+        assert think(loop, x, 9, halt=spent(limited, flops=2 * step)).steps == 2
+    assert cost(loop, x).flops == 0, "nobody asked"
+    assert ledger.flops == 3 * step and ledger.nfe == 5 * 3 * ROUNDS and loop.training and loop.net.training
+
+
+def test_what_a_thought_asks_others_is_a_sub_call(loop, x):
+    class Asks(Plain):
+        def __init__(self, other):
+            self.other = other
+
+        def step(self, s, x):
+            think(self.other, x, 2)
+            return super().step(s, x)
+
+    found = cost(Asks(Asks(loop)), x, 3)
+    assert (found.calls, found.sub_calls) == (5 + 15 + 30, 15 + 30)
+    assert found.nfe == 30 * 2 * ROUNDS and cost(loop, x).sub_calls == 0
+
+
 @compiler
 def test_the_compiled_region_is_what_was_counted(loop, x, monkeypatch):
     """Proof that the test above looks at two paths."""
@@ -119,7 +158,9 @@ def test_the_compiled_region_is_what_was_counted(loop, x, monkeypatch):
 def test_a_compiled_step_costs_the_same(loop, x, monkeypatch):
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager", fullgraph=True))
     step = Compiled(loop)
-    assert [cost(step, x).nfe for _ in range(2)] == [5 * 3 * ROUNDS] * 2
+    found = [cost(step, x, flops=True) for _ in range(2)]
+    flops = cost(loop, x, flops=True).flops
+    assert [(c.nfe, c.serial_steps, c.flops) for c in found] == [(5 * 3 * ROUNDS, 3, flops)] * 2
     bare = Compiled(Plain())
     assert [cost(bare, x).nfe for _ in range(2)] == [5 * 3] * 2
 
@@ -204,3 +245,8 @@ def test_an_evaluation_ends_when_its_budget_is_spent(loop, examples):
 def test_a_budget_that_means_nothing_is_refused(limits, said):
     with pytest.raises(InputError, match=said):
         spent(Ledger(), **limits)
+
+
+def test_a_limit_of_flops_needs_a_ledger_of_flops(x):
+    with counting() as ledger, pytest.raises(InputError, match="flops=True"):
+        think(Plain(), x, 2, halt=spent(ledger, flops=1))

@@ -16,7 +16,6 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import tyro
-from numpy.typing import NDArray
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
@@ -28,6 +27,7 @@ from innerloop.cli.judging import two
 from innerloop.data.arc_files import has_tests, is_arc, read_arc
 from innerloop.data.official import is_official
 from innerloop.data.opening import open_questions, read_questions
+from innerloop.data.protocols import Tokens
 from innerloop.data.sets import PuzzleSet
 from innerloop.errors import InputError
 from innerloop.rules.bounds import Bound, Undecided
@@ -170,7 +170,7 @@ def standard_input() -> list[str]:
     return lines
 
 
-def labelled(task: Any, asked: PuzzleSet, label: str) -> NDArray[np.uint8]:
+def labelled(task: Any, asked: PuzzleSet, label: str) -> Tokens:
     """(S,) tokens of --label, written as the question is."""
     assert asked.reading is not None
     text = asked.reading.notation.read([label.replace("\r", "").replace("\n", "")], "--label", "answer")
@@ -190,7 +190,7 @@ def rule_for(solver: Solver, pick: str) -> str:
     return rule
 
 
-def after_check(task: Any, question: NDArray[np.uint8], budget: Budget) -> Budget:
+def after_check(task: Any, question: Tokens, budget: Budget) -> Budget:
     """Check a puzzle in at most a quarter of the budget's seconds; what is left of it."""
     budget.limits(1)
     began = time.monotonic()
@@ -200,7 +200,7 @@ def after_check(task: Any, question: NDArray[np.uint8], budget: Budget) -> Budge
     return replace(budget, seconds=max(1e-3, budget.seconds - (time.monotonic() - began)))
 
 
-def check_solvable(task: Any, question: NDArray[np.uint8], seconds: float = CHECK) -> None:
+def check_solvable(task: Any, question: Tokens, seconds: float = CHECK) -> None:
     """Say what is wrong with a puzzle whose answers the task can count, and of which it should have one.
 
     Whether it has one may take for ever to find out: what `seconds` do not decide is said to be undecided.
@@ -258,7 +258,7 @@ def one(solver: Solver, asked: PuzzleSet, how: dict[str, Any], label: Any, quiet
     return found
 
 
-def play(console: Console, solver: Solver, question: Any, path: Sequence[Moment], label: Any) -> NDArray[np.uint8]:
+def play(console: Console, solver: Solver, question: Any, path: Sequence[Moment], label: Any) -> Tokens:
     """Show the boards of a path, in a terminal one over the other; returns the last."""
     before = question
     with Live(console=console, refresh_per_second=30) if console.is_terminal else nullcontext() as live:

@@ -206,7 +206,13 @@ def _foreign(
     side, cells = isqrt(inputs[0].size), inputs[0].size
     shape = stated or ((side, side) if side * side == cells else (1, cells))
     # The constructor refuses fractions, infinities and what does not fit; run it before the values are moved.
-    s = PuzzleSet(inputs.reshape(-1, cells), labels.reshape(-1, cells), vocab=256, shape=shape, source=source)
+    s = PuzzleSet(
+        inputs.reshape(-1, cells),
+        labels.reshape(-1, cells),
+        vocab=max(256, task.vocab if task else 0),
+        shape=shape,
+        source=source,
+    )
     if task is not None:
         return _as_known(s, stated, answered, columns, task)
     low, top = min(int(s.inputs.min()), int(s.labels.min())), max(int(s.inputs.max()), int(s.labels.max()))
@@ -268,6 +274,8 @@ def _as_known(
 
 def _tables(task: Task, values: np.ndarray) -> list[tuple[np.ndarray, str]]:
     """(token of each value, or 255; what that means): as files are read without a task where that settles it."""
+    if task.vocab > 256:
+        return [(np.arange(task.vocab, dtype=np.int32), "its values are tokens")]
     tokens = np.arange(256).astype(np.uint8)
     moved = np.minimum(np.arange(256) + 1, 255).astype(np.uint8)
     symbols = np.full(256, 255, np.uint8)

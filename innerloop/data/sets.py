@@ -11,11 +11,23 @@ from innerloop.data.notation import Notation, ranges
 from innerloop.errors import InputError
 from innerloop.text import printable
 
-__all__ = ["Example", "PuzzleSet", "Reading", "Score", "as_tokens"]
+__all__ = ["MOST_VOCAB", "Example", "PuzzleSet", "Reading", "Score", "as_tokens", "largest", "token_dtype"]
+
+MOST_VOCAB = 65_536  # tokens are 0 .. 65,535
+
+
+def token_dtype(vocab: int) -> type[np.integer[Any]]:
+    """What tokens of such a vocabulary are kept in: a byte where they fit."""
+    return np.uint8 if vocab <= 256 else np.int32
+
+
+def largest(vocab: int) -> int:
+    """The largest token that an answer of such a vocabulary may hold by mistake, and is wrong then and no error."""
+    return 255 if vocab <= 256 else MOST_VOCAB - 1
 
 
 class Example(NamedTuple):
-    """One puzzle: question and answer uint8 (S,) tokens, rating (higher is harder, nan = unknown), puzzle
+    """One puzzle: question and answer (S,) tokens, rating (higher is harder, nan = unknown), puzzle
     identifier.
     """
 
@@ -62,8 +74,8 @@ class PuzzleSet:
     is infinite (nan means unknown).
     """
 
-    inputs: np.ndarray  # uint8 (N, S) question tokens, 0 = padding
-    labels: np.ndarray  # uint8 (N, S) answer tokens, 0 = ignored (becomes -100 in the loss)
+    inputs: np.ndarray  # (N, S) question tokens, 0 = padding; uint8, or int32 where vocab > 256
+    labels: np.ndarray  # (N, S) answer tokens, of the same dtype, 0 = ignored (becomes -100 in the loss)
     vocab: int  # tokens are 0 .. vocab-1
     shape: tuple[int, int]  # rows, columns; rows * columns == S
     puzzle: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))  # int32 (N,), 0 = blank
@@ -85,8 +97,9 @@ class PuzzleSet:
             )
         if n == 0:
             raise InputError(f"{where} holds no puzzle; give at least one row.")
-        if not isinstance(self.vocab, int | np.integer) or not 1 <= self.vocab <= 256:
-            raise InputError(f"{where}: the vocabulary is {printable(repr(self.vocab), 40)}; give 1 to 256 tokens.")
+        if not isinstance(self.vocab, int | np.integer) or not 1 <= self.vocab <= MOST_VOCAB:
+            said = printable(repr(self.vocab), 40)
+            raise InputError(f"{where}: the vocabulary is {said}; give 1 to {MOST_VOCAB:,} tokens.")
         if len(self.shape) != 2 or not all(isinstance(n, int | np.integer) and n > 0 for n in self.shape):
             raise InputError(f"{where}: the shape is {printable(repr(self.shape), 40)}; give (rows, columns).")
         if self.shape[0] * self.shape[1] != inputs.shape[1]:
@@ -154,12 +167,15 @@ class PuzzleSet:
 
 
 def _tokens(s: PuzzleSet, name: str) -> np.ndarray:
-    """Check one token table and give it as uint8 (N, S), without a copy when it is one already."""
-    return as_tokens(getattr(s, name), name, s.source or "the set")
+    """Check one token table and give it as (N, S), without a copy when it is one of that dtype already."""
+    vocab = s.vocab if isinstance(s.vocab, int | np.integer) else 0  # which is refused later
+    return as_tokens(getattr(s, name), name, s.source or "the set", largest(int(vocab)))
 
 
 def as_tokens(values: Any, what: str, where: str = "", most: int = 255) -> np.ndarray:
-    """uint8 (N, S) of a table of whole numbers 0 .. most, of any numeric type: nothing wraps and nothing is rounded.
+    """(N, S) of a table of whole numbers 0 .. most, of any numeric type: nothing wraps and nothing is rounded.
+
+    uint8 where `most` fits a byte, else int32.
 
     Raises InputError that names `what` and, where it is given, `where`.
     """
@@ -182,7 +198,7 @@ def as_tokens(values: Any, what: str, where: str = "", most: int = 255) -> np.nd
         raise InputError(f"{lead}{what} have type {array.dtype}; {said}")
     if array.size and (array.min() < 0 or array.max() > most):
         raise InputError(f"{lead}{what} run from {array.min()} to {array.max()}; {said}")
-    return array.astype(np.uint8, copy=False)
+    return array.astype(token_dtype(most + 1), copy=False)
 
 
 def _column(s: PuzzleSet, name: str, dtype: Any, default: np.ndarray) -> np.ndarray:

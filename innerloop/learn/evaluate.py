@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from innerloop.core import DEEPEST, Loop, Thought, think
-from innerloop.data.sets import as_tokens
+from innerloop.data.protocols import Examples, Task, Tokens
+from innerloop.data.sets import as_tokens, token_dtype
 from innerloop.errors import InputError
 from innerloop.halt import Halt, confident_and_unchanged, never
 from innerloop.interval import wilson
@@ -54,7 +55,7 @@ class Row:
 class Judgement:
     """Answers and scores of N puzzles."""
 
-    answers: NDArray[np.uint8]  # (N, S) tokens
+    answers: Tokens  # (N, S)
     exact: NDArray[np.bool_]
     token: NDArray[np.float32]
     valid: NDArray[np.bool_] | None  # None where the task does not know its rules
@@ -84,8 +85,8 @@ class Metered:
 
 def evaluate(
     loop: Loop,
-    task: Any,
-    examples: Any,
+    task: Task,
+    examples: Examples,
     depths: Sequence[int] = (16,),
     widths: Sequence[int] = (1,),
     *,
@@ -231,7 +232,7 @@ def _noisy(loop: Loop, noise: tuple[float, float], seed: int) -> Loop:
 
 
 def _judge(task: Any, part: Any, logits: Tensor, steps: Tensor, nfe: Tensor) -> Judgement:
-    answers = logits.argmax(-1).cpu().numpy().astype(np.uint8)
+    answers = logits.argmax(-1).cpu().numpy().astype(token_dtype(logits.shape[-1]))
     exact, token, valid = task.score_batch(part.inputs, answers, part.labels)
     return Judgement(answers, exact, token, valid if task.verifies else None, steps.cpu().numpy(), nfe.numpy())
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -53,8 +54,10 @@ class GraphTrainer:
     def __init__(self, t: Learner) -> None:
         self.t, self.device = t, t.device
         batch, width = t.plan.batch, t.feed.examples.inputs.shape[1]
-        self.size = (2 * STRETCH + 1) * batch  # slots for 2 STRETCH steps that refill every row
-        self.inputs, self.labels = torch.zeros(2, self.size, width, dtype=torch.uint8, device=self.device)
+        self.size = (2 * STRETCH + 1) * batch  # two stretches, each row free every time
+        wide = np.asarray(t.feed.examples.inputs).dtype.itemsize > 1
+        kind = torch.int32 if wide else torch.uint8  # a tensor has few operations in other narrow dtypes
+        self.inputs, self.labels = torch.zeros(2, self.size, width, dtype=kind, device=self.device)
         self.puzzles = torch.zeros(self.size, dtype=torch.long, device=self.device)
         self.filled = t.position
         self.position = torch.tensor(t.position, device=self.device)
@@ -112,9 +115,11 @@ class GraphTrainer:
         while self.filled < taken + self.size:
             first = self.filled % self.size
             count = min(taken + self.size - self.filled, self.size - first)
-            inputs, labels, puzzles = map(torch.from_numpy, self.t.feed.rows(self.filled, count))
-            for ring, new in ((self.inputs, inputs), (self.labels, labels), (self.puzzles, puzzles.long())):
-                ring[first : first + count].copy_(self.sent(new.contiguous()), non_blocking=True)
+            inputs, labels, puzzles = (
+                torch.from_numpy(a.astype(np.int64)) for a in self.t.feed.rows(self.filled, count)
+            )
+            for ring, new in ((self.inputs, inputs), (self.labels, labels), (self.puzzles, puzzles)):
+                ring[first : first + count].copy_(self.sent(new.to(ring.dtype)), non_blocking=True)
             self.filled += count
 
     def step(self, i: int) -> None:

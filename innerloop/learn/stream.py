@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from innerloop.core import Question
+from innerloop.data.protocols import Tokens
 from innerloop.learn.loss import IGNORE
 from innerloop.learn.supervise import Batch
 
@@ -40,7 +41,7 @@ class ExampleStream:
         groups = rng.permutation(len(self.members))
         return np.array([self.members[g][rng.integers(len(self.members[g]))] for g in groups])
 
-    def _block(self, k: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.int32]]:
+    def _block(self, k: int) -> tuple[Tokens, Tokens, NDArray[np.int32]]:
         numbers = np.arange(k * BLOCK, (k + 1) * BLOCK)
         epochs, places = np.divmod(numbers, len(self.members))
         rows = np.array([self.row_order(int(e))[p] for e, p in zip(epochs, places, strict=True)])
@@ -49,7 +50,7 @@ class ExampleStream:
             inputs, labels = self.task.augment(inputs, labels, np.random.default_rng([self.seed, 1, k]))
         return inputs, labels, self.examples.puzzle[rows]
 
-    def rows(self, first: int, count: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.int32]]:
+    def rows(self, first: int, count: int) -> tuple[Tokens, Tokens, NDArray[np.int32]]:
         """Inputs (count, S), labels (count, S) and puzzle ids (count,) of the examples numbered from `first`."""
         blocks = range(first // BLOCK, (first + count - 1) // BLOCK + 1)
         joined = [np.concatenate(parts) for parts in zip(*map(self.block, blocks), strict=True)]

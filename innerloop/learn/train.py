@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from innerloop.data.protocols import Examples, Task
 from innerloop.errors import InputError
 from innerloop.learn import checkpoint, restore
 from innerloop.learn.compile import compile_blocks
@@ -55,12 +56,12 @@ class Trainer:
     def __init__(
         self,
         loop: Any,
-        task: Any,
-        examples: Any,
+        task: Task,
+        examples: Examples,
         plan: Plan,
         folder: Path,
         *,
-        validation: Any = None,
+        validation: Examples | None = None,
         seed: int = 0,
         device: torch.device | str = "cpu",
         live: bool = True,
@@ -342,12 +343,13 @@ class Trainer:
         self.ranks.wait()
 
 
-def train(loop: Any, task: Any, examples: Any, plan: Plan, folder: Path | str, **how: Any) -> Result:
-    """Train `loop` on `examples` as `plan` says, in `folder`; resumes an earlier run there.
+def train(loop: nn.Module, task: Task, examples: Examples, plan: Plan, folder: Path | str, **how: Any) -> Result:
+    """Train `loop` on `examples` as `plan` says, in `folder`, going on where an earlier run there ended.
 
-    examples and validation are PuzzleSets of `task`; see Trainer for the other arguments. `minutes` limits this
-    call, validations included; calling it again resumes, and the result is the same, bit for bit. The weights are
-    written to folder/model.safetensors: the best validated ones, or the last ones without validation.
+    loop is a Loop and a torch.nn.Module; examples and validation are of `task`, such as PuzzleSets; see Trainer for the
+    other arguments. `minutes` ends this call, validations included, before the plan is done: the same call goes on, and
+    the result is the same, bit for bit.
+    The kept weights are folder/model.safetensors: the best validated ones, or the last without validation.
     """
     first = int(os.environ.get("RANK", "0")) == 0
     with hold(folder) if first else nullcontext():

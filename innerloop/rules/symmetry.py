@@ -24,7 +24,7 @@ class Views(NamedTuple):
     """
 
     cells: np.ndarray  # (K, S) int64, each row a permutation
-    tokens: np.ndarray  # (K, vocab) uint8, each row a permutation
+    tokens: np.ndarray  # (K, vocab) uint8 (int32 where vocab > 256), each row a permutation
 
     def apply(self, puzzles: np.ndarray) -> np.ndarray:
         """(K, S) tokens -> (K, S): row k in view k."""
@@ -67,8 +67,8 @@ def turns(count: int, shape: tuple[int, int], vocab: int, rng: np.random.Generat
 
 
 def same_names(count: int, vocab: int) -> np.ndarray:
-    """uint8 (count, vocab): every token is called what it was."""
-    return np.tile(np.arange(vocab, dtype=np.uint8), (count, 1))
+    """(count, vocab), the dtype of tokens: every token is called what it was."""
+    return np.tile(np.arange(vocab, dtype=np.uint8 if vocab <= 256 else np.int32), (count, 1))
 
 
 # -- what follows from symmetries -------------------------------------------------------------------------------------

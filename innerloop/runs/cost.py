@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from innerloop import tasks
 from innerloop.learn.plan import Plan
 from innerloop.learn.stream import ExampleStream
 from innerloop.learn.supervise import Batch, SupervisedStep, initial_carry, supervised_step
 from innerloop.learn.unroll import unrolled
+from innerloop.ledger import count_flops
 from innerloop.runs.fit import model
 from innerloop.runs.run import Run
 
@@ -39,9 +39,7 @@ def counted(loop: Any, batch: Batch, plan: Plan, progress: float) -> int:
     if hasattr(loop, "set_progress"):
         loop.set_progress(progress)
     depth = unroll.steps(progress, torch.Generator()) if unroll.draw == "ramp" else unroll.mean
-    with FlopCounterMode(display=False) as counter:
-        sum(thought(loop, batch, plan, depth).losses.values()).backward()  # type: ignore[union-attr]
-    return counter.get_total_flops()
+    return count_flops(lambda: sum(thought(loop, batch, plan, depth).losses.values()).backward())  # type: ignore[union-attr]
 
 
 def thought(loop: Any, batch: Batch, plan: Plan, depth: int) -> SupervisedStep:

@@ -8,9 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from innerloop.data.protocols import Tokens
 from innerloop.solve.engine import Full
 from innerloop.solve.exact import cp_sat
 from innerloop.solve.hybrid import behind
@@ -52,9 +50,7 @@ class Fallback:
         """Cap the deadline of every later call at `deadline` (time.monotonic())."""
         self._latest = min(self._latest, deadline)
 
-    async def improve(
-        self, task: Any, question: NDArray[np.uint8], found: Solution, deadline: float, seed: int = 0
-    ) -> Solution:
+    async def improve(self, task: Any, question: Tokens, found: Solution, deadline: float, seed: int = 0) -> Solution:
         """`found` where it is known, else the exact solver's result by `deadline` (time.monotonic())."""
         if found.known:
             return found

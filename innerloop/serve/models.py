@@ -12,10 +12,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from innerloop.data.protocols import Tokens
 from innerloop.errors import InputError
 from innerloop.files import check_regular
 from innerloop.learn.evaluate import own_rule
@@ -98,7 +97,7 @@ class Served:
         return int(config.puzzles) if config is not None and config.puzzle_emb_size else 1
 
     # -- validation ---------------------------------------------------------------------------------------------------
-    def tokens(self, texts: Sequence[str]) -> NDArray[np.uint8]:
+    def tokens(self, texts: Sequence[str]) -> Tokens:
         """(N, S) of N puzzles. Raises InputError for what is not written in the task's symbols."""
         most = 4 * math.prod(self.task.shape)  # line breaks included, and generously
         if any(len(text) > most for text in texts):
@@ -163,7 +162,7 @@ class Served:
             steps=nfe * len(cases) / solver.calls if nfe else math.inf,
         )
 
-    def said(self, found: Solution, question: NDArray[np.uint8]) -> schema.SolutionBody:
+    def said(self, found: Solution, question: Tokens) -> schema.SolutionBody:
         """A Solution as the response body."""
         return schema.SolutionBody(**replay.solution(self.task, question, found))
 

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from innerloop.core import Question, map_tensors
+from innerloop.data.protocols import Tokens
 from innerloop.errors import InputError
 from innerloop.noise import salted
 from innerloop.show.paths import Paths
@@ -55,7 +56,7 @@ class Replay:
     dials  options completed by Solver.settled
     """
 
-    def __init__(self, solver: Solver, question: NDArray[np.uint8], dials: SolveOptions, identifier: int = 0) -> None:
+    def __init__(self, solver: Solver, question: Tokens, dials: SolveOptions, identifier: int = 0) -> None:
         self.solver, self.question, self.d, self.identifier = solver, question, dials, identifier
         self.begun, self.views = time.monotonic(), solver.views(dials)
         self.seen: list[list[Seen]] = [[] for _ in range(dials.width)]
@@ -123,7 +124,7 @@ class Replay:
             "would_halt": seen.stops,
         }
 
-    def _judge(self, answer: NDArray[np.uint8]) -> tuple[bool | None, list[int]]:
+    def _judge(self, answer: Tokens) -> tuple[bool | None, list[int]]:
         """(valid, wrong cells); cached, as a solve repeats the same answer many times."""
         key = answer.tobytes()
         if key not in self._judged:
@@ -200,7 +201,7 @@ class Replay:
 # -- plain values -----------------------------------------------------------------------------------------------------
 
 
-def solution(task: Any, question: NDArray[np.uint8], found: Solution) -> dict[str, Any]:
+def solution(task: Any, question: Tokens, found: Solution) -> dict[str, Any]:
     """A Solution to a question (S,), as JSON."""
     names = ("known", "valid", "pick", "why", "source", "trajectory", "width", "steps", "nfe")
     wrong = [] if found.valid else cells(broken(task, question[None], found.answer[None])[0])

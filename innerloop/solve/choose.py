@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from innerloop.data.protocols import Tokens
 from innerloop.errors import InputError
 
 Floats = NDArray[np.float64]
@@ -17,7 +18,7 @@ Floats = NDArray[np.float64]
 class Trajectories(NamedTuple):
     """Results of K trajectories of one puzzle; NaN where the loop has no such head."""
 
-    answers: NDArray[np.uint8]  # (K, S) in the puzzle's own view
+    answers: Tokens  # (K, S) in the puzzle's own view
     certainty: Floats  # (K,) mean log probability of the cells' tokens; NaN: the logits are not finite
     q: Floats  # (K,) the halting head's probability that the answer is right
     value: Floats  # (K,) output of the value head

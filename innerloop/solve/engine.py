@@ -12,8 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from innerloop.core import Loop, Question
+from innerloop.data.protocols import Tokens
+from innerloop.data.sets import token_dtype
 from innerloop.errors import InputError
 from innerloop.halt import Halt, halting_margin
 from innerloop.rows import Done, Full, Once, Rows, Tally
@@ -29,7 +32,7 @@ class Moment(NamedTuple):
     """Output of one row after one step."""
 
     step: int
-    answer: NDArray[np.uint8]  # (S,)
+    answer: Tokens  # (S,)
     certainty: NDArray[np.float32]  # (S,) probability of each cell's token
     q: float  # the halting head's probability that the answer is right; NaN without one
     value: float  # of the value head; NaN without one
@@ -41,7 +44,7 @@ class Moment(NamedTuple):
 class Job:
     """One trajectory of one puzzle."""
 
-    question: NDArray[np.uint8]  # (S,)
+    question: Tokens  # (S,)
     depth: int  # most steps
     halting: bool = False  # stop by the engine's halting rule
     verify: bool = False  # stop as soon as the answer is valid
@@ -84,6 +87,11 @@ class Engine(Rows):
         super().submit(job)
 
 
+def narrow(tokens: Tensor, vocab: int) -> Tensor:
+    """int64 tokens in the dtype that those of such a vocabulary are kept in."""
+    return tokens.to(torch.uint8 if token_dtype(vocab) is np.uint8 else torch.int32)
+
+
 class Boards:
     """The Reader for puzzles: results are Moments; a row ends as soon as its answer is valid."""
 
@@ -107,7 +115,8 @@ class Boards:
         asked = [i for i, job in enumerate(rows.jobs) if job is not None and job.verify]
         if not asked or self.verify is None:
             return {}
-        answers = rows.loop.read(rows.state).logits.argmax(-1).to(torch.uint8).cpu()
+        logits = rows.loop.read(rows.state).logits
+        answers = narrow(logits.argmax(-1), logits.shape[-1]).cpu()
         before, rows.kept = rows.kept, answers
         same = [False] * len(answers) if before is None else (answers == before).all(1).tolist()
         fresh = [i for i in asked if not same[i] or rows.steps[i] == 1]
@@ -132,7 +141,7 @@ class Boards:
         q = none if answer.q_halt is None else halting_margin(answer).sigmoid().tolist()
         value = none if answer.value is None else answer.value.tolist()
         moved = none if rows.moved is None else rows.moved[at].tolist()
-        told, sure = tokens.to(torch.uint8).cpu().numpy(), certainty.cpu().numpy()
+        told, sure = narrow(tokens, answer.logits.shape[-1]).cpu().numpy(), certainty.cpu().numpy()
         return [
             Moment(rows.steps[i], told[k], sure[k], q[k], value[k], moved[k], take(state, k) if states else None)
             for k, i in enumerate(which)

@@ -18,13 +18,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from innerloop.data.protocols import Tokens
+from innerloop.data.sets import token_dtype
 from innerloop.errors import InputError
 from innerloop.solve.verify import verifier_of
 
 __all__ = ["Constrain", "Exact", "Several", "cp_sat", "exact", "solutions"]
 
 Has = Callable[[int, int], Any]  # (cell, token) -> literal "this cell holds this token"
-Constrain = Callable[[Any, Has, NDArray[np.uint8]], Any]  # (model, has, question) -> objective to minimise, or None
+Constrain = Callable[[Any, Has, Tokens], Any]  # (model, has, question) -> objective to minimise, or None
 
 UNPREPARED = 2_000  # conflict limit of a first search without presolve, since presolve takes longer than most questions
 HELD = 0.5  # share of the time limit for the attempt with fixed cells
@@ -33,7 +35,7 @@ HELD = 0.5  # share of the time limit for the attempt with fixed cells
 class Exact(NamedTuple):
     """Result for one question."""
 
-    answer: NDArray[np.uint8] | None  # (S,), verified; None: there is none, or none was found in time
+    answer: Tokens | None  # (S,), verified; None: there is none, or none was found in time
     status: str  # "optimal" | "feasible" (an answer, not proved best) | "infeasible" (proved) | "unknown" (out of time)
     seconds: float  # all of it, `building` included
     cost: float | None  # of the answer; None without an objective
@@ -46,15 +48,15 @@ class Exact(NamedTuple):
 class Several(NamedTuple):
     """Different answers to one question."""
 
-    answers: NDArray[np.uint8]  # (n, S), verified
+    answers: Tokens  # (n, S), verified
     complete: bool  # proved: there are no others
     seconds: float
 
 
 def exact(
     task: Any,
-    question: NDArray[np.uint8],
-    hint: NDArray[np.uint8] | None = None,
+    question: Tokens,
+    hint: Tokens | None = None,
     sure: NDArray[np.bool_] | None = None,
     seconds: float = 10.0,
     seed: int = 0,
@@ -105,7 +107,7 @@ def exact(
 
 def solutions(
     task: Any,
-    question: NDArray[np.uint8],
+    question: Tokens,
     limit: int = 1000,
     seconds: float = 10.0,
     *,
@@ -120,7 +122,7 @@ def solutions(
         raise InputError(f"limit={limit} leaves no answer: give 1 or more.")
     cells = _Cells(cp, _domain(task, question))
     (constrain or task.constrain)(cells.model, cells.has, question)
-    found: dict[bytes, NDArray[np.uint8]] = {}
+    found: dict[bytes, Tokens] = {}
 
     class Collect(cp.CpSolverSolutionCallback):  # type: ignore[misc, name-defined]
         def on_solution_callback(self) -> None:
@@ -135,7 +137,7 @@ def solutions(
     for answer in found.values():
         _verify(task, question, answer, None, verify, constrain)
     complete = status == "infeasible" or (status == "optimal" and len(found) < limit)
-    answers = np.array(list(found.values()), np.uint8).reshape(-1, len(question))
+    answers = np.array(list(found.values()), token_dtype(task.vocab)).reshape(-1, len(question))
     return Several(answers, complete, time.perf_counter() - began)
 
 
@@ -152,7 +154,7 @@ def cp_sat() -> Any:
 
 
 class _Found(NamedTuple):
-    answer: NDArray[np.uint8] | None
+    answer: Tokens | None
     status: str
     cost: float | None
     bound: float | None
@@ -174,7 +176,7 @@ class _Cells:
         decided = [[yes if token == t else no for token in range(vocab)] for t in range(vocab)]
         self.table: list[list[Any]] = []
         self.open: dict[int, list[int]] = {}  # cell -> the tokens it may hold
-        self.answer = allowed.argmax(1).astype(np.uint8)
+        self.answer = allowed.argmax(1).astype(token_dtype(vocab))
         for cell, count in enumerate(allowed.sum(1).tolist()):
             if count == 1:
                 self.table.append(decided[self.answer[cell]])
@@ -194,8 +196,8 @@ class _Cells:
         """The literal "this cell holds this token": a variable, its negation, or a constant."""
         return self.table[cell][token]
 
-    def suggest(self, hint: NDArray[np.uint8]) -> None:
-        """Add the hint; cells whose hinted token is not in their domain are left out."""
+    def suggest(self, hint: Tokens) -> None:
+        """Where the search looks first; a cell whose hint cannot be says nothing."""
         variables: list[int] = []
         values: list[int] = []
         for cell, tokens in self.open.items():
@@ -206,15 +208,15 @@ class _Cells:
         self.model.proto.solution_hint.vars.extend(variables)  # add_hint, one by one, takes longer than the search
         self.model.proto.solution_hint.values.extend(values)
 
-    def read(self, value: Callable[[Any], bool]) -> NDArray[np.uint8]:
-        """(S,) the answer, from the values of the literals."""
+    def read(self, value: Callable[[Any], bool]) -> Tokens:
+        """(S,) the answer by the values of its literals."""
         answer = self.answer.copy()
         for cell, tokens in self.open.items():
             answer[cell] = next(token for token in tokens if value(self.table[cell][token]))
         return answer
 
 
-def _domain(task: Any, question: NDArray[np.uint8]) -> NDArray[np.bool_]:
+def _domain(task: Any, question: Tokens) -> NDArray[np.bool_]:
     domain: NDArray[np.bool_] = task.domain(question)
     if domain.shape != (len(question), task.vocab) or domain.dtype != bool:
         raise InputError(
@@ -225,7 +227,7 @@ def _domain(task: Any, question: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 
 def _attempts(
-    domain: NDArray[np.bool_], hint: NDArray[np.uint8] | None, sure: NDArray[np.bool_] | None
+    domain: NDArray[np.bool_], hint: Tokens | None, sure: NDArray[np.bool_] | None
 ) -> Iterator[tuple[bool, NDArray[np.bool_]]]:
     """Yields (whether cells are fixed, allowed tokens (S, vocab)): with fixed cells, if any, then without."""
     if hint is not None and sure is not None:
@@ -241,8 +243,8 @@ def _attempts(
 def _search(
     allowed: NDArray[np.bool_],
     constrain: Constrain,
-    question: NDArray[np.uint8],
-    hint: NDArray[np.uint8] | None,
+    question: Tokens,
+    hint: Tokens | None,
     seconds: float,
     seed: int,
     workers: int,
@@ -303,7 +305,8 @@ def _status(solver: Any, model: Any, callback: Any = None) -> str:
 
 def _check(task: Any, question: Any, hint: Any, sure: Any, seconds: float, seed: int, workers: int) -> None:
     size = task.shape[0] * task.shape[1]
-    wanted = ((question, "the question", np.uint8), (hint, "the hint", np.uint8), (sure, "sure", bool))
+    kept = token_dtype(task.vocab)
+    wanted = ((question, "the question", kept), (hint, "the hint", kept), (sure, "sure", bool))
     for tokens, what, kind in wanted:
         if tokens is not None and (getattr(tokens, "shape", None), getattr(tokens, "dtype", None)) != ((size,), kind):
             found = f"{getattr(tokens, 'dtype', type(tokens).__name__)} {getattr(tokens, 'shape', '')}"
@@ -321,8 +324,8 @@ def _check(task: Any, question: Any, hint: Any, sure: Any, seconds: float, seed:
 
 def _verify(
     task: Any,
-    question: NDArray[np.uint8],
-    answer: NDArray[np.uint8],
+    question: Tokens,
+    answer: Tokens,
     cost: float | None,
     verify: Callable[..., Any] | None,
     constrain: Constrain | None,

@@ -13,8 +13,8 @@ from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from innerloop.data.protocols import Tokens
 from innerloop.errors import InputError
 from innerloop.solve.exact import exact
 from innerloop.solve.options import Solution, SolveOptions
@@ -38,10 +38,8 @@ def need_exact(task: Any) -> None:
         raise InputError('the exact solver needs OR-tools: pip install "innerloop[solve]"')
 
 
-def behind(
-    task: Any, question: NDArray[np.uint8], found: Solution, seconds: float, seed: int = 0, hints: bool = True
-) -> Solution:
-    """`found` if it is known, else the exact solver's solution of question (S,) within `seconds`.
+def behind(task: Any, question: Tokens, found: Solution, seconds: float, seed: int = 0, hints: bool = True) -> Solution:
+    """`found` where it is known, else what the exact solver makes of question (S,) in so many seconds.
 
     hints=False keeps the model's answer from the exact solver, for comparison.
     """
@@ -85,7 +83,7 @@ class Patience(NamedTuple):
 
 def patience(
     solver: Any,
-    questions: NDArray[np.uint8],
+    questions: Tokens,
     seconds: float = 10.0,
     depths: Sequence[int] = (1, 2, 4, 8, 16, 32),
     widths: Sequence[int] = (1, 4, 16),

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from innerloop.data.protocols import Tokens
 from innerloop.rules.symmetry import Views
 from innerloop.solve.choose import Trajectories, choose
 from innerloop.solve.engine import Done, Job
@@ -34,7 +34,7 @@ class PuzzleJob:
     """One puzzle being solved: the engine jobs of its trajectories, and their results."""
 
     solver: Any  # solve.solver.Solver
-    question: NDArray[np.uint8]
+    question: Tokens
     dials: SolveOptions
     puzzle: int = 0
     views: Views | None = None  # of trajectories 0 .. width - 1
@@ -149,8 +149,8 @@ class PuzzleJob:
             certainty=moment.certainty,
         )
 
-    def complete(self, answer: NDArray[np.uint8]) -> bool:
-        """Whether the task accepts the answer: givens kept, no blank left, and its rules, where it knows them."""
+    def complete(self, answer: Tokens) -> bool:
+        """Whether an answer has the form of one: givens kept, no blank left, whatever is known of the rules."""
         return bool(self.solver.task.valid_batch(self.question[None], answer[None])[0])
 
     def nothing(self, why: str) -> Solution:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from innerloop.core import Question
-from innerloop.ledger import charge_rows, counts, rows_of, step_cost
+from innerloop.ledger import charge_rows, counting, counts, rows_of, step_cost
 from innerloop.parts.mixers import Net
 
 GRAPHS = 64  # limit of compiled graphs for one step
@@ -66,8 +66,9 @@ class Compiled:
         self._calls: int | None = None  # block calls of a step per example, once measured
 
     def step(self, s: Any, x: Any) -> Any:
-        if counts() and self._calls is None:  # uncompiled once, so that the nets charge it
-            new, cost = step_cost(self.loop, s, x)
+        if counts() and self._calls is None:  # charged by its own nets, this once
+            with counting() as cost:
+                new = self.loop.step(s, x)
             self._calls = int(cost.nfe) // rows_of(new)
             return new
         charge_rows("nfe", s, self._calls or 0)

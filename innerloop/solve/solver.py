@@ -24,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 from innerloop.core import Question
+from innerloop.data.protocols import Examples, Task, Tokens
 from innerloop.errors import InputError
 from innerloop.learn.evaluate import own_rule
 from innerloop.noise import keyed
@@ -55,7 +56,7 @@ class Solver:
     def __init__(
         self,
         loop: Any,
-        task: Any,
+        task: Task,
         *,
         verify: Verifier | None = None,
         trusts: dict[str, Trust] | None = None,
@@ -63,7 +64,8 @@ class Solver:
         compile: bool = False,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.loop, self.task, self.rows, self.device = loop, task, rows, torch.device(device)
+        self.loop, self.rows, self.device = loop, rows, torch.device(device)
+        self.task: Any = task
         self.verify = verify or (verifier_of(task) if task.verifies else None)
         self.trusts = trusts or {}
         self.compile = compile
@@ -147,8 +149,8 @@ class Solver:
             if engine.tally.steps >= cap or time.monotonic() >= until:
                 yield from [close(case) for case in list(open_.values())]
 
-    def questions(self, puzzles: Any) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """(tokens (N, S), identifiers (N,)) of `puzzles`. Raises InputError for puzzles this loop cannot take."""
+    def questions(self, puzzles: Any) -> tuple[Tokens, NDArray[np.int64]]:
+        """(tokens (N, S), identifiers (N,)) of whatever was given. Raises InputError for what this loop cannot take."""
         if isinstance(puzzles, str):
             puzzles = [puzzles]
         if len(puzzles.inputs if hasattr(puzzles, "inputs") else puzzles) == 0:
@@ -286,9 +288,9 @@ class Solver:
         """The loop with its state in float32."""
         return in_float32(self.loop)
 
-    # -- calibration --------------------------------------------------------------------------------------------------
-    def calibrate(self, examples: Any, rules: Sequence[str] = (), **dials: Any) -> dict[str, Trust]:
-        """Calibrate every selection rule of this loop on labelled `examples`; the result is kept in `trusts`.
+    # -- how far to trust ---------------------------------------------------------------------------------------------
+    def calibrate(self, examples: Examples, rules: Sequence[str] = (), **dials: Any) -> dict[str, Trust]:
+        """Measure every rule this loop can be picked by on labelled `examples`; what was found is kept in `trusts`.
 
         An answer is right if the verifier accepts it, or, without a verifier, if it equals the label.
         """
@@ -306,16 +308,14 @@ class Solver:
         self.trusts = found
         return found
 
-    def right(
-        self, question: NDArray[np.uint8], label: NDArray[np.uint8], answers: NDArray[np.uint8]
-    ) -> NDArray[np.bool_]:
+    def right(self, question: Tokens, label: Tokens, answers: Tokens) -> NDArray[np.bool_]:
         """bool (K,): whether each of K answers to one question is right."""
         if self.verify is not None:
             return self.verify(np.repeat(question[None], len(answers), 0), answers)
         return ((answers == label) | (label == 0)).all(1)  # type: ignore[no-any-return]
 
-    def trajectories(self, examples: Any, d: SolveOptions) -> list[Trajectories]:
-        """All `width` trajectories of every puzzle, each run to its own end: for calibration and study."""
+    def trajectories(self, examples: Examples, d: SolveOptions) -> list[Trajectories]:
+        """All `width` trajectories of every puzzle, none stopped by another: for calibration and for study."""
         d = replace(self.settled(replace(d, pick=d.pick if d.pick != "verified" else "vote")), pick="residual")
         engine, views = self.engine(d), self.views(d)
         questions, ids = self.questions(examples)

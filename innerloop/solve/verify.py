@@ -3,7 +3,7 @@
     verify = verifier_of(task)                   # constraints, where the task knows them
     verify = as_verifier(lambda q, a: ...)       # one function, for a single pair or for a batch
     verify = verifier_of(task, lambda q, a: ...)  # both must hold
-    verify(questions, answers)                   # uint8 (B, S) each -> bool (B,)
+    verify(questions, answers)                   # tokens (B, S) each -> bool (B,)
 
 A verifier decides about one answer; a calibrated confidence is the frequency of right answers among similar ones.
 """
@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from innerloop.data.protocols import Tokens
 from innerloop.errors import InputError
 
 __all__ = ["Judge", "Verifier", "as_verifier", "broken", "verifier_of"]
 
-Tokens = NDArray[np.uint8]
 Verifier = Callable[[Tokens, Tokens], NDArray[np.bool_]]  # questions (B, S), answers (B, S) -> (B,)
 
 
@@ -71,7 +71,7 @@ class Judge:
         self.batched: bool | None = None
 
     def __call__(self, questions: Tokens, answers: Tokens) -> NDArray[np.bool_]:
-        """bool (B,) of uint8 (B, S) questions and answers."""
+        """bool (B,) of (B, S) questions and answers."""
         if questions.shape != answers.shape or questions.ndim != 2:
             raise InputError(
                 f"a verifier was given questions {questions.shape} and answers {answers.shape}: give two tables (B, S)."

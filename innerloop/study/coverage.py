@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from innerloop.core import Loop, Question, map_tensors, think
+from innerloop.data.protocols import Tokens
 from innerloop.errors import InputError
 from innerloop.halt import Halt, never
 from innerloop.interval import Share, bootstrapped
@@ -64,7 +65,7 @@ def coverage(
     return [tallied(task, examples.inputs, answers[:, :n], total) for n in samples]
 
 
-def tallied(task: Any, inputs: NDArray[np.uint8], answers: NDArray[np.uint8], total: NDArray[np.int64]) -> Coverage:
+def tallied(task: Any, inputs: Tokens, answers: Tokens, total: NDArray[np.int64]) -> Coverage:
     """Of answers (N, n, S) to inputs (N, S) that have `total` (N,) solutions each."""
     rows, n, _ = answers.shape
     valid = task.valid_batch(np.repeat(inputs, n, 0), answers.reshape(rows * n, -1)).reshape(rows, n)
@@ -90,8 +91,8 @@ def sampled(
     halt: Halt = never,
     batch: int = 256,
     device: torch.device | str = "cpu",
-) -> NDArray[np.uint8]:
-    """uint8 (N, n, S): the answers of n trajectories of each puzzle, folded into batches of at most `batch` rows.
+) -> Tokens:
+    """(N, n, S) tokens: the answers of n trajectories of each puzzle, folded into batches of at most `batch` rows.
 
     Trajectory i is the one whose key is salted with i, as in width.wide. A loop whose trajectories are all the same
     runs once.
@@ -107,6 +108,6 @@ def sampled(
             part = map_tensors(lambda t: t[rows], question)  # noqa: B023
             state = salted(loop.init(part), salt[rows])
             heard.append(think(loop, part, depth, halt=halt, state=state).answer.logits.argmax(-1))
-        answers = torch.cat(heard).cpu().numpy().astype(np.uint8)
+        answers = torch.cat(heard).cpu().numpy().astype(examples.inputs.dtype)
         found.append(np.repeat(answers.reshape(-1, different, answers.shape[-1]), n // different, 1))
     return np.concatenate(found)

@@ -28,7 +28,7 @@ class Grid(Task):
 
     alphabet: the symbols of tokens 1, 2...; shape: (rows, columns); blank: the symbol of an undecided cell: every other
     cell of the question must stay as it is (None: no cell is given, the answer may be anything). rule: an optional
-    check `rule(question, answer) -> bool` on uint8 (S,) tokens, which makes `valid` a real verification. examples: rows
+    check `rule(question, answer) -> bool` on (S,) tokens, which makes `valid` a real verification. examples: rows
     that `sample` draws from (a grid has no generator of its own). symmetries: what leaves your puzzle the same puzzle,
     to learn from and to solve in several views: "turns" (turned and mirrored) and "names" (every symbol but the blank
     called otherwise, as colours are). `options` holds neither rule nor examples.

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from innerloop.data import picture
-from innerloop.data.sets import Example, PuzzleSet, Score, as_tokens
+from innerloop.data.sets import Example, PuzzleSet, Score, as_tokens, largest, token_dtype
 from innerloop.errors import InputError
 from innerloop.rules.bounds import Bound
 from innerloop.rules.symmetry import Views
+from innerloop.text import printable
 
 __all__: list[str] = []  # the base is no task: discovery must not list it
 
@@ -32,8 +33,8 @@ def as_units(lines: Sequence[Sequence[int] | np.ndarray]) -> np.ndarray:
 class Task:
     """Puzzles of one kind and size. A task file fills in `sample`, `valid_batch` and what differs from the defaults.
 
-    Token 0 is padding (in labels: ignored); token i >= 1 is written `charset[i - 1]`. Arrays are uint8; B rows of S
-    cells.
+    Token 0 is padding (in labels: ignored); token i >= 1 is written `charset[i - 1]`. Arrays are uint8
+    (int32 where vocab > 256); B rows of S cells.
     """
 
     name: str = ""
@@ -104,17 +105,17 @@ class Task:
     def check(self, tokens: np.ndarray, what: str) -> None:
         """Raise InputError unless `tokens` is (B, S) of this task, whole numbers from 0 on.
 
-        Questions hold tokens of the vocabulary; an answer that holds any other, up to 255, is wrong and no error.
+        Questions hold tokens of the vocabulary; an answer that holds any other, up to `largest`, is wrong and no error.
         """
         size, found = self.shape[0] * self.shape[1], getattr(tokens, "shape", type(tokens).__name__)
         if not isinstance(tokens, np.ndarray) or tokens.ndim != 2 or tokens.shape[1] != size:
             raise InputError(f"{what} have shape {found}; {self.name} {self._size()} takes (B, {size}).")
         if what == "questions" or tokens.dtype != np.uint8:
-            as_tokens(tokens, what, "", self.vocab - 1 if what == "questions" else 255)
+            as_tokens(tokens, what, "", self.vocab - 1 if what == "questions" else largest(self.vocab))
 
     def tokens(self, values: Any, what: str) -> np.ndarray:
-        """uint8 (N, S) of N puzzles in whole numbers of any type. Raises InputError for what is none of this task."""
-        tokens = as_tokens(values, what, "", self.vocab - 1)
+        """(N, S) tokens of N puzzles in whole numbers of any type. Raises InputError for what is none of this task."""
+        tokens = as_tokens(values, what, "", self.vocab - 1).astype(token_dtype(self.vocab), copy=False)
         self.check(tokens, what)
         return tokens
 
@@ -124,7 +125,7 @@ class Task:
         return ((answers == inputs) | ~given).all(1)
 
     def every(self, question: np.ndarray, limit: int, bound: Bound | None = None) -> np.ndarray:
-        """uint8 (n, S): all answers of one question (S,) that the rules allow, by exact search; at most `limit`.
+        """(n, S) tokens: all answers of one question (S,) that the rules allow, by exact search; at most `limit`.
 
         Raises Undecided where the search comes to its `bound`; None: it may take as long as it takes.
         """
@@ -179,7 +180,7 @@ class Task:
         return "_" if "_" not in self.charset else "\u2400"
 
     def encode_many(self, texts: list[str], where: str = "the text", what: str = "question") -> np.ndarray:
-        """uint8 (N, S) tokens of N texts of S symbols; InputError names the first bad row and symbol."""
+        """(N, S) tokens of N texts of S symbols; InputError names the first bad row and symbol."""
         size = self.shape[0] * self.shape[1]
         for row, text in enumerate(texts, 1):
             if len(text) != size:
@@ -191,22 +192,22 @@ class Task:
         codes = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), np.uint32).reshape(len(texts), size)
         symbols = {c: i for i, c in enumerate(self.charset, 1)}
         symbols |= {a: symbols[c] for a, c in self.aliases.items() if a not in symbols} | {self.pad_symbol: 0}
-        table = np.full(max(map(ord, symbols)) + 2, 255, np.uint8)
+        table = np.full(max(map(ord, symbols)) + 2, -1, np.int32)
         for c, token in symbols.items():
             table[ord(c)] = token
         tokens = table[np.minimum(codes, len(table) - 1)]
-        bad = tokens == 255
+        bad = tokens < 0
         if bad.any():
             row, cell = (int(v) for v in np.argwhere(bad)[0])
             raise InputError(
                 f"{where}, row {row + 1}: the {what} has {texts[row][cell]!r} in cell {cell + 1}; {self.name} "
                 f"{self._size()} "
-                f"is written with {self.charset!r}; correct the row or name another task."
+                f"is written with {printable(repr(self.charset), 300)}; correct the row or name another task."
             )
-        return tokens
+        return tokens.astype(token_dtype(self.vocab))
 
     def encode(self, text: str) -> np.ndarray:
-        """uint8 (S,) tokens of one text; line breaks are ignored."""
+        """(S,) tokens of one text; line breaks are ignored."""
         return self.encode_many([text.replace("\r", "").replace("\n", "")])[0]
 
     def decode(self, tokens: np.ndarray) -> str:
