@@ -197,7 +197,7 @@ class _Cells:
         return self.table[cell][token]
 
     def suggest(self, hint: Tokens) -> None:
-        """Where the search looks first; a cell whose hint cannot be says nothing."""
+        """Add the hint; cells whose hinted token is not in their domain are left out."""
         variables: list[int] = []
         values: list[int] = []
         for cell, tokens in self.open.items():
@@ -209,7 +209,7 @@ class _Cells:
         self.model.proto.solution_hint.values.extend(values)
 
     def read(self, value: Callable[[Any], bool]) -> Tokens:
-        """(S,) the answer by the values of its literals."""
+        """(S,) the answer, from the values of the literals."""
         answer = self.answer.copy()
         for cell, tokens in self.open.items():
             answer[cell] = next(token for token in tokens if value(self.table[cell][token]))

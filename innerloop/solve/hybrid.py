@@ -39,7 +39,7 @@ def need_exact(task: Any) -> None:
 
 
 def behind(task: Any, question: Tokens, found: Solution, seconds: float, seed: int = 0, hints: bool = True) -> Solution:
-    """`found` where it is known, else what the exact solver makes of question (S,) in so many seconds.
+    """`found` if it is known, else the exact solver's solution of question (S,) within `seconds`.
 
     hints=False keeps the model's answer from the exact solver, for comparison.
     """

@@ -150,7 +150,7 @@ class PuzzleJob:
         )
 
     def complete(self, answer: Tokens) -> bool:
-        """Whether an answer has the form of one: givens kept, no blank left, whatever is known of the rules."""
+        """Whether the task accepts the answer: givens kept, no blank left, and its rules, where it knows them."""
         return bool(self.solver.task.valid_batch(self.question[None], answer[None])[0])
 
     def nothing(self, why: str) -> Solution:

@@ -104,11 +104,11 @@ class Solution:
 
     known: bool  # False: "I don't know"; `answer` is then the best guess
     answer: Tokens  # (S,) tokens
-    text: str  # the same, as the task writes it
-    valid: bool | None  # what the verifier says; None without one
-    confidence: float | None  # probability that it is right; 1.0 where verified, None where nothing tells
-    pick: str  # the rule that chose
-    why: str  # in words
+    text: str  # the answer as the task writes it
+    valid: bool | None  # verdict of the verifier; None without one
+    confidence: float | None  # probability that it is right; 1.0 if verified, None without a calibration
+    pick: str  # the selection rule
+    why: str  # reason for the choice, for people
     source: str  # "model", or "exact" where an exact solver answered
     trajectory: int  # index of the chosen one
     width: int  # trajectories that were run at least in part

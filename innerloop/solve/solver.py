@@ -150,7 +150,7 @@ class Solver:
                 yield from [close(case) for case in list(open_.values())]
 
     def questions(self, puzzles: Any) -> tuple[Tokens, NDArray[np.int64]]:
-        """(tokens (N, S), identifiers (N,)) of whatever was given. Raises InputError for what this loop cannot take."""
+        """(tokens (N, S), identifiers (N,)) of `puzzles`. Raises InputError for puzzles this loop cannot take."""
         if isinstance(puzzles, str):
             puzzles = [puzzles]
         if len(puzzles.inputs if hasattr(puzzles, "inputs") else puzzles) == 0:
@@ -288,9 +288,9 @@ class Solver:
         """The loop with its state in float32."""
         return in_float32(self.loop)
 
-    # -- how far to trust ---------------------------------------------------------------------------------------------
+    # -- calibration --------------------------------------------------------------------------------------------------
     def calibrate(self, examples: Examples, rules: Sequence[str] = (), **dials: Any) -> dict[str, Trust]:
-        """Measure every rule this loop can be picked by on labelled `examples`; what was found is kept in `trusts`.
+        """Calibrate every selection rule of this loop on labelled `examples`; the result is kept in `trusts`.
 
         An answer is right if the verifier accepts it, or, without a verifier, if it equals the label.
         """
@@ -315,7 +315,7 @@ class Solver:
         return ((answers == label) | (label == 0)).all(1)  # type: ignore[no-any-return]
 
     def trajectories(self, examples: Examples, d: SolveOptions) -> list[Trajectories]:
-        """All `width` trajectories of every puzzle, none stopped by another: for calibration and for study."""
+        """All `width` trajectories of every puzzle, each run to its own end: for calibration and study."""
         d = replace(self.settled(replace(d, pick=d.pick if d.pick != "verified" else "vote")), pick="residual")
         engine, views = self.engine(d), self.views(d)
         questions, ids = self.questions(examples)
