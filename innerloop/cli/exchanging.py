@@ -188,7 +188,7 @@ def export_puzzles(source: str, data: str, split: str) -> int:
     if (Path(source) / "run.json").exists():
         run = read_run(Path(source))
         task, train, validation = sets(run.data, source)
-        refuse_changed(source, run.data, train=train)
+        refuse_changed(source, run.data, train=train, validation=validation)
         found_sets = {"train": train, "test": validation}
     else:
         task, found = open_set(source, task_of_folder(Path(data), split))

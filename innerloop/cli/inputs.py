@@ -17,7 +17,7 @@ from innerloop.learn.precision import prepare
 from innerloop.runs import run as runs
 from innerloop.runs.fit import sets
 from innerloop.runs.folder import Opened
-from innerloop.runs.origin import refuse_changed
+from innerloop.runs.origin import known, refuse_changed
 from innerloop.runs.single import by_name
 from innerloop.show import records
 from innerloop.text import printable
@@ -88,6 +88,8 @@ def examples_of(opened: Opened, data: str, limit: int) -> Any:
         examples = sets(opened.run.data, opened.folder)[2]
         if opened.run.data.train:
             refuse_changed(opened.folder, opened.run.data, validation=examples)
+            if not known(opened.folder, "validation"):
+                print("no fingerprint of what it was validated on was kept: these may be others", file=sys.stderr)
         examples = examples.take(slice(limit)) if limit else examples
     say_reading(examples)
     return by_name(opened, examples)

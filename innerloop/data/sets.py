@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -11,7 +13,9 @@ from innerloop.data.notation import Notation, ranges
 from innerloop.errors import InputError
 from innerloop.text import printable
 
-__all__ = ["Example", "PuzzleSet", "Reading", "Score", "as_tokens"]
+__all__ = ["Example", "PuzzleSet", "Reading", "Score", "as_tokens", "fingerprint"]
+
+PIECE = 16 << 20  # bytes that are hashed at once
 
 
 class Example(NamedTuple):
@@ -202,3 +206,16 @@ def _column(s: PuzzleSet, name: str, dtype: Any, default: np.ndarray) -> np.ndar
             raise InputError(f"{s.source or 'the set'}: {name} must hold whole numbers from {low} to {high}.")
     with np.errstate(over="ignore"):  # what is too large becomes infinite, which is refused by name
         return array.astype(dtype, copy=False)
+
+
+def fingerprint(s: PuzzleSet) -> str:
+    """sha256 over tokens, labels, identifiers, groups and names of a set, in their order; ratings do not count."""
+    total = hashlib.sha256(json.dumps([s.vocab, list(s.shape)]).encode())
+    for name in s.identifiers:
+        total.update(json.dumps(name).encode())
+    for array in (s.inputs, s.labels, s.puzzle, s.group):
+        total.update(f"{array.dtype} {array.shape} ".encode())
+        rows = max(1, PIECE // max(1, array[:1].nbytes))
+        for i in range(0, len(array), rows):
+            total.update(np.ascontiguousarray(array[i : i + rows]).data)
+    return total.hexdigest()

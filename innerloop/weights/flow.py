@@ -29,7 +29,7 @@ from innerloop.parts.embed import Embed
 from innerloop.parts.heads import Heads
 from innerloop.parts.layers import Linear, dtype_named
 from innerloop.parts.mixers import Net
-from innerloop.schema import Count, Share
+from innerloop.schema import Count, Share, check
 
 __all__ = ["Config", "Flow"]
 
@@ -44,6 +44,7 @@ class Config:
     dtype: str = "bfloat16"  # of all products; weights, x and s stay float32
 
     def __post_init__(self) -> None:
+        check(self)
         if self.grid < 1 or self.rollout < 1 or not (0 <= self.hold < 1 and 0 <= self.forcing <= 1):
             raise InputError(f"a flow needs grid and rollout >= 1, 0 <= hold < 1 and 0 <= forcing <= 1, not {self}")
 

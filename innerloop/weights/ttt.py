@@ -25,6 +25,7 @@ from innerloop.parts.fast_weights import TTT
 from innerloop.parts.heads import Heads
 from innerloop.parts.layers import dtype_named
 from innerloop.parts.mixers import Net
+from innerloop.schema import check
 
 __all__ = ["Config", "FastLoop"]
 
@@ -33,6 +34,9 @@ __all__ = ["Config", "FastLoop"]
 class Config:
     size: NetConfig = field(default_factory=NetConfig)
     dtype: str = "bfloat16"  # of the outputs and of all products but the memory's, which are float32
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 class State(NamedTuple):

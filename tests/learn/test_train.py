@@ -347,6 +347,19 @@ def test_brief_lives_are_a_share_and_the_others_still_reach_every_depth():
     assert abs(longer - 0.3 * 28 / 32) < 0.01
 
 
+def test_a_training_whose_puzzles_changed_is_not_gone_on_with(tmp_path):
+    """From Python as well, where no run.json says what it learned from; a state of before has no word of it."""
+    trainer(tmp_path, "plan.steps=9").save()
+    for which, change in (("train", "data.seed=1"), ("validation", "data.holdout=39")):
+        with pytest.raises(InputError, match=f"the data changed: the {which} puzzles"):
+            trainer(tmp_path, "plan.steps=9", change)
+    trainer(tmp_path, "plan.steps=9", "data.seed=1", resume=False)
+    state = checkpoint.load_state(tmp_path)
+    del state["data"]
+    checkpoint.save_state(tmp_path, state)
+    trainer(tmp_path, "plan.steps=9", "data.seed=1")
+
+
 # -- runs -------------------------------------------------------------------------------------------------------------
 
 
