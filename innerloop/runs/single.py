@@ -82,6 +82,13 @@ def parsed(name: str, text: str, source: Path) -> Any:
     return records.checked(name, files.parse_json(text, where), where)
 
 
+def names_of(opened: Opened) -> tuple[str, ...]:
+    """Names of the puzzle identifiers that a model learned, by number; empty where none were kept."""
+    names, size = note(opened, IDENTIFIERS), getattr(opened.run.config, "size", None)
+    fine = isinstance(names, list) and size is not None and len(names) == size.puzzles
+    return tuple(names) if fine and all(isinstance(n, str) for n in names) else ()
+
+
 def by_name(opened: Opened, examples: Any) -> Any:
     """A PuzzleSet with the puzzle identifiers of this model: a puzzle of a name has the row that the name learned.
 
@@ -91,9 +98,8 @@ def by_name(opened: Opened, examples: Any) -> Any:
     size = getattr(opened.run.config, "size", None)
     if size is None or not size.puzzle_width:
         return examples
-    names = note(opened, IDENTIFIERS)
-    if isinstance(names, list) and len(names) == size.puzzles and all(isinstance(n, str) for n in names):
-        return numbered(examples, tuple(names))
+    if names := names_of(opened):
+        return numbered(examples, names)
     if int(examples.puzzle.max()) >= size.puzzles:
         raise InputError(
             f"{examples.source} has puzzle identifiers up to {int(examples.puzzle.max())}, but this run learned only "
