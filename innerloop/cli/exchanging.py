@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +10,7 @@ import torch
 import tyro
 
 from innerloop import files
-from innerloop.cli.inputs import examples_of, open_run, read_run, say_reading
+from innerloop.cli.inputs import examples_of, keep_others, open_run, read_run, say_reading
 from innerloop.data.official import write_official
 from innerloop.data.opening import open_set
 from innerloop.errors import InputError
@@ -132,18 +131,6 @@ def pickled(state: dict[str, torch.Tensor]) -> bytes:
     whole = io.BytesIO()
     torch.save(state, whole)
     return whole.getvalue()
-
-
-def keep_others(path: Path, read: Callable[[Any], object]) -> None:
-    """Raise InputError where `path` holds something that `read` does not take: it is not ours to replace."""
-    if not path.exists():
-        return
-    try:
-        read(path)
-    except InputError:
-        raise InputError(
-            f"{path} is there already, and is no earlier export: give another name, or delete it"
-        ) from None
 
 
 def export_single(opened: Opened, path: Path, dtype: str) -> None:

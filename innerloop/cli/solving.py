@@ -23,7 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from innerloop import files, tasks
-from innerloop.cli.inputs import RunFolder, device_named, examples_of, open_run, say_reading
+from innerloop.cli.inputs import RunFolder, device_named, examples_of, keep_others, open_run, say_reading
 from innerloop.cli.judging import two
 from innerloop.data.arc_files import has_tests, is_arc, read_arc
 from innerloop.data.official import is_official
@@ -95,6 +95,8 @@ def solve(
     """
     if len(words) + bool(model) != 2:
         raise InputError("give a run and a puzzle, such as: innerloop solve runs/demo puzzles.csv")
+    if out and Path(out).is_file():
+        keep_others(Path(out), read_answers)
     where, _ = device_named(device)
     opened, puzzle = open_run(model or words[0], where), words[-1]
     asked, file = given(opened.task, puzzle)
@@ -110,6 +112,12 @@ def solve(
     one_thread(opened.loop)
     one(solver, asked, how, labelled(opened.task, asked, label) if label else None, quiet)
     return 0
+
+
+def read_answers(path: Path) -> None:
+    """Raise InputError unless this is a file of answers, as `many` writes it."""
+    if next(files.lines(path), "").rstrip().split(",")[: len(FIELDS)] != [*FIELDS]:
+        raise InputError(f"{files.shown(path)} holds no answers")
 
 
 def width_for(solver: Solver, pick: str, noise: tuple[float, float]) -> int:

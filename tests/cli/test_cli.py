@@ -239,6 +239,23 @@ def test_solve_reads_what_train_reads_and_says_so(run, capsys):
     assert "p.csv.gz is read as sudoku 4x4" in capsys.readouterr().err
 
 
+def test_a_file_of_ones_own_is_not_replaced_by_a_result(run, puzzles, capsys):
+    """eval, report and solve replace what they wrote themselves, and nothing else, before any work is done."""
+    ways = {
+        "e.json": ["eval", str(run), "--depth", "1", "--limit", "2"],
+        "r.html": ["report", str(run), "--depth", "1"],
+        "a.csv": ["solve", str(run), str(puzzles), "--depth", "1", "--width", "1"],
+    }
+    for name, words in ways.items():
+        for _ in range(2):
+            assert cli.main([*words, "--out", name]) == 0, name
+        capsys.readouterr()
+        for own in (b"{}\n", b"question,answer\n", b"<!doctype html>\n", b"\xff", b""):
+            Path(name).write_bytes(own)
+            assert cli.main([*words, "--out", name]) == 2 and Path(name).read_bytes() == own
+            assert "is none that this verb wrote" in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_answers_are_written_as_the_questions_are(run, capsys):
     other = str.maketrans("1234.", "abcd-")
     spoil("p.txt", f"{EASY}\n{EASY[::-1]}\n".translate(other))
