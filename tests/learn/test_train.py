@@ -150,6 +150,18 @@ def test_every_optimizer_trains_every_dense_parameter(name):
     assert len(held) == len(set(held)) == len(list(built.loop.parameters()))
 
 
+def test_which_parameters_each_optimizer_and_the_average_take():
+    loop = build(tiny("config.size.prefix=1", "config.size.puzzle_width=32")).loop
+    for name in ("adam_atan2", "adamw", "muon"):
+        groups = [{id(p) for g in o.param_groups for p in g["params"]} for o in optimizers(loop, name, 1e-3, 0.1, 1e-2)]
+        assert sorted(i for group in groups for i in group) == sorted(id(p) for p in loop.parameters())
+    hidden, rest, tables = ({n for n, p in loop.named_parameters() if id(p) in group} for group in groups)
+    assert tables == {"embed.puzzles.weight"} and all(n.startswith("net.") for n in hidden)
+    assert rest >= {"heads.tokens.weight", "heads.q.weight", "heads.q.bias", "embed.tokens.weight"}
+    assert hidden == {n for n, p in loop.named_parameters() if n.startswith("net.") and p.ndim == 2}
+    assert set(Average(loop, 0.9).shadow) == hidden | rest, "a table of puzzles is never averaged"
+
+
 def test_average_swaps_in_and_out_without_a_trace():
     model = torch.nn.Linear(2, 2)
     average, first = Average(model, 0.9), model.weight.detach().clone()
