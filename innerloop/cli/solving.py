@@ -95,8 +95,6 @@ def solve(
     """
     if len(words) + bool(model) != 2:
         raise InputError("give a run and a puzzle, such as: innerloop solve runs/demo puzzles.csv")
-    if out and Path(out).is_file():
-        keep_others(Path(out), read_answers)
     where, _ = device_named(device)
     opened, puzzle = open_run(model or words[0], where), words[-1]
     asked, file = given(opened.task, puzzle)
@@ -322,6 +320,8 @@ def written(asked: PuzzleSet, text: str) -> str:
 
 def many(solver: Solver, asked: PuzzleSet, out: str, how: dict[str, Any]) -> int:
     """Answers to all puzzles as CSV, in their order; with the names of the puzzles, where they have any."""
+    if out and Path(out).is_file():
+        keep_others(Path(out), read_answers)
     found = solver.solve(asked, **how)
     names = [[asked.identifiers[i]] for i in asked.puzzle] if asked.puzzle.any() else [list[str]()] * len(found)
     text = io.StringIO()
