@@ -13,7 +13,7 @@ one training step (fixed-point forcing), whose answer's cross-entropy is the los
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +21,6 @@ from torch import Tensor, nn
 
 from innerloop import grad
 from innerloop.core import Answer, Question, run_schedule
-from innerloop.errors import InputError
 from innerloop.halt import Halt
 from innerloop.noise import key_of, normal, scramble, uniform
 from innerloop.parts.config import NetConfig
@@ -29,7 +28,7 @@ from innerloop.parts.embed import Embed
 from innerloop.parts.heads import Heads
 from innerloop.parts.layers import Linear, dtype_named
 from innerloop.parts.mixers import Net
-from innerloop.schema import Count, Share, check
+from innerloop.schema import Count, Range, Share, check
 
 __all__ = ["Config", "Flow"]
 
@@ -38,15 +37,13 @@ __all__ = ["Config", "Flow"]
 class Config:
     size: NetConfig = field(default_factory=NetConfig)
     grid: Count = 8  # steps in which time is walked from 0 to `hold`
-    hold: Share = 0.3  # the time at which x stays; 0: it is noise for ever, and only s moves
+    hold: Annotated[float, Range(0, 0.999)] = 0.3  # time at which x stays; 0: it is noise for ever, and only s moves
     forcing: Share = 0.5  # share of examples that learn with their own prediction; 0: a plain flow, without any
     rollout: Count = 16  # steps from t0 to t of those
     dtype: str = "bfloat16"  # of all products; weights, x and s stay float32
 
     def __post_init__(self) -> None:
         check(self)
-        if self.grid < 1 or self.rollout < 1 or not (0 <= self.hold < 1 and 0 <= self.forcing <= 1):
-            raise InputError(f"a flow needs grid and rollout >= 1, 0 <= hold < 1 and 0 <= forcing <= 1, not {self}")
 
 
 class State(NamedTuple):
