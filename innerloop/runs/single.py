@@ -84,8 +84,8 @@ def parsed(name: str, text: str, source: Path) -> Any:
 
 def names_of(opened: Opened) -> tuple[str, ...]:
     """Names of the puzzle identifiers that a model learned, by number; empty where none were kept."""
-    names, size = note(opened, IDENTIFIERS), getattr(opened.run.config, "size", None)
-    fine = isinstance(names, list) and size is not None and len(names) == size.puzzles
+    names, config = note(opened, IDENTIFIERS), getattr(opened.run.config, "net", None)
+    fine = isinstance(names, list) and config is not None and len(names) == config.puzzles
     return tuple(names) if fine and all(isinstance(n, str) for n in names) else ()
 
 
@@ -95,14 +95,14 @@ def by_name(opened: Opened, examples: Any) -> Any:
     Raises InputError for puzzles whose name the model has not learned. A model without a table of identifiers takes
     any; one whose names are not kept, as in older runs, goes by number.
     """
-    size = getattr(opened.run.config, "size", None)
-    if size is None or not size.puzzle_width:
+    config = getattr(opened.run.config, "net", None)
+    if config is None or not config.puzzle_emb_size:
         return examples
     if names := names_of(opened):
         return numbered(examples, names)
-    if int(examples.puzzle.max()) >= size.puzzles:
+    if int(examples.puzzle.max()) >= config.puzzles:
         raise InputError(
             f"{examples.source} has puzzle identifiers up to {int(examples.puzzle.max())}, but this run learned only "
-            f"{size.puzzles}: give puzzles it was trained with"
+            f"{config.puzzles}: give puzzles it was trained with"
         )
     return examples

@@ -97,8 +97,8 @@ class Served:
     @property
     def identifiers(self) -> int:
         """Puzzle identifiers it learned, 0 among them."""
-        size = getattr(self.opened.run.config, "size", None)
-        return int(size.puzzles) if size is not None and size.puzzle_width else 1
+        config = getattr(self.opened.run.config, "net", None)
+        return int(config.puzzles) if config is not None and config.puzzle_emb_size else 1
 
     @cached_property
     def names(self) -> tuple[str, ...]:

@@ -41,7 +41,7 @@ def unknown(tmp_path_factory):
     text = get("sudoku", size=4).decode
     rows = [f"{text(q)},{text(a)}".translate(names) for q, a in zip(found.inputs, found.labels, strict=True)]
     (folder / "p.csv").write_text("\n".join(["question,answer", *rows]))
-    small = ["plan.steps=4", "plan.batch=8", "plan.compile=off", "config.size.width=32", "config.dtype=float32"]
+    small = ["plan.steps=4", "plan.batch=8", "plan.compile=off", "config.net.hidden_size=32", "config.dtype=float32"]
     words = ["train", "grid", "--data", str(folder / "p.csv"), "--out", str(folder / "run"), "--device", "cpu"]
     assert cli.main([*words, "--set", *small, "data.holdout=20", "data.task=grid"]) == 0
     return folder
@@ -68,7 +68,7 @@ def test_a_puzzle_identifier_is_given_by_name_or_number(registry, tmp_path):
     run = get_recipe("grid_attention")
     small = {"width": 32, "heads": 1, "layers": 1, "prefix": 1, "puzzle_width": 32}
     small |= {"positions": "learned", "mix": "attention"}
-    config = replace(run.config, size=replace(run.config.size, **small))
+    config = replace(run.config, net=replace(run.config.net, **small))
     built = build(replace(run, config=config, data=Data("", {}, train=str(tmp_path / "p.json"), count=0, holdout=2)))
     write_run(tmp_path / "arc", built.run, built)
     save_weights(tmp_path / "arc" / "model.safetensors", built.loop.state_dict())
