@@ -57,7 +57,7 @@ def record(run: Run, test: Any, args: argparse.Namespace, command: str) -> None:
     torch.set_num_threads(args.threads)
     built = build(override(run, args.set))
     folder = args.runs / args.out.stem
-    write_run(folder, built.run)
+    write_run(folder, built.run, built)
     result = learn(built, folder, args)
     if result.steps < built.run.plan.steps and not result.stopped:
         print(f"step {result.steps} of {built.run.plan.steps}: the same command goes on", flush=True)

@@ -7,10 +7,14 @@ scramble(key + 1). Salting the key gives another trajectory.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+Integers = TypeVar("Integers", Tensor, NDArray[np.int64])
 
 
 def key_of(x: Any) -> Tensor:
@@ -40,8 +44,8 @@ def salted(state: Any, salt: Any) -> Any:
     return state._replace(key=torch.where(salt == 0, state.key, scramble(state.key + scramble(salt))))
 
 
-def scramble(n: Tensor) -> Tensor:
-    """int64 -> int64 hash: the finaliser of SplitMix64."""
+def scramble(n: Integers) -> Integers:
+    """int64 -> int64 hash, of torch or numpy: the finaliser of SplitMix64."""
     for shift, factor in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15), (31, 1)):
         n = (n ^ ((n >> shift) & ((1 << (64 - shift)) - 1))) * factor
     return n

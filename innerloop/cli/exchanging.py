@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +10,7 @@ import torch
 import tyro
 
 from innerloop import files
-from innerloop.cli.inputs import examples_of, open_run, read_run, say_reading
+from innerloop.cli.inputs import examples_of, keep_others, open_run, read_run, say_reading
 from innerloop.data.official import write_official
 from innerloop.data.opening import open_set
 from innerloop.errors import InputError
@@ -134,18 +133,6 @@ def pickled(state: dict[str, torch.Tensor]) -> bytes:
     return whole.getvalue()
 
 
-def keep_others(path: Path, read: Callable[[Any], object]) -> None:
-    """Raise InputError where `path` holds something that `read` rejects: only our own files are overwritten."""
-    if not path.exists():
-        return
-    try:
-        read(path)
-    except InputError:
-        raise InputError(
-            f"{path} is there already, and is no earlier export: give another name, or delete it"
-        ) from None
-
-
 def export_single(opened: Opened, path: Path, dtype: str) -> None:
     """Write the file and say what it holds. Raises InputError where narrower weights would change an answer."""
     said = ""
@@ -188,7 +175,7 @@ def export_puzzles(source: str, data: str, split: str) -> int:
     if (Path(source) / "run.json").exists():
         run = read_run(Path(source))
         task, train, validation = sets(run.data, source)
-        refuse_changed(source, run.data, train=train)
+        refuse_changed(source, run.data, train=train, validation=validation)
         found_sets = {"train": train, "test": validation}
     else:
         task, found = open_set(source, task_of_folder(Path(data), split))

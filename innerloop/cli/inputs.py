@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +18,7 @@ from innerloop.learn.precision import prepare
 from innerloop.runs import run as runs
 from innerloop.runs.fit import sets
 from innerloop.runs.folder import Opened
-from innerloop.runs.origin import refuse_changed
+from innerloop.runs.origin import known, refuse_changed
 from innerloop.runs.single import by_name
 from innerloop.show import records
 from innerloop.text import printable
@@ -29,6 +30,7 @@ __all__ = [
     "device_named",
     "examples_of",
     "home",
+    "keep_others",
     "numbers",
     "open_run",
     "read_run",
@@ -88,6 +90,8 @@ def examples_of(opened: Opened, data: str, limit: int) -> Any:
         examples = sets(opened.run.data, opened.folder)[2]
         if opened.run.data.train:
             refuse_changed(opened.folder, opened.run.data, validation=examples)
+            if not known(opened.folder, "validation"):
+                print("no fingerprint of what it was validated on was kept: these may be others", file=sys.stderr)
         examples = examples.take(slice(limit)) if limit else examples
     say_reading(examples)
     return by_name(opened, examples)
@@ -99,13 +103,43 @@ def say_reading(examples: Any) -> None:
         print(f"{printable(examples.source)} is {examples.reading}", file=sys.stderr)
 
 
+def keep_others(path: Path, read: Callable[[Any], object]) -> None:
+    """Raise InputError where `path` holds something that `read` does not take: it is not ours to replace."""
+    if not path.exists():
+        return
+    try:
+        read(path)
+    except InputError:
+        raise InputError(
+            f"{files.shown(path)} is there already, and is none that this verb wrote: give another name, or delete it"
+        ) from None
+
+
 def home(opened: Opened, out: str, name: str = "") -> Path:
-    """Where a result goes: `out` where it is given, else `name` in the folder of the run, which a single file lacks."""
+    """Where a result goes: `out` where it is given, else `name` in the folder of the run, which a single file lacks.
+
+    Raises InputError where `out` is a file that is no earlier result of this kind.
+    """
     if out:
+        if name and Path(out).is_file():
+            keep_others(Path(out), read_page if name.endswith(".html") else lambda p: read_result(p, name))
         return Path(out)
     if not opened.folder.is_dir():
         raise InputError(f"{opened.folder} is a model in one file, with no folder for results: say where, by --out")
     return opened.folder / name
+
+
+def read_page(path: Path) -> None:
+    """Raise InputError unless this is a page of ours."""
+    if "<title>Innerloop" not in files.read_text(path, records.METRICS)[:2000]:
+        raise InputError(f"{files.shown(path)} is no report")
+
+
+def read_result(path: Path, name: str) -> None:
+    """Raise InputError unless this is a `name` of ours, such as eval.json."""
+    value = records.checked(name, files.read_json(path), files.shown(path))
+    if not isinstance(value, dict) or "born" not in value:
+        raise InputError(f"{files.shown(path)} is no {name}")
 
 
 def train_size(folder: Path, run: runs.Run) -> int:

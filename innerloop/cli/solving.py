@@ -22,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from innerloop import files, tasks
-from innerloop.cli.inputs import RunFolder, device_named, examples_of, open_run, say_reading
+from innerloop.cli.inputs import RunFolder, device_named, examples_of, keep_others, open_run, say_reading
 from innerloop.cli.judging import two
 from innerloop.data.arc_files import has_tests, is_arc, read_arc
 from innerloop.data.official import is_official
@@ -110,6 +110,12 @@ def solve(
     one_thread(opened.loop)
     one(solver, asked, how, labelled(opened.task, asked, label) if label else None, quiet)
     return 0
+
+
+def read_answers(path: Path) -> None:
+    """Raise InputError unless this is a file of answers, as `many` writes it."""
+    if next(files.lines(path), "").rstrip().split(",")[: len(FIELDS)] != [*FIELDS]:
+        raise InputError(f"{files.shown(path)} holds no answers")
 
 
 def width_for(solver: Solver, pick: str, noise: tuple[float, float]) -> int:
@@ -314,6 +320,8 @@ def written(asked: PuzzleSet, text: str) -> str:
 
 def many(solver: Solver, asked: PuzzleSet, out: str, how: dict[str, Any]) -> int:
     """Answers to all puzzles as CSV, in their order; with the names of the puzzles, where they have any."""
+    if out and Path(out).is_file():
+        keep_others(Path(out), read_answers)
     found = solver.solve(asked, **how)
     names = [[asked.identifiers[i]] for i in asked.puzzle] if asked.puzzle.any() else [list[str]()] * len(found)
     text = io.StringIO()

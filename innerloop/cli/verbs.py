@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Callable
 from typing import Any
 
 from innerloop.errors import InputError
-from innerloop.text import printable
+from innerloop.text import nearest, printable
 
 __all__ = ["VERBS", "load", "name_of"]
 
@@ -33,8 +32,7 @@ RESERVED = ("list", "eval", "import")  # Python's own words: their functions end
 def load(verb: str) -> Callable[..., Any]:
     """The function of a verb. Raises InputError naming the nearest for an unknown one."""
     if verb not in VERBS:
-        near = difflib.get_close_matches(verb, VERBS, 1, 0)[0]
-        raise InputError(f'there is no verb "{printable(verb, 60)}": did you mean "{near}"? `innerloop` lists them all')
+        raise InputError(f'there is no verb "{printable(verb, 60)}": {nearest(verb, VERBS)}')
     module = importlib.import_module(f"innerloop.cli.{VERBS[verb]}")
     return getattr(module, name_of(verb))
 

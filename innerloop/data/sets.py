@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from innerloop.data.notation import Notation, ranges
+from innerloop.data.protocols import Examples
 from innerloop.errors import InputError
 from innerloop.text import printable
 
-__all__ = ["MOST_VOCAB", "Example", "PuzzleSet", "Reading", "Score", "as_tokens", "largest", "token_dtype"]
+__all__ = [
+    "MOST_VOCAB",
+    "Example",
+    "PuzzleSet",
+    "Reading",
+    "Score",
+    "as_tokens",
+    "fingerprint",
+    "largest",
+    "token_dtype",
+]
 
 MOST_VOCAB = 65_536  # tokens are 0 .. 65,535
+PIECE = 16 << 20  # bytes that are hashed at once
 
 
 def token_dtype(vocab: int) -> type[np.integer[Any]]:
@@ -218,3 +232,17 @@ def _column(s: PuzzleSet, name: str, dtype: Any, default: np.ndarray) -> np.ndar
             raise InputError(f"{s.source or 'the set'}: {name} must hold whole numbers from {low} to {high}.")
     with np.errstate(over="ignore"):  # what is too large becomes infinite, which is refused by name
         return array.astype(dtype, copy=False)
+
+
+def fingerprint(s: Examples) -> str:
+    """sha256 over tokens, labels, identifiers, groups and names of a set, in their order; ratings do not count."""
+    head = [s.vocab, list(s.shape)] if isinstance(s, PuzzleSet) else list(s.inputs.shape)
+    total = hashlib.sha256(json.dumps(head).encode())
+    for name in s.identifiers:
+        total.update(json.dumps(name).encode())
+    for array in (s.inputs, s.labels, s.puzzle, s.group):
+        total.update(f"{array.dtype} {array.shape} ".encode())
+        rows = max(1, PIECE // max(1, array[:1].nbytes))
+        for i in range(0, len(array), rows):
+            total.update(np.ascontiguousarray(array[i : i + rows]).data)
+    return total.hexdigest()

@@ -26,6 +26,7 @@ class Learner(Protocol):
     carries: list[Any]
     menders: list[Any]
     noisy: bool
+    data: dict[str, str]  # fingerprints of the puzzles: train, and validation where there are any
     position: int  # examples handed out so far
     step: int
 

@@ -32,6 +32,11 @@ def carries(t: Learner, state: Any) -> list[Carry]:
     Raises InputError for a state that is damaged or of another run.
     """
     path = t.folder / checkpoint.STATE
+    if which := changed(t, state):
+        raise InputError(
+            f"the data changed: the {which} puzzles are not those of the training in {files.shown(t.folder)}; restore "
+            "them, or train anew with --fresh (resume=False) or in another folder"
+        )
     if bad := misshapen(t, state):
         raise InputError(
             f"{files.shown(path)} is not a training state of this run ({files.shown(bad)}): choose another folder "
@@ -46,6 +51,12 @@ def carries(t: Learner, state: Any) -> list[Carry]:
         if bad := out_of_range(t, carry):
             raise checkpoint.state_damaged(path, bad)
     return found
+
+
+def changed(t: Learner, state: Any) -> str:
+    """Which of the trainer's puzzles are not those that a state was saved with; states of before kept no word of it."""
+    kept = state.get("data") if isinstance(state, dict) else None
+    return next((k for k, own in t.data.items() if isinstance(kept, dict) and kept.get(k, own) != own), "")
 
 
 def misshapen(t: Learner, state: Any) -> str:

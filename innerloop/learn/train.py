@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from innerloop.data.protocols import Examples, Task
+from innerloop.data.sets import fingerprint
 from innerloop.errors import InputError
 from innerloop.learn import checkpoint, restore
 from innerloop.learn.compile import compile_blocks
@@ -75,6 +76,7 @@ class Trainer:
         self.loop, self.task, self.plan, self.folder = loop.to(self.device).train(), task, plan, folder
         self.validation, self.on_check, self.live, self.sinks = validation, on_check, live, sinks
         self.minutes = minutes
+        self.data = {k: fingerprint(s) for k, s in (("train", examples), ("validation", validation)) if s is not None}
         self.feed = ExampleStream(examples, task if plan.augment else None, seed)
         self.optimizers = optimizers(loop, plan.optimizer, plan.lr, plan.weight_decay, plan.puzzle_lr)
         self.average = Average(loop, plan.ema) if plan.ema else None
@@ -117,6 +119,7 @@ class Trainer:
             "carries": [self.rows()],
             "watch": self.watch.state(),
             "torch": torch.get_rng_state(),
+            "data": self.data,
         }
 
     def restore(self, state: dict[str, Any]) -> None:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 
 import torch
@@ -14,7 +13,7 @@ from innerloop.errors import InputError
 from innerloop.export.hub import texts
 from innerloop.runs.folder import Opened, open_run
 from innerloop.runs.single import README, SUFFIX, open_single
-from innerloop.text import printable
+from innerloop.text import nearest, printable
 
 __all__ = ["card", "names", "open"]
 
@@ -39,10 +38,10 @@ def open(source: str | Path, device: torch.device | str = "cpu") -> Opened:
         return open_single(path, device)
     if str(source) in known:
         return open_single(FOLDER / f"{source}{SUFFIX}", device)
-    near = difflib.get_close_matches(str(source), known, 1, 0.5)
-    hint = f"did you mean {near[0]}?" if near else "give the folder of a run, such as runs/demo"
-    also = f", or a model that comes along: {', '.join(known)}" if known and not near else ""
-    raise InputError(f"there is no folder {printable(str(source))}: {hint}{also}")
+    raise InputError(
+        f"there is no folder {printable(str(source))}: give the folder of a run, such as runs/demo, or a model that "
+        f"comes along ({nearest(str(source), known)})"
+    )
 
 
 def card(source: str | Path) -> str:

@@ -5,7 +5,6 @@ It may have parameters, all with defaults: `family(system, task)` is one recipe 
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import pkgutil
@@ -13,6 +12,7 @@ from collections.abc import Callable
 
 from innerloop.errors import InputError
 from innerloop.runs.run import Run
+from innerloop.text import nearest, printable
 
 
 def found() -> dict[str, Callable[[], Run]]:
@@ -33,8 +33,7 @@ def get(name: str, **parameters: str) -> Run:
     """The Run of a recipe. Raises InputError naming the nearest for an unknown name, or an unknown parameter."""
     recipes = found()
     if name not in recipes:
-        near = difflib.get_close_matches(name, recipes, 1, 0)[0]
-        raise InputError(f'no recipe is called "{name}": did you mean "{near}"? There are {", ".join(recipes)}')
+        raise InputError(f'no recipe is called "{printable(name)}": {nearest(name, recipes)}')
     taken = inspect.signature(recipes[name]).parameters
     for parameter in parameters:
         if parameter not in taken:

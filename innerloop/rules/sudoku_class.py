@@ -13,46 +13,45 @@ from itertools import permutations, product
 from math import factorial
 
 import numpy as np
+from numpy.typing import NDArray
+
+from innerloop.noise import scramble
 
 __all__ = ["equivalent", "keys"]
 
 ROUNDS = 6
+GOLDEN = np.int64(-0x61C8864680B583EB)  # 2^64 divided by the golden ratio: a step of SplitMix64
 MOST_LAYOUTS = 20_000  # row or column layouts one exact check may enumerate
 
 
-def _mix(x: np.ndarray) -> np.ndarray:
-    """A fixed 64-bit scrambling (splitmix64's finaliser, Steele et al. 2014): equal in, equal out, on any machine."""
-    x = x + np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+def _mix(x: NDArray[np.int64]) -> NDArray[np.int64]:
+    """A fixed 64-bit scrambling (SplitMix64, Steele et al. 2014): equal in, equal out, on any machine."""
+    return scramble(x + GOLDEN)
 
 
 def _colours(digits: np.ndarray, box: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """uint64 colours of rows (B, n), columns (B, n) and cells (B, n, n); digits int (B, n, n), 0 = empty."""
+    """int64 colours of rows (B, n), columns (B, n) and cells (B, n, n); digits int (B, n, n), 0 = empty."""
     batch, n, _ = digits.shape
     br, bc = box
     given = digits > 0
     # A column is coloured like a row where a transpose is a symmetry, and told apart from it where it is not.
-    row = np.zeros((batch, n), np.uint64)
-    column = row + np.uint64(0 if br == bc else 1)
-    name = np.zeros((batch, n + 1), np.uint64)
-    block = np.zeros((batch, n // br, n // bc), np.uint64)
+    row = np.zeros((batch, n), np.int64)
+    column = row + (0 if br == bc else 1)
+    name = np.zeros((batch, n + 1), np.int64)
+    block = np.zeros((batch, n // br, n // bc), np.int64)
     slot = (np.arange(batch)[:, None, None] * (n + 1) + digits).reshape(-1)
     for _ in range(ROUNDS):
         row_x, column_x = _mix(row)[:, :, None], _mix(column)[:, None, :]
         block_x = np.repeat(np.repeat(_mix(block), br, 1), bc, 2)
         name_x = _mix(name).reshape(-1)[slot].reshape(digits.shape)
-        cell = np.where(
-            given, _mix(row_x + column_x + _mix(block_x + np.uint64(7)) + _mix(name_x + np.uint64(3))), np.uint64(0)
-        )
-        spread = _mix(cell + np.uint64(11)) * given
+        cell = np.where(given, _mix(row_x + column_x + _mix(block_x + 7) + _mix(name_x + 3)), 0)
+        spread = _mix(cell + 11) * given
         row, column = _mix(row + spread.sum(2)), _mix(column + spread.sum(1))
         band = np.repeat(_mix(row).reshape(batch, -1, br).sum(2), br, 1)
         stack = np.repeat(_mix(column).reshape(batch, -1, bc).sum(2), bc, 1)
         row, column = _mix(row + _mix(band)), _mix(column + _mix(stack))
         block = _mix(block + spread.reshape(batch, n // br, br, n // bc, bc).sum((2, 4)))
-        totals = np.zeros(batch * (n + 1), np.uint64)
+        totals = np.zeros(batch * (n + 1), np.int64)
         np.add.at(totals, slot, spread.reshape(-1))
         name = _mix(name + totals.reshape(batch, n + 1))
     return row, column, cell
@@ -67,7 +66,7 @@ def keys(digits: np.ndarray, box: tuple[int, int]) -> list[bytes]:
         for start in range(0, len(digits), 1024):
             row, column, cell = _colours(digits[start : start + 1024].astype(np.int64), box)
             lines = _mix(row).sum(1) + _mix(column).sum(1)
-            both = np.stack([lines, _mix(cell + np.uint64(5)).sum((1, 2))], 1)
+            both = np.stack([lines, _mix(cell + 5).sum((1, 2))], 1)
             out += [k.tobytes() for k in both]
     return out
 

@@ -26,7 +26,7 @@ def check_run(folder: Path, run: Run, built: Built | None = None) -> None:
     """
     if not any((folder / name).exists() for name in (checkpoint.STATE, checkpoint.MODEL)):
         return
-    old = noted(folder)
+    old = kept_run(folder)
     if old is not None and built is not None and origin.same_source(old, to_json(run)):
         origin.refuse_changed(folder, run.data, train=built.train, validation=built.validation)
     if old is not None and (found := difference(old, to_json(run))):
@@ -37,8 +37,8 @@ def check_run(folder: Path, run: Run, built: Built | None = None) -> None:
         )
 
 
-def noted(folder: Path) -> dict[str, Any] | None:
-    """The run in folder/run.json, as this version would write it; None without the file."""
+def kept_run(folder: Path) -> dict[str, Any] | None:
+    """The run of folder/run.json as this version writes it; None where there is none."""
     path = folder / "run.json"
     if not path.exists():
         return None
@@ -66,7 +66,7 @@ def write_run(folder: Path, run: Run, built: Built | None = None) -> None:
     check_run(folder, run, built)
     path, value = folder / "run.json", to_json(run)
     stale = built and origin.changed(folder, train=built.train, validation=built.validation)
-    same = noted(folder) == value and not stale
+    same = kept_run(folder) == value and not stale
     if not same or not (folder / "config.json").exists():
         # Written first: a folder with a run.json is complete.
         files.write_json(folder / "config.json", {"system": run.system, "config": value["config"]})

@@ -82,16 +82,27 @@ def build(kind: Any, config: Any, seed: int, path: Path | None = None) -> torch.
     held = path.stat().st_size // 2 if path is not None and path.is_file() else None
     vouched = held is not None and held <= LARGE
     most = SLACK + held if held is not None and vouched else SMALL
+    budget = Budget(most)
     try:
-        with Budget(most):
+        with budget:
             return drawn(kind, config, seed)
     except Exceeded:
-        count = most + 1 if vouched else afford(kind, config)
+        huge = budget.left < -MOST  # one tensor alone is more than may be: no need to count the others
+        count = MOST + 1 if huge else most + 1 if vouched else afford(kind, config)
         if held is not None and count > SLACK + held:
             raise InputError(
                 f"{shown(path or '')} was saved by a model of another configuration, which is far smaller"
             ) from None
+        if huge:
+            raise too_large(MOST) from None
     return drawn(kind, config, seed)
+
+
+def too_large(most: int) -> InputError:
+    return InputError(
+        f"this config makes a model of more than {most:,} numbers, which is the most that this machine builds: "
+        "give a smaller width, or fewer layers"
+    )
 
 
 def drawn(kind: Any, config: Any, seed: int) -> torch.nn.Module:
@@ -111,8 +122,5 @@ def afford(kind: Callable[[Any], Any], config: Any) -> int:
         with torch.device("meta"), Sketch(), Budget(most):
             loop = kind(config)
     except Exceeded:
-        raise InputError(
-            f"this config makes a model of more than {most:,} numbers, which is the most that this machine builds: "
-            "give a smaller width, or fewer layers"
-        ) from None
+        raise too_large(most) from None
     return sum(t.numel() for t in (*loop.parameters(), *loop.buffers()))

@@ -7,7 +7,6 @@ in the order of the embedding's rows, as an official folder does. Older runs hav
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from dataclasses import replace
@@ -20,8 +19,9 @@ from innerloop import files, schema
 from innerloop.data.arc_files import has_tests, is_arc, read_arc
 from innerloop.data.official import is_official
 from innerloop.data.opening import open_set
-from innerloop.data.sets import PuzzleSet
+from innerloop.data.sets import PuzzleSet, fingerprint
 from innerloop.errors import InputError
+from innerloop.learn import checkpoint
 from innerloop.schema import Length
 from innerloop.text import nearest, printable
 
@@ -34,6 +34,7 @@ __all__ = [
     "fingerprint",
     "hold_out",
     "keep_names",
+    "known",
     "located",
     "noted",
     "numbered",
@@ -43,7 +44,6 @@ __all__ = [
 
 IDENTIFIERS = "identifiers.json"
 SPLITS = ("train", "test", "all")
-PIECE = 16 << 20  # bytes that are hashed at once
 FEW = 2000  # names among which the nearest is looked for
 
 
@@ -99,9 +99,14 @@ def physical(path: str) -> str:
 
 
 def block(folder: Path | str) -> dict[str, Any]:
-    """The block "data" of a run's folder; empty for a single file, and for runs that were written without."""
+    """The block "data" of a run, in a folder or a single file; empty for runs that were written without."""
     path = Path(folder) / "run.json"
-    value = files.read_json(path) if path.is_file() else {}
+    if Path(folder).is_file():
+        path = Path(folder)
+        text = checkpoint.read_header(path)[0].get("__metadata__", {}).get("run.json", "{}")
+        value = files.parse_json(text, f"the run.json of {files.shown(path)}")
+    else:
+        value = files.read_json(path) if path.is_file() else {}
     if not isinstance(value, dict) or "data" not in value:
         return {}
     return dict(schema.read(Block, value["data"], files.shown(path), "data"))
@@ -117,23 +122,15 @@ def before(folder: Path | str) -> bool:
 # -- fingerprints -----------------------------------------------------------------------------------------------------
 
 
-def fingerprint(s: PuzzleSet) -> str:
-    """sha256 over tokens, labels, identifiers, groups and names of a set, in their order; ratings do not count."""
-    total = hashlib.sha256(json.dumps([s.vocab, list(s.shape)]).encode())
-    for name in s.identifiers:
-        total.update(json.dumps(name).encode())
-    for array in (s.inputs, s.labels, s.puzzle, s.group):
-        total.update(f"{array.dtype} {array.shape} ".encode())
-        rows = max(1, PIECE // max(1, array[:1].nbytes))
-        for i in range(0, len(array), rows):
-            total.update(np.ascontiguousarray(array[i : i + rows]).data)
-    return total.hexdigest()
-
-
 def changed(folder: Path | str, **sets: PuzzleSet) -> str:
     """Which of `sets` (train, validation) is not what it was when the run in `folder` began; "" if none is."""
     kept = block(folder)
     return next((k for k, s in sets.items() if isinstance(kept.get(k), str) and kept[k] != fingerprint(s)), "")
+
+
+def known(folder: Path | str, which: str) -> bool:
+    """Whether the fingerprint of a run's puzzles (train or validation) was kept when it began."""
+    return isinstance(block(folder).get(which), str)
 
 
 def same_source(old: Any, new: Any) -> bool:

@@ -82,6 +82,13 @@ def parsed(name: str, text: str, source: Path) -> Any:
     return records.checked(name, files.parse_json(text, where), where)
 
 
+def names_of(opened: Opened) -> tuple[str, ...]:
+    """Names of the puzzle identifiers that a model learned, by number; empty where none were kept."""
+    names, config = note(opened, IDENTIFIERS), getattr(opened.run.config, "net", None)
+    fine = isinstance(names, list) and config is not None and len(names) == config.puzzles
+    return tuple(names) if fine and all(isinstance(n, str) for n in names) else ()
+
+
 def by_name(opened: Opened, examples: Any) -> Any:
     """A PuzzleSet with the puzzle identifiers of this model: each name gets the embedding row that it was trained with.
 
@@ -91,9 +98,8 @@ def by_name(opened: Opened, examples: Any) -> Any:
     config = getattr(opened.run.config, "net", None)
     if config is None or not config.puzzle_emb_size:
         return examples
-    names = note(opened, IDENTIFIERS)
-    if isinstance(names, list) and len(names) == config.puzzles and all(isinstance(n, str) for n in names):
-        return numbered(examples, tuple(names))
+    if names := names_of(opened):
+        return numbered(examples, names)
     if int(examples.puzzle.max()) >= config.puzzles:
         raise InputError(
             f"{examples.source} has puzzle identifiers up to {int(examples.puzzle.max())}, but this run learned only "

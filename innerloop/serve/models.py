@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from innerloop.errors import InputError
 from innerloop.files import check_regular
 from innerloop.learn.evaluate import own_rule
 from innerloop.noise import keyed
+from innerloop.runs.origin import FEW
+from innerloop.runs.single import names_of
 from innerloop.runs.solving import solver_of
 from innerloop.serve import schema
 from innerloop.serve.fallback import Fallback
@@ -31,7 +34,7 @@ from innerloop.solve.hybrid import has_exact, need_exact
 from innerloop.solve.job import PuzzleJob
 from innerloop.solve.options import Solution, SolveOptions
 from innerloop.solve.solver import Solver
-from innerloop.text import printable
+from innerloop.text import nearest, printable
 
 __all__ = ["Closed", "Full", "Limits", "NoModel", "Registry", "Served", "TooLarge"]
 
@@ -96,6 +99,25 @@ class Served:
         config = getattr(self.opened.run.config, "net", None)
         return int(config.puzzles) if config is not None and config.puzzle_emb_size else 1
 
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Of the puzzle identifiers, by number; empty where none were kept."""
+        return names_of(self.opened)
+
+    def number(self, identifier: int | str) -> int:
+        """The number of a puzzle identifier that is given by name or number. Raises InputError for one not learned."""
+        if isinstance(identifier, int):
+            if identifier >= self.identifiers:
+                raise InputError(
+                    f"identifier {identifier} is none that this model learned: it has 0 to {self.identifiers - 1}"
+                )
+            return identifier
+        if identifier not in self.names:
+            few = 1 < len(self.names) <= FEW
+            near = nearest(identifier, self.names[1:]) if few else f"it has {len(self.names)} names"
+            raise InputError(f'identifier "{printable(identifier, 80)}" is none that this model learned: {near}')
+        return self.names.index(identifier)
+
     # -- validation ---------------------------------------------------------------------------------------------------
     def tokens(self, texts: Sequence[str]) -> Tokens:
         """(N, S) of N puzzles. Raises InputError for what is not written in the task's symbols."""
@@ -117,10 +139,7 @@ class Served:
             raise InputError(
                 f"seconds {asked.seconds:g} is more than this server allows: give at most {limits.seconds:g}"
             )
-        if asked.identifier >= self.identifiers:
-            raise InputError(
-                f"identifier {asked.identifier} is none that this model learned: it has 0 to {self.identifiers - 1}"
-            )
+        self.number(asked.identifier)
         if asked.exact:
             need_exact(self.task)
         pick: str = asked.pick
@@ -152,7 +171,7 @@ class Served:
         d = self.settle(asked)
         solver = self.solver
         views = solver.views(d)
-        cases = [PuzzleJob(solver, q, d, asked.identifier, views) for q in self.tokens(texts)]
+        cases = [PuzzleJob(solver, q, d, self.number(asked.identifier), views) for q in self.tokens(texts)]
         return Order(
             cases,
             self.maker,

@@ -17,6 +17,7 @@ __all__ = [
 ]  # fmt: skip
 
 Text = Annotated[str, Field(min_length=1)]
+Named = Annotated[str, Field(min_length=1, max_length=1000)]
 Rule = Literal["verified", "vote", "q", "value", "residual", "certainty", "first"]
 # Not an enum: each model supports some of these, and its error message lists them.
 Pick = Annotated[str, WithJsonSchema({"type": "string", "enum": ["auto", *get_args(Rule)]})]
@@ -63,7 +64,9 @@ class Dials(Asked):
     )
     exact: bool = Field(False, description="where the model does not know, ask the exact solver")
     priority: float = Field(0.0, ge=-1000, le=1000, description="higher goes first")
-    identifier: Whole = Field(0, ge=0, le=MOST, description="puzzle identifier, for models that learned some; 0: none")
+    identifier: Named | Annotated[Whole, Field(ge=0, le=MOST)] = Field(
+        0, description="puzzle identifier, by name or by number, for models that learned some; 0: none"
+    )
 
 
 class SolveRequest(Dials):

@@ -36,7 +36,7 @@ class Stream:
                 f"give at most {limits.moments} steps in all, or ask /solve"
             )
         self.served, self.asked, d = served, asked, served.settle(asked)
-        self.thought = Replay(served.solver, served.tokens([asked.puzzle])[0], d, asked.identifier)
+        self.thought = Replay(served.solver, served.tokens([asked.puzzle])[0], d, served.number(asked.identifier))
         self.deadline = self.thought.begun + (asked.seconds or limits.seconds)
         case = self.thought.case(self._see)
         self.order = Order([case], served.maker, lambda: self._hand(None), self.deadline, asked.priority)

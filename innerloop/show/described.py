@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 
+from innerloop import schema
 from innerloop.errors import InputError
+from innerloop.show import records
 from innerloop.show.replay import finite
 from innerloop.solve.solver import Solver
 from innerloop.text import printable
@@ -15,6 +17,7 @@ from innerloop.text import printable
 __all__ = ["curves", "example", "halted", "inner", "model", "notes"]
 
 POINT = ("depth", "width", "halting", "exact", "low", "high", "valid", "steps", "nfe")  # of a row of eval.json
+LINE = get_type_hints(records.Line, include_extras=True)
 
 
 def model(name: str, opened: Any, solver: Solver) -> dict[str, Any]:
@@ -122,12 +125,10 @@ def rows_of(judged: dict[str, Any], odd: list[str]) -> Iterator[dict[str, Any]]:
 
 def fits(key: str, value: Any) -> bool:
     """Whether this may be the value of a row of an eval.json at `key`; None always."""
-    if value is None:
-        return True
-    if key == "halting":
-        return value in (0, 1)
-    number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15  # inf and NaN neither
-    return number and (key not in ("depth", "width") or isinstance(value, int))
+    try:
+        return value is None or schema.read(LINE[key], value, "eval.json") is not None
+    except InputError:
+        return False
 
 
 def inner(value: dict[str, Any], key: str) -> dict[str, Any]:

@@ -53,10 +53,15 @@ def draw(folders: Sequence[Path], out: Path) -> list[Path]:
         figures["learning"] = learning_curve(logged)
     if not figures:
         raise InputError(f"{folders[0]} has neither eval.json nor metrics.jsonl yet: train it, or innerloop eval it")
+    return save(figures, out)
+
+
+def save(figures: dict[str, Figure], folder: Path) -> list[Path]:
+    """Write each figure as NAME.png and NAME.svg; returns the paths."""
     written = []
     for name, figure in figures.items():
         for kind in ("png", "svg"):
-            path = out / f"{name}.{kind}"
+            path = folder / f"{name}.{kind}"
             with matplotlib.rc_context(STYLE):
                 # The kind is said, because the file is written under another name first.
                 files.write(path, lambda p, f=figure, k=kind: f.savefig(p, format=k))  # type: ignore[misc]

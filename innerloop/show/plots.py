@@ -9,9 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from innerloop import files
-
 # By way of figures, which says how to install matplotlib where it is missing.
+from innerloop.show import figures
 from innerloop.show.figures import COLOURS, SIZE, STYLE, Axes, Figure, matplotlib
 
 __all__ = ["blanks", "cells", "dimension", "ends", "residuals", "save"]
@@ -30,17 +29,7 @@ def save(found: dict[str, Any], folder: Path) -> list[Path]:
         "dimension": (dimension, "dimension", found["dimension"].get("trained")),
         "cells": (cells, "cells", found["cells"].get("slots")),
     }
-    written = []
-    for name, (draw, part, there) in drawn.items():
-        if not there:
-            continue
-        figure = draw(found[part])
-        for kind in ("png", "svg"):
-            path = folder / f"{name}.{kind}"
-            with matplotlib.rc_context(STYLE):
-                files.write(path, lambda p, f=figure, k=kind: f.savefig(p, format=k))  # type: ignore[misc]
-            written.append(path)
-    return written
+    return figures.save({name: draw(found[part]) for name, (draw, part, there) in drawn.items() if there}, folder)
 
 
 def _axes() -> tuple[Figure, Axes]:

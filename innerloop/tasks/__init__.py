@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from difflib import get_close_matches
 from functools import lru_cache
 from importlib import import_module
 from pkgutil import iter_modules
@@ -12,6 +11,7 @@ from typing import Any
 from innerloop.errors import InputError
 from innerloop.schema import check_arguments
 from innerloop.tasks.task import Task
+from innerloop.text import nearest
 
 __all__ = ["Task", "get", "names"]
 
@@ -37,16 +37,10 @@ def get(name: str, **options: Any) -> Task:
     """The task `name` with its options. An unknown name or option raises InputError naming the nearest."""
     tasks = _found()
     if name not in tasks:
-        raise InputError(f"there is no task {name!r}{_nearest(name, list(tasks))}")
+        raise InputError(f"there is no task {name!r}: {nearest(name, tasks)}")
     known = list(inspect.signature(tasks[name]).parameters)
     for option in options:
         if option not in known:
-            raise InputError(f"the task {name!r} has no option {option!r}{_nearest(option, known)}")
+            raise InputError(f"the task {name!r} has no option {option!r}: {nearest(option, known)}")
     check_arguments(tasks[name].__init__, options, lambda option: f"the option {option} of the task {name!r}")
     return tasks[name](**options)
-
-
-def _nearest(word: str, known: list[str]) -> str:
-    close = get_close_matches(word, known, 1, 0.5)
-    hint = f"; did you mean {close[0]!r}?" if close else ";"
-    return f"{hint} Choose from {', '.join(known)}."

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import pkgutil
 from typing import Any
 
 from innerloop.errors import InputError
+from innerloop.text import nearest, printable
 
 
 def names() -> list[str]:
@@ -18,7 +18,6 @@ def names() -> list[str]:
 def get(name: str) -> tuple[Any, Any]:
     """The class of a system and its Config. Raises InputError naming the nearest for an unknown name."""
     if name not in names():
-        near = difflib.get_close_matches(name, names(), 1, 0)[0]
-        raise InputError(f'no system is called "{name}": did you mean "{near}"? There are {", ".join(names())}')
+        raise InputError(f'no system is called "{printable(name)}": {nearest(name, names())}')
     module = importlib.import_module(f"{__name__}.{name}")
     return getattr(module, next(n for n in module.__all__ if n != "Config")), module.Config

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from innerloop import halt
+from innerloop import halt, schema
 from innerloop.core import Answer, Question
 from innerloop.parts.act import Act, HaltingUnit, advance, begin, check, cost, hold, weighted
 from innerloop.parts.config import NetConfig
@@ -40,6 +40,7 @@ class Config:
     dtype: str = "bfloat16"  # of the state and of all products; weights and halting stay float32
 
     def __post_init__(self) -> None:
+        schema.check(self)
         check(self.form, self.eps, self.tau)
 
 

@@ -29,7 +29,7 @@ from innerloop.parts.heads import Heads
 from innerloop.parts.layers import dtype_named
 from innerloop.parts.mixers import Net
 from innerloop.parts.solvers import solver_named
-from innerloop.schema import Amount, Count, Positive
+from innerloop.schema import Amount, Count, Positive, check
 
 __all__ = ["DEQ", "Config"]
 
@@ -43,6 +43,9 @@ class Config:
     grad: str = "implicit"  # which calls carry gradient: "implicit", "phantom(5, 0.5)", or a rule of innerloop.grad
     jacobian: Amount = 0.0  # weight of the regulariser that keeps the map a contraction; 0: none
     dtype: str = "float32"  # of the state and of all products: bfloat16 does not resolve residuals under 1e-2
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 class State(NamedTuple):

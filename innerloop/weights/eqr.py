@@ -29,7 +29,7 @@ from innerloop.parts.heads import Heads
 from innerloop.parts.layers import dtype_named
 from innerloop.parts.mixers import Net
 from innerloop.parts.recursion import schedule, updates
-from innerloop.schema import Amount, Count, Share
+from innerloop.schema import Amount, Count, Share, check
 
 __all__ = ["Config", "EqR"]
 
@@ -45,6 +45,9 @@ class Config:
     noise: Amount = 0.01  # beta: standard deviation added at every update, in training and afterwards
     grad: str = "last_cycle"  # which updates of a step carry gradient: the name of a rule in innerloop.grad
     dtype: str = "bfloat16"  # of the state and of all products; weights stay float32
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 class State(NamedTuple):

@@ -13,7 +13,7 @@ target is one training step (fixed-point forcing), whose loss is the cross-entro
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +21,6 @@ from torch import Tensor, nn
 
 from innerloop import grad
 from innerloop.core import Answer, Question, run_schedule
-from innerloop.errors import InputError
 from innerloop.halt import Halt
 from innerloop.noise import key_of, normal, scramble, uniform
 from innerloop.parts.config import NetConfig
@@ -29,7 +28,7 @@ from innerloop.parts.embed import Embed
 from innerloop.parts.heads import Heads
 from innerloop.parts.layers import Linear, dtype_named
 from innerloop.parts.mixers import Net
-from innerloop.schema import Count, Share
+from innerloop.schema import Count, Range, Share, check
 
 __all__ = ["Config", "Flow"]
 
@@ -38,14 +37,13 @@ __all__ = ["Config", "Flow"]
 class Config:
     net: NetConfig = field(default_factory=NetConfig)
     grid: Count = 8  # steps from time 0 to `hold`
-    hold: Share = 0.3  # time from which on x is constant; 0: x stays noise, and only s changes
+    hold: Annotated[float, Range(0, 0.999)] = 0.3  # from this time on x is constant; 0: x stays noise, only s changes
     forcing: Share = 0.5  # share of examples trained with their own prediction s; 0: a plain flow, without s
     rollout: Count = 16  # steps from t0 to t of these
     dtype: str = "bfloat16"  # of all products; weights, x and s stay float32
 
     def __post_init__(self) -> None:
-        if self.grid < 1 or self.rollout < 1 or not (0 <= self.hold < 1 and 0 <= self.forcing <= 1):
-            raise InputError(f"a flow needs grid and rollout >= 1, 0 <= hold < 1 and 0 <= forcing <= 1, not {self}")
+        check(self)
 
 
 class State(NamedTuple):

@@ -29,7 +29,7 @@ from innerloop.parts.guidance import Guidance
 from innerloop.parts.heads import Heads
 from innerloop.parts.layers import Linear, dtype_named
 from innerloop.parts.mixers import Net
-from innerloop.schema import Amount, Count, Share
+from innerloop.schema import Amount, Count, Share, check
 
 __all__ = ["GRAM", "Config"]
 
@@ -43,6 +43,9 @@ class Config:
     balance: Share = 0.8  # share of the KL's gradient that moves the prior
     grad: str = "last_cycle"  # which updates of a step carry gradient: the name of a rule in innerloop.grad
     dtype: str = "bfloat16"  # of the state and of all products; weights and e stay float32
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 class State(NamedTuple):

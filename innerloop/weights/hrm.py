@@ -22,7 +22,7 @@ from innerloop.parts.embed import Embed, start
 from innerloop.parts.heads import Heads
 from innerloop.parts.layers import dtype_named
 from innerloop.parts.mixers import Net
-from innerloop.schema import Count
+from innerloop.schema import Count, check
 
 __all__ = ["HRM", "Config"]
 
@@ -34,6 +34,9 @@ class Config:
     low_cycles: Count = 2  # T in the paper, L_cycles in the official code: updates of l before each of h
     grad: str = "last(2)"  # which updates of a step carry gradient: the name of a rule in innerloop.grad
     dtype: str = "bfloat16"  # of the state and of all products; weights stay float32
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 class State(NamedTuple):

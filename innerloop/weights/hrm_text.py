@@ -24,7 +24,7 @@ from innerloop.parts.config import NetConfig
 from innerloop.parts.embed import Embed, start
 from innerloop.parts.layers import Linear, dtype_named
 from innerloop.parts.mixers import Net
-from innerloop.schema import Count, Share, Whole
+from innerloop.schema import Count, Share, Whole, check
 
 __all__ = ["HRMText", "Config", "guided", "strip_think"]  # noqa: RUF022 -- the system first
 
@@ -41,6 +41,9 @@ class Config:
     credit: tuple[Whole, Whole] = (2, 5)  # K, updates with gradient: at the start, and after the warm-up
     warmup: Share = 0.2  # share of training in which K grows
     dtype: str = "bfloat16"  # of the state and of all products; weights stay float32
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 class State(NamedTuple):

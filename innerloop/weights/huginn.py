@@ -30,7 +30,7 @@ from innerloop.parts.config import NetConfig
 from innerloop.parts.embed import Embed
 from innerloop.parts.layers import Linear, dtype_named, rms_norm, trunc_normal
 from innerloop.parts.mixers import Net
-from innerloop.schema import Count, Range
+from innerloop.schema import Count, Range, check
 
 __all__ = ["Config", "Huginn"]
 
@@ -44,6 +44,9 @@ class Config:
     coda: Annotated[int, Range(0, 512)] = 2  # and after it
     recurrence: Count = 32  # mean depth of training; scales the initial weights
     dtype: str = "bfloat16"  # of the state and of all products; weights stay float32
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 class State(NamedTuple):

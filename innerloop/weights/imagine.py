@@ -28,7 +28,7 @@ from innerloop.parts.embed import Embed
 from innerloop.parts.heads import Heads
 from innerloop.parts.layers import Linear, dtype_named, rms_norm
 from innerloop.parts.mixers import Net
-from innerloop.schema import Amount
+from innerloop.schema import Amount, check
 
 __all__ = ["Config", "Imagine"]
 
@@ -38,6 +38,9 @@ class Config:
     net: NetConfig = field(default_factory=lambda: replace(NetConfig(), vocab=8, seq=225, rows=9))
     latent: Amount = 1.0  # weight of the latent loss, a mean over positions, channels and steps; 0: none
     dtype: str = "bfloat16"  # of the state and of all products; weights stay float32
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 class State(NamedTuple):

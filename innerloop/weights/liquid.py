@@ -23,7 +23,7 @@ from innerloop.parts.heads import Heads
 from innerloop.parts.layers import dtype_named
 from innerloop.parts.liquid import cell_named
 from innerloop.parts.mixers import Net
-from innerloop.schema import Count, Positive
+from innerloop.schema import Count, Positive, check
 
 __all__ = ["LNN", "Config"]
 
@@ -37,6 +37,7 @@ class Config:
     dtype: str = "bfloat16"  # of the state and of all products; weights stay float32, and an LTC computes in it
 
     def __post_init__(self) -> None:
+        check(self)
         if self.dt <= 0 or self.units < 1:
             raise InputError(f"a liquid loop needs dt > 0 and 1 or more units, not {self.dt:g} and {self.units}")
 

@@ -22,6 +22,7 @@ from innerloop.parts.embed import Embed
 from innerloop.parts.heads import Heads
 from innerloop.parts.layers import dtype_named
 from innerloop.parts.mixers import Net
+from innerloop.schema import check
 
 __all__ = ["Config", "Looped"]
 
@@ -33,6 +34,9 @@ class Config:
     net: NetConfig = field(default_factory=lambda: SIZE)
     multiply: bool = False  # multiply by the prompt, starting from ones, instead of adding it
     dtype: str = "bfloat16"  # of the state and of all products; weights stay float32
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 class State(NamedTuple):

@@ -26,7 +26,7 @@ from innerloop.parts.embed import Embed
 from innerloop.parts.layers import Linear, dtype_named, rms_norm
 from innerloop.parts.mixers import Net
 from innerloop.parts.routing import ExpertChoice, TokenChoice, router
-from innerloop.schema import Amount, Share
+from innerloop.schema import Amount, Share, check
 
 __all__ = ["Config", "MoR"]
 
@@ -43,6 +43,9 @@ class Config:
     kv: str = "recursion"  # "recursion": attend to positions that are on; "shared": to all, with first-step keys
     weight: Amount = 1e-3  # of the router's loss; the paper's for "token" is 0.1
     dtype: str = "bfloat16"  # of the state and of all products; weights stay float32
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 class State(NamedTuple):

@@ -25,7 +25,7 @@ from innerloop.parts.embed import Embed
 from innerloop.parts.heads import Heads
 from innerloop.parts.layers import dtype_named
 from innerloop.parts.mixers import Net
-from innerloop.schema import Count
+from innerloop.schema import Count, check
 
 __all__ = ["NODE", "Config"]
 
@@ -39,6 +39,7 @@ class Config:
     dtype: str = "bfloat16"  # of the state and of all products; weights stay float32
 
     def __post_init__(self) -> None:
+        check(self)
         if self.method not in ode.METHODS or self.steps < 1:
             raise InputError(f"node takes 1 or more steps of euler or rk4, not {self.steps} of {self.method}")
 

@@ -31,7 +31,7 @@ from innerloop.parts.embed import Embed, start
 from innerloop.parts.heads import Heads
 from innerloop.parts.layers import dtype_named, trunc_normal
 from innerloop.parts.mixers import Net
-from innerloop.schema import Amount, Count
+from innerloop.schema import Amount, Count, check
 
 __all__ = ["Config", "Orbit"]
 
@@ -51,6 +51,9 @@ class Config:
     grad: str = "full"  # which calls of a step carry gradient: the name of a rule in innerloop.grad
     dtype: str = "float32"  # of the state and of all products
 
+    def __post_init__(self) -> None:
+        check(self)
+
 
 class State(NamedTuple):
     h: Tensor  # (B, L, D), D = nodes of a position x channels of a node
@@ -63,8 +66,6 @@ class Orbit(nn.Module):
 
     def __init__(self, c: Config = Config()) -> None:
         super().__init__()
-        if c.rounds < 1:
-            raise InputError(f"rounds is {c.rounds}, but a step must call its net at least once: give 1 or more")
         self.c, self.grad, self.dtype = c, grad.named(c.grad), dtype_named(c.dtype)
         self.embed, self.net, self.heads = Embed(c.net), Net(c.net), Heads(c.net, continue_head=False)
         self.register_buffer("h0", start(c.net))

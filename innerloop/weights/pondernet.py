@@ -27,7 +27,7 @@ from innerloop.parts.embed import Embed
 from innerloop.parts.heads import Heads
 from innerloop.parts.layers import dtype_named
 from innerloop.parts.mixers import Net
-from innerloop.schema import Share
+from innerloop.schema import Share, check
 
 __all__ = ["Config", "PonderNet"]
 
@@ -39,6 +39,7 @@ class Config:
     dtype: str = "bfloat16"  # of the state and of all products; weights stay float32
 
     def __post_init__(self) -> None:
+        check(self)
         if not 0 < self.start < 1:
             raise InputError(f"start={self.start} is no chance to halt: give one strictly between 0 and 1")
 

@@ -25,7 +25,7 @@ from innerloop.parts.embed import Embed, start
 from innerloop.parts.layers import dtype_named
 from innerloop.parts.mixers import Net
 from innerloop.parts.recursion import schedule, updates
-from innerloop.schema import Count, Share
+from innerloop.schema import Count, Share, check
 
 __all__ = ["RSM", "Config"]
 
@@ -38,6 +38,9 @@ class Config:
     thoughts: Count = 2  # n, L_cycles in the official code, when training begins
     milestones: tuple[Share, ...] = (0.3, 0.5, 0.7, 0.8, 0.84, 0.86, 0.88, 0.9, 0.92, 0.94)  # at each n grows by one
     dtype: str = "bfloat16"  # of the state and of all products; weights stay float32
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 class State(NamedTuple):

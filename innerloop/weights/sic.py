@@ -27,7 +27,7 @@ from innerloop.parts.heads import Heads
 from innerloop.parts.layers import dtype_named
 from innerloop.parts.mixers import Net
 from innerloop.parts.recursion import schedule, updates
-from innerloop.schema import Count
+from innerloop.schema import Count, check
 
 __all__ = ["Config", "SiC"]
 
@@ -45,6 +45,7 @@ class Config:
     dtype: str = "bfloat16"  # of the state and of all products; weights stay float32
 
     def __post_init__(self) -> None:
+        check(self)
         if self.latents < 1:
             raise InputError(f"{self.latents} latents cannot race: give 1 or more")
 

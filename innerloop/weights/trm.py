@@ -24,7 +24,7 @@ from innerloop.parts.embed import Embed, start
 from innerloop.parts.heads import Heads
 from innerloop.parts.layers import dtype_named
 from innerloop.parts.mixers import Net
-from innerloop.schema import Count
+from innerloop.schema import Count, check
 
 __all__ = ["TRM", "Config"]
 
@@ -36,6 +36,9 @@ class Config:
     thoughts: Count = 6  # n in the paper, L_cycles in the official code: updates of z before each update of y
     grad: str = "last_cycle"  # which updates of a step carry gradient: the name of a rule in innerloop.grad
     dtype: str = "bfloat16"  # of the state and of all matrix products; weights stay float32
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 class State(NamedTuple):

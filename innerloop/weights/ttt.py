@@ -24,6 +24,7 @@ from innerloop.parts.fast_weights import TTT
 from innerloop.parts.heads import Heads
 from innerloop.parts.layers import dtype_named
 from innerloop.parts.mixers import Net
+from innerloop.schema import check
 
 __all__ = ["Config", "FastLoop"]
 
@@ -32,6 +33,9 @@ __all__ = ["Config", "FastLoop"]
 class Config:
     net: NetConfig = field(default_factory=NetConfig)
     dtype: str = "bfloat16"  # of the outputs and of all products but the memory's, which are float32
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 class State(NamedTuple):

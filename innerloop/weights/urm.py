@@ -24,7 +24,7 @@ from innerloop.parts.embed import Embed, start
 from innerloop.parts.heads import Heads
 from innerloop.parts.layers import SwiGLU, dtype_named, inner_width
 from innerloop.parts.mixers import MixThenMlp, Net
-from innerloop.schema import Count
+from innerloop.schema import Count, check
 
 __all__ = ["URM", "Config"]
 
@@ -35,6 +35,9 @@ class Config:
     loops: Count = 8  # M: calls of the stack in a step
     grad: str = "last(6)"  # which of them carry gradient, the last M - N: the name of a rule in innerloop.grad
     dtype: str = "bfloat16"  # of the state and of all products; weights stay float32
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 class State(NamedTuple):

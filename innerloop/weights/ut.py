@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from innerloop import halt
+from innerloop import halt, schema
 from innerloop.core import Answer, Question
 from innerloop.errors import InputError
 from innerloop.parts.act import Act, HaltingUnit, advance, begin, check, cost, hold, weighted
@@ -41,6 +41,7 @@ class Config:
     dtype: str = "bfloat16"  # of the state and of all products; weights stay float32
 
     def __post_init__(self) -> None:
+        schema.check(self)
         if self.halting not in ("fixed", "tokens"):
             raise InputError(f'halting is "{self.halting}": use "fixed" or "tokens"')
         check("graves", self.eps, self.tau)

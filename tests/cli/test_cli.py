@@ -88,11 +88,12 @@ def test_help_shows_an_example(verb, capsys):
     assert f"innerloop {verb}" in capsys.readouterr().out.replace("\n", " ")
 
 
-def test_list_names_everything_and_starts_light():
-    done = subprocess.run([*COMMAND, "list"], capture_output=True, text=True, check=True)
+def test_list_names_everything_and_starts_light(capsys):
+    assert cli.main(["list"]) == 0
+    said = capsys.readouterr().out
     for name in ("trm", "hrm", "ut", "sudoku", "maze", "queens", "arc", "grid", "demo", "sudoku4"):
-        assert f"\n{name} " in done.stdout
-    assert set(recipes.found()) <= set(done.stdout.split())
+        assert f"\n{name} " in said
+    assert set(recipes.found()) <= set(said.split())
     heavy = "import sys, innerloop, innerloop.cli.catalogue; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", heavy], check=False).returncode == 0, "list imports torch"
 
@@ -123,22 +124,28 @@ def test_train_says_what_it_does(capsys):
     assert runs.from_json(load("r/run.json")["run"]).seed == 5
 
 
-def test_interrupted_training_goes_on_to_the_same_weights(tmp_path):
+def test_interrupted_training_goes_on_to_the_same_weights(tmp_path, monkeypatch, capsys):
     """Ctrl-C: exit 130, one line that says how to go on; the resumed run ends like an uninterrupted one."""
-    tiny = [*TINY, "plan.steps=60", "plan.check_every=1000", "plan.save_every=5", "data.holdout=4"]
+    from innerloop.learn.train import Trainer
+
+    tiny = [*TINY, "plan.steps=20", "plan.check_every=1000", "plan.save_every=5", "data.holdout=4"]
     words = ["train", "sudoku4", "--device", "cpu", "--set", *tiny]
-    child = subprocess.Popen(
-        [*COMMAND, *words, "--out", "cut"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    while child.poll() is None and not (tmp_path / "cut" / "train_state.pt").exists():
-        time.sleep(0.02)
-    child.send_signal(signal.SIGINT)
-    said = child.communicate(timeout=60)[0]
-    assert child.returncode == 130 and "innerloop train cut" in said and "Traceback" not in said
+    update = Trainer.update
+
+    def interrupted(self):
+        if self.step == 7:  # in the middle of a step
+            signal.raise_signal(signal.SIGINT)
+        update(self)
+
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        monkeypatch.setattr(Trainer, "update", interrupted)
+        assert cli.main([*words, "--out", "cut"]) == 130
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        monkeypatch.setattr(Trainer, "update", update)
+    said = "".join(capsys.readouterr())
+    assert "innerloop train cut" in said and "Traceback" not in said and (tmp_path / "cut/train_state.pt").exists()
     assert not (tmp_path / "cut" / "result.json").exists()
     assert cli.main(["train", "cut", "--device", "cpu"]) == 0
     assert cli.main([*words, "--out", "whole"]) == 0
@@ -237,6 +244,23 @@ def test_solve_reads_what_train_reads_and_says_so(run, capsys):
     assert said.err.count("p.csv.gz is read as sudoku 4x4: 1 puzzle") == 1
     assert cli.main(["eval", str(run), "--data", "p.csv.gz", "--depth", "1", "--out", "e.json"]) == 0
     assert "p.csv.gz is read as sudoku 4x4" in capsys.readouterr().err
+
+
+def test_a_file_of_ones_own_is_not_replaced_by_a_result(run, puzzles, capsys):
+    """eval, report and solve replace what they wrote themselves, and nothing else, before any work is done."""
+    ways = {
+        "e.json": ["eval", str(run), "--depth", "1", "--limit", "2"],
+        "r.html": ["report", str(run), "--depth", "1"],
+        "a.csv": ["solve", str(run), str(puzzles), "--depth", "1", "--width", "1"],
+    }
+    for name, words in ways.items():
+        for _ in range(2):
+            assert cli.main([*words, "--out", name]) == 0, name
+        capsys.readouterr()
+        for own in (b"{}\n", b"question,answer\n", b"<!doctype html>\n", b"\xff", b""):
+            Path(name).write_bytes(own)
+            assert cli.main([*words, "--out", name]) == 2 and Path(name).read_bytes() == own
+            assert "is none that this verb wrote" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_answers_are_written_as_the_questions_are(run, capsys):

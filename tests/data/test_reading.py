@@ -12,6 +12,7 @@ import resource
 import time
 import zipfile
 from collections.abc import Callable
+from functools import cache
 from itertools import permutations
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from innerloop.data.arrays import load, read_arrays, write_npz
 from innerloop.data.formats import _records, read_csv, write_csv
 from innerloop.data.notation import ranges
 from innerloop.data.opening import open_questions, open_set, read_questions
+from innerloop.data.sets import PuzzleSet
 from innerloop.errors import InputError
 from innerloop.tasks import get
 from innerloop.tasks.grid import Grid
@@ -37,9 +39,16 @@ def rows_of(path: Path, rows: list[tuple[str, str]], header: str = "question,ans
     return path
 
 
-def renamed(task: Sudoku, count: int, digits: str, blank: str) -> list[tuple[str, str]]:
-    """Sudokus of `task` written with other symbols."""
-    s = task.make(count, 0)
+@cache
+def some(size: int) -> tuple[Sudoku, PuzzleSet]:
+    """A few Sudokus of a size, made once: those of 16x16 take a second."""
+    task = get("sudoku", size=size, **({"givens": (200, 230)} if size == 16 else {}))
+    return task, task.make(2 if size == 16 else 6, 0)
+
+
+def renamed(size: int, digits: str, blank: str) -> list[tuple[str, str]]:
+    """The Sudokus of `some` written with other symbols."""
+    task, s = some(size)
     table = str.maketrans(task.charset, blank + digits)
     return [
         (task.decode(q).translate(table), task.decode(a).translate(table))
@@ -180,9 +189,8 @@ NOTATIONS = {
 @pytest.mark.parametrize("what", NOTATIONS)
 def test_sudokus_of_other_notations_are_known_and_said(what: str, tmp_path: Path) -> None:
     size, digits, blank = NOTATIONS[what]
-    task = get("sudoku", size=size, **({"givens": (200, 230)} if size == 16 else {}))
-    s = task.make(2 if size == 16 else 6, 0)
-    rows = renamed(task, len(s), digits, blank)
+    task, s = some(size)
+    rows = renamed(size, digits, blank)
     path = rows_of(tmp_path / "a.csv", rows)
     for known in (None, task):
         found, back = open_set(path, known)
@@ -196,7 +204,7 @@ def test_sudokus_of_other_notations_are_known_and_said(what: str, tmp_path: Path
 
 
 def test_a_bad_symbol_in_another_notation_is_named(tmp_path: Path) -> None:
-    rows = renamed(get("sudoku", size=4), 3, "ABCD", "-")
+    rows = renamed(4, "ABCD", "-")[:3]
     path = rows_of(tmp_path / "a.csv", [*rows, (rows[0][0][::-1].replace("-", "4", 1), rows[0][1][::-1])])
     with pytest.raises(InputError, match="row 4: the question has '4' in cell"):
         open_set(path)

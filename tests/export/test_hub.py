@@ -362,7 +362,7 @@ def test_models_are_opened_by_name_by_file_and_by_folder(folder, single, monkeyp
     told = capsys.readouterr().out.splitlines()[0]
     assert cli.main(["solve", str(folder), PUZZLE, "--quiet", "--device", "cpu"]) == 0
     assert capsys.readouterr().out.splitlines()[0] == told
-    with pytest.raises(InputError, match="did you mean demo-sudoku4"):
+    with pytest.raises(InputError, match='did you mean "demo-sudoku4"'):
         pretrained.open("demo-sudoku5")
     assert cli.main(["solve", "quite-another", PUZZLE]) == 2
     assert "give the folder of a run, such as runs/demo, or a model that comes along" in capsys.readouterr().err

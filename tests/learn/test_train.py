@@ -153,6 +153,18 @@ def test_every_optimizer_trains_every_dense_parameter(name):
     assert len(held) == len(set(held)) == len(list(built.loop.parameters()))
 
 
+def test_which_parameters_each_optimizer_and_the_average_take():
+    loop = build(tiny("config.net.prefix=1", "config.net.puzzle_emb_size=32")).loop
+    for name in ("adam_atan2", "adamw", "muon"):
+        groups = [{id(p) for g in o.param_groups for p in g["params"]} for o in optimizers(loop, name, 1e-3, 0.1, 1e-2)]
+        assert sorted(i for group in groups for i in group) == sorted(id(p) for p in loop.parameters())
+    hidden, rest, tables = ({n for n, p in loop.named_parameters() if id(p) in group} for group in groups)
+    assert tables == {"embed.puzzles.weight"} and all(n.startswith("net.") for n in hidden)
+    assert rest >= {"heads.tokens.weight", "heads.q.weight", "heads.q.bias", "embed.tokens.weight"}
+    assert hidden == {n for n, p in loop.named_parameters() if n.startswith("net.") and p.ndim == 2}
+    assert set(Average(loop, 0.9).shadow) == hidden | rest, "a table of puzzles is never averaged"
+
+
 def test_average_swaps_in_and_out_without_a_trace():
     model = torch.nn.Linear(2, 2)
     average, first = Average(model, 0.9), model.weight.detach().clone()
@@ -350,6 +362,19 @@ def test_brief_lives_are_a_share_and_the_others_still_reach_every_depth():
     assert abs(longer - 0.3 * 28 / 32) < 0.01
 
 
+def test_a_training_whose_puzzles_changed_is_not_gone_on_with(tmp_path):
+    """From Python as well, where no run.json says what it learned from; a state of before has no word of it."""
+    trainer(tmp_path, "plan.steps=9").save()
+    for which, change in (("train", "data.seed=1"), ("validation", "data.holdout=39")):
+        with pytest.raises(InputError, match=f"the data changed: the {which} puzzles"):
+            trainer(tmp_path, "plan.steps=9", change)
+    trainer(tmp_path, "plan.steps=9", "data.seed=1", resume=False)
+    state = checkpoint.load_state(tmp_path)
+    del state["data"]
+    checkpoint.save_state(tmp_path, state)
+    trainer(tmp_path, "plan.steps=9", "data.seed=1")
+
+
 # -- runs -------------------------------------------------------------------------------------------------------------
 
 
@@ -480,40 +505,37 @@ from innerloop.recipes import get
 from innerloop.runs.fit import build
 from innerloop.runs.run import override
 from innerloop.learn.train import Trainer
-folder, change, *stop = sys.argv[1:]
-b = build(override(get("sudoku4_trm"), change.split(";")))
-t = Trainer(b.loop, b.task, b.train, b.run.plan, Path(folder), validation=b.validation, live=False)
-if stop:
-    while t.step < int(stop[0]):
-        t.learn()
-    t.save()
-else:
-    t.run()
-t.ranks.close()
+home, change, *jobs = sys.argv[1:]
+trainers = []
+for job in jobs:
+    folder, _, stop = job.partition(":")
+    b = build(override(get("sudoku4_trm"), change.split(";")))
+    t = Trainer(b.loop, b.task, b.train, b.run.plan, Path(home, folder), validation=b.validation, live=False)
+    trainers.append(t)
+    if stop:
+        while t.step < int(stop):
+            t.learn()
+        t.save()
+    else:
+        t.run()
+trainers[0].ranks.close()
 """
 
 
+@pytest.mark.slow
 def test_two_processes_learn_what_one_does(tmp_path):
     """torchrun with two gloo processes: same weights as one but for the order of sums; resumed, the same bits."""
-    change = [
-        *TINY,
-        "plan.steps=6",
-        "config.dtype=float32",
-        "plan.check_every=3",
-        "config.net.prefix=1",
-        "config.net.puzzle_emb_size=32",
-    ]
+    change = ["plan.steps=6", "config.dtype=float32", "plan.check_every=3"]
+    change += ["config.net.prefix=1", "config.net.puzzle_emb_size=32"]
     (tmp_path / "ddp.py").write_text(DDP)
-
-    def learn(world, folder, *stop):
-        command = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={world}", "--master_port=0"]
-        command += ["--rdzv_backend=c10d", "--rdzv_endpoint=localhost:0", str(tmp_path / "ddp.py")]
-        command += [str(tmp_path / folder), ";".join(change), *stop]
-        quiet = os.environ | {"OMP_NUM_THREADS": "1"}
-        done = subprocess.run(command, capture_output=True, text=True, env=quiet, check=False)
-        assert done.returncode == 0, done.stderr[:3000] + done.stderr[-2000:]
-
-    learn(1, "one"), learn(2, "two"), learn(2, "cut", "3"), learn(2, "cut"), learn(2, "fewer", "3"), learn(1, "fewer")
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0"]
+    command += ["--rdzv_backend=c10d", "--rdzv_endpoint=localhost:0", str(tmp_path / "ddp.py")]
+    command += [str(tmp_path), ";".join([*TINY, *change]), "two", "cut:3", "cut", "fewer:3"]
+    quiet = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=quiet, check=False)
+    assert done.returncode == 0, done.stderr[:3000] + done.stderr[-2000:]
+    for folder in ("one", "fewer"):
+        trainer(tmp_path / folder, *change).run()
     one, two, cut, fewer = (
         torch.load(tmp_path / d / checkpoint.STATE, weights_only=True) for d in ("one", "two", "cut", "fewer")
     )

@@ -12,6 +12,7 @@ from innerloop.parts.attention import attend, attend_plain, rotary, rotate
 from innerloop.parts.config import NetConfig
 from innerloop.parts.constraints import ConstraintBlock
 from innerloop.parts.conv import ConvBlock
+from innerloop.parts.heads import Heads
 from innerloop.parts.layers import SwiGLU, inner_width, rms_norm, trunc_normal
 from innerloop.parts.mixers import BLOCKS, Net, mix, mix_plain
 
@@ -150,3 +151,15 @@ def test_compiled_blocks_equal_eager_ones(mixer):
     ):
         same(a, b, 1e-4)
     assert compiled.state_dict().keys() == eager.state_dict().keys()
+
+
+def test_the_halting_head_only_reads_the_mean_of_all_places():
+    """Its gradient reaches the first place where that is what it reads, and no place where it reads the mean."""
+    for pool in ("first", "mean"):
+        heads = Heads(replace(NetConfig(), hidden_size=8, heads=1, pool=pool, puzzle_emb_size=0), continue_head=True)
+        torch.nn.init.ones_(heads.q.weight)
+        z = torch.randn(2, 82, 8, requires_grad=True)
+        heads(z).q_halt.sum().backward()
+        reached = z.grad is not None and z.grad.abs().sum((0, 2)) > 0
+        assert (reached.nonzero().flatten().tolist() == [0]) if pool == "first" else z.grad is None
+        assert heads.q.weight.grad[0].abs().sum() > 0 and not heads.q.weight.grad[1].any()

@@ -65,6 +65,14 @@ def test_a_run_that_its_weights_contradict_is_refused_before_it_costs(change, sa
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 512 << 10, "KiB"
 
 
+def test_one_tensor_that_is_too_large_is_refused_without_a_count(monkeypatch):
+    """torch takes seconds to get ready for counting."""
+    monkeypatch.setattr(limits, "afford", lambda *_: pytest.fail("the model was counted"))
+    kind, config = weights.get("trm")
+    with pytest.raises(InputError, match="smaller width"):
+        limits.build(kind, replace(config(), size=replace(config().size, hidden_size=1_000_000, vocab=10_000)), 0)
+
+
 @pytest.mark.parametrize(
     "name", ["x[/red]", "x[bold]y", "[link=http://a]b", "a\\", "a\\[b]", "\x1b[31mred", ":smile:", "a\nb"]
 )

@@ -13,6 +13,7 @@ import torch
 
 from innerloop import cli, pretrained, recipes, tasks
 from innerloop.core import think
+from innerloop.data import sets as sets_of
 from innerloop.data.arc_files import expand, read_arc
 from innerloop.data.formats import write_csv
 from innerloop.data.hub import is_hub_name
@@ -112,9 +113,13 @@ def test_what_ends_as_a_file_is_no_hub_name(name, is_one, capsys):
 
 def test_a_run_whose_data_changed_is_not_gone_on_with(capsys):
     built = saved("r", runs.Data("", {}, train=sudokus("my.csv", 40), holdout=10))
+    hub.save_single(open_run("r"), "m.safetensors")
     before = {p.name: p.read_bytes() for p in Path("r").iterdir()}
     write_run(Path("r"), built.run, build(built.run, "r"))  # the same data: it goes on
+    assert cli.main(["eval", "m.safetensors", "--depth", "1", "--out", "e.json"]) == 0
+    assert "no fingerprint" not in capsys.readouterr().err
     sudokus("my.csv", 39)
+    refused(["eval", "m.safetensors", "--depth", "1", "--out", "e.json"], capsys, "the data changed", "validated on")
     refused(["train", "r", "--device", "cpu"], capsys, "the data changed", "my.csv", "learned from", "--fresh")
     refused(["eval", "r", "--device", "cpu"], capsys, "the data changed", "my.csv", "validated on")
     refused(["export", "r", "--data", "out"], capsys, "the data changed")
@@ -125,12 +130,22 @@ def test_a_run_whose_data_changed_is_not_gone_on_with(capsys):
     value = json.loads(before["run.json"])
     Path("r/run.json").write_text(json.dumps({k: v for k, v in value.items() if k != "data"}))
     write_run(Path("r"), built.run, build(built.run, "r"))  # a run from before goes on as before
+    assert cli.main(["eval", "r", "--depth", "1", "--device", "cpu"]) == 0
+    assert "no fingerprint of what" in capsys.readouterr().err
+
+
+def test_where_only_the_puzzles_of_validation_changed_nothing_is_exported(capsys):
+    data = runs.Data("", {}, train=sudokus("my.csv", 40), test=sudokus("other.csv", 12), holdout=0)
+    saved("r", data)
+    sudokus("other.csv", 11)
+    refused(["export", "r", "--data", "out"], capsys, "the data changed", "other.csv", "validated on")
+    assert not Path("out").exists()
 
 
 def test_a_fingerprint_is_of_everything_that_is_learned_from(monkeypatch):
     s = tasks.get("arc").make(5, 0)
     was = origin.fingerprint(s)
-    monkeypatch.setattr(origin, "PIECE", 1000)
+    monkeypatch.setattr(sets_of, "PIECE", 1000)
     assert origin.fingerprint(s) == was, "in whatever pieces"
     for change in (
         {"inputs": s.inputs[::-1]},

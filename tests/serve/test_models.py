@@ -1,15 +1,23 @@
 """What a model is asked at its door and says of itself, whatever kind of run it comes from."""
 
 import asyncio
+import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from innerloop import cli
 from innerloop.cli.inputs import open_run
 from innerloop.errors import InputError
 from innerloop.export.hub import save_single
+from innerloop.learn.checkpoint import save_weights
+from innerloop.recipes import get as get_recipe
+from innerloop.runs.fit import build
+from innerloop.runs.folder import write_run
+from innerloop.runs.run import Data
 from innerloop.serve import schema
 from innerloop.serve.about import About, held_out, model
 from innerloop.serve.models import Limits, NoModel, Registry, TooLarge, sizes
@@ -54,6 +62,29 @@ def test_names(registry, run):
         registry.get("c")
 
 
+def test_a_puzzle_identifier_is_given_by_name_or_number(registry, tmp_path):
+    pairs = [{"input": [[k]], "output": [[0]]} for k in range(4)]
+    (tmp_path / "p.json").write_text(json.dumps({n: {"train": pairs[:3], "test": pairs[3:]} for n in ("aa", "bb")}))
+    run = get_recipe("grid_attention")
+    small = {"width": 32, "heads": 1, "layers": 1, "prefix": 1, "puzzle_width": 32}
+    small |= {"positions": "learned", "mix": "attention"}
+    config = replace(run.config, net=replace(run.config.net, **small))
+    built = build(replace(run, config=config, data=Data("", {}, train=str(tmp_path / "p.json"), count=0, holdout=2)))
+    write_run(tmp_path / "arc", built.run, built)
+    save_weights(tmp_path / "arc" / "model.safetensors", built.loop.state_dict())
+    served = registry.add(str(tmp_path / "arc"))
+    text = served.task.decode(built.train.inputs[0])
+    request = lambda i: schema.SolveRequest(puzzle=text, identifier=i, depth=1)  # noqa: E731
+    number = served.names.index("bb")
+    for given in ("bb", number, float(number)):
+        (case,) = served.order([text], request(given), None, lambda: None).cases
+        assert case.puzzle == number > 0
+    with pytest.raises(InputError, match='identifier "bc" is none that this model learned: did you mean "bb"'):
+        served.settle(request("bc"))
+    with pytest.raises(ValidationError):
+        request(-1)
+
+
 def test_the_door(registry, run):
     served = registry.add(str(run))
     for dials, said in [
@@ -61,6 +92,7 @@ def test_the_door(registry, run):
         ({"width": 5}, "width 5"),
         ({"seconds": 31.0}, "seconds 31"),
         ({"identifier": 1}, "identifier 1"),
+        ({"identifier": "aa"}, 'identifier "aa" is none .* it has 0 names'),
         ({"pick": "value"}, "cannot pick by"),
         ({"width": 2, "views": False}, "repeat the same thought"),
     ]:

@@ -85,7 +85,7 @@ def test_a_loop_without_a_halting_head_stops_nowhere(opened, puzzles):
 
 
 def test_curves_of_what_other_verbs_left(opened):
-    row = dict.fromkeys(described.POINT, 1) | {"valid": None}
+    row = dict.fromkeys(described.POINT, 1) | {"valid": None, "halting": False}
     slot = {"corrected": None, "plain": 2.5, "low": float("nan"), "high": 3.0, "effective_rank": 2.0}
     studied = {"dimension": {"trained": {"z": [{}, slot], "none": []}}}
     found = described.curves({"rows": [row, {"depth": 8}]}, studied, Solver(opened.loop, opened.task))

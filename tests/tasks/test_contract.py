@@ -221,9 +221,9 @@ def test_tokens_that_are_none_say_so(task: Task) -> None:
 
 
 def test_unknown_names_and_options_name_the_nearest() -> None:
-    with pytest.raises(InputError, match="did you mean 'sudoku'"):
+    with pytest.raises(InputError, match='did you mean "sudoku"'):
         get("sudoko")
-    with pytest.raises(InputError, match="did you mean 'size'"):
+    with pytest.raises(InputError, match='did you mean "size"'):
         get("sudoku", sise=9)
     assert names() == sorted(names()) and {"arc", "grid", "maze", "queens", "sudoku"} <= set(names())
 

@@ -276,7 +276,7 @@ def test_same_is_exact_whatever_the_keys_say(monkeypatch: pytest.MonkeyPatch) ->
         ({"wishes": 2}, "and a share"),
         ({"absences": (0, 2)}, "1 <= fewest <= most"),
         ({"absences": (3, 2)}, "1 <= fewest <= most"),
-        ({"teacher": 5}, "did you mean 'teachers'"),
+        ({"teacher": 5}, 'did you mean "teachers"'),
     ],
 )
 def test_bad_options_say_so(options: dict, says: str) -> None:

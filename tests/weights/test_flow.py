@@ -167,7 +167,7 @@ def test_restarts_begin_at_other_noise():
 
 def test_bad_configurations_say_so():
     for bad in ({"grid": 0}, {"rollout": 0}, {"hold": 1.0}, {"forcing": 1.5}):
-        with pytest.raises(InputError, match="a flow needs"):
+        with pytest.raises(InputError, match="but must be"):
             made(**bad)
 
 

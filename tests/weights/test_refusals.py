@@ -13,9 +13,10 @@ from innerloop.errors import InputError
 from innerloop.learn.train import train
 from innerloop.parts.config import NetConfig
 from innerloop.parts.solvers import NotConverged, Picard
-from innerloop.recipes import family, get
+from innerloop.recipes import family
 from innerloop.runs.fit import build
 from innerloop.runs.run import override
+from innerloop.schema import limited
 
 TINY = NetConfig(
     vocab=6, seq=16, rows=4, hidden_size=16, heads=2, layers=1, multiple_of=16, prefix=0, puzzle_emb_size=0, pool="mean"
@@ -91,5 +92,11 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_good_state(system, tmp_pa
     assert steps == sorted(steps)
 
 
-def test_the_recipes_still_open():
-    assert get("demo").system == "orbit"
+@pytest.mark.parametrize("system", weights.names())
+def test_a_config_made_in_python_is_held_to_its_ranges(system):
+    """One number of each, below the least that its field may be: what a file may not say, a program may not either."""
+    config = weights.get(system)[1]
+    for name in limited(config):
+        if isinstance(value := getattr(config(), name), int | float):
+            with pytest.raises(InputError, match=f"{name} is -1"):
+                config(**{name: type(value)(-1)})
