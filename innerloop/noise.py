@@ -9,12 +9,10 @@ from __future__ import annotations
 import math
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-Integers = TypeVar("Integers", Tensor, NDArray[np.int64])
+Integers = TypeVar("Integers", bound=Any)  # a torch tensor or numpy array
 
 
 def key_of(x: Any) -> Tensor:

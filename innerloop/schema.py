@@ -19,32 +19,19 @@ import json
 import math
 import types
 import typing
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Annotated, Any, NamedTuple, TypeVar
 
 from innerloop.errors import InputError
 from innerloop.files import parse_json
+from innerloop.saved import field_of
 from innerloop.text import nearest, printable
 
 __all__ = [
-    "Amount",
-    "Count",
-    "Filled",
-    "Layers",
-    "Length",
-    "Many",
-    "Positive",
-    "Range",
-    "Seed",
-    "Sets",
-    "Share",
-    "Whole",
-    "check",
-    "check_arguments",
-    "parse",
-    "read",
-]
+    "Amount", "Count", "Filled", "Layers", "Length", "Many", "Positive", "Range", "Seed", "Sets", "Share",
+    "Whole", "check", "check_arguments", "parse", "read",
+]  # fmt: skip
 
 T = TypeVar("T")
 Reader = Callable[[Any], Any]
@@ -79,13 +66,6 @@ Amount = Annotated[float, Range(0, 1e9)]
 Positive = Annotated[float, Range(0, 1e9, above=True)]
 Filled = Annotated[tuple[int, ...], Length(1)]
 Sets = Annotated[tuple[Filled, ...], Length(0, 10_000)]
-
-
-SAVED_AS = {  # names of fields in files of runs, which stay as they were first written: old folders open for ever
-    "net": "size", "hidden_size": "width", "block": "mix", "puzzle_emb_size": "puzzle_width",
-    "multiple_of": "multiple", "grad": "tape",
-}  # fmt: skip
-FIELD_OF = {key: field for field, key in SAVED_AS.items()}
 
 
 class Wrong(Exception):
@@ -294,21 +274,6 @@ def at(key: Any, each: Reader, item: Any) -> Any:
         return each(item)
     except Wrong as wrong:
         raise wrong.inside(str(key)) from None
-
-
-def field_of(key: str, known: Container[str]) -> str:
-    """The field that a saved key or a command line means: its name in the code, or the name it is saved under."""
-    field = FIELD_OF.get(key, key)
-    return field if key not in known and field in known else key
-
-
-def saved(value: Any) -> Any:
-    """A dataclass as plain JSON, each field under the name it is saved under."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {SAVED_AS.get(f.name, f.name): saved(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, dict):
-        return {key: saved(item) for key, item in value.items()}
-    return [saved(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def record(kind: Any) -> Reader:

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from innerloop import schema, weights
 from innerloop.errors import InputError
 from innerloop.learn.plan import Plan
+from innerloop.saved import field_of, saved
 from innerloop.schema import Range, Seed
 from innerloop.text import nearest, printable
 
@@ -46,7 +47,7 @@ class Run:
 
 
 def to_json(run: Run) -> dict[str, Any]:
-    return json.loads(json.dumps(schema.saved(run)))
+    return json.loads(json.dumps(saved(run)))
 
 
 def from_json(value: Any, where: str = "run.json") -> Run:
@@ -86,7 +87,7 @@ def _replace(value: Any, path: list[str], text: str, whole: str) -> Any:
         kind = type(value[key]) if value.get(key) is not None else Any
         return value | {key: schema.parse(kind, text, whole)}
     known = typing.get_type_hints(type(value), include_extras=True) if dataclasses.is_dataclass(value) else {}
-    key = schema.field_of(key, known)
+    key = field_of(key, known)
     if key not in known:
         raise InputError(f"{printable(whole)} is not a field of a run: {nearest(key, known)}")
     old = getattr(value, key)
