@@ -70,7 +70,8 @@ def test_flops_to_a_level_lie_between_validations():
 
 def row(factor, seed, accuracy, flops, rung="r"):
     at = {"1": accuracy, ladder_table.DEEP: 1.0}
-    return {"rung": rung, "factor": factor, "seed": seed, "share": 1, "accuracy": at, "to": {ladder_table.LEVEL: flops}}
+    known = {"rung": rung, "factor": factor, "seed": seed, "share": 1, "to": {ladder_table.LEVEL: flops}}
+    return known | {"accuracy": at, "best": accuracy}
 
 
 def test_ratios_to_the_base_and_their_pooled_intervals():
@@ -86,6 +87,14 @@ def test_ratios_to_the_base_and_their_pooled_intervals():
     never = [row("orbit", 0, 0.9, None), row("x", 0, 0.9, 1.0)]
     assert ladder_table.ratio(never, "x", ladder_table.flops).told() == "–"
     assert [line[0] for line in ladder_table.lines(rows, ["x", "orbit", "y", "z"], ["r"])] == ["orbit", "x", "y"]
+
+
+def test_factors_are_chosen_by_validation_and_not_by_test_puzzles():
+    a, b = row("orbit", 0, 0.9, 1.0), row("x", 0, 0.9, 1.0)
+    flattered = b | {"accuracy": {"1": 1.0, ladder_table.DEEP: 1.0}, "best": 0.8}
+    assert ladder.score([a, flattered], "x") == pytest.approx(2)
+    assert ladder_table.ratio([a, flattered], "x", ladder_table.errors).mean == pytest.approx(2)
+    assert [line[0] for line in ladder_table.lines([a, flattered], ["x", "orbit"], ["r"])] == ["orbit", "x"]
 
 
 def test_how_far_a_small_rung_foretells_a_large_one():
