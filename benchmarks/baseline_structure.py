@@ -25,6 +25,7 @@ from pathlib import Path
 import ladder
 import numpy as np
 from ladder_table import Row, read
+from marked import between, table
 
 from innerloop.interval import bootstrapped
 from innerloop.learn.evaluate import judge_set
@@ -145,6 +146,41 @@ def verdict(ours: Sequence[Row], theirs: Sequence[Row]) -> str:
     if b.mean(1).min() > a.mean(1).max() and high < 0:
         return "second"
     return "undecided"
+
+
+# -- the table in docs/recipe.md --------------------------------------------------------------------------------------
+
+HEAD = ["rung", "arm", "FLOPs", "steps", "validated at each rate, %", "solved, %", "over puzzles", "over trainings"]
+HEAD += ["10^12 FLOPs to 90 %", "against Orbit at 1x"]
+SAID = {"first": "Orbit ahead", "second": "TRM ahead", "undecided": "undecided"}
+
+
+def lines(rows: Sequence[Row]) -> list[list[str]]:
+    """A row of text for every rung, arm and budget whose chosen rate was trained with fresh seeds."""
+    made = []
+    for rung, arm, share in dict.fromkeys((r["rung"], r["arm"], r["share"]) for r in rows):
+        mine, orbit = judged(rows, rung, arm, share), judged(rows, rung, "Orbit", 1)
+        if not mine:
+            continue
+        s, rate = summary(mine), mine[0]["rate"]
+        tried = sorted(trials(rows, rung, arm, share), key=lambda r: float(r["rate"]))
+        bold = {r["rate"]: f"**{r['rate']:g}**" if r["rate"] == rate else f"{r['rate']:g}" for r in tried}
+        reached = [r["to"]["0.9"] for r in mine if r["to"]["0.9"]]
+        to = f"{statistics.mean(reached):.2f}" if reached else "never"
+        to += f", {len(mine) - len(reached)} of {len(mine)} never" if 0 < len(reached) < len(mine) else ""
+        made.append([
+            f"`{rung}`", arm, f"{share:g}x", f"{mine[0]['steps']:,}",
+            ", ".join(f"{bold[r['rate']]}: {100 * r['best']:.0f}" for r in tried), f"{100 * s.mean:.1f}",
+            f"{100 * s.low:.1f} to {100 * s.high:.1f}",
+            f"{', '.join(f'{100 * a:.1f}' for a in sorted(s.each))} (sd {100 * s.deviation:.1f})", to,
+            "" if arm == "Orbit" or not orbit else SAID[verdict(orbit, mine)],
+        ])  # fmt: skip
+    return made
+
+
+def page(text: str, rows: Sequence[Row]) -> str:
+    """docs/recipe.md with the table of this comparison renewed."""
+    return between(text, "structure", table(HEAD, lines(rows))[:-1])
 
 
 # -- running ----------------------------------------------------------------------------------------------------------
