@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import ladder  # noqa: E402
+import ladder_page  # noqa: E402
 import ladder_table  # noqa: E402
 
 
@@ -95,6 +96,11 @@ def test_factors_are_chosen_by_validation_and_not_by_test_puzzles():
     assert ladder.score([a, flattered], "x") == pytest.approx(2)
     assert ladder_table.ratio([a, flattered], "x", ladder_table.errors).mean == pytest.approx(2)
     assert [line[0] for line in ladder_table.lines([a, flattered], ["x", "orbit"], ["r"])] == ["orbit", "x"]
+
+
+def test_what_is_solved_says_after_how_many_steps():
+    rows = [row("x", seed, 0.5, 1.0) | {"steps": steps} for seed, steps in ((0, 1056), (1, 1056))]
+    assert ladder_page.after(rows, "x") == "50.0 (1,056 steps)" and ladder_page.after(rows, "y") == "–"
 
 
 def test_how_far_a_small_rung_foretells_a_large_one():
