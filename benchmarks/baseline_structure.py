@@ -2,6 +2,7 @@
 
     python benchmarks/baseline_structure.py --out results/baseline_structure.jsonl
     python benchmarks/baseline_structure.py --rungs colouring8 --arms Orbit --out ...      some of it
+    python benchmarks/baseline_structure.py --record                                       and the whole as one .json
 
 On every rung, for every arm and budget: one training of seed 0 for each of RATES, scored on validation puzzles only;
 the rate that validates best (ties: the one that learned sooner) is then trained with fresh SEEDS, and these trainings
@@ -27,12 +28,13 @@ import numpy as np
 from ladder_table import Row, read
 from marked import between, table
 
+from innerloop.files import write_json
 from innerloop.interval import bootstrapped
 from innerloop.learn.evaluate import judge_set
 from innerloop.runs.certificate import birth_certificate, commit
 from innerloop.runs.run import Data
 
-RATES, TUNED_BY, SEEDS = (1e-3, 3e-3, 1e-2), 0, (1, 2, 3)
+RATES, TUNED_BY, SEEDS = (1e-3, 3e-3, 5e-3, 1e-2), 0, (1, 2, 3)
 TEST = 500  # test puzzles, less those that are symmetric twins of training puzzles
 SELECTION = (
     "rate: by validation puzzles with a seed that is not reported; weights of a training: by the same validation "
@@ -120,8 +122,8 @@ class Summary:
     each: list[float]  # one accuracy a training
 
     @property
-    def deviation(self) -> float:
-        return statistics.stdev(self.each) if len(self.each) > 1 else float("nan")
+    def deviation(self) -> float | None:
+        return statistics.stdev(self.each) if len(self.each) > 1 else None
 
 
 def summary(rows: Sequence[Row]) -> Summary:
@@ -155,27 +157,52 @@ HEAD += ["10^12 FLOPs to 90 %", "against Orbit at 1x"]
 SAID = {"first": "Orbit ahead", "second": "TRM ahead", "undecided": "undecided"}
 
 
-def lines(rows: Sequence[Row]) -> list[list[str]]:
-    """A row of text for every rung, arm and budget whose chosen rate was trained with fresh seeds."""
+def entries(rows: Sequence[Row]) -> list[Row]:
+    """Every rung, arm and budget whose chosen rate was trained with fresh seeds: mean, both spreads, verdict."""
     made = []
     for rung, arm, share in dict.fromkeys((r["rung"], r["arm"], r["share"]) for r in rows):
         mine, orbit = judged(rows, rung, arm, share), judged(rows, rung, "Orbit", 1)
         if not mine:
             continue
-        s, rate = summary(mine), mine[0]["rate"]
-        tried = sorted(trials(rows, rung, arm, share), key=lambda r: float(r["rate"]))
-        bold = {r["rate"]: f"**{r['rate']:g}**" if r["rate"] == rate else f"{r['rate']:g}" for r in tried}
-        reached = [r["to"]["0.9"] for r in mine if r["to"]["0.9"]]
+        s, tried = summary(mine), sorted(trials(rows, rung, arm, share), key=lambda r: float(r["rate"]))
+        to = [r["to"]["0.9"] for r in mine]  # 10^12 FLOPs until 90 % of the validation puzzles were solved
+        made.append({
+            "rung": rung, "arm": arm, "budget": share, "steps": mine[0]["steps"], "seeds": [r["seed"] for r in mine],
+            "rate": mine[0]["rate"], "validated": {f"{r['rate']:g}": r["best"] for r in tried},
+            "test_puzzles": mine[0]["puzzles"], "accuracy": s.mean, "low": s.low, "high": s.high,
+            "each": sorted(s.each), "deviation": s.deviation, "to_90": [t and round(t, 3) for t in to],
+            "verdict": None if arm == "Orbit" or not orbit else SAID[verdict(orbit, mine)],
+        })  # fmt: skip
+    return made
+
+
+def lines(rows: Sequence[Row]) -> list[list[str]]:
+    """The entries as rows of text."""
+    made = []
+    for e in entries(rows):
+        reached = [t for t in e["to_90"] if t]
         to = f"{statistics.mean(reached):.2f}" if reached else "never"
-        to += f", {len(mine) - len(reached)} of {len(mine)} never" if 0 < len(reached) < len(mine) else ""
+        to += f", {len(e['to_90']) - len(reached)} never" if 0 < len(reached) < len(e["to_90"]) else ""
+        deviation = "" if e["deviation"] is None else f" (sd {100 * e['deviation']:.1f})"
+        bold = {k: f"**{k}**" if float(k) == e["rate"] else k for k in e["validated"]}
         made.append([
-            f"`{rung}`", arm, f"{share:g}x", f"{mine[0]['steps']:,}",
-            ", ".join(f"{bold[r['rate']]}: {100 * r['best']:.0f}" for r in tried), f"{100 * s.mean:.1f}",
-            f"{100 * s.low:.1f} to {100 * s.high:.1f}",
-            f"{', '.join(f'{100 * a:.1f}' for a in sorted(s.each))} (sd {100 * s.deviation:.1f})", to,
-            "" if arm == "Orbit" or not orbit else SAID[verdict(orbit, mine)],
+            f"`{e['rung']}`", e["arm"], f"{e['budget']:g}x", f"{e['steps']:,}",
+            ", ".join(f"{bold[k]}: {100 * best:.0f}" for k, best in e["validated"].items()),
+            f"{100 * e['accuracy']:.1f}", f"{100 * e['low']:.1f} to {100 * e['high']:.1f}",
+            ", ".join(f"{100 * a:.1f}" for a in e["each"]) + deviation, to, e["verdict"] or "",
         ])  # fmt: skip
     return made
+
+
+def record(rows: Sequence[Row]) -> Row:
+    """The whole comparison as one result; its certificate is that of the first training, with all seeds and commits."""
+    first = rows[0]
+    born = first["born"] | {"seeds": [TUNED_BY, *SEEDS], "commit": ", ".join(dict.fromkeys(r["commit"] for r in rows))}
+    sizes = {f"{r['rung']}, {r['arm']}": {"parameters": r["parameters"], "MFLOP": r["MFLOP"]} for r in rows}
+    known = {r["rung"]: {k: r[k] for k in ("training_puzzles", "validation_puzzles")} for r in rows}
+    known = {k: v | {"tera_at_1x": ladder.RUNGS[k].tera} for k, v in known.items()}
+    told = {"told": TOLD, "selection": first["selection"], "rungs": known, "an_example_and_step": sizes}
+    return {"born": born, "rows": entries(rows), **told}
 
 
 def page(text: str, rows: Sequence[Row]) -> str:
@@ -231,7 +258,10 @@ def main() -> None:
     parser.add_argument("--rungs", nargs="+", default=["sudoku6", *NEW], choices=["sudoku6", *NEW])
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))
     parser.add_argument("--out", type=Path, default=Path("results/baseline_structure.jsonl"))
+    parser.add_argument("--record", action="store_true", help="write what --out holds as one .json beside it, and stop")
     args = parser.parse_args()
+    if args.record:
+        return write_json(args.out.with_suffix(".json"), record(read(args.out)))
     if commit().endswith("+"):
         sys.exit(
             "the checkout has changes that are not committed: commit them first, results name the code they are of"

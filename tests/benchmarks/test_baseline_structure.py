@@ -13,7 +13,8 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 import baseline_structure as baseline  # noqa: E402
 import ladder  # noqa: E402
 
-LOW, MIDDLE, HIGH = baseline.RATES
+LOW, MIDDLE, *_, HIGH = baseline.RATES
+OTHERS = baseline.RATES[2:]
 
 
 def trial(rate, best, curve=(0.0, 0.5), seed=baseline.TUNED_BY, right=None, arm="Orbit"):
@@ -30,11 +31,11 @@ def test_a_rate_is_chosen_by_validation_and_never_by_test():
 
 
 def test_what_is_reported_are_fresh_seeds_at_the_chosen_rate_after_all_rates_were_tried():
-    tried = [trial(LOW, 0.7), trial(MIDDLE, 0.8), trial(HIGH, 0.6)]
+    tried = [trial(LOW, 0.7), trial(MIDDLE, 0.8), *(trial(rate, 0.6) for rate in OTHERS)]
     fresh = [trial(rate, 1.0, seed=seed, right=[True]) for rate in (LOW, MIDDLE) for seed in baseline.SEEDS]
     found = baseline.judged([*tried, *fresh, trial(MIDDLE, 1.0, seed=99)], "r", "Orbit", 1)
     assert [(r["rate"], r["seed"]) for r in found] == [(MIDDLE, seed) for seed in baseline.SEEDS]
-    assert baseline.judged([*tried[:2], *fresh], "r", "Orbit", 1) == []
+    assert baseline.judged([*tried[:-1], *fresh], "r", "Orbit", 1) == []
     assert baseline.TUNED_BY not in baseline.SEEDS
 
 
@@ -64,12 +65,15 @@ def test_a_verdict_needs_every_training_and_the_puzzles():
 
 
 def test_the_table_holds_what_is_complete():
-    tried = [trial(LOW, 0.7), trial(MIDDLE, 0.8), trial(HIGH, 0.6)]
+    tried = [trial(LOW, 0.7), trial(MIDDLE, 0.8), *(trial(rate, 0.6) for rate in OTHERS)]
     fresh = [trial(MIDDLE, 1.0, seed=seed, right=[True, True, True, False]) for seed in (1, 2)]
     rows = [*tried, *fresh, trial(LOW, 0.5, arm="TRM, units")]
     (line,) = baseline.lines(rows)
     assert line[:4] == ["`r`", "Orbit", "1x", "10"] and line[5] == "75.0" and "**0.003**: 80" in line[4]
-    assert line[7] == "75.0, 75.0 (sd 0.0)" and line[8] == "never"
+    assert line[7] == "75.0, 75.0 (sd 0.0)" and line[8] == "never" and line[9] == ""
+    worse = [trial(rate, rate, arm="TRM, units") for rate in baseline.RATES]
+    worse += [trial(HIGH, 1.0, seed=seed, right=[False] * 4, arm="TRM, units") for seed in (1, 2)]
+    assert [line[9] for line in baseline.lines([*tried, *fresh, *worse])] == ["", "Orbit ahead"]
 
 
 def test_every_arm_is_taught_alike_and_told_what_it_says():
@@ -93,5 +97,5 @@ def test_a_trial_is_not_shown_the_test_puzzles(tmp_path, monkeypatch):
     baseline.group("r", "Orbit", 1, out)
     assert shown == [(r, 0, False) for r in baseline.RATES] + [(LOW, seed, True) for seed in baseline.SEEDS]
     baseline.group("r", "Orbit", 1, out)
-    assert len(shown) == len(out.read_text().splitlines()) == 6, "what is there is not done again"
+    assert len(shown) == len(out.read_text().splitlines()) == len(baseline.RATES) + 3, "what is there is not done again"
     assert all(json.loads(line)["born"]["seeds"] for line in out.read_text().splitlines())
