@@ -207,7 +207,8 @@ def record(rows: Sequence[Row]) -> Row:
 
 def page(text: str, rows: Sequence[Row]) -> str:
     """docs/recipe.md with the table of this comparison renewed."""
-    return between(text, "structure", table(HEAD, lines(rows))[:-1])
+    made = lines(rows)
+    return between(text, "structure", table(HEAD, made)[:-1] if made else ["Not measured yet."])
 
 
 # -- running ----------------------------------------------------------------------------------------------------------
@@ -258,6 +259,7 @@ def main() -> None:
     parser.add_argument("--rungs", nargs="+", default=["sudoku6", *NEW], choices=["sudoku6", *NEW])
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))
     parser.add_argument("--out", type=Path, default=Path("results/baseline_structure.jsonl"))
+    parser.add_argument("--budgets", type=int, nargs="+", default=[1, 4], help="those of BUDGETS that are asked for")
     parser.add_argument("--record", action="store_true", help="write what --out holds as one .json beside it, and stop")
     args = parser.parse_args()
     if args.record:
@@ -268,7 +270,7 @@ def main() -> None:
         )
     for rung in args.rungs:
         for arm in args.arms:
-            for share in BUDGETS[arm]:
+            for share in sorted({*BUDGETS[arm]} & {*args.budgets}):
                 group(rung, arm, share, args.out)
 
 
