@@ -67,11 +67,11 @@ def facts(opened: Opened) -> list[tuple[str, str]]:
     doc = (sys.modules[type(loop).__module__].__doc__ or "").strip()
     first, paper = doc.split("\n")[0].split("   ")[0].strip(), re.search(r"arXiv (\d{4}\.\d{4,5})", doc)
     cited = f" ([arXiv {paper[1]}](https://arxiv.org/abs/{paper[1]}))" if paper else ""
-    size = run.config.size
+    config = run.config.net
     return [
         ("system", f"`{run.system}`: {first}{cited}"),
         ("parameters", f"{sum(p.numel() for p in loop.parameters()):,}"),
-        ("width, layers, block", f"{size.width}, {size.layers}, `{size.mix}`"),
+        ("width, layers, block", f"{config.hidden_size}, {config.layers}, `{config.block}`"),
         ("board", f"{task.shape[0]}x{task.shape[1]} cells, written with `{task.charset}`"),
         ("steps in training", f"up to {run.plan.deepest}; at test time any number"),
         ("computes in", f"{getattr(run.config, 'dtype', 'float32')}, weights float32"),

@@ -79,8 +79,10 @@ def test_the_table_holds_what_is_complete():
 def test_every_arm_is_taught_alike_and_told_what_it_says():
     runs = {arm: ladder.drawn("colouring8", name, 1) for arm, name in baseline.ARMS.items()}
     assert all((run.plan, run.data) == (runs["Orbit"].plan, runs["Orbit"].data) for run in runs.values())
-    assert {run.config.size.width for run in runs.values()} == {48} and runs["TRM, units"].config.size.mix == "units"
-    assert runs["TRM, Orbit's block"].config.size == runs["Orbit"].config.size
+    assert {run.config.net.hidden_size for run in runs.values()} == {48} and runs[
+        "TRM, units"
+    ].config.net.block == "units"
+    assert runs["TRM, Orbit's block"].config.net == runs["Orbit"].config.net
     assert baseline.TOLD.keys() == baseline.ARMS.keys() == baseline.BUDGETS.keys()
 
 
