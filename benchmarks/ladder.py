@@ -31,6 +31,7 @@ from typing import Any
 
 import torch
 import variants
+from ladder_table import Row, read
 
 from innerloop import weights
 from innerloop.learn import checkpoint
@@ -225,9 +226,9 @@ def drawn(rung: str, name: str, seed: int) -> Run:
     return override(run, factor.changes)
 
 
-def recipe(rung: str, name: str, seed: int, share: float = 1.0, checks: int = CHECKS) -> tuple[Run, int]:
+def recipe(rung: str, name: str, seed: int, share: float = 1.0, checks: int = CHECKS, *changes: str) -> tuple[Run, int]:
     """The Run of one cell of the table, and its FLOPs an example and optimizer step."""
-    r, factor, run = RUNGS[rung], ALL[name], drawn(rung, name, seed)
+    r, factor, run = RUNGS[rung], ALL[name], override(drawn(rung, name, seed), changes)
     fitted = build(replace(run, data=replace(run.data, count=8, holdout=4))).run  # with the sizes of its task
     flops = training_flops(fitted, factor.make and factor.make(fitted.config))
     steps = max(checks, round(share * r.tera * 1e12 / (flops * run.plan.batch)))
@@ -247,9 +248,21 @@ def data(rung: str, limit: int) -> tuple[Any, Any, Any, Any]:
 
 def one(rung: str, name: str, seed: int, share: float, limit: int, checks: int = CHECKS) -> dict[str, Any]:
     """Train and judge one cell, on one thread."""
+    loop, row = trained(rung, name, seed, share, limit, checks)
+    task, _, _, test = data(rung, limit)
+    depth, main = row["trained_depth"], name in FACTORS["main"]
+    judge = lambda times, some: [r.valid for r in evaluate(loop, task, some, [t * depth for t in times])]  # noqa: E731
+    judged = judge(TIMES[:1], test)
+    if judged[0] >= LEAST and share >= 1 and (main or not seed):
+        judged += judge([t for t in TIMES[1:] if main or t <= LESS], test.take(slice(FEW)))
+    return row | {"accuracy": dict(zip(map(str, TIMES), judged, strict=False))}
+
+
+def trained(rung: str, name: str, seed: int, share: float, limit: int, checks: int, *changes: str) -> tuple[Any, Row]:
+    """The model of one cell, trained on one thread and not judged, and what is known of its training."""
     torch.set_num_threads(1)
-    run, flops = recipe(rung, name, seed, share, checks)
-    task, puzzles, validation, test = data(rung, limit)
+    run, flops = recipe(rung, name, seed, share, checks, *changes)
+    task, puzzles, validation, _ = data(rung, limit)
     run = replace(run, config=replace(run.config, net=fit(run.config.net, task, len(puzzles.identifiers))))
     torch.manual_seed(seed)
     loop = (ALL[name].make or weights.get(run.system)[0])(run.config)
@@ -263,21 +276,13 @@ def one(rung: str, name: str, seed: int, share: float, limit: int, checks: int =
         cpu = time.process_time() - began
         if result.best:
             checkpoint.load_weights(Path(folder) / checkpoint.MODEL, loop)
-    loop.eval()
-    depth, main = run.plan.deepest, name in FACTORS["main"]
-    judge = lambda times, some: [  # noqa: E731
-        row.valid for row in evaluate(loop, task, some, [t * depth for t in times], batch=256)
-    ]
-    judged = judge(TIMES[:1], test)
-    if judged[0] >= LEAST and share >= 1 and (main or not seed):
-        judged += judge([t for t in TIMES[1:] if main or t <= LESS], test.take(slice(FEW)))
-    return {
+    return loop.eval(), {
         "rung": rung, "factor": name, "seed": seed, "share": share,
         "tera": run.plan.steps * run.plan.batch * flops / 1e12,
         "parameters": sum(p.numel() for p in loop.parameters()), "MFLOP": flops / 1e6, "steps": run.plan.steps,
         "seconds": result.seconds, "cpu_seconds": cpu, "stopped": result.stopped, "best": result.best.get("valid"),
-        "trained_depth": depth, "accuracy": dict(zip(map(str, TIMES), judged, strict=False)), "curve": curve,
-        "to": {str(level): reached(curve, level) for level in LEVELS}, "commit": commit(),
+        "trained_depth": run.plan.deepest, "curve": curve, "commit": commit(),
+        "to": {str(level): reached(curve, level) for level in LEVELS},
     }  # fmt: skip
 
 
@@ -291,19 +296,14 @@ def reached(curve: list[list[float]], level: float) -> float | None:
     return None
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines() if line] if path.exists() else []
-
-
 def fill(args: argparse.Namespace, factors: list[str], share: float, seeds: list[int]) -> list[dict[str, Any]]:
     """Every cell asked for, done or fetched; as many at once as there are workers."""
-    rows = read(args.out)
+    rows = read(args.out) if args.out.exists() else []
     for seed in seeds:
         known = {(r["rung"], r["factor"], r["seed"], r["share"]) for r in rows}
-        poor = {(r["rung"], r["factor"]) for r in rows if r["share"] == share and r["accuracy"]["1"] < args.hopeful}
+        poor = {(r["rung"], r["factor"]) for r in rows if r["share"] == share and r["best"] < args.hopeful}
         cells = [(rung, factor, seed, share) for rung in args.rungs for factor in factors]
-        todo = [cell for cell in cells if cell not in known and cell[:2] not in poor]
-        rows += recorded(todo, args)
+        rows += recorded([cell for cell in cells if cell not in known and cell[:2] not in poor], args)
     return [r for r in rows if r["share"] == share and r["factor"] in factors and r["rung"] in args.rungs]
 
 
@@ -341,8 +341,8 @@ def spread(cells: list[tuple[str, str, int, float]], args: argparse.Namespace) -
 
 
 def errors(row: dict[str, Any]) -> float:
-    """Share of unseen puzzles that are wrong at the trained depth, never quite none."""
-    return max(1 - row["accuracy"]["1"], 0.5 / FEW)
+    """Share of validation puzzles that are wrong at the trained depth, never quite none: factors are chosen by it."""
+    return max(1 - row["best"], 0.5 / FEW)
 
 
 def score(rows: list[dict[str, Any]], factor: str, against: str = "orbit") -> float:
@@ -377,7 +377,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--share", type=float, default=1.0, help="of every rung's training FLOPs")
     parser.add_argument("--halving", action="store_true", help="a quarter of it for all, half for the better half")
-    parser.add_argument("--hopeful", type=float, default=0.0, help="further seeds only where this share was solved")
+    parser.add_argument("--hopeful", type=float, default=0.0, help="further seeds only where this was validated")
     parser.add_argument("--checks", type=int, default=CHECKS, help="validations over a training")
     parser.add_argument("--limit", type=int, default=200, help="test puzzles")
     parser.add_argument("--workers", type=int, default=2, help="cells trained at once, each on one thread")

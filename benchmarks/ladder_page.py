@@ -36,14 +36,19 @@ def compared(rows: list[Row], group: str, base: str, rungs: list[str]) -> list[s
     return table(tables.head(rungs), made)[:-1] if made else UNKNOWN
 
 
+def after(rows: list[Row], factor: str) -> str:
+    """What is solved, in per cent, and after how many optimizer steps."""
+    steps = sorted({r["steps"] for r in tables.by(rows, factor)})
+    return tables.solved(rows, factor) + (f" ({', '.join(f'{n:,}' for n in steps)} steps)" if steps else "")
+
+
 def against(rows: list[Row]) -> list[str]:
-    """Orbit and TRM on every rung: what they solve at 1x and 32x, and the FLOPs to where TRM ends."""
+    """Orbit and TRM on every rung: what they solve at 1x, after how many steps, and 32x; FLOPs to where TRM ends."""
     made = []
     for rung in ladder.SMALL:
         whole, longer = tables.of(rows, rung), tables.of(rows, rung, LONGER)
-        cells = [tables.solved(whole, "orbit"), tables.solved(whole, "orbit", "32")]
-        cells += [tables.solved(whole, f) for f in ("trm, given structure", THEIRS)]
-        cells.append(tables.solved(longer, THEIRS))
+        cells = [after(whole, "orbit"), tables.solved(whole, "orbit", "32")]
+        cells += [after(whole, "trm, given structure"), after(whole, THEIRS), after(longer, THEIRS)]
         theirs, mine = tables.by(longer, THEIRS), tables.by(whole, "orbit")
         end = max((a for r in theirs for _, a in r["curve"]), default=0)
         at = [ladder.reached(r["curve"], end) for r in mine] if end else []

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import baseline_structure
 import ladder_page
 import ladder_table
 import speed_page
@@ -19,6 +20,7 @@ from marked import between, born, table
 ROOT = Path(__file__).resolve().parents[1]
 PAGE, README, DECIDES = ROOT / "docs" / "results.md", ROOT / "README.md", ROOT / "docs" / "solve_for_real.md"
 RECIPE, LADDER = ROOT / "docs" / "recipe.md", ROOT / "results" / "ladder.jsonl"
+STRUCTURE = ROOT / "results" / "baseline_structure.jsonl"
 SPEED, SPEEDS = ROOT / "docs" / "speed.md", ("speed_cpu", "cost_cpu")
 LONG = 1000  # what a page does not repeat of a file
 
@@ -346,6 +348,8 @@ def main() -> None:
     if all(path.exists() for path in speeds):
         made[SPEED] = speed_page.page(SPEED.read_text(), *(json.loads(path.read_text()) for path in speeds))
     made |= {RECIPE: ladder_page.page(RECIPE.read_text(), ladder_table.read(LADDER))} if LADDER.exists() else {}
+    if STRUCTURE.exists():
+        made[RECIPE] = baseline_structure.page(made.get(RECIPE) or RECIPE.read_text(), ladder_table.read(STRUCTURE))
     if "--check" in sys.argv:
         stale = [path.name for path, text in made.items() if not path.exists() or path.read_text() != text]
         sys.exit(f"{', '.join(stale)}: stale, run benchmarks/table.py" if stale else 0)

@@ -33,6 +33,19 @@ def test_every_row_of_the_ladder_says_where_it_comes_from():
     assert len(cells) == len(set(cells)) > 0
 
 
+def test_every_training_of_the_structure_comparison_says_where_it_comes_from():
+    text = (ROOT / "results" / "baseline_structure.jsonl").read_text()
+    rows = [json.loads(line) for line in text.splitlines()]
+    assert "/work" not in text and "/tmp" not in text
+    assert all(r["born"].keys() >= CERTIFICATE and r["born"]["seeds"] == [r["seed"]] for r in rows)
+    assert all(r["commit"] == r["born"]["commit"] and not r["commit"].endswith("+") for r in rows)
+    cells = [(r["rung"], r["arm"], r["share"], r["rate"], r["seed"]) for r in rows]
+    assert len(cells) == len(set(cells)) > 0
+    for r in rows:
+        assert r["told"] and r["selection"] and r["training_puzzles"] and r["steps"] and r["MFLOP"]
+        assert abs(r["tera"] / r["budget_tera"] - 1) < 0.02 and ("right" in r) == (r["seed"] != 0)
+
+
 def test_the_page_of_results_is_up_to_date():
     done = subprocess.run([sys.executable, ROOT / "benchmarks" / "table.py", "--check"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import ladder  # noqa: E402
+import ladder_page  # noqa: E402
 import ladder_table  # noqa: E402
 
 
@@ -70,7 +71,8 @@ def test_flops_to_a_level_lie_between_validations():
 
 def row(factor, seed, accuracy, flops, rung="r"):
     at = {"1": accuracy, ladder_table.DEEP: 1.0}
-    return {"rung": rung, "factor": factor, "seed": seed, "share": 1, "accuracy": at, "to": {ladder_table.LEVEL: flops}}
+    known = {"rung": rung, "factor": factor, "seed": seed, "share": 1, "to": {ladder_table.LEVEL: flops}}
+    return known | {"accuracy": at, "best": accuracy}
 
 
 def test_ratios_to_the_base_and_their_pooled_intervals():
@@ -86,6 +88,19 @@ def test_ratios_to_the_base_and_their_pooled_intervals():
     never = [row("orbit", 0, 0.9, None), row("x", 0, 0.9, 1.0)]
     assert ladder_table.ratio(never, "x", ladder_table.flops).told() == "–"
     assert [line[0] for line in ladder_table.lines(rows, ["x", "orbit", "y", "z"], ["r"])] == ["orbit", "x", "y"]
+
+
+def test_factors_are_chosen_by_validation_and_not_by_test_puzzles():
+    a, b = row("orbit", 0, 0.9, 1.0), row("x", 0, 0.9, 1.0)
+    flattered = b | {"accuracy": {"1": 1.0, ladder_table.DEEP: 1.0}, "best": 0.8}
+    assert ladder.score([a, flattered], "x") == pytest.approx(2)
+    assert ladder_table.ratio([a, flattered], "x", ladder_table.errors).mean == pytest.approx(2)
+    assert [line[0] for line in ladder_table.lines([a, flattered], ["x", "orbit"], ["r"])] == ["orbit", "x"]
+
+
+def test_what_is_solved_says_after_how_many_steps():
+    rows = [row("x", seed, 0.5, 1.0) | {"steps": steps} for seed, steps in ((0, 1056), (1, 1056))]
+    assert ladder_page.after(rows, "x") == "50.0 (1,056 steps)" and ladder_page.after(rows, "y") == "–"
 
 
 def test_how_far_a_small_rung_foretells_a_large_one():
