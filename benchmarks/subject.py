@@ -1,6 +1,6 @@
-"""What a result is about, as a hash: a model that comes along, or a recipe; tests/test_results.py holds it to what ships.
+"""What a result is about, as hashes: a model that comes along, or a recipe. tests/test_results.py compares what ships.
 
-A subject is {"model" or "recipe": its name, "sha256": of the model's file, "run": hash of its run, "parameters": count}.
+A subject is {"model" or "recipe": its name, "sha256": of the model's file, "run": hash of its run, "parameters"}.
 """
 
 from __future__ import annotations
