@@ -81,6 +81,8 @@ def given_more(loop: Any, inputs: np.ndarray, depth: int, width: int) -> np.ndar
 def arm(kind: str, scale: float, loop: Any, task: Any, inputs: np.ndarray, plan: list[int], seed: int) -> np.ndarray:
     """(N, K) first valid steps of trajectories 1 .. K - 1 to plan[k] steps; column 0 is left to the caller."""
     n, width = len(inputs), len(plan)
+    if not n:
+        return np.full((n, width), NEVER)
     asked = np.repeat(inputs[:, None], width, 1)
     moved = {"start": shaken(loop, start=scale), "path": shaken(loop, path=scale)}.get(kind, loop)
     if kind == "guess":
@@ -88,7 +90,7 @@ def arm(kind: str, scale: float, loop: Any, task: Any, inputs: np.ndarray, plan:
     if kind == "views":
         views = task.views(width, np.random.default_rng(seed))
         seen = views.take(np.tile(np.arange(width), n))
-        asked = seen.apply(asked.reshape(n * width, -1)).reshape(asked.shape)
+        asked = seen.apply(asked.reshape(n * width, asked.shape[-1])).reshape(asked.shape)
     salt = (lambda k: k) if kind in ("start", "path") else (lambda k: 0)
     jobs = [
         Job(asked[i, k], plan[k], verify=True, salt=salt(k), owner=(i, k)) for i in range(n) for k in range(1, width)
