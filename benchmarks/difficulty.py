@@ -12,6 +12,7 @@ Resumable: a set that is done is kept in --out, with a birth certificate of its 
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,8 @@ def right(loop: Any, examples: Any, depths: list[int]) -> np.ndarray:
 def judged(name: str, source: str, opened: Any, examples: Any, args: argparse.Namespace) -> dict[str, Any]:
     """The share of each level, and accuracy at each depth, of all and by level."""
     hits = right(opened.loop, examples, args.depths)
-    levels = np.array([level(grid, opened.task.board) for grid in examples.inputs.tolist()])
+    digits = examples.inputs.astype(int) - 1  # token 1 is an empty cell
+    levels = np.array([level(grid, opened.task.board) for grid in digits.tolist()])
     rows = []
     for kind in ("all", *LEVELS):
         of = np.full(len(levels), True) if kind == "all" else levels == kind
@@ -94,7 +96,8 @@ def main() -> None:
             examples, where = every.take(np.sort(picked)), Path(source).name
         else:
             data = opened.run.data
-            examples = unseen(opened.task, sets(data)[1], data, args.limit)
+            train = sets(replace(data, holdout=1))[1]
+            examples = unseen(opened.task, train, data, args.limit)
             where = f"generated as it learned from, seed {data.seed + 2_000_003}, without twins"
         done = [row for row in done if row["set"] != name] + [judged(name, where, opened, examples, args)]
         files.write_json(args.out, {"rows": done, "born": birth_certificate([args.seed])})

@@ -1,6 +1,7 @@
 """What a result is about, as hashes: a model that comes along, or a recipe. tests/test_results.py compares what ships.
 
-A subject is {"model" or "recipe": its name, "sha256": of the model's file, "run": hash of its run, "parameters"}.
+A subject is {"model" or "recipe": its name, "sha256": of the model's file, "run": hash of its run, "parameters"},
+with "given", the parameters of a recipe that has any. A result holds one as "subject", or several as "subjects".
 """
 
 from __future__ import annotations
@@ -22,12 +23,21 @@ def run_hash(run: Run) -> str:
 
 
 def of_model(opened: Any) -> dict[str, Any]:
-    """The subject of a result about an opened model: of a run of one's own its run, of a bundled one its file too."""
-    said = {"run": run_hash(opened.run), "parameters": sum(p.numel() for p in opened.loop.parameters())}
-    path = Path(opened.folder)
+    """The subject of a result about an opened model: a bundled one, a recipe's as it stands, or one of nobody's."""
+    parameters = sum(p.numel() for p in opened.loop.parameters())
+    path, name = Path(opened.folder), opened.run.name
     if path.is_file() and path.parent.resolve() == FOLDER.resolve():
-        return {"model": path.name.removesuffix(SUFFIX), "sha256": file_hash(path)} | said
-    return {"recipe": opened.run.name} | said
+        known = {"model": path.name.removesuffix(SUFFIX), "sha256": file_hash(path), "run": run_hash(opened.run)}
+        return known | {"parameters": parameters}
+    if name in recipes.found() and taught(opened.run) == taught(recipes.get(name)):
+        return of_recipe(name, parameters)
+    return {"own": name, "run": run_hash(opened.run), "parameters": parameters}
+
+
+def taught(run: Run) -> dict[str, Any]:
+    """What a run says without what its data give it: their files and options, and the sizes fitted to them."""
+    said = to_json(run)
+    return {k: said[k] for k in ("system", "plan", "seed")} | {"config": said["config"] | {"size": 0}}
 
 
 def of_recipe(name: str, parameters: int, **given: str) -> dict[str, Any]:
@@ -48,9 +58,10 @@ def stale(subject: dict[str, Any]) -> str:
             return f"no model called {name} comes along"
         same = file_hash(FOLDER / f"{name}{SUFFIX}") == subject["sha256"]
         return "" if same else f"{name} is another model now"
+    if "recipe" not in subject:
+        return f"{subject.get('own', 'it')} is neither a model that comes along nor what a recipe trains"
     name, given = subject["recipe"], subject.get("given", {})
     if name not in recipes.found():
         return f"there is no recipe {name}"
-    return (
-        "" if run_hash(recipes.get(name, **given)) == subject["run"] else f"the recipe {name} says something else now"
-    )
+    same = run_hash(recipes.get(name, **given)) == subject["run"]
+    return "" if same else f"the recipe {name} says something else now"
