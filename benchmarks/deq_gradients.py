@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from subject import of_recipe
 from torch import Tensor
 
 from innerloop import files, grad, recipes
@@ -79,6 +80,7 @@ def one(tape: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
         "low": low,
         "high": high,
         "puzzles": len(hits),
+        "parameters": sum(p.numel() for p in loop.parameters()),
         "by quarters": [round(v, 3) for v in curve],
         "seconds": done.seconds,
         "calls": float(torch.cat(calls).float().mean()),
@@ -121,7 +123,7 @@ def adjoint_error(loop: Any, tests: Any) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--recipe", default="sudoku4")
+    parser.add_argument("--recipe", default="sudoku4_trm")
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--solver", default="anderson")
@@ -145,7 +147,10 @@ def main() -> None:
         print(f"{tape}: exact {statistics.mean(exact):.3f} +- {spread:.3f} over {len(exact)} seeds, {seconds:.0f} s")
     if args.out:
         how = {k: getattr(args, k) for k in ("recipe", "steps", "solver", "iterations", "tol", "jacobian")}
-        files.write_json(args.out, {"born": birth_certificate(args.seeds), "setting": how, "rows": rows})
+        about = of_recipe(args.recipe, rows[0]["parameters"])
+        files.write_json(
+            args.out, {"subject": about, "born": birth_certificate(args.seeds), "setting": how, "rows": rows}
+        )
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from subject import of_model
 
 from innerloop import files, tasks
 from innerloop.core import Question, think
@@ -294,7 +295,8 @@ def main() -> None:
             print({k: round(float(v), 2) if not isinstance(v, str) else v for k, v in load[-1].items()}, flush=True)
     plain = lambda rows_: [{k: v if isinstance(v, str) else float(v) for k, v in r.items()} for r in rows_]  # noqa: E731
     value = {
-        "run": str(args.run), "data": test.source, "mix": args.mix, "test_puzzles": len(test), "batch": rows,
+        "subject": of_model(opened), "run": Path(args.run).name, "data": Path(test.source).name,
+        "mix": args.mix, "test_puzzles": len(test), "batch": rows,
         "validation_puzzles": len(validation), "depth": depth, "slack": args.slack, "chosen": chosen,
         "rows": plain(table), "arrivals": plain(load), "born": birth_certificate([0]),
     }  # fmt: skip

@@ -1,6 +1,6 @@
 """What a result is about, as hashes: a model that comes along, or a recipe. tests/test_results.py compares what ships.
 
-A subject is {"model" or "recipe": its name, "sha256": of the model's file, "run": hash of its run, "parameters"},
+A subject is {"model" or "recipe": its name, "sha256": of a model's weights, "run": hash of its run, "parameters"},
 with "given", the parameters of a recipe that has any. A result holds one as "subject", or several as "subjects".
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 from innerloop import recipes
 from innerloop.pretrained import FOLDER, names
 from innerloop.runs.run import Run, to_json
-from innerloop.runs.single import SUFFIX
+from innerloop.runs.single import SUFFIX, SUM, read_texts
 
 
 def run_hash(run: Run) -> str:
@@ -27,7 +27,7 @@ def of_model(opened: Any) -> dict[str, Any]:
     parameters = sum(p.numel() for p in opened.loop.parameters())
     path, name = Path(opened.folder), opened.run.name
     if path.is_file() and path.parent.resolve() == FOLDER.resolve():
-        known = {"model": path.name.removesuffix(SUFFIX), "sha256": file_hash(path), "run": run_hash(opened.run)}
+        known = {"model": path.name.removesuffix(SUFFIX), "sha256": weights_hash(path), "run": run_hash(opened.run)}
         return known | {"parameters": parameters}
     if name in recipes.found() and taught(opened.run) == taught(recipes.get(name)):
         return of_recipe(name, parameters)
@@ -46,8 +46,9 @@ def of_recipe(name: str, parameters: int, **given: str) -> dict[str, Any]:
     return {"recipe": name, "run": run_hash(recipes.get(name, **given)), "parameters": parameters} | how
 
 
-def file_hash(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def weights_hash(path: Path) -> str:
+    """Of names, shapes and bytes of all tensors, as the file says and as opening it checks; its card may change."""
+    return read_texts(path)[SUM]
 
 
 def stale(subject: dict[str, Any]) -> str:
@@ -56,7 +57,7 @@ def stale(subject: dict[str, Any]) -> str:
         name = subject["model"]
         if name not in names():
             return f"no model called {name} comes along"
-        same = file_hash(FOLDER / f"{name}{SUFFIX}") == subject["sha256"]
+        same = weights_hash(FOLDER / f"{name}{SUFFIX}") == subject["sha256"]
         return "" if same else f"{name} is another model now"
     if "recipe" not in subject:
         return f"{subject.get('own', 'it')} is neither a model that comes along nor what a recipe trains"
