@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import engine_page
 import ladder_page
 import ladder_table
 import speed_page
@@ -195,8 +196,10 @@ def batching(name: str, value: dict[str, Any]) -> list[str]:
         f"### {name}",
         "",
         f"{value['test_puzzles']:,} puzzles ({value['data']}), {value['batch']} at once, full depth {value['depth']}. "
-        f"On {value['validation_puzzles']:,} others: best fixed depth {chosen['fixed_depth']}, halting at "
-        f"sure({chosen['level']}); {100 * value['slack']:.1f} points of accuracy may be lost.",
+        f"On {value['validation_puzzles']:,} others: best fixed depth {chosen['fixed_depth']}, best fixed number of "
+        f"rounds {chosen['rounds']} ({chosen['rounds_of_a_step']} are a step), halting by "
+        f"{engine_page.rule(chosen['continuous'])}, verified {chosen['verified']['looks']} times a step; "
+        f"{100 * value['slack']:.1f} points of accuracy may be lost.",
         "",
         f"- {born(value)}",
         "",
@@ -341,7 +344,8 @@ def readme() -> str:
 
 
 def main() -> None:
-    made = {PAGE: page(), README: readme(), DECIDES: decision(DECIDES.read_text())}
+    engines = [json.loads(path.read_text()) for path in sorted((ROOT / "results").glob("engine_*.json"))]
+    made = {PAGE: page(), README: readme(), DECIDES: engine_page.page(decision(DECIDES.read_text()), engines)}
     speeds = [ROOT / "results" / f"{name}.json" for name in SPEEDS]
     if all(path.exists() for path in speeds):
         made[SPEED] = speed_page.page(SPEED.read_text(), *(json.loads(path.read_text()) for path in speeds))
