@@ -15,8 +15,8 @@ Policies, on the same unseen puzzles in the same order, timed in turn:
 The halting rule is the one of halt.certain, halt.confident and halt.confident_and_unchanged, and its probability, that
 takes the fewest steps on validation puzzles at the accuracy of `fixed` there. Where a step can be cut (Orbit.finer),
 continuous and verified look at the answers so many times in a step as was fastest on the validation puzzles. All steps
-below are whole ones. Occupancy is the steps that the puzzles needed over the row-steps that were run; 1 is ideal. `ideal` is what
-a policy would be against `fixed` if only steps took time: the fixed depth over its mean steps.
+below are whole ones. Occupancy is the steps that the puzzles needed over the row-steps that were run; 1 is ideal.
+`ideal` is what a policy would be against `fixed` if only steps took time: the fixed depth over its mean steps.
 """
 
 from __future__ import annotations

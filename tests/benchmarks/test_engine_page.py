@@ -5,8 +5,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
-import engine_page  # noqa: E402
-import table  # noqa: E402
+import engine_page
+import table
 
 ROW = {
     "accuracy": 1.0,
@@ -33,7 +33,10 @@ def value(**gains):
 def test_what_does_not_pay_is_said_first():
     lines = engine_page.paragraph([value(fixed=1.0, rounds=1.05, continuous=0.77, verified=2.5)])
     assert "does not pay: continuous batching by depth on `demo-x` (0.77x)." in lines[0]
-    assert "pays: continuous, until a verifier agrees on `demo-x` (2.50x)" in lines[1]
+    assert "This pays: continuous, until a verifier agrees on `demo-x` (2.50x)" in lines[1]
+    slower = value(continuous=1.5)
+    slower["rows"][0]["against_rounds"] = 1.02  # a fixed number of rounds is the stronger rival
+    assert "(1.02x)" in engine_page.paragraph([slower])[0]
     assert "verif" not in lines[0] and "does not pay: nothing" in engine_page.paragraph([value(continuous=1.4)])[0]
 
 
