@@ -12,6 +12,7 @@ from marked import between, table
 BOTH, LARGE = ["sudoku9", "maze15"], "sudoku9 large"  # rungs of the ablation, and the one that they are to predict
 UNKNOWN = ["Not measured yet."]
 LONGER = 20  # times a rung's FLOPs: what TRM needs to learn at all
+TOLD = {"sudoku": "its units", "maze": "who is a neighbour"}
 THEIRS = "trm, rate 3e-3"  # TRM at the best of the rates tried (the table "trm")
 
 
@@ -36,14 +37,20 @@ def compared(rows: list[Row], group: str, base: str, rungs: list[str]) -> list[s
     return table(tables.head(rungs), made)[:-1] if made else UNKNOWN
 
 
+def stepped(rows: list[Row], factor: str) -> str:
+    """What a factor solves, and in how many optimizer steps: whoever makes a step dearer gets fewer."""
+    mine = tables.by(rows, factor)
+    return f"{tables.solved(rows, factor)} ({mine[0]['steps']:,} steps)" if mine else "–"
+
+
 def against(rows: list[Row]) -> list[str]:
     """Orbit and TRM on every rung: what they solve at 1x and 32x, and the FLOPs to where TRM ends."""
     made = []
     for rung in ladder.SMALL:
         whole, longer = tables.of(rows, rung), tables.of(rows, rung, LONGER)
-        cells = [tables.solved(whole, "orbit"), tables.solved(whole, "orbit", "32")]
-        cells += [tables.solved(whole, f) for f in ("trm, given structure", THEIRS)]
-        cells.append(tables.solved(longer, THEIRS))
+        cells = [TOLD[rung.rstrip("0123456789")], stepped(whole, "orbit"), tables.solved(whole, "orbit", "32")]
+        cells += [stepped(whole, f) for f in ("trm, given structure", THEIRS)]
+        cells.append(stepped(longer, THEIRS))
         theirs, mine = tables.by(longer, THEIRS), tables.by(whole, "orbit")
         end = max((a for r in theirs for _, a in r["curve"]), default=0)
         at = [ladder.reached(r["curve"], end) for r in mine] if end else []
@@ -52,6 +59,7 @@ def against(rows: list[Row]) -> list[str]:
         made.append([f"`{rung}`", *cells])
     head = [
         "rung",
+        "Orbit is told",
         "Orbit, %",
         "at 32x",
         "TRM given the structure",

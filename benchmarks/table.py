@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import difficulty_page
 import engine_page
 import ladder_page
 import ladder_table
@@ -285,8 +286,10 @@ def page() -> str:
     lines = [
         "# Results",
         "",
-        "Every number on this page was produced by the command beside it. One seed a run unless several are listed;",
-        "intervals are of the test sample (Wilson), not of the training seed. What failed is in [the log](log.md).",
+        "Beside every number stands the command that measured it, with the commit it was run at; a later version may",
+        "rename a flag. Results about a bundled model or a recipe are held to what ships, by a test. One seed a run",
+        "unless several are listed; intervals are of the test sample (Wilson), not of the training seed. What failed",
+        "is in [the log](log.md).",
         "",
         "## Trained models",
         "",
@@ -298,6 +301,8 @@ def page() -> str:
         lines += ["## The family compared", "", *family(values["family"])]
     for name, value in values.items():
         lines += covering(name, value) if name.startswith("coverage") else []
+    lines += difficulty_page.section(values["difficulty"]) if "difficulty" in values else []
+    lines += difficulty_page.trajectories(values["trajectories"]) if "trajectories" in values else []
     lines += ["## Solving", ""]
     for name, value in values.items():
         lines += solving(name, value) if name.startswith("solve_") else []
@@ -305,7 +310,7 @@ def page() -> str:
         lines += deciding(value) if "runs" in value else []
     lines += ["## Benchmarks", ""]
     for name, value in values.items():
-        elsewhere = name in ("family", *SPEEDS) or name.startswith(("solve_", "coverage"))
+        elsewhere = name in ("family", "difficulty", "trajectories", *SPEEDS) or name.startswith(("solve_", "coverage"))
         elsewhere = elsewhere or "arrivals" in value or "runs" in value
         if not isinstance(value.get("recipe"), dict) and not elsewhere:
             lines += plain(name, value)
@@ -340,7 +345,10 @@ def readme() -> str:
             f"{100 * deepest['high']:.1f}) of {deepest['puzzles']:,} at {deepest['depth']}",
         ]
         rows.append([value["recipe"]["about"].split(",")[0], train, f"{time}, {threads} thread(s)", *deep])
-    return between(README.read_text(), "results", table(head, rows)[:-1])
+    text = between(README.read_text(), "results", table(head, rows)[:-1])
+    read = lambda name: json.loads(p.read_text()) if (p := ROOT / "results" / f"{name}.json").exists() else None  # noqa: E731
+    text = between(text, "width", difficulty_page.width(read("trajectories")))
+    return between(text, "difficulty", difficulty_page.short(read("difficulty")))
 
 
 def main() -> None:
