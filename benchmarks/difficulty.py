@@ -102,7 +102,8 @@ def main() -> None:
         done = [row for row in done if row["set"] != name] + [judged(name, where, opened, examples, args)]
         files.write_json(args.out, {"rows": done, "born": birth_certificate([args.seed])})
         shares = {kind: round(share, 3) for kind, share in done[-1]["levels"].items()}
-        print(name, shares, {r["depth"]: round(r["exact"], 3) for r in done[-1]["rows"] if r["level"] == "all"})
+        solved = {r["depth"]: round(r["exact"], 3) for r in done[-1]["rows"] if r["level"] == "all"}
+        print(name, shares, solved, flush=True)
 
 
 if __name__ == "__main__":

@@ -133,6 +133,7 @@ def covering(name: str, value: dict[str, Any]) -> list[str]:
         "share of all solutions found; the ceiling is what so many different right answers could find at best.",
         "",
         f"- {born(value)}",
+        f"- setup: `{json.dumps(setup)}`",
         "",
     ]
     head = ["system", "samples", "coverage", "ceiling", "% valid", "different answers", "seeds", "seconds"]
