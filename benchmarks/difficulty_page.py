@@ -102,10 +102,11 @@ def width(value: dict[str, Any] | None) -> list[str]:
         told = "; ".join(f"{named(r)} {solved(r, 'accuracy')} as {r['width']} x {r['depth']}" for r in best.values())
         lines.append(
             f"On {alone['puzzles']} puzzles of `{s['set']}`, verified, one trajectory of `{value['subject']['model']}` "
-            f"solves {solved(alone, 'accuracy')} % within {value['steps']} steps. The best that as many steps buy as "
+            f"solves {solved(alone, 'accuracy')} % within {value['steps']} steps.\nThe best that as many steps buy as "
             f"several trajectories: {told}."
         )
-    return [*lines, "[All widths](docs/results.md#trajectories)."]
+    more = "A guess is what a search would try next; the benchmark makes it, the solver does not offer it yet."
+    return [*lines, more, "[All widths](docs/results.md#trajectories)."]
 
 
 def trajectories(value: dict[str, Any]) -> list[str]:
