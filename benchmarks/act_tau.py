@@ -37,14 +37,14 @@ from innerloop.weights.act import ACT, Config
 
 CAP = 8  # steps at most, in training and after
 SIZE = NetConfig(
-    width=32,
+    hidden_size=32,
     heads=4,
     layers=1,
     expansion=2.0,
-    multiple=32,
+    multiple_of=32,
     positions="learned",
     prefix=0,
-    puzzle_width=0,
+    puzzle_emb_size=0,
     pool="mean",
 )
 

@@ -36,7 +36,7 @@ from innerloop.runs.certificate import birth_certificate
 
 PUZZLE = "1.3.34.2.1.34.2."
 TINY = ["plan.steps=2", "plan.batch=4", "plan.check_every=2", "plan.save_every=2", "plan.compile=off"]
-TINY += ["data.count=12", "data.holdout=40", "config.size.width=16"]
+TINY += ["data.count=12", "data.holdout=40", "config.net.hidden_size=16"]
 SECONDS, MEMORY = 2.0, 512 << 20  # of one case, on the processor
 WORK = 10.0  # seconds where the change was harmless and the verb did its work
 ODD: list[Any] = [None, True, -1, 0, 3, 10**9, 10**12, 10**400, 0.5, -1.5, 1e308, float("nan"), float("inf"), "", "x"]
@@ -81,9 +81,10 @@ FLAGS: dict[str, tuple[list[str], list[str]]] = {
 FIELDS = ["seed", "name", "system", "config", "data", "plan", "about", "data.task", "data.count", "data.holdout"]
 FIELDS += ["data.seed", "data.train", "data.options", "data.options.size", "data.options.givens", "plan.lr", "plan.ema"]
 FIELDS += ["plan.batch", "plan.accumulate", "plan.depths", "plan.optimizer", "plan.halting.max_steps", "plan.warmup"]
-FIELDS += ["plan.unroll.depth", "plan.unroll.tape", "config.rounds", "config.tape", "config.dtype", "config.sigma"]
+FIELDS += ["plan.unroll.depth", "plan.unroll.grad", "config.rounds", "config.grad", "config.dtype", "config.sigma"]
 FIELDS += [
-    f"config.size.{k}" for k in ("width", "heads", "layers", "rows", "seq", "vocab", "expansion", "orbits", "mix")
+    f"config.net.{k}"
+    for k in ("hidden_size", "heads", "layers", "rows", "seq", "vocab", "expansion", "orbits", "block")
 ]
 
 

@@ -48,12 +48,12 @@ CURVES: dict[str, list[int]] = {
 UNTAPED = (0, 6, 30, 114)  # calls of a step off the tape, before six that are on it
 
 
-def loop_of(point: dict[str, int], rounds: int = 6, tape: str = "full") -> tuple[Orbit, Question]:
+def loop_of(point: dict[str, int], rounds: int = 6, grad: str = "full") -> tuple[Orbit, Question]:
     torch.manual_seed(0)
     size = math.isqrt(point["cells"])
     task = tasks.get("sudoku", size=size)
-    config = replace(sized(point["node width"] * size), rounds=rounds, tape=tape)
-    loop = Orbit(replace(config, size=fit(config.size, task, 1)))
+    config = replace(sized(point["node width"] * size), rounds=rounds, grad=grad)
+    loop = Orbit(replace(config, net=fit(config.net, task, 1)))
     rows = point["batch"] * point["trajectories"]
     return loop, Question(torch.ones(rows, point["cells"], dtype=torch.long), torch.zeros(rows, dtype=torch.long))
 
@@ -89,7 +89,7 @@ def curve(name: str, turns: int) -> dict[str, Any]:
 
 def held(untaped: int) -> dict[str, Any]:
     """Bytes saved for the backward pass of one step of which six calls are on the tape."""
-    loop, question = loop_of(BASE, rounds=untaped + 6, tape="last(6)")
+    loop, question = loop_of(BASE, rounds=untaped + 6, grad="last(6)")
     seen: dict[int, int] = {}
 
     def note(t: torch.Tensor) -> torch.Tensor:

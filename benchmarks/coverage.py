@@ -42,7 +42,15 @@ from innerloop.width import Noisy
 BETA = {"queens": 2.0, "colouring": 4.0}  # of GRAM; the paper's .07 and .5 are for 24 times as many pushed numbers
 MADE = {"queens": {"size": 8}, "colouring": {"size": 8, "colours": 3}}
 SIZE = replace(
-    NetConfig(), heads=4, layers=1, expansion=1.5, multiple=32, mix="units", prefix=0, puzzle_width=0, pool="mean"
+    NetConfig(),
+    heads=4,
+    layers=1,
+    expansion=1.5,
+    multiple_of=32,
+    block="units",
+    prefix=0,
+    puzzle_emb_size=0,
+    pool="mean",
 )
 CYCLES = {"cycles": 1, "thoughts": 3}  # one transition a step: each of GRAM's pushes is charged
 
@@ -66,7 +74,7 @@ def sets(name: str, path: str, puzzles: int, limit: int) -> tuple[Any, Any, Any]
 def made(args: argparse.Namespace, system: str, task: Any, seed: int) -> Any:
     """A loop of the common size with fresh weights."""
     torch.manual_seed(seed)
-    size = fit(replace(SIZE, width=args.width, positions="learned"), task, 1)
+    size = fit(replace(SIZE, hidden_size=args.width, positions="learned"), task, 1)
     if system == "gram":
         return gram.GRAM(gram.Config(size, beta=args.beta[task.name], dtype="float32", **CYCLES))
     if system == "eqr":
@@ -161,7 +169,7 @@ def main() -> None:
     tests = dict(t.split("=", 1) for t in args.test)
     args.beta = BETA | {name: float(value) for name, value in (b.split("=", 1) for b in args.beta)}
     named = ("steps", "minutes", "depth", "samples", "sigma", "beta", "width", "batch", "lr", "puzzles", "limit")
-    setup = {k: getattr(args, k) for k in named} | {"block": SIZE.mix, **CYCLES}
+    setup = {k: getattr(args, k) for k in named} | {"block": SIZE.block, **CYCLES}
     setup["test"] = {k: Path(v).name for k, v in tests.items()} or "generated"
     args.runs = args.runs / args.out.stem
     noted = args.runs / "setup.json"

@@ -47,10 +47,10 @@ FORWARD = Anderson(tol=1e-5, limit=200, warn=False)
 ADJOINT = Broyden(tol=1e-5, limit=200, memory=200, warn=False)
 
 
-def one(tape: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
+def one(grad: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     """Train once, test on unseen puzzles, and look at the solves and gradients of the trained net."""
     run = recipes.get(args.recipe)
-    config = deq.Config(run.config.size, args.solver, args.iterations, args.tol, tape, args.jacobian)
+    config = deq.Config(run.config.net, args.solver, args.iterations, args.tol, grad, args.jacobian)
     every = max(1, args.steps // 4)
     plan = replace(run.plan, steps=args.steps, check_every=every, unroll=Unroll(depth=1), depths=(1,))
     built = build(replace(run, name="deq", system="deq", config=config, plan=plan, seed=seed))
@@ -74,7 +74,7 @@ def one(tape: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     hits = np.concatenate(exact)
     low, high = wilson(float(hits.sum()), len(hits))
     return {
-        "tape": tape,
+        "tape": grad,
         "seed": seed,
         "exact": float(hits.mean()),
         "low": low,

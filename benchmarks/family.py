@@ -87,7 +87,7 @@ def one(system: str, task: str, seed: int, limit: int, scale: float) -> dict[str
         run = replace(run, plan=replace(run.plan, **family.horizon(max(1, round(run.plan.steps * scale)))))
     built = build(run)
     row: dict[str, Any] = {"task": task, "system": system, "seed": seed, "commit": commit()}
-    row["width"] = run.config.size.width
+    row["width"] = run.config.net.hidden_size
     row |= {"parameters": sum(p.numel() for p in built.loop.parameters())}
     row |= {"MFLOP_per_example": family.flops(system, task) / 1e6, "optimizer_steps": run.plan.steps} | tape(built)
     built.loop.train()

@@ -49,7 +49,7 @@ def auroc(score: Tensor, right: Tensor) -> float:
 
 def measured(arm: str, seed: int, steps: int) -> list[dict[str, Any]]:
     """Train one arm and test it at every time to hold at."""
-    size = replace(SMALL, width=48, heads=2)
+    size = replace(SMALL, hidden_size=48, heads=2)
     plan = replace(QUICK, steps=steps, batch=64, warmup=20, ema=0.98, unroll=Unroll(depth=1), compile="off")
     data = Data("sudoku", {"size": 4, "givens": (4, 6)}, count=240, holdout=100)
     config = flow.Config(size, dtype="float32", **ARMS[arm])  # type: ignore[arg-type]

@@ -72,8 +72,8 @@ def sudoku(size: int, givens: tuple[int, int], count: int = 4000) -> Data:
     return Data("sudoku", {"size": size, "givens": givens}, count=count, holdout=100)
 
 
-MIXER, LOOK = {"mix": "tokens", "positions": "none"}, {"mix": "attention", "positions": "rope"}
-UNITS, CONV = {"mix": "units", "width": 96}, {"mix": "conv", "width": 48}
+MIXER, LOOK = {"block": "tokens", "positions": "none"}, {"block": "attention", "positions": "rope"}
+UNITS, CONV = {"block": "units", "hidden_size": 96}, {"block": "conv", "hidden_size": 48}
 RUNGS = {
     "sudoku6": Rung(sudoku(6, (8, 12)), 0.5, 96, 16, MIXER, UNITS),
     "sudoku9": Rung(sudoku(9, (23, 28)), 1.5, 144, 32, MIXER, UNITS),
@@ -95,14 +95,14 @@ def ours(rung: Rung) -> Run:
 
 def official(rung: Rung) -> Run:
     """TRM as published, but for sizes: width 64 for 512, batch 32 for 768, and all horizons in proportion."""
-    size = NetConfig(width=64, heads=4, layers=2, multiple=8, prefix=1, puzzle_width=0, **rung.plain)
-    config = trm.Config(size, thoughts=6 if size.mix == "tokens" else 4, dtype="float32")
+    size = NetConfig(hidden_size=64, heads=4, layers=2, multiple_of=8, prefix=1, puzzle_emb_size=0, **rung.plain)
+    config = trm.Config(size, thoughts=6 if size.block == "tokens" else 4, dtype="float32")
     return Run("trm", "trm", config, rung.data, Plan(batch=32, lr=1e-3, floor=1.0, compile="off"))
 
 
 def given(rung: Rung) -> Run:
     """TRM's recursion with a block that is given the puzzle's units or neighbours, taught as Orbit is."""
-    size = NetConfig(heads=4, layers=1, expansion=3.0, multiple=8, positions="none", prefix=0, puzzle_width=0,
+    size = NetConfig(heads=4, layers=1, expansion=3.0, multiple_of=8, positions="none", prefix=0, puzzle_emb_size=0,
                      pool="mean", **rung.given)  # fmt: skip
     run = ours(rung)
     return replace(run, system="trm", config=trm.Config(size, 1, 5, "full", "float32"))
@@ -138,11 +138,11 @@ FACTORS: dict[str, dict[str, Factor]] = {
         "trm, rate 3e-4": of(official, "plan.lr=3e-4"),
         "trm, rate 3e-3": of(official, "plan.lr=3e-3"),
         "trm, rate 1e-2": of(official, "plan.lr=1e-2"),
-        "trm, one-step gradient": of(official, "config.tape=last(1)"),
+        "trm, one-step gradient": of(official, "config.grad=last(1)"),
         "trm, no averaging": of(official, "plan.ema=0"),
         "trm, the other mixer": Factor(variants.swapped(official)),
-        "trm, learned places": of(official, "config.size.mix=attention", "config.size.positions=learned"),
-        "trm, QK-norm": of(official, "config.size.mix=qk-norm", "config.size.positions=rope"),
+        "trm, learned places": of(official, "config.net.block=attention", "config.net.positions=learned"),
+        "trm, QK-norm": of(official, "config.net.block=qk-norm", "config.net.positions=rope"),
         "trm, cosine to zero": of(official, "plan.floor=0"),
         "trm, adamw": of(official, "plan.optimizer=adamw"),
         "trm, muon": of(official, "plan.optimizer=muon"),
@@ -151,35 +151,35 @@ FACTORS: dict[str, dict[str, Factor]] = {
         "trm, never halted": of(official, "plan.halting.learned=false"),
     },
     "step": {  # what a step is
-        "trm's two states": on_orbits("trm", cycles=1, thoughts=5, tape="full"),
+        "trm's two states": on_orbits("trm", cycles=1, thoughts=5, grad="full"),
         "hrm's two nets": on_orbits("hrm", cycles=2, low_cycles=2),
-        "eqr's noise and damping": on_orbits("eqr", cycles=1, thoughts=5, tape="full"),
-        "four racing thoughts": on_orbits("sic", cycles=1, thoughts=5, tape="full"),
+        "eqr's noise and damping": on_orbits("eqr", cycles=1, thoughts=5, grad="full"),
+        "four racing thoughts": on_orbits("sic", cycles=1, thoughts=5, grad="full"),
         "starts without noise": of(ours, "config.sigma=0.0"),
         "hears its answer": Factor(ours, make=variants.hears(0.0)),
         "hears its answer, with slips": Factor(ours, make=variants.hears(0.3)),
-        "one-step gradient": of(ours, "config.tape=last(1)"),
-        "half the gradient": of(ours, "config.tape=last(3)"),
+        "one-step gradient": of(ours, "config.grad=last(1)"),
+        "half the gradient": of(ours, "config.grad=last(3)"),
         "3 rounds": of(ours, "config.rounds=3"),
         "12 rounds": of(ours, "config.rounds=12"),
     },
     "net": {  # what the net is
         "symbols untied": of(given),
-        "kinds of lines alike": of(ours, "config.size.mix=orbit, one kind"),
-        "symbols of a place apart": of(ours, "config.size.mix=orbit, no place"),
-        "norm a node": of(ours, "config.size.mix=orbit, norm a node"),
-        "plain gate": of(ours, "config.size.mix=orbit, plain gate"),
-        "attention too": of(ours, "config.size.mix=orbit, far"),
-        "attention too, 2-D rotary": of(ours, "config.size.mix=orbit, far in 2-D"),
-        "attention alone": of(ours, "config.size.mix=orbit, only far", "config.size.positions=learned"),
-        "two blocks": of(ours, "config.size.layers=2", "config.rounds=3"),
+        "kinds of lines alike": of(ours, "config.net.block=orbit, one kind"),
+        "symbols of a place apart": of(ours, "config.net.block=orbit, no place"),
+        "norm a node": of(ours, "config.net.block=orbit, norm a node"),
+        "plain gate": of(ours, "config.net.block=orbit, plain gate"),
+        "attention too": of(ours, "config.net.block=orbit, far"),
+        "attention too, 2-D rotary": of(ours, "config.net.block=orbit, far in 2-D"),
+        "attention alone": of(ours, "config.net.block=orbit, only far", "config.net.positions=learned"),
+        "two blocks": of(ours, "config.net.layers=2", "config.rounds=3"),
         "narrower": Factor(variants.wider(ours, 0.5)),
         "wider": Factor(variants.wider(ours, 2)),
         "wider, lower rate": Factor(variants.wider(ours, 2), ("plan.lr=2.5e-3",)),
         "wider, quarter rate": Factor(variants.wider(ours, 2), ("plan.lr=1.25e-3",)),
-        "narrow inner": of(ours, "config.size.expansion=1.5"),
-        "wide inner": of(ours, "config.size.expansion=6"),
-        "pre-norm": of(ours, "config.size.norm=sandwich"),
+        "narrow inner": of(ours, "config.net.expansion=1.5"),
+        "wide inner": of(ours, "config.net.expansion=6"),
+        "pre-norm": of(ours, "config.net.norm=sandwich"),
         "bfloat16": of(ours, "config.dtype=bfloat16"),
     },
     "plan": {  # how it is taught
@@ -202,7 +202,7 @@ FACTORS: dict[str, dict[str, Factor]] = {
         "muon, half the rate": of(ours, "plan.optimizer=muon", "plan.lr=5e-4"),
         "muon, twice the rate": of(ours, "plan.optimizer=muon", "plan.lr=2e-3"),
         "muon, batch 32": of(ours, "plan.optimizer=muon", "plan.lr=1e-3", "plan.batch=32"),
-        "muon, plain gate": of(ours, "plan.optimizer=muon", "plan.lr=1e-3", "config.size.mix=orbit, plain gate"),
+        "muon, plain gate": of(ours, "plan.optimizer=muon", "plan.lr=1e-3", "config.net.block=orbit, plain gate"),
         "adam-atan2": of(ours, "plan.optimizer=adam_atan2"),
         "stablemax": of(ours, "plan.loss=stablemax"),
         "smoothed labels": of(ours, "plan.loss=smooth"),
@@ -221,7 +221,7 @@ def drawn(rung: str, name: str, seed: int) -> Run:
     r, factor = RUNGS[rung], ALL[name]
     run = replace(factor.base(r), name=f"{rung}-{name}", seed=seed)
     if factor.system:
-        run = replace(run, system=factor.system, config=weights.get(factor.system)[1](run.config.size, **factor.config))
+        run = replace(run, system=factor.system, config=weights.get(factor.system)[1](run.config.net, **factor.config))
     return override(run, factor.changes)
 
 
@@ -250,7 +250,7 @@ def one(rung: str, name: str, seed: int, share: float, limit: int, checks: int =
     torch.set_num_threads(1)
     run, flops = recipe(rung, name, seed, share, checks)
     task, puzzles, validation, test = data(rung, limit)
-    run = replace(run, config=replace(run.config, size=fit(run.config.size, task, len(puzzles.identifiers))))
+    run = replace(run, config=replace(run.config, net=fit(run.config.net, task, len(puzzles.identifiers))))
     torch.manual_seed(seed)
     loop = (ALL[name].make or weights.get(run.system)[0])(run.config)
     curve: list[list[float]] = []

@@ -29,19 +29,19 @@ from innerloop.weights.looped import Config, Looped
 
 VARIABLES, KNOWN, ASKED = 5, 10, 5
 WINDOW, LOOPS = 5, 8
-PLAN = Unroll(LOOPS, "ramp", first=WINDOW, ramp=0.3, tape=f"last({WINDOW})", weigh="window", window=WINDOW)
+PLAN = Unroll(LOOPS, "ramp", first=WINDOW, ramp=0.3, grad=f"last({WINDOW})", weigh="window", window=WINDOW)
 SIZE = NetConfig(
     vocab=1,
     seq=KNOWN + ASKED,
     rows=1,
-    width=64,
+    hidden_size=64,
     heads=4,
     layers=1,
-    multiple=32,
+    multiple_of=32,
     norm="magic",
     positions="none",  # the points are a set
     prefix=0,
-    puzzle_width=0,
+    puzzle_emb_size=0,
     pool="mean",
 )
 
@@ -84,13 +84,13 @@ def answer(loop: Any, state: Any) -> Tensor:
 def learned(seed: int, steps: int, batch: int) -> Looped:
     torch.manual_seed(seed)
     loop = Looped(Config(SIZE, dtype="float32"))
-    loop.embed = Points(SIZE.width)  # type: ignore[assignment]
+    loop.embed = Points(SIZE.hidden_size)  # type: ignore[assignment]
     optimizer = torch.optim.Adam(loop.parameters(), 3e-3)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, steps, pct_start=0.05)
     draw = torch.Generator().manual_seed(seed)
     for i in range(steps):
         p, depth = prompts(batch, draw), PLAN.steps(i / steps, draw)
-        said = think(loop, p.question, depth, grad=named(PLAN.tape), record=answer).trace[-PLAN.window :]
+        said = think(loop, p.question, depth, grad=named(PLAN.grad), record=answer).trace[-PLAN.window :]
         loss = torch.stack([error(s, p.y) for s in said]).mean()
         optimizer.zero_grad()
         loss.backward()

@@ -39,8 +39,8 @@ def block(name: str, batch: int, device: torch.device, turns: int) -> dict[str, 
     torch.manual_seed(0)
     model = step.MODELS[name]("bfloat16").to(device)
     one = next(m for n, m in model.named_modules() if n.endswith("blocks.0"))
-    size = model.c.size
-    x = torch.randn(batch, size.length, size.width, dtype=torch.bfloat16, device=device, requires_grad=True)
+    config = model.c.net
+    x = torch.randn(batch, config.length, config.hidden_size, dtype=torch.bfloat16, device=device, requires_grad=True)
     dz = torch.randn_like(x)
     fast = torch.compile(one, dynamic=False)
 
@@ -55,12 +55,12 @@ def block(name: str, batch: int, device: torch.device, turns: int) -> dict[str, 
         top = step.ceiling(batch, torch.bfloat16, device, 3)
         rows.append((step.timed(lambda: go(one)), step.timed(lambda: go(fast)), top))
     weights = sum(p.numel() for p in one.parameters())
-    work = 3.0 * batch * size.length * 2 * weights
-    if size.mix == "tokens":
+    work = 3.0 * batch * config.length * 2 * weights
+    if config.block == "tokens":
         mixed = sum(p.numel() for n, p in one.named_parameters() if n.startswith("mix."))
-        work = 3.0 * batch * 2 * (mixed * size.width + (weights - mixed) * size.length)
+        work = 3.0 * batch * 2 * (mixed * config.hidden_size + (weights - mixed) * config.length)
     else:
-        work += 3.0 * batch * 4 * size.length**2 * size.width
+        work += 3.0 * batch * 4 * config.length**2 * config.hidden_size
     eager, ours, top = (statistics.median(c) for c in zip(*rows, strict=True))
     return {
         "what": "block",
@@ -98,11 +98,11 @@ def small(name: str, turns: int) -> dict[str, Any]:
             with fused.plain():
                 rows.append((step.timed(go) / AGAIN, ours))
     plain, ours = (statistics.median(c) for c in zip(*rows, strict=True))
-    size = built.run.config.size
+    config = built.run.config.net
     return {
-        "what": "small", "of": name, "dtype": "float32", "batch": built.run.plan.batch, "width": size.width,
+        "what": "small", "of": name, "dtype": "float32", "batch": built.run.plan.batch, "width": config.hidden_size,
         "parameters": sum(p.numel() for p in built.loop.parameters()),
-        "nodes of a place": size.nodes, "eager_ms": plain * 1e3, "ours_ms": ours * 1e3,
+        "nodes of a place": config.nodes, "eager_ms": plain * 1e3, "ours_ms": ours * 1e3,
         "ratio": statistics.median(p / o for p, o in rows), "products": said, "turns": turns,
     }  # fmt: skip
 

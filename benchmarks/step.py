@@ -38,7 +38,7 @@ from innerloop.weights.trm import Config as TRMConfig
 TRM_SIZE = replace(NetConfig(), prefix=16)
 MODELS = {
     "trm": lambda dtype: TRM(TRMConfig(TRM_SIZE, dtype=dtype)),
-    "trm_mlp": lambda dtype: TRM(TRMConfig(replace(TRM_SIZE, mix="tokens", positions="none"), dtype=dtype)),
+    "trm_mlp": lambda dtype: TRM(TRMConfig(replace(TRM_SIZE, block="tokens", positions="none"), dtype=dtype)),
     "hrm": lambda dtype: HRM(HRMConfig(replace(NetConfig(), layers=4), dtype=dtype)),
 }
 
@@ -90,21 +90,21 @@ class Plain(Learner):
 
 def flop(model: torch.nn.Module, batch: int) -> float:
     """Floating-point operations of one training step."""
-    size = model.c.size
+    config = model.c.net
     weights = [p for n, p in model.named_parameters() if ".blocks." in n]
     per_block = sum(p.numel() for p in weights) / len(
         {n.rsplit(".blocks.", 1)[0] for n, _ in model.named_parameters() if ".blocks." in n}
     )
-    attend = 4 * size.length**2 * size.width * size.layers if size.mix == "attention" else 0
-    if size.mix == "tokens":  # token mixers see width columns, channel mixers length rows
+    attend = 4 * config.length**2 * config.hidden_size * config.layers if config.block == "attention" else 0
+    if config.block == "tokens":  # token mixers see width columns, channel mixers length rows
         rows = sum(
-            p.numel() * (size.width if ".mix." in n else size.length)
+            p.numel() * (config.hidden_size if ".mix." in n else config.length)
             for n, p in model.named_parameters()
             if ".blocks." in n
         )
         call = 2.0 * batch * rows
     else:
-        call = batch * (2.0 * per_block * size.length + attend)
+        call = batch * (2.0 * per_block * config.length + attend)
     calls = len(model.schedule)
     taped = 2 if isinstance(model, HRM) else model.c.thoughts + 1
     again = calls if isinstance(model, HRM) else 0

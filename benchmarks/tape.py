@@ -43,8 +43,8 @@ def main() -> None:
     for tape in TAPES:
         found, seconds = [], []
         for seed in args.seeds:
-            run = family.drawn("trm", args.task, family.WORLDS[args.task].width)
-            config = replace(run.config, cycles=2, thoughts=3, tape=tape)
+            run = family.drawn("trm", args.task, family.WORLDS[args.task].hidden_size)
+            config = replace(run.config, cycles=2, thoughts=3, grad=tape)
             run = replace(run, seed=seed, config=config, plan=replace(run.plan, **family.horizon(args.steps)))
             built = build(run)
             with tempfile.TemporaryDirectory() as folder:

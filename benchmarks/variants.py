@@ -26,15 +26,15 @@ from innerloop.weights.orbit import Config, Orbit, State
 class OneKind(OrbitBlock):
     """Rows, columns and boxes speak with the same weights."""
 
-    def __init__(self, size: NetConfig) -> None:
-        super().__init__(replace(size, orbits=(sum(size.orbits, ()),) if size.orbits else ()))
+    def __init__(self, config: NetConfig) -> None:
+        super().__init__(replace(config, orbits=(sum(config.orbits, ()),) if config.orbits else ()))
 
 
 class NoPlace(OrbitBlock):
     """The symbols of a place do not hear each other."""
 
-    def __init__(self, size: NetConfig) -> None:
-        super().__init__(size)
+    def __init__(self, config: NetConfig) -> None:
+        super().__init__(config)
         self.hear.pop("symbols") if "symbols" in self.hear else None
 
 
@@ -56,20 +56,22 @@ class PlainGate(OrbitBlock):
 class WithFar(OrbitBlock):
     """Attention besides."""
 
-    def __init__(self, size: NetConfig) -> None:
-        super().__init__(size)
-        self.hear["far"] = Far(size, inner_width(size.node, size.expansion, size.multiple))
+    def __init__(self, config: NetConfig) -> None:
+        super().__init__(config)
+        self.hear["far"] = Far(config, inner_width(config.node, config.expansion, config.multiple_of))
 
 
 class WithTurned(WithFar):
     """Attention besides, its places turned in two dimensions: half of a head by the row, half by the column."""
 
-    def __init__(self, size: NetConfig) -> None:
-        super().__init__(replace(size, positions="rope"))
+    def __init__(self, config: NetConfig) -> None:
+        super().__init__(replace(config, positions="rope"))
         look = self.hear["far"].look
-        across, half = size.seq // size.rows, look.cos.shape[1] // 2
-        cells = torch.arange(size.length).sub(size.prefix).clamp_min(0)
-        for name, tables in zip(("cos", "sin"), zip(*(rotary(size.seq, half) for _ in "rc"), strict=True), strict=True):
+        across, half = config.seq // config.rows, look.cos.shape[1] // 2
+        cells = torch.arange(config.length).sub(config.prefix).clamp_min(0)
+        for name, tables in zip(
+            ("cos", "sin"), zip(*(rotary(config.seq, half) for _ in "rc"), strict=True), strict=True
+        ):
             rows, columns = (t[i].chunk(2, 1) for t, i in zip(tables, (cells // across, cells % across), strict=True))
             setattr(look, name, torch.cat([rows[0], columns[0], rows[1], columns[1]], 1))
 
@@ -77,8 +79,8 @@ class WithTurned(WithFar):
 class OnlyFar(OrbitBlock):
     """Attention in place of lines and neighbours."""
 
-    def __init__(self, size: NetConfig) -> None:
-        super().__init__(replace(size, orbits=(), local=False))
+    def __init__(self, config: NetConfig) -> None:
+        super().__init__(replace(config, orbits=(), local=False))
 
 
 class QKNorm(Attention):
@@ -115,11 +117,11 @@ class Hears(Orbit):
 
     def __init__(self, c: Config, slips: float) -> None:
         super().__init__(c)
-        self.slips, self.hear = slips, Linear(1, c.size.node)
+        self.slips, self.hear = slips, Linear(1, c.net.node)
 
     def asked(self, s: State, x: Question) -> Tensor:
         said_BSV = self.said(s)
-        form = list(self.c.size.symbols[0]) if self.c.size.symbols else [said_BSV.shape[-1] - 1]
+        form = list(self.c.net.symbols[0]) if self.c.net.symbols else [said_BSV.shape[-1] - 1]
         return super().asked(s, x) + self.hear(said_BSV[..., form, None]).flatten(2)
 
     def said(self, s: State) -> Tensor:
@@ -149,8 +151,10 @@ def wider(base: Callable[[Any], Any], times: float) -> Callable[[Any], Any]:
 
     def made(rung: Any) -> Any:
         run = base(rung)
-        size = run.config.size
-        return replace(run, config=replace(run.config, size=replace(size, width=round(size.width * times))))
+        config = run.config.net
+        return replace(
+            run, config=replace(run.config, net=replace(config, hidden_size=round(config.hidden_size * times)))
+        )
 
     return made
 
@@ -170,9 +174,9 @@ def swapped(base: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """The mixer for attention, or attention for the mixer."""
 
     def made(rung: Any) -> Any:
-        other = {"mix": "tokens", "positions": "none"}
-        if rung.plain["mix"] == "tokens":
-            other = {"mix": "attention", "positions": "rope"}
+        other = {"block": "tokens", "positions": "none"}
+        if rung.plain["block"] == "tokens":
+            other = {"block": "attention", "positions": "rope"}
         return base(replace(rung, plain=other))
 
     return made

@@ -19,7 +19,7 @@ __all__ = ["MyLoop"]
 
 @dataclass(frozen=True)
 class Config:
-    size: NetConfig = field(default_factory=NetConfig)
+    net: NetConfig = field(default_factory=NetConfig)
     dtype: str = "float32"
 
 
@@ -31,7 +31,7 @@ class MyLoop(nn.Module):
     def __init__(self, c: Config = Config()) -> None:
         super().__init__()
         self.c, self.dtype = c, dtype_named(c.dtype)
-        self.embed, self.net, self.heads = Embed(c.size), Net(c.size), Heads(c.size, continue_head=False)
+        self.embed, self.net, self.heads = Embed(c.net), Net(c.net), Heads(c.net, continue_head=False)
 
     def init(self, x):
         return State(self.embed(x, self.dtype) * 0)

@@ -146,7 +146,7 @@ def fits(loop: Any, x: Any) -> None:
         )
     if x.inputs.is_floating_point() or x.puzzle.is_floating_point():
         raise InputError(f"tokens are {x.inputs.dtype} and identifiers {x.puzzle.dtype}: give whole numbers")
-    size = getattr(getattr(getattr(loop, "loop", loop), "c", None), "size", None)
+    size = getattr(getattr(getattr(loop, "loop", loop), "c", None), "net", None)
     vocab = getattr(size, "vocab", None)
     if vocab and x.inputs.device.type == "cpu" and x.inputs.numel():
         low, high = x.inputs.min().item(), x.inputs.max().item()

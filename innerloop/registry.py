@@ -57,12 +57,12 @@ def create(system: str, task: str | Task = "sudoku", *, seed: int = 0, **changes
     if isinstance(task, str):
         task = tasks.get(task)
     config = described()
-    own, net = ({f.name for f in fields(c)} for c in (config, config.size))
+    own, net = ({f.name for f in fields(c)} for c in (config, config.net))
     if unknown := sorted(changes.keys() - own - net):
         raise InputError(f"{system} has no {printable(unknown[0])}: {nearest(unknown[0], sorted(own | net))}")
     config = replace(config, **{k: v for k, v in changes.items() if k in own})
-    size = replace(config.size, **{k: v for k, v in changes.items() if k not in own})
-    return limits.build(kind, replace(config, size=fit(size, task, 1)), seed)
+    size = replace(config.net, **{k: v for k, v in changes.items() if k not in own})
+    return limits.build(kind, replace(config, net=fit(size, task, 1)), seed)
 
 
 def open_run(source: str | Path, device: torch.device | str = "cpu") -> Opened:

@@ -17,7 +17,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 import bad_inputs  # noqa: E402
 
 COMMAND = [sys.executable, "-m", "innerloop.cli"]
-HUGE = [f"config.size.{f}=1000000000" for f in ("width", "layers", "seq")] + ["config.rounds=1000000000"]
+HUGE = [f"config.net.{f}=1000000000" for f in ("hidden_size", "layers", "seq")] + ["config.rounds=1000000000"]
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_whatever_is_drawn_is_refused_in_one_sentence_or_harmless(ready, seed):
     assert failure is None, f"{failure.case}: {failure.why}\n{failure.said}"
 
 
-@pytest.mark.parametrize("change", [*HUGE, "config.size.heads=0", "config.size.rows=0", "seed=-1", "plan.lr=nan"])
+@pytest.mark.parametrize("change", [*HUGE, "config.net.heads=0", "config.net.rows=0", "seed=-1", "plan.lr=nan"])
 def test_sizes_beyond_reason_cost_nothing(change, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert bad_inputs.cli.main(["train", "sudoku4", "--out", "r", "--set", change]) == 2

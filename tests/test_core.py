@@ -477,7 +477,9 @@ def asks(inputs, puzzle):
     ],
 )
 def test_a_question_that_does_not_fit_its_loop_is_one_sentence(x, said):
-    loop = trm.TRM(trm.Config(NetConfig(vocab=6, seq=4, rows=1, width=8, heads=2, layers=1, prefix=0, puzzle_width=0)))
+    loop = trm.TRM(
+        trm.Config(NetConfig(vocab=6, seq=4, rows=1, hidden_size=8, heads=2, layers=1, prefix=0, puzzle_emb_size=0))
+    )
     for noisy in (loop, Noisy(loop, 0.1)):
         with pytest.raises(InputError, match=said):
             think(noisy, x, 1)

@@ -274,9 +274,9 @@ def test_rules_by_name_record_what_they_say():
     for wrong in ("phantom(0, 1)", "phantom(3, 1.5)", "phantom(3)", "phantom(3, 0)", "implicit(3)"):
         with pytest.raises(InputError):
             grad.named(wrong)
-    assert Unroll(4, tape="phantom(2, 0.5)").tape == "phantom(2, 0.5)"
+    assert Unroll(4, grad="phantom(2, 0.5)").grad == "phantom(2, 0.5)"
     with pytest.raises(InputError, match="needs a solver"):
-        Unroll(4, tape="implicit")
+        Unroll(4, grad="implicit")
 
 
 def test_warmup_rises_in_equal_shares():

@@ -34,7 +34,7 @@ def loop():
     """Orbit on 4x4 Sudoku, untrained: its block is compiled where there is a compiler."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        size = fit(replace(orbit.Config().size, width=64), SUDOKU, 1)  # a shape that is in the cache already
+        size = fit(replace(orbit.Config().net, hidden_size=64), SUDOKU, 1)  # a shape that is in the cache already
         return orbit.Orbit(orbit.Config(size, rounds=ROUNDS)).eval()
 
 
@@ -139,7 +139,7 @@ def test_gradients_and_transforms_go_on_as_before(loop, x):
 def test_the_price_of_a_step(loop, kernel):
     with kernel():
         assert calls_of_a_step(loop, SUDOKU) == ROUNDS
-    size = fit(replace(orbit.Config().size, width=32, mix="units"), SUDOKU, 1)
+    size = fit(replace(orbit.Config().net, hidden_size=32, block="units"), SUDOKU, 1)
     assert calls_of_a_step(trm.TRM(trm.Config(size, cycles=2, thoughts=3, dtype="float32")), SUDOKU) == 8
     assert calls_of_a_step(hrm.HRM(hrm.Config(size, cycles=2, low_cycles=2, dtype="float32")), SUDOKU) == 6
     assert calls_of_a_step(Plain(), SUDOKU) == 1

@@ -19,7 +19,7 @@ from innerloop.study.contract import CHECKS, Subject, sample_question
 
 
 def tiny():
-    changes = ["config.size.width=32", "data.count=20", "data.holdout=24", "plan.steps=2", "plan.batch=4"]
+    changes = ["config.net.hidden_size=32", "data.count=20", "data.holdout=24", "plan.steps=2", "plan.batch=4"]
     changes += ["config.dtype=float32"]
     return override(recipes.get("sudoku4_trm"), changes)
 

@@ -42,7 +42,7 @@ def test_a_fresh_model_fits_its_task(system):
 
 
 def test_unknown_fields_and_systems_are_named():
-    with pytest.raises(InputError, match='did you mean "width"'):
+    with pytest.raises(InputError, match='did you mean "hidden_size"'):
         innerloop.create("trm", widht=64)
     with pytest.raises(InputError, match="trm"):
         innerloop.create("trn")

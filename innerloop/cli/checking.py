@@ -20,7 +20,9 @@ from innerloop.study.contract import CHECKS, Subject, sample_question
 from innerloop.text import markup
 
 # The size of a 4x4 Sudoku: every loop that takes a NetConfig is checked at this one.
-SMALL = NetConfig(vocab=6, seq=16, rows=4, width=32, heads=2, layers=1, multiple=32, prefix=1, puzzle_width=32)
+SMALL = NetConfig(
+    vocab=6, seq=16, rows=4, hidden_size=32, heads=2, layers=1, multiple_of=32, prefix=1, puzzle_emb_size=32
+)
 
 
 def check(file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE.py")]) -> int:
@@ -29,7 +31,7 @@ def check(file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE
     Example:  innerloop check my_loop.py
 
     The file lists a class with init, step and read in its `__all__`. The class is made from `Config()` of the same
-    file where there is one (a field `size` becomes a 4x4 Sudoku's), else without arguments; it is asked (B, 16) tokens
+    file where there is one (a field `net` becomes a 4x4 Sudoku's), else without arguments; it is asked (B, 16) tokens
     below 6.
 
     Args:
@@ -84,7 +86,7 @@ STEPS = ("init", "step", "read")
 def small(config: Any) -> Any:
     """The smallest form of a Config: a 4x4 Sudoku's size, float32 states, as many layers as the size says."""
     fields = {f.name for f in dataclasses.fields(config)}
-    given: dict[str, Any] = {"size": SMALL} if "size" in fields else {}
+    given: dict[str, Any] = {"net": SMALL} if "net" in fields else {}
     if "dtype" in fields:
         given["dtype"] = "float32"
     return config(**given)

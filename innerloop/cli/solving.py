@@ -126,10 +126,10 @@ def one_thread(loop: Any) -> None:
 
 def identified(opened: Any, asked: PuzzleSet) -> PuzzleSet:
     """The set with the identifiers that this model gave its puzzles' names."""
-    size = getattr(opened.run.config, "size", None)
-    if size is None or not size.puzzle_width or len(asked.identifiers) > 1:
+    config = getattr(opened.run.config, "net", None)
+    if config is None or not config.puzzle_emb_size or len(asked.identifiers) > 1:
         return by_name(opened, asked)  # type: ignore[no-any-return]
-    if size.puzzles > 1:
+    if config.puzzles > 1:
         print("these puzzles are not named, but the model tells its puzzles apart by name", file=sys.stderr)
     return asked
 

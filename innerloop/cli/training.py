@@ -68,7 +68,7 @@ def train(
         system: Of the recipe family: the system to train (innerloop list).
         task: Of the recipe family: what to train it on.
         out: Folder of the run; by default runs/NAME.
-        set: Fields to change, such as plan.steps=500 config.size.width=96 seed=1.
+        set: Fields to change, such as plan.steps=500 config.net.hidden_size=96 seed=1.
         device: auto, cpu or cuda.
         log: Also log to tensorboard, wandb or trackio.
         minutes: Train at most so long; the same command goes on where this one ended.

@@ -74,11 +74,11 @@ def facts(opened: Opened) -> list[tuple[str, str]]:
     cited = f" ({linked(paper[1])})" if paper else ""
     older = [] if paper else re.findall(r"as in ([\w ]+?)\s+\(arXiv\s+(\d{4}\.\d{4,5})\)", doc)
     cited += f" No paper; it builds on {', '.join(f'{name} ({linked(at)})' for name, at in older)}." if older else ""
-    size = run.config.size
+    config = run.config.net
     return [
         ("system", f"`{run.system}`: {first}{cited}"),
         ("parameters", f"{sum(p.numel() for p in loop.parameters()):,}"),
-        ("width, layers, block", f"{size.width}, {size.layers}, `{size.mix}`"),
+        ("width, layers, block", f"{config.hidden_size}, {config.layers}, `{config.block}`"),
         ("board", f"{task.shape[0]}x{task.shape[1]} cells, written with `{task.charset}`"),
         ("steps in training", f"up to {run.plan.deepest}; at test time any number"),
         ("computes in", f"{getattr(run.config, 'dtype', 'float32')}, weights float32"),

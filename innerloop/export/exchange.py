@@ -277,9 +277,9 @@ def export_official(opened: Opened, prefix: str = "_orig_mod.model.") -> tuple[d
     They keep the first states in the dtype of the forward pass; a float32 value that it cannot hold stays float32.
     """
     run, notes = opened.run, []
-    size = run.config.size
-    if run.system not in ("hrm", "trm") or size.mix not in ("attention", "tokens"):
-        raise InputError(f"a {run.system} with {size.mix} mixing has no official form: only HRM and TRM have one")
+    config = run.config.net
+    if run.system not in ("hrm", "trm") or config.block not in ("attention", "tokens"):
+        raise InputError(f"a {run.system} with {config.block} mixing has no official form: only HRM and TRM have one")
     state = {}
     for key, value in opened.loop.state_dict().items():
         theirs = to_official(run.system, key)

@@ -100,14 +100,14 @@ def slots(state: Any, name: str = "") -> list[Slot]:
 
 def prepared(opened: Opened) -> tuple[Any, Question, Any]:
     """(a float32 copy of the loop on the CPU, an example question, its first state)."""
-    run, size = opened.run, opened.run.config.size
+    run, config = opened.run, opened.run.config.net
     if any(f.name == "dtype" for f in fields(run.config)):
         run = replace(run, config=replace(run.config, dtype="float32"))
     with torch.random.fork_rng(devices=[]):
         loop = model(run)
     loop.load_state_dict(opened.loop.state_dict())
     loop.eval().requires_grad_(False)
-    x = Question(torch.ones(ROWS, size.seq, dtype=torch.long), torch.zeros(ROWS, dtype=torch.long))
+    x = Question(torch.ones(ROWS, config.seq, dtype=torch.long), torch.zeros(ROWS, dtype=torch.long))
     with torch.no_grad():
         return loop, x, loop.init(x)  # type: ignore[operator]
 

@@ -87,15 +87,15 @@ def config_from_official(arch: dict[str, Any], rows: int = 1) -> tuple[str, hrm.
         vocab=arch["vocab_size"],
         seq=arch["seq_len"],
         rows=rows,
-        width=width,
+        hidden_size=width,
         heads=arch["num_heads"],
         layers=arch["L_layers"],
         expansion=arch["expansion"],
-        mix="tokens" if arch.get("mlp_t", False) else "attention",
+        block="tokens" if arch.get("mlp_t", False) else "attention",
         positions={"rope": "rope", "learned": "learned"}.get(arch["pos_encodings"], "none"),
         puzzles=arch["num_puzzle_identifiers"],
         prefix=prefix,
-        puzzle_width=arch["puzzle_emb_ndim"],
+        puzzle_emb_size=arch["puzzle_emb_ndim"],
     )
     cycles, low, dtype = arch["H_cycles"], arch["L_cycles"], arch["forward_dtype"]
     if system == "hrm":

@@ -35,7 +35,7 @@ class Unroll:
     draw: str = "fixed"  # "fixed"; "ramp" from `first` on; "uniform" 1 .. depth; "poisson", log-normal (Huginn)
     first: Count = 1  # depth at which a ramp begins
     ramp: Share = 0.5  # share of training after which a ramp has reached `depth`
-    tape: str = "full"  # which steps carry gradient: the name of a rule in innerloop.grad
+    grad: str = "full"  # which steps carry gradient: the name of a rule in innerloop.grad
     weigh: str = "last"  # loss of the "last" answer, the mean over the last `window`, or "ponder" (PonderNet)
     window: Count = 1  # answers a window holds
     prior: Share = 0.2  # of "ponder": chance a step to halt, so that 1 / prior steps are expected
@@ -47,7 +47,7 @@ class Unroll:
         check(self)
         if not (0 < self.prior < 1 and self.ramp > 0):
             raise InputError("an unroll needs 0 < prior < 1 and 0 < ramp <= 1")
-        grad.named(self.tape)
+        grad.named(self.grad)
 
     @property
     def mean(self) -> int:
@@ -79,7 +79,7 @@ def unrolled(
         first = salted(first, salt.to(batch.labels.device))
     every = unroll.weigh != "last"
     record = (lambda loop, state: loop.read(state)) if every else None
-    thought = think(loop, question, depth, grad=grad.named(unroll.tape), record=record, state=first)
+    thought = think(loop, question, depth, grad=grad.named(unroll.grad), record=record, state=first)
     answers: list[Answer] = thought.trace if every else [thought.answer]
     if unroll.weigh == "window":
         answers = answers[-unroll.window :]

@@ -41,10 +41,10 @@ class HaltingUnit(nn.Module):
     Its bias starts at 1, so that thoughts are short before they are worth their cost. Its gradient reaches the state.
     """
 
-    def __init__(self, size: NetConfig, each: bool = False) -> None:
+    def __init__(self, config: NetConfig, each: bool = False) -> None:
         super().__init__()
-        self.each, self.first = each, size.pool == "first"
-        self.unit = Linear(size.width, 1, bias=True)
+        self.each, self.first = each, config.pool == "first"
+        self.unit = Linear(config.hidden_size, 1, bias=True)
         nn.init.ones_(self.unit.bias)  # type: ignore[arg-type]
 
     def forward(self, z_BLD: Tensor) -> Tensor:

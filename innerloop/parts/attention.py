@@ -30,25 +30,25 @@ class AttentionContext(NamedTuple):
     layer: int = 0  # index of the block within its net
 
 
-def prefix_lengths(size: NetConfig, inputs_BS: Tensor) -> Tensor:
+def prefix_lengths(config: NetConfig, inputs_BS: Tensor) -> Tensor:
     """(B,) int64 places that are read in both directions: all, none, or those up to the separator, as size.mask says.
 
     A row without the separator is prompt throughout.
     """
     rows, places = inputs_BS.shape
-    if size.mask == "prefix" and size.separator:
-        hit = (inputs_BS == size.separator).long()
-        return size.prefix + (hit.cumsum(1) - hit == 0).sum(1)
-    return inputs_BS.new_full((rows,), 0 if size.mask == "causal" else size.prefix + places, dtype=torch.long)
+    if config.mask == "prefix" and config.separator:
+        hit = (inputs_BS == config.separator).long()
+        return config.prefix + (hit.cumsum(1) - hit == 0).sum(1)
+    return inputs_BS.new_full((rows,), 0 if config.mask == "causal" else config.prefix + places, dtype=torch.long)
 
 
-def sight(size: NetConfig, prompt_B: Tensor) -> AttentionContext | None:
+def sight(config: NetConfig, prompt_B: Tensor) -> AttentionContext | None:
     """A place sees itself, what is earlier, and the prompt. None where nothing is hidden by `size`."""
-    if not size.causal:
+    if not config.causal:
         return None
-    place = torch.arange(size.length, device=prompt_B.device)
+    place = torch.arange(config.length, device=prompt_B.device)
     earlier_LL = place <= place[:, None]
-    if size.mask == "causal":
+    if config.mask == "causal":
         return AttentionContext(earlier_LL[None, None])
     return AttentionContext((earlier_LL | (place < prompt_B[:, None, None]))[:, None])
 
@@ -91,16 +91,16 @@ class Attention(nn.Module):
     cos: Tensor
     sin: Tensor
 
-    def __init__(self, size: NetConfig) -> None:
+    def __init__(self, config: NetConfig) -> None:
         super().__init__()
-        self.heads = size.heads
-        self.qkv = Linear(size.width, 3 * size.width)
-        self.out = Linear(size.width, size.width)
-        if size.positions == "rope":
-            cos, sin = rotary(size.length, size.width // size.heads, size.rope_base)
+        self.heads = config.heads
+        self.qkv = Linear(config.hidden_size, 3 * config.hidden_size)
+        self.out = Linear(config.hidden_size, config.hidden_size)
+        if config.positions == "rope":
+            cos, sin = rotary(config.length, config.hidden_size // config.heads, config.rope_base)
             self.register_buffer("cos", cos, persistent=False)
             self.register_buffer("sin", sin, persistent=False)
-        self.turn = size.positions == "rope"
+        self.turn = config.positions == "rope"
 
     def forward(self, x_BLD: Tensor, sight: AttentionContext | None = None) -> Tensor:
         mask, first, memory, layer = sight or AttentionContext()
@@ -121,9 +121,9 @@ class Attention(nn.Module):
 class GatedAttention(Attention):
     """out(sigmoid(gate(x)) * attend(q, k, v)), the gate element by element (arXiv 2505.06708; HRM-Text)."""
 
-    def __init__(self, size: NetConfig) -> None:
-        super().__init__(size)
-        self.gate = Linear(size.width, size.width)
+    def __init__(self, config: NetConfig) -> None:
+        super().__init__(config)
+        self.gate = Linear(config.hidden_size, config.hidden_size)
 
     def close(self, a_BLD: Tensor, x_BLD: Tensor) -> Tensor:
         return self.out(torch.sigmoid(self.gate(x_BLD)) * a_BLD)

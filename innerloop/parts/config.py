@@ -16,12 +16,12 @@ class NetConfig:
     vocab: Count = 11  # token kinds, 0 = padding
     seq: Count = 81  # tokens of a puzzle
     rows: Count = 9  # of the grid the tokens form, row by row; 1 for plain sequences
-    width: Count = 512  # D, channels of every slot, over all nodes of a place
+    hidden_size: Count = 512  # D, channels of every slot, over all nodes of a place
     heads: Count = 8  # of attention
     layers: Layers = 2  # blocks in one net
     expansion: Positive = 4.0  # of SwiGLU, before its factor 2/3
-    multiple: Count = 256  # SwiGLU's inner width is rounded up to this
-    mix: str = "attention"  # what moves information between places: a name from parts.mixers.BLOCKS
+    multiple_of: Count = 256  # SwiGLU's inner width is rounded up to this
+    block: str = "attention"  # what moves information between places: a name from parts.mixers.BLOCKS
     norm: str = "post"  # where the norm stands about a residual branch: a name from parts.layers.NORMS
     positions: str = "rope"  # "rope", "learned" or "none"
     rope_base: Positive = 10_000.0  # of "rope": the longest wavelength is about 2 pi times this
@@ -29,7 +29,7 @@ class NetConfig:
     separator: Whole = 0  # of "prefix": the first such token ends the prompt; 0: all of the question is prompt
     puzzles: Many = 1  # rows of the puzzle-embedding table
     prefix: Whole = 1  # places before the tokens that hold the puzzle's embedding
-    puzzle_width: Whole = 512  # width of a row of that table; 0: no table, the prefix is zeros (and its positions)
+    puzzle_emb_size: Whole = 512  # numbers in a row of that table; 0: no table, the prefix is zeros (and its positions)
     pool: str = "first"  # what the halting head reads: the "first" place, or the "mean" of all (without gradient)
     units: Sets = ()  # sets of places that constrain each other, for mix "units"
     orbits: tuple[Sets, ...] = ()  # for mix "orbit": sets of places, alike within each kind
@@ -48,16 +48,18 @@ class NetConfig:
             raise InputError(f"separator {self.separator} is no token of {self.vocab}, or rope_base is not above 1")
         if self.pool not in ("first", "mean"):
             raise InputError(f'pool is "{self.pool}": use "first" or "mean"')
-        if self.width % self.heads or (self.positions == "rope" and (self.width // self.heads) % 2):
-            raise InputError(f"width {self.width} does not split into {self.heads} heads of an even width")
-        if self.width % self.nodes:
-            raise InputError(f"width {self.width} does not split into {self.nodes} nodes, one for each symbol")
+        if self.hidden_size % self.heads or (self.positions == "rope" and (self.hidden_size // self.heads) % 2):
+            raise InputError(f"hidden_size {self.hidden_size} does not split into {self.heads} heads of an even size")
+        if self.hidden_size % self.nodes:
+            raise InputError(
+                f"hidden_size {self.hidden_size} does not split into {self.nodes} nodes, one for each symbol"
+            )
         if self.seq % self.rows:
             raise InputError(f"{self.seq} tokens do not form {self.rows} rows")
         self._check_sets()
-        if self.puzzle_width > self.prefix * self.width:
+        if self.puzzle_emb_size > self.prefix * self.hidden_size:
             raise InputError(
-                f"a puzzle embedding of {self.puzzle_width} does not fit into {self.prefix} x {self.width}"
+                f"a puzzle embedding of {self.puzzle_emb_size} does not fit into {self.prefix} x {self.hidden_size}"
             )
 
     def _check_sets(self) -> None:
@@ -82,7 +84,7 @@ class NetConfig:
     @property
     def node(self) -> int:
         """Channels of a node."""
-        return self.width // self.nodes
+        return self.hidden_size // self.nodes
 
     @property
     def causal(self) -> bool:

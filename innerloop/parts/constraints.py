@@ -23,18 +23,18 @@ class ConstraintBlock(nn.Module):
 
     share: Tensor
 
-    def __init__(self, size: NetConfig) -> None:
+    def __init__(self, config: NetConfig) -> None:
         super().__init__()
-        if not size.units:
+        if not config.units:
             raise InputError('mix "units" needs a task that names its units: use the recipe grid, or another mix')
-        inner = inner_width(size.width, size.expansion, size.multiple)
-        self.norm = size.norm
-        share = torch.zeros(len(size.units), size.length)
-        for unit, places in zip(share, size.units, strict=True):
-            unit[torch.tensor(places) + size.prefix] = len(places) ** -0.5
+        inner = inner_width(config.hidden_size, config.expansion, config.multiple_of)
+        self.norm = config.norm
+        share = torch.zeros(len(config.units), config.length)
+        for unit, places in zip(share, config.units, strict=True):
+            unit[torch.tensor(places) + config.prefix] = len(places) ** -0.5
         self.register_buffer("share", share, persistent=False)
-        self.tell, self.back = Linear(size.width, inner), Linear(inner, 2 * inner)
-        self.own, self.out = Linear(size.width, 2 * inner), Linear(inner, size.width)
+        self.tell, self.back = Linear(config.hidden_size, inner), Linear(inner, 2 * inner)
+        self.own, self.out = Linear(config.hidden_size, 2 * inner), Linear(inner, config.hidden_size)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         return around(self.norm, x_BLD, self.hear)

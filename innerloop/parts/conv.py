@@ -17,13 +17,13 @@ class ConvBlock(nn.Module):
     the family of conv-SwiGLU (URM, arXiv 2512.14693), with a two-dimensional kernel.
     """
 
-    def __init__(self, size: NetConfig) -> None:
+    def __init__(self, config: NetConfig) -> None:
         super().__init__()
-        inner = inner_width(size.width, size.expansion, size.multiple)
-        self.norm, self.prefix, self.grid = size.norm, size.prefix, (size.rows, size.seq // size.rows)
-        self.gate, self.up = Linear(size.width, inner), Linear(size.width, inner)
+        inner = inner_width(config.hidden_size, config.expansion, config.multiple_of)
+        self.norm, self.prefix, self.grid = config.norm, config.prefix, (config.rows, config.seq // config.rows)
+        self.gate, self.up = Linear(config.hidden_size, inner), Linear(config.hidden_size, inner)
         self.near = nn.Conv2d(inner, inner, 3, padding=1, groups=inner, bias=False)
-        self.out = Linear(inner, size.width)
+        self.out = Linear(inner, config.hidden_size)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         return around(self.norm, x_BLD, self.look)

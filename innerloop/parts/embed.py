@@ -28,9 +28,9 @@ class Table(nn.Module):
         return F.embedding(ids.long(), self.weight.to(dtype))
 
 
-def start(size: NetConfig, *many: int) -> Tensor:
+def start(config: NetConfig, *many: int) -> Tensor:
     """(*many, D) fixed random vectors for first states, the same at every node."""
-    return trunc_normal(*many, size.node, std=1.0).repeat(*(1 for _ in many), size.nodes)
+    return trunc_normal(*many, config.node, std=1.0).repeat(*(1 for _ in many), config.nodes)
 
 
 class Embed(nn.Module):
@@ -43,31 +43,31 @@ class Embed(nn.Module):
 
     kin: Tensor
 
-    def __init__(self, size: NetConfig) -> None:
+    def __init__(self, config: NetConfig) -> None:
         super().__init__()
-        self.size, self.scale = size, math.sqrt(size.node)
+        self.size, self.scale = config, math.sqrt(config.node)
         std = 1 / self.scale
-        self.tokens = Table(size.vocab, size.node, std)
-        kin = torch.arange(size.vocab)[:, None].repeat(1, size.nodes)  # the row that a node sees for each token
-        for form in size.symbols:
-            kin[list(form)] = torch.where(torch.eye(size.nodes, dtype=torch.bool), form[0], form[-1])
+        self.tokens = Table(config.vocab, config.node, std)
+        kin = torch.arange(config.vocab)[:, None].repeat(1, config.nodes)  # the row that a node sees for each token
+        for form in config.symbols:
+            kin[list(form)] = torch.where(torch.eye(config.nodes, dtype=torch.bool), form[0], form[-1])
         self.register_buffer("kin", kin, persistent=False)
-        if size.puzzle_width:
-            self.puzzles = Table(size.puzzles, size.puzzle_width, 0.0, sparse=True)
-        if size.positions == "learned":
-            self.places = Table(size.length, size.node, std)
+        if config.puzzle_emb_size:
+            self.puzzles = Table(config.puzzles, config.puzzle_emb_size, 0.0, sparse=True)
+        if config.positions == "learned":
+            self.places = Table(config.length, config.node, std)
 
     def forward(self, x: Question, dtype: torch.dtype) -> Tensor:
-        size = self.size
-        if x.inputs.shape[1] != size.seq:
-            raise InputError(f"a question has {x.inputs.shape[1]} tokens, but this model was made for {size.seq}")
-        seen = self.kin[x.inputs.long()] if size.symbols else x.inputs[..., None]
+        config = self.size
+        if x.inputs.shape[1] != config.seq:
+            raise InputError(f"a question has {x.inputs.shape[1]} tokens, but this model was made for {config.seq}")
+        seen = self.kin[x.inputs.long()] if config.symbols else x.inputs[..., None]
         e_BLD = self.tokens(seen, dtype).flatten(2)
-        if size.prefix:
-            blank = size.prefix * size.width
-            rows = self.puzzles(x.puzzle, dtype) if size.puzzle_width else e_BLD.new_zeros(len(e_BLD), 0)
-            prefix_BPD = F.pad(rows, (0, blank - rows.shape[-1])).unflatten(-1, (size.prefix, size.width))
+        if config.prefix:
+            blank = config.prefix * config.hidden_size
+            rows = self.puzzles(x.puzzle, dtype) if config.puzzle_emb_size else e_BLD.new_zeros(len(e_BLD), 0)
+            prefix_BPD = F.pad(rows, (0, blank - rows.shape[-1])).unflatten(-1, (config.prefix, config.hidden_size))
             e_BLD = torch.cat((prefix_BPD, e_BLD), 1)
-        if size.positions == "learned":
-            e_BLD = 0.707106781 * (e_BLD + self.places.weight.to(dtype).repeat(1, size.nodes))
+        if config.positions == "learned":
+            e_BLD = 0.707106781 * (e_BLD + self.places.weight.to(dtype).repeat(1, config.nodes))
         return self.scale * e_BLD

@@ -64,13 +64,13 @@ class Config:
             raise InputError(f"{self.heads} heads of attention cannot share {self.key_heads} keys equally")
 
     @classmethod
-    def of(cls, size: NetConfig) -> Config:
+    def of(cls, config: NetConfig) -> Config:
         """Channels in about the paper's ratio, SSM : attention : MLP = 2 : 1 : 5; states as wide as a head."""
-        head = size.width // size.heads
-        heads = max(1, size.heads // 2)
+        head = config.hidden_size // config.heads
+        heads = max(1, config.heads // 2)
         mixer = ssd.Config(2 * heads * head, head_width=head, state=head, normed=False)
-        inner = inner_width(size.width, size.expansion, size.multiple)
-        return cls(heads, heads, head, mixer, inner, size.rope_base, SMALL)
+        inner = inner_width(config.hidden_size, config.expansion, config.multiple_of)
+        return cls(heads, heads, head, mixer, inner, config.rope_base, SMALL)
 
 
 class HeadAttention(nn.Module):
@@ -79,14 +79,14 @@ class HeadAttention(nn.Module):
     cos: Tensor
     sin: Tensor
 
-    def __init__(self, size: NetConfig, c: Config) -> None:
+    def __init__(self, config: NetConfig, c: Config) -> None:
         super().__init__()
-        self.c, self.turn = c, size.positions == "rope"
-        self.q = Linear(size.width, c.heads * c.head_width)
-        self.kv = Linear(size.width, 2 * c.key_heads * c.head_width)
-        self.out = Linear(c.heads * c.head_width, size.width)
+        self.c, self.turn = c, config.positions == "rope"
+        self.q = Linear(config.hidden_size, c.heads * c.head_width)
+        self.kv = Linear(config.hidden_size, 2 * c.key_heads * c.head_width)
+        self.out = Linear(c.heads * c.head_width, config.hidden_size)
         if self.turn:
-            cos, sin = rotary(size.length, c.head_width, c.base)
+            cos, sin = rotary(config.length, c.head_width, c.base)
             self.register_buffer("cos", cos, persistent=False)
             self.register_buffer("sin", sin, persistent=False)
 
@@ -107,15 +107,15 @@ class FalconBlock(nn.Module):
 
     sighted = True
 
-    def __init__(self, size: NetConfig, c: Config | None = None) -> None:
+    def __init__(self, config: NetConfig, c: Config | None = None) -> None:
         super().__init__()
-        c = c or Config.of(size)
+        c = c or Config.of(config)
         m = c.multipliers
         scales = tuple(m.ssm_in * s for s in m.segments)
-        self.norm, self.m = size.norm, m
-        self.attention = HeadAttention(size, c)
-        self.ssd = ssd.Mamba2(size.width, replace(c.mixer, scales=scales))  # type: ignore[arg-type]
-        self.mlp = SwiGLU(size.width, c.inner)
+        self.norm, self.m = config.norm, m
+        self.attention = HeadAttention(config, c)
+        self.ssd = ssd.Mamba2(config.hidden_size, replace(c.mixer, scales=scales))  # type: ignore[arg-type]
+        self.mlp = SwiGLU(config.hidden_size, c.inner)
 
     def forward(self, x_BLD: Tensor, sight: AttentionContext | None = None) -> Tensor:
         if sight and sight.memory:

@@ -101,13 +101,16 @@ class Recall(nn.Module):
     cos: Tensor
     sin: Tensor
 
-    def __init__(self, size: NetConfig) -> None:
+    def __init__(self, config: NetConfig) -> None:
         super().__init__()
-        self.heads, self.head, self.chunk = size.heads, size.width // size.heads, min(CHUNK, size.length)
-        self.qkv, self.out = Linear(size.width, 3 * size.width), Linear(size.width, size.width)
-        self.turn = size.positions == "rope"
+        self.heads, self.head, self.chunk = config.heads, config.hidden_size // config.heads, min(CHUNK, config.length)
+        self.qkv, self.out = (
+            Linear(config.hidden_size, 3 * config.hidden_size),
+            Linear(config.hidden_size, config.hidden_size),
+        )
+        self.turn = config.positions == "rope"
         if self.turn:
-            cos, sin = rotary(size.length, self.head, size.rope_base)
+            cos, sin = rotary(config.length, self.head, config.rope_base)
             self.register_buffer("cos", cos, persistent=False)
             self.register_buffer("sin", sin, persistent=False)
 
@@ -150,16 +153,16 @@ class TTT(Recall):
 
     scale: Tensor
 
-    def __init__(self, size: NetConfig, form: Form = dual) -> None:
-        super().__init__(size)
+    def __init__(self, config: NetConfig, form: Form = dual) -> None:
+        super().__init__(config)
         self.form = form
-        self.rate = Linear(size.width, size.heads, bias=True)
+        self.rate = Linear(config.hidden_size, config.heads, bias=True)
         nn.init.normal_(self.rate.weight, std=0.02)
         self.learned = nn.Parameter(torch.zeros(self.chunk))
         self.register_buffer("scale", 1 / torch.arange(1, self.chunk + 1), persistent=False)
-        self.weight = nn.Parameter(torch.ones(size.heads, 1, self.head))
-        self.bias = nn.Parameter(torch.zeros(size.heads, 1, self.head))
-        start = trunc_normal(size.heads, self.head, self.head, std=0.5 * self.head**-0.5)
+        self.weight = nn.Parameter(torch.ones(config.heads, 1, self.head))
+        self.bias = nn.Parameter(torch.zeros(config.heads, 1, self.head))
+        start = trunc_normal(config.heads, self.head, self.head, std=0.5 * self.head**-0.5)
         self.memory = nn.Parameter(F.pad(start, (0, 0, 0, 1)))
 
     def start(self, rows: int) -> Tensor:
@@ -206,11 +209,11 @@ class Titans(Recall):
     and normed, gated output are left out.
     """
 
-    def __init__(self, size: NetConfig, form: Form = dual) -> None:
-        super().__init__(size)
+    def __init__(self, config: NetConfig, form: Form = dual) -> None:
+        super().__init__(config)
         self.form = form
-        self.gates = Linear(size.width, 3 * size.heads, bias=True)  # m, theta, alpha
-        self.memory = nn.Parameter(trunc_normal(size.heads, self.head, self.head, std=self.head**-0.5))
+        self.gates = Linear(config.hidden_size, 3 * config.heads, bias=True)  # m, theta, alpha
+        self.memory = nn.Parameter(trunc_normal(config.heads, self.head, self.head, std=self.head**-0.5))
 
     def start(self, rows: int) -> tuple[Tensor, Tensor]:
         memory = self.memory.expand(rows, *self.memory.shape)
@@ -268,9 +271,9 @@ class BothWays(nn.Module):
 
     reader: type[nn.Module]
 
-    def __init__(self, size: NetConfig) -> None:
+    def __init__(self, config: NetConfig) -> None:
         super().__init__()
-        self.ahead, self.back = self.reader(size), None if size.causal else self.reader(size)
+        self.ahead, self.back = self.reader(config), None if config.causal else self.reader(config)
 
     def forward(self, x_BLD: Tensor, sight: AttentionContext | None = None) -> Tensor:
         if sight and sight.memory:

@@ -80,18 +80,18 @@ def absorb(linear: Linear, before: Grading | None = None, after: Grading | None 
 
 
 class GradedAttention(Attention):
-    def __init__(self, size: NetConfig) -> None:
-        super().__init__(size)
-        self.grade = Grading(size.width)
+    def __init__(self, config: NetConfig) -> None:
+        super().__init__(config)
+        self.grade = Grading(config.hidden_size)
 
     def forward(self, x_BLD: Tensor, sight: AttentionContext | None = None) -> Tensor:
         return super().forward(self.grade(x_BLD), sight)
 
 
 class GradedMlp(SwiGLU):
-    def __init__(self, size: NetConfig) -> None:
-        super().__init__(size.width, inner_width(size.width, size.expansion, size.multiple))
-        self.grade = Grading(size.width)
+    def __init__(self, config: NetConfig) -> None:
+        super().__init__(config.hidden_size, inner_width(config.hidden_size, config.expansion, config.multiple_of))
+        self.grade = Grading(config.hidden_size)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         return super().forward(self.grade(x_BLD))

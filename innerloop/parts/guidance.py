@@ -49,13 +49,13 @@ def balanced_kl(q: Gaussian, p: Gaussian, balance: float) -> Tensor:
 class GaussianHead(nn.Module):
     """u (B, L, D) -> Gaussian. Before learning the mean is 0 and the standard deviation SCATTER."""
 
-    def __init__(self, size: NetConfig) -> None:
+    def __init__(self, config: NetConfig) -> None:
         super().__init__()
-        inner = inner_width(size.width, size.expansion, size.multiple)
-        self.mean, self.spread = SwiGLU(size.width, inner), SwiGLU(size.width, inner)
+        inner = inner_width(config.hidden_size, config.expansion, config.multiple_of)
+        self.mean, self.spread = SwiGLU(config.hidden_size, inner), SwiGLU(config.hidden_size, inner)
         for net in (self.mean, self.spread):
             nn.init.zeros_(net.down.weight)
-        self.bias = nn.Parameter(self.mean.down.weight.new_full((size.width,), math.log(math.expm1(SCATTER))))
+        self.bias = nn.Parameter(self.mean.down.weight.new_full((config.hidden_size,), math.log(math.expm1(SCATTER))))
 
     def forward(self, u_BLD: Tensor) -> Gaussian:
         mean, spread = (net(u_BLD).to(self.bias.dtype) for net in (self.mean, self.spread))
@@ -65,10 +65,10 @@ class GaussianHead(nn.Module):
 class Guidance(nn.Module):
     """The prior and the posterior of one push."""
 
-    def __init__(self, size: NetConfig, balance: float) -> None:
+    def __init__(self, config: NetConfig, balance: float) -> None:
         super().__init__()
         self.balance = balance
-        self.prior, self.posterior = GaussianHead(size), GaussianHead(size)
+        self.prior, self.posterior = GaussianHead(config), GaussianHead(config)
 
     def forward(self, u_BLD: Tensor, noise_BLD: Tensor, y_BLD: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The push (B, L, D) and what it costs (B,), in the dtype of a Gaussian.

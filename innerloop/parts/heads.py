@@ -26,17 +26,17 @@ class Heads(nn.Module):
 
     order: Tensor
 
-    def __init__(self, size: NetConfig, continue_head: bool) -> None:
+    def __init__(self, config: NetConfig, continue_head: bool) -> None:
         super().__init__()
-        self.prefix, self.pool, self.continue_head = size.prefix, size.pool, continue_head
-        self.nodes, self.forms = (size.nodes, size.node), [form[0] for form in size.symbols]
-        tied = [token for form in size.symbols for token in form]
+        self.prefix, self.pool, self.continue_head = config.prefix, config.pool, continue_head
+        self.nodes, self.forms = (config.nodes, config.node), [form[0] for form in config.symbols]
+        tied = [token for form in config.symbols for token in form]
         named = set(tied)
-        self.plain = [token for token in range(size.vocab) if token not in named]
+        self.plain = [token for token in range(config.vocab) if token not in named]
         self.register_buffer("order", torch.tensor(self.plain + tied).argsort(), persistent=False)
-        self.ordered = self.plain + tied == list(range(size.vocab))
-        self.tokens = Linear(size.node, size.vocab)
-        self.q = Linear(size.node, 2, bias=True)
+        self.ordered = self.plain + tied == list(range(config.vocab))
+        self.tokens = Linear(config.node, config.vocab)
+        self.q = Linear(config.node, 2, bias=True)
         nn.init.zeros_(self.q.weight)
         nn.init.constant_(self.q.bias, -5.0)  # type: ignore[arg-type]
 

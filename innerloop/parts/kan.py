@@ -116,11 +116,14 @@ def _along(ends_IG: Tensor, parts: int) -> Tensor:
 class KANMlp(nn.Module):
     """Two KAN layers in the place of a SwiGLU, with about as many weights; tanh keeps their inputs on the grid."""
 
-    def __init__(self, size: NetConfig, intervals: int = 5, order: int = 3) -> None:
+    def __init__(self, config: NetConfig, intervals: int = 5, order: int = 3) -> None:
         super().__init__()
-        swiglu = 3 * inner_width(size.width, size.expansion, size.multiple)
+        swiglu = 3 * inner_width(config.hidden_size, config.expansion, config.multiple_of)
         inner = max(1, round(swiglu / (2 * (intervals + order + 1))))
-        self.up, self.down = KAN(size.width, inner, intervals, order), KAN(inner, size.width, intervals, order)
+        self.up, self.down = (
+            KAN(config.hidden_size, inner, intervals, order),
+            KAN(inner, config.hidden_size, intervals, order),
+        )
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         return self.down(torch.tanh(self.up(torch.tanh(x_BLD))))

@@ -54,16 +54,16 @@ class TokenMixer(nn.Module):
 
     axis = 1
 
-    def __init__(self, size: NetConfig) -> None:
+    def __init__(self, config: NetConfig) -> None:
         super().__init__()
-        self.mlp = SwiGLU(size.length, inner_width(size.length, size.expansion, size.multiple))
+        self.mlp = SwiGLU(config.length, inner_width(config.length, config.expansion, config.multiple_of))
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         return mix(x_BLD, self.mlp)
 
 
-def swiglu(size: NetConfig) -> nn.Module:
-    return SwiGLU(size.width, inner_width(size.width, size.expansion, size.multiple))
+def swiglu(config: NetConfig) -> nn.Module:
+    return SwiGLU(config.hidden_size, inner_width(config.hidden_size, config.expansion, config.multiple_of))
 
 
 class MixThenMlp(nn.Module):
@@ -72,10 +72,10 @@ class MixThenMlp(nn.Module):
     mixer: Callable[[NetConfig], nn.Module]
     feed: Callable[[NetConfig], nn.Module] = staticmethod(swiglu)
 
-    def __init__(self, size: NetConfig) -> None:
+    def __init__(self, config: NetConfig) -> None:
         super().__init__()
-        self.norm, self.mix = size.norm, self.mixer(size)
-        self.mlp = self.feed(size)
+        self.norm, self.mix = config.norm, self.mixer(config)
+        self.mlp = self.feed(config)
 
     def forward(self, x_BLD: Tensor, sight: AttentionContext | None = None) -> Tensor:
         look = self.mix if sight is None else partial(self.mix, sight=sight)
@@ -144,14 +144,16 @@ class Net(nn.Module):
     `sighted` get no `sight`; where size.mask hides something, an InputError says that they cannot obey it.
     """
 
-    def __init__(self, size: NetConfig) -> None:
+    def __init__(self, config: NetConfig) -> None:
         super().__init__()
-        if size.mix not in BLOCKS:
-            raise InputError(f'no block is called "{size.mix}": use one of {", ".join(BLOCKS)}')
-        self.magic, self.sighted = size.norm == "magic", getattr(BLOCKS[size.mix], "sighted", False)
-        if size.causal and not self.sighted:
-            raise InputError(f'mix "{size.mix}" sees every place, against the mask "{size.mask}": use mix "attention"')
-        self.blocks = nn.ModuleList(BLOCKS[size.mix](size) for _ in range(size.layers))
+        if config.block not in BLOCKS:
+            raise InputError(f'no block is called "{config.block}": use one of {", ".join(BLOCKS)}')
+        self.magic, self.sighted = config.norm == "magic", getattr(BLOCKS[config.block], "sighted", False)
+        if config.causal and not self.sighted:
+            raise InputError(
+                f'mix "{config.block}" sees every place, against the mask "{config.mask}": use mix "attention"'
+            )
+        self.blocks = nn.ModuleList(BLOCKS[config.block](config) for _ in range(config.layers))
 
     def forward(self, *inputs_BLD: Tensor, sight: AttentionContext | None = None) -> Tensor:
         x_BLD = sum(inputs_BLD[1:], inputs_BLD[0])
@@ -168,18 +170,18 @@ class Net(nn.Module):
         able = kind and all(getattr(b, "fusable", False) for b in self.blocks)
         return able and fused.compiled(self.blocks) is not None
 
-    def again(self, h_BLD: Tensor, e_BLD: Tensor, times: int, tape: Rule = full) -> Tensor:
+    def again(self, h_BLD: Tensor, e_BLD: Tensor, times: int, grad: Rule = full) -> Tensor:
         """h <- net(h + e), so many times: as one compiled region where the blocks have one and all is on the tape.
 
         Raises InputError where `times` is below 1.
         """
         if times < 1:
             raise InputError(f"a net is to be called {times} times: give 1 or more (a system's config says it)")
-        z_BLD = fused.loop(self.blocks, h_BLD, e_BLD, times) if tape is full and not self.watched else None
+        z_BLD = fused.loop(self.blocks, h_BLD, e_BLD, times) if grad is full and not self.watched else None
         if z_BLD is not None:
             charge_rows("nfe", h_BLD, times)
             return z_BLD
-        return repeat(lambda h: self(h, e_BLD), h_BLD, times, tape)
+        return repeat(lambda h: self(h, e_BLD), h_BLD, times, grad)
 
     @property
     def watched(self) -> bool:

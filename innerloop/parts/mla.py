@@ -39,11 +39,11 @@ class Config:
             raise InputError(f"rotary positions turn pairs of channels: {self.turned} is odd")
 
     @classmethod
-    def of(cls, size: NetConfig) -> Config:
+    def of(cls, config: NetConfig) -> Config:
         """The proportions of DeepSeek-V2-Lite: a latent of a quarter of the width, queries without one."""
-        head = size.width // size.heads
-        turned = 2 * max(1, head // 4) if size.positions == "rope" else 0
-        return cls(size.heads, head, turned, head, max(1, size.width // 4), 0, size.rope_base)
+        head = config.hidden_size // config.heads
+        turned = 2 * max(1, head // 4) if config.positions == "rope" else 0
+        return cls(config.heads, head, turned, head, max(1, config.hidden_size // 4), 0, config.rope_base)
 
 
 class Latent(NamedTuple):
@@ -63,17 +63,17 @@ class MLA(nn.Module):
     cos: Tensor
     sin: Tensor
 
-    def __init__(self, size: NetConfig, c: Config | None = None) -> None:
+    def __init__(self, config: NetConfig, c: Config | None = None) -> None:
         super().__init__()
-        self.c = c = c or Config.of(size)
+        self.c = c = c or Config.of(config)
         queries = c.heads * (c.plain + c.turned)
         if c.query:
-            self.q_down = Linear(size.width, c.query)
-        self.q_up = Linear(c.query or size.width, queries)
-        self.down = Linear(size.width, c.latent + c.turned)
+            self.q_down = Linear(config.hidden_size, c.query)
+        self.q_up = Linear(c.query or config.hidden_size, queries)
+        self.down = Linear(config.hidden_size, c.latent + c.turned)
         self.up = Linear(c.latent, c.heads * (c.plain + c.value))  # a head's key, then its value
-        self.out = Linear(c.heads * c.value, size.width)
-        cos, sin = rotary(size.length, c.turned, c.base) if c.turned else (torch.ones(size.length, 0),) * 2
+        self.out = Linear(c.heads * c.value, config.hidden_size)
+        cos, sin = rotary(config.length, c.turned, c.base) if c.turned else (torch.ones(config.length, 0),) * 2
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
 

@@ -42,9 +42,9 @@ class Config:
             raise InputError(f"{self.kept} groups do not hold {self.chosen} experts to choose")
 
     @classmethod
-    def of(cls, size: NetConfig) -> Config:
+    def of(cls, config: NetConfig) -> Config:
         """Eight experts; a place uses two and the shared one: the work of one SwiGLU, three times its weights."""
-        inner = -(-inner_width(size.width, size.expansion, size.multiple) // 3)
+        inner = -(-inner_width(config.hidden_size, config.expansion, config.multiple_of) // 3)
         return cls(inner, experts=8, chosen=2, groups=1, kept=1, shared=1, scale=1.0)
 
 
@@ -65,13 +65,15 @@ class MoE(nn.Module):
     bias: Tensor
     load: Tensor
 
-    def __init__(self, size: NetConfig, c: Config | None = None) -> None:
+    def __init__(self, config: NetConfig, c: Config | None = None) -> None:
         super().__init__()
-        self.c = c = c or Config.of(size)
-        self.router = Linear(size.width, c.experts)
-        self.up = nn.Parameter(trunc_normal(c.experts, 2 * c.inner, size.width, std=size.width**-0.5))  # gate, then up
-        self.down = nn.Parameter(trunc_normal(c.experts, size.width, c.inner, std=CALM * c.inner**-0.5))
-        self.shared = SwiGLU(size.width, c.shared * c.inner) if c.shared else None
+        self.c = c = c or Config.of(config)
+        self.router = Linear(config.hidden_size, c.experts)
+        self.up = nn.Parameter(
+            trunc_normal(c.experts, 2 * c.inner, config.hidden_size, std=config.hidden_size**-0.5)
+        )  # gate, then up
+        self.down = nn.Parameter(trunc_normal(c.experts, config.hidden_size, c.inner, std=CALM * c.inner**-0.5))
+        self.shared = SwiGLU(config.hidden_size, c.shared * c.inner) if c.shared else None
         if self.shared is not None:
             self.shared.down.weight.data.mul_(2 * CALM)
         self.register_buffer("bias", torch.zeros(c.experts))

@@ -52,17 +52,17 @@ class Lines(nn.Module):
 
     share: Tensor
 
-    def __init__(self, size: NetConfig, inner: int) -> None:
+    def __init__(self, config: NetConfig, inner: int) -> None:
         super().__init__()
-        self.counts = [len(kind) for kind in size.orbits]
-        share = torch.zeros(sum(self.counts), size.length)
-        for row, places in zip(share, [line for kind in size.orbits for line in kind], strict=True):
-            row[torch.tensor(places) + size.prefix] = len(places) ** -0.5
+        self.counts = [len(kind) for kind in config.orbits]
+        share = torch.zeros(sum(self.counts), config.length)
+        for row, places in zip(share, [line for kind in config.orbits for line in kind], strict=True):
+            row[torch.tensor(places) + config.prefix] = len(places) ** -0.5
         self.register_buffer("share", share, persistent=False)
         kinds = F.pad(torch.tensor(self.counts).cumsum(0), (1, 0))
         for name, index in zip(fused.LINES, (kinds, *ragged(share), *ragged(share.T)), strict=True):
             self.register_buffer(name, index.int(), persistent=False)
-        self.kinds = nn.ModuleList(Message(size.node, inner) for _ in size.orbits)
+        self.kinds = nn.ModuleList(Message(config.node, inner) for _ in config.orbits)
 
     def forward(self, x_BLND: Tensor) -> Tensor:
         share_UL = self.share.to(x_BLND.dtype)
@@ -79,11 +79,11 @@ def ragged(matrix: Tensor) -> tuple[Tensor, Tensor]:
 class Near(nn.Module):
     """From the 3x3 cells about a place: a depthwise convolution, then a mix of its channels. A prefix hears nothing."""
 
-    def __init__(self, size: NetConfig, inner: int) -> None:
+    def __init__(self, config: NetConfig, inner: int) -> None:
         super().__init__()
-        self.prefix, self.grid = size.prefix, (size.rows, size.seq // size.rows)
-        self.look = nn.Conv2d(size.node, size.node, 3, padding=1, groups=size.node, bias=False)
-        self.back = Linear(size.node, 2 * inner)
+        self.prefix, self.grid = config.prefix, (config.rows, config.seq // config.rows)
+        self.look = nn.Conv2d(config.node, config.node, 3, padding=1, groups=config.node, bias=False)
+        self.back = Linear(config.node, 2 * inner)
 
     def forward(self, x_BLND: Tensor) -> Tensor:
         cells = x_BLND[:, self.prefix :].unflatten(1, self.grid)  # (B, R, C, N, D)
@@ -98,10 +98,10 @@ class Near(nn.Module):
 class Far(nn.Module):
     """From everywhere, by attention of each symbol to itself in other places."""
 
-    def __init__(self, size: NetConfig, inner: int) -> None:
+    def __init__(self, config: NetConfig, inner: int) -> None:
         super().__init__()
-        one = replace(size, width=size.node, symbols=())
-        self.look, self.back = Attention(one), Linear(size.node, 2 * inner)
+        one = replace(config, hidden_size=config.node, symbols=())
+        self.look, self.back = Attention(one), Linear(config.node, 2 * inner)
 
     def forward(self, x_BLND: Tensor) -> Tensor:
         rows, symbols = len(x_BLND), x_BLND.shape[2]
@@ -114,23 +114,23 @@ class OrbitBlock(nn.Module):
 
     tied = True  # it is to be told which parts of the puzzle are alike
 
-    def __init__(self, size: NetConfig) -> None:
+    def __init__(self, config: NetConfig) -> None:
         super().__init__()
-        inner = inner_width(size.node, size.expansion, size.multiple)
-        self.norm, self.nodes, self.shape = size.norm, (size.nodes, size.node), (size.nodes, size.node, inner)
-        self.own, self.out = Linear(size.node, 2 * inner), Linear(inner, size.node)
+        inner = inner_width(config.node, config.expansion, config.multiple_of)
+        self.norm, self.nodes, self.shape = config.norm, (config.nodes, config.node), (config.nodes, config.node, inner)
+        self.own, self.out = Linear(config.node, 2 * inner), Linear(inner, config.node)
         self.hear = nn.ModuleDict()
-        if size.symbols:
-            self.hear["symbols"] = Symbols(size.node, inner)
-        if size.orbits:
-            self.hear["lines"] = Lines(size, inner)
-        if size.local:
-            self.hear["near"] = Near(size, inner)
-        if size.positions != "none" or not (size.orbits or size.local):
-            self.hear["far"] = Far(size, inner)
+        if config.symbols:
+            self.hear["symbols"] = Symbols(config.node, inner)
+        if config.orbits:
+            self.hear["lines"] = Lines(config, inner)
+        if config.local:
+            self.hear["near"] = Near(config, inner)
+        if config.positions != "none" or not (config.orbits or config.local):
+            self.hear["far"] = Far(config, inner)
         self.senses = tuple(self.hear)
         # Places it was built for, its prefix among them; None: any number.
-        self.places = size.length if "lines" in self.hear or "near" in self.hear else None
+        self.places = config.length if "lines" in self.hear or "near" in self.hear else None
         # Its parts as they are now, (parent, name, part, class), and the shapes of their weights: see `fusable`.
         self.tree = tuple((p, n, part, type(part)) for p in self.modules() for n, part in p._modules.items() if part)
         self.layout = tuple(tuple(w.shape) for w in self.weights)

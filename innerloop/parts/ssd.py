@@ -202,13 +202,13 @@ class SSDBlock(nn.Module):
 
     sighted = True
 
-    def __init__(self, size: NetConfig) -> None:
+    def __init__(self, config: NetConfig) -> None:
         super().__init__()
-        head = size.width // size.heads
-        inner = 2 * size.width if size.causal else size.width
+        head = config.hidden_size // config.heads
+        inner = 2 * config.hidden_size if config.causal else config.hidden_size
         c = Config(inner, head_width=head, state=head)
-        self.norm, self.ahead = size.norm, Mamba2(size.width, c)
-        self.back = None if size.causal else Mamba2(size.width, c)
+        self.norm, self.ahead = config.norm, Mamba2(config.hidden_size, c)
+        self.back = None if config.causal else Mamba2(config.hidden_size, c)
         for mixer in (self.ahead, self.back):
             if mixer is not None:
                 mixer.leave.weight.data.mul_(CALM)

@@ -34,13 +34,13 @@ class World:
     """A task of the comparison: its examples, the block that suits it, and what the reference may spend."""
 
     data: Data
-    mix: str  # block of every system here
-    width: int  # of the reference
+    block: str  # block of every system here
+    hidden_size: int  # of the reference
     steps: int  # of the reference
     lr: float
     about: str
     harder: dict[str, Any] = field(default_factory=dict)  # options of a harder test set, if there is one
-    size: dict[str, Any] = field(default_factory=dict)  # what of the shared NetConfig it asks for
+    net: dict[str, Any] = field(default_factory=dict)  # what of the shared NetConfig it asks for
 
 
 WORLDS = {
@@ -83,7 +83,7 @@ WORLDS = {
         800,
         2e-3,
         "sums of two digits as text",
-        size={"mask": "prefix"},
+        net={"mask": "prefix"},
     ),
 }
 
@@ -94,7 +94,7 @@ class Lesson:
 
     config: dict[str, Any] = field(default_factory=dict)
     unroll: Unroll | None = None
-    size: dict[str, Any] = field(default_factory=dict)  # what of the shared NetConfig differs
+    net: dict[str, Any] = field(default_factory=dict)  # what of the shared NetConfig differs
     depth: int = 0  # steps of inference that count as the trained depth, where the plan does not say it
     only: tuple[str, ...] = ()  # worlds it makes sense on; empty: all
     why: str = ""  # ... and why not elsewhere
@@ -108,30 +108,30 @@ LESSONS: dict[str, Lesson] = {
     "flow": Lesson({"grid": 8, "rollout": 8}, Unroll(depth=1), depth=16),
     "gram": Lesson({"cycles": 1, "thoughts": 5, "beta": 1.0}),  # one transition: every push is charged
     "hrm": Lesson({"cycles": 2, "low_cycles": 2}),
-    "hrm_text": Lesson(unroll=Unroll(depth=1), size={"norm": "magic"}),
+    "hrm_text": Lesson(unroll=Unroll(depth=1), net={"norm": "magic"}),
     "huginn": Lesson(
-        {"prelude": 1, "coda": 1, "recurrence": 8}, Unroll(8, "poisson", tape="last(8)"), {"norm": "sandwich"}
+        {"prelude": 1, "coda": 1, "recurrence": 8}, Unroll(8, "poisson", grad="last(8)"), {"norm": "sandwich"}
     ),
     "imagine": Lesson(
         unroll=Unroll(depth=4),
-        size={"mix": "conv", "positions": "none", "layers": 2},
+        net={"block": "conv", "positions": "none", "layers": 2},
         only=("walk",),
         why="it imagines what follows actions: there are none",
     ),
     "liquid": Lesson({"units": 32}, WHOLE),
     "looped": Lesson(
-        unroll=Unroll(8, "ramp", first=4, tape="last(4)", weigh="window", window=4), size={"norm": "magic"}
+        unroll=Unroll(8, "ramp", first=4, grad="last(4)", weigh="window", window=4), net={"norm": "magic"}
     ),
-    "mor": Lesson(unroll=Unroll(depth=3), size={"norm": "pre"}),
+    "mor": Lesson(unroll=Unroll(depth=3), net={"norm": "pre"}),
     "node": Lesson({"method": "rk4", "steps": 1}, Unroll(depth=3)),
     "pondernet": Lesson(unroll=Unroll(8, weigh="ponder", prior=0.3, beta=0.1)),
     "rsm": Lesson(
-        {"thoughts": 2, "milestones": (0.25, 0.5, 0.75)}, Unroll(8, "ramp", first=2, ramp=1.0, tape="last(1)")
+        {"thoughts": 2, "milestones": (0.25, 0.5, 0.75)}, Unroll(8, "ramp", first=2, ramp=1.0, grad="last(1)")
     ),
     "sic": Lesson(RECURSION),
     "trm": Lesson(RECURSION),
     "ttt": Lesson(unroll=Unroll(depth=4)),
-    "urm": Lesson({"loops": 8, "tape": "last(6)"}),
+    "urm": Lesson({"loops": 8, "grad": "last(6)"}),
     "ut": Lesson(unroll=WHOLE),
 }
 
@@ -166,17 +166,17 @@ def drawn(system: str, task: str, width: int) -> Run:
     made = tasks.get(world.data.task, **world.data.options)
     shared: dict[str, Any] = {
         "vocab": made.vocab,
-        "width": width,
+        "hidden_size": width,
         "heads": 2,
         "layers": 1,
         "expansion": 3.0,
-        "multiple": 4,
+        "multiple_of": 4,
     }
-    shared |= {"mix": world.mix, "positions": "rope" if world.mix == "attention" else "none"}
-    size = NetConfig(**shared | {"prefix": 0, "puzzle_width": 0, "pool": "mean"} | lesson.size | world.size)
+    shared |= {"block": world.block, "positions": "rope" if world.block == "attention" else "none"}
+    size = NetConfig(**shared | {"prefix": 0, "puzzle_emb_size": 0, "pool": "mean"} | lesson.net | world.net)
     kind = weights.get(system)[1]
     known = {f.name for f in fields(kind)}
-    given = {"size": fit(size, made, 1), "dtype": "float32", **lesson.config}
+    given = {"net": fit(size, made, 1), "dtype": "float32", **lesson.config}
     plan = Plan(
         batch=32,
         optimizer="adamw",
@@ -219,9 +219,9 @@ def matched_width(system: str, task: str) -> int:
     """The width, in steps of 2 (4 with attention), whose number of parameters is nearest to the reference's."""
     world = WORLDS[task]
     if system == REFERENCE:
-        return world.width
-    want = parameters(drawn(REFERENCE, task, world.width))
-    widths = range(8, 3 * world.width + 1, 4 if world.mix == "attention" else 2)
+        return world.hidden_size
+    want = parameters(drawn(REFERENCE, task, world.hidden_size))
+    widths = range(8, 3 * world.hidden_size + 1, 4 if world.block == "attention" else 2)
     count = cache(lambda w: parameters(drawn(system, task, w)))
     above = bisect_left(widths, want, hi=len(widths) - 1, key=count)  # wider has more
     return min(widths[max(0, above - 1) : above + 1], key=lambda w: abs(count(w) - want))

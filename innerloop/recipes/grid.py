@@ -8,7 +8,7 @@ from innerloop.recipes.sudoku import BRIEF, CALM, LONG, QUICK, SMALL, sized
 from innerloop.runs.run import Data, Run
 from innerloop.weights import trm
 
-PLAIN = replace(SMALL, width=128, mix="attention", positions="learned", prefix=1, pool="first")
+PLAIN = replace(SMALL, hidden_size=128, block="attention", positions="learned", prefix=1, pool="first")
 
 
 def grid() -> Run:

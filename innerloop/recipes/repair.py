@@ -10,7 +10,7 @@ from innerloop.runs.run import Data, Run
 from innerloop.weights import trm
 
 # Messages along rows, columns and the days of one person; the grid names its days, so no learned places are needed.
-UNITS = trm.Config(replace(SMALL, width=64), cycles=1, thoughts=5)
+UNITS = trm.Config(replace(SMALL, hidden_size=64), cycles=1, thoughts=5)
 
 
 def _repair(name: str, options: dict[str, Any], about: str, steps: int = 6000) -> Run:

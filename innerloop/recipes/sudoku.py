@@ -34,22 +34,22 @@ FAST = replace(QUICK, batch=16, lr=5e-3, halting=BRIEF)
 LONG = replace(FAST, check_every=1500, save_every=500, ema=0.998)
 # The same for nets without ties: one block over given units, TRM's recursion.
 SMALL = NetConfig(
-    width=96,
+    hidden_size=96,
     heads=4,
     layers=1,
     expansion=3.0,
-    multiple=32,
-    mix="units",
+    multiple_of=32,
+    block="units",
     positions="none",
     prefix=0,
-    puzzle_width=0,
+    puzzle_emb_size=0,
     pool="mean",
 )
 
 
 def sized(width: int) -> orbit.Config:
     """Orbit with so many channels a place."""
-    return replace(TIED, size=replace(TIED.size, width=width))
+    return replace(TIED, net=replace(TIED.net, hidden_size=width))
 
 
 def sudoku4() -> Run:
@@ -66,7 +66,7 @@ def sudoku4_trm() -> Run:
     plan = replace(
         QUICK, steps=300, warmup=20, ema=0.98, halting=replace(CALM, max_steps=4), depths=(4,), check_every=100
     )
-    config = trm.Config(replace(SMALL, width=64), cycles=1, thoughts=3)
+    config = trm.Config(replace(SMALL, hidden_size=64), cycles=1, thoughts=3)
     return replace(sudoku4(), name="sudoku4_trm", system="trm", config=config, plan=plan, about="4x4 Sudoku by TRM")
 
 
@@ -117,7 +117,7 @@ def orbit_extreme() -> Run:
 
 def trm_extreme() -> Run:
     """TRM-MLP as published for Sudoku-Extreme-1k; its paper reports 87.4 % (arXiv 2510.04871)."""
-    size = NetConfig(prefix=16, mix="tokens", positions="none")
+    size = NetConfig(prefix=16, block="tokens", positions="none")
     return Run(
         "trm_extreme", "trm", trm.Config(size), SUDOKU_EXTREME, OFFICIAL, about="official TRM-MLP, Sudoku-Extreme"
     )

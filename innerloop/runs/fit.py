@@ -70,18 +70,18 @@ def unseen(task: Any, train: Any, data: Data, count: int) -> Any:
     return fresh.take(np.setdiff1d(np.arange(len(fresh)), leakage(train, fresh, task).rows))
 
 
-def fit(size: NetConfig, task: Any, puzzles: int) -> NetConfig:
+def fit(config: NetConfig, task: Any, puzzles: int) -> NetConfig:
     """`size` with the vocabulary, length, grid, units and separator of `task`, and a row for each identifier."""
     rows, columns = task.shape
     units = tuple(tuple(dict.fromkeys(unit)) for unit in task.units.tolist()) if task.units is not None else ()
     grid: dict[str, Any] = {"seq": rows * columns, "rows": rows, "units": units}
-    if getattr(BLOCKS.get(size.mix), "tied", False):
+    if getattr(BLOCKS.get(config.block), "tied", False):
         grid |= {"orbits": orbits(task, units), "symbols": task.symbols, "local": task.local}
         nodes = len(task.symbols[0]) if task.symbols else 1
-        grid |= {} if size.width % nodes == 0 else {"width": NODE * nodes}
-        known = grid["orbits"] or grid["symbols"] or grid["local"] or size.positions != "none"
+        grid |= {} if config.hidden_size % nodes == 0 else {"hidden_size": NODE * nodes}
+        known = grid["orbits"] or grid["symbols"] or grid["local"] or config.positions != "none"
         grid |= {} if known else {"positions": "learned"}  # else all places would be alike
-    return replace(size, vocab=task.vocab, puzzles=puzzles, separator=getattr(task, "separator", 0), **grid)
+    return replace(config, vocab=task.vocab, puzzles=puzzles, separator=getattr(task, "separator", 0), **grid)
 
 
 def orbits(task: Any, units: Sequence[tuple[int, ...]]) -> tuple[tuple[tuple[int, ...], ...], ...]:
@@ -106,8 +106,8 @@ def build(run: Run, folder: Path | str = "") -> Built:
     commit()  # the one that runs, whatever is committed meanwhile
     task, train, validation = sets(run.data, folder)
     data = replace(run.data, task=task.name, options=task.options)
-    run = replace(run, data=data, config=replace(run.config, size=fit(run.config.size, task, len(train.identifiers))))
-    if run.config.size.puzzle_width:
+    run = replace(run, data=data, config=replace(run.config, net=fit(run.config.net, task, len(train.identifiers))))
+    if run.config.net.puzzle_emb_size:
         validation = origin.numbered(validation, train.identifiers)
     return Built(run, model(run), task, train, validation)
 

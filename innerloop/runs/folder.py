@@ -116,10 +116,10 @@ def known_task(run: Run, where: str) -> Any:
         task = tasks.get(run.data.task, **run.data.options)
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
-    size, cells = run.config.size, task.shape[0] * task.shape[1]
-    if (size.vocab, size.seq) != (task.vocab, cells):
+    config, cells = run.config.net, task.shape[0] * task.shape[1]
+    if (config.vocab, config.seq) != (task.vocab, cells):
         raise InputError(
-            f"{where}: its model takes {size.seq} cells of {size.vocab} tokens, its task has {cells} of {task.vocab}: "
+            f"{where}: its model takes {config.seq} cells of {config.vocab} tokens, its task has {cells} of {task.vocab}: "
             "it is damaged"
         )
     return task

@@ -88,15 +88,15 @@ def by_name(opened: Opened, examples: Any) -> Any:
     Raises InputError for puzzles whose name the model has not learned. A model without a table of identifiers takes
     any; one whose names are not kept, as in older runs, goes by number.
     """
-    size = getattr(opened.run.config, "size", None)
-    if size is None or not size.puzzle_width:
+    config = getattr(opened.run.config, "net", None)
+    if config is None or not config.puzzle_emb_size:
         return examples
     names = note(opened, IDENTIFIERS)
-    if isinstance(names, list) and len(names) == size.puzzles and all(isinstance(n, str) for n in names):
+    if isinstance(names, list) and len(names) == config.puzzles and all(isinstance(n, str) for n in names):
         return numbered(examples, tuple(names))
-    if int(examples.puzzle.max()) >= size.puzzles:
+    if int(examples.puzzle.max()) >= config.puzzles:
         raise InputError(
             f"{examples.source} has puzzle identifiers up to {int(examples.puzzle.max())}, but this run learned only "
-            f"{size.puzzles}: give puzzles it was trained with"
+            f"{config.puzzles}: give puzzles it was trained with"
         )
     return examples

@@ -94,8 +94,8 @@ class Served:
     @property
     def identifiers(self) -> int:
         """Puzzle identifiers it learned, 0 among them."""
-        size = getattr(self.opened.run.config, "size", None)
-        return int(size.puzzles) if size is not None and size.puzzle_width else 1
+        config = getattr(self.opened.run.config, "net", None)
+        return int(config.puzzles) if config is not None and config.puzzle_emb_size else 1
 
     # -- the door -----------------------------------------------------------------------------------------------------
     def tokens(self, texts: Sequence[str]) -> NDArray[np.uint8]:

@@ -170,8 +170,8 @@ class Solver:
                 f"puzzle identifiers are {ids.dtype} {ids.shape} of {rows} puzzles: "
                 f"give a whole number for each, ({rows},)"
             )
-        size = getattr(getattr(self.loop, "c", None), "size", None)
-        most = size.puzzles if size is not None and size.puzzle_width else None
+        config = getattr(getattr(self.loop, "c", None), "net", None)
+        most = config.puzzles if config is not None and config.puzzle_emb_size else None
         if ids.min() < 0 or (most is not None and ids.max() >= most):
             learned = "are from 0 on" if most is None else f"that this model learned are 0 to {most - 1}"
             raise InputError(f"puzzle identifiers run from {ids.min()} to {ids.max()}: those {learned}")

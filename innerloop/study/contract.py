@@ -220,22 +220,22 @@ def taped(subject: Subject) -> None:
         hook.remove()
     rows = len(x.inputs)
     calls: dict[bool, float] = {on: n // rows for on, n in counted.by_tape.items()}
-    if hasattr(loop, "schedule") and hasattr(loop, "tape") and nets:
+    if hasattr(loop, "schedule") and hasattr(loop, "grad") and nets:
         declared = {True: 0, False: 0}
 
         def tick(_: str, s: Any) -> Any:
             declared[torch.is_grad_enabled()] += 1
             return s
 
-        loop.tape(loop.schedule, tick, None)
+        loop.grad(loop.schedule, tick, None)
         raced = max(1, sum(calls.values()) // sum(declared.values()))  # trajectories of an example, in each call
         calls = {on: n / raced for on, n in calls.items()}
         assert calls == declared, (
             f"a step calls its nets {calls[True]:g} times on the tape and {calls[False]:g} off it, but its rule says "
             f"{declared[True]} and {declared[False]}: leave truncation to innerloop.grad"
         )
-    elif not hasattr(loop, "tape"):
-        assert calls[False] == 0, f"{calls[False]} calls are off the tape, but no rule is declared: pass one as `tape`"
+    elif not hasattr(loop, "grad"):
+        assert calls[False] == 0, f"{calls[False]} calls are off the tape, but no rule is declared: pass one as `grad`"
     else:
         assert calls[True] > 0, "no call of a step is on the tape: nothing can be learned"
 

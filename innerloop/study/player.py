@@ -45,30 +45,30 @@ def size_of(board: int, width: int = 128, heads: int = 4) -> NetConfig:
         vocab=cells + 1,
         seq=cells - 4,
         rows=1,
-        width=width,
+        hidden_size=width,
         heads=heads,
         layers=1,
-        multiple=32,
+        multiple_of=32,
         norm="pre",
         positions="learned",
         mask="causal",
         prefix=0,
-        puzzle_width=0,
+        puzzle_emb_size=0,
     )
 
 
 class Player(nn.Module):
     causal = True
 
-    def __init__(self, size: NetConfig, blocks: int = 4) -> None:
+    def __init__(self, config: NetConfig, blocks: int = 4) -> None:
         super().__init__()
-        self.size, self.tape = size, grad.full
-        self.embed, self.head = Embed(size), Linear(size.width, size.vocab)
-        self.blocks = nn.ModuleDict({str(i + 1): Net(size) for i in range(blocks)})
+        self.size, self.grad = config, grad.full
+        self.embed, self.head = Embed(config), Linear(config.hidden_size, config.vocab)
+        self.blocks = nn.ModuleDict({str(i + 1): Net(config) for i in range(blocks)})
         self.schedule = tuple(self.blocks)
 
     def init(self, x: Question) -> State:
-        return State(x.inputs.new_zeros((*x.inputs.shape, self.size.width), dtype=torch.float32))
+        return State(x.inputs.new_zeros((*x.inputs.shape, self.size.hidden_size), dtype=torch.float32))
 
     def step(self, s: State, x: Question) -> State:
         e_BTD, look = self.embed(x, torch.float32), sight(self.size, prefix_lengths(self.size, x.inputs))
@@ -76,7 +76,7 @@ class Player(nn.Module):
         def update(name: str, s: State) -> State:
             return State(self.blocks[name](s.z + e_BTD if name == self.schedule[0] else s.z, sight=look))
 
-        return run_schedule(self.schedule, {name: partial(update, name) for name in self.schedule}, s, self.tape)
+        return run_schedule(self.schedule, {name: partial(update, name) for name in self.schedule}, s, self.grad)
 
     def read(self, s: State) -> Answer:
         return Answer(self.head(rms_norm(s.z)))

@@ -129,9 +129,9 @@ class Watched:
     @contextmanager
     def _watching(self) -> Iterator[None]:
         owner: Any = self.loop
-        while not callable(getattr(owner, "tape", None)) and hasattr(owner, "loop"):
+        while not callable(getattr(owner, "grad", None)) and hasattr(owner, "loop"):
             owner = owner.loop  # a wrapper, such as width.Noisy
-        declared = getattr(owner, "tape", None)
+        declared = getattr(owner, "grad", None)
         if not callable(declared):
             yield
             return
@@ -141,15 +141,15 @@ class Watched:
 
         # Straight into the instance: nn.Module would refuse a function in the place of a solver that is a module.
         own = vars(owner)
-        before = own.get("tape")
-        own["tape"] = rule
+        before = own.get("grad")
+        own["grad"] = rule
         try:
             yield
         finally:
             if before is None:
-                del own["tape"]
+                del own["grad"]
             else:
-                own["tape"] = before
+                own["grad"] = before
 
 
 @torch.no_grad()

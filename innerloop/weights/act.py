@@ -33,7 +33,7 @@ __all__ = ["ACT", "Config"]
 
 @dataclass(frozen=True)
 class Config:
-    size: NetConfig = field(default_factory=NetConfig)
+    net: NetConfig = field(default_factory=NetConfig)
     eps: Share = 0.01  # an example halts at a sum of 1 - eps, so that one step can be enough
     tau: Amount = 0.01  # price of a step, in nats of the answer's loss; results depend on it sharply
     form: str = "graves"  # how states are weighted: a name from parts.act.FORMS
@@ -59,12 +59,12 @@ class ACT(nn.Module):
     def __init__(self, c: Config = Config()) -> None:
         super().__init__()
         self.c, self.dtype = c, dtype_named(c.dtype)
-        self.embed, self.net, self.heads = Embed(c.size), Net(c.size), Heads(c.size, continue_head=False)
-        self.flag = nn.Parameter(trunc_normal(c.size.width, std=1.0))
-        self.halting = HaltingUnit(c.size)
+        self.embed, self.net, self.heads = Embed(c.net), Net(c.net), Heads(c.net, continue_head=False)
+        self.flag = nn.Parameter(trunc_normal(c.net.hidden_size, std=1.0))
+        self.halting = HaltingUnit(c.net)
 
     def init(self, x: Question) -> State:
-        z = x.inputs.new_zeros((len(x.inputs), self.c.size.length, self.c.size.width), dtype=self.dtype)
+        z = x.inputs.new_zeros((len(x.inputs), self.c.net.length, self.c.net.hidden_size), dtype=self.dtype)
         return State(z, begin(z))
 
     def step(self, s: State, x: Question) -> State:

@@ -36,11 +36,11 @@ __all__ = ["DEQ", "Config"]
 
 @dataclass(frozen=True)
 class Config:
-    size: NetConfig = field(default_factory=NetConfig)
+    net: NetConfig = field(default_factory=NetConfig)
     solver: str = "anderson"  # of both directions: "picard", "anderson" or "broyden"
     iterations: Count = 24  # calls of the net a solve may take, either way
     tol: Positive = 1e-3  # relative residual at which an example's solve ends
-    tape: str = "implicit"  # which calls carry gradient: "implicit", "phantom(5, 0.5)", or a rule of innerloop.grad
+    grad: str = "implicit"  # which calls carry gradient: "implicit", "phantom(5, 0.5)", or a rule of innerloop.grad
     jacobian: Amount = 0.0  # weight of the regulariser that keeps the map a contraction; 0: none
     dtype: str = "float32"  # of the state and of all products: residuals under 1e-2 are below bfloat16's grain
 
@@ -57,15 +57,15 @@ class DEQ(nn.Module):
     def __init__(self, c: Config = Config()) -> None:
         super().__init__()
         solver = solver_named(c.solver, tol=c.tol, limit=c.iterations, warn=False)
-        self.c, self.tape, self.dtype = c, grad.named(c.tape, solver), dtype_named(c.dtype)
-        self.embed, self.net, self.heads = Embed(c.size), Net(c.size), Heads(c.size, continue_head=False)
+        self.c, self.grad, self.dtype = c, grad.named(c.grad, solver), dtype_named(c.dtype)
+        self.embed, self.net, self.heads = Embed(c.net), Net(c.net), Heads(c.net, continue_head=False)
         for p in self.net.parameters():
             if p.ndim > 1:
                 p.data *= 0.5  # at the usual scale the first map does not contract, and there is nothing to solve for
 
     def init(self, x: Question) -> State:
         rows = len(x.inputs)
-        z = x.inputs.new_zeros((rows, self.c.size.length, self.c.size.width), dtype=self.dtype)
+        z = x.inputs.new_zeros((rows, self.c.net.length, self.c.net.hidden_size), dtype=self.dtype)
         blank = x.inputs.new_zeros(rows, dtype=torch.float32)
         return State(z, blank + 1, x.inputs.new_zeros(rows, dtype=torch.long), blank, key_of(x))
 
@@ -80,7 +80,7 @@ class DEQ(nn.Module):
             calls = calls + (left > self.c.tol)
             return new_BLD
 
-        z_BLD = run_schedule(("z",) * self.c.iterations, {"z": update}, s.z, self.tape)
+        z_BLD = run_schedule(("z",) * self.c.iterations, {"z": update}, s.z, self.grad)
         rough = self.roughness(z_BLD, x_BLD, s.probe) if self.c.jacobian and torch.is_grad_enabled() else s.rough * 0
         return State(z_BLD, left, calls, rough, scramble(s.probe + 1))
 

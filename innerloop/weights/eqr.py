@@ -33,17 +33,17 @@ from innerloop.schema import Amount, Count, Share
 
 __all__ = ["Config", "EqR"]
 
-SIZE = replace(NetConfig(), prefix=0, puzzle_width=0, mix="tokens", positions="none")
+SIZE = replace(NetConfig(), prefix=0, puzzle_emb_size=0, block="tokens", positions="none")
 
 
 @dataclass(frozen=True)
 class Config:
-    size: NetConfig = field(default_factory=lambda: SIZE)
+    net: NetConfig = field(default_factory=lambda: SIZE)
     cycles: Count = 3  # T, H_cycles in the official code
     thoughts: Count = 6  # n, L_cycles in the official code: updates of z before each update of y
     damping: Share = 0.95  # lambda: share of an update that is taken
     noise: Amount = 0.01  # beta: standard deviation added at every update, in training and afterwards
-    tape: str = "last_cycle"  # which updates of a step carry gradient: the name of a rule in innerloop.grad
+    grad: str = "last_cycle"  # which updates of a step carry gradient: the name of a rule in innerloop.grad
     dtype: str = "bfloat16"  # of the state and of all products; weights stay float32
 
 
@@ -58,19 +58,19 @@ class State(NamedTuple):
 class EqR(nn.Module):
     def __init__(self, c: Config = Config()) -> None:
         super().__init__()
-        self.c, self.tape, self.dtype = c, grad.named(c.tape), dtype_named(c.dtype)
-        self.embed, self.net, self.heads = Embed(c.size), Net(c.size), Heads(c.size, continue_head=False)
+        self.c, self.grad, self.dtype = c, grad.named(c.grad), dtype_named(c.dtype)
+        self.embed, self.net, self.heads = Embed(c.net), Net(c.net), Heads(c.net, continue_head=False)
         self.schedule = schedule(c.thoughts, c.cycles)
 
     def init(self, x: Question) -> State:
-        none = torch.zeros(len(x.inputs), self.c.size.length, self.c.size.width, device=x.inputs.device)
+        none = torch.zeros(len(x.inputs), self.c.net.length, self.c.net.hidden_size, device=x.inputs.device)
         moved = torch.ones_like(x.inputs[:, :1], dtype=torch.float32)
         return State(none.to(self.dtype), none.to(self.dtype), key_of(x), torch.zeros_like(x.puzzle).long(), moved)
 
     def step(self, s: State, x: Question) -> State:
         s = self.started(s)
         plain = updates(self.net, self.embed(x, self.dtype))
-        new: State = run_schedule(self.schedule, {k: self.damped(k, f) for k, f in plain.items()}, s, self.tape)
+        new: State = run_schedule(self.schedule, {k: self.damped(k, f) for k, f in plain.items()}, s, self.grad)
         moved = residual((s.y, s.z), (new.y, new.z)).detach()
         return new._replace(steps=s.steps + 1, residual=moved[:, None])
 

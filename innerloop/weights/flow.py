@@ -36,7 +36,7 @@ __all__ = ["Config", "Flow"]
 
 @dataclass(frozen=True)
 class Config:
-    size: NetConfig = field(default_factory=NetConfig)
+    net: NetConfig = field(default_factory=NetConfig)
     grid: Count = 8  # steps in which time is walked from 0 to `hold`
     hold: Share = 0.3  # the time at which x stays; 0: it is noise for ever, and only s moves
     forcing: Share = 0.5  # share of examples that learn with their own prediction; 0: a plain flow, without any
@@ -62,24 +62,24 @@ class Flow(nn.Module):
 
     def __init__(self, c: Config = Config()) -> None:
         super().__init__()
-        self.c, self.dtype, size = c, dtype_named(c.dtype), c.size
+        self.c, self.dtype, config = c, dtype_named(c.dtype), c.net
         self.stop = still()
-        self.embed, self.net, self.heads = Embed(size), Net(size), Heads(size, continue_head=False)
-        self.point, self.carry = Linear(size.vocab, size.width), Linear(size.vocab, size.width)
-        self.clock = Linear(size.width, size.width)
+        self.embed, self.net, self.heads = Embed(config), Net(config), Heads(config, continue_head=False)
+        self.point, self.carry = Linear(config.vocab, config.hidden_size), Linear(config.vocab, config.hidden_size)
+        self.clock = Linear(config.hidden_size, config.hidden_size)
         self.schedule_learning = ("roll",) * (c.rollout if c.forcing else 0) + ("learn",)
 
     def init(self, x: Question) -> State:
-        rows, size, key = len(x.inputs), self.c.size, key_of(x)
-        zero = torch.zeros(rows, size.seq, size.vocab, device=key.device)
-        h = zero.new_zeros(rows, size.length, size.width, dtype=self.dtype)
+        rows, config, key = len(x.inputs), self.c.net, key_of(x)
+        zero = torch.zeros(rows, config.seq, config.vocab, device=key.device)
+        h = zero.new_zeros(rows, config.length, config.hidden_size, dtype=self.dtype)
         return State(zero, zero, h, zero[:, 0, 0], torch.zeros_like(key), key)
 
     def step(self, s: State, x: Question) -> State:
         e_BLD, c = self.embed(x, self.dtype), self.c
         if x.target is not None:
-            return self.learn(s, e_BLD, F.one_hot(x.target.clamp_min(0), c.size.vocab).float())
-        s = s._replace(x=normal(s.key, c.size.seq, c.size.vocab).where((s.t == 0)[:, None, None], s.x))
+            return self.learn(s, e_BLD, F.one_hot(x.target.clamp_min(0), c.net.vocab).float())
+        s = s._replace(x=normal(s.key, c.net.seq, c.net.vocab).where((s.t == 0)[:, None, None], s.x))
         now, then = (c.hold * (s.t + i).clamp_max(c.grid) / c.grid for i in (0, 1))
         return self.move(s, e_BLD, now, then)
 
@@ -97,10 +97,10 @@ class Flow(nn.Module):
 
     def move(self, s: State, e_BLD: Tensor, now: Tensor, then: Tensor) -> State:
         """Predict at time `now` (B,), and go on to time `then` along the straight line to the prediction."""
-        waves = torch.logspace(0, 3, self.c.size.width // 2, device=now.device) * now[:, None]
+        waves = torch.logspace(0, 3, self.c.net.hidden_size // 2, device=now.device) * now[:, None]
         clock_BD = self.clock(torch.cat((waves.sin(), waves.cos()), -1).to(self.dtype))
         tokens = self.point(s.x.to(self.dtype)) + self.carry((s.s * bool(self.c.forcing)).to(self.dtype))
-        h = self.net(e_BLD + clock_BD[:, None], F.pad(tokens, (0, 0, self.c.size.prefix, 0)))
+        h = self.net(e_BLD + clock_BD[:, None], F.pad(tokens, (0, 0, self.c.net.prefix, 0)))
         log_p, log_s = (self.heads(z).logits.float().log_softmax(-1) for z in (h, s.h))
         p, r = log_p.exp(), ((log_p.exp() - log_s.exp()) * (log_p - log_s)).sum(-1).mean(-1)
         return State(blend(s.x, p, (then - now) / (1 - now)), p, h, r, s.t + 1, s.key)

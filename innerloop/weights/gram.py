@@ -36,12 +36,12 @@ __all__ = ["GRAM", "Config"]
 
 @dataclass(frozen=True)
 class Config:
-    size: NetConfig = field(default_factory=lambda: replace(NetConfig(), prefix=16, expansion=1.5))
+    net: NetConfig = field(default_factory=lambda: replace(NetConfig(), prefix=16, expansion=1.5))
     cycles: Count = 3  # T: transitions of a step, each with one push
     thoughts: Count = 4  # K: updates of l in a transition; 6 for Sudoku
     beta: Amount = 0.07  # weight of the KL: .1 Sudoku, .07 8 queens, .5 colouring of 8 vertices
     balance: Share = 0.8  # share of the KL's gradient that moves the prior
-    tape: str = "last_cycle"  # which updates of a step carry gradient: the name of a rule in innerloop.grad
+    grad: str = "last_cycle"  # which updates of a step carry gradient: the name of a rule in innerloop.grad
     dtype: str = "bfloat16"  # of the state and of all products; weights and pushes stay float32
 
 
@@ -59,17 +59,17 @@ class GRAM(nn.Module):
 
     def __init__(self, c: Config = Config()) -> None:
         super().__init__()
-        self.c, self.tape, self.dtype = c, grad.named(c.tape), dtype_named(c.dtype)
-        self.embed, self.low, self.high = Embed(c.size), Net(c.size), Net(c.size)
-        self.heads, self.value = Heads(c.size, continue_head=False), Linear(c.size.width, 1, bias=True)
-        self.guidance = Guidance(c.size, c.balance)
-        self.answer = Table(c.size.vocab, c.size.width, 1.0)
+        self.c, self.grad, self.dtype = c, grad.named(c.grad), dtype_named(c.dtype)
+        self.embed, self.low, self.high = Embed(c.net), Net(c.net), Net(c.net)
+        self.heads, self.value = Heads(c.net, continue_head=False), Linear(c.net.hidden_size, 1, bias=True)
+        self.guidance = Guidance(c.net, c.balance)
+        self.answer = Table(c.net.vocab, c.net.hidden_size, 1.0)
         self.schedule = (("l",) * c.thoughts + ("h",)) * c.cycles
-        self.register_buffer("h0", torch.randn(c.size.width))
-        self.register_buffer("l0", torch.randn(c.size.width))
+        self.register_buffer("h0", torch.randn(c.net.hidden_size))
+        self.register_buffer("l0", torch.randn(c.net.hidden_size))
 
     def init(self, x: Question) -> State:
-        shape = (len(x.inputs), self.c.size.length, self.c.size.width)
+        shape = (len(x.inputs), self.c.net.length, self.c.net.hidden_size)
         h, l = (v.to(self.dtype).expand(shape) for v in (self.h0, self.l0))
         return State(h, l, key_of(x), torch.zeros_like(x.inputs[:, :1], dtype=torch.float32))
 
@@ -79,14 +79,14 @@ class GRAM(nn.Module):
             "l": lambda s: s._replace(l=self.low(s.l, s.h + x_BLD)),
             "h": lambda s: self.pushed(s, self.high(s.h, s.l), y_BLD),
         }
-        return run_schedule(self.schedule, updates, s, self.tape)
+        return run_schedule(self.schedule, updates, s, self.grad)
 
     def shown(self, x: Question) -> Tensor | None:
         """The answer, embedded, for the posterior; nothing stands at the prefix and at places without a label."""
         if x.target is None:
             return None
         e_BSD = self.answer(x.target.clamp_min(0), self.dtype) * (x.target >= 0)[..., None].to(self.dtype)
-        return F.pad(e_BSD, (0, 0, self.c.size.prefix, 0))
+        return F.pad(e_BSD, (0, 0, self.c.net.prefix, 0))
 
     def pushed(self, s: State, u_BLD: Tensor, y_BLD: Tensor | None) -> State:
         e_BLD, kl_B = self.guidance(u_BLD, normal(s.key, *u_BLD.shape[1:]), y_BLD)
@@ -94,7 +94,7 @@ class GRAM(nn.Module):
 
     def read(self, s: State) -> Answer:
         q_halt, seen = self.heads(s.h.detach()).q_halt, s.h.detach()
-        place_BD = seen[:, 0] if self.c.size.pool == "first" else seen.mean(1)
+        place_BD = seen[:, 0] if self.c.net.pool == "first" else seen.mean(1)
         return self.heads(s.h)._replace(q_halt=q_halt, value=self.value(place_BD).float()[:, 0].sigmoid())
 
     def terms(self, s: State) -> dict[str, Tensor]:

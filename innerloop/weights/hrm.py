@@ -29,10 +29,10 @@ __all__ = ["HRM", "Config"]
 
 @dataclass(frozen=True)
 class Config:
-    size: NetConfig = field(default_factory=lambda: replace(NetConfig(), layers=4))
+    net: NetConfig = field(default_factory=lambda: replace(NetConfig(), layers=4))
     cycles: Count = 2  # N in the paper, H_cycles in the official code: updates of h in a step
     low_cycles: Count = 2  # T in the paper, L_cycles in the official code: updates of l before each of h
-    tape: str = "last(2)"  # which updates of a step carry gradient: the name of a rule in innerloop.grad
+    grad: str = "last(2)"  # which updates of a step carry gradient: the name of a rule in innerloop.grad
     dtype: str = "bfloat16"  # of the state and of all products; weights stay float32
 
 
@@ -47,15 +47,15 @@ class HRM(nn.Module):
 
     def __init__(self, c: Config = Config()) -> None:
         super().__init__()
-        self.c, self.tape, self.dtype = c, grad.named(c.tape), dtype_named(c.dtype)
-        self.embed, self.low, self.high = Embed(c.size), Net(c.size), Net(c.size)
-        self.heads = Heads(c.size, continue_head=True)
+        self.c, self.grad, self.dtype = c, grad.named(c.grad), dtype_named(c.dtype)
+        self.embed, self.low, self.high = Embed(c.net), Net(c.net), Net(c.net)
+        self.heads = Heads(c.net, continue_head=True)
         self.schedule = (("l",) * c.low_cycles + ("h",)) * c.cycles
-        self.register_buffer("h0", start(c.size))
-        self.register_buffer("l0", start(c.size))
+        self.register_buffer("h0", start(c.net))
+        self.register_buffer("l0", start(c.net))
 
     def init(self, x: Question) -> State:
-        shape = (len(x.inputs), self.c.size.length, self.c.size.width)
+        shape = (len(x.inputs), self.c.net.length, self.c.net.hidden_size)
         return State(self.h0.to(self.dtype).expand(shape), self.l0.to(self.dtype).expand(shape))
 
     def step(self, s: State, x: Question) -> State:
@@ -64,7 +64,7 @@ class HRM(nn.Module):
             "l": lambda s: State(s.h, self.low(s.l, s.h + x_BLD)),
             "h": lambda s: State(self.high(s.h, s.l), s.l),
         }
-        return run_schedule(self.schedule, updates, s, self.tape)
+        return run_schedule(self.schedule, updates, s, self.grad)
 
     def read(self, s: State) -> Answer:
         return self.heads(s.h)

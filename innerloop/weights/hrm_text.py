@@ -28,12 +28,14 @@ from innerloop.schema import Count, Share, Whole
 
 __all__ = ["HRMText", "Config", "guided", "strip_think"]  # noqa: RUF022 -- the system first
 
-SIZE = NetConfig(width=1536, heads=12, layers=16, mix="gated", norm="magic", mask="prefix", prefix=0, puzzle_width=0)
+SIZE = NetConfig(
+    hidden_size=1536, heads=12, layers=16, block="gated", norm="magic", mask="prefix", prefix=0, puzzle_emb_size=0
+)
 
 
 @dataclass(frozen=True)
 class Config:
-    size: NetConfig = field(default_factory=lambda: SIZE)
+    net: NetConfig = field(default_factory=lambda: SIZE)
     cycles: Count = 2  # N, H_cycles in the official code: updates of h in a step
     low_cycles: Count = 3  # T, L_cycles in the official code: updates of l before each of h
     credit: tuple[Whole, Whole] = (2, 5)  # K, updates that carry gradient: at first, and after the warm-up
@@ -53,30 +55,30 @@ class HRMText(nn.Module):
     def __init__(self, c: Config = Config()) -> None:
         super().__init__()
         self.c, self.dtype = c, dtype_named(c.dtype)
-        self.embed, self.low, self.high = Embed(c.size), Net(c.size), Net(c.size)
-        self.head = Linear(c.size.width, c.size.vocab)
+        self.embed, self.low, self.high = Embed(c.net), Net(c.net), Net(c.net)
+        self.head = Linear(c.net.hidden_size, c.net.vocab)
         self.schedule = (("l",) * c.low_cycles + ("h",)) * c.cycles
-        self.register_buffer("l0", start(c.size))
-        self.tape = credited(c.credit[1], c.cycles)
+        self.register_buffer("l0", start(c.net))
+        self.grad = credited(c.credit[1], c.cycles)
 
     def set_progress(self, progress: float) -> None:
         first, last = self.c.credit
-        self.tape = credited(first + int(min(1.0, progress / self.c.warmup) * (last - first)), self.c.cycles)
+        self.grad = credited(first + int(min(1.0, progress / self.c.warmup) * (last - first)), self.c.cycles)
 
     def init(self, x: Question) -> State:
         h_BLD = self.embed(x, self.dtype)
         return State(h_BLD, self.l0.to(self.dtype).expand_as(h_BLD))
 
-    def step(self, s: State, x: Question, schedule: Sequence[str] = (), tape: grad.Rule | None = None) -> State:
-        look = sight(self.c.size, prefix_lengths(self.c.size, x.inputs))
+    def step(self, s: State, x: Question, schedule: Sequence[str] = (), grad: grad.Rule | None = None) -> State:
+        look = sight(self.c.net, prefix_lengths(self.c.net, x.inputs))
         updates = {
             "l": lambda s: State(s.h, self.low(s.l, s.h, sight=look)),
             "h": lambda s: State(self.high(s.h, s.l, sight=look), s.l),
         }
-        return run_schedule(schedule or self.schedule, updates, s, tape or self.tape)
+        return run_schedule(schedule or self.schedule, updates, s, grad or self.grad)
 
     def read(self, s: State) -> Answer:
-        return Answer(self.head(s.h)[:, self.c.size.prefix :])
+        return Answer(self.head(s.h)[:, self.c.net.prefix :])
 
 
 def credited(k: int, cycles: int) -> grad.Rule:

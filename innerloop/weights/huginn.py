@@ -4,7 +4,7 @@
     a step:   z <- core(adapt [z; e])
     answer:   logits = head(norm(coda(norm(z)))),  the head being the transposed table of tokens
 
-Learned by whole thoughts of random depth with the last 8 steps taped: Unroll(32, draw="poisson", tape="last(8)").
+Learned by whole thoughts of random depth with the last 8 steps taped: Unroll(32, draw="poisson", grad="last(8)").
 Every depth is then a usable depth, and the state ends where it does whatever its start (`agreement`). Its exits are
 halt.kl, entropy, cosine, stable and converged (0.02 is the paper's 0.03, as the state holds e too). Not taken over:
 gains of norms, biases of queries and keys.
@@ -37,7 +37,7 @@ __all__ = ["Config", "Huginn"]
 
 @dataclass(frozen=True)
 class Config:
-    size: NetConfig = field(
+    net: NetConfig = field(
         default_factory=lambda: replace(NetConfig(), layers=4, norm="sandwich", rope_base=5e4)
     )  # of the core
     prelude: Annotated[int, Range(0, 512)] = 2  # blocks before the loop
@@ -61,49 +61,49 @@ class Huginn(nn.Module):
     def __init__(self, c: Config = Config()) -> None:
         super().__init__()
         self.c, self.dtype = c, dtype_named(c.dtype)
-        self.embed, self.adapt = Embed(c.size), Linear(2 * c.size.width, c.size.width)
-        self.prelude, self.coda = (Net(replace(c.size, layers=n)) for n in (c.prelude, c.coda))
-        self.core = Net(c.size)
-        std, blocks = math.sqrt(2 / (5 * c.size.width)), c.prelude + c.coda + c.size.layers * c.recurrence
+        self.embed, self.adapt = Embed(c.net), Linear(2 * c.net.hidden_size, c.net.hidden_size)
+        self.prelude, self.coda = (Net(replace(c.net, layers=n)) for n in (c.prelude, c.coda))
+        self.core = Net(c.net)
+        std, blocks = math.sqrt(2 / (5 * c.net.hidden_size)), c.prelude + c.coda + c.net.layers * c.recurrence
         for name, m in self.named_modules():
             if isinstance(m, Linear) or name == "embed.tokens":
                 share = 1 / math.sqrt(2 * blocks) if name.endswith((".out", ".down")) else 1.0
                 m.weight.data.copy_(trunc_normal(*m.weight.shape, std=std * share))
 
     def init(self, x: Question) -> State:
-        prompt = prefix_lengths(self.c.size, x.inputs)
-        e_BLD = self.prelude(self.embed(x, self.dtype), sight=sight(self.c.size, prompt))
+        prompt = prefix_lengths(self.c.net, x.inputs)
+        e_BLD = self.prelude(self.embed(x, self.dtype), sight=sight(self.c.net, prompt))
         return State(torch.zeros_like(e_BLD), e_BLD, prompt, self.key(x, prompt), torch.zeros_like(prompt))
 
     def key(self, x: Question, prompt: Tensor) -> Tensor:
         """(B,) int64, a hash of the prompt alone: noise must not tell of tokens that a place cannot see."""
-        told = torch.arange(x.inputs.shape[1], device=prompt.device) + self.c.size.prefix < prompt[:, None]
+        told = torch.arange(x.inputs.shape[1], device=prompt.device) + self.c.net.prefix < prompt[:, None]
         return key_of(x._replace(inputs=x.inputs * told))
 
     def start(self, key: Tensor) -> Tensor:
         """(B, L, D) normal of variance 2/5 (that of the table times its scale), truncated at three deviations."""
-        u = uniform(key, self.c.size.length, self.c.size.width)
+        u = uniform(key, self.c.net.length, self.c.net.hidden_size)
         return (torch.erfinv((2 * u - 1) * math.erf(3 / math.sqrt(2))) * math.sqrt(4 / 5)).to(self.dtype)
 
     def step(self, s: State, x: Question) -> State:
         z_BLD = torch.where(s.t[:, None, None] == 0, self.start(s.key), s.z)
-        z_BLD = self.core(self.adapt(torch.cat((z_BLD, s.e), -1)), sight=sight(self.c.size, s.prompt))
+        z_BLD = self.core(self.adapt(torch.cat((z_BLD, s.e), -1)), sight=sight(self.c.net, s.prompt))
         return s._replace(z=z_BLD, t=s.t + 1)
 
     def read(self, s: State) -> Answer:
-        return Answer(self.say(self.coda(rms_norm(s.z), sight=sight(self.c.size, s.prompt)))[:, self.c.size.prefix :])
+        return Answer(self.say(self.coda(rms_norm(s.z), sight=sight(self.c.net, s.prompt)))[:, self.c.net.prefix :])
 
     def say(self, c_BLD: Tensor) -> Tensor:
         return F.linear(rms_norm(c_BLD), self.embed.tokens.weight.to(c_BLD.dtype))
 
     def decode(self, x: Question, cache: Cache, places: int, depth: int) -> Tensor:
         """Logits (B, places, vocab) of the next places of `x`, given those in the cache, which takes them in."""
-        prompt, now = prefix_lengths(self.c.size, x.inputs), slice(cache.seen, cache.seen + places)
-        look = partial(cache.sight, sight(self.c.size, prompt), places)
+        prompt, now = prefix_lengths(self.c.net, x.inputs), slice(cache.seen, cache.seen + places)
+        look = partial(cache.sight, sight(self.c.net, prompt), places)
         e_BLD = self.prelude(self.embed(x, self.dtype)[:, now], sight=look("prelude", self.c.prelude))
         z_BLD = self.start(self.key(x, prompt))[:, now]
         for i in range(depth):
-            z_BLD = self.core(self.adapt(torch.cat((z_BLD, e_BLD), -1)), sight=look("core", self.c.size.layers, i))
+            z_BLD = self.core(self.adapt(torch.cat((z_BLD, e_BLD), -1)), sight=look("core", self.c.net.layers, i))
         c_BLD = self.coda(rms_norm(z_BLD), sight=look("coda", self.c.coda))
         cache.seen += places
         return self.say(c_BLD)

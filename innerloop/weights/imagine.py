@@ -35,7 +35,7 @@ __all__ = ["Config", "Imagine"]
 
 @dataclass(frozen=True)
 class Config:
-    size: NetConfig = field(default_factory=lambda: replace(NetConfig(), vocab=8, seq=225, rows=9))
+    net: NetConfig = field(default_factory=lambda: replace(NetConfig(), vocab=8, seq=225, rows=9))
     latent: Amount = 1.0  # weight of the latent loss, as a mean over places, channels and steps; 0: none
     dtype: str = "bfloat16"  # of the state and of all products; weights stay float32
 
@@ -47,12 +47,12 @@ class State(NamedTuple):
     t: Tensor  # (B,) int64, actions taken
 
 
-def world(size: NetConfig) -> NetConfig:
+def world(config: NetConfig) -> NetConfig:
     """The size of one row: its cells as a square grid where they form one, with those units that lie in it."""
-    cells = size.seq // size.rows
+    cells = config.seq // config.rows
     side = isqrt(cells)
-    units = tuple(unit for unit in size.units if max(unit) < cells)
-    return replace(size, seq=cells, rows=side if side * side == cells else 1, units=units)
+    units = tuple(unit for unit in config.units if max(unit) < cells)
+    return replace(config, seq=cells, rows=side if side * side == cells else 1, units=units)
 
 
 class Imagine(nn.Module):
@@ -60,25 +60,25 @@ class Imagine(nn.Module):
 
     def __init__(self, c: Config = Config()) -> None:
         super().__init__()
-        size = world(c.size)
-        self.c, self.dtype, self.cells = c, dtype_named(c.dtype), size.seq
-        self.embed, self.encoder, self.core = Embed(size), Net(size), Net(size)
-        self.join, self.heads = Linear(2 * size.width, size.width), Heads(size, continue_head=False)
+        config = world(c.net)
+        self.c, self.dtype, self.cells = c, dtype_named(c.dtype), config.seq
+        self.embed, self.encoder, self.core = Embed(config), Net(config), Net(config)
+        self.join, self.heads = Linear(2 * config.hidden_size, config.hidden_size), Heads(config, continue_head=False)
 
     def encode(self, row_BC: Tensor, x: Question) -> Tensor:
         return self.encoder(self.embed(Question(row_BC, x.puzzle), self.dtype))
 
     def init(self, x: Question) -> State:
-        tokens, seq = x.inputs.shape[1], self.c.size.seq
+        tokens, seq = x.inputs.shape[1], self.c.net.seq
         if tokens != seq:
             raise InputError(f"a question has {tokens} tokens, but this model was made for {seq}")
         z = self.encode(x.inputs[:, : self.cells], x)
-        seen = z.new_zeros(len(z), self.c.size.rows, *z[:, self.c.size.prefix :].shape[1:])
-        seen = torch.cat((z[:, None, self.c.size.prefix :], seen[:, 1:]), 1).flatten(1, 2)
+        seen = z.new_zeros(len(z), self.c.net.rows, *z[:, self.c.net.prefix :].shape[1:])
+        seen = torch.cat((z[:, None, self.c.net.prefix :], seen[:, 1:]), 1).flatten(1, 2)
         return State(z, seen, seen.new_zeros(len(z), dtype=torch.float32), torch.zeros_like(x.puzzle).long())
 
     def step(self, s: State, x: Question) -> State:
-        rows, prefix = self.c.size.rows, self.c.size.prefix
+        rows, prefix = self.c.net.rows, self.c.net.prefix
         k_B = (s.t + 1).clamp_max(rows - 1)
         action_B = x.inputs.gather(1, k_B[:, None] * self.cells)[:, 0]
         alive = (action_B != 0) & (s.t + 1 < rows)
@@ -102,4 +102,4 @@ class Imagine(nn.Module):
         return {"latent_loss": self.c.latent * s.off / s.t.clamp_min(1)}
 
     def read(self, s: State) -> Answer:
-        return self.heads(torch.cat((s.z[:, : self.c.size.prefix], s.seen), 1))
+        return self.heads(torch.cat((s.z[:, : self.c.net.prefix], s.seen), 1))

@@ -30,7 +30,7 @@ __all__ = ["LNN", "Config"]
 
 @dataclass(frozen=True)
 class Config:
-    size: NetConfig = field(default_factory=NetConfig)
+    net: NetConfig = field(default_factory=NetConfig)
     cell: str = "cfc"  # "cfc", "pure" or "ltc", whose cost grows with width squared at every place: keep it under 128
     dt: Positive = 1.0  # seconds a step lasts
     units: Count = 128  # of a CfC's backbone
@@ -48,12 +48,12 @@ class State(NamedTuple):
 class LNN(nn.Module):
     def __init__(self, c: Config = Config()) -> None:
         super().__init__()
-        self.c, self.dtype, width = c, dtype_named(c.dtype), c.size.width
-        self.embed, self.net, self.heads = Embed(c.size), Net(c.size), Heads(c.size, continue_head=False)
+        self.c, self.dtype, width = c, dtype_named(c.dtype), c.net.hidden_size
+        self.embed, self.net, self.heads = Embed(c.net), Net(c.net), Heads(c.net, continue_head=False)
         self.cell = cell_named(c.cell, width, width, c.units)
 
     def init(self, x: Question) -> State:
-        shape = (len(x.inputs), self.c.size.length, self.c.size.width)
+        shape = (len(x.inputs), self.c.net.length, self.c.net.hidden_size)
         return State(x.inputs.new_zeros(shape, dtype=self.dtype))
 
     def step(self, s: State, x: Question) -> State:

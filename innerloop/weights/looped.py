@@ -5,7 +5,7 @@
     answer:   logits = head(y),  halt = q(y at the first place)
 
 Learned by whole thoughts whose depth b grows while only the last T steps are taped and answer for themselves:
-Unroll(depth=b, draw="ramp", first=T, tape="last(T)", weigh="window", window=T). No step knows its number, so the same
+Unroll(depth=b, draw="ramp", first=T, grad="last(T)", weigh="window", window=T). No step knows its number, so the same
 map serves at any depth. The net is a pre-norm stack with a norm at its end, as GPT-2's; here every place sees all.
 """
 
@@ -25,12 +25,12 @@ from innerloop.parts.mixers import Net
 
 __all__ = ["Config", "Looped"]
 
-SIZE = replace(NetConfig(), width=256, layers=1, norm="magic", positions="learned", puzzle_width=256)
+SIZE = replace(NetConfig(), hidden_size=256, layers=1, norm="magic", positions="learned", puzzle_emb_size=256)
 
 
 @dataclass(frozen=True)
 class Config:
-    size: NetConfig = field(default_factory=lambda: SIZE)
+    net: NetConfig = field(default_factory=lambda: SIZE)
     multiply: bool = False  # by the prompt, starting from one, instead of adding it to zero
     dtype: str = "bfloat16"  # of the state and of all products; weights stay float32
 
@@ -43,10 +43,10 @@ class Looped(nn.Module):
     def __init__(self, c: Config = Config()) -> None:
         super().__init__()
         self.c, self.dtype = c, dtype_named(c.dtype)
-        self.embed, self.net, self.heads = Embed(c.size), Net(c.size), Heads(c.size, continue_head=False)
+        self.embed, self.net, self.heads = Embed(c.net), Net(c.net), Heads(c.net, continue_head=False)
 
     def init(self, x: Question) -> State:
-        shape = (len(x.inputs), self.c.size.length, self.c.size.width)
+        shape = (len(x.inputs), self.c.net.length, self.c.net.hidden_size)
         return State(x.inputs.new_full(shape, float(self.c.multiply), dtype=self.dtype))
 
     def step(self, s: State, x: Question) -> State:

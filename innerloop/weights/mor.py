@@ -33,7 +33,7 @@ __all__ = ["Config", "MoR"]
 
 @dataclass(frozen=True)
 class Config:
-    size: NetConfig = field(
+    net: NetConfig = field(
         default_factory=lambda: replace(NetConfig(), norm="pre")
     )  # its layers are those of the shared stack
     router: str = "expert"  # "expert"; "token", which a loss balances; "token_bias", which a bias does
@@ -60,12 +60,14 @@ class MoR(nn.Module):
 
     def __init__(self, c: Config = Config()) -> None:
         super().__init__()
-        self.c, self.dtype, size = c, dtype_named(c.dtype), c.size
-        self.embed, self.net, self.head = Embed(size), Net(size), Linear(size.width, size.vocab)
-        self.first, self.last = Net(replace(size, layers=1)), Net(replace(size, layers=1))
-        self.router = router(c.router, size.width, c.capacities, c.alpha, c.warmup)
+        self.c, self.dtype, config = c, dtype_named(c.dtype), c.net
+        self.embed, self.net, self.head = Embed(config), Net(config), Linear(config.hidden_size, config.vocab)
+        self.first, self.last = Net(replace(config, layers=1)), Net(replace(config, layers=1))
+        self.router = router(c.router, config.hidden_size, c.capacities, c.alpha, c.warmup)
         if c.kv not in ("recursion", "shared") or (c.kv == "shared" and not self.net.sighted):
-            raise InputError(f'kv "{c.kv}" with mix "{size.mix}": use "recursion", or "shared" with mix "attention"')
+            raise InputError(
+                f'kv "{c.kv}" with mix "{config.block}": use "recursion", or "shared" with mix "attention"'
+            )
 
     def set_progress(self, progress: float) -> None:
         if isinstance(self.router, ExpertChoice):
@@ -76,21 +78,25 @@ class MoR(nn.Module):
             self.router.balance()
 
     def init(self, x: Question) -> State:
-        size, prompt = self.c.size, prefix_lengths(self.c.size, x.inputs)
-        h_BLD = self.first(self.embed(x, self.dtype), sight=sight(size, prompt))
-        one = (size.layers, 2, size.heads, size.length, size.width // size.heads) if self.c.kv == "shared" else (0,)
-        depth, kv = prompt.new_zeros(len(prompt), size.length), h_BLD.new_zeros(len(prompt), *one)
+        config, prompt = self.c.net, prefix_lengths(self.c.net, x.inputs)
+        h_BLD = self.first(self.embed(x, self.dtype), sight=sight(config, prompt))
+        one = (
+            (config.layers, 2, config.heads, config.length, config.hidden_size // config.heads)
+            if self.c.kv == "shared"
+            else (0,)
+        )
+        depth, kv = prompt.new_zeros(len(prompt), config.length), h_BLD.new_zeros(len(prompt), *one)
         return State(h_BLD, h_BLD, depth, kv, prompt, prompt * 0, prompt * 0.0)
 
     def step(self, s: State, x: Question) -> State:
-        on_BL, base, gate, loss_B = self.router(s.h, s.h0, s.depth, s.t, self.training or not self.c.size.causal)
+        on_BL, base, gate, loss_B = self.router(s.h, s.h0, s.depth, s.t, self.training or not self.c.net.causal)
         kv: list[Tensor] = []
 
         def memory(layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
             kv.append(torch.where((s.t == 0).view(-1, *[1] * 4), torch.stack((k, v), 1), s.kv[:, layer]))
             return kv[-1][:, 0], kv[-1][:, 1]
 
-        look = sight(self.c.size, s.prompt)
+        look = sight(self.c.net, s.prompt)
         if self.c.kv == "shared":
             f_BLD = self.net(s.h, sight=(look or AttentionContext())._replace(memory=memory))
         else:  # a place that is off sees itself, so that its row of attention, which nobody reads, is finite
@@ -102,8 +108,8 @@ class MoR(nn.Module):
         return State(h_BLD, s.h0, s.depth + on_BL, new_kv, s.prompt, s.t + 1, s.loss + loss_B)
 
     def read(self, s: State) -> Answer:
-        z_BLD = rms_norm(self.last(s.h, sight=sight(self.c.size, s.prompt)))
-        return Answer(self.head(z_BLD)[:, self.c.size.prefix :])
+        z_BLD = rms_norm(self.last(s.h, sight=sight(self.c.net, s.prompt)))
+        return Answer(self.head(z_BLD)[:, self.c.net.prefix :])
 
     def terms(self, s: State) -> dict[str, Tensor]:
         return {"router_loss": self.c.weight * s.loss}

@@ -32,10 +32,10 @@ __all__ = ["NODE", "Config"]
 
 @dataclass(frozen=True)
 class Config:
-    size: NetConfig = field(default_factory=NetConfig)
+    net: NetConfig = field(default_factory=NetConfig)
     method: str = "rk4"  # of integration: "rk4", four calls of the net, or "euler", one
     steps: Count = 2  # of the integrator, in a unit of time
-    tape: str = "full"  # which of them carry gradient: "adjoint", or the name of a rule in innerloop.grad
+    grad: str = "full"  # which of them carry gradient: "adjoint", or the name of a rule in innerloop.grad
     dtype: str = "bfloat16"  # of the state and of all products; weights stay float32
 
     def __post_init__(self) -> None:
@@ -51,11 +51,11 @@ class NODE(nn.Module):
     def __init__(self, c: Config = Config()) -> None:
         super().__init__()
         self.c, self.dtype = c, dtype_named(c.dtype)
-        self.tape = None if c.tape == "adjoint" else grad.named(c.tape)
-        self.embed, self.net, self.heads = Embed(c.size), Net(c.size), Heads(c.size, continue_head=False)
+        self.grad = None if c.grad == "adjoint" else grad.named(c.grad)
+        self.embed, self.net, self.heads = Embed(c.net), Net(c.net), Heads(c.net, continue_head=False)
 
     def init(self, x: Question) -> State:
-        shape = (len(x.inputs), self.c.size.length, self.c.size.width)
+        shape = (len(x.inputs), self.c.net.length, self.c.net.hidden_size)
         return State(x.inputs.new_zeros(shape, dtype=self.dtype))
 
     def step(self, s: State, x: Question) -> State:
@@ -64,11 +64,11 @@ class NODE(nn.Module):
         def slope(_: Tensor, z_BLD: Tensor) -> Tensor:
             return self.net(z_BLD, x_BLD) - z_BLD
 
-        if self.tape is None:
+        if self.grad is None:
             theta = (x_BLD, *self.net.parameters())
             return State(ode.adjoint(slope, s.z, theta, 0.0, 1.0, c.steps, c.method))
         update = lambda s: State(ode.integrate(slope, s.z, 0.0, 1 / c.steps, 1, c.method))  # noqa: E731
-        return run_schedule(("z",) * c.steps, {"z": update}, s, self.tape)
+        return run_schedule(("z",) * c.steps, {"z": update}, s, self.grad)
 
     def read(self, s: State) -> Answer:
         return self.heads(s.z)

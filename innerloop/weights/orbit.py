@@ -36,8 +36,8 @@ from innerloop.schema import Amount, Count
 __all__ = ["Config", "Orbit"]
 
 SIZE = replace(
-    NetConfig(), width=144, heads=4, layers=1, expansion=3.0, multiple=8, mix="orbit", positions="none", prefix=0,
-    puzzle_width=0, pool="mean",
+    NetConfig(), hidden_size=144, heads=4, layers=1, expansion=3.0, multiple_of=8, block="orbit", positions="none", prefix=0,
+    puzzle_emb_size=0, pool="mean",
 )  # fmt: skip
 
 RANK = 4  # numbers that a node's noise is made of: drawing one for each channel would cost a tenth of a step
@@ -45,10 +45,10 @@ RANK = 4  # numbers that a node's noise is made of: drawing one for each channel
 
 @dataclass(frozen=True)
 class Config:
-    size: NetConfig = field(default_factory=lambda: SIZE)
+    net: NetConfig = field(default_factory=lambda: SIZE)
     rounds: Count = 6  # n, calls of the net in a step
     sigma: Amount = 1.0  # of the noise that every trajectory but the first starts with
-    tape: str = "full"  # which calls of a step carry gradient: the name of a rule in innerloop.grad
+    grad: str = "full"  # which calls of a step carry gradient: the name of a rule in innerloop.grad
     dtype: str = "float32"  # of the state and of all products
 
 
@@ -65,17 +65,17 @@ class Orbit(nn.Module):
         super().__init__()
         if c.rounds < 1:
             raise InputError(f"rounds is {c.rounds}, but a step must call its net at least once: give 1 or more")
-        self.c, self.tape, self.dtype = c, grad.named(c.tape), dtype_named(c.dtype)
-        self.embed, self.net, self.heads = Embed(c.size), Net(c.size), Heads(c.size, continue_head=False)
-        self.register_buffer("h0", start(c.size))
-        self.register_buffer("w0", trunc_normal(RANK, c.size.node, std=RANK**-0.5))
+        self.c, self.grad, self.dtype = c, grad.named(c.grad), dtype_named(c.dtype)
+        self.embed, self.net, self.heads = Embed(c.net), Net(c.net), Heads(c.net, continue_head=False)
+        self.register_buffer("h0", start(c.net))
+        self.register_buffer("w0", trunc_normal(RANK, c.net.node, std=RANK**-0.5))
 
     def init(self, x: Question) -> State:
-        h = self.h0.to(self.dtype).expand(len(x.inputs), self.c.size.length, self.c.size.width)
+        h = self.h0.to(self.dtype).expand(len(x.inputs), self.c.net.length, self.c.net.hidden_size)
         return State(h, torch.zeros_like(x.puzzle, dtype=torch.long))
 
     def step(self, s: State, x: Question) -> State:
-        h = self.net.again(self.begin(s), self.asked(s, x), self.c.rounds, self.tape)
+        h = self.net.again(self.begin(s), self.asked(s, x), self.c.rounds, self.grad)
         return State(h, torch.zeros_like(s.key))
 
     def asked(self, s: State, x: Question) -> Tensor:
@@ -86,8 +86,8 @@ class Orbit(nn.Module):
         looks = s.key.device.type == "cpu" and not self.training and not torch.compiler.is_compiling()
         if looks and not s.key.any():
             return s.h  # nothing to add, and drawing it would cost as much as a call of the net
-        size = self.c.size
-        noise_BLNR = normal(s.key, size.length, size.nodes, RANK)
+        config = self.c.net
+        noise_BLNR = normal(s.key, config.length, config.nodes, RANK)
         noise_BLD = (noise_BLNR @ self.w0).flatten(2) * (self.c.sigma * (s.key != 0))[:, None, None]
         return s.h + noise_BLD.to(s.h.dtype)
 

@@ -33,7 +33,7 @@ __all__ = ["Config", "PonderNet"]
 
 @dataclass(frozen=True)
 class Config:
-    size: NetConfig = field(default_factory=NetConfig)
+    net: NetConfig = field(default_factory=NetConfig)
     start: Share = 0.2  # lambda before learning, whatever the state: the plan's prior is a good start
     dtype: str = "bfloat16"  # of the state and of all products; weights stay float32
 
@@ -53,11 +53,11 @@ class PonderNet(nn.Module):
     def __init__(self, c: Config = Config()) -> None:
         super().__init__()
         self.c, self.dtype = c, dtype_named(c.dtype)
-        self.embed, self.net, self.heads = Embed(c.size), Net(c.size), Heads(c.size, continue_head=False)
+        self.embed, self.net, self.heads = Embed(c.net), Net(c.net), Heads(c.net, continue_head=False)
         nn.init.constant_(self.heads.q.bias, math.log(c.start / (1 - c.start)))  # type: ignore[arg-type]
 
     def init(self, x: Question) -> State:
-        shape = (len(x.inputs), self.c.size.length, self.c.size.width)
+        shape = (len(x.inputs), self.c.net.length, self.c.net.hidden_size)
         return State(x.inputs.new_zeros(shape, dtype=self.dtype), key_of(x))
 
     def step(self, s: State, x: Question) -> State:

@@ -5,7 +5,7 @@
     answer:   logits = y at the tokens, times the transposed token embedding;   no halting head: it has settled or not
 
 Learned by whole thoughts whose history is detached: only the last step is taped, and only its answer judged. H, the
-depth of a thought, grows by the plan: Unroll(depth=8, draw="ramp", first=2, ramp=1, tape="last(1)"). n grows here, at
+depth of a thought, grows by the plan: Unroll(depth=8, draw="ramp", first=2, ramp=1, grad="last(1)"). n grows here, at
 the `milestones`. With probability 0.01 the official code tapes one more update of y; this one never does.
 """
 
@@ -29,12 +29,12 @@ from innerloop.schema import Count, Share
 
 __all__ = ["RSM", "Config"]
 
-SIZE = replace(NetConfig(), layers=1, prefix=0, puzzle_width=0, mix="tokens", positions="none")
+SIZE = replace(NetConfig(), layers=1, prefix=0, puzzle_emb_size=0, block="tokens", positions="none")
 
 
 @dataclass(frozen=True)
 class Config:
-    size: NetConfig = field(default_factory=lambda: SIZE)
+    net: NetConfig = field(default_factory=lambda: SIZE)
     thoughts: Count = 2  # n, L_cycles in the official code, when training begins
     milestones: tuple[Share, ...] = (0.3, 0.5, 0.7, 0.8, 0.84, 0.86, 0.88, 0.9, 0.92, 0.94)  # at each n grows by one
     dtype: str = "bfloat16"  # of the state and of all products; weights stay float32
@@ -54,9 +54,9 @@ class RSM(nn.Module):
     def __init__(self, c: Config = Config()) -> None:
         super().__init__()
         self.c, self.dtype = c, dtype_named(c.dtype)
-        self.embed, self.net = Embed(c.size), Net(c.size)
-        self.register_buffer("y0", start(c.size))
-        self.register_buffer("z0", start(c.size))
+        self.embed, self.net = Embed(c.net), Net(c.net)
+        self.register_buffer("y0", start(c.net))
+        self.register_buffer("z0", start(c.net))
         self.register_buffer("n", torch.tensor(0))  # saved with the weights, which were learned at this n
         self.register_load_state_dict_post_hook(lambda loop, _: loop.grow(int(loop.n)))  # type: ignore[operator]
         self.set_progress(1.0)
@@ -70,7 +70,7 @@ class RSM(nn.Module):
         self.schedule = schedule(n, 1)
 
     def init(self, x: Question) -> State:
-        shape = (len(x.inputs), self.c.size.length, self.c.size.width)
+        shape = (len(x.inputs), self.c.net.length, self.c.net.hidden_size)
         return State(self.y0.to(self.dtype).expand(shape), self.z0.to(self.dtype).expand(shape))
 
     def step(self, s: State, x: Question) -> State:
@@ -78,4 +78,4 @@ class RSM(nn.Module):
         return done
 
     def read(self, s: State) -> Answer:
-        return Answer(F.linear(s.y[:, self.c.size.prefix :], self.embed.tokens.weight.to(self.dtype)))
+        return Answer(F.linear(s.y[:, self.c.net.prefix :], self.embed.tokens.weight.to(self.dtype)))

@@ -31,17 +31,17 @@ from innerloop.schema import Count
 
 __all__ = ["Config", "SiC"]
 
-SIZE = replace(NetConfig(), puzzle_width=0, mix="tokens", positions="none")
+SIZE = replace(NetConfig(), puzzle_emb_size=0, block="tokens", positions="none")
 NONE = -100  # label of a place where nothing is asked
 
 
 @dataclass(frozen=True)
 class Config:
-    size: NetConfig = field(default_factory=lambda: SIZE)
+    net: NetConfig = field(default_factory=lambda: SIZE)
     latents: Count = 4  # K
     cycles: Count = 6  # T, H_cycles in the official code
     thoughts: Count = 9  # n, L_cycles in the official code: updates of z before each update of y
-    tape: str = "last_cycle"  # which updates of a step carry gradient: the name of a rule in innerloop.grad
+    grad: str = "last_cycle"  # which updates of a step carry gradient: the name of a rule in innerloop.grad
     dtype: str = "bfloat16"  # of the state and of all products; weights stay float32
 
     def __post_init__(self) -> None:
@@ -61,14 +61,14 @@ class SiC(nn.Module):
 
     def __init__(self, c: Config = Config()) -> None:
         super().__init__()
-        self.c, self.tape, self.dtype = c, grad.named(c.tape), dtype_named(c.dtype)
-        self.embed, self.net, self.heads = Embed(c.size), Net(c.size), Heads(c.size, continue_head=False)
+        self.c, self.grad, self.dtype = c, grad.named(c.grad), dtype_named(c.dtype)
+        self.embed, self.net, self.heads = Embed(c.net), Net(c.net), Heads(c.net, continue_head=False)
         self.schedule, self.latents = schedule(c.thoughts, c.cycles), c.latents
-        self.register_buffer("y0", start(c.size))
-        self.register_buffer("z0", start(c.size, c.latents))
+        self.register_buffer("y0", start(c.net))
+        self.register_buffer("z0", start(c.net, c.latents))
 
     def init(self, x: Question) -> State:
-        rows, shape = len(x.inputs), (self.c.size.length, self.c.size.width)
+        rows, shape = len(x.inputs), (self.c.net.length, self.c.net.hidden_size)
         z_KLD = self.z0[: self.latents, None].to(self.dtype)
         return State(self.y0.to(self.dtype).expand(rows, *shape), z_KLD.expand(rows, -1, *shape))
 
@@ -76,7 +76,7 @@ class SiC(nn.Module):
         rows, K = s.z.shape[:2]
         y_NLD, x_NLD = (t.repeat_interleave(K, 0) for t in (s.y, self.embed(x, self.dtype)))  # N = B K
         racing = State(y_NLD, s.z.flatten(0, 1))
-        new: State = run_schedule(self.schedule, updates(self.net, x_NLD), racing, self.tape)
+        new: State = run_schedule(self.schedule, updates(self.net, x_NLD), racing, self.grad)
         winner = self.judged(new.y.detach(), x, K).unflatten(0, (rows, K)).argmax(1)
         y_BKLD, z_BKLD = (t.unflatten(0, (rows, K)) for t in new)
         return State(y_BKLD[torch.arange(rows, device=winner.device), winner], z_BKLD)

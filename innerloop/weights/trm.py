@@ -31,10 +31,10 @@ __all__ = ["TRM", "Config"]
 
 @dataclass(frozen=True)
 class Config:
-    size: NetConfig = field(default_factory=lambda: NetConfig(prefix=16))
+    net: NetConfig = field(default_factory=lambda: NetConfig(prefix=16))
     cycles: Count = 3  # T in the paper, H_cycles in the official code: rounds of a step
     thoughts: Count = 6  # n in the paper, L_cycles in the official code: updates of z before each update of y
-    tape: str = "last_cycle"  # which updates of a step carry gradient: the name of a rule in innerloop.grad
+    grad: str = "last_cycle"  # which updates of a step carry gradient: the name of a rule in innerloop.grad
     dtype: str = "bfloat16"  # of the state and of all matrix products; weights stay float32
 
 
@@ -49,14 +49,14 @@ class TRM(nn.Module):
 
     def __init__(self, c: Config = Config()) -> None:
         super().__init__()
-        self.c, self.tape, self.dtype = c, grad.named(c.tape), dtype_named(c.dtype)
-        self.embed, self.net, self.heads = Embed(c.size), Net(c.size), Heads(c.size, continue_head=False)
+        self.c, self.grad, self.dtype = c, grad.named(c.grad), dtype_named(c.dtype)
+        self.embed, self.net, self.heads = Embed(c.net), Net(c.net), Heads(c.net, continue_head=False)
         self.schedule = (("z",) * c.thoughts + ("y",)) * c.cycles
-        self.register_buffer("y0", start(c.size))
-        self.register_buffer("z0", start(c.size))
+        self.register_buffer("y0", start(c.net))
+        self.register_buffer("z0", start(c.net))
 
     def init(self, x: Question) -> State:
-        shape = (len(x.inputs), self.c.size.length, self.c.size.width)
+        shape = (len(x.inputs), self.c.net.length, self.c.net.hidden_size)
         return State(self.y0.to(self.dtype).expand(shape), self.z0.to(self.dtype).expand(shape))
 
     def step(self, s: State, x: Question) -> State:
@@ -65,7 +65,7 @@ class TRM(nn.Module):
             "z": lambda s: State(s.y, self.net(s.z, s.y + e_BLD)),
             "y": lambda s: State(self.net(s.y, s.z), s.z),
         }
-        return run_schedule(self.schedule, updates, s, self.tape)
+        return run_schedule(self.schedule, updates, s, self.grad)
 
     def read(self, s: State) -> Answer:
         return self.heads(s.y)

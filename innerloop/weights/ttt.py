@@ -31,7 +31,7 @@ __all__ = ["Config", "FastLoop"]
 
 @dataclass(frozen=True)
 class Config:
-    size: NetConfig = field(default_factory=NetConfig)
+    net: NetConfig = field(default_factory=NetConfig)
     dtype: str = "bfloat16"  # of the outputs and of all products but the memory's, which are float32
 
 
@@ -44,13 +44,13 @@ class FastLoop(nn.Module):
     def __init__(self, c: Config = Config()) -> None:
         super().__init__()
         self.c, self.dtype = c, dtype_named(c.dtype)
-        self.embed, self.memory, self.net = Embed(c.size), TTT(c.size), Net(c.size)
-        self.heads = Heads(c.size, continue_head=False)
+        self.embed, self.memory, self.net = Embed(c.net), TTT(c.net), Net(c.net)
+        self.heads = Heads(c.net, continue_head=False)
 
     def init(self, x: Question) -> State:
-        rows, size = len(x.inputs), self.c.size
+        rows, config = len(x.inputs), self.c.net
         w = self.memory.start(rows)
-        return State(w, w.new_zeros(rows, size.length, size.width, dtype=self.dtype))
+        return State(w, w.new_zeros(rows, config.length, config.hidden_size, dtype=self.dtype))
 
     def step(self, s: State, x: Question) -> State:
         x_BLD = self.embed(x, self.dtype)

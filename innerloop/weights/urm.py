@@ -31,9 +31,9 @@ __all__ = ["URM", "Config"]
 
 @dataclass(frozen=True)
 class Config:
-    size: NetConfig = field(default_factory=lambda: replace(NetConfig(), layers=4))
+    net: NetConfig = field(default_factory=lambda: replace(NetConfig(), layers=4))
     loops: Count = 8  # M: calls of the stack in a step
-    tape: str = "last(6)"  # which of them carry gradient, M - N: the name of a rule in innerloop.grad
+    grad: str = "last(6)"  # which of them carry gradient, M - N: the name of a rule in innerloop.grad
     dtype: str = "bfloat16"  # of the state and of all products; weights stay float32
 
 
@@ -46,21 +46,21 @@ class URM(nn.Module):
 
     def __init__(self, c: Config = Config()) -> None:
         super().__init__()
-        self.c, self.tape, self.dtype = c, grad.named(c.tape), dtype_named(c.dtype)
-        self.embed, self.net, self.heads = Embed(c.size), Net(c.size), Heads(c.size, continue_head=False)
-        inner = inner_width(c.size.width, c.size.expansion, c.size.multiple)
+        self.c, self.grad, self.dtype = c, grad.named(c.grad), dtype_named(c.dtype)
+        self.embed, self.net, self.heads = Embed(c.net), Net(c.net), Heads(c.net, continue_head=False)
+        inner = inner_width(c.net.hidden_size, c.net.expansion, c.net.multiple_of)
         for block in self.net.blocks:
             if isinstance(block, MixThenMlp) and type(block.mlp) is SwiGLU:
-                block.mlp = ConvSwiGLU(c.size.width, inner)
+                block.mlp = ConvSwiGLU(c.net.hidden_size, inner)
         self.schedule = ("z",) * c.loops
-        self.register_buffer("z0", start(c.size))
+        self.register_buffer("z0", start(c.net))
 
     def init(self, x: Question) -> State:
-        return State(self.z0.to(self.dtype).expand(len(x.inputs), self.c.size.length, self.c.size.width))
+        return State(self.z0.to(self.dtype).expand(len(x.inputs), self.c.net.length, self.c.net.hidden_size))
 
     def step(self, s: State, x: Question) -> State:
         x_BLD = self.embed(x, self.dtype)
-        return run_schedule(self.schedule, {"z": lambda s: State(self.net(s.z, x_BLD))}, s, self.tape)
+        return run_schedule(self.schedule, {"z": lambda s: State(self.net(s.z, x_BLD))}, s, self.grad)
 
     def read(self, s: State) -> Answer:
         return self.heads(s.z)

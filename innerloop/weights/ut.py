@@ -32,7 +32,7 @@ __all__ = ["UT", "Config"]
 
 @dataclass(frozen=True)
 class Config:
-    size: NetConfig = field(default_factory=NetConfig)
+    net: NetConfig = field(default_factory=NetConfig)
     clock: bool = True  # add a sinusoid of the step's number; off: every step is the same map
     inject: bool = False  # add the question before every step too; the paper does not
     halting: str = "fixed"  # "fixed": as deep as the driver says; "tokens": each place on its own, the driver's cap
@@ -67,11 +67,11 @@ class UT(nn.Module):
         super().__init__()
         self.c, self.dtype, self.adaptive = c, dtype_named(c.dtype), c.halting == "tokens"
         self.stop = halt.finished if self.adaptive else halt.confident_and_unchanged()
-        learned = c.size.positions == "learned"
-        self.embed = Embed(replace(c.size, positions="none") if learned else c.size)
-        self.net, self.heads = Net(c.size), Heads(c.size, continue_head=False)
-        self.places = Table(c.size.length, c.size.width, std=c.size.width**-0.5) if learned else None
-        self.halting = HaltingUnit(c.size, each=True) if self.adaptive else None
+        learned = c.net.positions == "learned"
+        self.embed = Embed(replace(c.net, positions="none") if learned else c.net)
+        self.net, self.heads = Net(c.net), Heads(c.net, continue_head=False)
+        self.places = Table(c.net.length, c.net.hidden_size, std=c.net.hidden_size**-0.5) if learned else None
+        self.halting = HaltingUnit(c.net, each=True) if self.adaptive else None
 
     def init(self, x: Question) -> Any:
         z = self.embed(x, self.dtype)
@@ -88,7 +88,7 @@ class UT(nn.Module):
 
     def added(self, t: Tensor, x: Question) -> Tensor:
         """(B, 1 or L, D) what a step sees beside its state: place, time, and the question where it is injected."""
-        e = sinusoid(t, self.c.size.width)[:, None].to(self.dtype) * self.c.clock
+        e = sinusoid(t, self.c.net.hidden_size)[:, None].to(self.dtype) * self.c.clock
         if self.places is not None:
             e = e + self.embed.scale * self.places.weight.to(self.dtype)
         return e + self.embed(x, self.dtype) if self.c.inject else e

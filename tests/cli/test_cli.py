@@ -25,7 +25,7 @@ from innerloop.runs import run as runs
 from innerloop.runs.folder import open_run
 
 TINY = ["plan.steps=6", "plan.batch=8", "plan.check_every=3", "plan.save_every=3", "plan.compile=off"]
-TINY += ["data.count=12", "data.holdout=8", "config.dtype=float32", "config.size.width=32"]
+TINY += ["data.count=12", "data.holdout=8", "config.dtype=float32", "config.net.hidden_size=32"]
 EASY = "1.3.34.2.1.34.2."  # 4x4: one missing cell in each pair
 COMMAND = [sys.executable, "-m", "innerloop.cli"]
 

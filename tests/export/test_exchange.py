@@ -25,11 +25,15 @@ def _here(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("system", ["trm", "hrm"])
 def test_export_and_import_are_bit_equal(tmp_path, system):
-    size = replace(recipes.get("sudoku4_trm").config.size, mix="attention", positions="rope", prefix=1, puzzle_width=64)
-    size = replace(size, vocab=11, seq=81, rows=9, width=64, heads=1, multiple=256, expansion=4.0, puzzle_width=64)
+    config = replace(
+        recipes.get("sudoku4_trm").config.net, block="attention", positions="rope", prefix=1, puzzle_emb_size=64
+    )
+    config = replace(
+        config, vocab=11, seq=81, rows=9, hidden_size=64, heads=1, multiple_of=256, expansion=4.0, puzzle_emb_size=64
+    )
     module = __import__(f"innerloop.weights.{system}", fromlist=["Config"])
     run = replace(
-        recipes.get("sudoku4_trm"), system=system, config=module.Config(size), data=runs.Data("sudoku", {"size": 9})
+        recipes.get("sudoku4_trm"), system=system, config=module.Config(config), data=runs.Data("sudoku", {"size": 9})
     )
     write_run(tmp_path / "a", run)
     loop = model(run)
@@ -42,8 +46,8 @@ def test_export_and_import_are_bit_equal(tmp_path, system):
     theirs = {k: v.bfloat16() if k.endswith(("H_init", "L_init")) else v for k, v in theirs.items()}
     torch.save(theirs, "step_2")
     arch = {
-        "H_layers": size.layers if system == "hrm" else 0,
-        "L_layers": size.layers,
+        "H_layers": config.layers if system == "hrm" else 0,
+        "L_layers": config.layers,
         "hidden_size": 64,
         "num_heads": 1,
     }
@@ -61,9 +65,13 @@ def test_import_with_data_of_other_identifiers_starts_from_the_mean(tmp_path, ca
     task = tasks.get("sudoku", size=4)
     write_csv("p.csv", task.make(6, 99), task)
     assert cli.main(["export", "p.csv", "--data", "d"]) == 0
-    size = replace(recipes.get("sudoku4_trm").config.size, mix="attention", positions="rope", prefix=1, puzzle_width=64)
-    size = replace(size, vocab=6, seq=16, rows=4, width=64, heads=1, multiple=256, expansion=4.0, puzzles=5, units=())
-    value = replace(recipes.get("sudoku4_trm"), config=replace(recipes.get("sudoku4_trm").config, size=size))
+    size = replace(
+        recipes.get("sudoku4_trm").config.net, block="attention", positions="rope", prefix=1, puzzle_emb_size=64
+    )
+    size = replace(
+        size, vocab=6, seq=16, rows=4, hidden_size=64, heads=1, multiple_of=256, expansion=4.0, puzzles=5, units=()
+    )
+    value = replace(recipes.get("sudoku4_trm"), config=replace(recipes.get("sudoku4_trm").config, net=size))
     write_run(tmp_path / "a", value)
     loop = model(value)
     torch.nn.init.normal_(loop.embed.puzzles.weight)
@@ -84,9 +92,11 @@ ARCH |= {"puzzle_emb_ndim": 64, "puzzle_emb_len": 1, "pos_encodings": "rope", "f
 @pytest.fixture(scope="module")
 def official(tmp_path_factory):
     """The state of a small official TRM for 9x9 Sudoku."""
-    size = replace(recipes.get("sudoku4_trm").config.size, mix="attention", positions="rope", prefix=1, puzzle_width=64)
-    size = replace(size, vocab=11, seq=81, rows=9, width=64, heads=1, multiple=256, expansion=4.0, units=())
-    run = replace(recipes.get("sudoku4_trm"), config=replace(recipes.get("sudoku4_trm").config, size=size))
+    size = replace(
+        recipes.get("sudoku4_trm").config.net, block="attention", positions="rope", prefix=1, puzzle_emb_size=64
+    )
+    size = replace(size, vocab=11, seq=81, rows=9, hidden_size=64, heads=1, multiple_of=256, expansion=4.0, units=())
+    run = replace(recipes.get("sudoku4_trm"), config=replace(recipes.get("sudoku4_trm").config, net=size))
     opened = Opened(run, model(run), None, tmp_path_factory.mktemp("none"))
     return exchange.export_official(opened)[0]
 

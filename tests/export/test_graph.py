@@ -25,7 +25,16 @@ ROOT = Path(__file__).resolve().parents[2]
 TASK = tasks.get("sudoku", size=4)
 UNITS = tuple(tuple(int(c) for c in unit) for unit in TASK.units)
 TINY = NetConfig(
-    vocab=6, seq=16, rows=4, width=32, heads=2, layers=1, expansion=2.0, multiple=32, puzzle_width=32, units=UNITS
+    vocab=6,
+    seq=16,
+    rows=4,
+    hidden_size=32,
+    heads=2,
+    layers=1,
+    expansion=2.0,
+    multiple_of=32,
+    puzzle_emb_size=32,
+    units=UNITS,
 )
 SHORT = {"cycles": 1, "thoughts": 1, "low_cycles": 1, "loops": 2, "latents": 2, "steps": 1, "prelude": 1, "coda": 1}
 REFUSED = {"deq": "depends on the data"}  # its solver stops when its residual says so

@@ -45,7 +45,7 @@ from innerloop.runs.run import override
 from innerloop.weights import gram
 from innerloop.width import Noisy, wide
 
-TINY = ["config.size.width=32", "plan.batch=16", "plan.compile=off", "data.count=100", "data.holdout=40"]
+TINY = ["config.net.hidden_size=32", "plan.batch=16", "plan.compile=off", "data.count=100", "data.holdout=40"]
 
 
 def tiny(*changes):
@@ -125,7 +125,10 @@ def test_sign_descent_touches_only_the_rows_of_the_batch_and_sums_repeated_ids()
 @pytest.mark.parametrize("name", ["adam_atan2", "adamw", "muon"])
 def test_every_optimizer_trains_every_dense_parameter(name):
     run = tiny(
-        "config.size.mix=attention", "config.size.prefix=1", "config.size.puzzle_width=32", "plan.halting.learned=true"
+        "config.net.block=attention",
+        "config.net.prefix=1",
+        "config.net.puzzle_emb_size=32",
+        "plan.halting.learned=true",
     )
     built = build(run)
     before = {n: p.detach().clone() for n, p in built.loop.named_parameters()}
@@ -496,8 +499,8 @@ def test_two_processes_learn_what_one_does(tmp_path):
         "plan.steps=6",
         "config.dtype=float32",
         "plan.check_every=3",
-        "config.size.prefix=1",
-        "config.size.puzzle_width=32",
+        "config.net.prefix=1",
+        "config.net.puzzle_emb_size=32",
     ]
     (tmp_path / "ddp.py").write_text(DDP)
 
@@ -651,7 +654,7 @@ def test_what_no_rule_tells_stays_unknown(tmp_path):
 def keyed():
     """A loop whose trajectories differ by themselves."""
     built = build(tiny())
-    return gram.GRAM(gram.Config(built.run.config.size, cycles=1, thoughts=1, dtype="float32")).eval(), built
+    return gram.GRAM(gram.Config(built.run.config.net, cycles=1, thoughts=1, dtype="float32")).eval(), built
 
 
 @pytest.mark.parametrize("pick", ["vote", "q", "value"])
@@ -692,7 +695,7 @@ def test_the_first_to_halt_is_picked_only_where_something_halts():
 def test_weights_of_another_configuration_are_refused_by_name(tmp_path):
     built = build(tiny())
     checkpoint.save_weights(tmp_path / checkpoint.MODEL, built.loop.state_dict())
-    other = build(tiny("config.size.width=64"))
+    other = build(tiny("config.net.hidden_size=64"))
     with pytest.raises(InputError, match="another configuration"):
         checkpoint.load_weights(tmp_path / checkpoint.MODEL, other.loop)
     (tmp_path / checkpoint.MODEL).write_bytes(b"not weights")

@@ -55,7 +55,7 @@ def slope(n):
 def test_the_last_answer_is_weighed_and_the_tape_is_the_rule():
     per_row = slope(4)
     assert grad_of(Unroll(4), 4) == pytest.approx(3 * per_row, rel=1e-5)
-    assert grad_of(Unroll(4, tape="last(1)"), 4) == pytest.approx(3 * per_row / 4, rel=1e-5)
+    assert grad_of(Unroll(4, grad="last(1)"), 4) == pytest.approx(3 * per_row / 4, rel=1e-5)
 
 
 def test_a_window_is_the_mean_over_the_last_answers():
@@ -94,7 +94,7 @@ def test_depth_schedules():
 
 
 def test_bad_unrolls_say_what_is_wrong():
-    for bad in ({"draw": "often"}, {"weigh": "all"}, {"window": 0}, {"prior": 1.0}, {"tape": "none"}):
+    for bad in ({"draw": "often"}, {"weigh": "all"}, {"window": 0}, {"prior": 1.0}, {"grad": "none"}):
         with pytest.raises(InputError):
             Unroll(4, **bad)
 
@@ -109,7 +109,7 @@ def test_a_system_learns_by_whole_thoughts(tmp_path):
 
     from innerloop.weights import ut
 
-    run = replace(run, system="ut", config=ut.Config(run.config.size, dtype="float32"))
+    run = replace(run, system="ut", config=ut.Config(run.config.net, dtype="float32"))
     built = build(run)
     how = {"validation": built.validation, "seed": 0, "live": False}
     result = train(built.loop, built.task, built.train, built.run.plan, tmp_path, **how)

@@ -267,7 +267,7 @@ def test_mutants_are_caught(request, name):
     with pytest.raises(AssertionError):
         f.check(1, f.segment(f.model, 1, True))
     f = Family(golden, name, "train")
-    rebuilt = type(f.model)(replace(f.model.c, tape="full"))
+    rebuilt = type(f.model)(replace(f.model.c, grad="full"))
     rebuilt.load_state_dict(f.model.state_dict())
     (sum(f.segment(rebuilt, 1, True).losses.values()) / len(f.batch(1).labels)).backward()
     with pytest.raises(AssertionError):

@@ -14,12 +14,14 @@ from innerloop.parts.config import NetConfig
 from innerloop.parts.layers import rms_norm
 from innerloop.weights import hrm, trm
 
-SIZE = NetConfig(vocab=6, seq=6, rows=2, width=16, heads=2, layers=2, multiple=8, prefix=2, puzzles=3, puzzle_width=20)
+SIZE = NetConfig(
+    vocab=6, seq=6, rows=2, hidden_size=16, heads=2, layers=2, multiple_of=8, prefix=2, puzzles=3, puzzle_emb_size=20
+)
 FAMILIES = {
     "trm": (trm.TRM, trm.Config(SIZE, cycles=2, thoughts=3, dtype="float32")),
     "trm-mixer": (
         trm.TRM,
-        trm.Config(replace(SIZE, mix="tokens", positions="none"), cycles=2, thoughts=2, dtype="float32"),
+        trm.Config(replace(SIZE, block="tokens", positions="none"), cycles=2, thoughts=2, dtype="float32"),
     ),
     "hrm": (hrm.HRM, hrm.Config(SIZE, cycles=2, low_cycles=3, dtype="float32")),
     "hrm-learned": (
@@ -67,11 +69,11 @@ def weights(loop):
 
 def stepped(name, loop, tokens, puzzle, a, b):
     """Another step of the plain reading, from the two slots of one example."""
-    c, rope = loop.c, loop.c.size.positions == "rope"
-    e = plain.embedded(weights(loop), tokens, puzzle, c.size.prefix)
+    c, rope = loop.c, loop.c.net.positions == "rope"
+    e = plain.embedded(weights(loop), tokens, puzzle, c.net.prefix)
     if name.startswith("trm"):
-        return plain.trm_step(blocks(loop.net), a, b, e, c.cycles, c.thoughts, c.size.heads, rope)
-    return plain.hrm_step(blocks(loop.low), blocks(loop.high), a, b, e, c.cycles, c.low_cycles, c.size.heads, rope)
+        return plain.trm_step(blocks(loop.net), a, b, e, c.cycles, c.thoughts, c.net.heads, rope)
+    return plain.hrm_step(blocks(loop.low), blocks(loop.high), a, b, e, c.cycles, c.low_cycles, c.net.heads, rope)
 
 
 def batch(labelled=True):
@@ -97,13 +99,13 @@ def test_two_steps_answers_and_losses_are_those_of_the_plain_reading(name):
             mine[i] = stepped(name, loop, tokens, puzzle, *mine[i])
             for slot, theirs in zip(carry.state, mine[i], strict=True):
                 assert np.abs(array(slot[i]) - theirs).max() < near
-            logits, q = plain.read(w, mine[i][0], loop.c.size.prefix)
+            logits, q = plain.read(w, mine[i][0], loop.c.net.prefix)
             assert np.abs(array(out.answer.logits[i]) - logits).max() < 10 * near
             assert abs(out.answer.q_halt[i].item() - q[0]) < 10 * near
             target = None
             if name.startswith("hrm"):
                 assert abs(out.answer.q_continue[i].item() - q[1]) < 10 * near
-                ahead = plain.read(w, stepped(name, loop, tokens, puzzle, *mine[i])[0], loop.c.size.prefix)[1]
+                ahead = plain.read(w, stepped(name, loop, tokens, puzzle, *mine[i])[0], loop.c.net.prefix)[1]
                 target = 1 / (1 + np.exp(-(ahead[0] if step == 2 else max(ahead))))
                 assert abs(out.target[i].item() - target) < 10 * near
             want += plain.loss(logits, q, np.maximum(given.labels[i].numpy(), 0), target)
@@ -186,7 +188,7 @@ def test_bfloat16_is_what_it_computes_in(name):
     wide = made(name)
     loop = type(wide)(replace(wide.c, dtype="bfloat16"))
     loop.load_state_dict(wide.state_dict())
-    x = torch.randn(3, SIZE.length, SIZE.width, generator=torch.Generator().manual_seed(4))
+    x = torch.randn(3, SIZE.length, SIZE.hidden_size, generator=torch.Generator().manual_seed(4))
     net, exact = (m.net if name == "trm" else m.low for m in (loop, wide))
     ours, want, rounded = x.bfloat16(), x.bfloat16(), x.bfloat16().float()
     for _ in range(3):

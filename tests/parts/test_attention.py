@@ -11,7 +11,9 @@ from innerloop.parts.attention import Attention, AttentionContext, GatedAttentio
 from innerloop.parts.config import NetConfig
 from innerloop.parts.mixers import BLOCKS, Net
 
-SIZE = NetConfig(vocab=6, seq=10, rows=1, width=16, heads=2, layers=2, multiple=16, prefix=0, puzzle_width=0)
+SIZE = NetConfig(
+    vocab=6, seq=10, rows=1, hidden_size=16, heads=2, layers=2, multiple_of=16, prefix=0, puzzle_emb_size=0
+)
 CAUSAL = replace(SIZE, mask="causal")
 PREFIX = replace(SIZE, mask="prefix", separator=5, prefix=1)
 ROWS = torch.tensor(
@@ -47,13 +49,13 @@ def test_prompts_end_with_the_first_separator():
     assert prefix_lengths(replace(PREFIX, mask="none"), ROWS).tolist() == [11] * 4
 
 
-@pytest.mark.parametrize("size", [CAUSAL, PREFIX])
-def test_a_mask_shows_what_is_earlier_and_the_prompt(size):
-    prompt = prefix_lengths(size, ROWS)
-    mask = sight(size, prompt).mask.expand(4, 1, size.length, size.length)[:, 0]
+@pytest.mark.parametrize("config", [CAUSAL, PREFIX])
+def test_a_mask_shows_what_is_earlier_and_the_prompt(config):
+    prompt = prefix_lengths(config, ROWS)
+    mask = sight(config, prompt).mask.expand(4, 1, config.length, config.length)[:, 0]
     for b in range(4):
-        for i in range(size.length):
-            for j in range(size.length):
+        for i in range(config.length):
+            for j in range(config.length):
                 within = i < prompt[b] and j < prompt[b]  # both in the prompt
                 assert mask[b, i, j] == (within or j <= i)
 
@@ -66,7 +68,7 @@ def test_where_nothing_is_hidden_there_is_no_mask():
 
 @pytest.mark.parametrize("block", [k for k, b in BLOCKS.items() if getattr(b, "sighted", False)])
 def test_every_block_that_takes_a_causal_mask_obeys_it(block):
-    net = Net(replace(CAUSAL, mix=block)).double()
+    net = Net(replace(CAUSAL, block=block)).double()
     x, look = torch.randn(2, 10, 16, dtype=torch.float64), sight(CAUSAL, torch.zeros(2))
     y = x.clone()
     y[:, 6] += 1
@@ -77,7 +79,7 @@ def test_every_block_that_takes_a_causal_mask_obeys_it(block):
 @pytest.mark.parametrize("block", ["attention", "gated"])
 def test_masked_places_are_as_if_cut_off(block):
     """With a causal mask the first places of a row do not know how long it is; and a full mask is none."""
-    net = Net(replace(CAUSAL, mix=block)).double()
+    net = Net(replace(CAUSAL, block=block)).double()
     x, look = torch.randn(2, 10, 16, dtype=torch.float64), sight(CAUSAL, torch.zeros(2))
     whole = net(x, sight=look)
     same(net(x[:, :4], sight=AttentionContext(look.mask[..., :4, :4])), whole[:, :4], 1e-6)
@@ -101,8 +103,8 @@ def test_the_gate_weighs_what_attention_says():
 
 def test_blocks_that_cannot_obey_a_mask_are_refused():
     with pytest.raises(InputError, match='mix "conv" sees every place'):
-        Net(replace(CAUSAL, mix="conv", positions="none"))
-    Net(replace(CAUSAL, mask="none", mix="conv", positions="none"))
+        Net(replace(CAUSAL, block="conv", positions="none"))
+    Net(replace(CAUSAL, mask="none", block="conv", positions="none"))
 
 
 @pytest.mark.parametrize("wrong", [{"mask": "later"}, {"separator": 6}, {"separator": -1}, {"rope_base": 1.0}])

@@ -12,7 +12,16 @@ from innerloop.parts.config import NetConfig
 from innerloop.parts.mixers import Net
 
 SIZE = NetConfig(
-    vocab=6, seq=12, rows=1, width=16, heads=2, layers=2, multiple=16, prefix=0, puzzle_width=0, mask="causal"
+    vocab=6,
+    seq=12,
+    rows=1,
+    hidden_size=16,
+    heads=2,
+    layers=2,
+    multiple_of=16,
+    prefix=0,
+    puzzle_emb_size=0,
+    mask="causal",
 )
 LAYERS, CALLS = 4, 12
 

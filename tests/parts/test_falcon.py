@@ -14,7 +14,7 @@ from innerloop.parts.layers import around
 from innerloop.parts.mixers import Net
 
 SMALL = NetConfig(
-    vocab=6, seq=21, rows=1, width=32, heads=4, layers=2, multiple=32, norm="pre", prefix=0, puzzle_width=0
+    vocab=6, seq=21, rows=1, hidden_size=32, heads=4, layers=2, multiple_of=32, norm="pre", prefix=0, puzzle_emb_size=0
 )
 MIXER = ssd.Config(inner=24, head_width=8, state=6, chunk=8, normed=False)
 MUP = Multipliers(1.2, 0.9, 0.4, 1.25, 0.7, (0.9, 0.5, 1.1, 0.6, 1.3), 0.8, 0.6)
@@ -125,7 +125,7 @@ def test_channels_have_the_papers_ratio():
 
 
 def test_under_a_mask_no_place_knows_a_later_one():
-    net = Net(replace(SMALL, mix="falcon", mask="causal"))
+    net = Net(replace(SMALL, block="falcon", mask="causal"))
     x = torch.randn(1, 21, 32)
     other = x.clone()
     other[0, 9] += 1

@@ -12,7 +12,9 @@ from innerloop.parts import fast_weights
 from innerloop.parts.config import NetConfig
 from innerloop.parts.fast_weights import TTT, FastWeights, Titans, TitansBothWays, TTTBothWays, dual, primal
 
-SIZE = NetConfig(vocab=6, seq=13, rows=1, width=16, heads=2, layers=1, positions="none", prefix=0, puzzle_width=0)
+SIZE = NetConfig(
+    vocab=6, seq=13, rows=1, hidden_size=16, heads=2, layers=1, positions="none", prefix=0, puzzle_emb_size=0
+)
 FORMS = {"dual": dual, "primal": primal}
 
 

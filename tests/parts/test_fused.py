@@ -25,19 +25,21 @@ from innerloop.parts.orbits import OrbitBlock
 
 pytestmark = pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="no C++ compiler")
 
-NONE = replace(NetConfig(), layers=1, mix="orbit", positions="none", prefix=0, puzzle_width=0, multiple=8, heads=2)
+NONE = replace(
+    NetConfig(), layers=1, block="orbit", positions="none", prefix=0, puzzle_emb_size=0, multiple_of=8, heads=2
+)
 LINES = (((0, 1, 2), (3, 4, 5)), ((0, 3), (1, 4), (2, 5), (0, 4)))
 SIZES = {
-    "symbols and lines": replace(NONE, seq=6, rows=2, vocab=7, symbols=((1, 2, 3),), width=48, orbits=LINES),
-    "eight lanes": replace(NONE, seq=6, rows=2, vocab=7, symbols=((1, 2, 3),), width=24, orbits=LINES),
-    "lines alone": replace(NONE, seq=6, rows=2, vocab=4, width=16, orbits=LINES),
-    "cells about it": replace(NONE, seq=12, rows=3, vocab=4, width=32, local=True),
+    "symbols and lines": replace(NONE, seq=6, rows=2, vocab=7, symbols=((1, 2, 3),), hidden_size=48, orbits=LINES),
+    "eight lanes": replace(NONE, seq=6, rows=2, vocab=7, symbols=((1, 2, 3),), hidden_size=24, orbits=LINES),
+    "lines alone": replace(NONE, seq=6, rows=2, vocab=4, hidden_size=16, orbits=LINES),
+    "cells about it": replace(NONE, seq=12, rows=3, vocab=4, hidden_size=32, local=True),
     "all, and a prefix": replace(
-        NONE, seq=6, rows=2, vocab=7, prefix=2, symbols=((1, 2, 3, 4, 5),), width=80, orbits=LINES, local=True
+        NONE, seq=6, rows=2, vocab=7, prefix=2, symbols=((1, 2, 3, 4, 5),), hidden_size=80, orbits=LINES, local=True
     ),
-    "many symbols": replace(NONE, seq=6, rows=2, vocab=60, symbols=(tuple(range(1, 56)),), width=440, local=True),
-    "two blocks": replace(NONE, seq=6, rows=2, vocab=4, width=16, layers=2, orbits=LINES),
-    "odd widths": replace(NONE, seq=6, rows=2, vocab=4, width=40, expansion=2.0, orbits=LINES),
+    "many symbols": replace(NONE, seq=6, rows=2, vocab=60, symbols=(tuple(range(1, 56)),), hidden_size=440, local=True),
+    "two blocks": replace(NONE, seq=6, rows=2, vocab=4, hidden_size=16, layers=2, orbits=LINES),
+    "odd widths": replace(NONE, seq=6, rows=2, vocab=4, hidden_size=40, expansion=2.0, orbits=LINES),
 }
 
 
@@ -50,9 +52,9 @@ def threads():
 
 def made(name, batch=5):
     torch.manual_seed(0)
-    size = SIZES[name]
-    net = Net(size)
-    h, e, dz = torch.randn(3, batch, size.length, size.width)
+    config = SIZES[name]
+    net = Net(config)
+    h, e, dz = torch.randn(3, batch, config.length, config.hidden_size)
     return net, h.requires_grad_(), e.requires_grad_(), dz
 
 
@@ -130,7 +132,7 @@ def test_the_plain_twin_serves_what_it_cannot():
     kept = net.again(h, e, 3, grad.last(1))
     assert (kept - net.again(h, e, 3)).abs().max() < 1e-5
     far = Net(replace(SIZES["lines alone"], positions="learned"))
-    assert not fused.serves(far.blocks, h) and not fused.serves(Net(replace(NONE, mix="attention")).blocks, h)
+    assert not fused.serves(far.blocks, h) and not fused.serves(Net(replace(NONE, block="attention")).blocks, h)
     assert not fused.serves(Net(replace(SIZES["lines alone"], norm="sandwich")).blocks, h)
     for name in ("forward", "plain", "listen", "gated"):
         other = type("Other", (OrbitBlock,), {name: lambda *args: args[-1]})(SIZES["lines alone"])

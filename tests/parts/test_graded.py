@@ -11,7 +11,9 @@ from innerloop.parts.graded import LIMIT, Grading, absorb, plain_state
 from innerloop.parts.layers import Linear
 from innerloop.parts.mixers import Net
 
-SMALL = NetConfig(vocab=6, seq=16, rows=4, width=32, heads=2, layers=2, multiple=32, prefix=0, puzzle_width=0)
+SMALL = NetConfig(
+    vocab=6, seq=16, rows=4, hidden_size=32, heads=2, layers=2, multiple_of=32, prefix=0, puzzle_emb_size=0
+)
 
 
 @pytest.mark.parametrize("mode", ["linear", "exponential"])
@@ -64,7 +66,7 @@ def test_absorption_is_exact():
 
 
 def test_a_graded_net_is_a_plain_one():
-    graded, plain = Net(replace(SMALL, mix="graded")), Net(SMALL)
+    graded, plain = Net(replace(SMALL, block="graded")), Net(SMALL)
     for name, p in graded.named_parameters():
         if name.endswith("theta"):
             p.data.normal_()

@@ -111,10 +111,10 @@ def test_following_poor_data_leaves_no_nan(case):
 
 
 def test_an_mlp_of_kans_has_the_weights_of_a_swiglu_and_stays_on_its_grid():
-    size = NetConfig(prefix=0, puzzle_width=0)
+    config = NetConfig(prefix=0, puzzle_emb_size=0)
     count = lambda m: sum(p.numel() for p in m.parameters())  # noqa: E731
-    swiglu = SwiGLU(size.width, inner_width(size.width, size.expansion, size.multiple))
-    mlp = KANMlp(size)
+    swiglu = SwiGLU(config.hidden_size, inner_width(config.hidden_size, config.expansion, config.multiple_of))
+    mlp = KANMlp(config)
     assert count(mlp) == pytest.approx(count(swiglu), rel=0.01)
     x = torch.randn(1, 3, 512) * 50
     for layer in (mlp.up, mlp.down):

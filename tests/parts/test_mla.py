@@ -10,7 +10,9 @@ from innerloop.parts.attention import AttentionContext
 from innerloop.parts.config import NetConfig
 from innerloop.parts.mla import MLA, Config
 
-SMALL = NetConfig(vocab=6, seq=21, rows=1, width=32, heads=4, layers=2, multiple=32, prefix=0, puzzle_width=0)
+SMALL = NetConfig(
+    vocab=6, seq=21, rows=1, hidden_size=32, heads=4, layers=2, multiple_of=32, prefix=0, puzzle_emb_size=0
+)
 HEADS = Config(heads=4, plain=8, turned=4, value=6, latent=12, query=10)
 CAUSAL = torch.ones(21, 21).tril().bool()[None, None]
 
@@ -36,7 +38,10 @@ def test_a_decoder_keeps_576_numbers_a_place_at_the_papers_sizes():
     kept = MLA(replace(SMALL, seq=5), c).latents(torch.randn(1, 5, 32))
     assert sum(t.numel() for t in kept) == 5 * (512 + 64)
     of = Config.of(NetConfig())
-    assert (of.latent + of.turned, 2 * NetConfig().width) == (160, 1024)  # against plain attention's keys and values
+    assert (of.latent + of.turned, 2 * NetConfig().hidden_size) == (
+        160,
+        1024,
+    )  # against plain attention's keys and values
 
 
 def test_decoding_from_latents_equals_reading_all():

@@ -11,7 +11,9 @@ from innerloop.parts.config import NetConfig
 from innerloop.parts.mixers import Net
 from innerloop.parts.moe import Config, MoE, balance, mix_dense, mix_sorted, sequence_balance, violation
 
-SMALL = NetConfig(vocab=6, seq=16, rows=4, width=32, heads=4, layers=2, multiple=32, prefix=0, puzzle_width=0)
+SMALL = NetConfig(
+    vocab=6, seq=16, rows=4, hidden_size=32, heads=4, layers=2, multiple_of=32, prefix=0, puzzle_emb_size=0
+)
 FEW = Config(inner=12, experts=8, chosen=3, groups=4, kept=2, shared=1, scale=2.5)
 
 
@@ -192,9 +194,9 @@ def test_the_layer_equals_that_of_transformers():
 
 def test_the_work_is_that_of_a_swiglu():
     """Two experts and the shared one of eight: what a place uses has as many weights as the plain block's MLP."""
-    size = NetConfig(prefix=0, puzzle_width=0)
-    c, plain = Config.of(size), Net(replace(size, layers=1)).blocks[0].mlp
-    used = 3 * size.width * c.inner * (c.chosen + c.shared)
+    config = NetConfig(prefix=0, puzzle_emb_size=0)
+    c, plain = Config.of(config), Net(replace(config, layers=1)).blocks[0].mlp
+    used = 3 * config.hidden_size * c.inner * (c.chosen + c.shared)
     assert used == sum(p.numel() for p in plain.parameters())
 
 

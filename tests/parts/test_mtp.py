@@ -16,7 +16,7 @@ from innerloop.parts.moe import MoE
 from innerloop.parts.mtp import MTP, ahead
 
 TEXT = NetConfig(
-    vocab=11, seq=21, rows=1, width=32, heads=4, layers=1, multiple=32, norm="pre", prefix=0, puzzle_width=0
+    vocab=11, seq=21, rows=1, hidden_size=32, heads=4, layers=1, multiple_of=32, norm="pre", prefix=0, puzzle_emb_size=0
 )
 CAUSAL = AttentionContext(torch.ones(21, 21).tril().bool()[None, None])
 

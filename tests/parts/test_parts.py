@@ -15,7 +15,9 @@ from innerloop.parts.conv import ConvBlock
 from innerloop.parts.layers import SwiGLU, inner_width, rms_norm, trunc_normal
 from innerloop.parts.mixers import BLOCKS, Net, mix, mix_plain
 
-SMALL = NetConfig(vocab=6, seq=16, rows=4, width=32, heads=2, layers=2, multiple=32, prefix=0, puzzle_width=0)
+SMALL = NetConfig(
+    vocab=6, seq=16, rows=4, hidden_size=32, heads=2, layers=2, multiple_of=32, prefix=0, puzzle_emb_size=0
+)
 ROWS = tuple(tuple(range(4 * r, 4 * r + 4)) for r in range(4))
 
 
@@ -84,18 +86,18 @@ def test_inner_widths_are_the_official_ones():
 
 
 def test_units_carry_information_within_a_unit_and_nowhere_else():
-    block = ConstraintBlock(replace(SMALL, units=ROWS, mix="units", positions="none"))
+    block = ConstraintBlock(replace(SMALL, units=ROWS, block="units", positions="none"))
     x = torch.randn(1, 16, 32)
     y = x.clone()
     y[0, 5] += 1
     changed = (block(x) - block(y)).abs().sum(-1)[0] > 1e-6
     assert changed.tolist() == [4 <= c < 8 for c in range(16)]
     with pytest.raises(InputError, match="units"):
-        ConstraintBlock(replace(SMALL, mix="units"))
+        ConstraintBlock(replace(SMALL, block="units"))
 
 
 def test_a_convolution_moves_information_by_one_cell():
-    block = ConvBlock(replace(SMALL, mix="conv", positions="none", prefix=2))
+    block = ConvBlock(replace(SMALL, block="conv", positions="none", prefix=2))
     x = torch.randn(1, 18, 32)
     y = x.clone()
     y[0, 2 + 5] += 1  # cell (1, 1)
@@ -106,11 +108,11 @@ def test_a_convolution_moves_information_by_one_cell():
 
 def test_an_unknown_block_is_named():
     with pytest.raises(InputError, match="attention, tokens"):
-        Net(replace(SMALL, mix="magic"))
+        Net(replace(SMALL, block="magic"))
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"positions": "sine"}, {"heads": 5}, {"rows": 3}, {"puzzle_width": 900}, {"pool": "max"}]
+    "wrong", [{"positions": "sine"}, {"heads": 5}, {"rows": 3}, {"puzzle_emb_size": 900}, {"pool": "max"}]
 )
 def test_sizes_are_checked_at_the_door(wrong):
     with pytest.raises(InputError):
@@ -133,7 +135,7 @@ def test_compiled_blocks_equal_eager_ones(mixer):
     if reason_against([Net(SMALL)], "on", torch.device("cpu"), 10_000):
         pytest.skip("no C++ compiler for torch.compile")
     positions = "rope" if mixer == "attention" else "none"
-    size = replace(SMALL, mix=mixer, positions=positions, units=ROWS)
+    size = replace(SMALL, block=mixer, positions=positions, units=ROWS)
     torch.manual_seed(0)
     eager, compiled = Net(size), Net(size)
     compiled.load_state_dict(eager.state_dict())

@@ -9,7 +9,9 @@ from innerloop.parts.config import NetConfig
 from innerloop.parts.recursion import schedule, updates
 from innerloop.weights import trm
 
-TINY = NetConfig(vocab=6, seq=16, rows=4, width=32, heads=2, layers=1, expansion=2.0, multiple=32, puzzle_width=32)
+TINY = NetConfig(
+    vocab=6, seq=16, rows=4, hidden_size=32, heads=2, layers=1, expansion=2.0, multiple_of=32, puzzle_emb_size=32
+)
 
 
 class Tagged(NamedTuple):
@@ -26,7 +28,7 @@ def test_a_step_of_trm_is_the_shared_recursion_bit_for_bit():
     s = loop.init(x)
     want = loop.step(s, x)
     tagged = Tagged(torch.arange(4), s.z, s.y)
-    got = run_schedule(schedule(2, 3), updates(loop.net, loop.embed(x, torch.float32)), tagged, loop.tape)
+    got = run_schedule(schedule(2, 3), updates(loop.net, loop.embed(x, torch.float32)), tagged, loop.grad)
     assert torch.equal(got.y, want.y) and torch.equal(got.z, want.z) and torch.equal(got.tag, tagged.tag)
     for a, b in ((got.y, want.y), (got.z, want.z)):
         first, second = (torch.autograd.grad(t.square().sum(), list(loop.net.parameters()), retain_graph=True)

@@ -12,7 +12,9 @@ from innerloop.parts.layers import around
 from innerloop.parts.mixers import Net
 from innerloop.parts.ssd import Config, Mamba2, SSDBlock, ssd, ssd_steps
 
-SMALL = NetConfig(vocab=6, seq=16, rows=4, width=32, heads=2, layers=2, multiple=32, prefix=0, puzzle_width=0)
+SMALL = NetConfig(
+    vocab=6, seq=16, rows=4, hidden_size=32, heads=2, layers=2, multiple_of=32, prefix=0, puzzle_emb_size=0
+)
 MIXER = Config(inner=32, head_width=8, state=6, groups=2, chunk=8)
 
 
@@ -142,7 +144,7 @@ def test_a_block_reads_both_ways_and_in_order_under_a_mask():
     other[0, 7] += 1
     assert ((block(x) - block(other)).abs().sum(-1) > 1e-7).all()
     assert (block(x.flip(1)).flip(1) - block(x)).abs().max() > 1e-3  # left is not right
-    causal = Net(replace(SMALL, mix="ssd", mask="causal", positions="none"))
+    causal = Net(replace(SMALL, block="ssd", mask="causal", positions="none"))
     assert ((causal(x) - causal(other)).abs().sum(-1)[0] > 1e-7).tolist() == [t >= 7 for t in range(16)]
     with pytest.raises(InputError, match="keeps no keys"):
         block(x, AttentionContext(memory=lambda layer, k, v: (k, v)))

@@ -17,7 +17,7 @@ from innerloop.runs import limits
 from innerloop.runs.folder import open_run
 from innerloop.text import markup
 
-SMALL = {"vocab": 6, "seq": 16, "rows": 4, "width": 32, "heads": 2, "multiple": 32, "puzzle_width": 0}
+SMALL = {"vocab": 6, "seq": 16, "rows": 4, "hidden_size": 32, "heads": 2, "multiple_of": 32, "puzzle_emb_size": 0}
 SETS = {"units": ((0, 1), (2, 3)), "orbits": (((0, 1), (2, 3)),), "symbols": ((2, 3, 4, 5),), "local": True}
 
 
@@ -32,10 +32,10 @@ def folder(tmp_path_factory):
 def test_a_model_counted_without_memory_is_the_one_that_is_built(system, mix):
     kind, config = weights.get(system)
     config = config()
-    size = replace(config.size, **SMALL, mix=mix, **(SETS if mix in ("orbit", "units") else {}))
-    loop = kind(replace(config, size=size))
+    size = replace(config.net, **SMALL, block=mix, **(SETS if mix in ("orbit", "units") else {}))
+    loop = kind(replace(config, net=size))
     built = sum(t.numel() for t in (*loop.parameters(), *loop.buffers()))
-    counted = limits.afford(kind, replace(config, size=size))
+    counted = limits.afford(kind, replace(config, net=size))
     # Indices that depend on values are counted as empty.
     assert counted == built if mix != "orbit" else 0.9 * built < counted <= built
 

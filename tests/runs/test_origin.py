@@ -31,8 +31,8 @@ from innerloop.runs.fit import build, fit, model, sets
 from innerloop.runs.folder import open_run, write_run
 from innerloop.runs.single import by_name
 
-TINY = {"width": 32, "heads": 1, "layers": 1, "prefix": 1, "puzzle_width": 32, "positions": "learned"}
-TINY |= {"mix": "attention"}
+TINY = {"hidden_size": 32, "heads": 1, "layers": 1, "prefix": 1, "puzzle_emb_size": 32, "positions": "learned"}
+TINY |= {"block": "attention"}
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +58,7 @@ def sudokus(path, rows):
 def saved(folder, data, base="grid_attention", **size):
     """The folder of a small model with random weights, as `train` leaves it."""
     run = recipes.get(base)
-    config = replace(run.config, size=replace(run.config.size, **(TINY | size)))
+    config = replace(run.config, net=replace(run.config.net, **(TINY | size)))
     built = build(replace(run, config=config, data=data))
     write_run(Path(folder), built.run, built)
     torch.nn.init.normal_(built.loop.embed.puzzles.weight) if hasattr(built.loop.embed, "puzzles") else None
@@ -273,8 +273,8 @@ def test_a_model_of_every_task_is_shared(name, tmp_path):
     """As one file and as a folder: it opens, has a card, and its example, if there is one, can be read."""
     task = tasks.get(name, **SMALL.get(name, {}))
     run = recipes.get("grid_attention")
-    size = fit(replace(run.config.size, **TINY), task, len(task.identifiers))
-    run = replace(run, config=replace(run.config, size=size), data=runs.Data(name, task.options))
+    size = fit(replace(run.config.net, **TINY), task, len(task.identifiers))
+    run = replace(run, config=replace(run.config, net=size), data=runs.Data(name, task.options))
     write_run(tmp_path / "r", run)
     checkpoint.save_weights(tmp_path / "r/model.safetensors", model(run).state_dict())
     opened = open_run("r")

@@ -35,7 +35,13 @@ from innerloop.runs.fit import build
 from innerloop.runs.folder import difference, open_run, write_run
 from innerloop.runs.run import override
 
-TINY = ["config.size.width=16", "config.size.mix=attention", "config.dtype=float32", "plan.batch=4", "plan.compile=off"]
+TINY = [
+    "config.net.hidden_size=16",
+    "config.net.block=attention",
+    "config.dtype=float32",
+    "plan.batch=4",
+    "plan.compile=off",
+]
 TINY += ["data.count=8", "data.holdout=20", "plan.steps=2", "plan.check_every=2", "plan.save_every=1"]
 WORDS = ["train", "sudoku4_trm", "--device", "cpu", "--set", *TINY]
 

@@ -10,7 +10,7 @@ from innerloop import cli, tasks
 from innerloop.runs.folder import open_run
 
 TINY = ["plan.steps=140", "plan.batch=16", "plan.check_every=70", "plan.save_every=70", "plan.compile=off"]
-TINY += ["data.count=200", "data.holdout=40", "config.dtype=float32", "config.size.width=32"]
+TINY += ["data.count=200", "data.holdout=40", "config.dtype=float32", "config.net.hidden_size=32"]
 
 
 @pytest.fixture(scope="session", autouse=True)

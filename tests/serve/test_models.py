@@ -33,7 +33,7 @@ def unknown(tmp_path_factory):
     text = get("sudoku", size=4).decode
     rows = [f"{text(q)},{text(a)}".translate(names) for q, a in zip(found.inputs, found.labels, strict=True)]
     (folder / "p.csv").write_text("\n".join(["question,answer", *rows]))
-    small = ["plan.steps=4", "plan.batch=8", "plan.compile=off", "config.size.width=32", "config.dtype=float32"]
+    small = ["plan.steps=4", "plan.batch=8", "plan.compile=off", "config.net.hidden_size=32", "config.dtype=float32"]
     words = ["train", "grid", "--data", str(folder / "p.csv"), "--out", str(folder / "run"), "--device", "cpu"]
     assert cli.main([*words, "--set", *small, "data.holdout=20", "data.task=grid"]) == 0
     return folder

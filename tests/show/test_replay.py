@@ -13,7 +13,7 @@ from innerloop.solve.options import SolveOptions
 from innerloop.solve.solver import Solver
 
 SMALL = ["plan.steps=60", "plan.batch=16", "plan.check_every=60", "plan.save_every=60", "plan.compile=off"]
-SMALL += ["data.count=100", "data.holdout=20", "config.dtype=float32", "config.size.width=32"]
+SMALL += ["data.count=100", "data.holdout=20", "config.dtype=float32", "config.net.hidden_size=32"]
 
 
 @pytest.fixture(scope="module")

@@ -15,14 +15,16 @@ from innerloop.parts.config import NetConfig
 from innerloop.solve.engine import Engine, Full, Job
 from innerloop.width import Noisy
 
-TINY = NetConfig(vocab=6, seq=16, rows=4, width=32, heads=2, layers=1, expansion=2.0, multiple=32, puzzle_width=32)
+TINY = NetConfig(
+    vocab=6, seq=16, rows=4, hidden_size=32, heads=2, layers=1, expansion=2.0, multiple_of=32, puzzle_emb_size=32
+)
 SYSTEMS = ["trm", "hrm", "eqr", "gram", "act", "huginn", "deq", "urm"]
 
 
 def made(system="trm"):
     torch.manual_seed(0)
     kind, config = weights.get(system)
-    loop = kind(config(size=TINY, dtype="float32")).eval()
+    loop = kind(config(net=TINY, dtype="float32")).eval()
     with torch.no_grad():
         for name, p in loop.named_parameters():
             if name.endswith("heads.q.weight"):

@@ -187,8 +187,8 @@ def test_no_array_wraps_is_rounded_or_reaches_the_model_unfit(solver, test_set, 
 
 
 def test_identifiers_that_a_loop_has_not_learned_are_refused(solver, test_set, monkeypatch):
-    size = replace(solver.loop.c.size, puzzles=3, puzzle_width=8, prefix=1)
-    monkeypatch.setattr(solver.loop, "c", replace(solver.loop.c, size=size))
+    size = replace(solver.loop.c.net, puzzles=3, puzzle_emb_size=8, prefix=1)
+    monkeypatch.setattr(solver.loop, "c", replace(solver.loop.c, net=size))
     assert solver.known(np.array([0, 2]), 2).tolist() == [0, 2]
     with pytest.raises(InputError, match="run from 0 to 3: those that this model learned are 0 to 2"):
         solver.known(np.array([0, 3]), 2)

@@ -13,7 +13,10 @@ from innerloop.study.contract import CHECKS, Subject, sample_question
 from innerloop.weights import trm
 
 SMALL = trm.Config(
-    NetConfig(vocab=6, seq=16, rows=4, width=32, heads=2, layers=1, multiple=32, puzzle_width=32), 2, 2, dtype="float32"
+    NetConfig(vocab=6, seq=16, rows=4, hidden_size=32, heads=2, layers=1, multiple_of=32, puzzle_emb_size=32),
+    2,
+    2,
+    dtype="float32",
 )
 
 
@@ -84,7 +87,7 @@ BROKEN = {
 @pytest.mark.parametrize("check", CHECKS)
 @pytest.mark.parametrize("mix", ["attention", "tokens"])
 def test_a_good_loop_passes(check, mix):
-    config = replace(SMALL, size=replace(SMALL.size, mix=mix, positions="none" if mix == "tokens" else "rope"))
+    config = replace(SMALL, net=replace(SMALL.net, block=mix, positions="none" if mix == "tokens" else "rope"))
     CHECKS[check](subject(config=config))
 
 
@@ -98,11 +101,11 @@ def test_each_check_can_fail(check):
 def test_a_rule_that_is_not_the_declared_one_is_noticed():
     def lying():
         loop = trm.TRM(SMALL)
-        rule, loop.tape = loop.tape, grad.full
+        rule, loop.grad = loop.grad, grad.full
         loop.step = lambda s, x: [
-            setattr(loop, "tape", rule),
+            setattr(loop, "grad", rule),
             type(loop).step(loop, s, x),
-            setattr(loop, "tape", grad.full),
+            setattr(loop, "grad", grad.full),
         ][1]
         return loop
 

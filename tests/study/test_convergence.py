@@ -26,13 +26,13 @@ from innerloop.study.convergence import (
     stages,
 )
 
-SIZE = NetConfig(vocab=6, seq=16, rows=4, width=128, heads=2, layers=1, multiple=32, puzzle_width=128)
+SIZE = NetConfig(vocab=6, seq=16, rows=4, hidden_size=128, heads=2, layers=1, multiple_of=32, puzzle_emb_size=128)
 
 
 def made(name, seed, **fields):
     make, config = weights.get(name)
     torch.manual_seed(seed)
-    return make(config(size=SIZE, dtype="float32", **fields)).eval()
+    return make(config(net=SIZE, dtype="float32", **fields)).eval()
 
 
 # -- hierarchical convergence -----------------------------------------------------------------------------------------
@@ -230,6 +230,6 @@ def test_grouped_rows_are_less_sure_than_they_look():
 def test_bf16_states_are_measured_too():
     make, config = weights.get("trm")
     torch.manual_seed(0)
-    loop = make(config(size=replace(SIZE, width=32, puzzle_width=32), cycles=1, thoughts=2))
+    loop = make(config(net=replace(SIZE, hidden_size=32, puzzle_emb_size=32), cycles=1, thoughts=2))
     curves = residuals(loop, sample_question(), 2)
     assert curves.slots["z"].dtype == torch.float32 and bool(curves.slots["z"][0].isfinite().all())

@@ -18,7 +18,7 @@ from innerloop.tasks import get
 from innerloop.weights import gram, trm
 from innerloop.width import Noisy
 
-TINY = NetConfig(width=32, heads=2, layers=1, expansion=1.5, multiple=32, puzzle_width=32)
+TINY = NetConfig(hidden_size=32, heads=2, layers=1, expansion=1.5, multiple_of=32, puzzle_emb_size=32)
 
 
 class State(NamedTuple):

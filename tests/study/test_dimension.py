@@ -100,12 +100,12 @@ def test_one_place_of_each_example():
 
 
 def test_controls_see_the_same_examples_at_the_same_n():
-    size = NetConfig(vocab=6, seq=16, rows=4, width=32, heads=2, layers=1, multiple=32, puzzle_width=32)
+    size = NetConfig(vocab=6, seq=16, rows=4, hidden_size=32, heads=2, layers=1, multiple_of=32, puzzle_emb_size=32)
     make, config = weights.get("hrm")
     loops = {}
     for name in ("one", "same", "other"):
         torch.manual_seed(name == "other")
-        loops[name] = make(config(size=size, dtype="float32"))
+        loops[name] = make(config(net=size, dtype="float32"))
     found = compare(loops, sample_question(24), 3, draws=20)
     assert set(found) == set(loops) and set(found["one"]) == {"h", "l"}
     assert found["one"] == found["same"] != found["other"]

@@ -159,9 +159,9 @@ def taught():
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    size = NetConfig(CELLS + 1, PLIES, 1, 32, 2, 1, multiple=32, norm="pre", positions="learned", mask="causal",
+    size = NetConfig(CELLS + 1, PLIES, 1, 32, 2, 1, multiple_of=32, norm="pre", positions="learned", mask="causal",
                      prefix=0,
-                puzzle_width=0)  # fmt: skip
+                puzzle_emb_size=0)  # fmt: skip
     player, idle = Player(size, 2), Player(size, 2)
     moves = torch.from_numpy(turns(4000, 1)[0] + 1)
     optimizer = torch.optim.AdamW(player.parameters(), lr=5e-3, weight_decay=0.01)

@@ -15,21 +15,21 @@ from innerloop.study.contract import sample_question
 from innerloop.study.record import Push, replaced, slots, watch
 from innerloop.width import Noisy
 
-SIZE = NetConfig(vocab=6, seq=16, rows=4, width=32, heads=2, layers=1, multiple=32, puzzle_width=32)
+SIZE = NetConfig(vocab=6, seq=16, rows=4, hidden_size=32, heads=2, layers=1, multiple_of=32, puzzle_emb_size=32)
 
 
 def made(name, **fields):
     make, config = weights.get(name)
-    return make(config(size=SIZE, dtype="float32", **fields)).eval()
+    return make(config(net=SIZE, dtype="float32", **fields)).eval()
 
 
 def test_every_update_of_every_step_is_seen_and_nothing_changes():
     loop, x = made("trm", cycles=2, thoughts=3), sample_question()
-    rule = loop.tape
+    rule = loop.grad
     thought, moments = watch(loop, x, 3)
     assert [m.name for m in moments] == ["z", "z", "z", "y"] * 2 * 3
     assert [(m.step, m.update) for m in moments] == [(s, u) for s in (1, 2, 3) for u in range(1, 9)]
-    assert loop.tape is rule and vars(loop)["tape"] is rule
+    assert loop.grad is rule and vars(loop)["tape"] is rule
     assert torch.equal(thought.answer.logits, think(loop, x, 3).answer.logits)
     assert torch.equal(moments[-1].kept.y, thought.state.y)
     # what is kept chains: "z" moves z and leaves y, "y" the other way round
@@ -40,10 +40,10 @@ def test_every_update_of_every_step_is_seen_and_nothing_changes():
 
 def test_the_rule_is_back_in_its_place_even_after_an_error():
     loop, x = made("hrm"), sample_question()
-    rule = loop.tape
+    rule = loop.grad
     with pytest.raises(ZeroDivisionError):
         watch(loop, x, 2, lambda name, old, new: 1 / 0)
-    assert loop.tape is rule
+    assert loop.grad is rule
 
 
 def test_a_loop_without_a_schedule_is_one_update_a_step_and_wrappers_are_seen_through():
@@ -58,13 +58,13 @@ class Module(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.tape = Rule()
+        self.grad = Rule()
 
     def init(self, x):
         return torch.zeros(len(x.inputs), 4)
 
     def step(self, s, x):
-        return self.tape(("a", "b"), lambda name, s: s + (1 if name == "a" else 10), s)
+        return self.grad(("a", "b"), lambda name, s: s + (1 if name == "a" else 10), s)
 
     def read(self, s):
         return Answer(s[:, None, :].expand(-1, 16, -1))
@@ -79,7 +79,7 @@ def test_a_rule_that_is_a_module_can_be_watched():
     loop = Module()
     thought, moments = watch(loop, sample_question(), 2)
     assert [int(m.kept[0, 0]) for m in moments] == [1, 11, 12, 22] and int(thought.state[0, 0]) == 22
-    assert isinstance(loop.tape, Rule)
+    assert isinstance(loop.grad, Rule)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from innerloop.study import survey
 from innerloop.study.convergence import STAGES
 
 TINY = ["plan.steps=6", "plan.batch=8", "plan.check_every=3", "plan.save_every=3", "plan.compile=off"]
-TINY += ["data.count=12", "data.holdout=24", "config.dtype=float32", "config.size.width=32"]
+TINY += ["data.count=12", "data.holdout=24", "config.dtype=float32", "config.net.hidden_size=32"]
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,9 @@ from innerloop.study.contract import CHECKS, Subject, made, sample_question
 from innerloop.weights.act import ACT, Config
 
 EPS, T = 0.01, 12
-SIZE = NetConfig(vocab=6, seq=16, rows=4, width=32, heads=2, layers=1, expansion=2.0, multiple=32, puzzle_width=32)
+SIZE = NetConfig(
+    vocab=6, seq=16, rows=4, hidden_size=32, heads=2, layers=1, expansion=2.0, multiple_of=32, puzzle_emb_size=32
+)
 SLOW = -1.5  # bias of a halting unit under which examples differ in their steps
 
 
@@ -163,7 +165,7 @@ def test_no_step_after_the_halt_has_a_slope():
 @pytest.mark.parametrize("check", CHECKS)
 @pytest.mark.parametrize("how", ["interpolate", "mean"])
 def test_variants_keep_the_contract(check, how):
-    size = replace(SIZE, pool="mean", prefix=0, puzzle_width=0) if how == "mean" else SIZE
+    size = replace(SIZE, pool="mean", prefix=0, puzzle_emb_size=0) if how == "mean" else SIZE
     config = Config(size, form="graves" if how == "mean" else how, dtype="float32")
     CHECKS[check](Subject("act", lambda: ACT(config), sample_question()))
 

@@ -16,16 +16,25 @@ from innerloop.tasks import get
 
 UNITS = tuple(tuple(int(c) for c in unit) for unit in get("sudoku", size=4).units)
 TINY = NetConfig(
-    vocab=6, seq=16, rows=4, width=32, heads=2, layers=1, expansion=2.0, multiple=32, puzzle_width=32, units=UNITS
+    vocab=6,
+    seq=16,
+    rows=4,
+    hidden_size=32,
+    heads=2,
+    layers=1,
+    expansion=2.0,
+    multiple_of=32,
+    puzzle_emb_size=32,
+    units=UNITS,
 )
 
 
 def subject(system, mix="attention", prefix=1):
     make, config = weights.get(system)
     positions = "rope" if mix == "attention" else "none"
-    size = replace(TINY, mix=mix, positions=positions, prefix=prefix, puzzle_width=32 if prefix else 0)
+    size = replace(TINY, block=mix, positions=positions, prefix=prefix, puzzle_emb_size=32 if prefix else 0)
     size = replace(size, pool="first" if prefix else "mean")
-    return Subject(f"{system}-{mix}", lambda: make(config(size=size, dtype="float32")), sample_question())
+    return Subject(f"{system}-{mix}", lambda: make(config(net=size, dtype="float32")), sample_question())
 
 
 @pytest.mark.parametrize("check", CHECKS)
@@ -49,12 +58,12 @@ def trained():
     runs = [make() for name, make in recipes.found().items() if name != "family"]
     for world in family.WORLDS:
         runs += [family.drawn(s, world, 32) for s in family.LESSONS if not family.refused(s, world)]
-    pairs = {(r.system, r.config.size.mix, near(r)): r for r in runs if r.config.size.mix != "attention"}
+    pairs = {(r.system, r.config.net.block, near(r)): r for r in runs if r.config.net.block != "attention"}
     return dict(sorted(pairs.items()))
 
 
 def near(run):
-    return "near" if run.config.size.mix == "orbit" and run.data.task == "maze" else ""
+    return "near" if run.config.net.block == "orbit" and run.data.task == "maze" else ""
 
 
 SHORT = {
@@ -70,10 +79,12 @@ def small(run):
     """The Run's system with its own block, norm and rules, on a puzzle of a few cells, with few channels and calls."""
     task = get("maze", size=5) if near(run) else get("sudoku", size=4)
     known = {f.name: n for f, n in ((f, SHORT.get(f.name)) for f in fields(run.config)) if n}
-    width, expansion = (64, 3.0) if run.config.size.mix == "orbit" and not near(run) else (32, 4.0)
-    size = replace(run.config.size, width=width, expansion=expansion, heads=2, prefix=0, puzzle_width=0, pool="mean")
-    size = replace(size, mask="none", positions="none", multiple=8)
-    config = replace(run.config, size=fit(size, task, 1), dtype="float32", **known)
+    width, expansion = (64, 3.0) if run.config.net.block == "orbit" and not near(run) else (32, 4.0)
+    size = replace(
+        run.config.net, hidden_size=width, expansion=expansion, heads=2, prefix=0, puzzle_emb_size=0, pool="mean"
+    )
+    size = replace(size, mask="none", positions="none", multiple_of=8)
+    config = replace(run.config, net=fit(size, task, 1), dtype="float32", **known)
     question = sample_question(vocab=task.vocab, seq=task.shape[0] * task.shape[1])
     return Subject(run.name, lambda: weights.get(run.system)[0](config), question)
 
@@ -126,5 +137,5 @@ def test_official_sizes_have_the_official_number_of_parameters(system, parameter
 
 def test_the_mixer_variant_too():
     make, config = weights.get("trm")
-    loop = make(config(size=NetConfig(prefix=16, mix="tokens", positions="none")))
+    loop = make(config(net=NetConfig(prefix=16, block="tokens", positions="none")))
     assert sum(p.numel() for n, p in loop.named_parameters() if "puzzles" not in n) == 5_028_866

@@ -17,7 +17,9 @@ from innerloop.parts.config import NetConfig
 from innerloop.study.contract import CHECKS, Subject, sample_question
 from innerloop.weights.deq import DEQ, Config
 
-TINY = NetConfig(vocab=6, seq=16, rows=4, width=32, heads=2, layers=1, expansion=2.0, multiple=32, puzzle_width=32)
+TINY = NetConfig(
+    vocab=6, seq=16, rows=4, hidden_size=32, heads=2, layers=1, expansion=2.0, multiple_of=32, puzzle_emb_size=32
+)
 QUESTION = sample_question()
 BASE = Config(TINY)
 
@@ -78,22 +80,22 @@ def test_solving_takes_fewer_calls_than_iterating():
 
 
 @pytest.mark.parametrize(
-    ("tape", "taped"), [("implicit", 1), ("phantom(5, 0.5)", 5), ("phantom(1, 1)", 1), ("last(1)", 1), ("full", 24)]
+    ("grad", "taped"), [("implicit", 1), ("phantom(5, 0.5)", 5), ("phantom(1, 1)", 1), ("last(1)", 1), ("full", 24)]
 )
-def test_each_tape_records_what_it_says(tape, taped):
-    loop = deq(tape=tape)
+def test_each_tape_records_what_it_says(grad, taped):
+    loop = deq(grad=grad)
     on, off = calls_of(loop)
     assert on == taped and off <= loop.c.iterations
     for check in ("gradients", "taped calls", "batch independence"):
-        CHECKS[check](Subject(tape, lambda: DEQ(replace(BASE, tape=tape)), QUESTION))
+        CHECKS[check](Subject(grad, lambda: DEQ(replace(BASE, grad=grad)), QUESTION))
 
 
 @pytest.mark.parametrize("solver", ["picard", "anderson", "broyden"])
 def test_the_implicit_gradient_is_that_of_all_steps(solver):
-    through = gradient(deq(tape="full", iterations=120))
+    through = gradient(deq(grad="full", iterations=120))
     around = gradient(deq(solver=solver, iterations=120, tol=2e-6))
     assert float((through - around).norm() / through.norm()) < 1e-3
-    one = gradient(deq(tape="last(1)", iterations=120))
+    one = gradient(deq(grad="last(1)", iterations=120))
     assert float((through - one).norm() / through.norm()) > 0.05
 
 
@@ -101,7 +103,16 @@ def test_the_regulariser_estimates_the_jacobians_norm():
     """The mean over v of |v'J|^2 / n is |J|_F^2 / n, by the whole Jacobian of a small net."""
     torch.manual_seed(0)
     size = NetConfig(
-        vocab=3, seq=2, rows=1, width=4, heads=1, layers=1, expansion=1.0, multiple=4, prefix=0, puzzle_width=0
+        vocab=3,
+        seq=2,
+        rows=1,
+        hidden_size=4,
+        heads=1,
+        layers=1,
+        expansion=1.0,
+        multiple_of=4,
+        prefix=0,
+        puzzle_emb_size=0,
     )
     loop = DEQ(Config(size, jacobian=1.0))
     x = Question(torch.tensor([[1, 2]]), torch.zeros(1, dtype=torch.long))
@@ -172,7 +183,7 @@ def test_it_learns_by_each_gradient():
     labels = inputs.roll(1, 1).where(torch.arange(16) % 2 == 0, inputs)
     batch = Batch(Question(inputs, torch.zeros(16, dtype=torch.long)), labels)
     for tape in ("implicit", "phantom(5, 0.5)", "phantom(1, 1)"):
-        loop = deq(tape=tape, iterations=8)
+        loop = deq(grad=tape, iterations=8)
         optimizer = torch.optim.AdamW([p for n, p in loop.named_parameters() if "puzzles" not in n], lr=3e-3)
         losses = []
         for _ in range(40):
@@ -187,7 +198,7 @@ def test_it_learns_by_each_gradient():
 
 
 def test_wrong_configurations_say_so():
-    for how in ({"solver": "newton"}, {"tape": "implicit(3)"}, {"iterations": 0}, {"tol": -1.0}, {"dtype": "float16"}):
+    for how in ({"solver": "newton"}, {"grad": "implicit(3)"}, {"iterations": 0}, {"tol": -1.0}, {"dtype": "float16"}):
         with pytest.raises(InputError):
             deq(**how)
 

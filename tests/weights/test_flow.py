@@ -18,7 +18,7 @@ from innerloop.runs.fit import build, unseen
 from innerloop.runs.run import Data, Run
 from innerloop.weights.flow import Config, Flow, blend, still
 
-TINY = replace(SMALL, vocab=6, seq=16, rows=4, width=32, heads=2, mix="attention", prefix=1, puzzle_width=32)
+TINY = replace(SMALL, vocab=6, seq=16, rows=4, hidden_size=32, heads=2, block="attention", prefix=1, puzzle_emb_size=32)
 
 
 def made(**how):
@@ -178,7 +178,7 @@ def test_forcing_is_what_makes_a_flow_reason(tmp_path):
     for forcing in (0.0, 0.5):
         plan = replace(QUICK, steps=150, batch=64, warmup=20, ema=0.98, unroll=Unroll(depth=1), compile="off")
         data = Data("sudoku", {"size": 4, "givens": (4, 8)}, count=240)
-        config = Config(replace(SMALL, width=48, heads=2), forcing=forcing, rollout=4, dtype="float32")
+        config = Config(replace(SMALL, hidden_size=48, heads=2), forcing=forcing, rollout=4, dtype="float32")
         built = build(Run("flow4", "flow", config, data, plan))
         train(built.loop, built.task, built.train, plan, tmp_path / str(forcing), seed=0, live=False)
         test = unseen(built.task, built.train, data, 300)

@@ -25,7 +25,9 @@ from innerloop.weights.trm import TRM
 from innerloop.weights.trm import Config as TRMConfig
 from innerloop.width import best, wide
 
-TINY = NetConfig(vocab=6, seq=16, rows=4, width=32, heads=2, layers=1, expansion=1.5, multiple=32, puzzle_width=32)
+TINY = NetConfig(
+    vocab=6, seq=16, rows=4, hidden_size=32, heads=2, layers=1, expansion=1.5, multiple_of=32, puzzle_emb_size=32
+)
 
 
 def made(seed=0, **changes):
@@ -72,7 +74,7 @@ def test_balance_splits_the_gradient_and_leaves_the_value():
 def test_the_pushs_gradient_is_that_of_finite_differences():
     """Reparametrised: for fixed noise the push is a smooth function of the state and of every weight."""
     torch.manual_seed(0)
-    guidance = Guidance(replace(TINY, width=4, heads=1, puzzle_width=4, multiple=4), 0.5).double()
+    guidance = Guidance(replace(TINY, hidden_size=4, heads=1, puzzle_emb_size=4, multiple_of=4), 0.5).double()
     for p in guidance.parameters():
         nn.init.normal_(p, std=0.5)
     u, noise, y = torch.randn(3, 2, 3, 4, dtype=torch.float64)
@@ -279,7 +281,9 @@ def learned(loop, task):
 @pytest.mark.slow
 def test_of_two_solutions_it_finds_both_and_a_deterministic_loop_one():
     task = Two()
-    small = replace(TINY, width=16, multiple=16, mix="tokens", positions="none", prefix=0, puzzle_width=0, pool="mean")
+    small = replace(
+        TINY, hidden_size=16, multiple_of=16, block="tokens", positions="none", prefix=0, puzzle_emb_size=0, pool="mean"
+    )
     size = fit(small, task, 1)
     torch.manual_seed(0)
     plain = learned(TRM(TRMConfig(size, cycles=1, thoughts=1, dtype="float32")), task)

@@ -23,8 +23,8 @@ from innerloop.weights.hrm_text import Config, HRMText, State, credited, guided,
 END = 5  # ends the prompt
 STEPS = 100
 TINY = NetConfig(
-    vocab=9, seq=12, rows=1, width=32, heads=2, layers=2, multiple=32, mix="gated", norm="magic",
-    mask="prefix", separator=END, prefix=0, puzzle_width=0,
+    vocab=9, seq=12, rows=1, hidden_size=32, heads=2, layers=2, multiple_of=32, block="gated", norm="magic",
+    mask="prefix", separator=END, prefix=0, puzzle_emb_size=0,
 )  # fmt: skip
 ROWS = torch.tensor([[1, 2, 3, END, 4, 6, 7, 8, 2, 1, 3, 4], [8, END, 1, 2, 3, 4, 6, 7, 8, 6, 4, 2]])
 PROMPT = torch.tensor([4, 2])
@@ -86,7 +86,7 @@ def test_forward_parity_with_transformers(changes):
 def test_gradient_parity_with_transformers(k, taped):
     """Theirs tapes both high calls and so many low ones of each cycle: with these lists, our K. K = 2 it cannot."""
     ours = made()
-    ours.tape = credited(k, 2)
+    ours.grad = credited(k, 2)
     labels = torch.where(torch.arange(12) < PROMPT[:, None] - 1, -100, ROWS.roll(-1, 1))
     labels[:, -1] = -100
     model = theirs(ours, taped)
@@ -112,7 +112,7 @@ def test_gradient_parity_with_transformers(k, taped):
 
 def by_hand(loop, x, high, low):
     """The official loop in plain words: the last `high` calls of h and the last `low` of l under the tape."""
-    look, (h, l) = sight(loop.c.size, prefix_lengths(loop.c.size, x.inputs)), loop.init(x)
+    look, (h, l) = sight(loop.c.net, prefix_lengths(loop.c.net, x.inputs)), loop.init(x)
     for i in range(2):
         for k in range(3 * i, 3 * i + 3):
             with torch.set_grad_enabled(k >= 6 - low):
@@ -125,7 +125,7 @@ def by_hand(loop, x, high, low):
 @pytest.mark.parametrize(("k", "high", "low"), [(2, 1, 1), (3, 2, 1), (4, 2, 2), (5, 2, 3), (8, 2, 6)])
 def test_as_many_calls_are_taped_as_k_says_and_they_are_the_right_ones(k, high, low):
     loop = made()
-    loop.tape = credited(k, 2)
+    loop.grad = credited(k, 2)
     calls = {"low": 0, "high": 0}
     hooks = [
         getattr(loop, name).register_forward_hook(
@@ -153,7 +153,7 @@ def test_credit_grows_over_the_first_fifth():
 
     def taped():
         count = []
-        loop.tape(loop.schedule, lambda name, s: count.append(torch.is_grad_enabled()), None)
+        loop.grad(loop.schedule, lambda name, s: count.append(torch.is_grad_enabled()), None)
         return sum(count)
 
     assert taped() == 5  # a loop that nobody tunes
@@ -211,7 +211,7 @@ def test_only_the_response_is_learned():
 
 
 def test_a_last_norm_keeps_64_calls_at_size_one():
-    size = replace(TINY, width=128, heads=4, layers=4, mask="none")
+    size = replace(TINY, hidden_size=128, heads=4, layers=4, mask="none")
     rms = {}
     for norm in ("magic", "pre"):
         torch.manual_seed(0)
@@ -228,7 +228,7 @@ def test_more_credit_is_more_gradient():
     """On untrained nets the full gradient's norm is about 1.4 times that of K = 5, and 2.2 times that of K = 2."""
     loop, norms = made(width=64), {}
     for k in (2, 5, 8):
-        loop.tape, norms[k] = credited(k, 2), []
+        loop.grad, norms[k] = credited(k, 2), []
         for seed in range(20):
             draw = torch.Generator().manual_seed(seed)
             rows, labels = (torch.randint(1, 9, (1, 12), generator=draw) for _ in "xy")
@@ -279,7 +279,7 @@ def test_the_contract_holds_where_places_are_hidden(check, changes):
 def test_decoding_from_a_cache_equals_reading_at_once():
     """One slot a call and layer; the prompt is read in one piece, as its places see each other."""
     loop, x, cache = made(), ask(ROWS[:1]), Cache(12)
-    whole, said = sight(loop.c.size, prefix_lengths(loop.c.size, x.inputs)), []
+    whole, said = sight(loop.c.net, prefix_lengths(loop.c.net, x.inputs)), []
     with torch.no_grad():
         want = think(loop, x, 1).answer.logits
         start = loop.init(x)

@@ -24,7 +24,16 @@ from innerloop.tasks import get
 from innerloop.weights.huginn import Config, Huginn, agreement
 
 TINY = NetConfig(
-    vocab=6, seq=16, rows=1, width=32, heads=2, layers=2, multiple=32, norm="sandwich", prefix=0, puzzle_width=0
+    vocab=6,
+    seq=16,
+    rows=1,
+    hidden_size=32,
+    heads=2,
+    layers=2,
+    multiple_of=32,
+    norm="sandwich",
+    prefix=0,
+    puzzle_emb_size=0,
 )
 DEPTH = 6  # mean of training, less one
 EXITS = {"kl": kl(), "entropy": entropy(), "latent": converged(0.02), "cosine": cosine(), "stable": unchanged_for()}
@@ -83,7 +92,7 @@ def test_another_salt_is_another_start():
 
 def test_first_weights_are_scaled_to_the_depth_of_training():
     """Every matrix sqrt(2 / 5d), and those that write into the stream by sqrt(2 * 132) less, 132 = 2 + 2 + 4 * 32."""
-    size = replace(TINY, width=96, heads=4, layers=4, multiple=96, vocab=300)
+    size = replace(TINY, hidden_size=96, heads=4, layers=4, multiple_of=96, vocab=300)
     loop = Huginn(Config(size, dtype="float32"))
     base = math.sqrt(2 / (5 * 96))
     seen = {True: 0, False: 0}
@@ -229,7 +238,7 @@ def trained():
     """One-digit sums by random depths of mean 7, with the last 8 steps taped."""
     task = get("sums", digits=1)
     loop = made(vocab=task.vocab, seq=task.shape[1], mask="causal", layers=1, recurrence=DEPTH).train()
-    plan, draws = Unroll(DEPTH, "poisson", tape="last(8)"), torch.Generator().manual_seed(0)
+    plan, draws = Unroll(DEPTH, "poisson", grad="last(8)"), torch.Generator().manual_seed(0)
     optimizer = torch.optim.AdamW(loop.parameters(), lr=3e-3, betas=(0.9, 0.95), weight_decay=0.1)
     feed = ExampleStream(task.make(1000, seed=0), None, 0)
     for step in range(250):
@@ -286,7 +295,7 @@ def test_exits_come_before_the_cap_and_change_little(trained, name, rule):
 
 def decoded(trained, name, depth, chunks):
     loop, x = trained.loop, trained.x
-    cache = Cache(loop.c.size.length, name)
+    cache = Cache(loop.c.net.length, name)
     return torch.cat([loop.decode(x, cache, places, depth) for places in chunks], 1), cache
 
 

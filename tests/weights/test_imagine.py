@@ -18,7 +18,9 @@ from innerloop.study.contract import CHECKS, Subject, sample_question
 from innerloop.tasks.walk import WALKER, plan
 from innerloop.weights.imagine import Config, Imagine
 
-TINY = replace(SMALL, vocab=8, seq=36, rows=4, width=32, heads=2, layers=1, mix="conv")  # 3x3 worlds, three actions
+TINY = replace(
+    SMALL, vocab=8, seq=36, rows=4, hidden_size=32, heads=2, layers=1, block="conv"
+)  # 3x3 worlds, three actions
 
 
 def made(size=TINY, seed=0, **how):
@@ -37,7 +39,7 @@ def taught(data, steps, width, seed, tmp_path):
     depth = data.options["actions"]
     unroll = Unroll(depth=depth)
     plan = replace(QUICK, steps=steps, lr=3e-3, warmup=20, ema=0.98, unroll=unroll, compile="off", save_every=10**6)
-    size = replace(SMALL, width=width, layers=2, mix="conv", heads=2)
+    size = replace(SMALL, hidden_size=width, layers=2, block="conv", heads=2)
     built = build(Run("walk", "imagine", Config(size, dtype="float32"), data, plan, seed))
     train(built.loop, built.task, built.train, plan, tmp_path, seed=seed, live=False)
     return built.loop.eval()
@@ -45,7 +47,7 @@ def taught(data, steps, width, seed, tmp_path):
 
 def asks(loop, task):
     """questions -> logits (B, rows, cells, vocab), for walks of any length: no weight of a loop depends on it."""
-    longer = Imagine(replace(loop.c, size=fit(loop.c.size, task, 1))).eval()
+    longer = Imagine(replace(loop.c, net=fit(loop.c.net, task, 1))).eval()
     longer.load_state_dict(loop.state_dict())
 
     @torch.no_grad()
@@ -168,7 +170,7 @@ def test_the_latent_loss_is_the_mean_distance_to_what_is_seen_and_moves_only_the
 
 
 def test_the_contract_holds_for_rows_that_are_no_square():
-    size = replace(TINY, vocab=6, seq=16, rows=8, mix="attention", positions="rope")
+    size = replace(TINY, vocab=6, seq=16, rows=8, block="attention", positions="rope")
     for check in CHECKS.values():
         check(Subject("imagine", lambda: Imagine(Config(size, dtype="float32")), sample_question()))
 

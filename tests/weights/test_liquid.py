@@ -17,7 +17,9 @@ from innerloop.parts.liquid import CELLS, LTC, CfC, PureCfC, cell_named
 from innerloop.study.contract import CHECKS, Subject, sample_question
 from innerloop.weights.liquid import LNN, Config
 
-TINY = NetConfig(vocab=6, seq=16, rows=4, width=32, heads=2, layers=1, expansion=2.0, multiple=32, puzzle_width=32)
+TINY = NetConfig(
+    vocab=6, seq=16, rows=4, hidden_size=32, heads=2, layers=1, expansion=2.0, multiple_of=32, puzzle_emb_size=32
+)
 QUESTION = sample_question()
 BASE = Config(TINY, units=16, dtype="float32")
 

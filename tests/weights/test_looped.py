@@ -19,14 +19,14 @@ SIZE = NetConfig(
     vocab=6,
     seq=16,
     rows=4,
-    width=32,
+    hidden_size=32,
     heads=2,
     layers=1,
     expansion=2.0,
-    multiple=32,
+    multiple_of=32,
     norm="magic",
     positions="learned",
-    puzzle_width=32,
+    puzzle_emb_size=32,
 )
 X = sample_question()
 BATCH = Batch(X, X.inputs.flip(1))
@@ -37,9 +37,9 @@ def loop(**how):
     return Looped(Config(SIZE, dtype="float32", **how))
 
 
-def gradients(net, depth, taped, window, tape=None):
+def gradients(net, depth, taped, window, grad=None):
     net.zero_grad()
-    unroll = Unroll(depth, tape=tape or f"last({taped})", weigh="window", window=window)
+    unroll = Unroll(depth, grad=grad or f"last({taped})", weigh="window", window=window)
     sum(unrolled(net, BATCH, unroll, depth, None).losses.values()).backward()
     return [p.grad.to_dense() if p.grad.is_sparse else p.grad.clone() for p in net.parameters()]
 
@@ -91,10 +91,10 @@ def test_the_first_state_is_neutral():
 
 
 def test_the_curriculum_reaches_the_depth():
-    plan, gen = Unroll(12, draw="ramp", first=4, ramp=0.5, tape="last(4)", weigh="window", window=4), torch.Generator()
+    plan, gen = Unroll(12, draw="ramp", first=4, ramp=0.5, grad="last(4)", weigh="window", window=4), torch.Generator()
     depths = [plan.steps(p / 20, gen) for p in range(21)]
     assert depths[0] == 4 and depths[10:] == [12] * 11 and depths == sorted(depths)
-    named(plan.tape)
+    named(plan.grad)
 
 
 @pytest.mark.parametrize("check", CHECKS)
@@ -106,5 +106,5 @@ def test_the_paper_s_norm_and_both_forms_keep_the_contract(check, multiply):
 
 def test_default_size_is_the_paper_s():
     net = Looped()
-    assert (net.c.size.layers, net.c.size.width, net.c.size.heads) == (1, 256, 8)
+    assert (net.c.net.layers, net.c.net.hidden_size, net.c.net.heads) == (1, 256, 8)
     assert isinstance(net.heads.tokens, nn.Module)

@@ -22,7 +22,7 @@ from innerloop.tasks import get
 from innerloop.weights.mor import Config, MoR
 
 TINY = NetConfig(
-    vocab=6, seq=24, rows=1, width=32, heads=2, layers=2, multiple=32, norm="pre", prefix=0, puzzle_width=0
+    vocab=6, seq=24, rows=1, hidden_size=32, heads=2, layers=2, multiple_of=32, norm="pre", prefix=0, puzzle_emb_size=0
 )
 CAPACITIES = (1.0, 2 / 3, 1 / 3)
 STEPS = 120
@@ -54,7 +54,7 @@ def states(loop, x, depth=3):
         ({"router": "token_bias", "kv": "shared"}, {"mask": "causal"}),
         ({"kv": "shared"}, {"prefix": 2}),
         ({}, {"mask": "causal"}),
-        ({}, {"mix": "conv", "positions": "none", "rows": 4}),
+        ({}, {"block": "conv", "positions": "none", "rows": 4}),
     ],
 )
 def test_the_contract_holds_for_every_router_and_cache(check, config, changes):
@@ -106,7 +106,7 @@ def worked(loop, h_kD, places):
     """The shared stack on some places of one row, taken out of it: they keep their positions and see each other."""
     for block in loop.net.blocks:
         a = block.mix
-        q, k, v = a.qkv(rms_norm(h_kD)).unflatten(-1, (3, loop.c.size.heads, -1)).unbind(1)
+        q, k, v = a.qkv(rms_norm(h_kD)).unflatten(-1, (3, loop.c.net.heads, -1)).unbind(1)
         q, k = (rotate(t[None], a.cos[places], a.sin[places])[0] for t in (q, k))
         said = attend_plain(*(t.transpose(0, 1)[None] for t in (q, k, v)))[0].transpose(0, 1).flatten(1)
         h_kD = h_kD + a.out(said)
@@ -324,7 +324,7 @@ def test_wrong_configurations_say_what_is_wrong():
         ({"kv": "none"}, "recursion"),
         ({"capacities": ()}, "shares of the places"),
         ({"capacities": (1.0, 1.5)}, "shares of the places"),
-        ({"size": replace(TINY, mix="conv", positions="none", rows=4), "kv": "shared"}, "recursion"),
+        ({"size": replace(TINY, block="conv", positions="none", rows=4), "kv": "shared"}, "recursion"),
     ):
         with pytest.raises(InputError, match=says):
             made(**wrong)

@@ -16,7 +16,9 @@ from innerloop.parts.ode import adjoint, dormand_prince, integrate
 from innerloop.study.contract import CHECKS, Subject, sample_question
 from innerloop.weights.node import NODE, Config
 
-TINY = NetConfig(vocab=6, seq=16, rows=4, width=32, heads=2, layers=1, expansion=2.0, multiple=32, puzzle_width=32)
+TINY = NetConfig(
+    vocab=6, seq=16, rows=4, hidden_size=32, heads=2, layers=1, expansion=2.0, multiple_of=32, puzzle_emb_size=32
+)
 QUESTION = sample_question()
 BASE = Config(TINY, dtype="float32")
 
@@ -165,10 +167,10 @@ def loss(loop, depth=2):
 
 def test_the_loops_adjoint_gradient_is_the_direct_one():
     wanted = lambda loop: [*loop.net.parameters(), loop.embed.tokens.weight]  # noqa: E731
-    direct, around = node(steps=8), node(steps=8, tape="adjoint")
+    direct, around = node(steps=8), node(steps=8, grad="adjoint")
     a, b = (torch.cat([g.flatten() for g in torch.autograd.grad(loss(m), wanted(m))]) for m in (direct, around))
     assert float((a - b).norm() / a.norm()) < 1e-3
-    finer = [node(steps=n, tape="adjoint") for n in (1, 4)]
+    finer = [node(steps=n, grad="adjoint") for n in (1, 4)]
     off = [float((torch.cat([g.flatten() for g in torch.autograd.grad(loss(m), wanted(m))]) - a).norm()) for m in finer]
     assert off[1] < 0.2 * off[0]
 
@@ -180,7 +182,7 @@ def test_the_adjoint_keeps_nothing_of_the_way():
             loop.step(loop.init(QUESTION), QUESTION)
         return sum(numbers)
 
-    assert kept(steps=2, tape="adjoint") == kept(steps=16, tape="adjoint") < 0.1 * kept(steps=2)
+    assert kept(steps=2, grad="adjoint") == kept(steps=16, grad="adjoint") < 0.1 * kept(steps=2)
     assert kept(steps=16) > 6 * kept(steps=2)
 
 
@@ -198,14 +200,14 @@ def test_the_state_stays_bounded():
     assert float(z.square().mean(-1).sqrt().max()) <= 1.01
 
 
-@pytest.mark.parametrize("how", [{"tape": "adjoint"}, {"method": "euler"}, {"tape": "last(1)"}])
+@pytest.mark.parametrize("how", [{"grad": "adjoint"}, {"method": "euler"}, {"grad": "last(1)"}])
 def test_its_variants_keep_the_contract(how):
     for name, check in CHECKS.items():
-        if name != "taped calls" or how.get("tape") != "adjoint":  # which records none until the way back
+        if name != "taped calls" or how.get("grad") != "adjoint":  # which records none until the way back
             check(Subject("node", lambda: NODE(replace(BASE, **how)), QUESTION))
 
 
 def test_wrong_configurations_say_so():
-    for how in ({"method": "heun"}, {"steps": 0}, {"tape": "implicit"}, {"tape": "around"}):
+    for how in ({"method": "heun"}, {"steps": 0}, {"grad": "implicit"}, {"grad": "around"}):
         with pytest.raises(InputError):
             node(**how)

@@ -34,7 +34,7 @@ TASKS = {
 
 def made(task, **changes):
     torch.manual_seed(0)
-    size = replace(SIZE, width=4 * (len(task.symbols[0]) if task.symbols else 1), heads=2)
+    size = replace(SIZE, hidden_size=4 * (len(task.symbols[0]) if task.symbols else 1), heads=2)
     return Orbit(Config(fit(size, task, 1), **changes)).eval()
 
 
@@ -128,12 +128,12 @@ def test_what_a_node_hears_follows_from_the_task(task, options, hears):
 
 def test_attention_joins_in_where_places_are_told_apart():
     task = tasks.get("maze", size=8)
-    size = fit(replace(SIZE, width=8, heads=2, positions="learned"), task, 1)
+    size = fit(replace(SIZE, hidden_size=8, heads=2, positions="learned"), task, 1)
     assert set(Orbit(Config(size)).net.blocks[0].hear) == {"near", "far"}
 
 
 def test_a_given_is_seen_by_its_own_node_and_by_the_others_alike():
-    size = fit(replace(SIZE, width=12), tasks.get("grid", **TASKS["names"][1]), 1)
+    size = fit(replace(SIZE, hidden_size=12), tasks.get("grid", **TASKS["names"][1]), 1)
     embed = Embed(size)
     row = torch.full((1, 12), 3)  # "b", the second of three names
     seen = embed(Question(row, torch.zeros(1, dtype=torch.long)), torch.float32)[0, 0].view(3, 4)
@@ -154,11 +154,11 @@ def test_two_forms_of_a_symbol_are_told_apart():
 def test_lines_add_up_what_their_places_say():
     """Against the sum written out, for two kinds, a prefix and two nodes."""
     torch.manual_seed(0)
-    size = NetConfig(vocab=5, seq=4, rows=2, width=6, heads=1, prefix=1, puzzle_width=0, positions="none",
+    config = NetConfig(vocab=5, seq=4, rows=2, hidden_size=6, heads=1, prefix=1, puzzle_emb_size=0, positions="none",
                 orbits=(((0, 1), (2, 3)), ((0, 2, 3),)), symbols=((2, 3),))  # fmt: skip
-    part, x = Lines(size, 8), torch.randn(2, 5, 2, 3)
+    part, x = Lines(config, 8), torch.randn(2, 5, 2, 3)
     want = torch.zeros(2, 5, 2, 16)
-    for message, kind in zip(part.kinds, size.orbits, strict=True):
+    for message, kind in zip(part.kinds, config.orbits, strict=True):
         for line in kind:
             places = [p + 1 for p in line]
             said = message(x[:, places].sum(1) * len(line) ** -0.5) * len(line) ** -0.5
@@ -170,7 +170,9 @@ def test_lines_add_up_what_their_places_say():
 
 def test_near_hears_the_cells_about_it_and_no_prefix():
     torch.manual_seed(0)
-    size = NetConfig(vocab=5, seq=9, rows=3, width=4, heads=1, prefix=2, puzzle_width=0, positions="none", local=True)
+    size = NetConfig(
+        vocab=5, seq=9, rows=3, hidden_size=4, heads=1, prefix=2, puzzle_emb_size=0, positions="none", local=True
+    )
     part, x = Near(size, 8), torch.randn(1, 11, 1, 4)
     moved = x.clone()
     moved[:, 2] += 1  # the first cell
@@ -181,12 +183,14 @@ def test_near_hears_the_cells_about_it_and_no_prefix():
 
 def test_widths_that_do_not_split_are_refused():
     with pytest.raises(InputError, match="does not split into 3 nodes"):
-        replace(SIZE, symbols=((2, 3, 4),), width=16, heads=2)
+        replace(SIZE, symbols=((2, 3, 4),), hidden_size=16, heads=2)
 
 
 def test_a_run_keeps_its_orbits():
-    run = build(Run("x", "orbit", Config(replace(SIZE, width=16)), Data("sudoku", {"size": 4}, count=4, holdout=2))).run
-    assert from_json(to_json(run)) == run and len(run.config.size.orbits) == 3
+    run = build(
+        Run("x", "orbit", Config(replace(SIZE, hidden_size=16)), Data("sudoku", {"size": 4}, count=4, holdout=2))
+    ).run
+    assert from_json(to_json(run)) == run and len(run.config.net.orbits) == 3
 
 
 def test_it_learns_what_a_net_without_ties_does_not(tmp_path):

@@ -19,7 +19,9 @@ from innerloop.weights.act import ACT
 from innerloop.weights.act import Config as ActConfig
 from innerloop.weights.pondernet import Config, PonderNet
 
-SIZE = NetConfig(vocab=6, seq=16, rows=4, width=32, heads=2, layers=1, expansion=2.0, multiple=32, puzzle_width=32)
+SIZE = NetConfig(
+    vocab=6, seq=16, rows=4, hidden_size=32, heads=2, layers=1, expansion=2.0, multiple_of=32, puzzle_emb_size=32
+)
 
 
 def logit(p):
@@ -82,7 +84,7 @@ def test_drawn_steps_follow_the_law():
             return Answer(s.z, lam[s.z[:, 0, 0].long() - 1].logit())
 
     loop = Known()
-    loop.c, loop.dtype = Config(NetConfig(width=2, heads=1, seq=16, rows=4, puzzle_width=2)), torch.float32
+    loop.c, loop.dtype = Config(NetConfig(hidden_size=2, heads=1, seq=16, rows=4, puzzle_emb_size=2)), torch.float32
     loop.embed, loop.net = (lambda x, dtype: torch.ones(())), (lambda z, e: z + e)
     p = halting(lam[:, None].logit()).exp()[:, 0]
     for salt in (0, 1, 2):

@@ -11,7 +11,9 @@ from innerloop.parts.config import NetConfig
 from innerloop.weights import trm
 from innerloop.width import Noisy, best, by_value, first_to_halt, lowest_residual, wide
 
-TINY = NetConfig(vocab=6, seq=16, rows=4, width=32, heads=2, layers=1, expansion=2.0, multiple=32, puzzle_width=32)
+TINY = NetConfig(
+    vocab=6, seq=16, rows=4, hidden_size=32, heads=2, layers=1, expansion=2.0, multiple_of=32, puzzle_emb_size=32
+)
 
 
 def made():

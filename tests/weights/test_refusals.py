@@ -18,13 +18,13 @@ from innerloop.runs.fit import build
 from innerloop.runs.run import override
 
 TINY = NetConfig(
-    vocab=6, seq=16, rows=4, width=16, heads=2, layers=1, multiple=16, prefix=0, puzzle_width=0, pool="mean"
+    vocab=6, seq=16, rows=4, hidden_size=16, heads=2, layers=1, multiple_of=16, prefix=0, puzzle_emb_size=0, pool="mean"
 )
 
 
 def made(system, **changes):
     make, config = weights.get(system)
-    return make(config(size=replace(TINY, **changes), dtype="float32"))
+    return make(config(net=replace(TINY, **changes), dtype="float32"))
 
 
 def asked(seq=16):

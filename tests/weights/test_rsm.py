@@ -20,8 +20,10 @@ from innerloop.runs.run import override
 from innerloop.weights import trm
 from innerloop.weights.rsm import RSM, Config
 
-TINY = NetConfig(vocab=6, seq=16, rows=4, width=32, heads=2, layers=1, expansion=2.0, multiple=32, puzzle_width=32)
-TAUGHT = Unroll(depth=8, draw="ramp", first=2, ramp=1.0, tape="last(1)")
+TINY = NetConfig(
+    vocab=6, seq=16, rows=4, hidden_size=32, heads=2, layers=1, expansion=2.0, multiple_of=32, puzzle_emb_size=32
+)
+TAUGHT = Unroll(depth=8, draw="ramp", first=2, ramp=1.0, grad="last(1)")
 
 
 def made(**changes):
@@ -103,7 +105,7 @@ def test_it_learns_4x4_and_thinks_deeper_than_it_learned(tmp_path):
     changes = ["plan.steps=150", "plan.check_every=150", "plan.compile=off", "data.count=200"]
     run = override(get("sudoku4_trm"), changes)
     plan = replace(run.plan, unroll=replace(TAUGHT, depth=4), depths=(4, 32))
-    config = Config(run.config.size, thoughts=2, milestones=(0.5,), dtype="float32")
+    config = Config(run.config.net, thoughts=2, milestones=(0.5,), dtype="float32")
     built = build(replace(run, system="rsm", config=config, plan=plan))
     how = {"validation": built.validation, "seed": 0, "live": False}
     result = train(built.loop, built.task, built.train, built.run.plan, tmp_path, **how)

@@ -10,7 +10,9 @@ from innerloop.parts.config import NetConfig
 from innerloop.weights import trm
 from innerloop.weights.sic import Config, SiC
 
-TINY = NetConfig(vocab=6, seq=16, rows=4, width=32, heads=2, layers=1, expansion=2.0, multiple=32, puzzle_width=32)
+TINY = NetConfig(
+    vocab=6, seq=16, rows=4, hidden_size=32, heads=2, layers=1, expansion=2.0, multiple_of=32, puzzle_emb_size=32
+)
 
 
 def made(**changes):

@@ -14,7 +14,7 @@ from innerloop.runs.fit import build, unseen
 from innerloop.runs.run import Data, Run
 from innerloop.weights.ttt import Config, FastLoop
 
-TINY = replace(SMALL, vocab=6, seq=16, rows=4, width=32, heads=2, mix="conv")
+TINY = replace(SMALL, vocab=6, seq=16, rows=4, hidden_size=32, heads=2, block="conv")
 
 
 def made(dtype="float32"):
@@ -70,7 +70,7 @@ def test_it_learns_sudoku_and_thinks_deeper_than_it_was_taught(tmp_path):
     unroll = Unroll(depth=6)
     plan = replace(QUICK, steps=200, lr=3e-3, warmup=20, ema=0.98, unroll=unroll, compile="off", save_every=10**6)
     data = Data("sudoku", {"size": 4, "givens": (4, 6)}, count=240)
-    built = build(Run("ttt4", "ttt", Config(replace(SMALL, width=48, heads=2), dtype="float32"), data, plan))
+    built = build(Run("ttt4", "ttt", Config(replace(SMALL, hidden_size=48, heads=2), dtype="float32"), data, plan))
     train(built.loop, built.task, built.train, plan, tmp_path, seed=0, live=False)
     test = unseen(built.task, built.train, data, 600)
     shallow, trained, deep = evaluate(built.loop.eval(), built.task, test, (1, 6, 24))

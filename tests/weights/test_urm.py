@@ -12,7 +12,9 @@ from innerloop.parts.config import NetConfig
 from innerloop.parts.convglu import ConvSwiGLU
 from innerloop.weights.urm import URM, Config
 
-TINY = NetConfig(vocab=6, seq=16, rows=4, width=32, heads=2, layers=2, expansion=2.0, multiple=32, puzzle_width=32)
+TINY = NetConfig(
+    vocab=6, seq=16, rows=4, hidden_size=32, heads=2, layers=2, expansion=2.0, multiple_of=32, puzzle_emb_size=32
+)
 
 
 def made(**changes):
@@ -47,9 +49,9 @@ def test_the_mlp_sees_a_token_and_the_one_before():
 
 def test_every_blocks_mlp_is_replaced_and_blocks_without_one_stay():
     assert all(isinstance(b.mlp, ConvSwiGLU) for b in made().net.blocks)
-    size = replace(TINY, mix="conv", positions="none")
+    size = replace(TINY, block="conv", positions="none")
     assert not any(isinstance(m, ConvSwiGLU) for m in URM(Config(size, dtype="float32")).modules())
-    plain = URM(Config(replace(TINY, mix="tokens", positions="none"), dtype="float32"))
+    plain = URM(Config(replace(TINY, block="tokens", positions="none"), dtype="float32"))
     assert all(isinstance(b.mlp, ConvSwiGLU) for b in plain.net.blocks)
 
 

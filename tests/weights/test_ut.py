@@ -16,7 +16,16 @@ from innerloop.study.contract import CHECKS, Subject, sample_question
 from innerloop.weights.ut import UT, Config, sinusoid
 
 SIZE = NetConfig(
-    vocab=6, seq=16, rows=4, width=32, heads=4, layers=1, expansion=2.0, multiple=32, puzzle_width=32, positions="none"
+    vocab=6,
+    seq=16,
+    rows=4,
+    hidden_size=32,
+    heads=4,
+    layers=1,
+    expansion=2.0,
+    multiple_of=32,
+    puzzle_emb_size=32,
+    positions="none",
 )
 LEARNED = replace(SIZE, positions="learned")
 
@@ -34,11 +43,13 @@ def swiglu(x):
 class Swapped(nn.TransformerEncoderLayer):
     """torch's post-norm layer, with this library's RMS norm and SwiGLU where torch has LayerNorm and ReLU."""
 
-    def __init__(self, block, size):
+    def __init__(self, block, config):
         inner = block.mlp.down.weight.shape[1]
-        super().__init__(size.width, size.heads, inner, dropout=0.0, activation=swiglu, batch_first=True, bias=False)
-        self.norm1, self.norm2 = (nn.RMSNorm(size.width, EPS, elementwise_affine=False) for _ in range(2))
-        self.linear1 = nn.Linear(size.width, 2 * inner, bias=False)
+        super().__init__(
+            config.hidden_size, config.heads, inner, dropout=0.0, activation=swiglu, batch_first=True, bias=False
+        )
+        self.norm1, self.norm2 = (nn.RMSNorm(config.hidden_size, EPS, elementwise_affine=False) for _ in range(2))
+        self.linear1 = nn.Linear(config.hidden_size, 2 * inner, bias=False)
         pairs = (
             (self.self_attn.in_proj_weight, block.mix.qkv.weight),
             (self.self_attn.out_proj.weight, block.mix.out.weight),
@@ -50,18 +61,22 @@ class Swapped(nn.TransformerEncoderLayer):
                 mine.copy_(theirs)
 
 
-@pytest.mark.parametrize("size", [SIZE, LEARNED], ids=["no-places", "learned-places"])
+@pytest.mark.parametrize("config", [SIZE, LEARNED], ids=["no-places", "learned-places"])
 @pytest.mark.parametrize("clock", [False, True])
-def test_t_steps_are_a_t_layer_transformer_with_copied_weights(size, clock):
+def test_t_steps_are_a_t_layer_transformer_with_copied_weights(config, clock):
     """Norm and MLP are the library's, in both: what is compared is the loop. Gradients are summed over the layers."""
-    ut, x, T = loop(size, clock=clock), sample_question(), 6
+    ut, x, T = loop(config, clock=clock), sample_question(), 6
     block = ut.net.blocks[0]
-    layers = nn.ModuleList(copy.deepcopy(Swapped(block, size)) for _ in range(T))
+    layers = nn.ModuleList(copy.deepcopy(Swapped(block, config)) for _ in range(T))
     e = ut.embed(x, torch.float32).detach()
-    place = ut.places.weight.detach() * ut.embed.scale if size is LEARNED else torch.zeros(size.length, size.width)
+    place = (
+        ut.places.weight.detach() * ut.embed.scale
+        if config is LEARNED
+        else torch.zeros(config.length, config.hidden_size)
+    )
     z = e
     for t, layer in enumerate(layers):
-        time = sinusoid(torch.tensor([t]), size.width) if clock else torch.zeros(1, size.width)
+        time = sinusoid(torch.tensor([t]), config.hidden_size) if clock else torch.zeros(1, config.hidden_size)
         z = layer(z + place + time)
     state = think(ut, x, T).state
     assert (state.z - z).norm() < 1e-6 * z.norm() and (state.z - z).abs().max() < 1e-5  # in float32, as norms are
