@@ -19,7 +19,7 @@ import json
 import math
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from functools import lru_cache
 from typing import Annotated, Any, NamedTuple, TypeVar
 
@@ -79,6 +79,13 @@ Amount = Annotated[float, Range(0, 1e9)]
 Positive = Annotated[float, Range(0, 1e9, above=True)]
 Filled = Annotated[tuple[int, ...], Length(1)]
 Sets = Annotated[tuple[Filled, ...], Length(0, 10_000)]
+
+
+SAVED_AS = {  # names of fields in files of runs, which stay as they were first written: old folders open for ever
+    "net": "size", "hidden_size": "width", "block": "mix", "puzzle_emb_size": "puzzle_width",
+    "multiple_of": "multiple", "grad": "tape",
+}  # fmt: skip
+FIELD_OF = {key: field for field, key in SAVED_AS.items()}
 
 
 class Wrong(Exception):
@@ -289,6 +296,21 @@ def at(key: Any, each: Reader, item: Any) -> Any:
         raise wrong.inside(str(key)) from None
 
 
+def field_of(key: str, known: Container[str]) -> str:
+    """The field that a saved key or a command line means: its name in the code, or the name it is saved under."""
+    field = FIELD_OF.get(key, key)
+    return field if key not in known and field in known else key
+
+
+def saved(value: Any) -> Any:
+    """A dataclass as plain JSON, each field under the name it is saved under."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {SAVED_AS.get(f.name, f.name): saved(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {key: saved(item) for key, item in value.items()}
+    return [saved(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
 def record(kind: Any) -> Reader:
     """A dataclass: known fields alone, those without a default all there."""
     kinds = {f.name: reader(hints(kind)[f.name]) for f in dataclasses.fields(kind) if f.init}
@@ -298,6 +320,7 @@ def record(kind: Any) -> Reader:
     def take(value: Any) -> Any:
         if not isinstance(value, dict):
             raise refuse(dict, value)
+        value = {field_of(key, kinds): item for key, item in value.items()}
         for key in value:
             if key not in kinds:
                 raise Wrong(f"has no {shown(key)}: {nearest(str(key), kinds)}")

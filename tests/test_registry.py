@@ -32,7 +32,7 @@ def test_names_by_kind():
 def test_a_fresh_model_fits_its_task(system):
     task = tasks.get("sudoku", size=4)
     before = torch.random.get_rng_state()
-    loops = [innerloop.create(system, task, seed=seed, width=64, dtype="float32") for seed in (3, 3, 4)]
+    loops = [innerloop.create(system, task, seed=seed, hidden_size=64, dtype="float32") for seed in (3, 3, 4)]
     assert torch.equal(torch.random.get_rng_state(), before)
     first = [next(loop.parameters()) for loop in loops]
     assert torch.equal(first[0], first[1]) and not torch.equal(first[0], first[2])

@@ -31,8 +31,8 @@ class NetConfig:
     prefix: Whole = 1  # places before the tokens that hold the puzzle's embedding
     puzzle_emb_size: Whole = 512  # numbers in a row of that table; 0: no table, the prefix is zeros (and its positions)
     pool: str = "first"  # what the halting head reads: the "first" place, or the "mean" of all (without gradient)
-    units: Sets = ()  # sets of places that constrain each other, for mix "units"
-    orbits: tuple[Sets, ...] = ()  # for mix "orbit": sets of places, alike within each kind
+    units: Sets = ()  # sets of places that constrain each other, for block "units"
+    orbits: tuple[Sets, ...] = ()  # for block "orbit": sets of places, alike within each kind
     symbols: Sets = ()  # likewise, tokens whose names mean nothing: forms of N symbols each
     local: bool = False  # likewise: the rules speak of neighbouring cells
 

@@ -119,7 +119,7 @@ class FalconBlock(nn.Module):
 
     def forward(self, x_BLD: Tensor, sight: AttentionContext | None = None) -> Tensor:
         if sight and sight.memory:
-            raise InputError('mix "falcon" keeps no keys to go on from: read the text anew, or use mix "attention"')
+            raise InputError('block "falcon" keeps no keys to go on from: read the text anew, or use block "attention"')
         x_BLD = around(self.norm, x_BLD, partial(self.mix, sight=sight))
         return around(self.norm, x_BLD, self.feed)
 

@@ -277,7 +277,7 @@ class BothWays(nn.Module):
 
     def forward(self, x_BLD: Tensor, sight: AttentionContext | None = None) -> Tensor:
         if sight and sight.memory:
-            raise InputError('fast weights keep no keys to go on from: read the text anew, or use mix "attention"')
+            raise InputError('fast weights keep no keys to go on from: read the text anew, or use block "attention"')
         y_BLD = self.ahead(x_BLD)
         return y_BLD if self.back is None else y_BLD + self.back(x_BLD.flip(1)).flip(1)
 

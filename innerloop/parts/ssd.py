@@ -215,7 +215,7 @@ class SSDBlock(nn.Module):
 
     def forward(self, x_BLD: Tensor, sight: AttentionContext | None = None) -> Tensor:
         if sight and sight.memory:
-            raise InputError('mix "ssd" keeps no keys to go on from: read the text anew, or use mix "attention"')
+            raise InputError('block "ssd" keeps no keys to go on from: read the text anew, or use block "attention"')
         return around(self.norm, x_BLD, self.look)
 
     def look(self, x_BLD: Tensor) -> Tensor:

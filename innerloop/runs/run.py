@@ -46,7 +46,7 @@ class Run:
 
 
 def to_json(run: Run) -> dict[str, Any]:
-    return json.loads(json.dumps(dataclasses.asdict(run)))
+    return json.loads(json.dumps(schema.saved(run)))
 
 
 def from_json(value: Any, where: str = "run.json") -> Run:
@@ -86,6 +86,7 @@ def _replace(value: Any, path: list[str], text: str, whole: str) -> Any:
         kind = type(value[key]) if value.get(key) is not None else Any
         return value | {key: schema.parse(kind, text, whole)}
     known = typing.get_type_hints(type(value), include_extras=True) if dataclasses.is_dataclass(value) else {}
+    key = schema.field_of(key, known)
     if key not in known:
         raise InputError(f"{printable(whole)} is not a field of a run: {nearest(key, known)}")
     old = getattr(value, key)

@@ -7,7 +7,7 @@
 The 16 places before the tokens hold the puzzle's embedding; the halting head reads the first of them. The gradient
 runs through the last of the T cycles only (all of it, if T is 1). Between steps of training the state is detached and
 carried on (deep supervision: learn/supervise.py). The default mixes places by attention;
-Config(NetConfig(prefix=16, mix="tokens", positions="none")) is the paper's MLP-mixer variant.
+Config(NetConfig(prefix=16, block="tokens", positions="none")) is the paper's MLP-mixer variant.
 """
 
 from __future__ import annotations

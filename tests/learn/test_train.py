@@ -393,7 +393,8 @@ def test_kill_9_at_any_moment_loses_at_most_one_interval(tmp_path):
     """Real processes, killed at random moments until the run is done; then bit-equal to an unbroken one."""
     change = ["plan.steps=600", "plan.save_every=10", "plan.check_every=300"]
     script = (
-        "import sys; from innerloop.recipes import get; from innerloop.runs.fit import build; from innerloop.runs.run import override;"
+        "import sys; from innerloop.recipes import get; from innerloop.runs.fit import build;"
+        "from innerloop.runs.run import override;"
         "from innerloop.learn.train import train;"
         f"b = build(override(get('sudoku4_trm'), {TINY + change!r}));"
         "train(b.loop, b.task, b.train, b.run.plan, sys.argv[1], validation=b.validation, live=False)"

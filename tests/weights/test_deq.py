@@ -194,7 +194,7 @@ def test_it_learns_by_each_gradient():
             nn.utils.clip_grad_norm_(loop.net.parameters(), 1.0)
             optimizer.step()
             losses.append(float(loss.detach()))
-        assert losses[-1] < 0.5 * losses[0], (tape, losses[0], losses[-1])
+        assert losses[-1] < 0.5 * losses[0], (grad, losses[0], losses[-1])
 
 
 def test_wrong_configurations_say_so():
