@@ -43,7 +43,7 @@ def test_a_fresh_model_fits_its_task(system):
 
 def test_unknown_fields_and_systems_are_named():
     with pytest.raises(InputError, match='did you mean "hidden_size"'):
-        innerloop.create("trm", widht=64)
+        innerloop.create("trm", hiden_size=64)
     with pytest.raises(InputError, match="trm"):
         innerloop.create("trn")
 

@@ -51,9 +51,7 @@ class NetConfig:
         if self.hidden_size % self.heads or (self.positions == "rope" and (self.hidden_size // self.heads) % 2):
             raise InputError(f"hidden_size {self.hidden_size} does not split into {self.heads} heads of an even size")
         if self.hidden_size % self.nodes:
-            raise InputError(
-                f"hidden_size {self.hidden_size} does not split into {self.nodes} nodes, one for each symbol"
-            )
+            raise InputError(f"hidden_size {self.hidden_size} does not split into {self.nodes} nodes, one a symbol")
         if self.seq % self.rows:
             raise InputError(f"{self.seq} tokens do not form {self.rows} rows")
         self._check_sets()

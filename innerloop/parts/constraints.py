@@ -26,7 +26,7 @@ class ConstraintBlock(nn.Module):
     def __init__(self, config: NetConfig) -> None:
         super().__init__()
         if not config.units:
-            raise InputError('mix "units" needs a task that names its units: use the recipe grid, or another mix')
+            raise InputError('block "units" needs a task that names its units: use the recipe grid, or another block')
         inner = inner_width(config.hidden_size, config.expansion, config.multiple_of)
         self.norm = config.norm
         share = torch.zeros(len(config.units), config.length)

@@ -151,7 +151,7 @@ class Net(nn.Module):
         self.magic, self.sighted = config.norm == "magic", getattr(BLOCKS[config.block], "sighted", False)
         if config.causal and not self.sighted:
             raise InputError(
-                f'mix "{config.block}" sees every place, against the mask "{config.mask}": use mix "attention"'
+                f'block "{config.block}" sees every place, against the mask "{config.mask}": use block "attention"'
             )
         self.blocks = nn.ModuleList(BLOCKS[config.block](config) for _ in range(config.layers))
 

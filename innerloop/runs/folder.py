@@ -119,7 +119,7 @@ def known_task(run: Run, where: str) -> Any:
     config, cells = run.config.net, task.shape[0] * task.shape[1]
     if (config.vocab, config.seq) != (task.vocab, cells):
         raise InputError(
-            f"{where}: its model takes {config.seq} cells of {config.vocab} tokens, its task has {cells} of {task.vocab}: "
-            "it is damaged"
+            f"{where}: its model takes {config.seq} cells of {config.vocab} tokens, its task has {cells} of "
+            f"{task.vocab}: it is damaged"
         )
     return task

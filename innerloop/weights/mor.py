@@ -66,7 +66,7 @@ class MoR(nn.Module):
         self.router = router(c.router, config.hidden_size, c.capacities, c.alpha, c.warmup)
         if c.kv not in ("recursion", "shared") or (c.kv == "shared" and not self.net.sighted):
             raise InputError(
-                f'kv "{c.kv}" with mix "{config.block}": use "recursion", or "shared" with mix "attention"'
+                f'kv "{c.kv}" with block "{config.block}": use "recursion", or "shared" with block "attention"'
             )
 
     def set_progress(self, progress: float) -> None:

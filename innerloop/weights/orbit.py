@@ -36,8 +36,8 @@ from innerloop.schema import Amount, Count
 __all__ = ["Config", "Orbit"]
 
 SIZE = replace(
-    NetConfig(), hidden_size=144, heads=4, layers=1, expansion=3.0, multiple_of=8, block="orbit", positions="none", prefix=0,
-    puzzle_emb_size=0, pool="mean",
+    NetConfig(), hidden_size=144, heads=4, layers=1, expansion=3.0, multiple_of=8, block="orbit", positions="none",
+    prefix=0, puzzle_emb_size=0, pool="mean",
 )  # fmt: skip
 
 RANK = 4  # numbers that a node's noise is made of: drawing one for each channel would cost a tenth of a step

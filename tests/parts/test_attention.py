@@ -102,7 +102,7 @@ def test_the_gate_weighs_what_attention_says():
 
 
 def test_blocks_that_cannot_obey_a_mask_are_refused():
-    with pytest.raises(InputError, match='mix "conv" sees every place'):
+    with pytest.raises(InputError, match='block "conv" sees every place'):
         Net(replace(CAUSAL, block="conv", positions="none"))
     Net(replace(CAUSAL, mask="none", block="conv", positions="none"))
 

@@ -182,8 +182,8 @@ def test_it_learns_by_each_gradient():
     inputs = sample_question(16).inputs
     labels = inputs.roll(1, 1).where(torch.arange(16) % 2 == 0, inputs)
     batch = Batch(Question(inputs, torch.zeros(16, dtype=torch.long)), labels)
-    for tape in ("implicit", "phantom(5, 0.5)", "phantom(1, 1)"):
-        loop = deq(grad=tape, iterations=8)
+    for grad in ("implicit", "phantom(5, 0.5)", "phantom(1, 1)"):
+        loop = deq(grad=grad, iterations=8)
         optimizer = torch.optim.AdamW([p for n, p in loop.named_parameters() if "puzzles" not in n], lr=3e-3)
         losses = []
         for _ in range(40):
