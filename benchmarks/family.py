@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from subject import of_recipe
 from torch import Tensor
 
 from innerloop import files, tasks, weights
@@ -145,6 +146,12 @@ def repaced(path: Path) -> None:
     files.write_json(path, value)
 
 
+def subjects(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What the rows are about: the recipe at each system and task."""
+    sizes = {(r["system"], r["task"]): r["parameters"] for r in rows}
+    return [of_recipe("family", size, system=s, task=t) for (s, t), size in sizes.items()]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--systems", nargs="+", default=weights.names())
@@ -170,6 +177,7 @@ def main() -> None:
         value = {"born": born | {"seeds": sorted({s for part in read for s in part["born"]["seeds"]})}, "rows": []}
         every = [row for part in read for row in part["rows"]]
         value["rows"] = list({(r["task"], r["system"], r["seed"]): r for r in every}.values())
+        value["subjects"] = subjects(value["rows"])
         files.write_json(args.out, value)
         return
     mine, shares = (int(n) for n in args.part.split("/"))
@@ -183,6 +191,7 @@ def main() -> None:
             continue
         row = one(system, task, seed, args.limit, args.scale)
         value["rows"].append(row)
+        value["subjects"] = subjects(value["rows"])
         files.write_json(args.out, value)
         said = ", ".join(f"{d}: {v:.3f}" for d, v in zip(row["depths"], row["accuracy"], strict=True))
         harder = row.get("harder_accuracy", "")

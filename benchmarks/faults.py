@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from subject import of_model
 
 from innerloop import files, memory, pretrained
 from innerloop.learn.evaluate import evaluate
@@ -68,7 +69,8 @@ def main() -> None:
                     row[f"{key}, {what}"] = statistics.median(p[i][key] for p in pairs)
             table.append(row)
             print({k: round(v, 2) if isinstance(v, float) else v for k, v in row.items()}, flush=True)
-    files.write_json(args.out, {"depth": args.depth, "born": birth_certificate([5]), "rows": table})
+    value = {"subjects": [of_model(pretrained.open(name)) for name in args.models], "depth": args.depth}
+    files.write_json(args.out, value | {"born": birth_certificate([5]), "rows": table})
 
 
 if __name__ == "__main__":

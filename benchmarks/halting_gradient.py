@@ -15,6 +15,7 @@ from pathlib import Path
 from unittest import mock
 
 import torch
+from subject import of_recipe
 
 from innerloop import recipes
 from innerloop.files import write_json
@@ -70,7 +71,9 @@ def main() -> None:
         last = [r["exact"][-1] for r in rows if r["gradient"] == through]
         print(f"gradient {through}: mean exact {statistics.mean(last):.3f} over {len(last)} seeds")
     if args.out:
-        value = {"born": birth_certificate(args.seeds), "recipe": args.recipe, "steps": args.steps, "rows": rows}
+        size = sum(p.numel() for p in build(recipes.get(args.recipe)).loop.parameters())
+        value = {"subject": of_recipe(args.recipe, size), "born": birth_certificate(args.seeds)}
+        value |= {"recipe": args.recipe, "steps": args.steps, "rows": rows}
         write_json(args.out, value)
 
 

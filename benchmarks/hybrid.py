@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from subject import of_model
 
 from innerloop import files
 from innerloop.data.opening import open_set
@@ -96,7 +97,7 @@ def compared(run: str, args: argparse.Namespace) -> dict[str, Any]:
         test = open_set(args.data, task, args.limit)[1]
     else:
         test = task.make(args.limit, opened.run.data.seed + 8_000_003)
-    others = task.make(args.set_progress, opened.run.data.seed + 9_000_003).inputs
+    others = task.make(args.tune, opened.run.data.seed + 9_000_003).inputs
     chosen = [dials(solver, others, args, many) for many in (False, True)]
     trusted = {"depth": opened.run.plan.deepest, "pick": "certainty", "views": False}
     how, at_once = ({m: trusted if m == "model" else c["dials"] for m in METHODS} for c in chosen)
@@ -121,7 +122,8 @@ def compared(run: str, args: argparse.Namespace) -> dict[str, Any]:
     rows = [row(task, test.inputs, name, s, best_cost, proved) for name, s in said.items()]
     trained = files.read_json(opened.folder / "result.json") if (opened.folder / "result.json").exists() else {}
     return {
-        "run": Path(run).name, "task": task.name, "options": task.options, "cells": int(np.prod(task.shape)),
+        "run": Path(run).name, "subject": of_model(opened), "task": task.name,
+        "options": task.options, "cells": int(np.prod(task.shape)),
         "instances": len(test), "train_puzzles": len(sets(opened.run.data)[1]), "trusted_depth": trusted["depth"],
         "single": chosen[0], "together": chosen[1],
         "compiled": args.compile, "parameters": sum(p.numel() for p in solver.loop.parameters()),

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from subject import of_recipe
 
 from innerloop import files, recipes
 from innerloop.data.leakage import leakage
@@ -64,8 +66,9 @@ def record(run: Run, test: Any, args: argparse.Namespace, command: str) -> None:
         return
     checkpoint.load_weights(folder / checkpoint.MODEL, built.loop)
     value = judged(built, folder, result, test(built), args)
-    changes = f" --set {' '.join(args.set)}" if args.set else ""
+    changes = f" --set {shlex.join(args.set)}" if args.set else ""
     value["born"]["command"] = f"{command}{changes}"
+    value = {"subject": of_recipe(run.name, value["parameters"])} | value
     files.write_json(args.out, value)
     print(json.dumps(value["train"]), json.dumps(value["leakage"]))
 

@@ -24,6 +24,7 @@ from typing import Any
 
 import httpx
 from serve_fuzz import trained
+from subject import of_model
 
 from innerloop.cli.inputs import open_run
 from innerloop.files import write_json
@@ -160,6 +161,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         run = args.run or trained(Path(place))
         opened = open_run(run)
+        about = of_model(opened)
         solver, task = solver_of(opened), opened.task
         puzzles = [task.decode(q) for q in task.make(LISTS * LIST, args.seed + 31_337).inputs]
         wanted = reference(solver, puzzles, args.depth)
@@ -177,7 +179,13 @@ def main() -> None:
             print(f"round {number}: {len(answers)} inside, the last answered {seconds:.2f} s after SIGTERM; "
                   f"late ones {dict(round_.late)}; ended with {status}", *wrong, sep="\n  ", flush=True)  # fmt: skip
     if args.out:
-        value = {"born": birth_certificate([args.seed]), "run": run.name, "limits": LIMITS, "depth": args.depth}
+        value = {
+            "subject": about,
+            "born": birth_certificate([args.seed]),
+            "run": run.name,
+            "limits": LIMITS,
+            "depth": args.depth,
+        }
         write_json(args.out, value | {"rows": rows, "good": good})
     if not good:
         raise SystemExit(1)

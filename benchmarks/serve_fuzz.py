@@ -25,7 +25,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from subject import of_model
 
+from innerloop.cli.inputs import open_run
 from innerloop.files import write_json
 from innerloop.runs.certificate import birth_certificate
 from innerloop.serve.local import Local, running
@@ -122,6 +124,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         run = args.run or trained(folder)
+        about = of_model(open_run(run))
         with running(run, **LIMITS) as server:
             model = httpx.get(f"{server.url}/v1/models").json()["models"][0]
             described = httpx.get(f"{server.url}/openapi.json").json()
@@ -139,7 +142,13 @@ def main() -> None:
     print(f"{errors} answers of 500 or above; /solve answered 200 {solved} times; ended with {status}")
     good = not errors and not any(p["found"] for p in passes) and well and status == 0 and "Traceback" not in log
     if args.out:
-        value = {"born": birth_certificate([args.seed]), "run": run.name, "limits": LIMITS, "rows": passes}
+        value = {
+            "subject": about,
+            "born": birth_certificate([args.seed]),
+            "run": run.name,
+            "limits": LIMITS,
+            "rows": passes,
+        }
         write_json(args.out, value | {"server_errors": errors, "exit_status": status, "good": good})
     if not good:
         print(log, file=sys.stderr)

@@ -32,6 +32,7 @@ from typing import Any
 import httpx
 import numpy as np
 from serve_fuzz import trained
+from subject import of_model
 
 from innerloop.cli.inputs import open_run
 from innerloop.files import write_json
@@ -264,6 +265,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server ends as well
     with tempfile.TemporaryDirectory() as place:
         run = args.run or trained(Path(place))
+        about = of_model(open_run(run))
         with running(run, **LIMITS) as server:
             try:
                 found = asyncio.run(drive(server, open_run(run).task, args))
@@ -288,7 +290,13 @@ def main() -> None:
         told = "memory {:.0f} to {:.0f} MB, {:+.2f} MB a minute [{:+.2f}, {:+.2f}]".format(start, end, *slopes)
     print(f"{told}; ended with {status}")
     if args.out:
-        value = {"born": birth_certificate([args.seed]), "run": run.name, "limits": LIMITS, "mix": MIX}
+        value = {
+            "subject": about,
+            "born": birth_certificate([args.seed]),
+            "run": run.name,
+            "limits": LIMITS,
+            "mix": MIX,
+        }
         write_json(args.out, value | found | {"exit_status": status, "good": good})
     if not good:
         print(log, *found["lost"][:20], sep="\n", file=sys.stderr)

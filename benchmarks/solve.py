@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from subject import of_model
 
 from innerloop import files
 from innerloop.core import Question
@@ -174,7 +175,8 @@ def main() -> None:
     rows = table(data, right, args.depths, args.widths, calls)
     trained = json.loads((opened.folder / "run.json").read_text())["born"] if opened.folder.is_dir() else {}
     value = {
-        "run": str(args.run), "system": opened.run.system, "task": task.name, "data": examples.source,
+        "subject": of_model(opened), "run": Path(args.run).name, "system": opened.run.system, "task": task.name,
+        "data": Path(examples.source).name,
         "test_puzzles": len(examples), "train_puzzles": len(sets(opened.run.data)[1]), "block_calls_a_step": calls,
         "trained_depth": opened.run.plan.deepest, "noise": noise, "views": views is not None, "seed": args.seed,
         "trained": trained, "born": birth_certificate([args.seed]), "rows": rows,

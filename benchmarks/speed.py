@@ -19,6 +19,7 @@ from typing import Any
 
 import step
 import torch
+from subject import of_recipe
 
 from innerloop import memory, recipes
 from innerloop.files import write_json
@@ -100,6 +101,7 @@ def small(name: str, turns: int) -> dict[str, Any]:
     config = built.run.config.net
     return {
         "what": "small", "of": name, "dtype": "float32", "batch": built.run.plan.batch, "width": config.hidden_size,
+        "parameters": sum(p.numel() for p in built.loop.parameters()),
         "nodes of a place": config.nodes, "eager_ms": plain * 1e3, "ours_ms": ours * 1e3,
         "ratio": statistics.median(p / o for p, o in rows), "products": said, "turns": turns,
     }  # fmt: skip
@@ -127,7 +129,8 @@ def main() -> None:
             rows.append(one())
             print({k: round(v, 3) if isinstance(v, float) else v for k, v in rows[-1].items()}, flush=True)
     if args.out:
-        write_json(args.out, {"born": birth_certificate([0]), "rows": rows})
+        about = [of_recipe(r["of"], r["parameters"]) for r in rows if r["what"] == "small"]
+        write_json(args.out, {"subjects": about, "born": birth_certificate([0]), "rows": rows})
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import baseline_structure
+import difficulty_page
+import engine_page
 import ladder_page
 import ladder_table
 import speed_page
@@ -133,6 +135,7 @@ def covering(name: str, value: dict[str, Any]) -> list[str]:
         "share of all solutions found; the ceiling is what so many different right answers could find at best.",
         "",
         f"- {born(value)}",
+        f"- setup: `{json.dumps(setup)}`",
         "",
     ]
     head = ["system", "samples", "coverage", "ceiling", "% valid", "different answers", "seeds", "seconds"]
@@ -197,8 +200,10 @@ def batching(name: str, value: dict[str, Any]) -> list[str]:
         f"### {name}",
         "",
         f"{value['test_puzzles']:,} puzzles ({value['data']}), {value['batch']} at once, full depth {value['depth']}. "
-        f"On {value['validation_puzzles']:,} others: best fixed depth {chosen['fixed_depth']}, halting at "
-        f"sure({chosen['level']}); {100 * value['slack']:.1f} points of accuracy may be lost.",
+        f"On {value['validation_puzzles']:,} others: best fixed depth {chosen['fixed_depth']}, best fixed number of "
+        f"rounds {chosen['rounds']} ({chosen['rounds_of_a_step']} are a step), halting by "
+        f"{engine_page.rule(chosen['continuous'])}, verified {chosen['verified']['looks']} times a step; "
+        f"{100 * value['slack']:.1f} points of accuracy may be lost.",
         "",
         f"- {born(value)}",
         "",
@@ -284,8 +289,10 @@ def page() -> str:
     lines = [
         "# Results",
         "",
-        "Every number on this page was produced by the command beside it. One seed a run unless several are listed;",
-        "intervals are of the test sample (Wilson), not of the training seed. What failed is in [the log](log.md).",
+        "Beside every number stands the command that measured it, with the commit it was run at; a later version may",
+        "rename a flag. Results about a bundled model or a recipe are held to what ships, by a test. One seed a run",
+        "unless several are listed; intervals are of the test sample (Wilson), not of the training seed. What failed",
+        "is in [the log](log.md).",
         "",
         "## Trained models",
         "",
@@ -297,6 +304,8 @@ def page() -> str:
         lines += ["## The family compared", "", *family(values["family"])]
     for name, value in values.items():
         lines += covering(name, value) if name.startswith("coverage") else []
+    lines += difficulty_page.section(values["difficulty"]) if "difficulty" in values else []
+    lines += difficulty_page.trajectories(values["trajectories"]) if "trajectories" in values else []
     lines += ["## Solving", ""]
     for name, value in values.items():
         lines += solving(name, value) if name.startswith("solve_") else []
@@ -304,7 +313,7 @@ def page() -> str:
         lines += deciding(value) if "runs" in value else []
     lines += ["## Benchmarks", ""]
     for name, value in values.items():
-        elsewhere = name in ("family", *SPEEDS) or name.startswith(("solve_", "coverage"))
+        elsewhere = name in ("family", "difficulty", "trajectories", *SPEEDS) or name.startswith(("solve_", "coverage"))
         elsewhere = elsewhere or "arrivals" in value or "runs" in value
         if not isinstance(value.get("recipe"), dict) and not elsewhere:
             lines += plain(name, value)
@@ -339,11 +348,15 @@ def readme() -> str:
             f"{100 * deepest['high']:.1f}) of {deepest['puzzles']:,} at {deepest['depth']}",
         ]
         rows.append([value["recipe"]["about"].split(",")[0], train, f"{time}, {threads} thread(s)", *deep])
-    return between(README.read_text(), "results", table(head, rows)[:-1])
+    text = between(README.read_text(), "results", table(head, rows)[:-1])
+    read = lambda name: json.loads(p.read_text()) if (p := ROOT / "results" / f"{name}.json").exists() else None  # noqa: E731
+    text = between(text, "width", difficulty_page.width(read("trajectories")))
+    return between(text, "difficulty", difficulty_page.short(read("difficulty")))
 
 
 def main() -> None:
-    made = {PAGE: page(), README: readme(), DECIDES: decision(DECIDES.read_text())}
+    engines = [json.loads(path.read_text()) for path in sorted((ROOT / "results").glob("engine_*.json"))]
+    made = {PAGE: page(), README: readme(), DECIDES: engine_page.page(decision(DECIDES.read_text()), engines)}
     speeds = [ROOT / "results" / f"{name}.json" for name in SPEEDS]
     if all(path.exists() for path in speeds):
         made[SPEED] = speed_page.page(SPEED.read_text(), *(json.loads(path.read_text()) for path in speeds))

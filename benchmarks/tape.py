@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from subject import of_recipe
 
 from innerloop import files
 from innerloop.learn import checkpoint
@@ -60,7 +61,12 @@ def main() -> None:
         rows.append({"tape": tape, "mean exact": statistics.mean(found), "deviation between seeds": spread})
         rows[-1] |= {"by seed": found, "seconds": statistics.mean(seconds), "test puzzles": args.limit}
     if args.out:
-        value = {"born": birth_certificate(args.seeds), "task": args.task, "steps": args.steps, "rows": rows}
+        size = sum(p.numel() for p in built.loop.parameters())
+        value = {
+            "subject": of_recipe("family", size, system="trm", task=args.task),
+            "born": birth_certificate(args.seeds),
+        }
+        value |= {"task": args.task, "steps": args.steps, "rows": rows}
         files.write_json(args.out, value)
 
 

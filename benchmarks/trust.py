@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from subject import of_model
 
 from innerloop import files
 from innerloop.data.opening import open_set
@@ -54,7 +55,8 @@ def main() -> None:
             rows.append(row(t, width, args.depth))
             curves[f"{rule}, width {width}"] = {"coverage": t.coverage, "risk": t.risk}
             print({k: round(v, 3) if isinstance(v, float) else v for k, v in rows[-1].items()}, flush=True)
-    value = {"run": args.run, "data": examples.source, "born": birth_certificate([opened.run.seed, args.seed])}
+    value = {"subject": of_model(opened), "run": Path(args.run).name, "data": Path(examples.source).name}
+    value["born"] = birth_certificate([opened.run.seed, args.seed])
     files.write_json(args.out, value | {"rows": rows, "curves": curves})
 
 

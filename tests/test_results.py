@@ -7,8 +7,19 @@ from pathlib import Path
 
 import pytest
 
+from innerloop import pretrained
+from innerloop.runs.run import override
+
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+import cards  # noqa: E402
+from subject import of_model, of_recipe, stale  # noqa: E402
+
 FILES = sorted((ROOT / "results").glob("*.json"))
+# Nets of their own, trained in the script or not at all: neither a bundled model nor a recipe.
+NO_SUBJECT = {"act_tau", "bad_inputs", "cost_cpu", "coverage_colouring", "coverage_queens", "float32_cpu"}
+NO_SUBJECT |= {"flow_residual", "looped_regression", "memory_cpu", "othello", "start", "step_cpu", "step_cpu_float32"}
 CERTIFICATE = {"command", "commit", "seeds", "innerloop", "torch", "python", "device", "threads"}
 
 
@@ -17,10 +28,51 @@ def test_a_result_says_where_it_comes_from(path):
     value = json.loads(path.read_text())
     assert value["born"].keys() >= CERTIFICATE and value["born"]["commit"] and value["born"]["command"]
     assert "/work" not in path.read_text() and "/tmp" not in path.read_text()
-    assert value.get("rows") or value["runs"]
+    assert value.get("rows") or value.get("runs") or value["sets"]
     for row in value.get("rows", []):
         if "exact" in row and "puzzles" in row:
             assert row["puzzles"] > 0 and row["low"] - 1e-9 <= row["exact"] <= row["high"] + 1e-9
+
+
+def subjects(value):
+    """Every subject in a result: its own, and those of its parts."""
+    parts = [value, *value.get("runs", []), *value.get("sets", []), *value.get("rows", [])]
+    return [s for part in parts for s in (*part.get("subjects", []), part.get("subject")) if s]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_a_result_is_about_what_ships(path):
+    value = json.loads(path.read_text())
+    found = subjects(value)
+    assert bool(found) != (path.stem in NO_SUBJECT), "say what it is about: benchmarks/subject.py"
+    for subject in found[:: max(1, len(found) // 6)]:  # all of them take half a minute
+        why = stale(subject)
+        assert not why, f"results/{path.name}: {why}; delete it or measure it anew: {value['born']['command']}"
+
+
+@pytest.mark.slow
+def test_every_system_of_the_comparison_is_as_it_was():
+    value = json.loads((ROOT / "results" / "family.json").read_text())
+    assert [why for subject in value["subjects"] if (why := stale(subject))] == []
+
+
+def test_a_result_about_another_model_or_recipe_is_found_out():
+    opened = pretrained.open("demo-sudoku4")
+    model, recipe = of_model(opened), of_recipe("sudoku4", 12_002)
+    assert not stale(model) and not stale(recipe)
+    assert model["parameters"] == 12_002
+    assert "another model" in stale(model | {"sha256": "0" * 64})
+    assert "comes along" in stale(model | {"model": "demo-sudoku5"})
+    assert "something else" in stale(recipe | {"recipe": "sudoku6"})
+    assert "no recipe" in stale(recipe | {"recipe": "sudoku5"})
+    assert of_model(opened._replace(folder=ROOT)) == recipe  # as a folder, the same run is what its recipe trains
+    changed = override(opened.run, ["plan.steps=301"])
+    assert "neither" in stale(of_model(opened._replace(folder=ROOT, run=changed)))
+
+
+def test_cards_of_bundled_models_are_up_to_date():
+    for name in pretrained.names():
+        assert pretrained.card(name) == cards.written(name), "run benchmarks/cards.py"
 
 
 def test_every_row_of_the_ladder_says_where_it_comes_from():

@@ -61,7 +61,8 @@ def eval_(
     target = home(opened, out, "eval.json")
     examples = examples_of(opened, data, limit)
     console = Console(emoji=False, highlight=False, soft_wrap=True)
-    console.print(f"{len(examples):,} puzzles of {markup(examples.source)} on {markup(why)}")
+    chose = "" if data else ", the validation puzzles that chose these weights: --data FILE gives others"
+    console.print(f"{len(examples):,} puzzles of {markup(examples.source)} on {markup(why)}{chose}")
     loop: Any = opened.loop
     with console.status("thinking"):
         rows = evaluate(

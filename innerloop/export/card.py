@@ -17,7 +17,11 @@ SHORT = 100  # cells of an example at most
 
 
 def card(opened: Opened, notes: dict[str, Any]) -> str:
-    """Markdown with the hub's front matter. `notes` holds run.json, and result.json and eval.json where there are."""
+    """Markdown with the hub's front matter.
+
+    `notes` holds run.json; result.json and eval.json where there are; and "difficulty", what benchmarks/difficulty.py
+    found for this model, a list of sets, where it was measured.
+    """
     run, task = opened.run, opened.task
     board = f"{task.name} {task.shape[0]}x{task.shape[1]}"
     sections = [
@@ -28,7 +32,7 @@ def card(opened: Opened, notes: dict[str, Any]) -> str:
         "## Use\n\n" + usage(opened),
         "## What it is\n\n" + pairs(facts(opened)),
         "## Data\n\n" + pairs(data(opened, notes.get("result.json", {}))),
-        "## Results\n\n" + results(notes, task.verifies),
+        "## Results\n\n" + results(opened, notes),
         "## Birth certificate\n\n" + pairs(born(notes["run.json"].get("born", {}))),
         "## Limits\n\n" + "\n".join(f"- {line}" for line in limits(opened, notes)),
     ]
@@ -65,8 +69,11 @@ def facts(opened: Opened) -> list[tuple[str, str]]:
     """What the loop is: system, paper, sizes."""
     run, loop, task = opened.run, opened.loop, opened.task
     doc = (sys.modules[type(loop).__module__].__doc__ or "").strip()
-    first, paper = doc.split("\n")[0].split("   ")[0].strip(), re.search(r"arXiv (\d{4}\.\d{4,5})", doc)
-    cited = f" ([arXiv {paper[1]}](https://arxiv.org/abs/{paper[1]}))" if paper else ""
+    line, first = doc.split("\n")[0], doc.split("\n")[0].split("   ")[0].strip()
+    paper = re.search(r"arXiv (\d{4}\.\d{4,5})", line)  # of this system; those further down are of others
+    cited = f" ({linked(paper[1])})" if paper else ""
+    older = [] if paper else re.findall(r"as in ([\w ]+?)\s+\(arXiv\s+(\d{4}\.\d{4,5})\)", doc)
+    cited += f" No paper; it builds on {', '.join(f'{name} ({linked(at)})' for name, at in older)}." if older else ""
     config = run.config.net
     return [
         ("system", f"`{run.system}`: {first}{cited}"),
@@ -76,6 +83,10 @@ def facts(opened: Opened) -> list[tuple[str, str]]:
         ("steps in training", f"up to {run.plan.deepest}; at test time any number"),
         ("computes in", f"{getattr(run.config, 'dtype', 'float32')}, weights float32"),
     ]
+
+
+def linked(paper: str) -> str:
+    return f"[arXiv {paper}](https://arxiv.org/abs/{paper})"
 
 
 def data(opened: Opened, result: dict[str, Any]) -> list[tuple[str, str]]:
@@ -93,19 +104,22 @@ def data(opened: Opened, result: dict[str, Any]) -> list[tuple[str, str]]:
     return rows + ([("leakage", result["leakage"])] if result.get("leakage") else [])
 
 
-def results(notes: dict[str, Any], verifies: bool) -> str:
-    """The rows of the last evaluation with their birth certificate; else the best validation.
+def results(opened: Opened, notes: dict[str, Any]) -> str:
+    """Accuracy by difficulty where it was measured; the rows of the last evaluation, with their birth certificate; the
+    best validation.
 
-    Without `verifies` no share of valid answers is known, whatever an old file says.
+    Without a task that verifies, no share of valid answers is known, whatever an old file says.
     """
+    verifies = opened.task.verifies
     share = lambda v: format(v, ".1%") if verifies and v is not None else ""  # noqa: E731
-    judged, result, said = notes.get("eval.json", {}), notes.get("result.json", {}), []
+    judged, result = notes.get("eval.json", {}), notes.get("result.json", {})
+    said = difficulty(notes["difficulty"]) if notes.get("difficulty") else []
     if best := result.get("best"):
         valid = share(best.get("valid"))
         valid = f", valid {valid}" if valid else ""
         said.append(
-            f"Best validation: exact {best['exact']:.1%}{valid}, at step {best['step']:.0f} of training, which took "
-            f"{result['seconds']:.0f} s."
+            f"Best validation, which chose the weights: exact {best['exact']:.1%}{valid}, at step {best['step']:.0f} "
+            f"of training, which took {result['seconds']:.0f} s."
         )
     if rows := judged.get("rows"):
         head = "| depth | width | halting | puzzles | exact | 95 % interval | valid | mean steps |\n" + "|---" * 8 + "|"
@@ -115,9 +129,38 @@ def results(notes: dict[str, Any], verifies: bool) -> str:
             f"| {share(r.get('valid')) or '—'} | {r['steps']:.1f} |"
             for r in rows
         ]
-        said.append(f"On {judged['test_puzzles']:,} puzzles of {judged['data']}:\n\n" + "\n".join([head, *lines]))
+        chose = "validation puzzles, which chose the weights," if validated(opened, judged) else "puzzles of"
+        said.append(f"On {judged['test_puzzles']:,} {chose} {judged['data']}:\n\n" + "\n".join([head, *lines]))
         said.append("Measured by:\n\n" + pairs(born(judged.get("born", {}))))
     return "\n\n".join(said) or "No evaluation is recorded: `innerloop eval RUN` writes one."
+
+
+def difficulty(sets: list[dict[str, Any]]) -> list[str]:
+    """A table: of each set the share that each kind of technique solves, and what the model solves at each depth."""
+    depths = sorted({row["depth"] for s in sets for row in s["rows"]})
+    kinds = list(sets[0]["levels"])
+    head = ["held out", "puzzles", *kinds, *(f"solved at depth {d}" for d in depths)]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for s in sets:
+        at = {row["depth"]: row for row in s["rows"] if row["level"] == "all"}
+        solved = (f"{at[d]['exact']:.1%} ({100 * at[d]['low']:.0f} to {100 * at[d]['high']:.0f})" for d in depths)
+        shares = (f"{s['levels'][kind]:.0%}" for kind in kinds)
+        lines.append("| " + " | ".join([s["source"], f"{s['puzzles']:,}", *shares, *solved]) + " |")
+    told = (
+        "By difficulty, on puzzles that neither trained nor chose it. `singles`: solved by cells and digits that have "
+        "one place left; `subsets`: by pairs and triples besides; `beyond`: by neither. 95 % intervals are of the "
+        "puzzles."
+    )
+    return [told + "\n\n" + "\n".join(lines)]
+
+
+def validated(opened: Opened, judged: dict[str, Any]) -> bool:
+    """Whether what was evaluated are the puzzles that chose the weights."""
+    given = opened.run.data
+    if not given.train:
+        return str(judged["data"]).endswith(f"seed {given.seed + 1_000_003}")
+    chosen = [path.rpartition("/")[2] for path in (given.train, given.test) if path]
+    return str(judged["data"]).rpartition("/")[2] in chosen
 
 
 def born(certificate: dict[str, Any]) -> list[tuple[str, str]]:
@@ -134,7 +177,8 @@ def limits(opened: Opened, notes: dict[str, Any]) -> list[str]:
         said.append("An answer may be wrong, and the rules of this task are not known: nothing here can tell.")
     said.append("Puzzles of another source or difficulty than those above are not measured.")
     said.append("What it says of its own confidence was learned on puzzles like these: elsewhere it misleads.")
-    if not notes.get("eval.json"):
+    judged = notes.get("eval.json")
+    if not notes.get("difficulty") and (not judged or validated(opened, judged)):
         said.append("No test set was evaluated: the best validation chose these weights, and flatters them.")
     return said
 

@@ -174,8 +174,10 @@ def test_eval_writes_a_table_with_its_birth_certificate(run, puzzles, capsys):
     value = load(run / "eval.json")
     assert len(value["rows"]) == 4 and value["test_puzzles"] == 5 and value["train_puzzles"] == 12
     assert value["born"]["command"] and value["trained_depth"] == 8
-    assert "95 % interval" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "95 % interval" in shown and "validation" not in shown
     assert cli.main(["eval", str(run), "--depth", "2", "--width", "1,2", "--noise", "0.5,0", "--out", "e.json"]) == 0
+    assert "the validation puzzles that chose these weights" in " ".join(capsys.readouterr().out.split())
     assert [r["width"] for r in load("e.json")["rows"]] == [1, 2]
 
 

@@ -22,6 +22,7 @@ from innerloop import cli, pretrained, tasks
 from innerloop.core import Question, think
 from innerloop.errors import InputError
 from innerloop.export import hub as sharing
+from innerloop.export.card import card
 from innerloop.runs.folder import open_run
 from innerloop.runs.single import MARK, SUM, TEXTS, digest, note, open_single, read_texts
 
@@ -188,6 +189,27 @@ def test_the_card_says_what_the_run_knows(folder):
     assert opened.task.encode(question).shape == (16,)
     data = pytest.importorskip("huggingface_hub").ModelCard(text).data
     assert data.library_name == "innerloop" and {"trm", "sudoku"} <= set(data.tags)
+
+
+def test_a_card_says_what_chose_the_weights_and_what_was_held_out(folder):
+    opened = open_run(folder)
+    notes = {n: json.loads((folder / n).read_text()) for n in ("run.json", "result.json", "eval.json")}
+    own = card(opened, notes)
+    assert "60 validation puzzles, which chose the weights, sudoku generated with seed 1000003:" in own
+    assert "No test set was evaluated" in own
+    other = card(opened, notes | {"eval.json": notes["eval.json"] | {"data": "others.csv"}})
+    assert "60 puzzles of others.csv:" in other and "No test set was evaluated" not in other
+    row = {"level": "all", "depth": 16, "puzzles": 9, "exact": 0.5, "low": 0.3, "high": 0.7}
+    held = {"source": "x.csv", "puzzles": 9, "levels": {"singles": 0.25, "beyond": 0.75}, "rows": [row]}
+    text = card(opened, notes | {"difficulty": [held]})
+    assert "| x.csv | 9 | 25% | 75% | 50.0% (30 to 70) |" in text and "No test set was evaluated" not in text
+
+
+def test_a_system_of_our_own_cites_no_paper_as_its_own():
+    text = card(pretrained.open("demo-sudoku4"), {"run.json": {}})
+    line = next(x for x in text.splitlines() if x.startswith("| system |"))
+    own, _, built = line.partition("No paper; it builds on ")
+    assert "arXiv" not in own and "TRM ([arXiv 2510.04871]" in built and "URM ([arXiv 2512.14693]" in built
 
 
 def test_a_card_without_results_says_that_there_are_none(folder, tmp_path):
