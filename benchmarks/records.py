@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from subject import of_recipe
+from subject import of_run
 
 from innerloop import files, recipes
 from innerloop.data.leakage import leakage
@@ -68,7 +68,7 @@ def record(run: Run, test: Any, args: argparse.Namespace, command: str) -> None:
     value = judged(built, folder, result, test(built), args)
     changes = f" --set {shlex.join(args.set)}" if args.set else ""
     value["born"]["command"] = f"{command}{changes}"
-    value = {"subject": of_recipe(run.name, value["parameters"])} | value
+    value = {"subject": of_run(run, value["parameters"])} | value
     files.write_json(args.out, value)
     print(json.dumps(value["train"]), json.dumps(value["leakage"]))
 

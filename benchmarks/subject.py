@@ -46,6 +46,13 @@ def of_recipe(name: str, parameters: int, **given: str) -> dict[str, Any]:
     return {"recipe": name, "run": run_hash(recipes.get(name, **given)), "parameters": parameters} | how
 
 
+def of_run(run: Run, parameters: int) -> dict[str, Any]:
+    """The subject of a result about a run: the recipe of that name, or a run of its own where there is none."""
+    if run.name in recipes.found():
+        return of_recipe(run.name, parameters)
+    return {"own": run.name, "run": run_hash(run), "parameters": parameters}
+
+
 def weights_hash(path: Path) -> str:
     """Of names, shapes and bytes of all tensors, as the file says and as opening it checks; its card may change."""
     return read_texts(path)[SUM]

@@ -100,7 +100,7 @@ def test_factors_are_chosen_by_validation_and_not_by_test_puzzles():
 
 def test_what_is_solved_says_after_how_many_steps():
     rows = [row("x", seed, 0.5, 1.0) | {"steps": steps} for seed, steps in ((0, 1056), (1, 1056))]
-    assert ladder_page.after(rows, "x") == "50.0 (1,056 steps)" and ladder_page.after(rows, "y") == "–"
+    assert ladder_page.stepped(rows, "x") == "50.0 (1,056 steps)" and ladder_page.stepped(rows, "y") == "–"
 
 
 def test_how_far_a_small_rung_foretells_a_large_one():

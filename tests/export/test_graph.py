@@ -40,11 +40,11 @@ SHORT = {"cycles": 1, "thoughts": 1, "low_cycles": 1, "loops": 2, "latents": 2, 
 DEPTH, TOL = 16, 1e-4
 
 
-def opened(system, **size):
+def opened(system, **net):
     """A loop as it was drawn, a little flattened: a chaotic map would magnify rounding, whoever computes it."""
     make, config = weights.get(system)
     known = {f.name for f in fields(config)}
-    chosen = config(**{"size": replace(TINY, **size), "dtype": "float32", **{k: SHORT[k] for k in known & set(SHORT)}})
+    chosen = config(**{"net": replace(TINY, **net), "dtype": "float32", **{k: SHORT[k] for k in known & set(SHORT)}})
     torch.manual_seed(0)
     loop = make(chosen).eval()
     with torch.no_grad():
@@ -178,16 +178,19 @@ def test_onnx_without_its_extra(trained, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("system", "mix"),
+    ("system", "block"),
     [("trm", "conv"), ("hrm", "attention"), ("gram", "tokens"), ("act", "attention"), ("flow", "attention")],
 )
-def test_onnx_of_every_kind(system, mix, tmp_path):
+def test_onnx_of_every_kind(system, block, tmp_path):
     """Sixteen turns of the file and of the loop: one state, two levels, a key of noise, halting inside, time.
 
     The conversion knows operators, not systems: `test_one_step_of_every_system_as_a_program` holds those.
     """
     pytest.importorskip("onnxscript")
-    found, path = opened(system, mix=mix, positions="rope" if mix == "attention" else "none"), tmp_path / "model.onnx"
+    found, path = (
+        opened(system, block=block, positions="rope" if block == "attention" else "none"),
+        tmp_path / "model.onnx",
+    )
     save_onnx(found, path)
     parity(found, path, 1)
     parity(found, path, 5)
@@ -247,7 +250,7 @@ def test_one_step_of_every_system_as_a_program(system):
 
 @torch.no_grad()
 def test_init_step_and_read_as_programs():
-    found = opened("hrm", mix="units", positions="none")
+    found = opened("hrm", block="units", positions="none")
     loop, call = found.loop, {name: p.module() for name, p in graph.programs(found).items()}
     assert list(call) == ["init", "step", "read"]
     for rows in (1, 4):
@@ -292,7 +295,7 @@ def repeat(turn, x, depth, about):
 
 @torch.no_grad()
 def test_salt_leads_to_another_trajectory_the_one_the_library_takes():
-    found = opened("pondernet", mix="units", positions="none")
+    found = opened("pondernet", block="units", positions="none")
     turn, about = graph.turn(found)
     x, call = asked(3), turn.module()
     assert about["salt"] and graph.names(about)[0][3:] == ["salt", "state.z", "state.key"]
@@ -332,7 +335,7 @@ def test_a_compiled_package_answers_as_the_loop_does(tmp_path):
 
     if not (shutil.which("g++") or shutil.which("clang++")):
         pytest.skip("no C++ compiler")
-    found, path = opened("trm", mix="units", positions="none"), tmp_path / "model.pt2"
+    found, path = opened("trm", block="units", positions="none"), tmp_path / "model.pt2"
     about = graph.save_aoti(found, path)
     package = torch._inductor.aoti_load_package(str(path))
     assert json.loads(package.get_metadata()[graph.KEY]) == about

@@ -70,7 +70,7 @@ def test_one_tensor_that_is_too_large_is_refused_without_a_count(monkeypatch):
     monkeypatch.setattr(limits, "afford", lambda *_: pytest.fail("the model was counted"))
     kind, config = weights.get("trm")
     with pytest.raises(InputError, match="smaller width"):
-        limits.build(kind, replace(config(), size=replace(config().size, hidden_size=1_000_000, vocab=10_000)), 0)
+        limits.build(kind, replace(config(), net=replace(config().net, hidden_size=1_000_000, vocab=10_000)), 0)
 
 
 @pytest.mark.parametrize(

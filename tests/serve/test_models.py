@@ -66,8 +66,8 @@ def test_a_puzzle_identifier_is_given_by_name_or_number(registry, tmp_path):
     pairs = [{"input": [[k]], "output": [[0]]} for k in range(4)]
     (tmp_path / "p.json").write_text(json.dumps({n: {"train": pairs[:3], "test": pairs[3:]} for n in ("aa", "bb")}))
     run = get_recipe("grid_attention")
-    small = {"width": 32, "heads": 1, "layers": 1, "prefix": 1, "puzzle_width": 32}
-    small |= {"positions": "learned", "mix": "attention"}
+    small = {"hidden_size": 32, "heads": 1, "layers": 1, "prefix": 1, "puzzle_emb_size": 32}
+    small |= {"positions": "learned", "block": "attention"}
     config = replace(run.config, net=replace(run.config.net, **small))
     built = build(replace(run, config=config, data=Data("", {}, train=str(tmp_path / "p.json"), count=0, holdout=2)))
     write_run(tmp_path / "arc", built.run, built)

@@ -43,7 +43,7 @@ def subject(system, mix="attention", prefix=1):
     positions = "rope" if mix == "attention" else "none"
     size = replace(TINY, block=mix, positions=positions, prefix=prefix, puzzle_emb_size=32 if prefix else 0)
     size = replace(size, pool="first" if prefix else "mean")
-    config = config(size=size, dtype="float32", **shortened(config))
+    config = config(net=size, dtype="float32", **shortened(config))
     return Subject(f"{system}-{mix}", lambda: make(config), sample_question())
 
 

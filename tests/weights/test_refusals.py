@@ -63,9 +63,9 @@ def test_a_solver_that_does_not_converge_says_so_and_keeps_its_best():
 
 def test_units_and_masks_that_do_not_fit():
     with pytest.raises(InputError, match="names its units"):
-        made("trm", mix="units")
+        made("trm", block="units")
     with pytest.raises(InputError, match="sees every place"):
-        made("huginn", mix="conv", mask="causal")
+        made("huginn", block="conv", mask="causal")
 
 
 @pytest.mark.parametrize("system", ["gram", "deq", "pondernet"])
