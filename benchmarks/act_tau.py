@@ -25,14 +25,14 @@ from innerloop.files import write_json
 from innerloop.halt import finished
 from innerloop.interval import wilson
 from innerloop.learn.checkpoint import MODEL, load_weights
-from innerloop.learn.evaluate import parts
+from innerloop.learn.evaluate import batches
 from innerloop.learn.plan import Plan
 from innerloop.learn.precision import prepare
 from innerloop.learn.train import train
 from innerloop.learn.unroll import Unroll
 from innerloop.parts.config import NetConfig
 from innerloop.runs.certificate import birth_certificate
-from innerloop.runs.fit import fit
+from innerloop.runs.fit import fit_config
 from innerloop.weights.act import ACT, Config
 
 CAP = 8  # steps at most, in training and after
@@ -52,7 +52,7 @@ SIZE = NetConfig(
 @torch.no_grad()
 def judged(loop: ACT, task: Any, examples: Any) -> dict[str, Any]:
     """Steps taken and rows answered right in every place, over `examples`."""
-    [(part, question)] = parts(examples, len(examples), "cpu")
+    [(part, question)] = batches(examples, len(examples), "cpu")
     thought = think(loop.eval(), question, CAP, halt=finished)
     exact, token, _ = task.score_batch(part.inputs, thought.answer.logits.argmax(-1).numpy(), part.labels)
     steps = thought.state.act.n
@@ -86,7 +86,7 @@ def measured(tau: float, seed: int, places: int, steps: int) -> dict[str, Any]:
         compile="off",
     )
     torch.manual_seed(seed)
-    loop = ACT(Config(fit(SIZE, task, 1), tau=tau, dtype="float32"))
+    loop = ACT(Config(fit_config(SIZE, task, 1), tau=tau, dtype="float32"))
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         prepare(loop, "cpu")

@@ -29,8 +29,8 @@ from ladder_table import Row, read
 from marked import between, table
 
 from innerloop.files import write_json
-from innerloop.interval import bootstrapped
-from innerloop.learn.evaluate import judge_set
+from innerloop.interval import cluster_bootstrap
+from innerloop.learn.evaluate import score_set
 from innerloop.runs.certificate import birth_certificate, commit
 from innerloop.runs.run import Data
 
@@ -129,7 +129,7 @@ class Summary:
 def summary(rows: Sequence[Row]) -> Summary:
     right = hits(rows)
     puzzles = np.tile(np.arange(right.shape[1]), len(right))
-    found = bootstrapped(right.ravel(), puzzles)
+    found = cluster_bootstrap(right.ravel(), puzzles)
     return Summary(found.value, found.low, found.high, [float(a) for a in right.mean(1)])
 
 
@@ -225,7 +225,7 @@ def run(cell: Cell, test: bool) -> Row:
     row |= {"training_puzzles": len(puzzles), "validation_puzzles": len(validation)}
     row |= {"budget_tera": cell.share * ladder.RUNGS[cell.rung].tera}
     if test:
-        valid = judge_set(loop, task, unseen, row["trained_depth"]).valid
+        valid = score_set(loop, task, unseen, row["trained_depth"]).valid
         row |= {"puzzles": len(valid), "right": packed(valid), "accuracy": float(valid.mean())}
     return row | {"cpu_seconds_in_all": time.process_time() - began}
 

@@ -34,7 +34,7 @@ from innerloop.learn.precision import fast_float32
 from innerloop.noise import salted
 from innerloop.recipes.sudoku import sized
 from innerloop.runs.certificate import birth_certificate
-from innerloop.runs.fit import fit
+from innerloop.runs.fit import fit_config
 from innerloop.weights.orbit import Orbit
 
 BASE = {"depth": 8, "batch": 32, "node width": 16, "cells": 81, "trajectories": 1}
@@ -53,7 +53,7 @@ def loop_of(point: dict[str, int], rounds: int = 6, grad: str = "full") -> tuple
     size = math.isqrt(point["cells"])
     task = tasks.get("sudoku", size=size)
     config = replace(sized(point["node width"] * size), rounds=rounds, grad=grad)
-    loop = Orbit(replace(config, net=fit(config.net, task, 1)))
+    loop = Orbit(replace(config, net=fit_config(config.net, task, 1)))
     rows = point["batch"] * point["trajectories"]
     return loop, Question(torch.ones(rows, point["cells"], dtype=torch.long), torch.zeros(rows, dtype=torch.long))
 

@@ -33,7 +33,7 @@ from innerloop.learn.supervise import HaltingConfig
 from innerloop.learn.train import Trainer, train
 from innerloop.parts.config import NetConfig
 from innerloop.runs.certificate import birth_certificate
-from innerloop.runs.fit import fit
+from innerloop.runs.fit import fit_config
 from innerloop.study.coverage import coverage
 from innerloop.tasks.colouring import read_graphs
 from innerloop.weights import eqr, gram, trm
@@ -74,7 +74,7 @@ def sets(name: str, path: str, puzzles: int, limit: int) -> tuple[Any, Any, Any]
 def made(args: argparse.Namespace, system: str, task: Any, seed: int) -> Any:
     """A loop of the common size with fresh weights."""
     torch.manual_seed(seed)
-    size = fit(replace(SIZE, hidden_size=args.width, positions="learned"), task, 1)
+    size = fit_config(replace(SIZE, hidden_size=args.width, positions="learned"), task, 1)
     if system == "gram":
         return gram.GRAM(gram.Config(size, beta=args.beta[task.name], dtype="float32", **CYCLES))
     if system == "eqr":

@@ -30,13 +30,13 @@ from innerloop import files, grad, recipes
 from innerloop.core import run_schedule, think
 from innerloop.interval import wilson
 from innerloop.learn import checkpoint
-from innerloop.learn.evaluate import parts
+from innerloop.learn.evaluate import batches
 from innerloop.learn.precision import prepare
 from innerloop.learn.train import train
 from innerloop.learn.unroll import Unroll
 from innerloop.parts.solvers import Anderson, Broyden
 from innerloop.runs.certificate import birth_certificate
-from innerloop.runs.fit import build, unseen
+from innerloop.runs.fit import build, unseen_puzzles
 from innerloop.weights import deq
 
 TAPES = ("implicit", "phantom(5, 0.5)", "phantom(1, 1)")
@@ -53,7 +53,7 @@ def one(tape: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     every = max(1, args.steps // 4)
     plan = replace(run.plan, steps=args.steps, check_every=every, unroll=Unroll(depth=1), depths=(1,))
     built = build(replace(run, name="deq", system="deq", config=config, plan=plan, seed=seed))
-    tests = unseen(built.task, built.train, built.run.data, TEST)
+    tests = unseen_puzzles(built.task, built.train, built.run.data, TEST)
     curve: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         note = lambda _, rows: curve.append(rows[-1].exact)  # noqa: E731
@@ -64,7 +64,7 @@ def one(tape: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     loop = built.loop.eval()
     exact, calls, solved = [], [], []
     with torch.no_grad():
-        for part, question in parts(tests, 250, "cpu"):
+        for part, question in batches(tests, 250, "cpu"):
             thought = think(loop, question, 1)
             answer = thought.answer.logits.argmax(-1).numpy().astype(np.uint8)
             exact.append(built.task.score_batch(part.inputs, answer, part.labels)[0])
@@ -89,7 +89,7 @@ def one(tape: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
 
 def adjoint_error(loop: Any, tests: Any) -> dict[str, float]:
     """How far what the truncated rules pass on, v_k, is from v* = g + J'v*, puzzle by puzzle at the same weights."""
-    part, question = next(parts(tests, JUDGED, "cpu"))
+    part, question = next(batches(tests, JUDGED, "cpu"))
     labels = torch.as_tensor(part.labels.astype(np.int64))
     e_BLD = loop.embed(question, loop.dtype).detach()
     fine: list[Tensor] = []
@@ -114,7 +114,7 @@ def adjoint_error(loop: Any, tests: Any) -> dict[str, float]:
     kept = fine[0] & fine[1]
     found = {"judged": float(kept.sum())}
     for tape in TAPES[1:]:
-        error = (passed_on(grad.named(tape, FORWARD)) - exact).norm(dim=1) / exact.norm(dim=1)
+        error = (passed_on(grad.rule_named(tape, FORWARD)) - exact).norm(dim=1) / exact.norm(dim=1)
         found[f"error {tape}"] = float(error[kept].median())
     return found
 

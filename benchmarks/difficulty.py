@@ -24,12 +24,12 @@ from innerloop import files
 from innerloop.core import think
 from innerloop.data.opening import open_set
 from innerloop.interval import wilson
-from innerloop.learn.evaluate import parts
+from innerloop.learn.evaluate import batches
 from innerloop.learn.precision import prepare
 from innerloop.pretrained import open as open_model
 from innerloop.rules.sudoku_techniques import LEVELS, level
 from innerloop.runs.certificate import birth_certificate, commit
-from innerloop.runs.fit import sets, unseen
+from innerloop.runs.fit import load_data, unseen_puzzles
 
 OWN = ("demo-sudoku4", "demo-sudoku6", "demo-sudoku9")
 
@@ -38,7 +38,7 @@ OWN = ("demo-sudoku4", "demo-sudoku6", "demo-sudoku9")
 def right(loop: Any, examples: Any, depths: list[int]) -> np.ndarray:
     """(depths, N) whether each puzzle's answer is as labelled at each of the depths, which rise."""
     found = []
-    for part, question in parts(examples, 64, "cpu"):
+    for part, question in batches(examples, 64, "cpu"):
         state, at, hits = None, 0, []
         for depth in depths:
             thought = think(loop, question, depth - at, state=state)
@@ -96,8 +96,8 @@ def main() -> None:
             examples, where = every.take(np.sort(picked)), Path(source).name
         else:
             data = opened.run.data
-            train = sets(replace(data, holdout=1))[1]
-            examples = unseen(opened.task, train, data, args.limit)
+            train = load_data(replace(data, holdout=1))[1]
+            examples = unseen_puzzles(opened.task, train, data, args.limit)
             where = f"generated as it learned from, seed {data.seed + 2_000_003}, without twins"
         done = [row for row in done if row["set"] != name] + [judged(name, where, opened, examples, args)]
         files.write_json(args.out, {"rows": done, "born": birth_certificate([args.seed])})

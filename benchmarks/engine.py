@@ -13,7 +13,7 @@ Policies, on the same unseen puzzles in the same order, timed in turn:
   compiled   verified, with the step as one compiled graph; compiling is not timed. Left out where the loop's blocks are
              one compiled region already
 The halting rule is the one of halt.certain, halt.confident and halt.confident_and_unchanged, and its probability, that
-takes the fewest steps on validation puzzles at the accuracy of `fixed` there. Where a step can be cut (Orbit.finer),
+takes the fewest steps on validation puzzles at the accuracy of `fixed` there. Where a step can be cut (split_steps),
 continuous and verified look at the answers so many times in a step as was fastest on the validation puzzles. All steps
 below are whole ones. Occupancy is the steps that the puzzles needed over the row-steps that were run; 1 is ideal.
 `ideal` is what a policy would be against `fixed` if only steps took time: the fixed depth over its mean steps.
@@ -42,7 +42,7 @@ from innerloop.learn.precision import prepare
 from innerloop.pretrained import open as open_model
 from innerloop.runs.certificate import birth_certificate
 from innerloop.solve.engine import Engine, Job
-from innerloop.solve.nfe import compiled, few_sizes
+from innerloop.solve.nfe import compile_step, compiled_batch_sizes
 
 RULES: dict[str, Callable[[float], Halt]] = {
     "certain": certain,
@@ -82,7 +82,7 @@ def engine(loop: Any, inputs: np.ndarray, rows: int, depth: int, halt: Any, veri
             made.submit(Job(inputs[i], depth, halting=halt is not None, verify=verify is not None, owner=i))
         for done in made.run():
             answers[done.job.owner] = done.moment.answer  # type: ignore[union-attr]
-    return answers, (made.tally.steps, made.tally.rows, made.tally.ticks)
+    return answers, (made.counters.steps, made.counters.rows, made.counters.ticks)
 
 
 class Record(NamedTuple):
@@ -177,7 +177,7 @@ def cuts(loop: Any) -> int:
 
 
 def finer(loop: Any, looks: int) -> Any:
-    return loop.finer(looks) if looks > 1 else loop
+    return loop.split_steps(looks) if looks > 1 else loop
 
 
 def of_rounds(loop: Any, rounds: int) -> Any:
@@ -251,13 +251,13 @@ def main() -> None:
         "compaction": lambda: engine(fine, x, rows, deep, halt, None, refill=False),
         "continuous": lambda: engine(fine, x, rows, deep, halt, None),
         "verified": lambda: engine(seen, x, rows, far, None, valid),
-        "compiled": lambda: engine(graph, x, rows, depth, None, valid, sizes=few_sizes(rows)),
+        "compiled": lambda: engine(graph, x, rows, depth, None, valid, sizes=compiled_batch_sizes(rows)),
     }
     looks = {"wait": cut["looks"], "compaction": cut["looks"], "continuous": cut["looks"], "verified": checked}
     looks["rounds"] = whole / chosen["rounds"]
     if whole == 1:
         del policies["rounds"]
-    if (graph := compiled(loop)) is None:
+    if (graph := compile_step(loop)) is None:
         print("no compiled policy: the blocks of this loop run as one compiled region already", flush=True)
         del policies["compiled"]
     for policy in policies.values():  # each meets its batch sizes once

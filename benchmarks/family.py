@@ -26,7 +26,7 @@ from torch import Tensor
 
 from innerloop import files, tasks, weights
 from innerloop.learn import checkpoint
-from innerloop.learn.evaluate import evaluate, parts
+from innerloop.learn.evaluate import batches, evaluate
 from innerloop.learn.precision import prepare
 from innerloop.learn.stream import ExampleStream
 from innerloop.learn.train import Trainer, train
@@ -34,12 +34,12 @@ from innerloop.parts.mixers import Net
 from innerloop.recipes import family
 from innerloop.runs import cost
 from innerloop.runs.certificate import birth_certificate, commit
-from innerloop.runs.fit import Built, build, unseen
+from innerloop.runs.fit import BuiltRun, build, unseen_puzzles
 
 TASKS = ("sudoku6", "maze11", "prefix")
 
 
-def tape(built: Built, rows: int = 8) -> dict[str, float]:
+def tape(built: BuiltRun, rows: int = 8) -> dict[str, float]:
     """Taped and untaped calls of nets in one optimizer step, and the bytes autograd keeps for one example."""
     loop, plan = built.loop.train(), built.run.plan
     batch = ExampleStream(built.train, None, 0).fill(torch.ones(rows, dtype=torch.bool), 0)
@@ -55,7 +55,7 @@ def tape(built: Built, rows: int = 8) -> dict[str, float]:
     own = {p.untyped_storage().data_ptr() for p in loop.parameters()}
     hooks = [m.register_forward_hook(count) for m in loop.modules() if isinstance(m, Net)]
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
-        out = cost.thought(loop, batch, plan, plan.unroll.mean)
+        out = cost.training_step(loop, batch, plan, plan.unroll.mean)
     for hook in hooks:
         hook.remove()
     total = sum(n for pointer, n in kept.items() if pointer not in own)
@@ -63,7 +63,7 @@ def tape(built: Built, rows: int = 8) -> dict[str, float]:
     return {"taped_calls": calls[True], "untaped_calls": calls[False], "taped_kB_per_example": total / rows / 1024}
 
 
-def curve(built: Built, examples: Any, depths: list[int]) -> list[float]:
+def curve(built: BuiltRun, examples: Any, depths: list[int]) -> list[float]:
     """Accuracy at each of `depths`, in their order."""
     rows = evaluate(built.loop, built.task, examples, depths, batch=256)
     at = {r.depth: r.exact if r.valid is None else r.valid for r in rows}
@@ -71,25 +71,27 @@ def curve(built: Built, examples: Any, depths: list[int]) -> list[float]:
 
 
 @torch.no_grad()
-def loop_halts(built: Built, examples: Any) -> bool:
+def loop_halts(built: BuiltRun, examples: Any) -> bool:
     """Whether the system has a halting head or a rule of its own."""
     if hasattr(built.loop, "stop"):
         return True
-    question = next(parts(examples, 2, "cpu"))[1]
+    question = next(batches(examples, 2, "cpu"))[1]
     return built.loop.read(built.loop.init(question)).q_halt is not None
 
 
 def one(system: str, task: str, seed: int, limit: int, scale: float) -> dict[str, Any]:
     """Train and test one system. Accuracies are shares of unseen puzzles whose answer obeys the rules."""
-    world = family.WORLDS[task]
+    world = family.FAMILY_TASKS[task]
     run = replace(family.family(system, task), seed=seed)
     if scale != 1:
-        run = replace(run, plan=replace(run.plan, **family.horizon(max(1, round(run.plan.steps * scale)))))
+        run = replace(run, plan=replace(run.plan, **family.schedule_fields(max(1, round(run.plan.steps * scale)))))
     built = build(run)
     row: dict[str, Any] = {"task": task, "system": system, "seed": seed, "commit": commit()}
     row["width"] = run.config.net.hidden_size
     row |= {"parameters": sum(p.numel() for p in built.loop.parameters())}
-    row |= {"MFLOP_per_example": family.flops(system, task) / 1e6, "optimizer_steps": run.plan.steps} | tape(built)
+    row |= {"MFLOP_per_example": family.flops_per_step(system, task) / 1e6, "optimizer_steps": run.plan.steps} | tape(
+        built
+    )
     built.loop.train()
     with tempfile.TemporaryDirectory() as folder:
         how = {"validation": built.validation, "seed": seed, "live": False}
@@ -99,7 +101,7 @@ def one(system: str, task: str, seed: int, limit: int, scale: float) -> dict[str
             checkpoint.load_weights(Path(folder) / checkpoint.MODEL, built.loop)
     built.loop.eval()
     deepest = run.plan.depths[-1]
-    test = unseen(built.task, built.train, run.data, limit)
+    test = unseen_puzzles(built.task, built.train, run.data, limit)
     row |= {"seconds": result.seconds, "stopped": result.stopped, "trained_depth": deepest, "test_puzzles": len(test)}
     row["depths"] = [max(1, deepest // 4), deepest, 2 * deepest, 4 * deepest, 8 * deepest]
     row["accuracy"] = curve(built, test, row["depths"])
@@ -186,7 +188,7 @@ def main() -> None:
     for system, task, seed in np.array(todo, dtype=object)[mine::shares].tolist():
         if (system, task, seed) in done:
             continue
-        if refusal := family.refused(system, task):
+        if refusal := family.refusal_reason(system, task):
             print(refusal, flush=True)
             continue
         row = one(system, task, seed, args.limit, args.scale)

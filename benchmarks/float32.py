@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from innerloop.files import write_json
-from innerloop.learn.precision import error, fast_float32
+from innerloop.learn.precision import fast_float32, matmul_error
 from innerloop.runs.certificate import birth_certificate
 
 SHAPES = [(1552, 512, 3072), (1552, 1536, 512), (1552, 512, 1536), (2592, 96, 384)]
@@ -43,7 +43,7 @@ def main() -> None:
         rows.append({"shape": shape, "default_gflops": slow, "onednn_gflops": fast, "ratio": fast / slow})
         print(f"{shape}: default {slow:.0f}, oneDNN {fast:.0f} GFLOP/s, ratio {fast / slow:.2f}")
     torch.set_float32_matmul_precision("highest")
-    errors = {p: error(p) for p in ("highest", "high", "medium")}
+    errors = {p: matmul_error(p) for p in ("highest", "high", "medium")}
     print(errors, fast_float32())
     if args.out:
         write_json(args.out, {"born": birth_certificate([0]), "rows": rows, "error_against_float64": errors})

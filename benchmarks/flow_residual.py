@@ -29,7 +29,7 @@ from innerloop.learn.train import train
 from innerloop.learn.unroll import Unroll
 from innerloop.recipes.sudoku import QUICK, SMALL
 from innerloop.runs.certificate import birth_certificate
-from innerloop.runs.fit import build, unseen
+from innerloop.runs.fit import build, unseen_puzzles
 from innerloop.runs.run import Data, Run
 from innerloop.weights import flow
 
@@ -58,7 +58,7 @@ def measured(arm: str, seed: int, steps: int) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         prepare(built.loop, "cpu")
         train(built.loop, built.task, built.train, plan, folder, seed=seed, live=False)
-    seconds, test = time.perf_counter() - began, unseen(built.task, built.train, data, 600)
+    seconds, test = time.perf_counter() - began, unseen_puzzles(built.task, built.train, data, 600)
     batch, rows = to_batch(test.inputs, test.labels, test.puzzle, "cpu"), []
     loop = built.loop.eval()
     for hold in HOLDS:

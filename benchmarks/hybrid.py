@@ -33,10 +33,10 @@ from innerloop.interval import wilson
 from innerloop.learn.precision import prepare
 from innerloop.pretrained import open as open_model
 from innerloop.runs.certificate import birth_certificate
-from innerloop.runs.fit import sets
+from innerloop.runs.fit import load_data
 from innerloop.runs.solving import solver_of
 from innerloop.solve.exact import cp_sat, exact
-from innerloop.solve.hybrid import behind, patience
+from innerloop.solve.hybrid import tune_fallback, with_exact_fallback
 from innerloop.solve.solver import Solver
 
 TURN = 50  # instances that one method answers before the next has its turn
@@ -68,7 +68,7 @@ def one(method: str, solver: Solver, question: np.ndarray, how: dict[str, Any], 
     found = solver.solve(question, **how)[0]
     if method == "verified" or found.known:
         return found.answer if found.known else None, False, False
-    found = behind(solver.task, question, found, limit, hints=method == "hybrid")
+    found = with_exact_fallback(solver.task, question, found, limit, hints=method == "hybrid")
     return found.answer if found.known else None, True, False
 
 
@@ -82,7 +82,10 @@ def together(method: str, solver: Solver, inputs: np.ndarray, how: dict[str, Any
         if method.startswith("hybrid"):
             asked = sum(not f.known for f in found)
             pairs = zip(inputs, found, strict=True)
-            found = [f if f.known else behind(solver.task, q, f, limit, hints=method == "hybrid") for q, f in pairs]
+            found = [
+                f if f.known else with_exact_fallback(solver.task, q, f, limit, hints=method == "hybrid")
+                for q, f in pairs
+            ]
         answers = [f.answer if f.known or method == "model" else None for f in found]
     seconds = time.perf_counter() - began
     _, valid = judged(solver.task, inputs, answers)
@@ -124,7 +127,7 @@ def compared(run: str, args: argparse.Namespace) -> dict[str, Any]:
     return {
         "run": Path(run).name, "subject": of_model(opened), "task": task.name,
         "options": task.options, "cells": int(np.prod(task.shape)),
-        "instances": len(test), "train_puzzles": len(sets(opened.run.data)[1]), "trusted_depth": trusted["depth"],
+        "instances": len(test), "train_puzzles": len(load_data(opened.run.data)[1]), "trusted_depth": trusted["depth"],
         "single": chosen[0], "together": chosen[1],
         "compiled": args.compile, "parameters": sum(p.numel() for p in solver.loop.parameters()),
         "training_seconds": trained.get("seconds"), "data": test.source, "rows": rows,
@@ -136,7 +139,7 @@ def dials(solver: Solver, questions: np.ndarray, args: argparse.Namespace, many:
     """How the model is to think, and what was measured to choose it; a model that does not pay thinks one step."""
     if args.depth:
         return {"dials": {"depth": args.depth, "width": args.width, "pick": "verified"}}
-    found = patience(solver, questions, args.seconds, together=many)
+    found = tune_fallback(solver, questions, args.seconds, together=many)
     print("together" if many else "single", found, flush=True)
     return {"dials": {"depth": found.depth or 1, "width": found.width, "pick": "verified"}, "patience": found._asdict()}
 

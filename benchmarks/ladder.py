@@ -43,7 +43,7 @@ from innerloop.learn.train import train
 from innerloop.parts.config import NetConfig
 from innerloop.runs.certificate import birth_certificate, commit
 from innerloop.runs.cost import training_flops
-from innerloop.runs.fit import build, fit, sets, unseen
+from innerloop.runs.fit import build, fit_config, load_data, unseen_puzzles
 from innerloop.runs.run import Data, Run, override
 from innerloop.weights import orbit, trm
 
@@ -242,8 +242,8 @@ def recipe(rung: str, name: str, seed: int, share: float = 1.0, checks: int = CH
 def data(rung: str, limit: int) -> tuple[Any, Any, Any, Any]:
     """The task of a rung; its puzzles to learn from, to choose by, and to judge by."""
     what = RUNGS[rung].data
-    task, puzzles, validation = sets(what)
-    return task, puzzles, validation, unseen(task, puzzles, what, limit)
+    task, puzzles, validation = load_data(what)
+    return task, puzzles, validation, unseen_puzzles(task, puzzles, what, limit)
 
 
 def one(rung: str, name: str, seed: int, share: float, limit: int, checks: int = CHECKS) -> dict[str, Any]:
@@ -263,7 +263,7 @@ def trained(rung: str, name: str, seed: int, share: float, limit: int, checks: i
     torch.set_num_threads(1)
     run, flops = recipe(rung, name, seed, share, checks, *changes)
     task, puzzles, validation, _ = data(rung, limit)
-    run = replace(run, config=replace(run.config, net=fit(run.config.net, task, len(puzzles.identifiers))))
+    run = replace(run, config=replace(run.config, net=fit_config(run.config.net, task, len(puzzles.identifiers))))
     torch.manual_seed(seed)
     loop = (ALL[name].make or weights.get(run.system)[0])(run.config)
     curve: list[list[float]] = []

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from innerloop.core import Question, think
 from innerloop.files import write_json
-from innerloop.grad import named
+from innerloop.grad import rule_named
 from innerloop.learn.unroll import Unroll
 from innerloop.parts.config import NetConfig
 from innerloop.runs.certificate import birth_certificate
@@ -90,7 +90,7 @@ def learned(seed: int, steps: int, batch: int) -> Looped:
     draw = torch.Generator().manual_seed(seed)
     for i in range(steps):
         p, depth = prompts(batch, draw), PLAN.steps(i / steps, draw)
-        said = think(loop, p.question, depth, grad=named(PLAN.grad), record=answer).trace[-PLAN.window :]
+        said = think(loop, p.question, depth, grad=rule_named(PLAN.grad), record=answer).trace[-PLAN.window :]
         loss = torch.stack([error(s, p.y) for s in said]).mean()
         optimizer.zero_grad()
         loss.backward()

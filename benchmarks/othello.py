@@ -25,12 +25,20 @@ import torch
 
 from innerloop import files
 from innerloop.core import Question
-from innerloop.interval import Share, bootstrapped, share
+from innerloop.interval import Proportion, cluster_bootstrap, proportion
 from innerloop.learn import checkpoint
 from innerloop.runs.certificate import birth_certificate
 from innerloop.study import othello, probes
-from innerloop.study.player import Player, legal_rate, loss, question, size_of, steering, wrong_moves
-from innerloop.study.record import watch
+from innerloop.study.player import (
+    Player,
+    legal_rate,
+    loss,
+    player_config,
+    question,
+    steering_interventions,
+    wrong_moves,
+)
+from innerloop.study.record import record_updates
 
 ARMS = {"plain": (4, 1), "looped": (1, 4)}  # blocks, and how often they are run
 TEST, PROBE, PUSHED = (5_000_000, 500), (6_000_000, 600), (7_000_000, 1000)  # first game and count of other lists
@@ -39,7 +47,7 @@ TIMES = (1.0, 2.0, 3.0, 4.0)  # strengths of the push; the best is chosen on one
 
 def fresh(args: argparse.Namespace, arm: str) -> Player:
     torch.manual_seed(args.seed)
-    return Player(size_of(args.board, args.width, args.heads), ARMS[arm][0])
+    return Player(player_config(args.board, args.width, args.heads), ARMS[arm][0])
 
 
 def train(args: argparse.Namespace, arm: str) -> tuple[Player, dict[str, Any]]:
@@ -82,12 +90,12 @@ def train(args: argparse.Namespace, arm: str) -> tuple[Player, dict[str, Any]]:
     return mean.eval(), told
 
 
-def world(args: argparse.Namespace, which: tuple[int, int]) -> tuple[Question, othello.Played]:
+def world(args: argparse.Namespace, which: tuple[int, int]) -> tuple[Question, othello.GameRecord]:
     moves = othello.games(which[1], args.board, args.seed, which[0])
     return question(othello.tokens(moves)), othello.replay(moves, args.board)
 
 
-def row(arm: str, what: str, where: str, value: Share, control: float | None = None) -> dict[str, Any]:
+def row(arm: str, what: str, where: str, value: Proportion, control: float | None = None) -> dict[str, Any]:
     rounded = {k: round(v, 4) for k, v in zip(("value", "low", "high"), value[:3], strict=True)}
     shown = {"control": "" if control is None else round(control, 4), "n": value.n}
     found = {"arm": arm, "measure": what, "where": where} | rounded | shown
@@ -101,7 +109,9 @@ def board(args: argparse.Namespace, arm: str, player: Player) -> tuple[list[dict
     live = torch.from_numpy(played.side != 0)
     groups = np.repeat(np.arange(len(live))[:, None], live.shape[1], 1)[live.numpy()]
     labels = {"mine/theirs": othello.relative(played), "black/white": othello.absolute(played)}
-    moments = {who: watch(p, x, ARMS[arm][1])[1] for who, p in (("", player), (" untrained", fresh(args, arm)))}
+    moments = {
+        who: record_updates(p, x, ARMS[arm][1])[1] for who, p in (("", player), (" untrained", fresh(args, arm)))
+    }
     rows, kept = [], {}
     for who, seen in moments.items():
         for name, classes in labels.items():
@@ -110,7 +120,7 @@ def board(args: argparse.Namespace, arm: str, player: Player) -> tuple[list[dict
                 # the MLP is slow, and is asked of the deepest state alone
                 for kind in ("ridge", "mlp")[: 2 if m is seen[-1] and not who else 1]:
                     found, probe = probes.measure(kind, m.kept.z[live], y, groups, 3, seed=args.seed)
-                    value = Share(found.accuracy, found.low, found.high, found.test)
+                    value = Proportion(found.accuracy, found.low, found.high, found.test)
                     rows.append(row(arm, f"{name} {kind}{who}", f"update {i + 1}", value, found.control))
                     if (who, name, kind) == ("", "mine/theirs", "ridge"):
                         kept[m.step, m.update] = probe
@@ -125,12 +135,15 @@ def errors(args: argparse.Namespace, arm: str, player: Player, kept: dict[Any, A
     ply, cell, target = (torch.from_numpy(a) for a in (aim.ply, aim.cell, aim.target))
     second, depth = np.arange(len(ply)) % 2 == 1, ARMS[arm][1]
 
-    def mean(wrong: Any) -> Share:
-        return bootstrapped(wrong[second], np.flatnonzero(second))
+    def mean(wrong: Any) -> Proportion:
+        return cluster_bootstrap(wrong[second], np.flatnonzero(second))
 
-    steered = {t: wrong_moves(player, asked, ply, aim.then, depth, steering(kept, ply, cell, target, t)) for t in TIMES}
+    steered = {
+        t: wrong_moves(player, asked, ply, aim.then, depth, steering_interventions(kept, ply, cell, target, t))
+        for t in TIMES
+    }
     best = min(TIMES, key=lambda t: steered[t][~second].mean())
-    control = steering(kept, ply, cell, target, best, torch.Generator().manual_seed(args.seed))
+    control = steering_interventions(kept, ply, cell, target, best, torch.Generator().manual_seed(args.seed))
     return [
         row(arm, "errors on the true board", "", mean(wrong_moves(player, asked, ply, aim.now, depth))),
         row(arm, "errors on the turned board, null", "", mean(wrong_moves(player, asked, ply, aim.then, depth))),
@@ -160,7 +173,7 @@ def main() -> None:
         trained[arm] = told | {"parameters": sum(p.numel() for p in player.parameters())}
         x, played = world(args, TEST)
         right, places = legal_rate(player, x, played.legal, ARMS[arm][1])
-        rows.append(row(arm, "legal", "", share(np.arange(places) < right)))
+        rows.append(row(arm, "legal", "", proportion(np.arange(places) < right)))
         found, kept = board(args, arm, player)
         rows += found + errors(args, arm, player, kept)
     if args.out:

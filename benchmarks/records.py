@@ -30,7 +30,7 @@ from innerloop.learn.evaluate import Row, as_dicts, evaluate
 from innerloop.learn.precision import prepare
 from innerloop.learn.train import Result, train
 from innerloop.runs.certificate import birth_certificate
-from innerloop.runs.fit import Built, build, unseen
+from innerloop.runs.fit import BuiltRun, build, unseen_puzzles
 from innerloop.runs.folder import write_run
 from innerloop.runs.run import Run, override, to_json
 
@@ -73,7 +73,7 @@ def record(run: Run, test: Any, args: argparse.Namespace, command: str) -> None:
     print(json.dumps(value["train"]), json.dumps(value["leakage"]))
 
 
-def learn(built: Built, folder: Path, args: argparse.Namespace) -> Result:
+def learn(built: BuiltRun, folder: Path, args: argparse.Namespace) -> Result:
     """One slice of training, noted in slices.jsonl with where and when it ran."""
     began = time.perf_counter()
     how = {"validation": built.validation, "seed": built.run.seed, "device": args.device, "live": False}
@@ -86,7 +86,7 @@ def learn(built: Built, folder: Path, args: argparse.Namespace) -> Result:
     return result
 
 
-def judged(built: Built, folder: Path, result: Result, test: Any, args: argparse.Namespace) -> dict[str, Any]:
+def judged(built: BuiltRun, folder: Path, result: Result, test: Any, args: argparse.Namespace) -> dict[str, Any]:
     """The result as it is written down."""
     run, loop = built.run, built.loop.to(args.device).eval()
     leak = leakage(built.train, test, built.task)
@@ -148,10 +148,10 @@ def main() -> None:
     if args.train:
         run = replace(run, data=replace(run.data, train=args.train, test="", count=0))
 
-    def test(built: Built) -> Any:
+    def test(built: BuiltRun) -> Any:
         if args.test:
             return open_set(args.test, built.task, args.limit or None)[1]
-        return unseen(built.task, built.train, run.data, args.limit or 1000)
+        return unseen_puzzles(built.task, built.train, run.data, args.limit or 1000)
 
     told = "".join(f" --{k} {Path(v).name}" for k, v in (("train", args.train), ("test", args.test)) if v)
     record(run, test, args, f"python benchmarks/records.py {args.recipe}{told}")

@@ -38,7 +38,7 @@ import numpy as np
 from innerloop.cli.inputs import open_run
 from innerloop.files import write_json
 from innerloop.runs.certificate import birth_certificate
-from innerloop.serve.local import Local, running
+from innerloop.serve.local import LocalServer, running
 
 ATTACKS = {"idle": ("idle",), "head": ("head",), "drip": ("drip",), "bomb": ("bomb",), "all": ("idle", "drip", "bomb")}
 COUNT = {"idle": 200, "head": 100, "drip": 100, "bomb": 1}
@@ -124,7 +124,7 @@ def memory(url: str) -> float:
 
 
 def round_of(
-    server: Local, kind: str, name: str, puzzles: list[str], args: argparse.Namespace, seed: int
+    server: LocalServer, kind: str, name: str, puzzles: list[str], args: argparse.Namespace, seed: int
 ) -> dict[str, Any]:
     """Honest requests beside one kind of attack."""
     host, port = server.url.removeprefix("http://").split(":")

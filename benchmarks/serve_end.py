@@ -30,7 +30,7 @@ from innerloop.cli.inputs import open_run
 from innerloop.files import write_json
 from innerloop.runs.certificate import birth_certificate
 from innerloop.runs.solving import solver_of
-from innerloop.serve.local import Local, running
+from innerloop.serve.local import LocalServer, running
 
 LIMITS = {"seconds": 120, "depth": 100_000, "rows": 8, "streams": 2}
 SINGLES, LISTS, LIST, STREAMS, TOLD = 4, 2, 8, 2, 100  # TOLD: steps of a stream
@@ -107,7 +107,7 @@ class Round:
             await asyncio.sleep(BETWEEN)
 
 
-async def drive(server: Local, puzzles: list[str], depth: int) -> tuple[Round, list[Any], float]:
+async def drive(server: LocalServer, puzzles: list[str], depth: int) -> tuple[Round, list[Any], float]:
     """(the round, what everybody inside was answered, seconds from the signal to the last of these)."""
     async with httpx.AsyncClient(base_url=server.url, timeout=300) as http:
         name = (await http.get("/v1/models")).json()["models"][0]["name"]

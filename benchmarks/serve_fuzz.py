@@ -30,7 +30,7 @@ from subject import of_model
 from innerloop.cli.inputs import open_run
 from innerloop.files import write_json
 from innerloop.runs.certificate import birth_certificate
-from innerloop.serve.local import Local, running
+from innerloop.serve.local import LocalServer, running
 
 LIMITS = {"seconds": 5, "depth": 64, "width": 8, "queue": 2000, "puzzles": 50}
 # The description cannot say what a puzzle is, nor what this model can do: 400 and 413 answer well-formed requests too.
@@ -70,7 +70,7 @@ def narrowed(described: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]
     return described
 
 
-def fuzz(server: Local, what: str, description: str, args: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def fuzz(server: LocalServer, what: str, description: str, args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """One pass of schemathesis; what it did and found."""
     (folder / "schemathesis.toml").write_text(CONFIG)
     before, began = statuses(server), time.perf_counter()
@@ -97,7 +97,7 @@ def fuzz(server: Local, what: str, description: str, args: argparse.Namespace, f
     }
 
 
-def statuses(server: Local) -> Counter[str]:
+def statuses(server: LocalServer) -> Counter[str]:
     """Answers so far by route and status, as the server counts them."""
     text = httpx.get(f"{server.url}/metrics").text
     lines = re.findall(r'^innerloop_requests_total\{route="(.*)",status="(.*)"\} (\S+)', text, re.M)

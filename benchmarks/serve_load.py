@@ -37,7 +37,7 @@ from subject import of_model
 from innerloop.cli.inputs import open_run
 from innerloop.files import write_json
 from innerloop.runs.certificate import birth_certificate
-from innerloop.serve.local import Local, running
+from innerloop.serve.local import LocalServer, running
 
 MIX = {  # kind of request -> share
     "solve": 0.80, "wide": 0.06, "noisy": 0.04, "many": 0.04, "think": 0.02, "leave": 0.02, "bad": 0.01, "look": 0.01,
@@ -216,7 +216,7 @@ def percentiles(values: list[float]) -> dict[str, float]:
     return {"answers": len(values), "p50": p50, "p90": p90, "p99": p99, "max": max(values)}
 
 
-async def drive(server: Local, task: Any, args: argparse.Namespace) -> dict[str, Any]:
+async def drive(server: LocalServer, task: Any, args: argparse.Namespace) -> dict[str, Any]:
     name = server.client.models()[0].name
     limits = httpx.Limits(max_connections=500, max_keepalive_connections=100)
     async with httpx.AsyncClient(base_url=server.url, timeout=120, limits=limits) as http:

@@ -26,15 +26,15 @@ from innerloop.core import Question
 from innerloop.data.opening import open_set
 from innerloop.halt import halting_margin, residual
 from innerloop.interval import wilson
-from innerloop.learn.evaluate import own_rule
+from innerloop.learn.evaluate import default_halt
 from innerloop.learn.precision import prepare
 from innerloop.noise import salted
 from innerloop.pretrained import open as open_model
 from innerloop.runs.certificate import birth_certificate
-from innerloop.runs.fit import sets
+from innerloop.runs.fit import load_data
 from innerloop.solve.choose import RULES, Trajectories, choose
 from innerloop.solve.job import wave
-from innerloop.solve.nfe import Compiled, calls_of_a_step, in_float32
+from innerloop.solve.nfe import CompiledLoop, in_float32, nfe_per_step
 from innerloop.width import Noisy
 
 NEVER = 10**9  # a step that did not come
@@ -49,7 +49,7 @@ def thought(loop: Any, task: Any, questions: np.ndarray, depths: list[int], view
     tokens = torch.from_numpy((seen.apply(asked) if seen is not None else asked).astype(np.int64))
     x = Question(tokens, torch.zeros(len(tokens), dtype=torch.long))
     state = salted(loop.init(x), torch.arange(width).repeat(n))
-    halt = own_rule(loop)
+    halt = default_halt(loop)
     valid, halted = np.full(len(asked), NEVER), np.full(len(asked), NEVER)
     last, found = np.zeros_like(asked), []
     for t in range(1, max(depths) + 1):
@@ -147,11 +147,11 @@ def main() -> None:
     else:
         examples = task.make(args.limit, opened.run.data.seed + 5_000_003)
     loop: Any = in_float32(opened.loop) if max(args.depths) >= 256 else opened.loop
-    calls = calls_of_a_step(loop, task)
+    calls = nfe_per_step(loop, task)
     noise = [float(v) for v in args.noise.split(",")]
     if any(noise):
         loop = Noisy(loop, *noise, seed=args.seed)
-    loop = Compiled(loop) if args.compile else loop
+    loop = CompiledLoop(loop) if args.compile else loop
     views = task.views(width, np.random.default_rng(args.seed)) if args.views else None
     if views is not None:
         views.cells[0], views.tokens[0] = np.arange(views.cells.shape[1]), np.arange(views.tokens.shape[1])
@@ -177,7 +177,7 @@ def main() -> None:
     value = {
         "subject": of_model(opened), "run": Path(args.run).name, "system": opened.run.system, "task": task.name,
         "data": Path(examples.source).name,
-        "test_puzzles": len(examples), "train_puzzles": len(sets(opened.run.data)[1]), "block_calls_a_step": calls,
+        "test_puzzles": len(examples), "train_puzzles": len(load_data(opened.run.data)[1]), "block_calls_a_step": calls,
         "trained_depth": opened.run.plan.deepest, "noise": noise, "views": views is not None, "seed": args.seed,
         "trained": trained, "born": birth_certificate([args.seed]), "rows": rows,
     }  # fmt: skip

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from innerloop import files, memory
 from innerloop.core import Question
 from innerloop.learn.compile import compile_blocks
-from innerloop.learn.optim import Average, optimizers
+from innerloop.learn.optim import EMA, optimizers
 from innerloop.learn.precision import fast_float32
 from innerloop.learn.supervise import Batch, HaltingConfig, initial_carry, supervised_step
 from innerloop.parts import attention, mixers
@@ -54,7 +54,7 @@ class Learner:
         self.model = make(dtype).to(device).train()
         self.said = compile_blocks(self.model, choice, device, 10_000)
         self.optimizers = optimizers(self.model, "adam_atan2", 1e-4, 1.0, 1e-4)
-        self.average, self.halting, self.batch = Average(self.model, 0.999), HaltingConfig(), batch
+        self.average, self.halting, self.batch = EMA(self.model, 0.999), HaltingConfig(), batch
         self.draws = torch.Generator().manual_seed(0)
         tokens = torch.randint(1, 11, (batch, 81), device=device)
         self.fresh = Batch(Question(tokens, torch.zeros(batch, dtype=torch.long, device=device)), tokens)

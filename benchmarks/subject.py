@@ -14,7 +14,7 @@ from typing import Any
 from innerloop import recipes
 from innerloop.pretrained import FOLDER, names
 from innerloop.runs.run import Run, to_json
-from innerloop.runs.single import SUFFIX, SUM, read_texts
+from innerloop.runs.single import CHECKSUM_KEY, SUFFIX, read_texts
 
 
 def run_hash(run: Run) -> str:
@@ -29,7 +29,7 @@ def of_model(opened: Any) -> dict[str, Any]:
     if path.is_file() and path.parent.resolve() == FOLDER.resolve():
         known = {"model": path.name.removesuffix(SUFFIX), "sha256": weights_hash(path), "run": run_hash(opened.run)}
         return known | {"parameters": parameters}
-    if name in recipes.found() and taught(opened.run) == taught(recipes.get(name)):
+    if name in recipes.all_recipes() and taught(opened.run) == taught(recipes.get(name)):
         return of_recipe(name, parameters)
     return {"own": name, "run": run_hash(opened.run), "parameters": parameters}
 
@@ -48,14 +48,14 @@ def of_recipe(name: str, parameters: int, **given: str) -> dict[str, Any]:
 
 def of_run(run: Run, parameters: int) -> dict[str, Any]:
     """The subject of a result about a run: the recipe of that name, or a run of its own where there is none."""
-    if run.name in recipes.found():
+    if run.name in recipes.all_recipes():
         return of_recipe(run.name, parameters)
     return {"own": run.name, "run": run_hash(run), "parameters": parameters}
 
 
 def weights_hash(path: Path) -> str:
     """Of names, shapes and bytes of all tensors, as the file says and as opening it checks; its card may change."""
-    return read_texts(path)[SUM]
+    return read_texts(path)[CHECKSUM_KEY]
 
 
 def stale(subject: dict[str, Any]) -> str:
@@ -69,7 +69,7 @@ def stale(subject: dict[str, Any]) -> str:
     if "recipe" not in subject:
         return f"{subject.get('own', 'it')} is neither a model that comes along nor what a recipe trains"
     name, given = subject["recipe"], subject.get("given", {})
-    if name not in recipes.found():
+    if name not in recipes.all_recipes():
         return f"there is no recipe {name}"
     same = run_hash(recipes.get(name, **given)) == subject["run"]
     return "" if same else f"the recipe {name} says something else now"

@@ -24,7 +24,7 @@ from innerloop.learn.precision import prepare
 from innerloop.learn.train import train
 from innerloop.recipes import family
 from innerloop.runs.certificate import birth_certificate
-from innerloop.runs.fit import build, unseen
+from innerloop.runs.fit import build, unseen_puzzles
 
 TAPES = ("full", "last_cycle", "last(2)", "last(1)")
 
@@ -43,16 +43,16 @@ def main() -> None:
     for tape in TAPES:
         found, seconds = [], []
         for seed in args.seeds:
-            run = family.drawn("trm", args.task, family.WORLDS[args.task].hidden_size)
+            run = family.unmatched_run("trm", args.task, family.FAMILY_TASKS[args.task].hidden_size)
             config = replace(run.config, cycles=2, thoughts=3, grad=tape)
-            run = replace(run, seed=seed, config=config, plan=replace(run.plan, **family.horizon(args.steps)))
+            run = replace(run, seed=seed, config=config, plan=replace(run.plan, **family.schedule_fields(args.steps)))
             built = build(run)
             with tempfile.TemporaryDirectory() as folder:
                 how = {"validation": built.validation, "seed": seed, "live": False}
                 prepare(built.loop, "cpu")
                 result = train(built.loop, built.task, built.train, built.run.plan, folder, **how)
                 checkpoint.load_weights(Path(folder) / checkpoint.MODEL, built.loop)
-            test = unseen(built.task, built.train, run.data, args.limit)
+            test = unseen_puzzles(built.task, built.train, run.data, args.limit)
             row = evaluate(built.loop.eval(), built.task, test, (run.plan.deepest,))[0]
             found.append(row.exact)
             seconds.append(result.seconds)

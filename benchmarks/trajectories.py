@@ -36,7 +36,7 @@ from innerloop.learn.precision import prepare
 from innerloop.pretrained import open as open_model
 from innerloop.runs.certificate import birth_certificate, commit
 from innerloop.solve.engine import Engine, Job
-from innerloop.solve.nfe import calls_of_a_step
+from innerloop.solve.nfe import nfe_per_step
 from innerloop.width import Noisy
 
 STARTS, PATHS = (0.5, 1.0, 2.0, 4.0), (0.1, 0.3, 1.0)
@@ -175,7 +175,7 @@ def main() -> None:
     commit()
     opened = open_model(args.model)
     prepare(opened.loop, "cpu")
-    calls = calls_of_a_step(opened.loop, opened.task)
+    calls = nfe_per_step(opened.loop, opened.task)
     value = files.read_json(args.out) if args.out.exists() else {}
     if not value:
         every = open_set(args.tune, opened.task)[1]

@@ -24,10 +24,10 @@ from innerloop.learn.precision import prepare
 from innerloop.pretrained import open as open_model
 from innerloop.runs.certificate import birth_certificate
 from innerloop.runs.solving import solver_of
-from innerloop.solve.calibrate import Trust
+from innerloop.solve.calibrate import RuleCalibration
 
 
-def row(t: Trust, width: int, depth: int) -> dict[str, Any]:
+def row(t: RuleCalibration, width: int, depth: int) -> dict[str, Any]:
     risks = {f"wrong_at_{name}": t.risk_at(share) for name, share in (("half", 0.5), ("90", 0.9))}
     kept = {k: v for k, v in asdict(t).items() if isinstance(v, (int, float))}
     return {"rule": t.rule, "depth": depth, "width": width} | kept | risks

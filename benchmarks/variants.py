@@ -35,14 +35,14 @@ class NoPlace(OrbitBlock):
 
     def __init__(self, config: NetConfig) -> None:
         super().__init__(config)
-        self.hear.pop("symbols") if "symbols" in self.hear else None
+        self.messages.pop("symbols") if "symbols" in self.messages else None
 
 
 class NodeNorm(OrbitBlock):
     """The norm runs over one node, not over all of a place."""
 
     def forward(self, x_BLD: Tensor) -> Tensor:
-        y_BLND = (x_BLD + self.listen(x_BLD)).unflatten(2, self.nodes)
+        y_BLND = (x_BLD + self.aggregate(x_BLD)).unflatten(2, self.nodes)
         return rms_norm(y_BLND).flatten(2)
 
 
@@ -58,7 +58,7 @@ class WithFar(OrbitBlock):
 
     def __init__(self, config: NetConfig) -> None:
         super().__init__(config)
-        self.hear["far"] = Far(config, inner_width(config.node, config.expansion, config.multiple_of))
+        self.messages["far"] = Far(config, inner_width(config.node, config.expansion, config.multiple_of))
 
 
 class WithTurned(WithFar):
@@ -66,7 +66,7 @@ class WithTurned(WithFar):
 
     def __init__(self, config: NetConfig) -> None:
         super().__init__(replace(config, positions="rope"))
-        look = self.hear["far"].look
+        look = self.messages["far"].look
         across, half = config.seq // config.rows, look.cos.shape[1] // 2
         cells = torch.arange(config.length).sub(config.prefix).clamp_min(0)
         for name, tables in zip(
@@ -86,12 +86,12 @@ class OnlyFar(OrbitBlock):
 class QKNorm(Attention):
     """Queries and keys of length one, times the root of the head's width; no weight."""
 
-    def forward(self, x_BLD: Tensor, sight: AttentionContext | None = None) -> Tensor:
+    def forward(self, x_BLD: Tensor, context: AttentionContext | None = None) -> Tensor:
         q, k, v = self.qkv(x_BLD).unflatten(-1, (3, self.heads, -1)).unbind(2)
-        if self.turn:
+        if self.rope:
             q, k = rotate(q, self.cos, self.sin), rotate(k, self.cos, self.sin)
         q, k, v = (t.transpose(1, 2) for t in (rms_norm(q), rms_norm(k), v))
-        return self.close(attend(q, k, v).transpose(1, 2).flatten(2), x_BLD)
+        return self.project(attend(q, k, v).transpose(1, 2).flatten(2), x_BLD)
 
 
 class QKNormBlock(AttentionBlock):
@@ -119,10 +119,10 @@ class Hears(Orbit):
         super().__init__(c)
         self.slips, self.hear = slips, Linear(1, c.net.node)
 
-    def asked(self, s: State, x: Question) -> Tensor:
+    def embedded(self, s: State, x: Question) -> Tensor:
         said_BSV = self.said(s)
         form = list(self.c.net.symbols[0]) if self.c.net.symbols else [said_BSV.shape[-1] - 1]
-        return super().asked(s, x) + self.hear(said_BSV[..., form, None]).flatten(2)
+        return super().embedded(s, x) + self.hear(said_BSV[..., form, None]).flatten(2)
 
     def said(self, s: State) -> Tensor:
         answer: Answer = self.read(s)

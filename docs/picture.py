@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from innerloop.cli.drawing import telling
-from innerloop.runs.fit import sets, unseen
+from innerloop.cli.drawing import instructive_row
+from innerloop.runs.fit import load_data, unseen_puzzles
 from innerloop.runs.folder import open_run
 from innerloop.solve.solver import Solver
 
@@ -22,8 +22,8 @@ GAP, BOARD, TOP = 26, 292, 34
 def boards(folder: str) -> tuple[list[str], int]:
     """SVG groups of four moments of one unseen puzzle: after 1, 2, 4 steps and when it is right."""
     opened = open_run(folder)
-    examples = unseen(opened.task, sets(opened.run.data)[1], opened.run.data, 500)
-    row = telling(opened, examples)
+    examples = unseen_puzzles(opened.task, load_data(opened.run.data)[1], opened.run.data, 500)
+    row = instructive_row(opened, examples)
     question, label = examples.inputs[row], examples.labels[row]
     frames = []
     solver = Solver(opened.loop, opened.task)

@@ -22,7 +22,7 @@ from innerloop.errors import InputError
 from innerloop.serve.body import parse
 from innerloop.serve.models import Limits, Registry
 from innerloop.serve.schema import SolveRequest
-from innerloop.serve.worker import Full, bell
+from innerloop.serve.worker import QueueFull, thread_safe_future
 
 
 @serve.deployment(max_ongoing_requests=256, graceful_shutdown_timeout_s=40)
@@ -33,14 +33,14 @@ class Puzzles:
         self.served = Registry(open_run, Limits()).add(f"model={run}")
 
     async def __call__(self, request: Request) -> Response:
-        done, tell = bell()
+        done, tell = thread_safe_future()
         try:
             asked = SolveRequest.model_validate(parse(await request.body(), 1))
             order = self.served.order([asked.puzzle], asked, None, tell)
             self.served.worker.submit(order)  # from here on it shares its steps with whoever else asks
         except ValidationError as error:
             return JSONResponse({"error": error.errors()[0]["msg"]}, 422)
-        except Full as error:
+        except QueueFull as error:
             return JSONResponse({"error": str(error)}, 429, {"Retry-After": "1"})
         except InputError as error:
             return JSONResponse({"error": str(error)}, 400)
@@ -51,7 +51,7 @@ class Puzzles:
             raise
         if order.error is not None:
             raise order.error
-        return JSONResponse(self.served.said(order.solutions[0], order.cases[0].question).model_dump())
+        return JSONResponse(self.served.said(order.solutions[0], order.puzzles[0].question).model_dump())
 
     def check_health(self) -> None:
         """Ray asks this now and then, and starts a replica anew that raises."""

@@ -23,15 +23,15 @@ from innerloop.ledger import charge_rows, counted_step, in_this_context
 from innerloop.tree import detach, map_tensors, put, select
 
 __all__ = [
-    "DEEPEST",
+    "MAX_DEPTH",
     "Answer",
     "Loop",
     "Question",
     "SomeFailed",
     "Thought",
+    "check_question",
     "detach",
     "each",
-    "fits",
     "map_tensors",
     "refill",
     "repeat",
@@ -41,7 +41,7 @@ __all__ = [
 ]  # fmt: skip
 
 MOST_WORKERS = 1024  # threads of `each`
-DEEPEST = 1_000_000  # largest depth: a gradient rule is given a tuple of `depth` names, which takes memory
+MAX_DEPTH = 1_000_000  # largest depth: a gradient rule is given a tuple of `depth` names, which takes memory
 
 
 class Loop(Protocol):
@@ -103,10 +103,10 @@ def think(
             the gradient further inside itself, as TRM's does
     record  called as record(loop, state) after every step until all have stopped; its results come back as `trace`
     state   start from this state instead of loop.init(x); steps are counted from here
-    Raises InputError if depth < 1 or > DEEPEST, or for a Question whose tensors do not fit each other or the loop.
+    Raises InputError if depth < 1 or > MAX_DEPTH, or for a Question whose tensors do not fit each other or the loop.
     """
     _check_depth(depth)
-    fits(loop, x)
+    check_question(loop, x)
     done: Any = False
     steps: Any = 0
     trace: list[Any] = []
@@ -134,8 +134,8 @@ def think(
 def _check_depth(depth: int) -> None:
     if depth < 1:
         raise InputError(f"depth is {depth}, but a loop must run at least once: give a depth of 1 or more")
-    if depth > DEEPEST:
-        raise InputError(f"depth is {depth}, and more steps than {DEEPEST} are not run at once: give less")
+    if depth > MAX_DEPTH:
+        raise InputError(f"depth is {depth}, and more steps than {MAX_DEPTH} are not run at once: give less")
 
 
 class SomeFailed(RuntimeError):
@@ -204,7 +204,7 @@ def each(
     return [thought for thought in thoughts if thought is not None]
 
 
-def fits(loop: Any, x: Any) -> None:
+def check_question(loop: Any, x: Any) -> None:
     """Raise InputError unless the tensors of a Question fit each other, and its tokens the loop's vocabulary.
 
     The vocabulary is `loop.c.size.vocab`, where there is one. The values of tokens on an accelerator are not checked,

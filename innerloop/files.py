@@ -28,9 +28,9 @@ from innerloop.text import printable
 
 __all__ = [
     "LIMIT",
-    "LINE",
+    "MAX_LINE",
     "RATIO",
-    "check_filled",
+    "check_not_sparse",
     "check_regular",
     "lines",
     "open_regular",
@@ -51,16 +51,16 @@ __all__ = [
 
 LIMIT = 64 << 20  # largest text file that is read whole, bytes
 DEPTH = 100  # deepest nesting of JSON
-STREAM = 4 << 30  # largest text file that is read line by line, bytes after decompression
-LINE = 16 << 20  # longest line of it, characters
-EMPTY = 100_000  # most consecutive empty lines
+MAX_STREAM = 4 << 30  # largest text file that is read line by line, bytes after decompression
+MAX_LINE = 16 << 20  # longest line of it, characters
+MAX_EMPTY_LINES = 100_000  # most consecutive empty lines
 # Largest compression ratio, for files of more than FREE bytes. Deflate reaches 1032; 30x30 boards that are empty
 # but for one cell reach 146.
 RATIO, FREE = 200, 16 << 20
 SPARSE = 1 << 30  # bytes; from this size on a file that uses less than size / RATIO on disk is refused as sparse
-PIECE = 1 << 14  # compressed bytes that are read at a time
+READ_SIZE = 1 << 14  # compressed bytes that are read at a time
 KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFSOCK: "a socket"}
-ENDING = ".tmp"  # suffix of a file that is being written
+TEMPORARY_SUFFIX = ".tmp"  # suffix of a file that is being written
 # Folders that nothing is written to, except SHM.
 SYSTEM, SHM = (("/", "dev"), ("/", "proc"), ("/", "sys")), ("/", "dev", "shm")
 
@@ -192,13 +192,13 @@ def depth(value: Any) -> int:
 # -- long text --------------------------------------------------------------------------------------------------------
 
 
-class Bounded(io.RawIOBase):
+class BoundedReader(io.RawIOBase):
     """Bytes of a plain or gzipped file; raises InputError beyond `most` bytes, or RATIO times the compressed size."""
 
     def __init__(self, path: Path | str, file: BinaryIO, most: int):
         self.path, self.file, self.most, self.done = path, file, most, 0
         self.zipped = str(path).lower().endswith(".gz")
-        pieces: Any = Pieces(file)
+        pieces: Any = SmallReads(file)
         self.source: Any = gzip.GzipFile(fileobj=pieces, mode="rb") if self.zipped else file
 
     def readable(self) -> bool:
@@ -217,25 +217,25 @@ class Bounded(io.RawIOBase):
         return len(found)
 
 
-class Pieces:
+class SmallReads:
     """Reads a file in small pieces, so that its position shows how much was decompressed."""
 
     def __init__(self, file: BinaryIO):
         self.file = file
 
-    def read(self, size: int = PIECE) -> bytes:
-        return self.file.read(min(size, PIECE))
+    def read(self, size: int = READ_SIZE) -> bytes:
+        return self.file.read(min(size, READ_SIZE))
 
 
 @contextlib.contextmanager
-def open_text(path: Path | str, most: int = STREAM) -> Iterator[TextIO]:
+def open_text(path: Path | str, most: int = MAX_STREAM) -> Iterator[TextIO]:
     """Context: a UTF-8 text file, plain or .gz, decompressed while read; line ends are kept.
 
     Raises InputError, also while reading, if it is no such file or has more than `most` bytes of text.
     """
     with open_regular(path) as file:
-        check_filled(path, os.fstat(file.fileno()))
-        raw = io.BufferedReader(Bounded(path, file, most), 1 << 16)
+        check_not_sparse(path, os.fstat(file.fileno()))
+        raw = io.BufferedReader(BoundedReader(path, file, most), 1 << 16)
         try:
             with io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as text:
                 yield text
@@ -248,20 +248,20 @@ def open_text(path: Path | str, most: int = STREAM) -> Iterator[TextIO]:
 
 
 def lines(path: Path | str) -> Iterator[str]:
-    """The lines of a text file, plain or .gz, with their ends: at most LINE characters each and STREAM bytes in all."""
+    """The lines of a text file, plain or .gz, with their ends: MAX_LINE characters and MAX_STREAM bytes at most."""
     with open_text(path) as text:
         number = empty = 0
-        while line := text.readline(LINE + 1):
+        while line := text.readline(MAX_LINE + 1):
             number += 1
             empty = empty + 1 if line in ("\n", "\r\n", "\r") else 0
-            if len(line) > LINE:
-                raise InputError(f"{shown(path)}, line {number}: it is longer than {LINE:,} characters: shorten it")
-            if empty > EMPTY:
+            if len(line) > MAX_LINE:
+                raise InputError(f"{shown(path)}, line {number}: it is longer than {MAX_LINE:,} characters: shorten it")
+            if empty > MAX_EMPTY_LINES:
                 raise InputError(f"{shown(path)}, line {number}: {empty:,} empty lines follow each other: remove them")
             yield line
 
 
-def check_filled(path: Path | str, found: os.stat_result) -> None:
+def check_not_sparse(path: Path | str, found: os.stat_result) -> None:
     """Raise InputError for a large sparse file."""
     held = 512 * found.st_blocks
     if found.st_size > SPARSE and 0 < held * RATIO < found.st_size:
@@ -287,8 +287,8 @@ def write(path: Path | str, put: Callable[[Path], object]) -> None:
         if path.parent.resolve().parts[:2] in SYSTEM and path.parent.resolve().parts[:3] != SHM:
             raise InputError(f"{shown(path)} lies among the system's own files: choose another place")
         path.parent.mkdir(parents=True, exist_ok=True)
-        swept(path.parent.resolve())
-        beside = path.with_name(f".{path.name[:80]}.{secrets.token_hex(6)}{ENDING}")
+        sweep_once(path.parent.resolve())
+        beside = path.with_name(f".{path.name[:80]}.{secrets.token_hex(6)}{TEMPORARY_SUFFIX}")
         mark = os.open(beside, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o666)
         try:
             with contextlib.suppress(OSError):  # no locks on some network file systems; sweep removes nothing there
@@ -332,7 +332,7 @@ def sync_folder(folder: Path) -> None:
 def sweep(folder: Path | str) -> list[Path]:
     """Remove temporary files of killed writers; returns their paths. Files being written are locked, and kept."""
     gone = []
-    for path in Path(folder).glob(f".*{ENDING}"):
+    for path in Path(folder).glob(f".*{TEMPORARY_SUFFIX}"):
         if len(path.name.rsplit(".", 2)[1]) != 12:
             continue
         with contextlib.suppress(OSError):
@@ -347,7 +347,7 @@ def sweep(folder: Path | str) -> list[Path]:
 
 
 @lru_cache(maxsize=256)
-def swept(folder: Path) -> None:
+def sweep_once(folder: Path) -> None:
     """`sweep`, once per folder and process."""
     sweep(folder)
 

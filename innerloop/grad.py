@@ -169,7 +169,7 @@ def _blend(old: Any, new: Any, tau: float) -> Any:
     return _refit(new, ((1 - tau) * a + tau * b for a, b in zip(floating(old), floating(new), strict=True)))
 
 
-def named(text: str, solver: Solver | None = None, backward: Solver | None = None) -> Rule:
+def rule_named(text: str, solver: Solver | None = None, backward: Solver | None = None) -> Rule:
     """The rule with this name in a config: "full", "last_cycle", "last(2)", "phantom(5, 0.5)" or "implicit".
 
     The last two use `solver` (and "implicit" also `backward`) of systems that have one. Raises InputError for any other

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from innerloop.errors import InputError
 from innerloop.ledger import Ledger, counts_flops
-from innerloop.noise import keyed, scramble, uniform
+from innerloop.noise import has_key, scramble, uniform
 from innerloop.tree import floating
 
 Halt = Callable[[Any, Any, Any, Any], Any]
 
-DRAW = 0x5A17  # makes the draws of `sampled` independent of other draws from the same key
+SAMPLED_SALT = 0x5A17  # makes the draws of `sampled` independent of other draws from the same key
 
 
 def never(loop: Any, old: Any, new: Any, steps: Any) -> bool:
@@ -66,13 +66,15 @@ def confident(p: float = 0.5, at_least: int = 1) -> Halt:
     def rule(loop: Any, old: Any, new: Any, steps: Any) -> Tensor:
         answer = loop.read(new)
         if answer.q_halt is None:
-            raise InputError(f"{named(loop)} has no halting head: stop it by `converged` or `answer_unchanged` instead")
+            raise InputError(
+                f"{loop_name(loop)} has no halting head: stop it by `converged` or `answer_unchanged` instead"
+            )
         return (halting_margin(answer) > margin) & (torch.as_tensor(steps, device=answer.q_halt.device) >= at_least)
 
     return rule
 
 
-def named(loop: Any) -> str:
+def loop_name(loop: Any) -> str:
     """The class name of a loop, without its wrappers."""
     while hasattr(loop, "loop"):
         loop = loop.loop
@@ -123,7 +125,7 @@ def certain(p: float = 0.8) -> Halt:
 
     def rule(loop: Any, old: Any, new: Any, steps: Any) -> Tensor:
         logits = loop.read(new).logits.float()
-        return _everywhere(logits.amax(-1) - logits.logsumexp(-1) > math.log(p))
+        return _all_positions(logits.amax(-1) - logits.logsumexp(-1) > math.log(p))
 
     return rule
 
@@ -134,9 +136,9 @@ def sampled(loop: Any, old: Any, new: Any, steps: Any) -> Tensor:
     The draw is a function of the state's `key`: the same in any batch, a different one for a salted state.
     """
     answer = loop.read(new)
-    if answer.q_halt is None or not keyed(new):
-        raise InputError(f"{named(loop)} has no halting head or no `key` to draw from: stop it by another rule")
-    draw = uniform(scramble(new.key ^ DRAW), 1)[:, 0]  # independent of what the loop's next step draws
+    if answer.q_halt is None or not has_key(new):
+        raise InputError(f"{loop_name(loop)} has no halting head or no `key` to draw from: stop it by another rule")
+    draw = uniform(scramble(new.key ^ SAMPLED_SALT), 1)[:, 0]  # independent of what the loop's next step draws
     return draw < halting_margin(answer).sigmoid()
 
 
@@ -150,7 +152,7 @@ def kl(tol: float = 5e-4) -> Halt:
         q = _log_p(loop, new)
         first = _first(steps, q)
         p = torch.where(first, -math.log(q.shape[-1]), _log_p(loop, old))
-        return _everywhere((p.exp() * (p - q)).sum(-1) < tol)
+        return _all_positions((p.exp() * (p - q)).sum(-1) < tol)
 
     return rule
 
@@ -161,7 +163,7 @@ def entropy(tol: float = 1e-3) -> Halt:
     def rule(loop: Any, old: Any, new: Any, steps: Any) -> Tensor:
         p, q = _log_p(loop, old), _log_p(loop, new)
         moved = ((p.exp() * p).sum(-1) - (q.exp() * q).sum(-1)).abs()
-        return _everywhere((moved < tol) & ~_first(steps, moved))
+        return _all_positions((moved < tol) & ~_first(steps, moved))
 
     return rule
 
@@ -205,5 +207,5 @@ def _first(steps: Any, like: Tensor) -> Tensor:
     return (torch.as_tensor(steps, device=like.device) == 1).view(-1, *[1] * (like.ndim - 1))
 
 
-def _everywhere(places: Tensor) -> Tensor:
+def _all_positions(places: Tensor) -> Tensor:
     return places.flatten(1).all(1)

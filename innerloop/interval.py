@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["Share", "bootstrapped", "share", "wilson"]
+__all__ = ["Proportion", "cluster_bootstrap", "proportion", "wilson"]
 
 Z95 = 1.959964
 
 
-class Share(NamedTuple):
+class Proportion(NamedTuple):
     """A proportion with its 95 % interval and sample size."""
 
     value: float
@@ -31,17 +31,17 @@ def wilson(hits: float, n: int, z: float = Z95) -> tuple[float, float]:
     return 0.0 if hits == 0 else low, 1.0 if hits == n else high  # exactly, in spite of rounding
 
 
-def share(hits: Any) -> Share:
+def proportion(hits: Any) -> Proportion:
     """Proportion of True in independent bools (n,), with Wilson's interval."""
     right, n = int(np.sum(hits)), int(np.size(hits))
-    return Share(right / n if n else float("nan"), *wilson(right, n), n)
+    return Proportion(right / n if n else float("nan"), *wilson(right, n), n)
 
 
-def bootstrapped(hits: Any, groups: Any, draws: int = 500, seed: int = 0) -> Share:
+def cluster_bootstrap(hits: Any, groups: Any, draws: int = 500, seed: int = 0) -> Proportion:
     """Proportion of True in bools (n,) with group labels (n,): the bootstrap resamples whole groups."""
     kinds, place = np.unique(np.asarray(groups), return_inverse=True)
     right = np.bincount(place, weights=np.asarray(hits, float), minlength=len(kinds))
     count = np.bincount(place, minlength=len(kinds)).astype(float)
     drawn = np.random.default_rng(seed).integers(len(kinds), size=(draws, len(kinds)))
     low, high = np.quantile(right[drawn].sum(1) / count[drawn].sum(1), (0.025, 0.975))
-    return Share(float(right.sum() / count.sum()), float(low), float(high), int(count.sum()))
+    return Proportion(float(right.sum() / count.sum()), float(low), float(high), int(count.sum()))

@@ -33,9 +33,9 @@ __all__ = [
     "count_flops",
     "counted_step",
     "counting",
-    "counts",
     "counts_flops",
     "in_this_context",
+    "is_counting",
     "rows_of",
     "step_cost",
 ]
@@ -91,7 +91,7 @@ def counting(ledger: Ledger | None = None, *, flops: bool = False) -> Iterator[L
     The workers of core.each are included. A thread you start yourself is counted if it runs `in_this_context(f)`.
 
     A step captured as one graph (torch.compile, a CUDA graph, an exported file) runs no Python and charges nothing: its
-    caller must charge for it, as solve.nfe.Compiled does. Blocks that are compiled one by one are counted.
+    caller must charge for it, as solve.nfe.CompiledLoop does. Blocks that are compiled one by one are counted.
     """
     ledger = Ledger() if ledger is None else ledger
     mark = _open.set((*_open.get(), (ledger, time.perf_counter() - ledger.seconds, flops)))
@@ -113,11 +113,11 @@ def charge(**units: float) -> None:
 
 def charge_rows(unit: str, value: Any, times: int = 1) -> None:
     """Charge `times` for every example of `value`, a state, a question or a tensor."""
-    if counts():
+    if is_counting():
         charge(**{unit: rows_of(value) * times})
 
 
-def counts() -> bool:
+def is_counting() -> bool:
     """Whether a ledger is open."""
     return not torch.compiler.is_compiling() and bool(_open.get())
 
@@ -148,7 +148,7 @@ def counted_step(loop: Any, s: Any, x: Any) -> Any:
     If the number of calls depends on the data (a fixed point solved for a whole batch), every example is charged for
     every call of its batch.
     """
-    if not counts():
+    if not is_counting():
         return loop.step(s, x)
     with counting() as cost:
         new = loop.step(s, x)

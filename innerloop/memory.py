@@ -22,15 +22,15 @@ def keep() -> bool:
 
     Does nothing if the C library is not glibc, or if MALLOC_TRIM_THRESHOLD_ or MALLOC_MMAP_THRESHOLD_ is set.
     """
-    return tell(LARGEST, (1 << 31) - 1)
+    return set_malloc_thresholds(LARGEST, (1 << 31) - 1)
 
 
 def give_back() -> bool:
     """Undo `keep`: glibc's own thresholds once it has seen large blocks. For benchmarks."""
-    return tell(32 << 20, 64 << 20)
+    return set_malloc_thresholds(32 << 20, 64 << 20)
 
 
-def tell(mmap: int, trim: int) -> bool:
+def set_malloc_thresholds(mmap: int, trim: int) -> bool:
     """Set malloc's mmap threshold and trim threshold, in bytes; returns whether it was done."""
     wanted = any(os.environ.get(name) for name in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"))
     if wanted or not sys.platform.startswith("linux"):

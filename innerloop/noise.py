@@ -22,7 +22,7 @@ def key_of(x: Any) -> Tensor:
     return scramble(scramble(tokens + 1 + (places << 20)).sum(1))
 
 
-def keyed(state: Any) -> bool:
+def has_key(state: Any) -> bool:
     """Whether a state draws noise: it has a field `key`."""
     return "key" in getattr(state, "_fields", ())
 
@@ -36,7 +36,7 @@ def salted(state: Any, salt: Any) -> Any:
         return state
     inner = {k: salted(v, salt) for k, v in zip(state._fields, state, strict=True) if isinstance(v, tuple)}
     state = state._replace(**inner) if inner else state
-    if not keyed(state):
+    if not has_key(state):
         return state
     salt = torch.as_tensor(salt, device=state.key.device)
     return state._replace(key=torch.where(salt == 0, state.key, scramble(state.key + scramble(salt))))

@@ -20,12 +20,12 @@ from innerloop import pretrained, recipes, tasks, weights
 from innerloop.errors import InputError
 from innerloop.parts.mixers import BLOCKS
 from innerloop.runs import limits
-from innerloop.runs.fit import fit
-from innerloop.runs.folder import Opened
+from innerloop.runs.fit import fit_config
+from innerloop.runs.folder import OpenedRun
 from innerloop.runs.solving import solver_of
 from innerloop.solve.solver import Solver
 from innerloop.tasks.task import Task
-from innerloop.text import nearest, printable
+from innerloop.text import did_you_mean, printable
 
 __all__ = ["create", "list", "open_run", "open_solver"]
 
@@ -33,7 +33,7 @@ KINDS: dict[str, Callable[[], Any]] = {
     "systems": weights.names,
     "tasks": tasks.names,
     "blocks": lambda: BLOCKS,
-    "recipes": recipes.found,
+    "recipes": recipes.all_recipes,
     "pretrained": pretrained.names,
 }
 
@@ -41,7 +41,7 @@ KINDS: dict[str, Callable[[], Any]] = {
 def list(kind: str = "systems") -> list[str]:  # type: ignore[valid-type]
     """All names of a kind: "systems", "tasks", "blocks", "recipes" or "pretrained" models."""
     if kind not in KINDS:
-        raise InputError(f'there is nothing of the kind "{printable(kind)}": {nearest(kind, KINDS)}')
+        raise InputError(f'there is nothing of the kind "{printable(kind)}": {did_you_mean(kind, KINDS)}')
     return sorted(KINDS[kind]())
 
 
@@ -59,13 +59,13 @@ def create(system: str, task: str | Task = "sudoku", *, seed: int = 0, **changes
     config = described()
     own, net = ({f.name for f in fields(c)} for c in (config, config.net))
     if unknown := sorted(changes.keys() - own - net):
-        raise InputError(f"{system} has no {printable(unknown[0])}: {nearest(unknown[0], sorted(own | net))}")
+        raise InputError(f"{system} has no {printable(unknown[0])}: {did_you_mean(unknown[0], sorted(own | net))}")
     config = replace(config, **{k: v for k, v in changes.items() if k in own})
     size = replace(config.net, **{k: v for k, v in changes.items() if k not in own})
-    return limits.build(kind, replace(config, net=fit(size, task, 1)), seed)
+    return limits.build(kind, replace(config, net=fit_config(size, task, 1)), seed)
 
 
-def open_run(source: str | Path, device: torch.device | str = "cpu") -> Opened:
+def open_run(source: str | Path, device: torch.device | str = "cpu") -> OpenedRun:
     """A trained model, ready to use: the folder of a run, a NAME.safetensors, or a name of list("pretrained").
 
     Raises InputError, which names the nearest name, if there is none.

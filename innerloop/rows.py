@@ -31,13 +31,13 @@ from innerloop.ledger import charge_rows, counted_step
 from innerloop.noise import salted
 from innerloop.tree import concat, take
 
-__all__ = ["Done", "Full", "Job", "Once", "Reader", "Rows", "Tally"]
+__all__ = ["CachedRead", "Counters", "Done", "Job", "QueueFull", "Reader", "Rows"]
 
 
 WAITING = -1
 
 
-class Full(InputError):
+class QueueFull(InputError):
     """The queue is full; submit again later."""
 
 
@@ -46,7 +46,7 @@ class Job(Protocol):
 
     depth: int  # most steps; may be lowered while it runs
     halting: bool  # stop by the halting rule
-    measured: bool  # compute the residual of every step
+    wants_residual: bool  # compute the residual of every step
     salt: int  # trajectory number: salt of the noise key, for loops that draw noise
     priority: float  # higher goes first; ties in order of arrival
     deadline: float  # on the clock of time.monotonic(); the job then ends as "late"
@@ -58,10 +58,10 @@ class Reader(Protocol):
     def question(self, jobs: Sequence[Any], device: torch.device) -> Any:
         """The questions of these jobs as one batch: a tree of tensors."""
 
-    def look(self, rows: Rows, old: Any) -> dict[int, str]:
+    def ended(self, rows: Rows, old: Any) -> dict[int, str]:
         """Called after each step from state `old`: {live row that ends by its answer: name of the end}.
 
-        `rows.state` is the new state; `rows.loop.read` caches its result. `rows.kept` is for this
+        `rows.state` is the new state; `rows.loop.read` caches its result. `rows.reader_memory` is for this
         method's use: a tensor with one row for each row of the batch, set by the last call, or None.
         """
 
@@ -79,7 +79,7 @@ class Done(NamedTuple):
 
 
 @dataclass
-class Tally:
+class Counters:
     """Totals so far."""
 
     ticks: int = 0
@@ -112,14 +112,14 @@ class Rows:
             raise InputError(f"an engine of {rows} rows and a queue of {queue} can do nothing: give 1 or more of each")
         if sizes is not None and (list(sizes) != sorted(set(sizes)) or sizes[-1] != rows or sizes[0] < 1):
             raise InputError(f"sizes {list(sizes)} must rise from 1 or more to the number of rows, {rows}")
-        self.loop, self.rows, self.reader, self.halt, self.capacity = Once(loop), rows, reader, halt, queue
-        self.sizes, self.device, self.tally = sizes, torch.device(device), Tally()
+        self.loop, self.rows, self.reader, self.halt, self.capacity = CachedRead(loop), rows, reader, halt, queue
+        self.sizes, self.device, self.counters = sizes, torch.device(device), Counters()
         self.jobs: list[Any] = []  # job of each row of the batch; None: padding or free
         self.steps: list[int] = []  # steps taken by each row
         self.state: Any = None
         self.question: Any = None
-        self.moved: Tensor | None = None  # (rows,) residual of the last step, if a job is `measured`
-        self.kept: Tensor | None = None  # (rows, ...) memory of the reader
+        self.residual: Tensor | None = None  # (rows,) residual of the last step, if a job has wants_residual
+        self.reader_memory: Tensor | None = None  # (rows, ...) memory of the reader
         self.waiting: list[tuple[float, int, Any]] = []  # heap of (-priority, arrival, job); cancelled ones included
         self._limits: list[tuple[float, int, Any]] = []  # heap of (deadline, arrival, job)
         self._arrivals = count()
@@ -127,13 +127,13 @@ class Rows:
 
     # -- queue --------------------------------------------------------------------------------------------------------
     def submit(self, job: Any) -> None:
-        """Queue a job. Raises Full if the queue is full, InputError for a job that is not supported."""
+        """Queue a job. Raises QueueFull if the queue is full, InputError for a job that is not supported."""
         if job.depth < 1:
             raise InputError(f"depth is {job.depth}, but a loop must run at least once: give a depth of 1 or more")
         if job.halting and self.halt is None:
             raise InputError("this engine has no halting rule: give it one, or ask for the full depth")
         if len(self._open) - len(self.live) >= self.capacity:
-            raise Full(f"{self.capacity} jobs are waiting: come again when some are done")
+            raise QueueFull(f"{self.capacity} jobs are waiting: come again when some are done")
         arrival = next(self._arrivals)
         self._open[id(job)] = WAITING
         heapq.heappush(self.waiting, (-job.priority, arrival, job))
@@ -151,9 +151,9 @@ class Rows:
 
     def cancel(self, jobs: Sequence[Any]) -> list[Done]:
         """End these jobs, queued or running, with their results so far; jobs that have ended are ignored."""
-        return self._out(jobs, "cancelled")
+        return self._remove(jobs, "cancelled")
 
-    def _out(self, jobs: Sequence[Any], end: str) -> list[Done]:
+    def _remove(self, jobs: Sequence[Any], end: str) -> list[Done]:
         places = {id(job): (self._open[id(job)], job) for job in jobs if id(job) in self._open}
         ended = self._end({row: end for row, _ in places.values() if row != WAITING})
         for row, job in places.values():
@@ -172,7 +172,7 @@ class Rows:
     @torch.no_grad()
     def tick(self) -> list[Done]:
         """Admit queued jobs, step every live row once, and return the jobs that ended."""
-        ended = self._late() + self._end(self._deep())
+        ended = self._late() + self._end(self._at_depth())
         self._admit()
         if not self.jobs:
             return ended
@@ -180,13 +180,13 @@ class Rows:
         self.state = counted_step(self.loop, old, self.question)
         self.steps = [n + 1 for n in self.steps]
         live = self.live
-        self.moved = residual(old, self.state) if any(job.measured for job in live) else None
-        self.tally.ticks += 1
-        self.tally.rows += len(self.jobs)
-        self.tally.steps += len(live)
-        return ended + self._end(self._deep() | self._halted(old) | self.reader.look(self, old))
+        self.residual = residual(old, self.state) if any(job.wants_residual for job in live) else None
+        self.counters.ticks += 1
+        self.counters.rows += len(self.jobs)
+        self.counters.steps += len(live)
+        return ended + self._end(self._at_depth() | self._halted(old) | self.reader.ended(self, old))
 
-    def _deep(self) -> dict[int, str]:
+    def _at_depth(self) -> dict[int, str]:
         """Rows that have taken all their steps."""
         return {i: "depth" for i, job in enumerate(self.jobs) if job is not None and self.steps[i] >= job.depth}
 
@@ -204,7 +204,7 @@ class Rows:
         over, now = [], time.monotonic()
         while self._limits and self._limits[0][0] <= now:
             over.append(heapq.heappop(self._limits)[2])
-        return self._out(over, "late") if over else []
+        return self._remove(over, "late") if over else []
 
     def _end(self, ends: dict[int, str]) -> list[Done]:
         """End the jobs of these rows; the rows are free from the next tick on."""
@@ -220,12 +220,19 @@ class Rows:
         return ended
 
     def _ended(self, job: Any, end: str, result: Any, steps: int) -> Done:
-        self.tally.ended[end] += 1
+        self.counters.ended[end] += 1
         del self._open[id(job)]
         return Done(job, end, result, steps)
 
     def _empty(self) -> None:
-        self.jobs, self.steps, self.state, self.question, self.moved, self.kept = [], [], None, None, None, None
+        self.jobs, self.steps, self.state, self.question, self.residual, self.reader_memory = (
+            [],
+            [],
+            None,
+            None,
+            None,
+            None,
+        )
         self.loop.forget()
 
     # -- the batch ----------------------------------------------------------------------------------------------------
@@ -267,8 +274,10 @@ class Rows:
         self.steps += [0] * (len(fresh) - k)
         for i, job in zip(rows, fresh, strict=True):
             self.jobs[i], self.steps[i], self._open[id(job)] = job, 0, i
-        if self.kept is not None and k < len(fresh):
-            self.kept = torch.cat([self.kept, self.kept[:1].expand(len(fresh) - k, *self.kept.shape[1:])])
+        if self.reader_memory is not None and k < len(fresh):
+            self.reader_memory = torch.cat(
+                [self.reader_memory, self.reader_memory[:1].expand(len(fresh) - k, *self.reader_memory.shape[1:])]
+            )
 
     def _resize(self, size: int) -> None:
         """Resize the batch to `size` rows: live rows beyond it move to free ones; rows still free are padding."""
@@ -280,17 +289,17 @@ class Rows:
         source = [spare if i < 0 else i for i in index]
         rows = torch.tensor(source, device=self.device)
         self.state, self.question = take((self.state, self.question), rows)
-        if self.kept is not None:
-            self.kept = self.kept[rows.to(self.kept.device)]
+        if self.reader_memory is not None:
+            self.reader_memory = self.reader_memory[rows.to(self.reader_memory.device)]
         self.jobs = [None if i < 0 else self.jobs[i] for i in index]
         self.steps = [self.steps[i] for i in source]
-        self.moved = None
+        self.residual = None
         for i, job in enumerate(self.jobs):
             if job is not None:
                 self._open[id(job)] = i
 
 
-class Once:
+class CachedRead:
     """Wraps a loop and caches `read` of the last two states, which rules, reader and watchers all read."""
 
     def __init__(self, loop: Any) -> None:

@@ -26,7 +26,7 @@ from typing import Annotated, Any, NamedTuple, TypeVar
 from innerloop.errors import InputError
 from innerloop.files import parse_json
 from innerloop.saved import field_of
-from innerloop.text import nearest, printable
+from innerloop.text import did_you_mean, printable
 
 __all__ = [
     "Amount", "Count", "Filled", "Layers", "Length", "Many", "Positive", "Range", "Seed", "Sets", "Share",
@@ -68,17 +68,17 @@ Filled = Annotated[tuple[int, ...], Length(1)]
 Sets = Annotated[tuple[Filled, ...], Length(0, 10_000)]
 
 
-class Wrong(Exception):
+class Mismatch(Exception):
     """A value that does not fit its type, and the path to it; `read` makes it an InputError."""
 
     def __init__(self, problem: str, path: str = "") -> None:
         super().__init__(problem)
         self.problem, self.path = problem, path
 
-    def inside(self, key: str) -> Wrong:
+    def inside(self, key: str) -> Mismatch:
         """The same with `key` put before the path."""
         joint = "" if not self.path or self.path.startswith("[") else "."
-        return Wrong(self.problem, f"{key}{joint}{self.path}")
+        return Mismatch(self.problem, f"{key}{joint}{self.path}")
 
 
 # -- public functions -------------------------------------------------------------------------------------------------
@@ -92,16 +92,16 @@ def read(kind: type[T], value: Any, where: str, path: str = "") -> T:
     try:
         made: T = reader(typing.cast(Any, kind))(value)
         return made
-    except Wrong as wrong:
-        raise told(wrong.inside(path) if path else wrong, where) from None
+    except Mismatch as wrong:
+        raise as_input_error(wrong.inside(path) if path else wrong, where) from None
 
 
 def parse(kind: Any, text: str, name: str) -> Any:
     """Parse command-line `text` as a `kind`: str unchanged, other kinds as JSON, lists also as "1,4,16"."""
     try:
-        return reader(kind)(plain(kind, text))
-    except Wrong as wrong:
-        raise told(wrong.inside(name), "") from None
+        return reader(kind)(text_to_json(kind, text))
+    except Mismatch as wrong:
+        raise as_input_error(wrong.inside(name), "") from None
 
 
 def check(value: Any) -> None:
@@ -109,11 +109,11 @@ def check(value: Any) -> None:
 
     For __post_init__, so that objects made in Python are checked like those read from files.
     """
-    for name, kind in limited(typing.cast(Any, type(value))).items():
+    for name, kind in bounded_fields(typing.cast(Any, type(value))).items():
         try:
             reader(kind)(getattr(value, name))
-        except Wrong as wrong:
-            raise told(wrong.inside(name), "") from None
+        except Mismatch as wrong:
+            raise as_input_error(wrong.inside(name), "") from None
 
 
 def check_arguments(function: Callable[..., Any], given: Mapping[str, Any], name: Callable[[str], str] = str) -> None:
@@ -123,11 +123,11 @@ def check_arguments(function: Callable[..., Any], given: Mapping[str, Any], name
         if key in kinds:
             try:
                 reader(kinds[key])(value)
-            except Wrong as wrong:
-                raise told(wrong.inside(name(key)), "") from None
+            except Mismatch as wrong:
+                raise as_input_error(wrong.inside(name(key)), "") from None
 
 
-def told(wrong: Wrong, where: str) -> InputError:
+def as_input_error(wrong: Mismatch, where: str) -> InputError:
     path = printable(wrong.path, 120)
     return InputError(": ".join(part for part in (where, path) if part) + f" {wrong.problem}")
 
@@ -137,8 +137,8 @@ def told(wrong: Wrong, where: str) -> InputError:
 
 @lru_cache(maxsize=4096)
 def reader(kind: Any) -> Reader:
-    """A function from plain JSON to a `kind`; it raises Wrong."""
-    bare, limits = stripped(kind)
+    """A function from plain JSON to a `kind`; it raises Mismatch."""
+    bare, limits = unwrap(kind)
     origin, inner = typing.get_origin(bare) or bare, typing.get_args(bare)
     if origin in (int, float):
         return number(origin, next((x for x in limits if isinstance(x, Range)), None))
@@ -162,7 +162,7 @@ def reader(kind: Any) -> Reader:
     return lambda value: value  # Any, and types that JSON cannot hold
 
 
-def stripped(kind: Any) -> tuple[Any, tuple[Any, ...]]:
+def unwrap(kind: Any) -> tuple[Any, tuple[Any, ...]]:
     """(the hint without Annotated, Required and NotRequired, the annotations)."""
     limits: tuple[Any, ...] = ()
     while typing.get_origin(kind) in (typing.Annotated, typing.Required, typing.NotRequired):
@@ -178,19 +178,19 @@ def hints(kind: Any) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=1024)
-def limited(kind: Any) -> dict[str, Any]:
+def bounded_fields(kind: Any) -> dict[str, Any]:
     """The fields of a dataclass with a Range or Length."""
-    return {k: v for k, v in hints(kind).items() if any(isinstance(x, Range | Length) for x in stripped(v)[1])}
+    return {k: v for k, v in hints(kind).items() if any(isinstance(x, Range | Length) for x in unwrap(v)[1])}
 
 
-def refuse(kind: Any, value: Any) -> Wrong:
-    return Wrong(f"is {shown(value)}, but must be {allowed(kind)}")
+def mismatch(kind: Any, value: Any) -> Mismatch:
+    return Mismatch(f"is {shown(value)}, but must be {describe_kind(kind)}")
 
 
 def plain_kind(kind: Any, fits: Callable[[Any], bool]) -> Reader:
     def take(value: Any) -> Any:
         if not fits(value):
-            raise refuse(kind, value)
+            raise mismatch(kind, value)
         return value
 
     return take
@@ -203,14 +203,14 @@ def number(kind: type, limits: Range | None) -> Reader:
 
     def take(value: Any) -> Any:
         if not isinstance(value, int if kind is int else int | float) or isinstance(value, bool):
-            raise refuse(hint, value)
+            raise mismatch(hint, value)
         wild = isinstance(value, float) and not math.isfinite(value)
         if not (nan if wild else low < value <= high if above else low <= value <= high):
-            raise refuse(hint, value)
+            raise mismatch(hint, value)
         try:
             return kind(value)
         except OverflowError:  # an integer too large for a float
-            raise refuse(hint, value) from None
+            raise mismatch(hint, value) from None
 
     return take
 
@@ -224,14 +224,14 @@ def sequence(kind: type, inner: tuple[Any, ...], length: Length) -> Reader:
 
     def take(value: Any) -> Any:
         if not isinstance(value, list | tuple) or not length.low <= len(value) <= length.high:
-            raise refuse(hint, value)
+            raise mismatch(hint, value)
         if not every and len(value) != len(readers):
-            raise refuse(hint, value)
+            raise mismatch(hint, value)
         made = []
         for i, item in enumerate(value):
             try:
                 made.append(readers[0 if every else i](item))
-            except Wrong as wrong:
+            except Mismatch as wrong:
                 raise wrong.inside(f"[{i}]") from None
         return kind(made)
 
@@ -249,10 +249,10 @@ def union(kind: Any, inner: tuple[Any, ...]) -> Reader:
         for other in others:
             try:
                 return other(value)
-            except Wrong as wrong:
+            except Mismatch as wrong:
                 if len(others) == 1 and wrong.path:
                     raise
-        raise refuse(kind, value)
+        raise mismatch(kind, value)
 
     return take
 
@@ -263,16 +263,16 @@ def mapping(inner: Any, length: Length) -> Reader:
 
     def take(value: Any) -> Any:
         if not isinstance(value, dict) or not length.low <= len(value) <= length.high:
-            raise refuse(dict, value)
-        return {key: at(key, each, item) for key, item in value.items()}
+            raise mismatch(dict, value)
+        return {key: read_item(key, each, item) for key, item in value.items()}
 
     return take
 
 
-def at(key: Any, each: Reader, item: Any) -> Any:
+def read_item(key: Any, each: Reader, item: Any) -> Any:
     try:
         return each(item)
-    except Wrong as wrong:
+    except Mismatch as wrong:
         raise wrong.inside(str(key)) from None
 
 
@@ -284,19 +284,19 @@ def record(kind: Any) -> Reader:
 
     def take(value: Any) -> Any:
         if not isinstance(value, dict):
-            raise refuse(dict, value)
+            raise mismatch(dict, value)
         value = {field_of(key, kinds): item for key, item in value.items()}
         for key in value:
             if key not in kinds:
-                raise Wrong(f"has no {shown(key)}: {nearest(str(key), kinds)}")
+                raise Mismatch(f"has no {shown(key)}: {did_you_mean(str(key), kinds)}")
         for key in needed:
             if key not in value:
-                raise Wrong(f'lacks "{key}": it is damaged, or of another kind')
-        made = {key: at(key, kinds[key], item) for key, item in value.items()}
+                raise Mismatch(f'lacks "{key}": it is damaged, or of another kind')
+        made = {key: read_item(key, kinds[key], item) for key, item in value.items()}
         try:
             return kind(**made)
         except InputError as error:  # raised by __post_init__
-            raise Wrong(f"does not fit together: {error}") from None
+            raise Mismatch(f"does not fit together: {error}") from None
 
     return take
 
@@ -308,11 +308,11 @@ def table(kind: Any) -> Reader:
 
     def take(value: Any) -> Any:
         if not isinstance(value, dict):
-            raise refuse(dict, value)
+            raise mismatch(dict, value)
         for key in kinds:
             if key not in value and key not in optional:
-                raise Wrong(f'lacks "{key}": it is damaged, or of another kind')
-        return value | {key: at(key, each, value[key]) for key, each in kinds.items() if key in value}
+                raise Mismatch(f'lacks "{key}": it is damaged, or of another kind')
+        return value | {key: read_item(key, each, value[key]) for key, each in kinds.items() if key in value}
 
     return take
 
@@ -320,14 +320,14 @@ def table(kind: Any) -> Reader:
 # -- text -------------------------------------------------------------------------------------------------------------
 
 
-def plain(kind: Any, text: str) -> Any:
+def text_to_json(kind: Any, text: str) -> Any:
     """Text as plain JSON for a `kind`; text that does not parse is returned, for the reader to refuse."""
-    bare, _ = stripped(kind)
+    bare, _ = unwrap(kind)
     origin, inner = typing.get_origin(bare) or bare, typing.get_args(bare)
     if origin in (typing.Union, types.UnionType):
         if types.NoneType in inner and text.lower() in ("none", "null"):
             return None
-        return plain(next((k for k in inner if k is not types.NoneType), Any), text)
+        return text_to_json(next((k for k in inner if k is not types.NoneType), Any), text)
     if origin is str or (origin is typing.Literal and isinstance(inner[0], str)):
         return text
     if origin in (tuple, list) and not text.startswith("["):
@@ -338,9 +338,9 @@ def plain(kind: Any, text: str) -> Any:
         return text
 
 
-def allowed(kind: Any, many: bool = False) -> str:
+def describe_kind(kind: Any, many: bool = False) -> str:
     """The values that a kind accepts, for messages."""
-    bare, limits = stripped(kind)
+    bare, limits = unwrap(kind)
     origin, inner = typing.get_origin(bare) or bare, typing.get_args(bare)
     if origin in (int, float):
         word = "whole number" if origin is int else "number"
@@ -348,13 +348,13 @@ def allowed(kind: Any, many: bool = False) -> str:
     if origin is typing.Literal:
         return " or ".join(json.dumps(x) for x in inner)
     if origin in (typing.Union, types.UnionType):
-        return " or ".join(allowed(k, many) for k in inner)
+        return " or ".join(describe_kind(k, many) for k in inner)
     length = next((x for x in limits if isinstance(x, Length)), Length(0))
     size = "" if length == Length(0) else f" of {length.low:,} to {length.high:,}"
     if origin in (list, tuple):
         items = [k for k in inner if k is not Ellipsis]
         count = f"{len(items)} " if origin is tuple and items and Ellipsis not in inner else ""
-        said = allowed(items[0], True) if items else "values"
+        said = describe_kind(items[0], True) if items else "values"
         return f"{'lists' if many else 'a list'}{size} of {count}{said}"
     if origin is str:
         return ("texts" if many else "text") + (f"{size} characters" if size else "")

@@ -7,7 +7,7 @@ import shlex
 import unicodedata
 from collections.abc import Iterable
 
-__all__ = ["command", "markup", "nearest", "printable"]
+__all__ = ["command", "did_you_mean", "markup", "printable"]
 
 LONGEST = 400  # most characters of a user's text in a message
 HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # control, format (bidirectional marks), surrogates, line separators
@@ -35,7 +35,7 @@ def command(verb: str, *words: object) -> str:
     return shlex.join(["innerloop", verb, *map(str, words)])
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Advice about an unknown name: the nearest known one, or all known ones."""
     names = [str(k) for k in known]
     near = difflib.get_close_matches(name, names, 1, 0.5)

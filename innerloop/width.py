@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from innerloop.core import Loop, Thought, fits, think
+from innerloop.core import Loop, Thought, check_question, think
 from innerloop.errors import InputError
 from innerloop.halt import halting_margin
 from innerloop.noise import key_of, normal, salted, scramble
 from innerloop.tree import map_tensors, select
 
-WIDEST = 10_000  # most trajectories of one question: all their states are kept in memory
+MAX_WIDTH = 10_000  # most trajectories of one question: all their states are kept in memory
 
 Pick = Callable[[Sequence[Thought]], Thought]
 
@@ -56,16 +56,16 @@ class Noisy:
     def step(self, s: NoisyState, x: Any) -> NoisyState:
         inner = s.inner
         if self.start:
-            first = self._shake(inner, self.start, s.key)
+            first = self._add_noise(inner, self.start, s.key)
             inner = select(s.steps == 0, first, inner)
         key = scramble(s.key + 1)
         inner = self.loop.step(inner, x)
-        return NoisyState(self._shake(inner, self.path, key) if self.path else inner, key, s.steps + 1)
+        return NoisyState(self._add_noise(inner, self.path, key) if self.path else inner, key, s.steps + 1)
 
     def read(self, s: NoisyState) -> Any:
         return self.loop.read(s.inner)
 
-    def _shake(self, state: Any, scale: float, key: Tensor) -> Any:
+    def _add_noise(self, state: Any, scale: float, key: Tensor) -> Any:
         draws = count()
 
         def add(t: Tensor) -> Tensor:
@@ -86,9 +86,9 @@ def wide(loop: Loop, x: Any, n: int, pick: Pick, depth: int, **how: Any) -> Thou
     """
     if n < 1:
         raise InputError(f"width is {n}, but at least one trajectory must run: give a width of 1 or more")
-    if n > WIDEST:
-        raise InputError(f"width is {n}, and more than {WIDEST} trajectories are not kept at once: give less")
-    fits(loop, x)
+    if n > MAX_WIDTH:
+        raise InputError(f"width is {n}, and more than {MAX_WIDTH} trajectories are not kept at once: give less")
+    check_question(loop, x)
     return pick([think(loop, x, depth, state=salted(loop.init(x), i), **how) for i in range(n)])
 
 

@@ -198,12 +198,12 @@ def test_a_rule_may_replace_the_tape():
 
 
 def test_named_rules_and_a_wrong_name():
-    assert grad.named("full") is grad.full and grad.named("last_cycle") is grad.last_cycle
+    assert grad.rule_named("full") is grad.full and grad.rule_named("last_cycle") is grad.last_cycle
     loop = Pull()
-    think(loop, torch.ones(1, 1), 4, grad=grad.named("last(2)"))
+    think(loop, torch.ones(1, 1), 4, grad=grad.rule_named("last(2)"))
     assert loop.taped == 2
     with pytest.raises(InputError, match="last_cycles"):
-        grad.named("last_cycles")
+        grad.rule_named("last_cycles")
 
 
 # -- halting ----------------------------------------------------------------------------------------------------------

@@ -268,12 +268,12 @@ def taped(rule, schedule):
 def test_rules_by_name_record_what_they_say():
     schedule = ("f",) * 8
     for text, count in (("full", 8), ("last(3)", 3), ("phantom(5, 0.5)", 5), ("phantom(2,1)", 2), ("last_cycle", 1)):
-        assert taped(grad.named(text), schedule) == (count, 8), text
+        assert taped(grad.rule_named(text), schedule) == (count, 8), text
     with pytest.raises(InputError, match="needs a solver"):
-        grad.named("implicit")
+        grad.rule_named("implicit")
     for wrong in ("phantom(0, 1)", "phantom(3, 1.5)", "phantom(3)", "phantom(3, 0)", "implicit(3)"):
         with pytest.raises(InputError):
-            grad.named(wrong)
+            grad.rule_named(wrong)
     assert Unroll(4, grad="phantom(2, 0.5)").grad == "phantom(2, 0.5)"
     with pytest.raises(InputError, match="needs a solver"):
         Unroll(4, grad="implicit")

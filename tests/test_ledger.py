@@ -15,12 +15,12 @@ from innerloop import tasks
 from innerloop.core import Answer, Question, think
 from innerloop.errors import InputError
 from innerloop.halt import converged, residual, spent
-from innerloop.learn.evaluate import Metered, evaluate, judge_set
+from innerloop.learn.evaluate import NfeCounter, evaluate, score_set
 from innerloop.ledger import Ledger, charge, count_flops, counting
 from innerloop.parts import fused
-from innerloop.rows import Once
-from innerloop.runs.fit import fit
-from innerloop.solve.nfe import Compiled, calls_of_a_step
+from innerloop.rows import CachedRead
+from innerloop.runs.fit import fit_config
+from innerloop.solve.nfe import CompiledLoop, nfe_per_step
 from innerloop.solve.solver import Budget, Solver
 from innerloop.weights import deq, hrm, orbit, trm
 from innerloop.width import Noisy
@@ -36,7 +36,9 @@ def loop():
     """Orbit on 4x4 Sudoku, untrained: its block is compiled where there is a compiler."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        size = fit(replace(orbit.Config().net, hidden_size=64), SUDOKU, 1)  # a shape that is in the cache already
+        size = fit_config(
+            replace(orbit.Config().net, hidden_size=64), SUDOKU, 1
+        )  # a shape that is in the cache already
         return orbit.Orbit(orbit.Config(size, rounds=ROUNDS)).eval()
 
 
@@ -109,14 +111,14 @@ def test_a_thought_costs_the_same_on_every_path(loop, x, kernel):
 def test_flops_are_those_of_the_plain_operations(x, kernel):
     """Those of evaluation, of a batch as of its rows, noisy or not; and a loop in training stays there."""
     with torch.random.fork_rng(devices=[]):
-        size = fit(replace(orbit.Config().net, hidden_size=64), SUDOKU, 1)
+        size = fit_config(replace(orbit.Config().net, hidden_size=64), SUDOKU, 1)
         loop = orbit.Orbit(orbit.Config(size, rounds=ROUNDS)).train()
         first, plain = loop.init(x), loop.eval()
         with fused.plain(), torch.no_grad():
             step = count_flops(lambda: plain.step(first, x))
         loop.train()
         with kernel():
-            wrapped = (loop, Noisy(loop, 0.1), Once(Metered(loop)))
+            wrapped = (loop, Noisy(loop, 0.1), CachedRead(NfeCounter(loop)))
             found = [cost(each, x, flops=True).flops for each in wrapped]
             with counting(flops=True) as ledger:
                 (row,) = evaluate(loop, SUDOKU, SUDOKU.make(5, 0), (3,), batch=2)
@@ -157,11 +159,11 @@ def test_the_compiled_region_is_what_was_counted(loop, x, monkeypatch):
 @pytest.mark.slow
 def test_a_compiled_step_costs_the_same(loop, x, monkeypatch):
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager", fullgraph=True))
-    step = Compiled(loop)
+    step = CompiledLoop(loop)
     found = [cost(step, x, flops=True) for _ in range(2)]
     flops = cost(loop, x, flops=True).flops
     assert [(c.nfe, c.serial_steps, c.flops) for c in found] == [(5 * 3 * ROUNDS, 3, flops)] * 2
-    bare = Compiled(Plain())
+    bare = CompiledLoop(Plain())
     assert [cost(bare, x).nfe for _ in range(2)] == [5 * 3] * 2
 
 
@@ -171,7 +173,7 @@ def test_gradients_and_transforms_go_on_as_before(loop, x):
         loop.step(s, x).h.sum().backward()
         torch.func.vmap(loop.net)(s.h[:, None])
         exported = torch.export.export(loop.net, (s.h,), dynamic_shapes=(({0: torch.export.Dim("rows", min=2)},),))
-    assert loop.net.blocks[0].own.weight.grad is not None and spent_here.nfe >= 5 * ROUNDS
+    assert loop.net.blocks[0].self_proj.weight.grad is not None and spent_here.nfe >= 5 * ROUNDS
     loop.zero_grad(set_to_none=True)
     assert exported.module()(s.h[:3]).shape[0] == 3, "the number of rows stays free"
 
@@ -179,12 +181,12 @@ def test_gradients_and_transforms_go_on_as_before(loop, x):
 @twins
 def test_the_price_of_a_step(loop, kernel):
     with kernel():
-        assert calls_of_a_step(loop, SUDOKU) == ROUNDS
-    size = fit(replace(orbit.Config().net, hidden_size=32, block="units"), SUDOKU, 1)
-    assert calls_of_a_step(trm.TRM(trm.Config(size, cycles=2, thoughts=3, dtype="float32")), SUDOKU) == 8
-    assert calls_of_a_step(hrm.HRM(hrm.Config(size, cycles=2, low_cycles=2, dtype="float32")), SUDOKU) == 6
-    assert calls_of_a_step(Plain(), SUDOKU) == 1
-    assert 1 < calls_of_a_step(deq.DEQ(deq.Config(size, iterations=4, tol=0)), SUDOKU) <= 5
+        assert nfe_per_step(loop, SUDOKU) == ROUNDS
+    size = fit_config(replace(orbit.Config().net, hidden_size=32, block="units"), SUDOKU, 1)
+    assert nfe_per_step(trm.TRM(trm.Config(size, cycles=2, thoughts=3, dtype="float32")), SUDOKU) == 8
+    assert nfe_per_step(hrm.HRM(hrm.Config(size, cycles=2, low_cycles=2, dtype="float32")), SUDOKU) == 6
+    assert nfe_per_step(Plain(), SUDOKU) == 1
+    assert 1 < nfe_per_step(deq.DEQ(deq.Config(size, iterations=4, tol=1e-9)), SUDOKU) <= 5
 
 
 @twins
@@ -201,9 +203,9 @@ def test_each_trajectory_counts_its_own_steps(loop, examples, x):
     with torch.no_grad():
         first = loop.step(loop.init(x), x)
         calm = converged(float(residual(first, loop.step(first, x)).median()))
-    alone = [judge_set(loop, SUDOKU, examples, 9, 1, True, halt=calm, batch=n).nfe for n in (1, 2, 5)]
+    alone = [score_set(loop, SUDOKU, examples, 9, 1, True, halt=calm, batch=n).nfe for n in (1, 2, 5)]
     assert all((n == alone[0]).all() for n in alone) and len(set(alone[0])) > 1, "batch mates cost nothing"
-    both = judge_set(loop, SUDOKU, examples, 9, 2, True, "first", halt=calm)
+    both = score_set(loop, SUDOKU, examples, 9, 2, True, "first", halt=calm)
     assert (both.nfe > alone[0]).all() and (both.steps * ROUNDS <= alone[0]).all()
     assert (both.nfe != 2 * ROUNDS * both.steps).any()
 

@@ -10,9 +10,9 @@ import torch._dynamo.config as dynamo  # the optimizers load it, and with it sym
 from innerloop import memory, recipes
 from innerloop.core import think
 from innerloop.learn import precision
-from innerloop.learn.evaluate import evaluate, parts
+from innerloop.learn.evaluate import batches, evaluate
 from innerloop.learn.train import train
-from innerloop.runs.fit import build, model
+from innerloop.runs.fit import build, build_model
 from innerloop.runs.run import override
 from innerloop.solve.solver import Solver
 from innerloop.study.contract import CHECKS, Subject, sample_question
@@ -46,18 +46,18 @@ def process():
 CALLS = {
     "build": lambda b, path: build(b.run),
     "evaluate": lambda b, path: evaluate(b.loop, b.task, b.validation, (2,), halting=(False, True)),
-    "think": lambda b, path: think(b.loop, next(parts(b.validation, 4, "cpu"))[1], 2),
+    "think": lambda b, path: think(b.loop, next(batches(b.validation, 4, "cpu"))[1], 2),
     "solve": lambda b, path: Solver(b.loop, b.task).solve(b.validation, depth=2, pick="q"),
     "calibrate": lambda b, path: Solver(b.loop, b.task).calibrate(b.validation, depth=2),
     "train": lambda b, path: train(b.loop, b.task, b.train, b.run.plan, path, validation=b.validation, live=False),
-    "check": lambda b, path: CHECKS["shapes"](Subject("trm", lambda: model(b.run), sample_question())),
+    "check": lambda b, path: CHECKS["shapes"](Subject("trm", lambda: build_model(b.run), sample_question())),
 }
 
 
 @pytest.mark.parametrize("name", CALLS)
 def test_a_function_of_the_library_leaves_the_process_as_it_was(name, built, tmp_path, monkeypatch):
     told = []
-    monkeypatch.setattr(memory, "tell", lambda *limits: told.append(limits) or True)
+    monkeypatch.setattr(memory, "set_malloc_thresholds", lambda *limits: told.append(limits) or True)
     precision.fast_float32.cache_clear()  # else it would be set already
     before = process()
     CALLS[name](built, tmp_path)
@@ -67,7 +67,7 @@ def test_a_function_of_the_library_leaves_the_process_as_it_was(name, built, tmp
 
 def test_a_program_sets_its_process_up(built, monkeypatch):
     told = []
-    monkeypatch.setattr(memory, "tell", lambda *limits: told.append(limits) or True)
+    monkeypatch.setattr(memory, "set_malloc_thresholds", lambda *limits: told.append(limits) or True)
     precision.fast_float32.cache_clear()
     assert "float32 products" in precision.prepare(built.loop, "cpu") and told
     precision.fast_float32.cache_clear()
@@ -79,7 +79,7 @@ def test_fresh_weights_follow_from_the_seed_alone(built):
     kind = type(built.loop)
     want = kind(built.run.config).state_dict()
     torch.manual_seed(99)
-    for loop in (model(built.run), build(tiny()).loop):
+    for loop in (build_model(built.run), build(tiny()).loop):
         assert all(torch.equal(v, want[k]) for k, v in loop.state_dict().items())
-    other = model(replace(built.run, seed=1)).state_dict()
+    other = build_model(replace(built.run, seed=1)).state_dict()
     assert any(not torch.equal(v, want[k]) for k, v in other.items())

@@ -9,7 +9,7 @@ from torch import Tensor
 from innerloop import tree
 from innerloop.core import refill, think
 from innerloop.errors import InputError
-from innerloop.rows import Full, Once, Rows
+from innerloop.rows import CachedRead, QueueFull, Rows
 
 # -- rows: text, where a token is a step ------------------------------------------------------------------------------
 
@@ -49,7 +49,7 @@ class Writer:
 class Request:
     def __init__(self, ids, depth=9, **more):
         self.ids, self.depth, self.end = ids, depth, 5
-        self.halting, self.measured, self.salt, self.priority, self.deadline = True, False, 0, 0.0, float("inf")
+        self.halting, self.wants_residual, self.salt, self.priority, self.deadline = True, False, 0, 0.0, float("inf")
         self.__dict__ |= more
 
 
@@ -59,9 +59,9 @@ class Texts:
     def question(self, jobs, device):
         return Prompt(torch.tensor([j.ids for j in jobs]), torch.tensor([j.end for j in jobs]))
 
-    def look(self, rows, old):
+    def ended(self, rows, old):
         said = rows.loop.read(rows.state)
-        before, rows.kept = rows.kept, said
+        before, rows.reader_memory = rows.reader_memory, said
         return {
             i: "stutters" for i, job in enumerate(rows.jobs)
             if job is not None and rows.steps[i] > 1 and before[i] == said[i]
@@ -108,16 +108,16 @@ def test_texts_of_any_length_share_a_batch_and_none_can_tell(sizes):
         assert rows.state is None or {len(t) for t in tree.flatten((rows.state, rows.question)) if t is not None} == {
             len(rows.jobs)
         }
-        for job in jobs[25:] if rows.tally.ticks == 3 else []:
+        for job in jobs[25:] if rows.counters.ticks == 3 else []:
             rows.submit(job)
-        if rows.tally.ticks == 5:
+        if rows.counters.ticks == 5:
             done += rows.cancel([jobs[3], jobs[30]])
     assert len(done) == len(jobs) and {d.end for d in done} >= {"halted", "depth", "stutters"}
     for d in done:
         if d.end != "cancelled":
             assert (d.moment, d.end) == alone(d.job.ids, d.job.depth)
-    assert rows.tally.steps == sum(d.steps for d in done) and rows.tally.rows == sum(loop.stepped)
-    assert set(loop.stepped) <= set(sizes or range(8)) and rows.tally.ended.total() == len(jobs)
+    assert rows.counters.steps == sum(d.steps for d in done) and rows.counters.rows == sum(loop.stepped)
+    assert set(loop.stepped) <= set(sizes or range(8)) and rows.counters.ended.total() == len(jobs)
 
 
 def test_no_row_idles_while_a_job_waits_and_the_batch_shrinks_at_the_end():
@@ -127,7 +127,9 @@ def test_no_row_idles_while_a_job_waits_and_the_batch_shrinks_at_the_end():
         rows.submit(job)
     rows.run()
     first = next(i for i, n in enumerate(loop.stepped) if n < 4)
-    assert sorted(loop.stepped[first:], reverse=True) == loop.stepped[first:] and rows.tally.rows == rows.tally.steps
+    assert (
+        sorted(loop.stepped[first:], reverse=True) == loop.stepped[first:] and rows.counters.rows == rows.counters.steps
+    )
 
 
 def test_a_state_that_shares_memory_with_its_question_or_a_weight_is_never_written_into():
@@ -144,7 +146,7 @@ def test_a_state_that_shares_memory_with_its_question_or_a_weight_is_never_writt
             return s.ids[:, 0]
 
     class Plain(Texts):
-        def look(self, rows, old):
+        def ended(self, rows, old):
             return {}
 
         def result(self, rows, which):
@@ -161,7 +163,7 @@ def test_a_job_is_late_wherever_it_stands_and_one_without_a_deadline_is_not():
     rows = Rows(Writer(), 2, Texts(), halt=ended, queue=9)
     for i in range(9):
         rows.submit(Request([1, 1, i], 9, deadline=0.0 if i % 2 else float("inf")))
-    with pytest.raises(Full):
+    with pytest.raises(QueueFull):
         rows.submit(Request([1, 1, 1]))
     done = rows.run()
     assert [d.steps for d in done if d.end == "late"] == [0] * 4 and len(done) == 9
@@ -169,7 +171,7 @@ def test_a_job_is_late_wherever_it_stands_and_one_without_a_deadline_is_not():
 
 def test_each_state_is_read_once_whatever_the_order_of_those_who_ask():
     loop = Writer()
-    once, states = Once(loop), [loop.init(Prompt(torch.zeros(1, 3, dtype=torch.long), torch.tensor([5])))]
+    once, states = CachedRead(loop), [loop.init(Prompt(torch.zeros(1, 3, dtype=torch.long), torch.tensor([5])))]
     for _ in range(5):
         old = states[-1]
         states.append(loop.step(old, None))

@@ -12,21 +12,21 @@ import typing
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from innerloop.cli.trouble import ask_for_text, code_of
+from innerloop.cli.trouble import escape_unencodable, exit_code
 from innerloop.cli.verbs import VERBS, load
 from innerloop.errors import InputError
 from innerloop.schema import check_arguments
-from innerloop.text import nearest, printable
+from innerloop.text import did_you_mean, printable
 
 __all__ = ["VERBS", "load", "main"]
 
-OPTION = re.compile(r"-h|--[a-z][a-z-]+(=.*)?", re.DOTALL)  # words that look like an option, known or not
+OPTION_PATTERN = re.compile(r"-h|--[a-z][a-z-]+(=.*)?", re.DOTALL)  # words that look like an option, known or not
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code: 0 done, 1 it went wrong, 2 an input is wrong, 130 interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
-    ask_for_text()
+    escape_unencodable()
     if not words or words[0] in ("-h", "--help", "help"):
         from innerloop.cli.catalogue import overview
 
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()  # a full disk or a closed pipe is met here, where it can be said
         return code
     except (Exception, KeyboardInterrupt) as error:
-        return code_of(error)
+        return exit_code(error)
 
 
 def call(verb: str, words: Sequence[str]) -> int:
@@ -58,23 +58,23 @@ def call(verb: str, words: Sequence[str]) -> int:
             given, named = tyro.cli(
                 idle,
                 prog=f"innerloop {verb}",
-                args=in_order(function, words),
+                args=options_first(function, words),
                 config=(tyro.conf.FlagCreatePairsOff, tyro.conf.SuppressFixed, tyro.conf.AvoidSubcommands),
             )
     except SystemExit as stop:
         if not stop.code:  # --help
             return 0
-        raise InputError(f"{in_a_sentence(said.getvalue())}; see innerloop {verb} --help") from None
-    check_arguments(function, inspect.signature(function).bind(*given, **named).arguments, flag)
+        raise InputError(f"{parser_message(said.getvalue())}; see innerloop {verb} --help") from None
+    check_arguments(function, inspect.signature(function).bind(*given, **named).arguments, flag_name)
     return int(function(*given, **named) or 0)
 
 
-def flag(name: str) -> str:
+def flag_name(name: str) -> str:
     """The option name of an argument, for messages."""
     return "--" + name.replace("_", "-")
 
 
-def in_order(function: Callable[..., Any], words: Sequence[str]) -> list[str]:
+def options_first(function: Callable[..., Any], words: Sequence[str]) -> list[str]:
     """The words with options first, where a verb takes several words of its own: the parser wants those in one row.
 
     A puzzle may begin with "-": what is no known option is none.
@@ -91,11 +91,11 @@ def in_order(function: Callable[..., Any], words: Sequence[str]) -> list[str]:
         kind = types.get(name.replace("-", "_")) if word.startswith("--") and name not in several else None
         if word == "--":
             own += rest
-        elif kind is None and not OPTION.fullmatch(word):
+        elif kind is None and not OPTION_PATTERN.fullmatch(word):
             own.append(word)
         elif kind is None and word not in ("-h", "--help"):
             known = [f"--{key.replace('_', '-')}" for key in types if key not in (*several, "return")]
-            raise InputError(f"there is no option {printable(word)}: {nearest(f'--{name}', known)}")
+            raise InputError(f"there is no option {printable(word)}: {did_you_mean(f'--{name}', known)}")
         else:
             options.append(word)
             if kind not in (None, bool) and not equals:
@@ -103,7 +103,7 @@ def in_order(function: Callable[..., Any], words: Sequence[str]) -> list[str]:
     return [*options, "--", *own] if own else options
 
 
-def in_a_sentence(box: str) -> str:
+def parser_message(box: str) -> str:
     """The parser's framed message without its frame, up to its first ruled line."""
     bare = [line.strip("│╭╮╰╯─ ") for line in box.splitlines()[1:]]
     told = bare[: bare.index("")] if "" in bare else bare

@@ -10,10 +10,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from innerloop.cli.verbs import VERBS, name_of
+from innerloop.cli.verbs import VERBS, function_name
 
 ROOT = Path(__file__).resolve().parents[1]
-ROOMS = {"weights": "systems, loops in the weights", "tokens": "loops in the tokens", "harness": "loops in the harness"}
+SYSTEM_FOLDERS = {
+    "weights": "systems, loops in the weights",
+    "tokens": "loops in the tokens",
+    "harness": "loops in the harness",
+}
 
 
 def list_(markdown: bool = False) -> int:
@@ -36,7 +40,7 @@ def list_(markdown: bool = False) -> int:
 def tables() -> Iterator[tuple[str, tuple[str, ...], Sequence[tuple[str, ...]]]]:
     """(title, columns, rows) of everything there is."""
     papers: dict[str, str] = {}
-    for room, title in ROOMS.items():
+    for room, title in SYSTEM_FOLDERS.items():
         rows = [(path.stem, *_about(doc)) for path, doc in _modules(room) if doc]
         papers |= {name: paper for name, _, paper in rows}
         if rows:
@@ -83,7 +87,7 @@ def overview() -> None:
 
 def about_verb(verb: str) -> str:
     tree = _tree(ROOT / "cli" / f"{VERBS[verb]}.py")
-    found = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == name_of(verb)]
+    found = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == function_name(verb)]
     return _first(ast.get_docstring(found[0]) or "") if found else ""
 
 

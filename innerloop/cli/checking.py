@@ -20,7 +20,7 @@ from innerloop.study.contract import CHECKS, Subject, sample_question
 from innerloop.text import markup
 
 # The size of a 4x4 Sudoku: every loop that takes a NetConfig is checked at this one.
-SMALL = NetConfig(
+SMALL_CONFIG = NetConfig(
     vocab=6, seq=16, rows=4, hidden_size=32, heads=2, layers=1, multiple_of=32, prefix=1, puzzle_emb_size=32
 )
 
@@ -37,7 +37,7 @@ def check(file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE
     Args:
         file: Python file with the loop.
     """
-    kind, config = discover(Path(file))
+    kind, config = load_loop(Path(file))
     subject = Subject(kind.__name__, lambda: kind() if config is None else kind(config), sample_question())
     console, failed = Console(emoji=False, highlight=False), 0
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), show_header=False)
@@ -58,7 +58,7 @@ def check(file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE
     return 1 if failed else 0
 
 
-def discover(path: Path) -> tuple[type[nn.Module], Any]:
+def load_loop(path: Path) -> tuple[type[nn.Module], Any]:
     """(the loop's class, its Config made small or None) of a file. Raises InputError where it has none."""
     if not path.is_file():
         raise InputError(f"there is no file {path}: give the Python file of a loop")
@@ -73,20 +73,20 @@ def discover(path: Path) -> tuple[type[nn.Module], Any]:
         why = (str(error).splitlines() or [""])[0]
         raise InputError(f"{path} cannot be imported ({type(error).__name__}: {why}): run it by itself first") from None
     public = [getattr(module, name, None) for name in getattr(module, "__all__", ())]
-    loops = [c for c in public if isinstance(c, type) and all(callable(getattr(c, k, None)) for k in STEPS)]
+    loops = [c for c in public if isinstance(c, type) and all(callable(getattr(c, k, None)) for k in LOOP_METHODS)]
     if not loops:
         raise InputError(f"{path} lists no class with init, step and read in its __all__: add one")
     config = getattr(module, "Config", None)
-    return loops[0], small(config) if dataclasses.is_dataclass(config) else None
+    return loops[0], small_config(config) if dataclasses.is_dataclass(config) else None
 
 
-STEPS = ("init", "step", "read")
+LOOP_METHODS = ("init", "step", "read")
 
 
-def small(config: Any) -> Any:
+def small_config(config: Any) -> Any:
     """The smallest form of a Config: a 4x4 Sudoku's size, float32 states, as many layers as the size says."""
     fields = {f.name for f in dataclasses.fields(config)}
-    given: dict[str, Any] = {"net": SMALL} if "net" in fields else {}
+    given: dict[str, Any] = {"net": SMALL_CONFIG} if "net" in fields else {}
     if "dtype" in fields:
         given["dtype"] = "float32"
     return config(**given)

@@ -9,19 +9,19 @@ from rich.console import Console
 from rich.rule import Rule
 
 from innerloop import files
-from innerloop.cli.drawing import plot, report, telling
-from innerloop.cli.inputs import device_named, open_run, read_run
-from innerloop.cli.judging import record, show
-from innerloop.cli.solving import one, rule_for
-from innerloop.cli.training import RESULT, forget, train
+from innerloop.cli.drawing import instructive_row, plot, report
+from innerloop.cli.inputs import choose_device, open_run, read_run
+from innerloop.cli.judging import eval_record, print_rows
+from innerloop.cli.solving import choose_rule, solve_one
+from innerloop.cli.training import RESULT, delete_run_files, train
 from innerloop.learn.evaluate import evaluate
 from innerloop.learn.lock import hold
-from innerloop.runs.fit import sets, unseen
+from innerloop.runs.fit import load_data, unseen_puzzles
 from innerloop.runs.solving import solver_of
 from innerloop.text import command, markup
 
 DEPTHS = (1, 2, 4, 8, 16, 32, 64, 128)
-NEW = 500  # puzzles to judge
+TEST_PUZZLES = 500  # puzzles to judge
 
 
 def demo(recipe: str = "demo", out: str = "runs/demo", set: tuple[str, ...] = (), device: str = "auto") -> int:
@@ -40,25 +40,25 @@ def demo(recipe: str = "demo", out: str = "runs/demo", set: tuple[str, ...] = ()
     console, folder = Console(emoji=False, highlight=False, soft_wrap=True), Path(out)
     with hold(folder):
         if (folder / RESULT).exists() and read_run(folder).name == recipe:
-            forget(folder)
+            delete_run_files(folder)
         console.print(Rule("1  learn", align="left"))
         code = train(recipe, out=out, set=set, device=device)
     if code:
         return code
     console.print(Rule("2  turn the depth dial, on new puzzles that neither trained nor chose the model", align="left"))
-    where, _ = device_named(device)
+    where, _ = choose_device(device)
     opened = open_run(out, where)
-    examples = unseen(opened.task, sets(opened.run.data, folder)[1], opened.run.data, NEW)
+    examples = unseen_puzzles(opened.task, load_data(opened.run.data, folder)[1], opened.run.data, TEST_PUZZLES)
     loop: Any = opened.loop
     with console.status("thinking"):
         rows = evaluate(loop, opened.task, examples, DEPTHS, device=where)
         rows += evaluate(loop, opened.task, examples, DEPTHS[-1:], halting=(True,), device=where)
-    files.write_json(folder / "eval.json", record(opened, examples, rows, 0, (0.0, 0.0)))
-    show(Console(emoji=False, highlight=False), rows)
+    files.write_json(folder / "eval.json", eval_record(opened, examples, rows, 0, (0.0, 0.0)))
+    print_rows(Console(emoji=False, highlight=False), rows)
     console.print(Rule("3  watch one being solved", align="left"))
-    row = telling(opened, examples)
+    row = instructive_row(opened, examples)
     solver = solver_of(opened)
-    one(solver, examples.take([row]), {"depth": 16, "pick": rule_for(solver, "auto")}, examples.labels[row])
+    solve_one(solver, examples.take([row]), {"depth": 16, "pick": choose_rule(solver, "auto")}, examples.labels[row])
     console.print(Rule("4  keep it", align="left"))
     plot((out,))
     report(out)

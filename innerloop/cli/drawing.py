@@ -49,22 +49,22 @@ def report(run: RunFolder, depth: Annotated[int, Range(1, 4096)] = 16, out: str 
         depth: Steps of the puzzles shown.
         out: File of the page; by default report.html in the run.
     """
-    from innerloop.cli.inputs import examples_of, home
+    from innerloop.cli.inputs import load_examples, result_path
     from innerloop.show.report import page
 
     opened = open_run(run)
-    target = home(opened, out, "report.html")
-    examples = examples_of(opened, "", 200)
-    files.write_text(target, page(opened, examples, telling(opened, examples), depth))
+    target = result_path(opened, out, "report.html")
+    examples = load_examples(opened, "", 200)
+    files.write_text(target, page(opened, examples, instructive_row(opened, examples), depth))
     print(target)
     return 0
 
 
-def telling(opened: Any, examples: Any) -> int:
+def instructive_row(opened: Any, examples: Any) -> int:
     """Row of the first puzzle solved at depth 16 and not at 2, as it shows steps; else the first solved; else 0."""
-    from innerloop.learn.evaluate import judge_set
+    from innerloop.learn.evaluate import score_set
 
-    deep, quick = (judge_set(opened.loop, opened.task, examples, d).exact for d in (16, 2))
+    deep, quick = (score_set(opened.loop, opened.task, examples, d).exact for d in (16, 2))
     late = deep & ~quick
     chosen = late if late.any() else deep
     return int(chosen.argmax())

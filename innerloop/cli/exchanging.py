@@ -10,7 +10,7 @@ import torch
 import tyro
 
 from innerloop import files
-from innerloop.cli.inputs import examples_of, keep_others, open_run, read_run, say_reading
+from innerloop.cli.inputs import load_examples, open_run, print_reading, read_run, refuse_overwrite
 from innerloop.data.official import write_official
 from innerloop.data.opening import open_set
 from innerloop.errors import InputError
@@ -18,15 +18,15 @@ from innerloop.export import exchange, graph
 from innerloop.export import hub as hubs
 from innerloop.export.official import read_checkpoint
 from innerloop.export.onnx import save_onnx
-from innerloop.runs.fit import sets
-from innerloop.runs.folder import Opened
+from innerloop.runs.fit import load_data
+from innerloop.runs.folder import OpenedRun
 from innerloop.runs.origin import refuse_changed
 from innerloop.runs.single import read_texts
 from innerloop.schema import Whole
 from innerloop.text import command
 
 GRAPHS = {"graph": graph.save_graph, "onnx": save_onnx, "aoti": graph.save_aoti}
-PROBES = 500  # puzzles on which weights stored in half precision must not change an answer
+COMPARED_PUZZLES = 500  # puzzles on which weights stored in half precision must not change an answer
 
 
 def import_(
@@ -113,9 +113,9 @@ def export(
         return export_puzzles(source, data, split)
     opened = open_run(source)
     if out:
-        keep_others(Path(out), read_checkpoint)
+        refuse_overwrite(Path(out), read_checkpoint)
         state, notes = exchange.export_official(opened, prefix)
-        files.write_bytes(out, pickled(state))
+        files.write_bytes(out, pickle_state(state))
         print("\n".join([*notes, f"{len(state)} tensors written to {out}"]))
     elif single:
         export_single(opened, Path(single), dtype)
@@ -126,20 +126,20 @@ def export(
     return 0
 
 
-def pickled(state: dict[str, torch.Tensor]) -> bytes:
+def pickle_state(state: dict[str, torch.Tensor]) -> bytes:
     """A state dict as torch.save writes it."""
     whole = io.BytesIO()
     torch.save(state, whole)
     return whole.getvalue()
 
 
-def export_single(opened: Opened, path: Path, dtype: str) -> None:
+def export_single(opened: OpenedRun, path: Path, dtype: str) -> None:
     """Write the file and say what it holds. Raises InputError where narrower weights would change an answer."""
     said = ""
-    keep_others(path, read_texts)
+    refuse_overwrite(path, read_texts)
     if dtype != "float32":
-        examples, depth = probes(opened), opened.run.plan.deepest
-        wrong = hubs.changed(opened, hubs.narrowed(opened, dtype), examples, depth)
+        examples, depth = comparison_puzzles(opened), opened.run.plan.deepest
+        wrong = hubs.count_changed(opened, hubs.stored_copy(opened, dtype), examples, depth)
         if wrong:
             raise InputError(f"{wrong} of {len(examples)} answers change in {dtype}: leave out --dtype")
         said = f", and all {len(examples)} answers at depth {depth} are as before"
@@ -147,13 +147,17 @@ def export_single(opened: Opened, path: Path, dtype: str) -> None:
     print(f"{path.stat().st_size:,} bytes written to {path}, weights in {dtype}{said}")
 
 
-def probes(opened: Opened) -> Any:
+def comparison_puzzles(opened: OpenedRun) -> Any:
     """Puzzles to compare answers on: of the run's validation file, or generated where it has none."""
     data = opened.run.data
-    return examples_of(opened, "", PROBES) if data.train else opened.task.make(PROBES, data.seed + 3_000_003)
+    return (
+        load_examples(opened, "", COMPARED_PUZZLES)
+        if data.train
+        else opened.task.make(COMPARED_PUZZLES, data.seed + 3_000_003)
+    )
 
 
-def export_graph(opened: Opened, kind: str, path: str) -> None:
+def export_graph(opened: OpenedRun, kind: str, path: str) -> None:
     """Write one step of the loop as a graph, and say what its state is."""
     ending = ".onnx" if kind == "onnx" else ".pt2"
     if Path(path).suffix != ending:
@@ -163,7 +167,7 @@ def export_graph(opened: Opened, kind: str, path: str) -> None:
     print(f"one step of {opened.run.system} written to {path}; its state: {slots}")
 
 
-def task_of_folder(root: Path, split: str) -> Any:
+def task_of_other_split(root: Path, split: str) -> Any:
     """The task of the other split of an official folder, by which a second file is read; None where there is none."""
     other = root / ("train" if split == "test" else "test")
     return open_set(other, limit=1)[0] if (other / "dataset.json").is_file() else None
@@ -174,12 +178,12 @@ def export_puzzles(source: str, data: str, split: str) -> int:
         raise InputError(f'--split is "{split}": use train or test')
     if (Path(source) / "run.json").exists():
         run = read_run(Path(source))
-        task, train, validation = sets(run.data, source)
+        task, train, validation = load_data(run.data, source)
         refuse_changed(source, run.data, train=train, validation=validation)
         found_sets = {"train": train, "test": validation}
     else:
-        task, found = open_set(source, task_of_folder(Path(data), split))
-        say_reading(found)
+        task, found = open_set(source, task_of_other_split(Path(data), split))
+        print_reading(found)
         found_sets = {split: found}
     for name, s in found_sets.items():
         print(f"{len(s):,} puzzles written to {write_official(data, s, name, task.options)}")

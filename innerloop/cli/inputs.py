@@ -16,10 +16,10 @@ from innerloop.data.opening import open_set
 from innerloop.errors import InputError
 from innerloop.learn.precision import prepare
 from innerloop.runs import run as runs
-from innerloop.runs.fit import sets
-from innerloop.runs.folder import Opened
+from innerloop.runs.fit import load_data
+from innerloop.runs.folder import OpenedRun
 from innerloop.runs.origin import known, refuse_changed
-from innerloop.runs.single import by_name
+from innerloop.runs.single import match_identifiers
 from innerloop.show import records
 from innerloop.text import printable
 
@@ -27,19 +27,19 @@ RunFolder = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 
 __all__ = [
     "RunFolder",
-    "device_named",
-    "examples_of",
-    "home",
-    "keep_others",
-    "numbers",
+    "choose_device",
+    "load_examples",
     "open_run",
+    "parse_numbers",
+    "print_reading",
     "read_run",
-    "say_reading",
-    "train_size",
+    "refuse_overwrite",
+    "result_path",
+    "training_set_size",
 ]
 
 
-def device_named(choice: str) -> tuple[torch.device, str]:
+def choose_device(choice: str) -> tuple[torch.device, str]:
     """("auto", "cpu" or "cuda") -> (device, the reason as text)."""
     if choice not in ("auto", "cpu", "cuda"):
         raise InputError(f'--device is "{choice}": use auto, cpu or cuda')
@@ -54,7 +54,7 @@ def device_named(choice: str) -> tuple[torch.device, str]:
     return torch.device("cuda", local), f"cuda:{local} ({why}: {torch.cuda.get_device_name(local)})"
 
 
-def numbers(text: str, flag: str, kind: Any) -> tuple[Any, ...]:
+def parse_numbers(text: str, flag: str, kind: Any) -> tuple[Any, ...]:
     """ "1,4,16" -> (1, 4, 16), each a `kind` of schema. Raises InputError naming the flag."""
     parts = [part for part in text.replace(" ", ",").split(",") if part]
     return tuple(schema.parse(kind, part, flag) for part in parts)
@@ -68,7 +68,7 @@ def read_run(folder: Path) -> runs.Run:
     return runs.read_run(files.read_json(path), files.shown(path))
 
 
-def open_run(source: str | Path, device: torch.device | str = "cpu") -> Opened:
+def open_run(source: str | Path, device: torch.device | str = "cpu") -> OpenedRun:
     """Open a trained model: the folder of a run, a single file NAME.safetensors, or the name of a bundled one.
 
     Sets the process up for it (learn.precision.prepare).
@@ -80,30 +80,30 @@ def open_run(source: str | Path, device: torch.device | str = "cpu") -> Opened:
     return opened
 
 
-def examples_of(opened: Opened, data: str, limit: int) -> Any:
+def load_examples(opened: OpenedRun, data: str, limit: int) -> Any:
     """The puzzles of a file, read as the run's task; without a file, those the run was validated on."""
     if limit < 0:
         raise InputError(f"--limit is {limit}: give 1 or more, or 0 for all")
     if data:
         examples = open_set(data, opened.task, limit or None)[1]
     else:
-        examples = sets(opened.run.data, opened.folder)[2]
+        examples = load_data(opened.run.data, opened.folder)[2]
         if opened.run.data.train:
             refuse_changed(opened.folder, opened.run.data, validation=examples)
             if not known(opened.folder, "validation"):
                 print("no fingerprint of what it was validated on was kept: these may be others", file=sys.stderr)
         examples = examples.take(slice(limit)) if limit else examples
-    say_reading(examples)
-    return by_name(opened, examples)
+    print_reading(examples)
+    return match_identifiers(opened, examples)
 
 
-def say_reading(examples: Any) -> None:
+def print_reading(examples: Any) -> None:
     """Print how a file was read, on standard error: standard output holds results only."""
     if examples.reading is not None:
         print(f"{printable(examples.source)} is {examples.reading}", file=sys.stderr)
 
 
-def keep_others(path: Path, read: Callable[[Any], object]) -> None:
+def refuse_overwrite(path: Path, read: Callable[[Any], object]) -> None:
     """Raise InputError where `path` holds something that `read` does not take: it is not ours to replace."""
     if not path.exists():
         return
@@ -115,14 +115,14 @@ def keep_others(path: Path, read: Callable[[Any], object]) -> None:
         ) from None
 
 
-def home(opened: Opened, out: str, name: str = "") -> Path:
+def result_path(opened: OpenedRun, out: str, name: str = "") -> Path:
     """Where a result goes: `out` where it is given, else `name` in the folder of the run, which a single file lacks.
 
     Raises InputError where `out` is a file that is no earlier result of this kind.
     """
     if out:
         if name and Path(out).is_file():
-            keep_others(Path(out), read_page if name.endswith(".html") else lambda p: read_result(p, name))
+            refuse_overwrite(Path(out), read_page if name.endswith(".html") else lambda p: read_result(p, name))
         return Path(out)
     if not opened.folder.is_dir():
         raise InputError(f"{opened.folder} is a model in one file, with no folder for results: say where, by --out")
@@ -131,18 +131,18 @@ def home(opened: Opened, out: str, name: str = "") -> Path:
 
 def read_page(path: Path) -> None:
     """Raise InputError unless this is a page of ours."""
-    if "<title>Innerloop" not in files.read_text(path, records.METRICS)[:2000]:
+    if "<title>Innerloop" not in files.read_text(path, records.MAX_METRICS_BYTES)[:2000]:
         raise InputError(f"{files.shown(path)} is no report")
 
 
 def read_result(path: Path, name: str) -> None:
     """Raise InputError unless this is a `name` of ours, such as eval.json."""
-    value = records.checked(name, files.read_json(path), files.shown(path))
+    value = records.check_record(name, files.read_json(path), files.shown(path))
     if not isinstance(value, dict) or "born" not in value:
         raise InputError(f"{files.shown(path)} is no {name}")
 
 
-def train_size(folder: Path, run: runs.Run) -> int:
+def training_set_size(folder: Path, run: runs.Run) -> int:
     """How many puzzles the run learned from, as its result says, else as its data says (0: all of a file)."""
     known = records.read(folder, "result.json").get("train_puzzles")
     return int(known if known is not None else run.data.count)

@@ -9,15 +9,23 @@ from rich.console import Console
 from rich.table import Table
 
 from innerloop import files
-from innerloop.cli.inputs import RunFolder, device_named, examples_of, home, numbers, open_run, train_size
+from innerloop.cli.inputs import (
+    RunFolder,
+    choose_device,
+    load_examples,
+    open_run,
+    parse_numbers,
+    result_path,
+    training_set_size,
+)
 from innerloop.errors import InputError
 from innerloop.learn.evaluate import Row, as_dicts, evaluate
 from innerloop.runs.certificate import birth_certificate
-from innerloop.runs.folder import Opened
+from innerloop.runs.folder import OpenedRun
 from innerloop.schema import Amount, Count, Range, Seed, Whole
 from innerloop.text import command, markup
 
-Wide = Annotated[int, Range(1, 4096)]  # trajectories of a puzzle, thought about at once
+WidthArg = Annotated[int, Range(1, 4096)]  # trajectories of a puzzle, thought about at once
 HALTS = {"off": (False,), "on": (True,), "both": (False, True)}
 
 
@@ -55,48 +63,41 @@ def eval_(
     """
     if halt not in HALTS:
         raise InputError(f'--halt is "{halt}": use on, off or both')
-    depths, widths, scales = numbers(depth, "--depth", Count), numbers(width, "--width", Wide), two(noise)
-    where, why = device_named(device)
+    depths, widths = parse_numbers(depth, "--depth", Count), parse_numbers(width, "--width", WidthArg)
+    scales = parse_noise(noise)
+    where, why = choose_device(device)
     opened = open_run(run, where)
-    target = home(opened, out, "eval.json")
-    examples = examples_of(opened, data, limit)
+    target = result_path(opened, out, "eval.json")
+    examples = load_examples(opened, data, limit)
     console = Console(emoji=False, highlight=False, soft_wrap=True)
     chose = "" if data else ", the validation puzzles that chose these weights: --data FILE gives others"
     console.print(f"{len(examples):,} puzzles of {markup(examples.source)} on {markup(why)}{chose}")
     loop: Any = opened.loop
     with console.status("thinking"):
         rows = evaluate(
-            loop,
-            opened.task,
-            examples,
-            depths,
-            widths,
-            halting=HALTS[halt],
-            pick=pick,
-            noise=scales,
-            device=where,
+            loop, opened.task, examples, depths, widths, halting=HALTS[halt], pick=pick, noise=scales, device=where,
             seed=seed,
-        )
-    files.write_json(target, record(opened, examples, rows, seed, scales))
-    show(Console(emoji=False, highlight=False), rows)
+        )  # fmt: skip
+    files.write_json(target, eval_record(opened, examples, rows, seed, scales))
+    print_rows(Console(emoji=False, highlight=False), rows)
     console.print(f"written to {markup(target)}; next: [bold]{markup(command('plot', run), 4096)}[/]")
     return 0
 
 
-def two(noise: str) -> tuple[float, float]:
+def parse_noise(noise: str) -> tuple[float, float]:
     """The two numbers of --noise."""
-    scales = numbers(noise, "--noise", Amount)
+    scales = parse_numbers(noise, "--noise", Amount)
     if len(scales) != 2:
         raise InputError(f'--noise is "{noise}": give two numbers from 0 up, for the first state and for every step')
     return scales[0], scales[1]
 
 
-def record(opened: Opened, examples: Any, rows: Sequence[Row], seed: int, noise: Sequence[float]) -> Any:
+def eval_record(opened: OpenedRun, examples: Any, rows: Sequence[Row], seed: int, noise: Sequence[float]) -> Any:
     """What eval.json holds: the rows and what they need to be believed."""
     return {
         "data": examples.source,
         "test_puzzles": len(examples),
-        "train_puzzles": train_size(opened.folder, opened.run),
+        "train_puzzles": training_set_size(opened.folder, opened.run),
         "trained_depth": opened.run.plan.deepest,
         "noise": list(noise),
         "rows": as_dicts(rows),
@@ -104,7 +105,7 @@ def record(opened: Opened, examples: Any, rows: Sequence[Row], seed: int, noise:
     }
 
 
-def show(console: Console, rows: Sequence[Row]) -> None:
+def print_rows(console: Console, rows: Sequence[Row]) -> None:
     """The table of results, and a second one by difficulty where it is known."""
     wide, halts = any(r.width > 1 for r in rows), any(r.halting for r in rows)
     columns = ["depth", *["width"] * wide, *["halting"] * halts]

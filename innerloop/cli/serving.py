@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import torch
 import tyro
 
-from innerloop.cli.inputs import device_named, open_run
+from innerloop.cli.inputs import choose_device, open_run
 from innerloop.errors import InputError
 from innerloop.schema import Amount, Count, Positive, Range
 
@@ -67,35 +67,35 @@ def serve(
         grace: Seconds in which requests may finish when the server is told to end; 0: as many as --seconds.
     """
     from innerloop.serve.models import Limits
-    from innerloop.serve.origin import Hosts
-    from innerloop.serve.server import bind, loopback
+    from innerloop.serve.origin import AllowedHosts
+    from innerloop.serve.server import bind, is_loopback
 
     if not runs:
         raise InputError("there is nothing to serve: give the folder of a run, such as runs/demo")
     limits = Limits(depth, width, puzzles, seconds, queue, streams, body=body, rows=rows, connections=connections)
     torch.set_num_threads(threads or torch.get_num_threads())
     with bind(host, port) as sock:
-        if not loopback(host):
+        if not is_loopback(host):
             print(WARNING.format(host=host), file=sys.stderr, flush=True)
-        listen(runs, limits, device, address(host, sock), sock, grace or seconds, Hosts(host, allow_host))
+        listen(runs, limits, device, address(host, sock), sock, grace or seconds, AllowedHosts(host, allow_host))
     return 0
 
 
 def listen(runs: tuple[str, ...], limits: Any, device: str, url: str, sock: Any, grace: float, hosts: Any) -> None:
     """Load the runs and serve them on `sock` until the server ends."""
-    from innerloop.serve.app import make
-    from innerloop.serve.gate import Gate
+    from innerloop.serve.app import create_app
+    from innerloop.serve.gate import AccessState
     from innerloop.serve.metrics import Metrics
     from innerloop.serve.models import Registry
     from innerloop.serve.server import Server
 
-    where, why = device_named(device)
-    metrics, gate = Metrics(), Gate(hosts)
-    registry = Registry(lambda source: open_run(source, where), limits, metrics.ticked)
+    where, why = choose_device(device)
+    metrics, gate = Metrics(), AccessState(hosts)
+    registry = Registry(lambda source: open_run(source, where), limits, metrics.on_step)
     try:
         for run in runs:
             registry.add(run)
-        app = make(registry, gate, metrics)
+        app = create_app(registry, gate, metrics)
         if any(served.exact for served in registry.served.values()):
             registry.fallback.warm()
         logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")

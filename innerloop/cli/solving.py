@@ -1,4 +1,4 @@
-"""`solve`: one puzzle step by step, or a file of puzzles. `calibrate`: measure selection rules and confidences."""
+"""`solve`: one puzzle step by step, or a file of puzzles."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ import torch
 import tyro
 from rich.console import Console, Group
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from innerloop import files, tasks
-from innerloop.cli.inputs import RunFolder, device_named, examples_of, keep_others, open_run, say_reading
-from innerloop.cli.judging import two
+from innerloop.cli.inputs import choose_device, open_run, print_reading, refuse_overwrite
+from innerloop.cli.judging import parse_noise
 from innerloop.data.arc_files import has_tests, is_arc, read_arc
 from innerloop.data.official import is_official
 from innerloop.data.opening import open_questions, read_questions
 from innerloop.data.protocols import Tokens
 from innerloop.data.sets import PuzzleSet
 from innerloop.errors import InputError
-from innerloop.rules.bounds import Bound, Undecided
-from innerloop.runs.certificate import birth_certificate
-from innerloop.runs.single import by_name
-from innerloop.runs.solving import CALIBRATION, solver_of
-from innerloop.schema import Amount, Count, Range, Seed, Whole
-from innerloop.solve.calibrate import Trust, to_json
-from innerloop.solve.engine import Moment
+from innerloop.rules.bounds import SearchBound, Undecided
+from innerloop.runs.single import match_identifiers
+from innerloop.runs.solving import solver_of
+from innerloop.schema import Amount, Count, Range, Seed
+from innerloop.solve.engine import StepOutput
 from innerloop.solve.options import Budget, Solution, SolveOptions
 from innerloop.solve.solver import Solver
 from innerloop.tasks.arc import ARC
 from innerloop.text import markup
 
-WIDE = 16  # trajectories where a verifier decides, unless --width says otherwise
-SMALL = 1_000_000  # parameters below which one thread is used
-PAUSE, SHOW = 0.12, 0.5  # seconds a changed board is shown in a terminal, and all of them together at most
-CHECK = 2.0  # seconds that the check for a solution may take
-FIELDS = ("question", "answer", "known", "valid", "confidence", "steps", "nfe", "source")
+VERIFIED_WIDTH = 16  # trajectories where a verifier decides, unless --width says otherwise
+ONE_THREAD_BELOW = 1_000_000  # parameters below which one thread is used
+FRAME_SECONDS, PLAY_SECONDS = (
+    0.12,
+    0.5,
+)  # seconds a changed board is shown in a terminal, and all of them together at most
+CHECK_SECONDS = 2.0  # seconds that the check for a solution may take
+CSV_COLUMNS = ("question", "answer", "known", "valid", "confidence", "steps", "nfe", "source")
 Words = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[RUN] PUZZLE|FILE|-")]
 
 
@@ -95,52 +95,52 @@ def solve(
     """
     if len(words) + bool(model) != 2:
         raise InputError("give a run and a puzzle, such as: innerloop solve runs/demo puzzles.csv")
-    where, _ = device_named(device)
+    where, _ = choose_device(device)
     opened, puzzle = open_run(model or words[0], where), words[-1]
-    asked, file = given(opened.task, puzzle)
-    asked = identified(opened, asked)
-    how: dict[str, Any] = {"depth": depth, "width": width, "noise": two(noise), "seed": seed, "exact": exact}
-    how["budget"] = Budget(nfe or None, seconds or None)
+    questions, file = read_input(opened.task, puzzle)
+    questions = with_identifiers(opened, questions)
+    solve_kwargs: dict[str, Any] = {"depth": depth, "width": width, "noise": parse_noise(noise)}
+    solve_kwargs |= {"seed": seed, "exact": exact}
     solver = solver_of(opened)
-    how["pick"] = rule_for(solver, pick)
-    how["width"] = width or width_for(solver, pick, how["noise"])
-    if file or len(asked) > 1:
-        return many(solver, asked, out, how)
-    how["budget"] = after_check(opened.task, asked.inputs[0], how["budget"])
-    one_thread(opened.loop)
-    one(solver, asked, how, labelled(opened.task, asked, label) if label else None, quiet)
+    solve_kwargs |= {"budget": Budget(nfe or None, seconds or None), "pick": choose_rule(solver, pick)}
+    solve_kwargs["width"] = width or default_width(solver, pick, solve_kwargs["noise"])
+    if file or len(questions) > 1:
+        return solve_file(solver, questions, out, solve_kwargs)
+    solve_kwargs["budget"] = budget_after_check(opened.task, questions.inputs[0], solve_kwargs["budget"])
+    use_one_thread(opened.loop)
+    solve_one(solver, questions, solve_kwargs, label_tokens(opened.task, questions, label) if label else None, quiet)
     return 0
 
 
 def read_answers(path: Path) -> None:
     """Raise InputError unless this is a file of answers, as `many` writes it."""
-    if next(files.lines(path), "").rstrip().split(",")[: len(FIELDS)] != [*FIELDS]:
+    if next(files.lines(path), "").rstrip().split(",")[: len(CSV_COLUMNS)] != [*CSV_COLUMNS]:
         raise InputError(f"{files.shown(path)} holds no answers")
 
 
-def width_for(solver: Solver, pick: str, noise: tuple[float, float]) -> int:
+def default_width(solver: Solver, pick: str, noise: tuple[float, float]) -> int:
     """WIDE where a verifier decides and trajectories differ, since most puzzles then need only the first; else 1."""
     free = solver.verify is not None and pick in ("auto", "verified")
-    return WIDE if free and solver.differ(SolveOptions(noise=noise)) else 1
+    return VERIFIED_WIDTH if free and solver.trajectories_differ(SolveOptions(noise=noise)) else 1
 
 
-def one_thread(loop: Any) -> None:
+def use_one_thread(loop: Any) -> None:
     """A small net gains little from more than one thread, and beside a busy neighbour two are many times slower."""
-    if sum(p.numel() for p in loop.parameters()) < SMALL and "OMP_NUM_THREADS" not in os.environ:
+    if sum(p.numel() for p in loop.parameters()) < ONE_THREAD_BELOW and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)
 
 
-def identified(opened: Any, asked: PuzzleSet) -> PuzzleSet:
+def with_identifiers(opened: Any, questions: PuzzleSet) -> PuzzleSet:
     """The set with the identifiers that this model gave its puzzles' names."""
     config = getattr(opened.run.config, "net", None)
-    if config is None or not config.puzzle_emb_size or len(asked.identifiers) > 1:
-        return by_name(opened, asked)  # type: ignore[no-any-return]
+    if config is None or not config.puzzle_emb_size or len(questions.identifiers) > 1:
+        return match_identifiers(opened, questions)  # type: ignore[no-any-return]
     if config.puzzles > 1:
         print("these puzzles are not named, but the model tells its puzzles apart by name", file=sys.stderr)
-    return asked
+    return questions
 
 
-def given(task: Any, puzzle: str) -> tuple[PuzzleSet, bool]:
+def read_input(task: Any, puzzle: str) -> tuple[PuzzleSet, bool]:
     """The questions of a text, a file or standard input, and whether it is a file. Says how a file was read.
 
     Of ARC puzzles they are the test inputs, if there are any.
@@ -148,21 +148,21 @@ def given(task: Any, puzzle: str) -> tuple[PuzzleSet, bool]:
     if puzzle != "-" and is_file(puzzle):
         path = Path(puzzle)
         if isinstance(task, ARC) and is_arc(path) and not is_official(path):
-            asked = read_arc(path, "test" if has_tests(path) else "train", hidden=True)
+            questions = read_arc(path, "test" if has_tests(path) else "train", hidden=True)
         else:
-            asked = open_questions(puzzle, task)
-        say_reading(asked)
-        return asked, True
+            questions = open_questions(puzzle, task)
+        print_reading(questions)
+        return questions, True
     if puzzle != "-":
-        asked = read_questions([puzzle.replace("\r", "").replace("\n", "")], task)
+        questions = read_questions([puzzle.replace("\r", "").replace("\n", "")], task)
     else:
-        asked = read_questions(standard_input(), task, "standard input")
-    if asked.reading is not None and not asked.reading.notation.standard:
-        say_reading(asked)
-    return asked, False
+        questions = read_questions(read_stdin(), task, "standard input")
+    if questions.reading is not None and not questions.reading.notation.standard:
+        print_reading(questions)
+    return questions, False
 
 
-def standard_input() -> list[str]:
+def read_stdin() -> list[str]:
     """The lines of standard input that are not empty, within the bounds of a file that is read whole."""
     try:
         text = sys.stdin.read(files.LIMIT + 1)
@@ -176,16 +176,16 @@ def standard_input() -> list[str]:
     return lines
 
 
-def labelled(task: Any, asked: PuzzleSet, label: str) -> Tokens:
+def label_tokens(task: Any, questions: PuzzleSet, label: str) -> Tokens:
     """(S,) tokens of --label, written as the question is."""
-    assert asked.reading is not None
-    text = asked.reading.notation.read([label.replace("\r", "").replace("\n", "")], "--label", "answer")
+    assert questions.reading is not None
+    text = questions.reading.notation.read([label.replace("\r", "").replace("\n", "")], "--label", "answer")
     return np.asarray(task.encode_many(list(text), "--label", "answer")[0])
 
 
-def rule_for(solver: Solver, pick: str) -> str:
+def choose_rule(solver: Solver, pick: str) -> str:
     """`auto` where nothing tells which rule is best: the halting head if there is one, else a vote, and it is said."""
-    if pick != "auto" or solver.verify is not None or solver.trusts:
+    if pick != "auto" or solver.verify is not None or solver.calibrations:
         return pick
     rule = "q" if solver.has_head else "vote"
     print(
@@ -196,17 +196,17 @@ def rule_for(solver: Solver, pick: str) -> str:
     return rule
 
 
-def after_check(task: Any, question: Tokens, budget: Budget) -> Budget:
+def budget_after_check(task: Any, question: Tokens, budget: Budget) -> Budget:
     """Check a puzzle in at most a quarter of the budget's seconds; what is left of it."""
     budget.limits(1)
     began = time.monotonic()
-    check_solvable(task, question, min(CHECK, (budget.seconds or 4 * CHECK) / 4))
+    check_solvable(task, question, min(CHECK_SECONDS, (budget.seconds or 4 * CHECK_SECONDS) / 4))
     if budget.seconds is None:
         return budget
     return replace(budget, seconds=max(1e-3, budget.seconds - (time.monotonic() - began)))
 
 
-def check_solvable(task: Any, question: Tokens, seconds: float = CHECK) -> None:
+def check_solvable(task: Any, question: Tokens, seconds: float = CHECK_SECONDS) -> None:
     """Say what is wrong with a puzzle whose answers the task can count, and of which it should have one.
 
     Whether it has one may take for ever to find out: what `seconds` do not decide is said to be undecided.
@@ -214,7 +214,7 @@ def check_solvable(task: Any, question: Tokens, seconds: float = CHECK) -> None:
     counts = type(task).every is not tasks.Task.every or type(task).solutions is not tasks.Task.solutions
     try:
         counted = counts and task.cost(question[None], question[None]) is None
-        ways = task.solutions(question, bound=Bound(seconds=seconds)) if counted else 1
+        ways = task.solutions(question, bound=SearchBound(seconds=seconds)) if counted else 1
     except Undecided:
         print(f"whether this puzzle has a solution was not decided in {seconds:.2g} s", file=sys.stderr)
         return
@@ -240,46 +240,48 @@ def is_file(text: str) -> bool:
 # -- one puzzle -------------------------------------------------------------------------------------------------------
 
 
-def one(solver: Solver, asked: PuzzleSet, how: dict[str, Any], label: Any, quiet: bool = False) -> Solution:
+def solve_one(
+    solver: Solver, questions: PuzzleSet, solve_kwargs: dict[str, Any], label: Any, quiet: bool = False
+) -> Solution:
     """Solve one puzzle, then show how the trajectory that answers got there, and what came of it."""
-    question = asked.inputs[0]
+    question = questions.inputs[0]
     console, paths = Console(emoji=False, highlight=False), {}  # type: ignore[var-annotated]
 
-    def see(_i: int, k: int, moment: Moment) -> None:
+    def see(_i: int, k: int, moment: StepOutput) -> None:
         path = paths.setdefault(k, [])
         if not path or not np.array_equal(moment.answer, path[-1].answer):
             path.append(moment._replace(state=None))  # states are large, and one would be kept per board
 
     if quiet:
-        found = solver.solve(question, **how)[0]
+        found = solver.solve(question, **solve_kwargs)[0]
     else:
         with console.status("thinking"):
-            found = solver.solve(question, watch=see, **how)[0]
-        shown = play(console, solver, question, paths.get(found.trajectory, []), label)
+            found = solver.solve(question, watch=see, **solve_kwargs)[0]
+        shown = play_boards(console, solver, question, paths.get(found.trajectory, []), label)
         if not np.array_equal(shown, found.answer):
             drawn = solver.task.terminal(question, found.answer, shown, label)
-            console.print(in_ascii(drawn) if console.options.ascii_only else drawn, "")
-    print(written(asked, found.text))
-    console.print(verdict(solver, found))
+            console.print(to_ascii(drawn) if console.options.ascii_only else drawn, "")
+    print(in_notation(questions, found.text))
+    console.print(verdict_line(solver, found))
     return found
 
 
-def play(console: Console, solver: Solver, question: Any, path: Sequence[Moment], label: Any) -> Tokens:
+def play_boards(console: Console, solver: Solver, question: Any, path: Sequence[StepOutput], label: Any) -> Tokens:
     """Show the boards of a path, in a terminal one over the other; returns the last."""
     before = question
     with Live(console=console, refresh_per_second=30) if console.is_terminal else nullcontext() as live:
         for moment in path:
-            board = picture(solver, question, moment, before, label, console.options.ascii_only)
+            board = draw_board(solver, question, moment, before, label, console.options.ascii_only)
             before = moment.answer
             if live is None:
                 console.print(board, "")
             else:
                 live.update(board, refresh=True)
-                time.sleep(min(PAUSE, SHOW / len(path)))
+                time.sleep(min(FRAME_SECONDS, PLAY_SECONDS / len(path)))
     return before
 
 
-def verdict(solver: Solver, found: Solution) -> str:
+def verdict_line(solver: Solver, found: Solution) -> str:
     """One line: valid or confidence, cost, and the reason for the choice."""
     if found.known and found.valid:
         said = "[bold green]valid[/]"
@@ -293,12 +295,14 @@ def verdict(solver: Solver, found: Solution) -> str:
     )
 
 
-def in_ascii(drawn: Text) -> Text:
+def to_ascii(drawn: Text) -> Text:
     """A board for a stream that is not UTF-8."""
     return Text(drawn.plain.translate(str.maketrans("─│┼·█", "-|+.#")), spans=drawn.spans)
 
 
-def picture(solver: Solver, question: Any, moment: Moment, before: Any, label: Any, ascii_only: bool = False) -> Group:
+def draw_board(
+    solver: Solver, question: Any, moment: StepOutput, before: Any, label: Any, ascii_only: bool = False
+) -> Group:
     """The board, and one line: step, confidence, whether the rules hold."""
     task = solver.task
     sure = "" if np.isnan(moment.q) else f"   confidence {moment.q:.1%}"
@@ -307,93 +311,40 @@ def picture(solver: Solver, question: Any, moment: Moment, before: Any, label: A
         holds = bool(solver.verify(question[None], moment.answer[None])[0])
         line.append("rules hold" if holds else "rules do not hold", style="bold green" if holds else "bold red")
     drawn = task.terminal(question, moment.answer, before, label)
-    return Group(in_ascii(drawn) if ascii_only else drawn, line)
+    return Group(to_ascii(drawn) if ascii_only else drawn, line)
 
 
 # -- a file of puzzles ------------------------------------------------------------------------------------------------
 
 
-def written(asked: PuzzleSet, text: str) -> str:
+def in_notation(questions: PuzzleSet, text: str) -> str:
     """The text of a question or answer in the notation that the questions came in."""
-    return asked.reading.notation.write(text) if asked.reading is not None else text
+    return questions.reading.notation.write(text) if questions.reading is not None else text
 
 
-def many(solver: Solver, asked: PuzzleSet, out: str, how: dict[str, Any]) -> int:
+def solve_file(solver: Solver, questions: PuzzleSet, out: str, solve_kwargs: dict[str, Any]) -> int:
     """Answers to all puzzles as CSV, in their order; with the names of the puzzles, where they have any."""
     if out and Path(out).is_file():
-        keep_others(Path(out), read_answers)
-    found = solver.solve(asked, **how)
-    names = [[asked.identifiers[i]] for i in asked.puzzle] if asked.puzzle.any() else [list[str]()] * len(found)
+        refuse_overwrite(Path(out), read_answers)
+    found = solver.solve(questions, **solve_kwargs)
+    names = (
+        [[questions.identifiers[i]] for i in questions.puzzle] if questions.puzzle.any() else [list[str]()] * len(found)
+    )
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*FIELDS, *["puzzle" for _ in names[0]]])
-    for q, s, named in zip(asked.inputs, found, names, strict=True):
+    writer.writerow([*CSV_COLUMNS, *["puzzle" for _ in names[0]]])
+    for q, s, named in zip(questions.inputs, found, names, strict=True):
         valid = "" if s.valid is None else "yes" if s.valid else "no"
         sure = "" if s.confidence is None else f"{s.confidence:.4f}"
         known = "yes" if s.known else "no"
-        texts = [written(asked, text) for text in (solver.task.decode(q), s.text)]
+        texts = [in_notation(questions, text) for text in (solver.task.decode(q), s.text)]
         writer.writerow([*texts, known, valid, sure, s.steps, s.nfe, s.source, *named])
     if out:
         files.write_text(out, text.getvalue())
     else:
         sys.stdout.write(text.getvalue())
     count, exact = sum(s.known for s in found), sum(s.source == "exact" for s in found)
-    told = f"{count} of {len(found)} answers are {'valid' if solver.verify else 'known'}"
-    told += f", {exact} of them by the exact solver" if exact else ""
-    print(told + (f"; written to {out}" if out else ""), file=sys.stderr)
+    summary = f"{count} of {len(found)} answers are {'valid' if solver.verify else 'known'}"
+    summary += f", {exact} of them by the exact solver" if exact else ""
+    print(summary + (f"; written to {out}" if out else ""), file=sys.stderr)
     return 0
-
-
-# -- how far to trust it ----------------------------------------------------------------------------------------------
-
-
-def calibrate(
-    run: RunFolder,
-    data: str = "",
-    depth: Count = 32,
-    width: Annotated[int, Range(1, 65_536)] = 1,
-    noise: str = "0,0",
-    limit: Whole = 500,
-    seed: Seed = 0,
-    device: str = "auto",
-) -> int:
-    """Measure how far every selection rule and its confidence can be trusted, on puzzles the run did not learn from.
-
-    Example:  innerloop calibrate runs/demo --depth 32 --width 8
-
-    Args:
-        run: Folder of a trained run.
-        data: Labelled puzzles; without it those the run was validated on.
-        depth: Steps of thought, as in the solving that will be done.
-        width: Trajectories, likewise.
-        noise: Standard deviations of the noise on the first state and on every step, likewise.
-        limit: At most so many puzzles; 0: all. Half of them make the curves, the others test them.
-        seed: Of noise and symmetries.
-        device: auto, cpu or cuda.
-    """
-    where, _ = device_named(device)
-    opened = open_run(run, where)
-    if not opened.folder.is_dir():
-        raise InputError(f"{run} is no folder: calibration.json is written into the folder of a run")
-    examples, console = examples_of(opened, data, limit), Console(emoji=False, highlight=False, soft_wrap=True)
-    solver = solver_of(opened)
-    dials: dict[str, Any] = {"depth": depth, "width": width, "noise": two(noise), "seed": seed}
-    with console.status("thinking"):
-        found = solver.calibrate(examples, **dials)
-    value = {"rules": to_json(found), "dials": dials, "data": examples.source, "puzzles": len(examples)}
-    value["born"] = birth_certificate([opened.run.seed, seed])
-    files.write_json(opened.folder / CALIBRATION, value)
-    show(console, found)
-    best = solver.best_rule()
-    console.print(f"auto picks by [bold]{best}[/]; written to {markup(opened.folder / CALIBRATION)}")
-    return 0
-
-
-def show(console: Console, found: dict[str, Trust]) -> None:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for name in ("rule", "right", "AUROC", "ECE", "AURC", "wrong at 90 % coverage"):
-        table.add_column(name, justify="left" if name == "rule" else "right", no_wrap=True)
-    for t in found.values():
-        numbers_ = ["" if np.isnan(v) else f"{v:.3f}" for v in (t.auroc, t.ece, t.aurc)]
-        table.add_row(t.rule, f"{t.accuracy:.1%}", *numbers_, f"{t.risk_at(0.9):.1%}")
-    console.print(table)

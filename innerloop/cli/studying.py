@@ -10,14 +10,14 @@ from rich.console import Console
 from rich.table import Table
 
 from innerloop import files
-from innerloop.cli.inputs import RunFolder, device_named, examples_of, home, open_run
+from innerloop.cli.inputs import RunFolder, choose_device, load_examples, open_run, result_path
 from innerloop.errors import InputError
 from innerloop.learn.stream import to_batch
 from innerloop.runs.certificate import birth_certificate
-from innerloop.runs.fit import model
-from innerloop.runs.folder import Opened
+from innerloop.runs.fit import build_model
+from innerloop.runs.folder import OpenedRun
 from innerloop.schema import Range, Seed, Whole
-from innerloop.study.dimension import MOST
+from innerloop.study.dimension import MAX_ROWS
 from innerloop.text import markup
 
 __all__ = ["study"]
@@ -55,36 +55,36 @@ def study(
     from innerloop.show import plots
     from innerloop.study import survey
 
-    where, why = device_named(device)
+    where, why = choose_device(device)
     opened = open_run(run, where)
-    folder = home(opened, out)
-    examples = examples_of(opened, data, limit)
-    if not 8 <= len(examples) <= MOST:
-        raise InputError(f"{len(examples)} puzzles are too few or too many for a study: give 8 to {MOST}, by --limit")
+    folder = result_path(opened, out)
+    examples = load_examples(opened, data, limit)
+    if not 8 <= len(examples) <= MAX_ROWS:
+        raise InputError(f"{len(examples)} puzzles are too few or too many for a study: use --limit 8 to {MAX_ROWS}")
     console = Console(emoji=False, highlight=False, soft_wrap=True)
     console.print(f"{len(examples):,} puzzles of {markup(examples.source)} on {markup(why)}")
     x = to_batch(examples.inputs, examples.labels, examples.puzzle, where).question
     labels = torch.from_numpy(examples.labels.astype("int64")).to(where)
     task = opened.task
     open_places = x.inputs == task.blank if task.blank else torch.ones_like(labels, dtype=torch.bool)
-    controls: dict[str, Any] = {"untrained": model(opened.run).to(where).eval()}
+    controls: dict[str, Any] = {"untrained": build_model(opened.run).to(where).eval()}
     for other in control:
         name = other if Path(other).name in controls else Path(other).name
-        controls[name] = fitting(other, opened, where)
+        controls[name] = matching_loop(other, opened, where)
     with console.status("thinking"):
         found = survey.survey(opened.loop, x, labels, open_places, depth, controls, task.blank, seed)
     born = birth_certificate([opened.run.seed, seed])
     known = {"data": examples.source, "trained_depth": opened.run.plan.deepest}
     files.write_json(folder / "study.json", known | found | {"born": born})
     written = plots.save(found, folder / "figures")
-    show(console, found)
+    print_survey(console, found)
     console.print(
         f"written to {markup(folder / 'study.json')} and {len(written)} figures in {markup(folder / 'figures')}"
     )
     return 0
 
 
-def fitting(folder: str, opened: Opened, where: Any) -> Any:
+def matching_loop(folder: str, opened: OpenedRun, where: Any) -> Any:
     """The loop of another run, if it takes the same puzzles."""
     other = open_run(folder, where)
     if other.task.name != opened.task.name or other.task.shape != opened.task.shape:
@@ -94,7 +94,7 @@ def fitting(folder: str, opened: Opened, where: Any) -> Any:
     return other.loop
 
 
-def show(console: Console, found: dict[str, Any]) -> None:
+def print_survey(console: Console, found: dict[str, Any]) -> None:
     """The main numbers as a table."""
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), show_header=False)
     for kind, share in found["fates"].items():

@@ -13,7 +13,7 @@ import tyro
 from rich.console import Console
 
 from innerloop import files, recipes
-from innerloop.cli.inputs import device_named, read_run
+from innerloop.cli.inputs import choose_device, read_run
 from innerloop.data.leakage import leakage
 from innerloop.data.opening import INFERRED
 from innerloop.errors import InputError
@@ -23,7 +23,7 @@ from innerloop.learn.precision import prepare
 from innerloop.learn.train import Result, Trainer
 from innerloop.runs import run as runs
 from innerloop.runs.certificate import birth_certificate
-from innerloop.runs.fit import Built, build
+from innerloop.runs.fit import BuiltRun, build
 from innerloop.runs.folder import check_run, commits, write_run
 from innerloop.runs.origin import IDENTIFIERS
 from innerloop.runs.solving import CALIBRATION
@@ -31,9 +31,9 @@ from innerloop.schema import Amount
 from innerloop.text import command, markup, printable
 
 RESULT = "result.json"
-KEPT = (RESULT, "config.json", "run.json")  # of a run that is done
-RUN_FILES = (checkpoint.MODEL, "metrics.jsonl", "eval.json", "study.json", CALIBRATION, IDENTIFIERS, *KEPT)
-MOST = 100_000  # training puzzles up to which leakage is looked for without being asked
+FINISHED_FILES = (RESULT, "config.json", "run.json")  # of a run that is done
+RUN_FILES = (checkpoint.MODEL, "metrics.jsonl", "eval.json", "study.json", CALIBRATION, IDENTIFIERS, *FINISHED_FILES)
+MAX_LEAKAGE_CHECK = 100_000  # training puzzles up to which leakage is looked for without being asked
 
 
 def train(
@@ -76,38 +76,38 @@ def train(
     """
     rank = int(os.environ.get("RANK", "0"))
     console = Console(emoji=False, highlight=False, quiet=rank > 0, soft_wrap=True)
-    run, folder = choose(recipe, data, test, out, set, {"system": system, "task": task})
-    where, why = device_named(device)
+    run, folder = choose_run(recipe, data, test, out, set, {"system": system, "task": task})
+    where, why = choose_device(device)
     built = build(run, folder if folder == Path(recipe) else "")
-    how = {"device": where, "sinks": log, "minutes": minutes, "resume": not fresh}
+    trainer_kwargs = {"device": where, "sinks": log, "minutes": minutes, "resume": not fresh}
     with hold(folder) if rank == 0 else nullcontext("") as note:
         if note:
             console.print(note, markup=False)
-        return learned(console, built, folder, why, how)
+        return train_in_folder(console, built, folder, why, trainer_kwargs)
 
 
-def learned(console: Console, built: Built, folder: Path, why: str, how: dict[str, Any]) -> int:
+def train_in_folder(console: Console, built: BuiltRun, folder: Path, why: str, trainer_kwargs: dict[str, Any]) -> int:
     """Train in a locked folder; returns the exit code. The folder is written only once the run has been checked."""
-    first, fresh = int(os.environ.get("RANK", "0")) == 0, not how["resume"]
+    first, fresh = int(os.environ.get("RANK", "0")) == 0, not trainer_kwargs["resume"]
     if first and not fresh:
         check_run(folder, built.run, built)
     leak = leak_sentence(built)
     torch.manual_seed(built.run.seed)  # for loops that draw from it while they learn
-    said = prepare(built.loop, how["device"])
+    said = prepare(built.loop, trainer_kwargs["device"])
     if said:
         console.print(said, markup=False)
-    how |= {"validation": built.validation, "seed": built.run.seed, "live": first}
-    how["on_check"] = say_check if first else None
+    trainer_kwargs |= {"validation": built.validation, "seed": built.run.seed, "live": first}
+    trainer_kwargs["on_check"] = print_validation if first else None
     trainer = None
     try:
-        trainer = Trainer(built.loop, built.task, built.train, built.run.plan, folder, **how)
+        trainer = Trainer(built.loop, built.task, built.train, built.run.plan, folder, **trainer_kwargs)
         began = trainer.step
-        done = began >= built.run.plan.steps and all((folder / name).exists() for name in KEPT)
+        done = began >= built.run.plan.steps and all((folder / name).exists() for name in FINISHED_FILES)
         if first and fresh:
-            forget(folder)
+            delete_run_files(folder)
         if first and not done:
             write_run(folder, built.run, built)
-        introduce(console, built, folder, leak, why, began)
+        print_start(console, built, folder, leak, why, began)
         result = trainer.run()
     except KeyboardInterrupt:
         console.print(f"interrupted; go on with: [bold]{markup(command('train', folder), 4096)}[/]")
@@ -116,15 +116,15 @@ def learned(console: Console, built: Built, folder: Path, why: str, how: dict[st
         raise InputError("the GPU's memory is full: raise plan.accumulate (same result, less memory)") from None
     finally:
         if trainer:
-            trainer.ranks.close()
+            trainer.distributed.close()
     if first:
         if not done:  # an earlier process wrote its result
-            keep(folder, built, result, leak)
-        conclude(console, folder, result, built)
+            write_result(folder, built, result, leak)
+        print_result(console, folder, result, built)
     return 1 if result.stopped else 0
 
 
-def choose(
+def choose_run(
     recipe: str, data: str, test: str, out: str, changes: tuple[str, ...], parameters: dict[str, str]
 ) -> tuple[runs.Run, Path]:
     """The Run that was asked for, and its folder."""
@@ -150,7 +150,7 @@ def choose(
     return runs.override(run, changes), Path(out or f"runs/{name}")
 
 
-def forget(folder: Path) -> None:
+def delete_run_files(folder: Path) -> None:
     """Remove what a run wrote in `folder`, and nothing else; its run.json last, without which it could not begin."""
     state = [folder / checkpoint.STATE, *checkpoint.pieces(folder)]  # the list before what it lists
     for path in [*state, *(folder / name for name in RUN_FILES)]:
@@ -160,7 +160,7 @@ def forget(folder: Path) -> None:
             raise files.unwritable(path, error) from None
 
 
-def introduce(console: Console, built: Built, folder: Path, leak: str, why: str, step: int) -> None:
+def print_start(console: Console, built: BuiltRun, folder: Path, leak: str, why: str, step: int) -> None:
     """Print what is about to be trained, on which data and device, and from which step."""
     run, count = built.run, sum(p.numel() for p in built.loop.parameters())
     size = "x".join(map(str, built.task.shape))
@@ -179,13 +179,13 @@ def introduce(console: Console, built: Built, folder: Path, leak: str, why: str,
         console.print(f"the run is kept in {markup(folder)}")
 
 
-def leak_sentence(built: Built) -> str:
-    if len(built.train) > MOST:
-        return f"leakage is not looked for in more than {MOST:,} puzzles: see innerloop.data.leakage"
+def leak_sentence(built: BuiltRun) -> str:
+    if len(built.train) > MAX_LEAKAGE_CHECK:
+        return f"leakage is not looked for in more than {MAX_LEAKAGE_CHECK:,} puzzles: see innerloop.data.leakage"
     return str(leakage(built.train, built.validation, built.task)).replace("test puzzle", "validation puzzle")
 
 
-def say_check(step: int, rows: list[Any]) -> None:
+def print_validation(step: int, rows: list[Any]) -> None:
     """One line a validation. Uses print, which the live progress display redirects above itself."""
     parts = [
         f"depth {r.depth}: exact {r.exact:.1%}" + ("" if r.valid is None else f" valid {r.valid:.1%}") for r in rows
@@ -193,7 +193,7 @@ def say_check(step: int, rows: list[Any]) -> None:
     print(f"step {step}: " + ", ".join(parts), flush=True)
 
 
-def keep(folder: Path, built: Built, result: Result, leak: str) -> None:
+def write_result(folder: Path, built: BuiltRun, result: Result, leak: str) -> None:
     sizes: dict[str, Any] = {
         "leakage": leak,
         "train_puzzles": len(built.train),
@@ -206,7 +206,7 @@ def keep(folder: Path, built: Built, result: Result, leak: str) -> None:
     files.write_json(folder / RESULT, result._asdict() | sizes | {"born": born})
 
 
-def conclude(console: Console, folder: Path, result: Result, built: Built) -> None:
+def print_result(console: Console, folder: Path, result: Result, built: BuiltRun) -> None:
     task, steps = built.task, built.run.plan.steps
     if result.stopped:
         console.print(f"[bold red]stopped[/]: {markup(result.stopped)}")

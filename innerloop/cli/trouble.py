@@ -14,22 +14,22 @@ from pathlib import Path
 from innerloop.errors import InputError
 from innerloop.text import printable
 
-__all__ = ["ask_for_text", "code_of", "sorry"]
+__all__ = ["escape_unencodable", "exit_code", "input_error_code"]
 
-DEBUG = "INNERLOOP_DEBUG"  # 1: unexpected exceptions are raised, with their traceback
+DEBUG_VARIABLE = "INNERLOOP_DEBUG"  # 1: unexpected exceptions are raised, with their traceback
 
 
-def ask_for_text() -> None:
+def escape_unencodable() -> None:
     """Write characters that the encoding of stdout or stderr lacks as escapes instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
-def code_of(error: BaseException) -> int:
+def exit_code(error: BaseException) -> int:
     """Say what is wrong in one sentence. Exit codes: 1 our fault or a closed pipe, 2 an input's, 130 interrupted."""
     if isinstance(error, InputError):
-        return sorry(str(error))
+        return input_error_code(str(error))
     if isinstance(error, BrokenPipeError):
         drop_output()
         return 1
@@ -39,28 +39,32 @@ def code_of(error: BaseException) -> int:
     if isinstance(error, OSError):  # a full disk or a missing permission where a library wrote, not we
         if error.errno == errno.EPIPE:
             return 1
-        return sorry(f"{error.filename or 'a file'} cannot be read or written ({error.strerror or error})")
+        return input_error_code(f"{error.filename or 'a file'} cannot be read or written ({error.strerror or error})")
     if isinstance(error, UnicodeError):
-        return sorry(f"a text cannot be written in the encoding of the terminal or file ({error}): use UTF-8")
+        return input_error_code(
+            f"a text cannot be written in the encoding of the terminal or file ({error}): use UTF-8"
+        )
     if isinstance(error, MemoryError) or "out of memory" in str(error).lower() or "allocate memory" in str(error):
-        return sorry("there is not enough memory for this: ask for less width, fewer puzzles or a smaller batch")
+        return input_error_code(
+            "there is not enough memory for this: ask for less width, fewer puzzles or a smaller batch"
+        )
     if isinstance(error, RecursionError):
-        return sorry("an input is nested too deeply to be read: it is damaged, or no file of this kind")
-    return unforeseen(error)
+        return input_error_code("an input is nested too deeply to be read: it is damaged, or no file of this kind")
+    return report_bug(error)
 
 
-def unforeseen(error: BaseException) -> int:
+def report_bug(error: BaseException) -> int:
     """A bug: print one sentence, and write the traceback to a file."""
-    if os.environ.get(DEBUG):
+    if os.environ.get(DEBUG_VARIABLE):
         raise error
     where = ""
     with contextlib.suppress(OSError):
         with tempfile.NamedTemporaryFile("w", prefix="innerloop-", suffix=".log", delete=False) as file:
             file.write("".join(traceback.format_exception(error)))
         where = f"; the traceback is in {Path(file.name)}"
-    say(
+    print_error(
         f"this is a fault of innerloop ({type(error).__name__}: {printable(str(error), 200)}){where}, "
-        f"or set {DEBUG}=1 to see it"
+        f"or set {DEBUG_VARIABLE}=1 to see it"
     )
     return 1
 
@@ -71,11 +75,11 @@ def drop_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def sorry(text: str) -> int:
-    say(text)
+def input_error_code(text: str) -> int:
+    print_error(text)
     return 2
 
 
-def say(text: str) -> None:
+def print_error(text: str) -> None:
     if os.environ.get("RANK", "0") == "0":  # under torchrun only rank 0 prints
         print("error: " + printable(" ".join(text.splitlines()), 2000), file=sys.stderr)

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from innerloop.errors import InputError
-from innerloop.text import nearest, printable
+from innerloop.text import did_you_mean, printable
 
-__all__ = ["VERBS", "load", "name_of"]
+__all__ = ["VERBS", "function_name", "load"]
 
 VERBS = {  # verb -> the file of this folder that holds its function, in the order people need them
     "demo": "demo",
@@ -17,7 +17,7 @@ VERBS = {  # verb -> the file of this folder that holds its function, in the ord
     "train": "training",
     "eval": "judging",
     "solve": "solving",
-    "calibrate": "solving",
+    "calibrate": "calibrating",
     "serve": "serving",
     "plot": "drawing",
     "report": "drawing",
@@ -32,10 +32,10 @@ RESERVED = ("list", "eval", "import")  # Python's own words: their functions end
 def load(verb: str) -> Callable[..., Any]:
     """The function of a verb. Raises InputError naming the nearest for an unknown one."""
     if verb not in VERBS:
-        raise InputError(f'there is no verb "{printable(verb, 60)}": {nearest(verb, VERBS)}')
+        raise InputError(f'there is no verb "{printable(verb, 60)}": {did_you_mean(verb, VERBS)}')
     module = importlib.import_module(f"innerloop.cli.{VERBS[verb]}")
-    return getattr(module, name_of(verb))
+    return getattr(module, function_name(verb))
 
 
-def name_of(verb: str) -> str:
+def function_name(verb: str) -> str:
     return verb + "_" if verb in RESERVED else verb

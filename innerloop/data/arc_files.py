@@ -15,10 +15,10 @@ from innerloop.data import formats
 from innerloop.data.sets import PuzzleSet
 from innerloop.errors import InputError
 from innerloop.files import parse_json
-from innerloop.tasks.arc import ARC, SIDE, crop, frame, turned, variant
+from innerloop.tasks.arc import ARC, SIDE, crop, dihedral_image, frame, variant_name
 from innerloop.text import printable
 
-__all__ = ["expand", "has_tests", "is_arc", "looks_like_arc", "read_arc"]
+__all__ = ["augmented", "has_tests", "is_arc", "looks_like_arc", "read_arc"]
 
 
 ENDINGS = (".json.gz", ".json")
@@ -27,10 +27,10 @@ CHALLENGES, SOLUTIONS = "_challenges", "_solutions"
 
 def looks_like_arc(data: Any) -> bool:
     """Is this parsed JSON one ARC puzzle, a map of them, or the solutions of such?"""
-    return kind_of(data) in ("puzzle", "puzzles", "solutions")
+    return json_kind(data) in ("puzzle", "puzzles", "solutions")
 
 
-def kind_of(data: Any) -> str:
+def json_kind(data: Any) -> str:
     """What parsed JSON is, from its first entry: "puzzle", "puzzles" (by id), "solutions", "submission", or ""."""
     if not isinstance(data, dict) or not data:
         return ""
@@ -100,7 +100,7 @@ def read_arc(path: Path | str, split: str = "train", limit: int | None = None, h
     )
 
 
-def expand(s: PuzzleSet, count: int, seed: int, tries: int = 5) -> PuzzleSet:
+def augmented(s: PuzzleSet, count: int, seed: int, tries: int = 5) -> PuzzleSet:
     """Every puzzle of an ARC set plus up to `count` different variants: turned, colours 1..9 permuted (0 is fixed).
 
     Each variant is a puzzle with its own identifier, named so that `restore` can undo it, in the group of its original.
@@ -117,12 +117,12 @@ def expand(s: PuzzleSet, count: int, seed: int, tries: int = 5) -> PuzzleSet:
             if len(seen) > count:
                 break
             k, colours = int(rng.integers(8)), np.concatenate([[0], rng.permutation(9) + 1]).astype(np.uint8)
-            images = [tuple(turned(colours[g], k) for g in pair) for pair in pairs]
+            images = [tuple(dihedral_image(colours[g], k) for g in pair) for pair in pairs]
             key = b"".join(_bytes(g) for pair in images for g in pair)
             if key in seen:
                 continue
             seen.add(key)
-            names.append(variant(s.identifiers[identifier], k, colours))
+            names.append(variant_name(s.identifiers[identifier], k, colours))
             inputs.append(np.stack([frame(a) for a, _ in images]))
             labels.append(np.stack([frame(b) for _, b in images]))
             puzzle.append(np.full(len(rows), len(names) - 1, np.int32))
@@ -156,7 +156,7 @@ def _puzzles(path: Path) -> dict[str, Any]:
     owner: dict[str, Path] = {}
     for file in found:
         data = load_json(file)
-        kind = kind_of(data)
+        kind = json_kind(data)
         if kind == "submission" and path.is_dir():  # Kaggle's sample_submission.json lies beside the puzzles
             continue
         if kind == "solutions" and (path.is_dir() or file != path):

@@ -23,38 +23,46 @@ from typing import Any
 import numpy as np
 
 from innerloop import files
-from innerloop.data.notation import LOOK
+from innerloop.data.notation import ROWS_INSPECTED
 from innerloop.data.sets import PuzzleSet, Reading
 from innerloop.errors import InputError
 from innerloop.tasks.grid import Grid
 from innerloop.tasks.task import Task
 from innerloop.text import printable
 
-__all__ = ["SYMBOLS", "load", "read_arrays", "save", "write_npz"]
+__all__ = ["SYMBOLS", "load_npy", "read_arrays", "save_npy", "write_npz"]
 
 PAIRS = (("inputs", "labels"), ("questions", "answers"), ("question", "answer"), ("input", "label"))
 COLUMNS = ("puzzle", "group", "rating")
 NAMES = {name for pair in PAIRS for name in pair} | {*COLUMNS, "about"}
-BIG = 256 * 2**20  # bytes; larger arrays stay on disk
-FREE = 64 * 2**20  # bytes that an archive may grow to, however little it holds
+MAP_ABOVE = 256 * 2**20  # bytes; larger arrays stay on disk
+FREE_GROWTH = 64 * 2**20  # bytes that an archive may grow to, however little it holds
 SYMBOLS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz" + "".join(map(chr, range(0xC0, 0x180)))
 # What numpy and zipfile raise on damaged or foreign files.
-BROKEN: tuple[type[Exception], ...] = (ValueError, TypeError, KeyError, EOFError, OSError, RuntimeError, SyntaxError)
-BROKEN += (zipfile.BadZipFile, zlib.error, tokenize.TokenError)
+FORMAT_ERRORS: tuple[type[Exception], ...] = (
+    ValueError,
+    TypeError,
+    KeyError,
+    EOFError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+)
+FORMAT_ERRORS += (zipfile.BadZipFile, zlib.error, tokenize.TokenError)
 
 
-def load(path: Path) -> np.ndarray:
+def load_npy(path: Path) -> np.ndarray:
     """One .npy without pickles; big files are mapped, not read. Raises InputError where the file is broken."""
     with files.open_regular(path) as handle:
         found = os.fstat(handle.fileno())
-    files.check_filled(path, found)
+    files.check_not_sparse(path, found)
     with _complete(path):
         # A map is made first, because it alone compares the stated shape with the size of the file.
         mapped = np.load(path, mmap_mode="r", allow_pickle=False)
         if not isinstance(mapped, np.ndarray):
             mapped.close()
             raise ValueError("it is an archive: name it .npz")
-        return mapped if found.st_size > BIG else np.array(mapped)
+        return mapped if found.st_size > MAP_ABOVE else np.array(mapped)
 
 
 def _load_all(path: Path) -> dict[str, Any]:
@@ -67,7 +75,7 @@ def _load_all(path: Path) -> dict[str, Any]:
         members = {i.filename.removesuffix(".npy"): i for i in archive.zip.infolist()}
         known = {name: members[name] for name in archive.files if name in NAMES and name in members}
         grown, stored = (sum(getattr(i, key) for i in known.values()) for key in ("file_size", "compress_size"))
-        if grown > max(FREE, files.RATIO * stored):
+        if grown > max(FREE_GROWTH, files.RATIO * stored):
             raise InputError(f"{path} grows more than {files.RATIO} times when it is decompressed: it is no data file.")
         for name, info in known.items():
             with archive.zip.open(info) as member:
@@ -97,7 +105,7 @@ def _complete(path: Path) -> Iterator[None]:
         raise
     except MemoryError as error:
         raise files.unreadable(path, error) from None
-    except BROKEN as error:
+    except FORMAT_ERRORS as error:
         if getattr(error, "errno", None):
             raise files.unreadable(path, error) from None
         damaged = isinstance(error, SyntaxError | tokenize.TokenError)  # of a header, which is Python's own notation
@@ -105,7 +113,7 @@ def _complete(path: Path) -> Iterator[None]:
         raise InputError(f"{path} is no complete numpy file ({reason}); write or fetch it again.") from None
 
 
-def save(path: Path, array: np.ndarray) -> None:
+def save_npy(path: Path, array: np.ndarray) -> None:
     """One .npy, complete or not there at all."""
 
     def put(beside: Path) -> None:
@@ -145,7 +153,7 @@ def read_arrays(
     path = Path(path)
     if path.name.lower().endswith(".npy"):
         first, second = _partner(path, answers)
-        return _foreign(load(first), load(second) if second else None, str(path), {}, task), None
+        return _foreign(load_npy(first), load_npy(second) if second else None, str(path), {}, task), None
     held = _load_all(path)
     if "about" in held:
         return _ours(held, path)
@@ -248,7 +256,7 @@ def _as_known(
             f"{s.source} holds the values {told}, which are neither symbols nor tokens of the task {task.name} "
             f"({printable(repr(task.charset), 60)}); correct them."
         )
-    first = s.take(slice(LOOK))
+    first = s.take(slice(ROWS_INSPECTED))
 
     def fit(reading: tuple[np.ndarray, str]) -> int:
         asked, solved = reading[0][first.inputs], reading[0][first.labels]

@@ -16,11 +16,11 @@ from typing import Any
 from innerloop.errors import InputError
 from innerloop.text import printable
 
-__all__ = ["LETTERS", "Shape", "read_cells", "read_lines"]
+__all__ = ["CELL_SYMBOLS", "Shape", "read_cells", "read_lines"]
 
-LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+CELL_SYMBOLS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 Shape = tuple[int, int] | None
-BREAK = re.compile(r"\r\n|\r|\n")
+LINE_BREAK = re.compile(r"\r\n|\r|\n")
 
 
 def read_cells(value: Any, where: str, cells: int = 0) -> tuple[str, Shape]:
@@ -39,7 +39,7 @@ def read_cells(value: Any, where: str, cells: int = 0) -> tuple[str, Shape]:
             raise InputError(f"{where}: the rows of a board have different lengths; give all the same.")
         return "".join(symbol(v, where) for row in rows for v in row), (len(rows), len(rows[0]))
     if value and all(isinstance(v, str) and len(v) > 1 for v in value) and len(set(map(len, value))) == 1:
-        return rows_of(value, where, cells)
+        return read_rows(value, where, cells)
     return "".join(symbol(v, where) for v in value), None
 
 
@@ -47,7 +47,7 @@ def read_lines(text: str, where: str) -> tuple[str, Shape]:
     """(symbols, shape) of a text in which line breaks, where there are any, end the rows of a board."""
     if "\n" not in text and "\r" not in text:
         return text, None
-    rows = [row for row in BREAK.split(text) if row]
+    rows = [row for row in LINE_BREAK.split(text) if row]
     if not rows:
         return "", None
     if len({len(row) for row in rows}) > 1:
@@ -55,10 +55,10 @@ def read_lines(text: str, where: str) -> tuple[str, Shape]:
     return "".join(rows), (len(rows), len(rows[0])) if len(rows) > 1 else None
 
 
-def rows_of(value: list[str], where: str, cells: int) -> tuple[str, Shape]:
+def read_rows(value: list[str], where: str, cells: int) -> tuple[str, Shape]:
     """A list of texts of one length above 1: rows of symbols, or cells that hold numbers of two digits."""
     count, length = len(value), len(value[0])
-    if all(number(v) is not None for v in value) and cells != count * length:
+    if all(parse_number(v) is not None for v in value) and cells != count * length:
         if cells == count:
             return "".join(symbol(v, where) for v in value), None
         raise InputError(
@@ -68,10 +68,10 @@ def rows_of(value: list[str], where: str, cells: int) -> tuple[str, Shape]:
     return "".join(value), (count, length) if count > 1 else None
 
 
-def number(text: str) -> int | None:
+def parse_number(text: str) -> int | None:
     """The number 0..35 that a text writes, or None."""
     plain = len(text) <= 2 and text.isascii() and text.isdecimal() and (len(text) == 1 or text[0] != "0")
-    return int(text) if plain and int(text) < len(LETTERS) else None
+    return int(text) if plain and int(text) < len(CELL_SYMBOLS) else None
 
 
 def symbol(value: Any, where: str) -> str:
@@ -79,11 +79,11 @@ def symbol(value: Any, where: str) -> str:
     if isinstance(value, str):
         if len(value) == 1:
             return value
-        known = number(value)
+        known = parse_number(value)
     else:
         known = value if isinstance(value, int) and not isinstance(value, bool) else None
-    if known is None or not 0 <= known < len(LETTERS):
+    if known is None or not 0 <= known < len(CELL_SYMBOLS):
         raise InputError(
             f"{where}: a cell holds {printable(repr(value), 40)}; cells are single symbols or whole numbers 0..35."
         )
-    return LETTERS[known]
+    return CELL_SYMBOLS[known]

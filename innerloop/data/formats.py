@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from innerloop.tasks.task import Task
 
 __all__ = [
-    "TEXT",
+    "TEXT_SUFFIXES",
     "Table",
     "read_csv",
     "read_jsonl",
@@ -40,11 +40,11 @@ __all__ = [
     "write_jsonl",
 ]
 
-QUESTION = ("question", "givens", "puzzle", "quizzes")
-ANSWER = ("answer", "solution", "solutions")
-MANY = 1000  # rows that repeat others, after which no more are counted
-BREAKS = 10_000  # line breaks in one quoted text
-TEXT = (".csv", ".jsonl", ".txt")  # each also with .gz
+QUESTION_NAMES = ("question", "givens", "puzzle", "quizzes")
+ANSWER_NAMES = ("answer", "solution", "solutions")
+MAX_DUPLICATES = 1000  # rows that repeat others, after which no more are counted
+MAX_LINE_BREAKS = 10_000  # line breaks in one quoted text
+TEXT_SUFFIXES = (".csv", ".jsonl", ".txt")  # each also with .gz
 
 
 class Table(NamedTuple):
@@ -91,7 +91,7 @@ class _Rows:
             earlier = self.first.setdefault(asked, row)
             if earlier != row:
                 self.repeated.append((row, earlier))
-                if len(self.repeated) > MANY:
+                if len(self.repeated) > MAX_DUPLICATES:
                     self.table()
         if self.answered:
             self.ratings.append(_rating(rating, self.where()))
@@ -170,8 +170,8 @@ def _csv(rows: _Rows, limit: int | None) -> Table:
     header = [name.strip().lower() for name in next(records, [])]
     if not header:
         raise InputError(f"{rows.path} is empty; give the header source,question,answer,rating and at least one row.")
-    question = _named(header, QUESTION, rows.path)
-    answer = _named(header, ANSWER, rows.path) if rows.answered else question
+    question = _named(header, QUESTION_NAMES, rows.path)
+    answer = _named(header, ANSWER_NAMES, rows.path) if rows.answered else question
     rating = header.index("rating") if "rating" in header else None
     for values in records:
         if len(values) != len(header):
@@ -206,7 +206,7 @@ def _records(path: Path) -> Iterator[list[str]]:
                     if end < 0:  # the field goes on in the next line
                         pieces.append(line[at:])
                         size += len(line)
-                        if len(pieces) > BREAKS or size > files.LINE:
+                        if len(pieces) > MAX_LINE_BREAKS or size > files.MAX_LINE:
                             told = printable(begun.strip(), 40)
                             raise InputError(
                                 f"{path}: the quote that begins in the line {told} is not closed in time; close it."
@@ -241,10 +241,10 @@ def _jsonl(rows: _Rows, limit: int | None) -> Table:
             raise InputError(f"{where}: the line is no JSON object; give {{'question': ..., 'answer': ...}}.")
         record = {name.strip().lower(): value for name, value in record.items()}
         fields = list(record)
-        question = record[fields[_named(fields, QUESTION, where)]]
+        question = record[fields[_named(fields, QUESTION_NAMES, where)]]
         answer = None
         if rows.answered:
-            name = fields[_named(fields, ANSWER, where)]
+            name = fields[_named(fields, ANSWER_NAMES, where)]
             answer = record[name]
             if name == "solutions" and isinstance(answer, list):
                 answer = answer[0] if answer else ""

@@ -8,7 +8,15 @@ from typing import NamedTuple
 import numpy as np
 
 from innerloop.data.formats import Table
-from innerloop.data.notation import FEW, LOOK, Notation, boxes_of, judge, notation_of, notation_of_questions
+from innerloop.data.notation import (
+    FEW_ROWS,
+    ROWS_INSPECTED,
+    Notation,
+    boxes_of,
+    count_valid,
+    notation_of,
+    notation_of_questions,
+)
 from innerloop.errors import InputError
 from innerloop.tasks.arc import ARC
 from innerloop.tasks.grid import Grid
@@ -17,7 +25,7 @@ from innerloop.tasks.queens import Queens
 from innerloop.tasks.sudoku import Sudoku
 from innerloop.tasks.task import Task
 
-__all__ = ["INFERRED", "Guess", "check_shape", "given", "infer", "latin"]
+__all__ = ["INFERRED", "Guess", "are_latin_squares", "check_shape", "guess_notation", "infer_task"]
 
 INFERRED = ("sudoku", "maze", "queens", "arc", "grid")  # the tasks whose size and alphabet the rows of a file tell
 
@@ -26,19 +34,19 @@ class Guess(NamedTuple):
     """A task, the notation of its file, and a clause that says why."""
 
     task: Task
-    because: str
+    reason: str
     notation: Notation = Notation("")
 
 
-def given(table: Table, task: Task, where: str) -> Guess:
+def guess_notation(table: Table, task: Task, where: str) -> Guess:
     """A known task, for a file that is read as it; only the notation is found out."""
     check_shape(task, table.shape, where)
     notation = None
     if isinstance(task, Sudoku) and len(table.questions[0]) == task.size**2:
         if table.answers:
-            notation = notation_of(table.questions[:LOOK], table.answers[:LOOK], task.size)
+            notation = notation_of(table.questions[:ROWS_INSPECTED], table.answers[:ROWS_INSPECTED], task.size)
         else:
-            notation = notation_of_questions(table.questions[:LOOK], task.size)
+            notation = notation_of_questions(table.questions[:ROWS_INSPECTED], task.size)
     return Guess(task, "the task is known", notation or Notation(""))
 
 
@@ -50,18 +58,18 @@ def check_shape(task: Task, stated: tuple[int, int] | None, where: str) -> None:
     if stated in (None, task.shape):
         return
     cells = stated[0] * stated[1]
-    if not isinstance(task, Grid) or task.shape != guessed(cells):
+    if not isinstance(task, Grid) or task.shape != guess_shape(cells):
         one, other = ("x".join(map(str, s)) for s in (stated, task.shape))
         raise InputError(f"{where} states boards of {one} where the task {task.name} has {other}; give such boards.")
 
 
-def guessed(cells: int) -> tuple[int, int]:
+def guess_shape(cells: int) -> tuple[int, int]:
     """The shape of a board of so many cells where nothing states it: a square, or else one row."""
     side = isqrt(cells)
     return (side, side) if side * side == cells else (1, cells)
 
 
-def infer(table: Table, task: str | None, where: str) -> Guess:
+def infer_task(table: Table, task: str | None, where: str) -> Guess:
     """The task of a text table: by name where given, else by row length and alphabet, else a grid.
 
     A known task is taken when most of the first rows look like it, so that one bad row is reported, not believed.
@@ -90,7 +98,7 @@ def infer(table: Table, task: str | None, where: str) -> Guess:
         return Guess(Maze(side), because)
     if name == "queens":
         return Guess(Queens(side), because)
-    shape = table.shape or guessed(size)
+    shape = table.shape or guess_shape(size)
     told = "the file states its shape" if table.shape else f"{size} cells are taken for a square" if square else ""
     told = told or f"{size} cells are no square and no shape is stated, so they are one row"
     found = Grid.infer(table.questions, table.answers, shape)
@@ -100,7 +108,7 @@ def infer(table: Table, task: str | None, where: str) -> Guess:
 
 def _sudoku(table: Table, side: int, task: str | None) -> tuple[Guess | None, str]:
     """(the Sudoku that most of the first rows look like, or None; why they are none)."""
-    questions, answers = table.questions[:LOOK], table.answers[:LOOK]
+    questions, answers = table.questions[:ROWS_INSPECTED], table.answers[:ROWS_INSPECTED]
     notation = notation_of(questions, answers, side)
     if (task or (notation and table.box)) and not boxes_of(side, table.box):
         Sudoku(side, table.box)  # says what is wrong with the size or the box
@@ -109,21 +117,21 @@ def _sudoku(table: Table, side: int, task: str | None) -> tuple[Guess | None, st
     written = [answer for answer in answers if set(answer) == set(notation.digits)]
     codes = {symbol: digit for digit, symbol in enumerate(notation.digits, 1)}
     boards = np.array([[codes[symbol] for symbol in answer] for answer in written]).reshape(-1, side, side)
-    found = judge(boards, table.box)
+    found = count_valid(boards, table.box)
     box = table.box or (found.box if found.kept else None)
     told = f"{found.kept:,} of its first {len(answers):,} answers keep the rules"
     if box is not None and [box] != boxes_of(side)[:1]:
         told += f" with boxes of {box[0]} rows and {box[1]} columns"
     if task is None:
-        if latin(found.kept, found.latin):
+        if are_latin_squares(found.kept, found.latin):
             return None, "its answers are Latin squares, whose boxes do not hold every symbol"
-        usual = notation.standard and (found.kept or len(answers) < FEW)
+        usual = notation.standard and (found.kept or len(answers) < FEW_ROWS)
         if not usual and 2 * found.kept <= len(answers):
             return None, "its answers do not keep the rules of Sudoku"
     return Guess(Sudoku(side, box), told, notation), ""
 
 
-def latin(kept: int, squares: int) -> bool:
+def are_latin_squares(kept: int, squares: int) -> bool:
     """Are boards Latin squares, rather than Sudokus of which a few are wrong? Half of those of 4x4 keep boxes too."""
     return 10 * squares > kept + squares
 
@@ -131,7 +139,7 @@ def latin(kept: int, squares: int) -> bool:
 def _look(table: Table, side: int) -> str:
     """Maze or queens, where most of the first rows of side * side symbols look like it, or "grid"."""
     votes = {"maze": 0, "queens": 0}
-    rows = list(zip(table.questions[:LOOK], table.answers[:LOOK], strict=True))
+    rows = list(zip(table.questions[:ROWS_INSPECTED], table.answers[:ROWS_INSPECTED], strict=True))
     for question, answer in rows:
         asked, solved = set(question), set(answer)
         ends = question.count("S") == question.count("G") == 1

@@ -14,14 +14,27 @@ from innerloop.text import printable
 __all__ = ["fetch", "is_hub_name"]
 
 NAME = re.compile(r"([\w][\w.-]*/[\w][\w.-]*?)(?:/(train|test))?")
-DATA = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".npy", ".npz", ".gz", ".zip", ".parquet", ".pt", ".safetensors")
+DATA_SUFFIXES = (
+    ".csv",
+    ".tsv",
+    ".txt",
+    ".json",
+    ".jsonl",
+    ".npy",
+    ".npz",
+    ".gz",
+    ".zip",
+    ".parquet",
+    ".pt",
+    ".safetensors",
+)
 ENDINGS = (".csv", ".csv.gz", ".jsonl", ".jsonl.gz", "/dataset.json")
 
 
 def is_hub_name(name: str) -> bool:
     """Could this be `owner/dataset` or `owner/dataset/split`? A name that ends as a data file does never is."""
     match = NAME.fullmatch(name)
-    return match is not None and not match[1].lower().endswith(DATA)
+    return match is not None and not match[1].lower().endswith(DATA_SUFFIXES)
 
 
 def fetch(name: str, split: str | None = None) -> Path:

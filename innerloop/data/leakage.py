@@ -10,11 +10,11 @@ from innerloop.data.sets import PuzzleSet
 from innerloop.errors import InputError
 from innerloop.tasks.task import Task
 
-__all__ = ["Leak", "leakage"]
+__all__ = ["Leakage", "leakage"]
 
 
 @dataclass(frozen=True, eq=False)
-class Leak:
+class Leakage:
     """rows: test rows that occur in training, int64 (K,); twins: a training row of each, int64 (K,); share: K / test
     rows.
     """
@@ -33,7 +33,7 @@ class Leak:
         )
 
 
-def leakage(train: PuzzleSet, test: PuzzleSet, task: Task) -> Leak:
+def leakage(train: PuzzleSet, test: PuzzleSet, task: Task) -> Leakage:
     """Every test row whose question is a symmetric variant of a training question.
 
     Nothing is missed: keys are equal over all symmetries. Equal keys are settled by the task's exact comparison before
@@ -53,4 +53,4 @@ def leakage(train: PuzzleSet, test: PuzzleSet, task: Task) -> Leak:
         if twin is not None:
             rows.append(row)
             twins.append(twin)
-    return Leak(np.array(rows, np.int64), np.array(twins, np.int64), len(rows), len(rows) / len(test))
+    return Leakage(np.array(rows, np.int64), np.array(twins, np.int64), len(rows), len(rows) / len(test))

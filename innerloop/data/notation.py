@@ -15,15 +15,25 @@ import numpy as np
 
 from innerloop.errors import InputError
 
-__all__ = ["BOXES", "LOOK", "Judged", "Notation", "boxes_of", "judge", "notation_of", "notation_of_questions", "ranges"]
+__all__ = [
+    "BOXES",
+    "ROWS_INSPECTED",
+    "BoxCounts",
+    "Notation",
+    "boxes_of",
+    "count_valid",
+    "notation_of",
+    "notation_of_questions",
+    "ranges",
+]
 
 BOXES = {4: (2, 2), 6: (2, 3), 8: (2, 4), 9: (3, 3), 10: (2, 5), 12: (3, 4), 16: (4, 4)}  # rows, columns of a box
-LOOK = 200  # rows that decide what a file is, so that one bad row is reported and not believed
+ROWS_INSPECTED = 200  # rows that decide what a file is, so that one bad row is reported and not believed
 UPPER = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 STANDARD = "123456789" + UPPER
-SETS = (STANDARD, STANDARD.lower(), "0" + STANDARD, "0" + STANDARD.lower(), UPPER, UPPER.lower())
-EMPTY = "-_*?xX "  # symbols of an empty cell, one a file, besides '.' and '0'
-FEW = 10  # rows below which none that keeps the rules is no sign of another puzzle
+DIGIT_SETS = (STANDARD, STANDARD.lower(), "0" + STANDARD, "0" + STANDARD.lower(), UPPER, UPPER.lower())
+EMPTY_SYMBOLS = "-_*?xX "  # symbols of an empty cell, one a file, besides '.' and '0'
+FEW_ROWS = 10  # rows below which none that keeps the rules is no sign of another puzzle
 
 
 class Notation(NamedTuple):
@@ -59,7 +69,7 @@ class Notation(NamedTuple):
         return text.translate(table)
 
 
-class Judged(NamedTuple):
+class BoxCounts(NamedTuple):
     """What the answers of some rows keep. box: (rows, columns) of the boxes that fit best."""
 
     box: tuple[int, int] | None
@@ -75,9 +85,9 @@ def boxes_of(side: int, box: tuple[int, int] | None = None) -> list[tuple[int, i
     return [] if usual is None else list(dict.fromkeys([usual, usual[::-1]]))
 
 
-def sets_of(side: int) -> dict[frozenset[str], str]:
+def digit_sets(side: int) -> dict[frozenset[str], str]:
     """The symbols of `side` digits in every notation, by the set of them."""
-    found = [symbols[:side] for symbols in SETS if len(symbols) >= side]
+    found = [symbols[:side] for symbols in DIGIT_SETS if len(symbols) >= side]
     return {frozenset(symbols): symbols for symbols in reversed(found)}
 
 
@@ -87,12 +97,12 @@ def blanks_of(extra: set[str], digits: str) -> str | None:
     if not extra or extra <= set(usual):
         return usual if extra else ""
     (symbol, *more) = extra
-    return symbol if not more and symbol in EMPTY and symbol not in digits else None
+    return symbol if not more and symbol in EMPTY_SYMBOLS and symbol not in digits else None
 
 
 def notation_of(questions: Sequence[str], answers: Sequence[str], side: int) -> Notation | None:
     """The notation of most of these rows, or None where most are written in none; an answer holds every digit."""
-    known, votes = sets_of(side), Counter[tuple[str, str]]()
+    known, votes = digit_sets(side), Counter[tuple[str, str]]()
     for question, answer in zip(questions, answers, strict=True):
         digits = known.get(frozenset(answer))
         if digits is not None:
@@ -111,7 +121,7 @@ def notation_of(questions: Sequence[str], answers: Sequence[str], side: int) -> 
 def notation_of_questions(questions: Sequence[str], side: int) -> Notation:
     """The notation that these symbols belong to, without answers; the standard one where several or none fit."""
     used = set().union(*questions)
-    for digits in dict.fromkeys(symbols[:side] for symbols in SETS if len(symbols) >= side):
+    for digits in dict.fromkeys(symbols[:side] for symbols in DIGIT_SETS if len(symbols) >= side):
         blanks = blanks_of(used - set(digits), digits)
         # With '.' for empty cells, a 0 where the highest digit is never written is a digit itself: 0-F, not 1-G.
         zero = side > 9 and digits[0] == "1" and {".", "0"} <= used and digits[-1] not in used
@@ -120,7 +130,7 @@ def notation_of_questions(questions: Sequence[str], side: int) -> Notation:
     return Notation(STANDARD[:side])
 
 
-def judge(boards: np.ndarray, box: tuple[int, int] | None = None) -> Judged:
+def count_valid(boards: np.ndarray, box: tuple[int, int] | None = None) -> BoxCounts:
     """What `boards`, int (B, n, n) of digits from 1, keep of Sudoku's rules; the first usual box that fits best."""
     side = boards.shape[-1]
     full = np.arange(1, side + 1)
@@ -129,12 +139,12 @@ def judge(boards: np.ndarray, box: tuple[int, int] | None = None) -> Judged:
         return np.asarray((np.sort(lines.reshape(len(boards), side, side), -1) == full).all((1, 2)))
 
     latin = once(boards) & once(boards.transpose(0, 2, 1))
-    best = Judged(None, 0, int(latin.sum()))
+    best = BoxCounts(None, 0, int(latin.sum()))
     for rows, columns in boxes_of(side, box):
         cut = boards.reshape(len(boards), side // rows, rows, side // columns, columns).transpose(0, 1, 3, 2, 4)
         kept = int((latin & once(cut)).sum())
         if best.box is None or kept > best.kept:
-            best = Judged((rows, columns), kept, int(latin.sum()) - kept)
+            best = BoxCounts((rows, columns), kept, int(latin.sum()) - kept)
     return best
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from innerloop.data.arrays import load, save
+from innerloop.data.arrays import load_npy, save_npy
 from innerloop.data.formats import read_text
 from innerloop.data.sets import PuzzleSet
 from innerloop.errors import InputError
@@ -25,10 +25,10 @@ from innerloop.text import printable
 
 __all__ = ["is_official", "official_epoch", "official_folder", "read_official", "write_official"]
 
-COUNT = "num_puzzle_identifiers"
+COUNT_FIELD = "num_puzzle_identifiers"
 SPLITS = ("train", "test")
-NEEDED = ("vocab_size", "seq_len", "sets")
-ABOUT = "innerloop.json"  # ours: task, options and shape, which the official metadata cannot say
+REQUIRED_FIELDS = ("vocab_size", "seq_len", "sets")
+NOTES_FILE = "innerloop.json"  # ours: task, options and shape, which the official metadata cannot say
 
 
 def is_official(path: Path) -> bool:
@@ -67,14 +67,14 @@ def read_official(
         )
     name = about["sets"][0]
     inputs, labels, ids, puzzle_at, group_at = (
-        load(folder / f"{name}__{part}.npy")
+        load_npy(folder / f"{name}__{part}.npy")
         for part in ("inputs", "labels", "puzzle_identifiers", "puzzle_indices", "group_indices")
     )
     _agree(folder, name, about, inputs, labels, ids, puzzle_at, group_at)
     about.setdefault("total_puzzles", len(puzzle_at) - 1)
     sizes = np.diff(puzzle_at)
     puzzle_group = np.repeat(np.arange(len(group_at) - 1), np.diff(group_at))
-    notes_at = folder.parent / ABOUT
+    notes_at = folder.parent / NOTES_FILE
     notes = _notes(notes_at, about) if notes_at.is_file() else {}
     rating_at = folder / f"{name}__ratings.npy"
     ignored = about.get("ignore_label_id")
@@ -89,7 +89,7 @@ def read_official(
         shape=tuple(notes.get("shape", square)),
         puzzle=np.repeat(ids, sizes)[:limit].astype(np.int32),
         group=np.repeat(puzzle_group, sizes)[:limit].astype(np.int32),
-        rating=load(rating_at)[:limit] if rating_at.is_file() else np.zeros(0, np.float32),
+        rating=load_npy(rating_at)[:limit] if rating_at.is_file() else np.zeros(0, np.float32),
         task=notes.get("task", "grid"),
         source=str(folder),
         identifiers=_identifiers(folder, ids, about),
@@ -100,7 +100,7 @@ def read_official(
 def _about(path: Path) -> dict[str, Any]:
     """dataset.json, with what is read of it of the right kind."""
     about = _json(path)
-    missing = [k for k in NEEDED if not isinstance(about, dict) or k not in about]
+    missing = [k for k in REQUIRED_FIELDS if not isinstance(about, dict) or k not in about]
     if missing:
         raise InputError(f"{path} lacks {', '.join(missing)}; write the folder again.")
     counts = all(type(about[k]) is int and about[k] >= 1 for k in ("vocab_size", "seq_len"))
@@ -135,8 +135,7 @@ def write_official(
     options: dict[str, Any] | None = None,
     test_puzzles: dict[str, Any] | None = None,
 ) -> Path:
-    """Write DIR/split and return it; rows are ordered by group, then puzzle. dataset.json comes last: it marks
-    completeness.
+    """Write DIR/split and return it; rows are ordered by group, then puzzle. dataset.json, written last, ends it.
 
     A split that is there already must be of the same task, options and size, since train and test share one
     description; the list of identifiers may grow. InputError says what differs.
@@ -163,11 +162,11 @@ def write_official(
         arrays["ratings"] = s.rating[order]
     (folder / "dataset.json").unlink(missing_ok=True)
     for part, array in arrays.items():
-        save(folder / f"all__{part}.npy", array)
+        save_npy(folder / f"all__{part}.npy", array)
     if "ratings" not in arrays:
         (folder / "all__ratings.npy").unlink(missing_ok=True)
     _write_json(root / "identifiers.json", names)
-    _write_json(root / ABOUT, {"task": s.task, "options": options, "shape": list(s.shape)})
+    _write_json(root / NOTES_FILE, {"task": s.task, "options": options, "shape": list(s.shape)})
     if test_puzzles is not None:
         _write_json(root / "test_puzzles.json", test_puzzles)
     about = {
@@ -176,7 +175,7 @@ def write_official(
         "blank_identifier_id": 0,
         "vocab_size": int(s.vocab),
         "seq_len": int(s.inputs.shape[1]),
-        COUNT: len(names),
+        COUNT_FIELD: len(names),
         "total_groups": len(group_at) - 1,
         "mean_puzzle_examples": len(s) / len(puzzle_at),
         "total_puzzles": len(puzzle_at),
@@ -184,8 +183,10 @@ def write_official(
     }
     _write_json(folder / "dataset.json", about)
     for other in SPLITS:  # a split that is there counts the names of the one list, too
-        if _there(root, other):
-            _write_json(root / other / "dataset.json", _about(root / other / "dataset.json") | {COUNT: len(names)})
+        if _has_split(root, other):
+            _write_json(
+                root / other / "dataset.json", _about(root / other / "dataset.json") | {COUNT_FIELD: len(names)}
+            )
     return folder
 
 
@@ -250,17 +251,17 @@ def _agree(
 
 def _fits(root: Path, split: str, s: PuzzleSet, options: dict[str, Any] | None) -> None:
     """InputError where another data set is in the folder: what train and test share would then change its meaning."""
-    there = [name for name in SPLITS if _there(root, name)]
+    there = [name for name in SPLITS if _has_split(root, name)]
     if root.is_file() or (root / split).is_file():
         raise InputError(f"{root if root.is_file() else root / split} is a file; give a folder for the puzzles.")
     if not there:
         return
-    if not (root / ABOUT).is_file():
+    if not (root / NOTES_FILE).is_file():
         raise InputError(
             f"{root} was written by another program, and does not say which symbol a token is; give a new folder, or "
             "delete that one."
         )
-    notes, about = _json(root / ABOUT), _json(root / there[0] / "dataset.json")
+    notes, about = _json(root / NOTES_FILE), _json(root / there[0] / "dataset.json")
     ours = {"task": s.task, "options": json.loads(json.dumps(options)), "shape": list(s.shape)}
     ours |= {"vocab_size": int(s.vocab), "seq_len": int(s.inputs.shape[1])}
     theirs = {k: notes.get(k) for k in ("task", "options", "shape")}
@@ -293,10 +294,10 @@ def _identifiers(folder: Path, ids: np.ndarray, about: dict[str, Any]) -> tuple[
             else f"{folder} has the puzzle identifier {top:,} in {most:,} puzzles, and there is no {path.name}; every "
             "identifier has a row in a table, so number the puzzles 1, 2, 3..., or list their names there."
         )
-    rows = about.get(COUNT, top + 1)
+    rows = about.get(COUNT_FIELD, top + 1)
     if type(rows) is not int or not top < rows <= max(len(names), most + 1):
         raise InputError(
-            f"{folder / 'dataset.json'}: {COUNT} is {rows!r} where {len(names):,} are named and the "
+            f"{folder / 'dataset.json'}: {COUNT_FIELD} is {rows!r} where {len(names):,} are named and the "
             f"highest used is {top:,}; correct it."
         )
     return tuple(names)
@@ -304,11 +305,11 @@ def _identifiers(folder: Path, ids: np.ndarray, about: dict[str, Any]) -> tuple[
 
 def _puzzles(root: Path, here: int) -> int:
     """How many puzzles train and test hold at most, by the size of their tables; at least those of this one."""
-    tables = [p for name in SPLITS if _there(root, name) for p in (root / name).glob("*__puzzle_identifiers.npy")]
+    tables = [p for name in SPLITS if _has_split(root, name) for p in (root / name).glob("*__puzzle_identifiers.npy")]
     return max(here, sum(p.stat().st_size // 4 for p in tables))
 
 
-def _there(root: Path, split: str) -> bool:
+def _has_split(root: Path, split: str) -> bool:
     return (root / split / "dataset.json").is_file()
 
 

@@ -12,9 +12,9 @@ import numpy as np
 from innerloop.data import hub
 from innerloop.data.arc_files import load_json, looks_like_arc, read_arc
 from innerloop.data.arrays import SYMBOLS, read_arrays
-from innerloop.data.formats import TEXT, Table, read_table, read_texts
-from innerloop.data.guess import INFERRED, given, infer, latin
-from innerloop.data.notation import BOXES, FEW, LOOK, judge
+from innerloop.data.formats import TEXT_SUFFIXES, Table, read_table, read_texts
+from innerloop.data.guess import INFERRED, are_latin_squares, guess_notation, infer_task
+from innerloop.data.notation import BOXES, FEW_ROWS, ROWS_INSPECTED, count_valid
 from innerloop.data.official import is_official, read_official
 from innerloop.data.sets import PuzzleSet, Reading
 from innerloop.errors import InputError
@@ -29,7 +29,7 @@ from innerloop.text import printable
 __all__ = ["INFERRED", "check_labels", "open_questions", "open_set", "read_questions"]
 
 FORMATS = "an official folder, .csv[.gz], .jsonl[.gz], .npy, .npz, ARC .json[.gz] or a folder of them"
-GUESSED = ", or train with --set data.task=grid if this is another kind of puzzle"
+WRONG_GUESS_HINT = ", or train with --set data.task=grid if this is another kind of puzzle"
 
 
 def open_set(
@@ -59,10 +59,10 @@ def open_set(
     if limit is not None and limit < 1:
         raise InputError(f"limit={limit} leaves no row; give at least 1.")
     found, s = _read(path, task, limit, split, allow_duplicates)
-    s = _told(s, found, "the task is known" if isinstance(task, Task) else "the file says so")
+    s = _with_reading(s, found, "the task is known" if isinstance(task, Task) else "the file says so")
     if isinstance(found, Grid) and found.examples is None:
         found.examples = s
-    check_labels(found, s, "" if isinstance(task, Task) else GUESSED)
+    check_labels(found, s, "" if isinstance(task, Task) else WRONG_GUESS_HINT)
     return found, s
 
 
@@ -76,7 +76,7 @@ def open_questions(path: str | Path, task: Task, limit: int | None = None) -> Pu
     if not path.exists():
         raise InputError(f"{path} does not exist; check the path.")
     name = path.name.lower()
-    if not path.is_dir() and name.removesuffix(".gz").endswith(TEXT):
+    if not path.is_dir() and name.removesuffix(".gz").endswith(TEXT_SUFFIXES):
         s = _text(path, task, limit, answers=False)[1]
     elif name.endswith((".npz", ".npy")):
         s, options = read_arrays(path, task, answers=False)
@@ -84,12 +84,12 @@ def open_questions(path: str | Path, task: Task, limit: int | None = None) -> Pu
         s = _first(s, limit)
     else:
         s = _read(path, task, limit, None, True)[1]
-    return _told(s, task, "the task is known")
+    return _with_reading(s, task, "the task is known")
 
 
 def read_questions(texts: Iterable[str], task: Task, where: str = "the text") -> PuzzleSet:
     """Questions given as texts, by the rules of `open_questions`; `where` they are from, for messages."""
-    return replace(_of_table(read_texts(texts, where, breaks_rows(task)), task, where)[1], task=task.name)
+    return replace(_of_table(read_texts(texts, where, line_breaks_end_rows(task)), task, where)[1], task=task.name)
 
 
 def _first(s: PuzzleSet, limit: int | None) -> PuzzleSet:
@@ -97,7 +97,7 @@ def _first(s: PuzzleSet, limit: int | None) -> PuzzleSet:
     return s if limit is None or limit >= len(s) else s.take(slice(limit))
 
 
-def _told(s: PuzzleSet, task: Task, because: str) -> PuzzleSet:
+def _with_reading(s: PuzzleSet, task: Task, because: str) -> PuzzleSet:
     """The set with the name of its task, and with what its file was taken for where no reader has said it."""
     known = s.reading or Reading(task.name, s.shape, len(s), because)
     return replace(s, task=task.name, reading=known._replace(task=task.name, shape=s.shape, puzzles=len(s)))
@@ -141,7 +141,7 @@ def _read(
         s, options = read_arrays(path, task if isinstance(task, Task) else None)
         stated = s.task if options is not None else None
         return _task_of(s, task, stated, options), _first(s, limit)
-    if name.removesuffix(".gz").endswith(TEXT):
+    if name.removesuffix(".gz").endswith(TEXT_SUFFIXES):
         return _text(path, task, limit, allow_duplicates)
     raise InputError(f"{path}: the ending says no known format; give {FORMATS}.")
 
@@ -150,18 +150,18 @@ def _text(
     path: Path, task: Task | str | None, limit: int | None, allow_duplicates: bool = False, answers: bool = True
 ) -> tuple[Task, PuzzleSet]:
     """A file of text."""
-    table = read_table(path, limit, allow_duplicates, answers, breaks=breaks_rows(task))
+    table = read_table(path, limit, allow_duplicates, answers, breaks=line_breaks_end_rows(task))
     return _of_table(table, task, str(path))
 
 
-def breaks_rows(task: Task | str | None) -> bool:
+def line_breaks_end_rows(task: Task | str | None) -> bool:
     """Do line breaks end rows? Not for a task whose alphabet has them, as grids were once read."""
     return not isinstance(task, Task) or "\n" not in task.charset
 
 
 def _of_table(table: Table, task: Task | str | None, where: str) -> tuple[Task, PuzzleSet]:
     try:
-        guess = given(table, task, where) if isinstance(task, Task) else infer(table, task, where)
+        guess = guess_notation(table, task, where) if isinstance(task, Task) else infer_task(table, task, where)
     except InputError as error:
         raise error if where in str(error) else InputError(f"{where}: {error}") from None
     found, notation = guess.task, guess.notation
@@ -177,7 +177,7 @@ def _of_table(table: Table, task: Task | str | None, where: str) -> tuple[Task, 
         found.name,
         found.shape,
         len(inputs),
-        guess.because,
+        guess.reason,
         notation.digits or symbols,
         notation.blanks if notation.digits else blank,
         notation,
@@ -215,9 +215,9 @@ def _task_of(s: PuzzleSet, task: Task | str | None, stated: str | None, options:
     fits: list[Task] = []
     # A raw table of Sudokus without all digits in its first row still needs its full vocabulary: compare with <=.
     if side in BOXES and s.vocab == side + 2:
-        digits = np.asarray(s.labels[:LOOK], np.int64).reshape(-1, side, side) - 1
-        found = judge(digits)
-        if task == "sudoku" or not latin(found.kept, found.latin):
+        digits = np.asarray(s.labels[:ROWS_INSPECTED], np.int64).reshape(-1, side, side) - 1
+        found = count_valid(digits)
+        if task == "sudoku" or not are_latin_squares(found.kept, found.latin):
             fits.append(Sudoku(side, found.box if found.kept else None))
     if side > 2 and s.vocab == 6:
         fits.append(Maze(side))
@@ -235,7 +235,7 @@ def _task_of(s: PuzzleSet, task: Task | str | None, stated: str | None, options:
     first = s.take(slice(50))
     kept = [int((t.valid_batch(first.inputs, first.labels) | (first.labels == 0).any(1)).sum()) for t in fits]
     # Size and number of symbols alone make no maze: where no row keeps the rules, it is another puzzle.
-    if task == "grid" or not fits or (task is None and len(first) >= FEW and max(kept) == 0):
+    if task == "grid" or not fits or (task is None and len(first) >= FEW_ROWS and max(kept) == 0):
         symbols = s.reading.symbols if s.reading else ""
         return Grid(symbols or SYMBOLS[: s.vocab - 1], s.shape)
     return fits[int(np.argmax(kept))]

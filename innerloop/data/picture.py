@@ -24,7 +24,7 @@ STYLE = """
 """
 
 
-class Drawn(Protocol):
+class DrawnTask(Protocol):
     """What a picture asks of a task (innerloop.tasks.task)."""
 
     name: str
@@ -39,7 +39,7 @@ class Drawn(Protocol):
 
 
 def _kinds(
-    task: Drawn, question: np.ndarray, answer: np.ndarray, label: np.ndarray | None
+    task: DrawnTask, question: np.ndarray, answer: np.ndarray, label: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """(given, wrong) bool (S,); without a blank token, a cell is a given where the answer left the question as it
     was.
@@ -51,7 +51,7 @@ def _kinds(
 
 
 def terminal(
-    task: Drawn, question: np.ndarray, answer: np.ndarray, previous: np.ndarray | None, label: np.ndarray | None
+    task: DrawnTask, question: np.ndarray, answer: np.ndarray, previous: np.ndarray | None, label: np.ndarray | None
 ) -> Text:
     """See Task.terminal."""
     rows, columns = task.shape
@@ -80,7 +80,7 @@ def terminal(
     return text
 
 
-def svg(task: Drawn, question: np.ndarray, answer: np.ndarray, label: np.ndarray | None) -> str:
+def svg(task: DrawnTask, question: np.ndarray, answer: np.ndarray, label: np.ndarray | None) -> str:
     """See Task.svg."""
     rows, columns = task.shape
     given, wrong = _kinds(task, question, answer, label)
@@ -108,7 +108,7 @@ def svg(task: Drawn, question: np.ndarray, answer: np.ndarray, label: np.ndarray
     return "".join(parts) + "</svg>"
 
 
-def _lines(task: Drawn, width: int, height: int) -> list[str]:
+def _lines(task: DrawnTask, width: int, height: int) -> list[str]:
     """Thin lines first, so that the thick ones of boxes and frame lie on top."""
     (rows, columns), (box_rows, box_columns) = task.shape, task.boxes()
     thin: list[str] = []

@@ -16,7 +16,7 @@ __all__ = ["FILLS", "GREY", "svg", "terminal"]
 FILLS = ("", "#b8791c", "#2f86b5", "#7a6cc4", "#2f8f6f")
 GREY = "#828995"
 WIDE, HIGH, PAD = 40, 34, 12  # px of a day's cell; around the picture
-LEAST = 450  # px the legend takes
+MIN_LEGEND_WIDTH = 450  # px the legend takes
 STYLE = """
 .il-r{font:15px ui-sans-serif,system-ui,sans-serif;text-anchor:middle;dominant-baseline:central;fill:#1b1f27}
 .il-r-page{fill:#ffffff}.il-r-line{stroke:#e3e6eb}.il-r-rule{stroke:#9aa3b1;stroke-width:1.5}
@@ -52,7 +52,7 @@ class DrawnRoster(Protocol):
     def cost(self, inputs: np.ndarray, answers: np.ndarray) -> Any: ...
 
 
-class Look(NamedTuple):
+class RosterView(NamedTuple):
     """What a picture shows: the old roster and the answer, in plain numbers, and where the answer is wrong."""
 
     old: Sheet
@@ -62,16 +62,16 @@ class Look(NamedTuple):
     changed: np.ndarray  # bool (N, D)
 
 
-def look(task: DrawnRoster, question: np.ndarray, answer: np.ndarray) -> Look:
+def roster_view(task: DrawnRoster, question: np.ndarray, answer: np.ndarray) -> RosterView:
     old, new = task.read(question), task.read(question, answer)
     odd = ~task.code.follows(question, answer).reshape(task.shape)[task.code.people, 2:]
     wrong = task.wrong_cells(question, answer).reshape(task.shape)[1:]
-    return Look(old, new, odd, wrong, (old.shift != new.shift) & ~old.absent & ~odd)
+    return RosterView(old, new, odd, wrong, (old.shift != new.shift) & ~old.absent & ~odd)
 
 
 def summary(task: DrawnRoster, question: np.ndarray, answer: np.ndarray) -> str:
     """One line: changes, requests, cost, and whether the rules hold."""
-    seen = look(task, question, answer)
+    seen = roster_view(task, question, answer)
     asked = int((seen.old.wish >= 0).sum())
     unmet = int(((seen.old.wish >= 0) & (seen.new.shift != seen.old.wish)).sum())
     faults = len(task.explain(question, answer))
@@ -87,7 +87,7 @@ def summary(task: DrawnRoster, question: np.ndarray, answer: np.ndarray) -> str:
 
 def terminal(task: DrawnRoster, question: np.ndarray, answer: np.ndarray, previous: np.ndarray | None) -> Text:
     """See Roster.terminal."""
-    seen, names, text = look(task, question, answer), task.names, Text()
+    seen, names, text = roster_view(task, question, answer), task.names, Text()
     moved = np.zeros(len(answer), bool) if previous is None else previous != answer
     moved = moved.reshape(task.shape)[1:, 2:]
     heads = [day.removeprefix("day ") for day in names.days]
@@ -105,7 +105,7 @@ def terminal(task: DrawnRoster, question: np.ndarray, answer: np.ndarray, previo
         worked = f"{int((seen.new.shift[i] > 0).sum())}/{int(seen.old.limit[i])}"
         text.append(worked.ljust(6), "bold red" if seen.wrong[i, 1] else "dim")
         for d in range(task.days):
-            words, style = _told(task, seen, i, d)
+            words, style = _cell_text(task, seen, i, d)
             text.append(words, f"{style} underline" if moved[i, d] else style)
             text.append(" " * (wide - len(words)))
         text.append("\n")
@@ -120,7 +120,7 @@ def terminal(task: DrawnRoster, question: np.ndarray, answer: np.ndarray, previo
     return text
 
 
-def _told(task: DrawnRoster, seen: Look, i: int, d: int) -> tuple[str, str]:
+def _cell_text(task: DrawnRoster, seen: RosterView, i: int, d: int) -> tuple[str, str]:
     """A cell's words and their style."""
     held, wish, wrong = int(seen.new.shift[i, d]), int(seen.old.wish[i, d]), bool(seen.wrong[i, 2 + d])
     if seen.old.absent[i, d] and not seen.odd[i, d]:
@@ -134,7 +134,7 @@ def _told(task: DrawnRoster, seen: Look, i: int, d: int) -> tuple[str, str]:
     return words, "dim" if seen.old.fixed[i, d] or not held else "bold"
 
 
-def _cover(seen: Look, k: int, d: int) -> str:
+def _cover(seen: RosterView, k: int, d: int) -> str:
     there, need = int((seen.new.shift[:, d] == k + 1).sum()), int(seen.old.need[d, k])
     return str(need) if there == need else f"{there}/{need}"
 
@@ -144,11 +144,11 @@ def _cover(seen: Look, k: int, d: int) -> str:
 
 def svg(task: DrawnRoster, question: np.ndarray, answer: np.ndarray) -> str:
     """See Task.svg."""
-    seen, names = look(task, question, answer), task.names
+    seen, names = roster_view(task, question, answer), task.names
     left = PAD + max(8.6 * max(map(len, names.people)), 64) + 12  # where skills begin
     days = left + 11 * task.kinds + 62  # where days begin
     top, cover = PAD + 26, PAD + 26 + HIGH * task.staff + 8
-    width, bottom = max(days + WIDE * task.days + PAD, LEAST), cover + 26 * task.kinds
+    width, bottom = max(days + WIDE * task.days + PAD, MIN_LEGEND_WIDTH), cover + 26 * task.kinds
     height = bottom + 44 + PAD
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" role="img">',
@@ -187,7 +187,7 @@ def _text(x: float, y: float, words: str, kind: str = "") -> str:
     return f'<text class="il-r {kind}" x="{x:g}" y="{y:g}">{escape(words)}</text>'
 
 
-def _person(task: DrawnRoster, seen: Look, i: int, left: float, right: float, y: float) -> list[str]:
+def _person(task: DrawnRoster, seen: RosterView, i: int, left: float, right: float, y: float) -> list[str]:
     """What a person may work, and how many of their days they do."""
     parts = [
         _text(left + 4 + 11 * k, y, shift if able else "·", "il-r-tiny " + ("" if able else "il-r-off"))
@@ -197,7 +197,7 @@ def _person(task: DrawnRoster, seen: Look, i: int, left: float, right: float, y:
     return [*parts, _text(right, y, worked, "il-r-small " + ("il-r-badtext" if seen.wrong[i, 1] else "il-r-dim"))]
 
 
-def _cell(task: DrawnRoster, seen: Look, i: int, d: int, x: float, y: float) -> list[str]:
+def _cell(task: DrawnRoster, seen: RosterView, i: int, d: int, x: float, y: float) -> list[str]:
     """One person's day: the shift as a tile, what it was before, what was asked for, what is wrong."""
     held, before, wish = int(seen.new.shift[i, d]), int(seen.old.shift[i, d]), int(seen.old.wish[i, d])
     shifts, tile = task.names.shifts, f'x="{x + 2:g}" y="{y + 2:g}" width="{WIDE - 4}" height="{HIGH - 4}" rx="7"'

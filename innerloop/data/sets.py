@@ -67,7 +67,7 @@ class Reading(NamedTuple):
     task: str
     shape: tuple[int, int]
     puzzles: int
-    because: str
+    reason: str
     symbols: str = ""  # as the file writes them; "" where it holds numbers
     blank: str = ""  # symbols of an empty cell
     notation: Notation = Notation("")  # how to write answers as the file writes them
@@ -77,7 +77,7 @@ class Reading(NamedTuple):
         size = f"read as {self.task} {rows}x{columns}: {self.puzzles:,} puzzle{'s' * (self.puzzles != 1)}"
         symbols = f", symbols {printable(ranges(self.symbols), 60)}" if self.symbols else ""
         blank = f", empty cells {' or '.join(map(repr, self.blank))}" if self.blank else ""
-        return f"{size}{symbols}{blank}; {self.because}"
+        return f"{size}{symbols}{blank}; {self.reason}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,7 +22,7 @@ from innerloop.learn import checkpoint
 from innerloop.learn.lock import hold
 from innerloop.learn.plan import Plan
 from innerloop.parts.layers import dtype_named
-from innerloop.runs.folder import Opened, write_run
+from innerloop.runs.folder import OpenedRun, write_run
 from innerloop.runs.origin import keep_names
 from innerloop.runs.run import Data, Run
 from innerloop.text import printable
@@ -30,17 +30,17 @@ from innerloop.text import printable
 __all__ = ["Imported", "export_official", "guess_arch", "import_official", "read_arch"]
 
 TABLE = "puzzle_emb.weights"
-MOST = 1_000_000  # upper limit of every count in a configuration except identifiers
+MAX_COUNT = 1_000_000  # upper limit of every count in a configuration except identifiers
 POSITIONS = ("rope", "learned", "none", None)
 # What a configuration must state, and its least value.
-STATED = {
+REQUIRED_MINIMA = {
     "hidden_size": 1, "num_heads": 1, "L_layers": 1, "H_layers": 0, "H_cycles": 1, "L_cycles": 1, "expansion": 0.01,
     "puzzle_emb_ndim": 0, "puzzle_emb_len": 0, "seq_len": 1, "halt_max_steps": 1, "num_puzzle_identifiers": 1,
 }  # fmt: skip
 INITS = ("H_init", "L_init")
-NEEDED = ("embed_tokens.embedding_weight", "lm_head.weight", "L_level.layers.0.mlp.gate_up_proj.weight", *INITS)
+REQUIRED_KEYS = ("embed_tokens.embedding_weight", "lm_head.weight", "L_level.layers.0.mlp.gate_up_proj.weight", *INITS)
 # Sizes of the published sets, where no data folder says which it is: (vocabulary, tokens) -> task and its options.
-KNOWN: dict[tuple[int, int], tuple[str, dict[str, Any]]] = {
+PUBLISHED_SIZES: dict[tuple[int, int], tuple[str, dict[str, Any]]] = {
     (11, 81): ("sudoku", {"size": 9}),
     (6, 900): ("maze", {"size": 30}),
     (12, 900): ("arc", {}),
@@ -65,10 +65,10 @@ def import_official(path: str, out: Path, arch_file: str = "", data: str = "", *
         kind = "holds a model already" if out.is_dir() else "is a file"
         raise InputError(f"{printable(str(out))} {kind}: give --out a new folder")
     for name, value in given.items():
-        if type(value) is not int or not 0 <= value <= MOST:
-            raise InputError(f"--{name} is {value}: give a whole number up to {MOST:,}, or leave it out")
+        if type(value) is not int or not 0 <= value <= MAX_COUNT:
+            raise InputError(f"--{name} is {value}: give a whole number up to {MAX_COUNT:,}, or leave it out")
     state = {PREFIX.sub("", k): v for k, v in read_checkpoint(path).items()}
-    for key in NEEDED:
+    for key in REQUIRED_KEYS:
         if key not in state or not state[key].numel() or state[key].ndim != (1 if key in INITS else 2):
             raise InputError(f"{path} has no {key} of the usual shape: it is not a checkpoint of HRM or TRM")
     notes: list[str] = []
@@ -90,7 +90,7 @@ def import_official(path: str, out: Path, arch_file: str = "", data: str = "", *
     halting = replace(plan.halting, max_steps=arch["halt_max_steps"])
     about = f"imported from {Path(path).name}"
     run = Run(out.name, system, config, source, replace(plan, halting=halting), about=about)
-    if bad := checkpoint.unsound(ours):
+    if bad := checkpoint.non_finite(ours):
         raise InputError(f"in {files.shown(path)} {bad}: get the checkpoint again")
     with hold(out):
         write_run(out, run)
@@ -119,9 +119,9 @@ def task_of(
         return task, Data(task.name, task.options, train=str(folder), test=test, count=0), known.identifiers
     arch["num_puzzle_identifiers"] = len(state[TABLE]) if TABLE in state else 1
     if "seq_len" not in arch:
-        arch["seq_len"] = length_of(state, arch, given.get("seq", 0))
+        arch["seq_len"] = sequence_length(state, arch, given.get("seq", 0))
         notes.append(f"assumed: {arch['seq_len']} tokens a puzzle (--seq, or --data, says otherwise)")
-    found = KNOWN.get((arch["vocab_size"], arch["seq_len"]))
+    found = PUBLISHED_SIZES.get((arch["vocab_size"], arch["seq_len"]))
     if found is None:
         raise InputError(
             f"no task is known with {arch['vocab_size']} tokens and {arch['seq_len']} cells: give --data, the official "
@@ -140,9 +140,9 @@ def check_arch(arch: dict[str, Any], state: dict[str, Tensor], where: str) -> No
     """
     arch["halt_max_steps"] = arch.get("halt_max_steps") or Plan().halting.max_steps
     arch["puzzle_emb_len"] = arch.get("puzzle_emb_len") or 0
-    for key, least in STATED.items():
+    for key, least in REQUIRED_MINIMA.items():
         value, kind = arch.get(key), (int, float) if key == "expansion" else int
-        most = MOST if key != "num_puzzle_identifiers" else 2**31
+        most = MAX_COUNT if key != "num_puzzle_identifiers" else 2**31
         if not isinstance(value, kind) or isinstance(value, bool) or not least <= value <= most:
             said = "is missing" if value is None else f"is {printable(str(value), 60)}"
             raise InputError(f"{where}: {key} {said}: give their all_config.yaml, where it is a number from {least} up")
@@ -153,10 +153,10 @@ def check_arch(arch: dict[str, Any], state: dict[str, Tensor], where: str) -> No
             f"{where}: forward_dtype is {printable(str(arch['forward_dtype']), 60)}: use bfloat16 or float32"
         )
     width = int(state["embed_tokens.embedding_weight"].shape[1])
-    held = {"hidden_size": width, "L_layers": layers(state, "L_level")}
+    held = {"hidden_size": width, "L_layers": layer_count(state, "L_level")}
     held["puzzle_emb_ndim"] = int(state[TABLE].shape[-1]) if TABLE in state else 0
     if arch["H_layers"]:
-        held["H_layers"] = layers(state, "H_level")
+        held["H_layers"] = layer_count(state, "H_level")
     for key, found in held.items():
         if arch[key] != found:
             raise InputError(
@@ -165,12 +165,12 @@ def check_arch(arch: dict[str, Any], state: dict[str, Tensor], where: str) -> No
             )
 
 
-def layers(state: dict[str, Tensor], net: str) -> int:
+def layer_count(state: dict[str, Tensor], net: str) -> int:
     """How many layers of a net a checkpoint holds."""
     return len({key.split(".")[2] for key in state if key.startswith(f"{net}.layers.")})
 
 
-def length_of(state: dict[str, Tensor], arch: dict[str, Any], asked: int) -> int:
+def sequence_length(state: dict[str, Tensor], arch: dict[str, Any], asked: int) -> int:
     """Tokens of a puzzle: asked for, or read off learned positions or a token mixer, or the published set's."""
     prefix = arch.get("puzzle_emb_len", 0) or -(-(arch.get("puzzle_emb_ndim") or 0) // arch["hidden_size"])
     if asked:
@@ -178,7 +178,7 @@ def length_of(state: dict[str, Tensor], arch: dict[str, Any], asked: int) -> int
     for key, axis in (("embed_pos.embedding_weight", 0), ("L_level.layers.0.mlp_t.gate_up_proj.weight", 1)):
         if key in state:
             return int(state[key].shape[axis]) - prefix
-    for vocab, seq in KNOWN:
+    for vocab, seq in PUBLISHED_SIZES:
         if vocab == len(state["embed_tokens.embedding_weight"]):
             return seq
     raise InputError("the number of tokens of a puzzle cannot be read off the checkpoint: give --seq or --data")
@@ -188,7 +188,7 @@ def guess_arch(state: dict[str, Tensor], given: dict[str, Any], notes: list[str]
     """The architecture from the shapes; what shapes do not say as published, unless `given`. Fills `notes`."""
     width = int(state["embed_tokens.embedding_weight"].shape[1])
     hrm = any(k.startswith("H_level.") for k in state)
-    depth = layers(state, "L_level")
+    depth = layer_count(state, "L_level")
     inner = int(state["L_level.layers.0.mlp.gate_up_proj.weight"].shape[0]) // 2
     mixer = "L_level.layers.0.mlp_t.gate_up_proj.weight" in state
     learned = "embed_pos.embedding_weight" in state
@@ -230,7 +230,7 @@ def read_arch(path: Path) -> dict[str, Any]:
             arch[key] = arch.get(inner[3:-1])
     arch.setdefault("H_layers", 0)
     arch.setdefault("forward_dtype", "bfloat16")
-    if type(arch.get("hidden_size")) is not int or not 1 <= arch["hidden_size"] <= MOST:
+    if type(arch.get("hidden_size")) is not int or not 1 <= arch["hidden_size"] <= MAX_COUNT:
         raise InputError(f"{path} holds no architecture with a hidden_size: give their all_config.yaml")
     return arch
 
@@ -271,7 +271,7 @@ def _scalar(text: str) -> Any:
 # -- our run -> their checkpoint --------------------------------------------------------------------------------------
 
 
-def export_official(opened: Opened, prefix: str = "_orig_mod.model.") -> tuple[dict[str, Tensor], list[str]]:
+def export_official(opened: OpenedRun, prefix: str = "_orig_mod.model.") -> tuple[dict[str, Tensor], list[str]]:
     """The official state dict of a run, and what should be known about it.
 
     They keep the first states in the dtype of the forward pass; a float32 value that it cannot hold stays float32.

@@ -29,17 +29,17 @@ from torch import Tensor, nn
 from innerloop import files
 from innerloop.core import Answer, Question
 from innerloop.errors import InputError
-from innerloop.noise import keyed, salted
-from innerloop.runs.fit import model
-from innerloop.runs.folder import Opened
+from innerloop.noise import has_key, salted
+from innerloop.runs.fit import build_model
+from innerloop.runs.folder import OpenedRun
 from innerloop.tree import flatten, select, unflatten
 
-__all__ = ["Slot", "about", "programs", "save_aoti", "save_graph", "slots", "turn"]
+__all__ = ["Slot", "graph_description", "programs", "save_aoti", "save_graph", "slots", "step_graph"]
 
 FORMAT = 1  # of the description that travels with a graph
-KEY = "innerloop"  # its name among an ONNX file's or a package's metadata
-EXTRA = "innerloop.json"  # and among a torch.export file's extra files
-ROWS = 3  # of the example a graph is traced with: any number above one
+METADATA_KEY = "innerloop"  # its name among an ONNX file's or a package's metadata
+EXTRA_FILE = "innerloop.json"  # and among a torch.export file's extra files
+TRACE_ROWS = 3  # of the example a graph is traced with: any number above one
 
 
 class Slot(NamedTuple):
@@ -69,19 +69,19 @@ class Step(Init):
 
 class Read(Init):
     def forward(self, *state: Tensor) -> list[Tensor]:  # type: ignore[override]
-        return said(self.loop.read(unflatten(self.like, iter(state))))
+        return answer_tensors(self.loop.read(unflatten(self.like, iter(state))))
 
 
-class Turn(Init):
+class StepAndRead(Init):
     def forward(self, inputs: Tensor, puzzle: Tensor, fresh: Tensor, *rest: Tensor) -> list[Tensor]:  # type: ignore[override]
         x, first = Question(inputs, puzzle), self.loop.init(Question(inputs, puzzle))
-        if keyed(self.like):
+        if has_key(self.like):
             first, rest = salted(first, rest[0]), rest[1:]
         new = self.loop.step(select(fresh, first, unflatten(self.like, iter(rest))), x)
-        return flatten(new) + said(self.loop.read(new))
+        return flatten(new) + answer_tensors(self.loop.read(new))
 
 
-def said(answer: Answer) -> list[Tensor]:
+def answer_tensors(answer: Answer) -> list[Tensor]:
     return [t for t in answer if t is not None]
 
 
@@ -98,43 +98,45 @@ def slots(state: Any, name: str = "") -> list[Slot]:
 # -- torch.export -----------------------------------------------------------------------------------------------------
 
 
-def prepared(opened: Opened) -> tuple[Any, Question, Any]:
+def example_inputs(opened: OpenedRun) -> tuple[Any, Question, Any]:
     """(a float32 copy of the loop on the CPU, an example question, its first state)."""
     run, config = opened.run, opened.run.config.net
     if any(f.name == "dtype" for f in fields(run.config)):
         run = replace(run, config=replace(run.config, dtype="float32"))
     with torch.random.fork_rng(devices=[]):
-        loop = model(run)
+        loop = build_model(run)
     loop.load_state_dict(opened.loop.state_dict())
     loop.eval().requires_grad_(False)
-    x = Question(torch.ones(ROWS, config.seq, dtype=torch.long), torch.zeros(ROWS, dtype=torch.long))
+    x = Question(torch.ones(TRACE_ROWS, config.seq, dtype=torch.long), torch.zeros(TRACE_ROWS, dtype=torch.long))
     with torch.no_grad():
         return loop, x, loop.init(x)  # type: ignore[operator]
 
 
-def programs(opened: Opened) -> dict[str, torch.export.ExportedProgram]:
+def programs(opened: OpenedRun) -> dict[str, torch.export.ExportedProgram]:
     """The loop's three methods as graphs over flat lists of tensors, the batch dynamic.
 
     init(inputs, puzzle) -> state...;  step(inputs, puzzle, state...) -> state...;  read(state...) -> logits, ...
     Raises InputError for a loop whose step no graph can hold.
     """
-    loop, x, state = prepared(opened)
+    loop, x, state = example_inputs(opened)
     asked, given = [x.inputs, x.puzzle], flatten(state)
     calls = {"init": (Init, asked), "step": (Step, [*asked, *given]), "read": (Read, given)}
-    return {name: exported(opened, kind(loop, state), inputs) for name, (kind, inputs) in calls.items()}
+    return {name: export_module(opened, kind(loop, state), inputs) for name, (kind, inputs) in calls.items()}
 
 
-def turn(opened: Opened) -> tuple[torch.export.ExportedProgram, dict[str, Any]]:
+def step_graph(opened: OpenedRun) -> tuple[torch.export.ExportedProgram, dict[str, Any]]:
     """(the graph of one turn, its description): what the files hold. Raises InputError as `programs` does."""
-    loop, x, state = prepared(opened)
+    loop, x, state = example_inputs(opened)
     with torch.no_grad():
         answer = loop.read(loop.step(state, x))
-    given = [x.inputs, x.puzzle, torch.ones(ROWS, dtype=torch.bool)]
-    given += [torch.zeros_like(x.puzzle)] if keyed(state) else []
-    return exported(opened, Turn(loop, state), [*given, *flatten(state)]), about(opened, state, answer)
+    given = [x.inputs, x.puzzle, torch.ones(TRACE_ROWS, dtype=torch.bool)]
+    given += [torch.zeros_like(x.puzzle)] if has_key(state) else []
+    return export_module(opened, StepAndRead(loop, state), [*given, *flatten(state)]), graph_description(
+        opened, state, answer
+    )
 
 
-def exported(opened: Opened, module: nn.Module, inputs: Sequence[Tensor]) -> torch.export.ExportedProgram:
+def export_module(opened: OpenedRun, module: nn.Module, inputs: Sequence[Tensor]) -> torch.export.ExportedProgram:
     given = tuple(t.clone(memory_format=torch.contiguous_format) for t in inputs)
     batch = torch.export.Dim("batch", min=1)
     forward = module.forward.__code__
@@ -147,13 +149,13 @@ def exported(opened: Opened, module: nn.Module, inputs: Sequence[Tensor]) -> tor
             # Strict: only a tracer of bytecode sees through len(x), which turns a dynamic batch into a number.
             program = torch.export.export(module, given, dynamic_shapes=tuple(shapes), strict=True)
     except RuntimeError as error:
-        raise InputError(refusal(opened.run.system, error)) from None
+        raise InputError(export_error(opened.run.system, error)) from None
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # paths of this machine, of no use on another
     return program
 
 
-def refusal(system: str, error: Exception) -> str:
+def export_error(system: str, error: Exception) -> str:
     """Why a loop is no graph, in a sentence."""
     if "data-dependent" in str(error):
         why = "how much its step computes depends on the data, as where a solver stops by its residual"
@@ -178,7 +180,7 @@ def quiet() -> Iterator[None]:
             talker.setLevel(level)
 
 
-def about(opened: Opened, state: Any, answer: Answer) -> dict[str, Any]:
+def graph_description(opened: OpenedRun, state: Any, answer: Answer) -> dict[str, Any]:
     """The metadata that a program needs to run the graph: JSON, stored in the file."""
     run, task = opened.run, opened.task
     return {
@@ -191,43 +193,43 @@ def about(opened: Opened, state: Any, answer: Answer) -> dict[str, Any]:
         "charset": task.charset,  # token i >= 1 is written charset[i - 1]; 0 is padding
         "aliases": task.aliases,  # other ways to write a symbol
         "depth": run.plan.deepest,  # steps it was trained to; more may be taken
-        "salt": keyed(state),  # whether there is an input of that name
+        "salt": has_key(state),  # whether there is an input of that name
         "state": [slot._asdict() | {"shape": list(slot.shape)} for slot in slots(state)],
         "answer": [name for name, t in answer._asdict().items() if t is not None],
     }
 
 
-def names(described: dict[str, Any]) -> tuple[list[str], list[str]]:
+def io_names(described: dict[str, Any]) -> tuple[list[str], list[str]]:
     """(the inputs of a turn, its outputs), in order."""
     held = [slot["name"] for slot in described["state"]]
     given = ["inputs", "puzzle", "fresh", *["salt"] * described["salt"]]
     return given + [f"state.{n}" for n in held], [f"next.{n}" for n in held] + described["answer"]
 
 
-def save_graph(opened: Opened, path: Path | str) -> dict[str, Any]:
+def save_graph(opened: OpenedRun, path: Path | str) -> dict[str, Any]:
     """Write the turn as a torch.export file (.pt2); returns its description. Raises InputError.
 
     torch.export.load(path).module() is called with the inputs in order; `innerloop.json` is among its extra files.
     """
-    program, described = turn(opened)
+    program, described = step_graph(opened)
     into = io.BytesIO()
     with quiet():
-        torch.export.save(program, into, extra_files={EXTRA: json.dumps(described)})
+        torch.export.save(program, into, extra_files={EXTRA_FILE: json.dumps(described)})
     files.write_bytes(path, into.getvalue())
     return described
 
 
-def save_aoti(opened: Opened, path: Path | str) -> dict[str, Any]:
+def save_aoti(opened: OpenedRun, path: Path | str) -> dict[str, Any]:
     """Write the turn compiled for this machine's CPU, an AOTInductor package (.pt2); returns its description.
 
     torch._inductor.aoti_load_package(path) is called as the graph is. Raises InputError where no C++ compiler is.
     """
     if not (shutil.which("g++") or shutil.which("clang++")):
         raise InputError("no C++ compiler is installed: install g++ or clang++, or export --graph or --onnx instead")
-    program, described = turn(opened)
+    program, described = step_graph(opened)
     with tempfile.TemporaryDirectory() as folder, quiet():
         beside = Path(folder) / "model.pt2"
-        settings = {"aot_inductor.metadata": {KEY: json.dumps(described)}}
+        settings = {"aot_inductor.metadata": {METADATA_KEY: json.dumps(described)}}
         try:
             torch._inductor.aoti_compile_and_package(program, package_path=str(beside), inductor_configs=settings)
         except Exception as error:  # a compiler fails in its own ways, and none is the user's to debug

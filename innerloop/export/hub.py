@@ -22,63 +22,73 @@ from innerloop.core import think
 from innerloop.errors import InputError
 from innerloop.export.card import card
 from innerloop.learn import checkpoint
-from innerloop.learn.evaluate import parts
+from innerloop.learn.evaluate import batches
 from innerloop.runs import run as runs
-from innerloop.runs.folder import Opened, open_run
-from innerloop.runs.single import FORMAT, MARK, README, SUFFIX, SUM, TEXTS, digest, parsed, read_texts
+from innerloop.runs.folder import OpenedRun, open_run
+from innerloop.runs.single import (
+    CHECKSUM_KEY,
+    FORMAT,
+    FORMAT_KEY,
+    README,
+    SUFFIX,
+    TEXTS,
+    digest,
+    parse_attached,
+    read_texts,
+)
 from innerloop.text import printable
 
 __all__ = [  # noqa: F822 -- Pretrained is made by __getattr__
     "Pretrained",
     "by_name",
-    "changed",
-    "narrowed",
+    "count_changed",
+    "model_texts",
     "note",
     "open_single",
     "save_folder",
     "save_single",
-    "texts",
+    "stored_copy",
 ]
 
-STORED = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+STORAGE_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 # -- one file ---------------------------------------------------------------------------------------------------------
 
 
-def save_single(opened: Opened, path: Path | str, dtype: str = "float32") -> None:
+def save_single(opened: OpenedRun, path: Path | str, dtype: str = "float32") -> None:
     """Write a trained model as one file, NAME.safetensors, whole or not at all.
 
     `dtype` is that of the stored weights: float32, or bfloat16 or float16, at half the size; whatever it is, they are
     float32 again when opened, and `changed(opened, narrowed(opened, dtype), ...)` says what that does to answers.
     Raises InputError.
     """
-    path, kind = Path(path), stored_as(dtype)
+    path, kind = Path(path), storage_dtype(dtype)
     if path.suffix != SUFFIX:
         raise InputError(f"{path} does not end in {SUFFIX}: name the file NAME{SUFFIX}")
     state = {k: cast(v, kind).cpu().contiguous() for k, v in opened.loop.state_dict().items()}
-    metadata = texts(opened) | {MARK: FORMAT, SUM: digest(state)}
+    metadata = model_texts(opened) | {FORMAT_KEY: FORMAT, CHECKSUM_KEY: digest(state)}
     checkpoint.save_weights(path, state, metadata)
 
 
-def stored_as(dtype: str) -> torch.dtype:
-    if dtype not in STORED:
-        raise InputError(f'weights are not stored as "{dtype}": use one of {", ".join(STORED)}')
-    return STORED[dtype]
+def storage_dtype(dtype: str) -> torch.dtype:
+    if dtype not in STORAGE_DTYPES:
+        raise InputError(f'weights are not stored as "{dtype}": use one of {", ".join(STORAGE_DTYPES)}')
+    return STORAGE_DTYPES[dtype]
 
 
 def cast(value: Tensor, dtype: torch.dtype) -> Tensor:
     return value.detach().to(dtype) if value.is_floating_point() else value.detach()
 
 
-def narrowed(opened: Opened, dtype: str) -> Opened:
+def stored_copy(opened: OpenedRun, dtype: str) -> OpenedRun:
     """The model as it will be once stored in `dtype` and opened again."""
-    kind, loop = stored_as(dtype), copy.deepcopy(opened.loop)
+    kind, loop = storage_dtype(dtype), copy.deepcopy(opened.loop)
     loop.load_state_dict({k: cast(v, kind) for k, v in loop.state_dict().items()})
     return opened._replace(loop=loop)
 
 
-def texts(opened: Opened) -> dict[str, str]:
+def model_texts(opened: OpenedRun) -> dict[str, str]:
     """The texts that go with a model, by file name; a card is written where none is there."""
     if opened.folder.is_file():
         found = {name: text for name, text in read_texts(opened.folder).items() if name in TEXTS}
@@ -91,7 +101,9 @@ def texts(opened: Opened) -> dict[str, str]:
     value = runs.to_json(opened.run)
     found.setdefault("config.json", json.dumps({"system": opened.run.system, "config": value["config"]}, indent=2))
     if README not in found:
-        found[README] = card(opened, {k: parsed(k, v, opened.folder) for k, v in found.items() if k.endswith(".json")})
+        found[README] = card(
+            opened, {k: parse_attached(k, v, opened.folder) for k, v in found.items() if k.endswith(".json")}
+        )
     return found
 
 
@@ -104,12 +116,12 @@ def without_paths(text: str) -> str:
 
 
 @torch.no_grad()
-def changed(opened: Opened, again: Opened, examples: Any, depth: int, batch: int = 256) -> int:
+def count_changed(opened: OpenedRun, again: OpenedRun, examples: Any, depth: int, batch: int = 256) -> int:
     """How many of `examples` the two answer differently after `depth` steps."""
     answers = []
     for loop in (opened.loop, again.loop):
         device = next(loop.parameters()).device
-        found = [think(loop, x, depth).answer.logits.argmax(-1).cpu() for _, x in parts(examples, batch, device)]
+        found = [think(loop, x, depth).answer.logits.argmax(-1).cpu() for _, x in batches(examples, batch, device)]
         answers.append(torch.cat(found))
     return int((answers[0] != answers[1]).any(1).sum())
 
@@ -117,9 +129,9 @@ def changed(opened: Opened, again: Opened, examples: Any, depth: int, batch: int
 # -- a folder, and a repository ---------------------------------------------------------------------------------------
 
 
-def save_folder(opened: Opened, folder: Path | str) -> None:
+def save_folder(opened: OpenedRun, folder: Path | str) -> None:
     """Write a model as a run's folder with a card; a README.md that is there already stays."""
-    folder, found = Path(folder), texts(opened)
+    folder, found = Path(folder), model_texts(opened)
     there = folder / "run.json"
     if there.is_file() and files.read_json(there).get("run") != files.parse_json(found["run.json"], "run.json")["run"]:
         raise InputError(f"{folder} holds another run: give a new folder, or delete that one")
@@ -147,7 +159,7 @@ def hub_class() -> Any:
         safetensors are fetched and read. Raises InputError where a repository cannot be reached or holds no run.
         """
 
-        def __init__(self, opened: Opened) -> None:
+        def __init__(self, opened: OpenedRun) -> None:
             self.opened = opened
             self.loop, self.task, self.run = opened.loop, opened.task, opened.run
 
@@ -156,10 +168,10 @@ def hub_class() -> Any:
 
         @classmethod
         def from_pretrained(cls, pretrained_model_name_or_path: Any, **how: Any) -> Any:
-            return told(super().from_pretrained, pretrained_model_name_or_path, **how)
+            return call_hub(super().from_pretrained, pretrained_model_name_or_path, **how)
 
         def push_to_hub(self, repo_id: str, **how: Any) -> Any:
-            return told(super().push_to_hub, repo_id, **how)
+            return call_hub(super().push_to_hub, repo_id, **how)
 
         @classmethod
         def _from_pretrained(cls, *, model_id: str, device: torch.device | str = "cpu", **how: Any) -> Any:
@@ -171,7 +183,7 @@ def hub_class() -> Any:
     return Pretrained
 
 
-def told(call: Callable[..., Any], name: Any, **how: Any) -> Any:
+def call_hub(call: Callable[..., Any], name: Any, **how: Any) -> Any:
     """Call the hub's client. It raises a dozen kinds of error, its own and the system's: they become one sentence."""
     try:
         return call(name, **how)

@@ -21,7 +21,7 @@ from innerloop.weights import hrm, trm
 
 PREFIX = re.compile(r"^(_orig_mod\.)?(model\.)?(_orig_mod\.)?inner\.")
 
-LOCAL = ("local_weights", "local_ids")  # buffers of the official embedding of puzzles, which training fills
+TRAINING_BUFFERS = ("local_weights", "local_ids")  # buffers of the official embedding of puzzles, which training fills
 
 # ours <-> theirs, applied in order to a whole key
 RENAMES = (
@@ -59,7 +59,7 @@ def from_official(system: str, state: dict[str, Tensor], like: dict[str, Tensor]
 
     Initial states become float32 as ours are. Raises InputError naming the first missing, unknown or misshapen key.
     """
-    theirs = {"inner." + PREFIX.sub("", k): v for k, v in state.items() if not k.endswith(LOCAL)}
+    theirs = {"inner." + PREFIX.sub("", k): v for k, v in state.items() if not k.endswith(TRAINING_BUFFERS)}
     wanted = {to_official(system, key): key for key in like}
     for key in sorted(wanted.keys() - theirs.keys()):
         raise InputError(f"the checkpoint lacks {key}: it is not a {system.upper()} of this configuration")
@@ -121,7 +121,7 @@ def read_checkpoint(path: str) -> dict[str, Tensor]:
     if not named or not all(isinstance(v, Tensor) for v in state.values()):
         raise InputError(f"{shown} does not hold a state dict of tensors: give the file the official trainer saved")
     for key, value in state.items():
-        if not key.endswith(LOCAL) and not plain(value):
+        if not key.endswith(TRAINING_BUFFERS) and not is_dense_float(value):
             raise InputError(
                 f"{shown} holds {printable(key, 80)} as {value.dtype}, {value.layout} on {value.device}: weights are "
                 "dense floating-point tensors, so give the file the official trainer saved"
@@ -129,6 +129,6 @@ def read_checkpoint(path: str) -> dict[str, Tensor]:
     return dict(state)
 
 
-def plain(value: Tensor) -> bool:
+def is_dense_float(value: Tensor) -> bool:
     """Whether a tensor is dense, of floating-point numbers, and holds all of them."""
     return value.is_floating_point() and value.layout == torch.strided and value.device.type == "cpu"

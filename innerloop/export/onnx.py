@@ -11,13 +11,13 @@ import torch
 
 from innerloop import files
 from innerloop.errors import InputError
-from innerloop.export.graph import KEY, names, quiet, turn
-from innerloop.runs.folder import Opened
+from innerloop.export.graph import METADATA_KEY, io_names, quiet, step_graph
+from innerloop.runs.folder import OpenedRun
 
-__all__ = ["save_onnx", "translations"]
+__all__ = ["save_onnx", "translation_table"]
 
 
-def save_onnx(opened: Opened, path: Path | str) -> dict[str, Any]:
+def save_onnx(opened: OpenedRun, path: Path | str) -> dict[str, Any]:
     """Write the turn as one ONNX file for onnxruntime; returns its description, which is also in the file's metadata.
 
     Raises InputError where the extra [onnx] is missing, or an operator has no ONNX form.
@@ -26,8 +26,8 @@ def save_onnx(opened: Opened, path: Path | str) -> dict[str, Any]:
         import onnxscript  # noqa: F401
     except ImportError:
         raise InputError("writing ONNX needs onnx and onnxscript: pip install 'innerloop[onnx]'") from None
-    program, described = turn(opened)
-    inputs, outputs = names(described)
+    program, described = step_graph(opened)
+    inputs, outputs = io_names(described)
     try:
         with quiet():
             found = torch.onnx.export(
@@ -35,23 +35,23 @@ def save_onnx(opened: Opened, path: Path | str) -> dict[str, Any]:
                 dynamo=True,
                 input_names=inputs,
                 output_names=outputs,
-                custom_translation_table=translations(),
+                custom_translation_table=translation_table(),
                 verbose=False,
             )
     except torch.onnx.OnnxExporterError as error:
         why = next((line for line in reversed(str(error.__cause__ or error).splitlines()) if line.strip()), "")
         raise InputError(f"{opened.run.system} cannot be written as ONNX ({why}): export --graph instead") from None
     assert found is not None
-    proto = plain(found.model)
+    proto = to_protobuf(found.model)
     for value in [*proto.graph.input, *proto.graph.output]:
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
     entry = proto.metadata_props.add()
-    entry.key, entry.value = KEY, json.dumps(described)
+    entry.key, entry.value = METADATA_KEY, json.dumps(described)
     files.write_bytes(path, proto.SerializeToString())
     return described
 
 
-def plain(found: Any) -> Any:
+def to_protobuf(found: Any) -> Any:
     """The exporter's model as a protobuf: every weight once, though each call of a net has turned its own copy, and
     without the exporter's notes, which hold source lines of this machine.
     """
@@ -66,7 +66,7 @@ def plain(found: Any) -> Any:
     return proto
 
 
-def translations() -> dict[Any, Any]:
+def translation_table() -> dict[Any, Any]:
     """Operators for which the exporter has no ONNX form, or one that onnxruntime cannot run, in those that it can."""
     from onnxscript import opset18
 

@@ -22,11 +22,17 @@ from innerloop.tree import flatten
 
 STATE = "train_state.pt"
 MODEL = "model.safetensors"
-PIECE = 15 << 20  # largest file of a training state, bytes
-NAMED = re.compile(re.escape(STATE) + r"\.([0-9a-f]{12})\.(\d{1,6})")  # name of a piece: hash of the whole state, index
-UNCUT = 1 << 30  # largest training state in one file, bytes: early versions wrote no pieces
-HEADER = 64 << 20  # largest safetensors header, bytes
-MEMORY = ("can't allocate memory", "not enough memory", "out of memory")  # torch's error messages where memory runs out
+PIECE_BYTES = 15 << 20  # largest file of a training state, bytes
+PIECE_NAME = re.compile(
+    re.escape(STATE) + r"\.([0-9a-f]{12})\.(\d{1,6})"
+)  # name of a piece: hash of the whole state, index
+MAX_STATE_BYTES = 1 << 30  # largest training state in one file, bytes: early versions wrote no pieces
+MAX_HEADER_BYTES = 64 << 20  # largest safetensors header, bytes
+OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "not enough memory",
+    "out of memory",
+)  # torch's error messages where memory runs out
 
 
 # -- weights ----------------------------------------------------------------------------------------------------------
@@ -35,7 +41,7 @@ MEMORY = ("can't allocate memory", "not enough memory", "out of memory")  # torc
 def save_weights(path: Path, state: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     """Write a state dict as safetensors. Raises InputError, and keeps the old file, if a value is not finite."""
     plain = {k: v.detach().cpu().contiguous() for k, v in state.items()}
-    if bad := unsound(plain):
+    if bad := non_finite(plain):
         raise InputError(f"{files.shown(path)} is not written: {bad}; lower plan.lr or set plan.clip")
     files.write_bytes(path, save(plain, metadata))
 
@@ -60,7 +66,7 @@ def load_weights(path: Path, model: nn.Module) -> dict[str, Tensor]:
         state = load(whole)
     except (SafetensorError, ValueError, KeyError) as error:
         raise damaged(path, str(error)) from None
-    if bad := unlike(ours, state) or unsound({k: v.to(ours[k].dtype) for k, v in state.items()}):
+    if bad := mismatch(ours, state) or non_finite({k: v.to(ours[k].dtype) for k, v in state.items()}):
         raise damaged(path, bad)
     model.load_state_dict(state)
     return state
@@ -82,7 +88,7 @@ def read_header(path: Path) -> tuple[dict[str, Any], int]:
         with files.open_regular(path) as file:
             size, start = file.seek(0, 2), file.seek(0)
             (length,) = struct.unpack("<Q", file.read(8).ljust(8, b"\xff"))
-            text = file.read(length) if length <= min(HEADER, size - 8) else b""
+            text = file.read(length) if length <= min(MAX_HEADER_BYTES, size - 8) else b""
     except (OSError, MemoryError) as error:
         raise files.unreadable(path, error) from None
     try:
@@ -97,8 +103,8 @@ def read_header(path: Path) -> tuple[dict[str, Any], int]:
         if not whole_numbers(shape) or not whole_numbers(span) or len(span) != 2:
             raise damaged(path, "its header is of another kind")
         ends.append(start + span[1])
-    told = held.get("__metadata__", {})
-    if not isinstance(told, dict) or not all(isinstance(v, str) for v in told.values()):
+    metadata = held.get("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise damaged(path, "its header is of another kind")
     if max(ends) != size:
         raise damaged(path, f"it has {size:,} bytes where its header tells of {max(ends):,}")
@@ -109,7 +115,7 @@ def whole_numbers(value: Any) -> TypeGuard[list[int]]:
     return isinstance(value, list) and all(type(v) is int and v >= 0 for v in value)
 
 
-def unlike(ours: Mapping[str, Tensor], theirs: Any) -> str:
+def mismatch(ours: Mapping[str, Tensor], theirs: Any) -> str:
     """How `theirs` differs from `ours` in names, shapes or dtypes, as part of a sentence; empty if it does not."""
     if not isinstance(theirs, dict):
         return f"where named tensors are due it holds a {type(theirs).__name__}"
@@ -126,7 +132,7 @@ def unlike(ours: Mapping[str, Tensor], theirs: Any) -> str:
     return ""
 
 
-def unsound(state: Mapping[str, Tensor]) -> str:
+def non_finite(state: Mapping[str, Tensor]) -> str:
     """Which tensor holds a value that is not finite, as part of a sentence; empty if none does."""
     floats = {k: v for k, v in state.items() if v.is_floating_point() and v.numel()}
     if not floats:
@@ -142,17 +148,17 @@ def unsound(state: Mapping[str, Tensor]) -> str:
 def save_state(folder: Path, state: dict[str, Any]) -> None:
     """Write the whole training state atomically, so that a kill never leaves parts of two states.
 
-    A state larger than PIECE is cut into files of that size, as some hosts limit file sizes; STATE then lists
+    A state larger than PIECE_BYTES is cut into files of that size, as some hosts limit file sizes; STATE then lists
     them. The pieces are written first, and unlisted old pieces are removed last.
     """
     buffer = io.BytesIO()
     torch.save(state, buffer)
     whole, listed = buffer.getvalue(), []
-    if len(whole) > PIECE:
+    if len(whole) > PIECE_BYTES:
         mark = hashlib.sha256(whole).hexdigest()[:12]
-        for i in range(0, len(whole), PIECE):
-            listed.append(f"{STATE}.{mark}.{i // PIECE}")
-            files.write_bytes(folder / listed[-1], whole[i : i + PIECE])
+        for i in range(0, len(whole), PIECE_BYTES):
+            listed.append(f"{STATE}.{mark}.{i // PIECE_BYTES}")
+            files.write_bytes(folder / listed[-1], whole[i : i + PIECE_BYTES])
         files.write_json(folder / STATE, listed)
     else:
         files.write_bytes(folder / STATE, whole)
@@ -163,7 +169,7 @@ def save_state(folder: Path, state: dict[str, Any]) -> None:
 
 def pieces(folder: Path) -> list[Path]:
     """The piece files of a training state in `folder`, in no order."""
-    return [path for path in folder.glob(f"{STATE}.*") if NAMED.fullmatch(path.name)]
+    return [path for path in folder.glob(f"{STATE}.*") if PIECE_NAME.fullmatch(path.name)]
 
 
 def load_state(folder: Path) -> dict[str, Any] | None:
@@ -174,9 +180,9 @@ def load_state(folder: Path) -> dict[str, Any] | None:
     path = folder / STATE
     if not path.exists() and not path.is_symlink():
         return None
-    whole = files.read_bytes(path, UNCUT)
+    whole = files.read_bytes(path, MAX_STATE_BYTES)
     if whole[:1] == b"[":
-        whole = joined(folder, whole)
+        whole = join_pieces(folder, whole)
     try:
         with zipfile.ZipFile(io.BytesIO(whole)) as archive:
             if any(i.compress_type or i.file_size > len(whole) for i in archive.infolist()):
@@ -185,7 +191,7 @@ def load_state(folder: Path) -> dict[str, Any] | None:
     except MemoryError as error:
         raise files.unreadable(path, error) from None
     except Exception as error:
-        if any(said in str(error).lower() for said in MEMORY):
+        if any(said in str(error).lower() for said in OUT_OF_MEMORY):
             raise files.unreadable(path, MemoryError("Cannot allocate memory")) from None
         raise state_damaged(path, type(error).__name__) from None
     if not isinstance(state, dict):
@@ -193,14 +199,14 @@ def load_state(folder: Path) -> dict[str, Any] | None:
     return state
 
 
-def joined(folder: Path, text: bytes) -> bytes:
+def join_pieces(folder: Path, text: bytes) -> bytes:
     """The state joined from the pieces that `text` lists, checked against the hash in their names."""
     path = folder / STATE
     try:
         listed = files.parse_json(text, "its list of pieces")
     except InputError as error:
         raise state_damaged(path, str(error)) from None
-    found = [NAMED.fullmatch(str(name)) for name in listed]
+    found = [PIECE_NAME.fullmatch(str(name)) for name in listed]
     mark = found[0][1] if found and found[0] else ""
     if not mark or any(m is None or m[1] != mark or int(m[2]) != i for i, m in enumerate(found)):
         raise state_damaged(path, "its list of pieces is of another kind")

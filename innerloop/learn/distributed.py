@@ -15,14 +15,14 @@ from innerloop.errors import InputError
 
 # Gloo's threads release a collective some time after it is done. If theirs is the last reference, the release needs
 # the interpreter, and aborts if that is shutting down: so the latest ones are kept referenced here.
-HELD: deque[Any] = deque(maxlen=4)
+RECENT_WORK: deque[Any] = deque(maxlen=4)
 
 
-def together(collective: Callable[..., Any], *args: Any) -> None:
+def run_collective(collective: Callable[..., Any], *args: Any) -> None:
     """Run a torch.distributed collective and wait for it."""
     work = collective(*args, async_op=True)
     work.wait()
-    HELD.append((work, args))
+    RECENT_WORK.append((work, args))
 
 
 class Distributed:
@@ -39,66 +39,66 @@ class Distributed:
             dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
 
     @property
-    def first(self) -> bool:
+    def is_main(self) -> bool:
         return self.rank == 0
 
-    def share(self, batch: int) -> int:
+    def local_batch(self, batch: int) -> int:
         if batch % self.size:
             raise InputError(f"a batch of {batch} does not split over {self.size} processes: make it a multiple")
         return batch // self.size
 
-    def counts(self, mine: list[int]) -> list[int]:
+    def gather_counts(self, mine: list[int]) -> list[int]:
         """All-gather of a list of integers: every rank's, in rank order."""
         if self.size == 1:
             return mine
         gathered = [torch.zeros(len(mine), dtype=torch.long, device=self.device) for _ in range(self.size)]
-        together(dist.all_gather, gathered, torch.tensor(mine, device=self.device))
+        run_collective(dist.all_gather, gathered, torch.tensor(mine, device=self.device))
         return [int(n) for part in gathered for n in part]
 
-    def total(self, numbers: Tensor) -> Tensor:
+    def all_reduce(self, numbers: Tensor) -> Tensor:
         """All-reduce: the sum over ranks of a 1-d tensor, in place."""
         if self.size > 1:
-            together(dist.all_reduce, numbers)
+            run_collective(dist.all_reduce, numbers)
         return numbers
 
-    def rows(self, mine: Tensor) -> Tensor:
+    def gather_rows(self, mine: Tensor) -> Tensor:
         """All-gather of rows, in rank order; every rank gives equally many."""
         if self.size == 1:
             return mine
         mine = mine.contiguous()
         plain = mine.to(torch.uint8) if mine.dtype == torch.bool else mine
         gathered = [torch.empty_like(plain) for _ in range(self.size)]
-        together(dist.all_gather, gathered, plain)
+        run_collective(dist.all_gather, gathered, plain)
         return torch.cat(gathered).to(mine.dtype)
 
-    def join_gradients(self, params: Iterable[nn.Parameter]) -> None:
+    def sum_gradients(self, params: Iterable[nn.Parameter]) -> None:
         """Sum gradients over ranks: dense ones in one flat buffer, sparse ones by an all-gather of their rows."""
         if self.size == 1:
             return
         held = [p for p in params if p.grad is not None]
         dense = [p.grad for p in held if not p.grad.is_sparse]  # type: ignore[union-attr]
         flat = torch.cat([g.flatten() for g in dense])  # type: ignore[union-attr]
-        together(dist.all_reduce, flat)
+        run_collective(dist.all_reduce, flat)
         for grad, part in zip(dense, flat.split([g.numel() for g in dense]), strict=True):  # type: ignore[union-attr]
             grad.copy_(part.view_as(grad))  # type: ignore[union-attr]
         for p in held:
             if p.grad.is_sparse:  # type: ignore[union-attr]
-                p.grad = self._gather_rows(p.grad)  # type: ignore[arg-type]
+                p.grad = self._gather_sparse(p.grad)  # type: ignore[arg-type]
 
-    def _gather_rows(self, grad: Tensor) -> Tensor:
+    def _gather_sparse(self, grad: Tensor) -> Tensor:
         """All-gather of a sparse gradient: every rank has one uncoalesced row per puzzle, so sizes are equal."""
         rows, values = grad._indices().contiguous(), grad._values().contiguous()
         all_rows = [torch.empty_like(rows) for _ in range(self.size)]
         all_values = [torch.empty_like(values) for _ in range(self.size)]
-        together(dist.all_gather, all_rows, rows)
-        together(dist.all_gather, all_values, values)
+        run_collective(dist.all_gather, all_rows, rows)
+        run_collective(dist.all_gather, all_values, values)
         return torch.sparse_coo_tensor(
             torch.cat(all_rows, 1), torch.cat(all_values), grad.shape, check_invariants=False
         )
 
     def wait(self) -> None:
         if self.size > 1:
-            together(dist.barrier)
+            run_collective(dist.barrier)
 
     def close(self) -> None:
         if self.owner:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from innerloop.core import DEEPEST, Loop, Thought, think
+from innerloop.core import MAX_DEPTH, Loop, Thought, think
 from innerloop.data.protocols import Examples, Task, Tokens
 from innerloop.data.sets import as_tokens, token_dtype
 from innerloop.errors import InputError
@@ -23,9 +23,9 @@ from innerloop.halt import Halt, confident_and_unchanged, never
 from innerloop.interval import wilson
 from innerloop.learn.stream import to_batch
 from innerloop.ledger import rows_of, step_cost
-from innerloop.noise import keyed
+from innerloop.noise import has_key
 from innerloop.text import printable
-from innerloop.width import WIDEST, Noisy, best, by_value, first_to_halt, lowest_residual, vote, wide
+from innerloop.width import MAX_WIDTH, Noisy, best, by_value, first_to_halt, lowest_residual, vote, wide
 
 # Rules that pick one of `width` trajectories.
 PICKS = {"vote": vote, "q": best(), "value": best(by_value), "residual": lowest_residual, "first": first_to_halt}
@@ -37,7 +37,7 @@ class Row:
 
     depth: int
     width: int
-    halting: bool  # each example stopped by a halting rule: the loop's own (own_rule) unless another was given
+    halting: bool  # each example stopped by a halting rule: the loop's own (default_halt) unless another was given
     pick: str  # selection rule; "-" for one trajectory
     puzzles: int
     exact: float  # share of puzzles with every labelled position right
@@ -52,7 +52,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Scores:
     """Answers and scores of N puzzles."""
 
     answers: Tokens  # (N, S)
@@ -63,7 +63,7 @@ class Judgement:
     nfe: NDArray[np.float64]  # block calls over all trajectories
 
 
-class Metered:
+class NfeCounter:
     """Wraps a loop and records the block calls of each of its steps, per example."""
 
     def __init__(self, loop: Any) -> None:
@@ -100,13 +100,13 @@ def evaluate(
 ) -> list[Row]:
     """A Row for every width, halting and depth. noise = (start, path) standard deviations of each trajectory.
 
-    halt is the rule for rows with halting; None: the loop's own (own_rule). Without halting and at width 1, one run
+    halt is the rule for rows with halting; None: the loop's own (default_halt). Without halting and at width 1, one run
     to the largest depth gives all depths.
     Raises InputError for an empty list, a depth or width below 1, widths above 1 of a loop whose trajectories are all
     the same, or the pick "first" without halting.
     """
     check(task, examples, depths, widths, noise, pick)
-    if max(widths) > 1 and not any(noise) and not varies(loop, examples, device):
+    if max(widths) > 1 and not any(noise) and not has_own_noise(loop, examples, device):
         raise InputError("width above 1 repeats the same thought unless trajectories differ: give them noise")
     if max(widths) > 1 and pick == "first" and not all(halting):
         raise InputError('the pick "first" takes the trajectory that halts first: evaluate with halting only')
@@ -118,7 +118,7 @@ def evaluate(
                 continue
             for depth in depths:
                 began = time.perf_counter()
-                judged = judge_set(loop, task, examples, depth, width, stop, pick, noise, batch, device, seed, halt)
+                judged = score_set(loop, task, examples, depth, width, stop, pick, noise, batch, device, seed, halt)
                 rows.append(as_row(judged, task, examples, depth, width, stop, pick, time.perf_counter() - began))
     return rows
 
@@ -132,10 +132,10 @@ def check(
     """
     if not depths or not widths or min(depths) < 1 or min(widths) < 1:
         raise InputError("depths and widths must be lists of whole numbers from 1 up")
-    if max(depths) > DEEPEST or max(widths) > WIDEST:
+    if max(depths) > MAX_DEPTH or max(widths) > MAX_WIDTH:
         raise InputError(
             f"depths up to {max(depths)} and widths up to {max(widths)} are more than can be run: "
-            f"give depths up to {DEEPEST} and widths up to {WIDEST}"
+            f"give depths up to {MAX_DEPTH} and widths up to {MAX_WIDTH}"
         )
     if len(noise) != 2 or not all(math.isfinite(n) and n >= 0 for n in noise):
         raise InputError(f"noise is {noise}: give two numbers from 0 up, for the first state and for every step")
@@ -156,21 +156,21 @@ def sweep(
 ) -> list[Row]:
     """One trajectory to the largest of `depths` (ascending), read at each of them."""
     seconds = dict.fromkeys(depths, 0.0)
-    found: dict[int, list[Judgement]] = {d: [] for d in depths}
-    for part, question in parts(examples, batch, device):
-        meter = Metered(_noisy(loop, noise, seed))
+    found: dict[int, list[Scores]] = {d: [] for d in depths}
+    for part, question in batches(examples, batch, device):
+        meter = NfeCounter(_noisy(loop, noise, seed))
         state, began, at = None, time.perf_counter(), 0
         for depth in depths:
             thought = think(meter, question, depth - at, state=state)
             state, at = thought.state, depth
             seconds[depth] += time.perf_counter() - began
             steps = torch.full((len(part),), depth)
-            found[depth].append(_judge(task, part, thought.answer.logits, steps, meter.nfe(steps)))
-    return [as_row(join(found[d]), task, examples, d, 1, False, "-", seconds[d]) for d in depths]
+            found[depth].append(_score(task, part, thought.answer.logits, steps, meter.nfe(steps)))
+    return [as_row(concat_scores(found[d]), task, examples, d, 1, False, "-", seconds[d]) for d in depths]
 
 
 @torch.no_grad()
-def judge_set(
+def score_set(
     loop: Loop,
     task: Any,
     examples: Any,
@@ -183,15 +183,15 @@ def judge_set(
     device: torch.device | str = "cpu",
     seed: int = 0,
     halt: Halt | None = None,
-) -> Judgement:
+) -> Scores:
     """Run the loop on every example and score the answers by labels and by the task's rules."""
-    rule = (halt or own_rule(loop)) if halting else never
+    rule = (halt or default_halt(loop)) if halting else never
     found = []
-    for part, question in parts(examples, batch, device):
-        meter = Metered(_noisy(loop, noise, seed))
+    for part, question in batches(examples, batch, device):
+        meter = NfeCounter(_noisy(loop, noise, seed))
         nfe = torch.zeros(len(part), dtype=torch.float64)
 
-        def counted(thoughts: Sequence[Thought], meter: Metered = meter, nfe: Tensor = nfe) -> Thought:
+        def counted(thoughts: Sequence[Thought], meter: NfeCounter = meter, nfe: Tensor = nfe) -> Thought:
             first = 0
             for thought in thoughts:
                 nfe += meter.nfe(thought.steps, first)
@@ -200,11 +200,11 @@ def judge_set(
 
         thought = wide(meter, question, width, counted, depth, halt=rule)
         steps = torch.as_tensor(thought.steps).expand(len(part))
-        found.append(_judge(task, part, thought.answer.logits, steps, nfe))
-    return join(found)
+        found.append(_score(task, part, thought.answer.logits, steps, nfe))
+    return concat_scores(found)
 
 
-def own_rule(loop: Any) -> Halt:
+def default_halt(loop: Any) -> Halt:
     """The default halting rule of a loop: its `stop`, or halt.confident_and_unchanged.
 
     Loops that learn when to halt (ACT, PonderNet) declare `stop`. For others, whose halting head predicts correctness,
@@ -214,37 +214,37 @@ def own_rule(loop: Any) -> Halt:
     return getattr(inner, "stop", None) or confident_and_unchanged()
 
 
-def parts(examples: Any, batch: int, device: Any) -> Any:
+def batches(examples: Any, batch: int, device: Any) -> Any:
     """Yields (part of the set, its Question), at most `batch` rows at a time."""
     for first in range(0, len(examples), batch):
         part = examples.take(np.arange(first, min(first + batch, len(examples))))
         yield part, to_batch(part.inputs, part.labels, part.puzzle, device).question
 
 
-def varies(loop: Loop, examples: Any, device: Any = "cpu") -> bool:
+def has_own_noise(loop: Loop, examples: Any, device: Any = "cpu") -> bool:
     """Whether trajectories differ without added noise: the loop's state has a noise key that can be salted."""
-    _, question = next(parts(examples, 1, device))
-    return keyed(loop.init(question))
+    _, question = next(batches(examples, 1, device))
+    return has_key(loop.init(question))
 
 
 def _noisy(loop: Loop, noise: tuple[float, float], seed: int) -> Loop:
     return Noisy(loop, *noise, seed=seed) if any(noise) else loop
 
 
-def _judge(task: Any, part: Any, logits: Tensor, steps: Tensor, nfe: Tensor) -> Judgement:
+def _score(task: Any, part: Any, logits: Tensor, steps: Tensor, nfe: Tensor) -> Scores:
     answers = logits.argmax(-1).cpu().numpy().astype(token_dtype(logits.shape[-1]))
     exact, token, valid = task.score_batch(part.inputs, answers, part.labels)
-    return Judgement(answers, exact, token, valid if task.verifies else None, steps.cpu().numpy(), nfe.numpy())
+    return Scores(answers, exact, token, valid if task.verifies else None, steps.cpu().numpy(), nfe.numpy())
 
 
-def join(found: Sequence[Judgement]) -> Judgement:
+def concat_scores(found: Sequence[Scores]) -> Scores:
     """The scores of all batches of a set, concatenated."""
-    columns = ([getattr(j, k) for j in found] for k in Judgement.__dataclass_fields__)
-    return Judgement(*(None if column[0] is None else np.concatenate(column) for column in columns))  # type: ignore[arg-type]
+    columns = ([getattr(j, k) for j in found] for k in Scores.__dataclass_fields__)
+    return Scores(*(None if column[0] is None else np.concatenate(column) for column in columns))  # type: ignore[arg-type]
 
 
 def as_row(
-    j: Judgement, task: Any, examples: Any, depth: int, width: int, halting: bool, pick: str, seconds: float
+    j: Scores, task: Any, examples: Any, depth: int, width: int, halting: bool, pick: str, seconds: float
 ) -> Row:
     n, hits = len(j.exact), float(j.exact.sum())
     low, high = wilson(hits, n)
@@ -260,9 +260,9 @@ def by_rating(exact: NDArray[np.bool_], rating: NDArray[np.float32]) -> dict[str
     if np.isnan(rating).any() or np.ptp(rating) == 0:
         return {}
     edges = np.unique(np.quantile(rating, [0, 0.25, 0.5, 0.75, 1]))
-    place = np.clip(np.searchsorted(edges, rating, side="right") - 1, 0, len(edges) - 2)
+    quartile = np.clip(np.searchsorted(edges, rating, side="right") - 1, 0, len(edges) - 2)
     spans = [f"{a:g}-{b:g}" for a, b in pairwise(edges)]
-    return {span: float(exact[place == i].mean()) for i, span in enumerate(spans) if (place == i).any()}
+    return {span: float(exact[quartile == i].mean()) for i, span in enumerate(spans) if (quartile == i).any()}
 
 
 def as_dicts(rows: Sequence[Row]) -> list[dict[str, Any]]:

@@ -26,14 +26,14 @@ from innerloop.learn.loss import IGNORE
 from innerloop.learn.optim import AdamATan2, schedule, sparse_parameters
 from innerloop.learn.supervise import Batch, Draw, supervised_step
 
-STRETCH = 10  # most steps between two synchronisations
-WARM = 3  # warm-up steps on a side stream before a capture; undone afterwards
+SYNC_EVERY = 10  # most steps between two synchronisations
+WARMUP_STEPS = 3  # warm-up steps on a side stream before a capture; undone afterwards
 
 
-def why_not(t: Learner) -> str:
+def unsupported_reason(t: Learner) -> str:
     """Why the graph trainer does not support this run, as part of a sentence; empty if it does."""
     plan = t.plan
-    if t.ranks.size > 1:
+    if t.distributed.size > 1:
         return "several processes learn together"
     if plan.accumulate > 1 or plan.unroll.depth:
         return "a step is more than one segment"
@@ -45,7 +45,7 @@ def why_not(t: Learner) -> str:
 def capturable(t: Learner) -> bool:
     """Whether the body can be captured as a CUDA graph: the same operations at every step."""
     known = all(isinstance(o, AdamATan2 | torch.optim.AdamW) for o in t.optimizers)
-    return t.device.type == "cuda" and known and not t.menders and not hasattr(t.loop, "set_progress")
+    return t.device.type == "cuda" and known and not t.update_hooks and not hasattr(t.loop, "set_progress")
 
 
 class GraphTrainer:
@@ -53,17 +53,17 @@ class GraphTrainer:
 
     def __init__(self, t: Learner) -> None:
         self.t, self.device = t, t.device
-        batch, width = t.plan.batch, t.feed.examples.inputs.shape[1]
-        self.size = (2 * STRETCH + 1) * batch  # two stretches, each row free every time
-        wide = np.asarray(t.feed.examples.inputs).dtype.itemsize > 1
+        batch, width = t.plan.batch, t.stream.examples.inputs.shape[1]
+        self.size = (2 * SYNC_EVERY + 1) * batch  # two stretches, each row free every time
+        wide = np.asarray(t.stream.examples.inputs).dtype.itemsize > 1
         kind = torch.int32 if wide else torch.uint8  # a tensor has few operations in other narrow dtypes
         self.inputs, self.labels = torch.zeros(2, self.size, width, dtype=kind, device=self.device)
         self.puzzles = torch.zeros(self.size, dtype=torch.long, device=self.device)
         self.filled = t.position
         self.position = torch.tensor(t.position, device=self.device)
         self.carry = map_tensors(Tensor.clone, t.carries[0])
-        self.turn = torch.zeros((), dtype=torch.long, device=self.device)
-        self.rates = torch.zeros(STRETCH, device=self.device)
+        self.step_index = torch.zeros((), dtype=torch.long, device=self.device)
+        self.rates = torch.zeros(SYNC_EVERY, device=self.device)
         self.draws: tuple[Tensor | None, ...] = ()
         self.names: list[str] = []
         self.sums = torch.zeros(0, dtype=torch.float64, device=self.device)
@@ -77,7 +77,7 @@ class GraphTrainer:
         t, plan = self.t, self.t.plan
         ends = [
             plan.steps,
-            *(-(-(t.step + 1) // every) * every for every in (STRETCH, plan.check_every, plan.save_every)),
+            *(-(-(t.step + 1) // every) * every for every in (SYNC_EVERY, plan.check_every, plan.save_every)),
         ]
         count = min(ends) - t.step
         self.prepare(count)
@@ -98,15 +98,15 @@ class GraphTrainer:
         rates = [schedule(t.step + i, plan.steps, plan.warmup, plan.floor) for i in range(count)]
         columns = [None if c[0] is None else torch.stack(c) for c in zip(*rows, strict=True)]
         if not self.draws:
-            blank = [None if c is None else c.new_zeros(STRETCH, *c.shape[1:]) for c in columns]
+            blank = [None if c is None else c.new_zeros(SYNC_EVERY, *c.shape[1:]) for c in columns]
             self.draws = tuple(None if c is None else c.to(self.device) for c in blank)
         for held, new in zip((self.rates, *self.draws), (torch.tensor(rates), *columns), strict=True):
             if held is not None and new is not None:
-                held[:count].copy_(self.sent(new), non_blocking=True)
-        self.turn.zero_()
+                held[:count].copy_(self.pinned(new), non_blocking=True)
+        self.step_index.zero_()
         self.sums.zero_()
 
-    def sent(self, t: Tensor) -> Tensor:
+    def pinned(self, t: Tensor) -> Tensor:
         """`t` in pinned memory on CUDA, so that its copy to the device is asynchronous."""
         return t.pin_memory() if self.device.type == "cuda" else t
 
@@ -116,10 +116,10 @@ class GraphTrainer:
             first = self.filled % self.size
             count = min(taken + self.size - self.filled, self.size - first)
             inputs, labels, puzzles = (
-                torch.from_numpy(a.astype(np.int64)) for a in self.t.feed.rows(self.filled, count)
+                torch.from_numpy(a.astype(np.int64)) for a in self.t.stream.rows(self.filled, count)
             )
             for ring, new in ((self.inputs, inputs), (self.labels, labels), (self.puzzles, puzzles)):
-                ring[first : first + count].copy_(self.sent(new.to(ring.dtype)), non_blocking=True)
+                ring[first : first + count].copy_(self.pinned(new.to(ring.dtype)), non_blocking=True)
             self.filled += count
 
     def step(self, i: int) -> None:
@@ -142,7 +142,7 @@ class GraphTrainer:
         slot = (self.position + carry.halted.cumsum(0) - 1) % self.size
         labels = self.labels[slot].long()
         fresh = Batch(Question(self.inputs[slot].long(), self.puzzles[slot]), labels.where(labels != 0, IGNORE))
-        draw = Draw(*(None if d is None else d.index_select(0, self.turn[None])[0] for d in self.draws))  # type: ignore[arg-type]
+        draw = Draw(*(None if d is None else d.index_select(0, self.step_index[None])[0] for d in self.draws))  # type: ignore[arg-type]
         for optimizer in t.optimizers:
             optimizer.zero_grad(set_to_none=True)
         out = supervised_step(t.loop, carry, fresh, plan.halting, draw, plan.loss)
@@ -154,7 +154,7 @@ class GraphTrainer:
         numbers["loss"] = sum(v for k, v in numbers.items() if k.endswith("_loss")) / plan.batch  # type: ignore[assignment]
         self.count(numbers | {"grad_norm": norm.double()})
         self.position += carry.halted.sum()
-        self.turn += 1
+        self.step_index += 1
         with torch.no_grad():
             for held, new in zip(checkpoint.flatten(carry), checkpoint.flatten(out.carry), strict=True):
                 if held is not None and new is not None:
@@ -169,22 +169,22 @@ class GraphTrainer:
     # -- a graph ----------------------------------------------------------------------------------------------------
 
     def capture(self) -> None:
-        """Capture the body as a CUDA graph, after WARM steps whose effect is undone."""
+        """Capture the body as a CUDA graph, after WARMUP_STEPS steps whose effect is undone."""
         t = self.t
         before, fresh = deepcopy(t.state()), [not o.state for o in t.optimizers]
-        held = [x for x in checkpoint.flatten((self.carry, self.position, self.turn)) if x is not None]
+        held = [x for x in checkpoint.flatten((self.carry, self.position, self.step_index)) if x is not None]
         kept = [x.clone() for x in held]
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
-            for _ in range(WARM):
+            for _ in range(WARMUP_STEPS):
                 self.body()
         torch.cuda.current_stream().wait_stream(side)
         self.roll_back(before, fresh)
         torch._foreach_copy_(held, kept)
         self.graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self.graph):
-            rate = self.rates.index_select(0, self.turn[None])[0]
+            rate = self.rates.index_select(0, self.step_index[None])[0]
             for optimizer in t.optimizers:
                 for group in optimizer.param_groups:
                     group["lr"].copy_(group["base_lr"] * rate)

@@ -18,13 +18,13 @@ class Learner(Protocol):
     plan: Any  # learn.plan.Plan
     folder: Path
     device: torch.device
-    ranks: Any
-    feed: Any
+    distributed: Any
+    stream: Any
     optimizers: list[torch.optim.Optimizer]
     average: Any  # of the weights; None where none is kept
     draws: torch.Generator
     carries: list[Any]
-    menders: list[Any]
+    update_hooks: list[Any]
     noisy: bool
     data: dict[str, str]  # fingerprints of the puzzles: train, and validation where there are any
     position: int  # examples handed out so far
@@ -32,6 +32,6 @@ class Learner(Protocol):
 
     def state(self) -> dict[str, Any]: ...
     def put(self, state: dict[str, Any], carries: list[Any]) -> None: ...
-    def dealt(self, i: int) -> slice: ...
+    def part_rows(self, i: int) -> slice: ...
     def set_rate(self, step: int) -> None: ...
     def update(self) -> None: ...

@@ -26,7 +26,7 @@ from innerloop.text import printable
 __all__ = ["LOCK", "hold"]
 
 LOCK = "train.lock"
-MINE = threading.local()  # .folders: set of folders that this thread has locked
+HELD = threading.local()  # .folders: set of folders that this thread has locked
 
 
 @contextmanager
@@ -38,13 +38,13 @@ def hold(folder: Path | str) -> Iterator[str]:
     process holds the lock; it then names that process, its host, command and start time.
     """
     path = Path(folder).absolute() / LOCK
-    folders: set[Path] = MINE.__dict__.setdefault("folders", set())
+    folders: set[Path] = HELD.__dict__.setdefault("folders", set())
     key = path.parent.resolve()
     if key in folders:
         yield ""
         return
     made = not key.exists()
-    handle, note = locked(path)
+    handle, note = acquire(path)
     folders.add(key)
     try:
         yield note
@@ -59,7 +59,7 @@ def hold(folder: Path | str) -> Iterator[str]:
                 key.rmdir()
 
 
-def locked(path: Path) -> tuple[int | None, str]:
+def acquire(path: Path) -> tuple[int | None, str]:
     """(file descriptor that holds the lock, ""), or (None, why nothing could be locked)."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,7 +69,7 @@ def locked(path: Path) -> tuple[int | None, str]:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 os.close(handle)
-                raise InputError(taken(path)) from None
+                raise InputError(in_use_message(path)) from None
             except OSError as error:
                 os.close(handle)
                 path.unlink(missing_ok=True)
@@ -77,7 +77,7 @@ def locked(path: Path) -> tuple[int | None, str]:
                     f"{files.shown(path.parent)} cannot be locked ({printable(files.reason(error))}): "
                     "see to it that nothing else trains there"
                 )
-            if same(handle, path):
+            if is_same_file(handle, path):
                 os.ftruncate(handle, 0)
                 os.pwrite(handle, json.dumps(holder()).encode(), 0)
                 return handle, ""
@@ -86,7 +86,7 @@ def locked(path: Path) -> tuple[int | None, str]:
         raise files.unwritable(path, error) from None
 
 
-def same(handle: int, path: Path) -> bool:
+def is_same_file(handle: int, path: Path) -> bool:
     """Whether the open file is still the one at that path."""
     try:
         return os.path.samestat(os.fstat(handle), os.stat(path))
@@ -100,15 +100,17 @@ def holder() -> dict[str, str | int]:
     return {"pid": os.getpid(), "host": platform.node(), "command": shlex.join(sys.argv), "since": since}
 
 
-def taken(path: Path) -> str:
+def in_use_message(path: Path) -> str:
     """An error message that names the holder, from what the lock file says."""
     try:
         found = files.read_json(path, 1 << 16)
     except InputError:
         found = {}
-    told = {k: printable(str(v), 200) for k, v in found.items()} if isinstance(found, dict) else {}
-    who = f"process {told.get('pid', 'of unknown number')} on {told.get('host', 'an unknown host')}"
-    what = f"since {told.get('since', 'an unknown time')}, by: {told.get('command', 'an unknown command')}"
+    holder_info = {k: printable(str(v), 200) for k, v in found.items()} if isinstance(found, dict) else {}
+    who = f"process {holder_info.get('pid', 'of unknown number')} on {holder_info.get('host', 'an unknown host')}"
+    what = (
+        f"since {holder_info.get('since', 'an unknown time')}, by: {holder_info.get('command', 'an unknown command')}"
+    )
     return (
         f"{files.shown(path.parent)} is in use: {who} trains there {what}; wait until it ends, or choose another "
         "folder (--out)"

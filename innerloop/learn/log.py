@@ -17,7 +17,7 @@ from innerloop import files
 from innerloop.errors import InputError
 from innerloop.text import markup
 
-MOST = 1 << 30  # largest metrics.jsonl that is read, bytes
+MAX_BYTES = 1 << 30  # largest metrics.jsonl that is read, bytes
 SINKS = ("tensorboard", "wandb", "trackio")
 
 
@@ -29,7 +29,7 @@ class Log:
     ) -> None:
         self.path = folder / "metrics.jsonl"
         folder.mkdir(parents=True, exist_ok=True)
-        self._forget_after(start)
+        self._drop_lines_after(start)
         self.sinks = [_sink(s, folder, name) for s in sinks]
         self.began, self.seen = time.perf_counter(), 0.0
         self.console = Console(emoji=False)
@@ -50,11 +50,11 @@ class Log:
         )
         self.progress.start()
 
-    def _forget_after(self, step: int) -> None:
+    def _drop_lines_after(self, step: int) -> None:
         """Drop the lines after `step`, which a resumed run repeats, so that each step has one line."""
         if not self.path.exists() and not self.path.is_symlink():
             return
-        text = files.read_text(self.path, MOST) if step and self.path.exists() else ""
+        text = files.read_text(self.path, MAX_BYTES) if step and self.path.exists() else ""
         kept = "".join(line + "\n" for line in text.splitlines() if 0 <= step_of(line) <= step)
         if kept != text or not step or self.path.is_symlink():  # a link is replaced: its target is the user's own file
             files.write_text(self.path, kept)

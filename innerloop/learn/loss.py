@@ -33,7 +33,7 @@ def stablemax_cross_entropy(logits_BSV: Tensor, labels_BS: Tensor) -> Tensor:
 CROSS_ENTROPIES: dict[str, CrossEntropy] = {"softmax": softmax_cross_entropy, "stablemax": stablemax_cross_entropy}
 
 
-class Judged(NamedTuple):
+class Accuracy(NamedTuple):
     """Accuracy of each example."""
 
     token: Tensor  # (B,) float32 share of the labelled positions that are right
@@ -41,9 +41,9 @@ class Judged(NamedTuple):
     places: Tensor  # (B,) int64 labelled positions; 0 for padding rows
 
 
-def judge(logits_BSV: Tensor, labels_BS: Tensor) -> Judged:
+def accuracy_of(logits_BSV: Tensor, labels_BS: Tensor) -> Accuracy:
     """Argmax against labels. A row without labels counts as exact, as in the official halting target."""
     counted = labels_BS != IGNORE
     right = counted & (logits_BSV.argmax(-1) == labels_BS)
     count, hits = counted.sum(-1), right.sum(-1)
-    return Judged(hits / count.clamp_min(1), hits == count, count)
+    return Accuracy(hits / count.clamp_min(1), hits == count, count)

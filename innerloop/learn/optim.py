@@ -49,9 +49,9 @@ class AdamATan2(Optimizer):
             root = torch._foreach_sqrt(v)
             torch._foreach_div_(root, (1 - b2**t) ** 0.5)
             torch._foreach_mul_(params, 1 - lr * group["weight_decay"])
-            turn = [torch.atan2(a, b) for a, b in zip(m, root, strict=True)]
-            torch._foreach_mul_(turn, -lr / (1 - b1**t))
-            torch._foreach_add_(params, turn)
+            update = [torch.atan2(a, b) for a, b in zip(m, root, strict=True)]
+            torch._foreach_mul_(update, -lr / (1 - b1**t))
+            torch._foreach_add_(params, update)
 
 
 class SparseSignSGD(Optimizer):
@@ -123,13 +123,17 @@ def schedule(step: int, steps: int, warmup: int, floor: float) -> float:
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-class Average:
+class EMA:
     """EMA of a model's dense parameters: w <- decay w + (1 - decay) p, starting from the initial weights."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         skip = {id(p) for p in sparse_parameters(model)}
         self.decay = decay
-        self.live = {n: p for n, p in model.named_parameters() if id(p) not in skip}
+        self.live: dict[str, Tensor] = {}
+        for name, p in model.state_dict(keep_vars=True).items():  # under the keys of a weights file
+            if isinstance(p, nn.Parameter) and id(p) not in skip:
+                skip.add(id(p))  # tied weights once
+                self.live[name] = p
         self.shadow = {n: p.detach().clone() for n, p in self.live.items()}
 
     @torch.no_grad()

@@ -16,7 +16,7 @@ from innerloop import memory
 TOLERANCE = 4.0  # largest error allowed, as a multiple of the default kernel's, both against float64
 
 
-def error(precision: str) -> float:
+def matmul_error(precision: str) -> float:
     """Relative error of one float32 product (256 x 512) (512 x 512) against float64 under this precision setting."""
     draw = torch.Generator().manual_seed(0)
     x, w = torch.randn(256, 512, generator=draw), torch.randn(512, 512, generator=draw)
@@ -37,7 +37,7 @@ def fast_float32() -> str:
     bfloat16 matrix units the same setting rounds, which the comparison with float64 shows. The decision depends on the
     error alone, so that a resumed run computes as the first did. Speeds: benchmarks/float32.py.
     """
-    default, medium = error("highest"), error("medium")
+    default, medium = matmul_error("highest"), matmul_error("medium")
     if medium > TOLERANCE * default:
         return f"float32 products stay with torch's default: oneDNN would round here (error {medium:.0e})"
     torch.set_float32_matmul_precision("medium")

@@ -17,16 +17,16 @@ from innerloop.learn.loss import IGNORE
 from innerloop.learn.supervise import Carry
 
 KEYS = ("step", "seconds", "position", "model", "optimizers", "average", "draws", "carries", "watch", "torch")
-ENTRIES = {  # state of an optimizer for a parameter: tensors of its shape, or scalars
+OPTIMIZER_STATE = {  # state of an optimizer for a parameter: tensors of its shape, or scalars
     "AdamATan2": {"m", "v"},
     "AdamW": {"step", "exp_avg", "exp_avg_sq"},
     "Muon": {"momentum_buffer"},
     "SparseSignSGD": set(),
 }
-MOST = 1 << 53  # above every count of steps or examples
+MAX_COUNT = 1 << 53  # above every count of steps or examples
 
 
-def carries(t: Learner, state: Any) -> list[Carry]:
+def checked_carries(t: Learner, state: Any) -> list[Carry]:
     """The carries of the saved `state`, one per micro-batch; all of `state` is checked. The trainer is not changed.
 
     Raises InputError for a state that is damaged or of another run.
@@ -37,14 +37,14 @@ def carries(t: Learner, state: Any) -> list[Carry]:
             f"the data changed: the {which} puzzles are not those of the training in {files.shown(t.folder)}; restore "
             "them, or train anew with --fresh (resume=False) or in another folder"
         )
-    if bad := misshapen(t, state):
+    if bad := state_mismatch(t, state):
         raise InputError(
             f"{files.shown(path)} is not a training state of this run ({files.shown(bad)}): choose another folder "
             "(--out), or begin anew in this one (--fresh)"
         )
     whole = [None if column[0] is None else torch.cat(column) for column in zip(*state["carries"], strict=True)]
     found = [
-        checkpoint.unflatten(like, [None if x is None else x[t.dealt(i)] for x in whole])
+        checkpoint.unflatten(like, [None if x is None else x[t.part_rows(i)] for x in whole])
         for i, like in enumerate(t.carries)
     ]
     for carry in found:
@@ -59,35 +59,35 @@ def changed(t: Learner, state: Any) -> str:
     return next((k for k, own in t.data.items() if isinstance(kept, dict) and kept.get(k, own) != own), "")
 
 
-def misshapen(t: Learner, state: Any) -> str:
+def state_mismatch(t: Learner, state: Any) -> str:
     """How `state` differs from what this trainer saves, as part of a sentence; empty if it does not."""
     if lacking := [k for k in KEYS if k not in state]:
         return f"it has no {lacking[0]}"
     for name in ("step", "position"):
-        if type(state[name]) is not int or not 0 <= state[name] < MOST:
+        if type(state[name]) is not int or not 0 <= state[name] < MAX_COUNT:
             return f"its {name} is no count"
-    if not finite(state["seconds"]):
+    if not is_finite_number(state["seconds"]):
         return "its seconds are no number"
     for name, own in (("model", t.loop.state_dict()), ("average", t.average.state_dict() if t.average else None)):
-        if own is not None and (bad := checkpoint.unlike(own, state[name]) or checkpoint.unsound(state[name])):
+        if own is not None and (bad := checkpoint.mismatch(own, state[name]) or checkpoint.non_finite(state[name])):
             return f"in its {name} {bad}"
     kept = state["optimizers"]
     if not isinstance(kept, list) or len(kept) != len(t.optimizers):
         return "it is of other optimizers"
     for own, each in zip(t.optimizers, kept, strict=True):
-        if bad := unlike_optimizer(own, each):
+        if bad := optimizer_mismatch(own, each):
             return f"of {type(own).__name__} {bad}"
     for name in ("draws", "torch"):
-        if not generator_state(state[name]):
+        if not is_generator_state(state[name]):
             return f"its {name} are no state of a generator"
-    return unlike_watch(state["watch"]) or unlike_rows(t, state["carries"])
+    return tracker_mismatch(state["watch"]) or carry_mismatch(t, state["carries"])
 
 
-def finite(value: Any) -> bool:
+def is_finite_number(value: Any) -> bool:
     return type(value) in (int, float) and math.isfinite(value)
 
 
-def generator_state(value: Any) -> bool:
+def is_generator_state(value: Any) -> bool:
     try:
         torch.Generator().set_state(value)
         return True
@@ -95,16 +95,16 @@ def generator_state(value: Any) -> bool:
         return False
 
 
-def unlike_watch(value: Any) -> str:
+def tracker_mismatch(value: Any) -> str:
     best, warnings, told = (value.get(k) if isinstance(value, dict) else None for k in ("best", "warnings", "told"))
     names = {"step", "exact", "valid"}
     fine = isinstance(best, dict) and (not best or best.keys() in (names, names | {"token"}))
-    fine = fine and all(finite(v) or (k == "valid" and v is None) for k, v in best.items())  # type: ignore[union-attr]
+    fine = fine and all(is_finite_number(v) or (k == "valid" and v is None) for k, v in best.items())  # type: ignore[union-attr]
     fine = fine and isinstance(warnings, list) and all(isinstance(w, str) for w in warnings)
     return "" if fine and type(told) is int and 0 <= told <= len(warnings) else "its watch is of another kind"  # type: ignore[arg-type]
 
 
-def unlike_optimizer(own: Optimizer, kept: Any) -> str:
+def optimizer_mismatch(own: Optimizer, kept: Any) -> str:
     """What in an optimizer's state_dict does not fit, as part of a sentence; empty if all does."""
     mine = own.state_dict()
     groups, state = (kept.get(k) if isinstance(kept, dict) else None for k in ("param_groups", "state"))
@@ -117,24 +117,24 @@ def unlike_optimizer(own: Optimizer, kept: Any) -> str:
             return f"{lacking[0]} is missing"
         for name, value in group.items():
             first = like.get(name, 0 if name == "t" else None)  # absent before the first step
-            if isinstance(first, int | float) and not isinstance(first, bool) and not finite(value):
+            if isinstance(first, int | float) and not isinstance(first, bool) and not is_finite_number(value):
                 return f"{name} is no finite number"
-            alike = isinstance(value, tuple | list) and all(map(finite, value))
+            alike = isinstance(value, tuple | list) and all(map(is_finite_number, value))
             if isinstance(first, tuple) and not (alike and len(value) == len(first)):
                 return f"{name} is of another kind"
     params = [p for group in own.param_groups for p in group["params"]]
     for number, entry in state.items():
         if type(number) is not int or not 0 <= number < len(params):
             return "it remembers an unknown parameter"
-        if not isinstance(entry, dict) or entry.keys() != ENTRIES[type(own).__name__]:
+        if not isinstance(entry, dict) or entry.keys() != OPTIMIZER_STATE[type(own).__name__]:
             return f"what it remembers of parameter {number} is of another kind"
         like = {k: torch.zeros(()) if k == "step" else params[number] for k in entry}
-        if bad := checkpoint.unlike(like, entry) or checkpoint.unsound(entry):
+        if bad := checkpoint.mismatch(like, entry) or checkpoint.non_finite(entry):
             return f"of parameter {number} {bad}"
     return ""
 
 
-def unlike_rows(t: Learner, parts: Any) -> str:
+def carry_mismatch(t: Learner, parts: Any) -> str:
     """What of the carried states does not fit this plan and loop, as part of a sentence; empty if all does."""
     like = checkpoint.flatten(t.carries[0])
     if not isinstance(parts, list) or not parts or not all(isinstance(p, list) and len(p) == len(like) for p in parts):
@@ -156,9 +156,9 @@ def unlike_rows(t: Learner, parts: Any) -> str:
 def out_of_range(t: Learner, carry: Carry) -> str:
     """Which values of a carry are out of range for this model, as part of a sentence; empty if none are."""
     inputs, labels, puzzle = carry.batch.question.inputs, carry.batch.labels, carry.batch.question.puzzle
-    vocab, puzzles = t.task.vocab, len(t.feed.examples.identifiers)
+    vocab, puzzles = t.task.vocab, len(t.stream.examples.identifiers)
     spans = ((inputs, vocab, "tokens"), (labels[labels != IGNORE], vocab, "labels"), (puzzle, puzzles, "identifiers"))
-    for found, most, name in (*spans, (carry.steps, MOST, "steps"), (carry.life, MOST, "steps")):
+    for found, most, name in (*spans, (carry.steps, MAX_COUNT, "steps"), (carry.max_steps, MAX_COUNT, "steps")):
         if found.numel() and not (int(found.min()) >= 0 and int(found.max()) < most):
             return f"it carries {name} out of range"
     return ""

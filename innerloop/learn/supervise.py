@@ -27,11 +27,11 @@ from torch import Tensor
 
 from innerloop.core import Answer, Loop, Question, refill
 from innerloop.halt import halting_margin
-from innerloop.learn.loss import CROSS_ENTROPIES, judge
+from innerloop.learn.loss import CROSS_ENTROPIES, accuracy_of
 from innerloop.noise import salted
 from innerloop.schema import Count, Share, check
 
-BRIEF = 4  # most steps of a puzzle that HaltingConfig.brief shortens: most puzzles are solved by then
+SHORT_MAX_STEPS = 4  # most steps of a puzzle that HaltingConfig.brief shortens: most puzzles are solved by then
 
 
 class Batch(NamedTuple):
@@ -45,7 +45,7 @@ class Carry(NamedTuple):
     state: Any
     batch: Batch
     steps: Tensor  # (B,) int64 steps taken on the current puzzle
-    life: Tensor  # (B,) int64 most steps for the current puzzle
+    max_steps: Tensor  # (B,) int64 most steps for the current puzzle
     halted: Tensor  # (B,) bool: the row takes a fresh puzzle next
 
 
@@ -61,7 +61,7 @@ class HaltingConfig:
     learned: bool = True  # the halting head may end a row before max_steps
     explore: Share = 0.1  # share of rows that must take a random number of steps before the head may end them
     spread: bool = False  # most steps of each puzzle uniform in 1 .. 2 max_steps instead of max_steps
-    brief: Share = 0.0  # share of puzzles with 1 .. BRIEF steps at most, so that more puzzles are seen
+    brief: Share = 0.0  # share of puzzles with 1 .. SHORT_MAX_STEPS steps at most, so that more puzzles are seen
 
     def __post_init__(self) -> None:
         check(self)
@@ -73,24 +73,24 @@ class HaltingConfig:
 
     def draw(self, rows: int, generator: torch.Generator, noisy: bool = False) -> Draw:
         """Random numbers of a supervised step, (rows,) each; salts only if `noisy`."""
-        lucky = torch.rand(rows, generator=generator) < self.explore
-        least = lucky * torch.randint(2, max(self.max_steps, 2) + 1, (rows,), generator=generator)
-        life = torch.full((rows,), self.max_steps)
+        exploring = torch.rand(rows, generator=generator) < self.explore
+        min_steps = exploring * torch.randint(2, max(self.max_steps, 2) + 1, (rows,), generator=generator)
+        max_steps = torch.full((rows,), self.max_steps)
         if self.spread:
-            life = torch.randint(1, 2 * self.max_steps + 1, (rows,), generator=generator)
+            max_steps = torch.randint(1, 2 * self.max_steps + 1, (rows,), generator=generator)
         if self.brief:
             short = torch.rand(rows, generator=generator) < self.brief
-            life = life.where(~short, torch.randint(1, BRIEF + 1, (rows,), generator=generator))
-        return Draw(least, life, salts(rows, generator) if noisy else None)
+            max_steps = max_steps.where(~short, torch.randint(1, SHORT_MAX_STEPS + 1, (rows,), generator=generator))
+        return Draw(min_steps, max_steps, random_salts(rows, generator) if noisy else None)
 
 
 class Draw(NamedTuple):
-    least: Tensor  # (B,) int64 steps before the halting head may end the row; 0 for most
-    life: Tensor  # (B,) int64 most steps of the puzzle that enters this row, if one does
+    min_steps: Tensor  # (B,) int64 steps before the halting head may end the row; 0 for most
+    max_steps: Tensor  # (B,) int64 most steps of the puzzle that enters this row, if one does
     salt: Tensor | None = None  # (B,) int64 salt of that puzzle's noise key, for loops that draw noise
 
 
-def salts(rows: int, generator: torch.Generator) -> Tensor:
+def random_salts(rows: int, generator: torch.Generator) -> Tensor:
     """(B,) int64 > 0: random salts of noise keys, one per row."""
     return torch.randint(1, 1 << 40, (rows,), generator=generator)
 
@@ -129,21 +129,23 @@ def supervised_step(
         fresh_state = salted(fresh_state, draw.salt.to(batch.labels.device))
     state = refill(carry.state, carry.halted, fresh_state)
     steps = carry.steps.where(~carry.halted, 0) + 1
-    life = carry.life.where(~carry.halted, halting.max_steps if draw is None else draw.life.to(steps.device))
+    max_steps = carry.max_steps.where(
+        ~carry.halted, halting.max_steps if draw is None else draw.max_steps.to(steps.device)
+    )
     state = loop.step(state, question)
     answer: Answer = loop.read(state)
 
-    spent = steps >= life
-    halted, target = spent, None
+    out_of_steps = steps >= max_steps
+    halted, target = out_of_steps, None
     if draw is not None and halting.max_steps > 1:
         if halting.learned and answer.q_halt is not None:
             wants = halting_margin(answer).detach() > 0
-            halted = spent | (wants & (steps >= draw.least.to(steps.device)))
+            halted = out_of_steps | (wants & (steps >= draw.min_steps.to(steps.device)))
         if answer.q_continue is not None:
-            target = q_target(loop, state, question, spent)
+            target = q_target(loop, state, question, out_of_steps)
     losses, metrics = loss_and_metrics(answer, batch.labels, steps, halted, target, cross_entropy)
     losses |= auxiliary_losses(loop, state)
-    return SupervisedStep(Carry(state, batch, steps, life, halted), answer, losses, metrics, target)
+    return SupervisedStep(Carry(state, batch, steps, max_steps, halted), answer, losses, metrics, target)
 
 
 def question_for(loop: Loop, batch: Batch, learning: bool = True) -> Question:
@@ -158,18 +160,18 @@ def auxiliary_losses(loop: Any, state: Any) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def q_target(loop: Loop, state: Any, question: Question, spent: Tensor) -> Tensor:
+def q_target(loop: Loop, state: Any, question: Question, out_of_steps: Tensor) -> Tensor:
     """(B,) Q-learning target of the continue head: the larger q of the next step; its q_halt at the last step."""
     following: Answer = loop.read(loop.step(state, question))
     assert following.q_halt is not None and following.q_continue is not None
-    return torch.where(spent, following.q_halt, torch.maximum(following.q_halt, following.q_continue)).sigmoid()
+    return torch.where(out_of_steps, following.q_halt, torch.maximum(following.q_halt, following.q_continue)).sigmoid()
 
 
 def loss_and_metrics(
     answer: Answer, labels: Tensor, steps: Tensor, halted: Tensor, target: Tensor | None, cross_entropy: str
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Losses and metrics of one answer, each a sum over the batch; the halting losses already at their weight 1/2."""
-    token, exact, count = judge(answer.logits, labels)
+    token, exact, count = accuracy_of(answer.logits, labels)
     nll = CROSS_ENTROPIES[cross_entropy](answer.logits, labels)
     losses = {"lm_loss": (nll / count.clamp_min(1)[:, None]).sum()}
     judged = halted & (count > 0)

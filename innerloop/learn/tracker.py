@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-FALL = 0.10  # drop of exact accuracy below the best that counts as a collapse
+COLLAPSE_DROP = 0.10  # drop of exact accuracy below the best that counts as a collapse
 
 
 class BestTracker:
@@ -12,25 +12,25 @@ class BestTracker:
 
     def __init__(self, best: dict[str, Any] | None = None, warnings: list[str] | None = None, told: int = 0) -> None:
         self.best, self.warnings, self.told = best or {}, warnings or [], told
-        self.falling = 0
+        self.since_best = 0
 
     def state(self) -> dict[str, Any]:
         return {"best": self.best, "warnings": self.warnings, "told": self.told}
 
-    def see(self, step: int, exact: float, valid: float | None, token: float = 0.0) -> bool:
+    def observe(self, step: int, exact: float, valid: float | None, token: float = 0.0) -> bool:
         """Record a validation; returns whether it is the best so far (a later equal one is).
 
         Ties in exact accuracy are decided by the share of valid answers, or by token accuracy where that is unknown.
         """
         found = {"step": step, "exact": exact, "token": token, "valid": valid}
         if not self.best or _rank(found) >= _rank(self.best):
-            self.best, self.falling = found, 0
+            self.best, self.since_best = found, 0
             return True
-        self.falling += 1
+        self.since_best += 1
         lost = self.best["exact"] - exact
-        if lost > FALL:
+        if lost > COLLAPSE_DROP:
             self.warn("collapse", f"step {step}: exact accuracy fell from {self.best['exact']:.1%} to {exact:.1%}")
-        elif self.falling == 5:
+        elif self.since_best == 5:
             since = f"since step {self.best['step']:.0f}"
             self.warn("overfitting", f"step {step}: five validations in a row below the best ({since})")
         return False
@@ -39,7 +39,7 @@ class BestTracker:
         if not any(w.startswith(kind) for w in self.warnings):
             self.warnings.append(f"{kind}: {what}; the best weights are kept")
 
-    def news(self) -> list[str]:
+    def new_warnings(self) -> list[str]:
         fresh, self.told = self.warnings[self.told :], len(self.warnings)
         return fresh
 
@@ -54,7 +54,7 @@ def _rank(found: dict[str, Any]) -> tuple[float, float]:
     return found["exact"], found["token"] if found["valid"] is None else found["valid"]
 
 
-def mended(state: dict[str, Any], verifies: bool) -> dict[str, Any]:
+def upgraded_state(state: dict[str, Any], verifies: bool) -> dict[str, Any]:
     """A saved state in today's form; older versions stored token accuracy under "valid"."""
     best = state["best"]
     if best and not verifies and "token" not in best:  # without a verifier, "valid" held token accuracy

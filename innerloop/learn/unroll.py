@@ -18,7 +18,7 @@ from torch import Tensor
 from innerloop import grad
 from innerloop.core import Answer, Loop, detach, think
 from innerloop.errors import InputError
-from innerloop.learn.loss import CROSS_ENTROPIES, judge
+from innerloop.learn.loss import CROSS_ENTROPIES, accuracy_of
 from innerloop.learn.supervise import Batch, Carry, SupervisedStep, auxiliary_losses, loss_and_metrics, question_for
 from innerloop.noise import salted
 from innerloop.schema import Amount, Count, Share, Whole, check
@@ -47,7 +47,7 @@ class Unroll:
         check(self)
         if not (0 < self.prior < 1 and self.ramp > 0):
             raise InputError("an unroll needs 0 < prior < 1 and 0 < ramp <= 1")
-        grad.named(self.grad)
+        grad.rule_named(self.grad)
 
     @property
     def mean(self) -> int:
@@ -79,14 +79,14 @@ def unrolled(
         first = salted(first, salt.to(batch.labels.device))
     every = unroll.weigh != "last"
     record = (lambda loop, state: loop.read(state)) if every else None
-    thought = think(loop, question, depth, grad=grad.named(unroll.grad), record=record, state=first)
+    thought = think(loop, question, depth, grad=grad.rule_named(unroll.grad), record=record, state=first)
     answers: list[Answer] = thought.trace if every else [thought.answer]
     if unroll.weigh == "window":
         answers = answers[-unroll.window :]
     rows, device = len(batch.labels), batch.labels.device
     steps, done = torch.full((rows,), depth, device=device), torch.ones(rows, dtype=torch.bool, device=device)
     if unroll.weigh == "ponder":
-        losses, metrics = pondered(answers, batch.labels, steps, unroll, cross_entropy)
+        losses, metrics = ponder_losses(answers, batch.labels, steps, unroll, cross_entropy)
     else:
         weighed = [loss_and_metrics(a, batch.labels, steps, done, None, cross_entropy) for a in answers]
         metrics = weighed[-1][1]
@@ -95,19 +95,19 @@ def unrolled(
     return SupervisedStep(Carry(detach(first), batch, steps, steps, done), thought.answer, losses, metrics, None)
 
 
-def pondered(
+def ponder_losses(
     answers: list[Answer], labels: Tensor, steps: Tensor, unroll: Unroll, cross_entropy: str
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """PonderNet's losses (arXiv 2107.05407): q_halt is the logit of halting now, which weights each answer's loss."""
     if any(a.q_halt is None for a in answers):
         raise InputError('weigh "ponder" needs a loop with a halting head: this one has none')
-    log_p_NB = halting(torch.stack([a.q_halt for a in answers]))  # type: ignore[misc]
+    log_p_NB = log_halting_probabilities(torch.stack([a.q_halt for a in answers]))  # type: ignore[misc]
     counts = (labels >= 0).sum(-1).clamp_min(1)
     nll_NB = torch.stack([CROSS_ENTROPIES[cross_entropy](a.logits, labels).sum(-1) / counts for a in answers])
     p_NB = log_p_NB.exp()
     likely = p_NB.detach().argmax(0)
     logits = torch.stack([a.logits for a in answers])[likely, torch.arange(len(labels), device=labels.device)]
-    token, exact, places = judge(logits, labels)
+    token, exact, places = accuracy_of(logits, labels)
     mean = (p_NB.detach() * torch.arange(1, len(answers) + 1, device=labels.device)[:, None]).sum(0)
     judged = places > 0
     metrics = {
@@ -116,12 +116,12 @@ def pondered(
         "exact_accuracy": (judged & exact).sum(),
         "steps": mean.where(judged, 0).sum(),
     }
-    prior = log_geometric(unroll.prior, len(answers)).to(labels.device)
+    prior = log_geometric_prior(unroll.prior, len(answers)).to(labels.device)
     kl = (p_NB * (log_p_NB - prior[:, None])).sum(0)
     return {"lm_loss": (p_NB * nll_NB).sum(), "ponder_loss": unroll.beta * kl.sum()}, metrics
 
 
-def halting(logits_NB: Tensor) -> Tensor:
+def log_halting_probabilities(logits_NB: Tensor) -> Tensor:
     """(N, B) conditional halting logits -> (N, B) log p of halting at each step; the last takes the remainder."""
     stay = F.logsigmoid(-logits_NB)
     before = torch.cat((torch.zeros_like(stay[:1]), stay[:-1].cumsum(0)))
@@ -129,12 +129,12 @@ def halting(logits_NB: Tensor) -> Tensor:
     return before + now
 
 
-def geometric(chance: float, steps: int) -> Tensor:
+def geometric_prior(chance: float, steps: int) -> Tensor:
     """(N,) float32 geometric distribution of mean 1 / chance, its tail added to the last step, so that it sums to 1."""
-    return log_geometric(chance, steps).exp()
+    return log_geometric_prior(chance, steps).exp()
 
 
-def log_geometric(chance: float, steps: int) -> Tensor:
+def log_geometric_prior(chance: float, steps: int) -> Tensor:
     """(N,) float32 log probabilities of the same, finite where the probability itself underflows."""
     log_p = torch.arange(steps) * math.log1p(-chance) + math.log(chance)
     log_p[-1] = (steps - 1) * math.log1p(-chance)

@@ -25,7 +25,7 @@ from innerloop.parts.layers import Linear
 FORMS = ("graves", "interpolate")
 
 
-class Act(NamedTuple):
+class ActState(NamedTuple):
     """Halting accumulators; G is (B,) or (B, L)."""
 
     mean: Tensor  # (*G, ...) float32: weighted sum of the earlier states
@@ -52,7 +52,7 @@ class HaltingUnit(nn.Module):
         return self.unit(z.float())[..., 0].sigmoid()
 
 
-def check(form: str, eps: float, tau: float) -> None:
+def check_act(form: str, eps: float, tau: float) -> None:
     """Raises InputError unless form, slack eps and step cost tau are in range."""
     if form not in FORMS:
         raise InputError(f'no form of halting is called "{form}": use one of {", ".join(FORMS)}')
@@ -60,39 +60,39 @@ def check(form: str, eps: float, tau: float) -> None:
         raise InputError(f"halting needs 0 < eps < 1 and tau >= 0, not eps={eps} and tau={tau}")
 
 
-def begin(z: Tensor, granularity: int = 1) -> Act:
+def initial_act(z: Tensor, granularity: int = 1) -> ActState:
     """Initial accumulators for states like `z`, whose first `granularity` axes halt separately."""
     dtype = torch.promote_types(z.dtype, torch.float32)
     shape = z.shape[:granularity]
     zero = z.new_zeros(shape, dtype=dtype)
     n, done = z.new_zeros(shape, dtype=torch.long), z.new_zeros(shape, dtype=torch.bool)
-    return Act(z.new_zeros(z.shape, dtype=dtype), zero, zero, n, done)
+    return ActState(z.new_zeros(z.shape, dtype=dtype), zero, zero, n, done)
 
 
-def advance(a: Act, old: Tensor, p: Tensor, eps: float = 0.01, form: str = "graves") -> Act:
+def advance(a: ActState, old: Tensor, p: Tensor, eps: float = 0.01, form: str = "graves") -> ActState:
     """Accumulators after a step from state `old` to one with halting probability `p` (*G)."""
     total = a.total + a.p
     mean = _mix(a.mean, a.p, old, form)
-    new = Act(mean, total, p.to(total.dtype), a.n + 1, total + p >= 1 - eps)
-    return Act(*(hold(a.done, before, after) for before, after in zip(a, new, strict=True)))
+    new = ActState(mean, total, p.to(total.dtype), a.n + 1, total + p >= 1 - eps)
+    return ActState(*(freeze_halted(a.done, before, after) for before, after in zip(a, new, strict=True)))
 
 
-def hold(done: Tensor, old: Tensor, new: Tensor) -> Tensor:
+def freeze_halted(done: Tensor, old: Tensor, new: Tensor) -> Tensor:
     """`old` where `done` (*G), else `new`."""
     return torch.where(_over(done, new), old, new)
 
 
-def remainder(a: Act) -> Tensor:
+def remainder(a: ActState) -> Tensor:
     """(*G) R, the weight of the current state."""
     return 1 - a.total
 
 
-def weighted(a: Act, z: Tensor, form: str = "graves") -> Tensor:
+def weighted(a: ActState, z: Tensor, form: str = "graves") -> Tensor:
     """The weighted mean state, in the dtype of the current state `z`."""
     return _mix(a.mean, remainder(a), z, form).to(z.dtype)
 
 
-def cost(a: Act) -> Tensor:
+def ponder_cost(a: ActState) -> Tensor:
     """(*G) ponder cost N + R. Its derivative is -1 in every probability but the last, and 0 in the last."""
     return a.n + remainder(a)
 

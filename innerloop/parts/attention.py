@@ -41,15 +41,15 @@ def prefix_lengths(config: NetConfig, inputs_BS: Tensor) -> Tensor:
     return inputs_BS.new_full((rows,), 0 if config.mask == "causal" else config.prefix + places, dtype=torch.long)
 
 
-def sight(config: NetConfig, prompt_B: Tensor) -> AttentionContext | None:
+def attention_context(config: NetConfig, prompt_B: Tensor) -> AttentionContext | None:
     """The causal or prefix mask of `size`: a position sees itself, earlier ones and the prefix. None without a mask."""
     if not config.causal:
         return None
-    place = torch.arange(config.length, device=prompt_B.device)
-    earlier_LL = place <= place[:, None]
+    position = torch.arange(config.length, device=prompt_B.device)
+    earlier_LL = position <= position[:, None]
     if config.mask == "causal":
         return AttentionContext(earlier_LL[None, None])
-    return AttentionContext((earlier_LL | (place < prompt_B[:, None, None]))[:, None])
+    return AttentionContext((earlier_LL | (position < prompt_B[:, None, None]))[:, None])
 
 
 def attend_plain(q_BHLE: Tensor, k_BHKE: Tensor, v_BHKE: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -99,21 +99,21 @@ class Attention(nn.Module):
             cos, sin = rotary(config.length, config.hidden_size // config.heads, config.rope_base)
             self.register_buffer("cos", cos, persistent=False)
             self.register_buffer("sin", sin, persistent=False)
-        self.turn = config.positions == "rope"
+        self.rope = config.positions == "rope"
 
-    def forward(self, x_BLD: Tensor, sight: AttentionContext | None = None) -> Tensor:
-        mask, first, memory, layer = sight or AttentionContext()
+    def forward(self, x_BLD: Tensor, context: AttentionContext | None = None) -> Tensor:
+        mask, first, memory, layer = context or AttentionContext()
         q, k, v = self.qkv(x_BLD).unflatten(-1, (3, self.heads, -1)).unbind(2)
-        if self.turn:
+        if self.rope:
             cos, sin = (t[first : first + x_BLD.shape[1]] for t in (self.cos, self.sin))
             q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         q, k, v = (t.transpose(1, 2) for t in (q, k, v))
         if memory is not None:
             k, v = memory(layer, k, v)
         a_BHLE = attend(q, k, v, mask)
-        return self.close(a_BHLE.transpose(1, 2).flatten(2), x_BLD)
+        return self.project(a_BHLE.transpose(1, 2).flatten(2), x_BLD)
 
-    def close(self, a_BLD: Tensor, x_BLD: Tensor) -> Tensor:
+    def project(self, a_BLD: Tensor, x_BLD: Tensor) -> Tensor:
         return self.out(a_BLD)
 
 
@@ -124,5 +124,5 @@ class GatedAttention(Attention):
         super().__init__(config)
         self.gate = Linear(config.hidden_size, config.hidden_size)
 
-    def close(self, a_BLD: Tensor, x_BLD: Tensor) -> Tensor:
+    def project(self, a_BLD: Tensor, x_BLD: Tensor) -> Tensor:
         return self.out(torch.sigmoid(self.gate(x_BLD)) * a_BLD)

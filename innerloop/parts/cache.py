@@ -45,7 +45,7 @@ def _compress(slots: int, n: int, layers: int) -> int:
     return n % slots
 
 
-class Kept(NamedTuple):
+class CacheSlot(NamedTuple):
     k_BHKE: Tensor
     v_BHKE: Tensor
     written: Tensor  # (K,) bool, on the CPU
@@ -60,29 +60,29 @@ class Cache:
     def __init__(self, length: int, policy_name: str = "full") -> None:
         self.length, self.latest, self.slot = length, policy_name == "latest", policy(policy_name)
         self.seen = 0
-        self.kept: dict[tuple[str, int], Kept] = {}
+        self.kept: dict[tuple[str, int], CacheSlot] = {}
 
-    def sight(
-        self, whole: AttentionContext | None, places: int, net: str, layers: int, call: int = 0
+    def context(
+        self, full: AttentionContext | None, positions: int, net: str, layers: int, call: int = 0
     ) -> AttentionContext:
-        """The context of the next `places` positions in call `call` of `net`; `whole` is that of full rows.
+        """The context of the next `positions` in call `call` of `net`; `full` is that of full rows.
 
         Raises InputError without a causal mask (cached values would be wrong), or if the cache is full.
         """
-        end = self.seen + places
-        if whole is None or whole.mask is None:
+        end = self.seen + positions
+        if full is None or full.mask is None:
             raise InputError('a cache needs a model that reads in order: set the mask of its NetConfig to "causal"')
         if end > self.length:
             raise InputError(f"a cache of {self.length} places has no room for place {end}: make it longer")
         memory = partial(self._swap, net, call * layers, layers)
-        return AttentionContext(whole.mask[:, :, self.seen : end, :end], self.seen, memory)
+        return AttentionContext(full.mask[:, :, self.seen : end, :end], self.seen, memory)
 
     def _swap(self, net: str, first: int, layers: int, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Store the keys and values of the current positions; return those of all positions so far."""
         slot, end = self.slot(first + layer, layers), self.seen + k.shape[2]
         if (net, slot) not in self.kept:
             blank_k, blank_v = (t.new_zeros(*t.shape[:2], self.length, t.shape[3]) for t in (k, v))
-            self.kept[net, slot] = Kept(blank_k, blank_v, torch.zeros(self.length, dtype=torch.bool))
+            self.kept[net, slot] = CacheSlot(blank_k, blank_v, torch.zeros(self.length, dtype=torch.bool))
         mine = self.kept[net, slot]
         mine.k_BHKE[:, :, self.seen : end] = k
         mine.v_BHKE[:, :, self.seen : end] = v

@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 from innerloop.errors import InputError
 from innerloop.parts.config import NetConfig
-from innerloop.parts.layers import Linear, around, inner_width
+from innerloop.parts.layers import Linear, inner_width, residual_branch, saved_as
 
 
 class ConstraintBlock(nn.Module):
     """Each unit sums its positions and sends a message back; one SwiGLU combines it with the position's own state.
 
-        m = back(silu(tell(sum over each unit of x)));   g, u = own(x) + sum of m over a position's units
+        m = decode(silu(encode(sum over each unit of x)));   g, u = self_proj(x) + sum of m over a position's units
         x <- norm(x + out(silu(g) * u)), or with the norm where size.norm says
 
     `size.units` are U sets of token positions; the rules they stand for are not given. Related to recurrent relational
@@ -33,14 +33,15 @@ class ConstraintBlock(nn.Module):
         for unit, places in zip(share, config.units, strict=True):
             unit[torch.tensor(places) + config.prefix] = len(places) ** -0.5
         self.register_buffer("share", share, persistent=False)
-        self.tell, self.back = Linear(config.hidden_size, inner), Linear(inner, 2 * inner)
-        self.own, self.out = Linear(config.hidden_size, 2 * inner), Linear(inner, config.hidden_size)
+        self.encode, self.decode = Linear(config.hidden_size, inner), Linear(inner, 2 * inner)
+        self.self_proj, self.out = Linear(config.hidden_size, 2 * inner), Linear(inner, config.hidden_size)
+        saved_as(self, encode="tell", decode="back", self_proj="own")
 
     def forward(self, x_BLD: Tensor) -> Tensor:
-        return around(self.norm, x_BLD, self.hear)
+        return residual_branch(self.norm, x_BLD, self.aggregate)
 
-    def hear(self, x_BLD: Tensor) -> Tensor:
+    def aggregate(self, x_BLD: Tensor) -> Tensor:
         share_UL = self.share.to(x_BLD.dtype)
-        m_BUE = self.back(F.silu(self.tell(share_UL @ x_BLD)))
-        gate, up = (self.own(x_BLD) + share_UL.T @ m_BUE).chunk(2, -1)
+        m_BUE = self.decode(F.silu(self.encode(share_UL @ x_BLD)))
+        gate, up = (self.self_proj(x_BLD) + share_UL.T @ m_BUE).chunk(2, -1)
         return self.out(F.silu(gate) * up)

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from innerloop.parts.config import NetConfig
-from innerloop.parts.layers import Linear, around, inner_width
+from innerloop.parts.layers import Linear, inner_width, residual_branch
 
 
 class ConvBlock(nn.Module):
@@ -26,9 +26,9 @@ class ConvBlock(nn.Module):
         self.out = Linear(inner, config.hidden_size)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
-        return around(self.norm, x_BLD, self.look)
+        return residual_branch(self.norm, x_BLD, self.gated)
 
-    def look(self, x_BLD: Tensor) -> Tensor:
+    def gated(self, x_BLD: Tensor) -> Tensor:
         up_BLE = self.up(x_BLD)
         cells_BSE = up_BLE[:, self.prefix :] if self.prefix else up_BLE
         near_BERC = self._near(cells_BSE.unflatten(1, self.grid).permute(0, 3, 1, 2))

@@ -28,7 +28,7 @@ class Table(nn.Module):
         return F.embedding(ids.long(), self.weight.to(dtype))
 
 
-def start(config: NetConfig, *many: int) -> Tensor:
+def initial_vectors(config: NetConfig, *many: int) -> Tensor:
     """(*many, D) random vectors for initial states, the same at every node of a position."""
     return trunc_normal(*many, config.node, std=1.0).repeat(*(1 for _ in many), config.nodes)
 
@@ -42,17 +42,17 @@ class Embed(nn.Module):
     are concatenated.
     """
 
-    kin: Tensor
+    symbol_rows: Tensor
 
     def __init__(self, config: NetConfig) -> None:
         super().__init__()
         self.size, self.scale = config, math.sqrt(config.node)
         std = 1 / self.scale
         self.tokens = Table(config.vocab, config.node, std)
-        kin = torch.arange(config.vocab)[:, None].repeat(1, config.nodes)  # (vocab, N) row of the table
+        symbol_rows = torch.arange(config.vocab)[:, None].repeat(1, config.nodes)  # (vocab, N) row of the table
         for form in config.symbols:
-            kin[list(form)] = torch.where(torch.eye(config.nodes, dtype=torch.bool), form[0], form[-1])
-        self.register_buffer("kin", kin, persistent=False)
+            symbol_rows[list(form)] = torch.where(torch.eye(config.nodes, dtype=torch.bool), form[0], form[-1])
+        self.register_buffer("symbol_rows", symbol_rows, persistent=False)
         if config.puzzle_emb_size:
             self.puzzles = Table(config.puzzles, config.puzzle_emb_size, 0.0, sparse=True)
         if config.positions == "learned":
@@ -62,7 +62,7 @@ class Embed(nn.Module):
         config = self.size
         if x.inputs.shape[1] != config.seq:
             raise InputError(f"a question has {x.inputs.shape[1]} tokens, but this model was made for {config.seq}")
-        seen = self.kin[x.inputs.long()] if config.symbols else x.inputs[..., None]
+        seen = self.symbol_rows[x.inputs.long()] if config.symbols else x.inputs[..., None]
         e_BLD = self.tokens(seen, dtype).flatten(2)
         if config.prefix:
             blank = config.prefix * config.hidden_size

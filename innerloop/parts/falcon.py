@@ -19,7 +19,7 @@ from innerloop.errors import InputError
 from innerloop.parts import ssd
 from innerloop.parts.attention import AttentionContext, attend, rotary, rotate
 from innerloop.parts.config import NetConfig
-from innerloop.parts.layers import Linear, SwiGLU, around, inner_width
+from innerloop.parts.layers import Linear, SwiGLU, inner_width, residual_branch
 
 
 @dataclass(frozen=True)
@@ -81,31 +81,31 @@ class HeadAttention(nn.Module):
 
     def __init__(self, config: NetConfig, c: Config) -> None:
         super().__init__()
-        self.c, self.turn = c, config.positions == "rope"
+        self.c, self.rope = c, config.positions == "rope"
         self.q = Linear(config.hidden_size, c.heads * c.head_width)
         self.kv = Linear(config.hidden_size, 2 * c.key_heads * c.head_width)
         self.out = Linear(c.heads * c.head_width, config.hidden_size)
-        if self.turn:
+        if self.rope:
             cos, sin = rotary(config.length, c.head_width, c.base)
             self.register_buffer("cos", cos, persistent=False)
             self.register_buffer("sin", sin, persistent=False)
 
-    def forward(self, x_BLD: Tensor, sight: AttentionContext | None = None) -> Tensor:
+    def forward(self, x_BLD: Tensor, context: AttentionContext | None = None) -> Tensor:
         c = self.c
         q = self.q(x_BLD).unflatten(-1, (c.heads, -1))
         k, v = self.kv(x_BLD).unflatten(-1, (2, c.key_heads, -1)).unbind(2)
         if c.multipliers.key != 1:
             k = k * c.multipliers.key
-        if self.turn:
+        if self.rope:
             q, k = rotate(q, self.cos, self.sin), rotate(k, self.cos, self.sin)
         q, k, v = (t.repeat_interleave(c.heads // t.shape[2], 2).transpose(1, 2) for t in (q, k, v))
-        return self.out(attend(q, k, v, sight and sight.mask).transpose(1, 2).flatten(2))
+        return self.out(attend(q, k, v, context and context.mask).transpose(1, 2).flatten(2))
 
 
 class FalconBlock(nn.Module):
     """The hybrid block. Without `c` its config is derived from `size`, else `size` sets width, norm and positions."""
 
-    sighted = True
+    takes_context = True
 
     def __init__(self, config: NetConfig, c: Config | None = None) -> None:
         super().__init__()
@@ -117,16 +117,16 @@ class FalconBlock(nn.Module):
         self.ssd = ssd.Mamba2(config.hidden_size, replace(c.mixer, scales=scales))  # type: ignore[arg-type]
         self.mlp = SwiGLU(config.hidden_size, c.inner)
 
-    def forward(self, x_BLD: Tensor, sight: AttentionContext | None = None) -> Tensor:
-        if sight and sight.memory:
+    def forward(self, x_BLD: Tensor, context: AttentionContext | None = None) -> Tensor:
+        if context and context.memory:
             raise InputError('block "falcon" keeps no keys to go on from: read the text anew, or use block "attention"')
-        x_BLD = around(self.norm, x_BLD, partial(self.mix, sight=sight))
-        return around(self.norm, x_BLD, self.feed)
+        x_BLD = residual_branch(self.norm, x_BLD, partial(self.mix, context=context))
+        return residual_branch(self.norm, x_BLD, self.feed_forward)
 
-    def mix(self, u_BLD: Tensor, sight: AttentionContext | None = None) -> Tensor:
+    def mix(self, u_BLD: Tensor, context: AttentionContext | None = None) -> Tensor:
         m = self.m
-        return m.ssm_out * self.ssd(u_BLD) + m.attention_out * self.attention(m.attention_in * u_BLD, sight)
+        return m.ssm_out * self.ssd(u_BLD) + m.attention_out * self.attention(m.attention_in * u_BLD, context)
 
-    def feed(self, u_BLD: Tensor) -> Tensor:
+    def feed_forward(self, u_BLD: Tensor) -> Tensor:
         gate, up = self.mlp.up(u_BLD).chunk(2, -1)
         return self.m.down * self.mlp.down(F.silu(self.m.gate * gate) * up)

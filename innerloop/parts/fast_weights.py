@@ -6,7 +6,7 @@
 
 Both memories take the gradients of a chunk of tokens at the memory before the chunk, so that a chunk is a few matrix
 products (the dual form) instead of one memory per token (the primal form); the two are equal. Both are causal: token i
-reads what tokens 1 .. i have written. BothWays makes bidirectional mixers of them, for grids.
+reads what tokens 1 .. i have written. Bidirectional makes bidirectional mixers of them, for grids.
 
 Shapes: B batch, H heads, L length, C tokens of a chunk, E head width, F inputs of a memory (E, or E + 1 with a bias).
 """
@@ -47,7 +47,7 @@ def primal(held: Held, P_CC: Tensor, q_CF: Tensor, k_CF: Tensor, g_CE: Tensor) -
     return (q_CF[..., None, :] @ memory_CFE)[..., 0, :]
 
 
-def written(held: Held, P_CC: Tensor, k_CF: Tensor, g_CE: Tensor) -> Tensor:
+def memory_after(held: Held, P_CC: Tensor, k_CF: Tensor, g_CE: Tensor) -> Tensor:
     """(..., F, E) the memory after the chunk's last token."""
     began = _sum(share[..., -1:, :] * memory for share, memory in held)
     return began - k_CF.mT @ (P_CC[..., -1, :, None] * g_CE)
@@ -95,7 +95,7 @@ def norm_error(z: Tensor, target: Tensor, weight: Tensor, bias: Tensor) -> Tenso
 # -- the two memories as mixers ---------------------------------------------------------------------------------------
 
 
-class Recall(nn.Module):
+class MemoryMixer(nn.Module):
     """Base of both memories: q, k, v of each head, in float32 or wider, with rotary positions."""
 
     cos: Tensor
@@ -108,15 +108,15 @@ class Recall(nn.Module):
             Linear(config.hidden_size, 3 * config.hidden_size),
             Linear(config.hidden_size, config.hidden_size),
         )
-        self.turn = config.positions == "rope"
-        if self.turn:
+        self.rope = config.positions == "rope"
+        if self.rope:
             cos, sin = rotary(config.length, self.head, config.rope_base)
             self.register_buffer("cos", cos, persistent=False)
             self.register_buffer("sin", sin, persistent=False)
 
     def tokens(self, x_BLD: Tensor) -> list[Tensor]:
         q, k, v = self.qkv(x_BLD).unflatten(-1, (3, self.heads, -1)).unbind(2)
-        if self.turn:
+        if self.rope:
             q, k = rotate(q, self.cos, self.sin), rotate(k, self.cos, self.sin)
         return [self.wide(t) for t in (q, k, v)]
 
@@ -134,15 +134,15 @@ class Recall(nn.Module):
         """The initial memory for `rows` examples."""
         raise NotImplementedError
 
-    def over(self, x_BLD: Tensor, memory: Any) -> tuple[Tensor, Any]:
+    def scan(self, x_BLD: Tensor, memory: Any) -> tuple[Tensor, Any]:
         """One pass over the tokens: (outputs (B, L, D), memory after the last token)."""
         raise NotImplementedError
 
     def forward(self, x_BLD: Tensor) -> Tensor:
-        return self.over(x_BLD, self.start(len(x_BLD)))[0]
+        return self.scan(x_BLD, self.start(len(x_BLD)))[0]
 
 
-class TTT(Recall):
+class TTT(MemoryMixer):
     """TTT-Linear: the memory is a linear map, trained in the forward pass to predict v - k from k (arXiv 2407.04620).
 
     eta_ij = max(0, 1/i + learned_i) * sigmoid(a(x_j)) / E is the step size of token j as read by token i of a chunk.
@@ -168,22 +168,22 @@ class TTT(Recall):
     def start(self, rows: int) -> Tensor:
         return self.memory.expand(rows, *self.memory.shape)
 
-    def over(self, x_BLD: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+    def scan(self, x_BLD: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
         q, k, v = self.tokens(x_BLD)
         target = layer_norm(v - k, self.weight, self.bias)
         rate_BHL1 = self.wide(self.rate(x_BLD).sigmoid()[..., None]) / self.head
         q1, k1 = (F.pad(t, (0, 1), value=1.0) for t in (q, k))
-        read, memory = in_chunks(self.visit, memory, (q1, k1, target, rate_BHL1), self.chunk)
+        read, memory = in_chunks(self.chunk_step, memory, (q1, k1, target, rate_BHL1), self.chunk)
         read = self.narrow(q + layer_norm(read, self.weight, self.bias), x_BLD)
         return self.out(rms_norm(read)), memory
 
-    def visit(self, w: Tensor, q: Tensor, k: Tensor, target: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
+    def chunk_step(self, w: Tensor, q: Tensor, k: Tensor, target: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
         eta_CC = (self.scale + self.learned).clamp_min(0)[: q.shape[-2], None] * rate.mT
         error = lambda z, t: norm_error(z, t, self.weight, self.bias)  # noqa: E731
-        return descend(w, q, k, target, eta_CC, error, self.form)
+        return ttt_chunk(w, q, k, target, eta_CC, error, self.form)
 
 
-def descend(
+def ttt_chunk(
     w: Tensor,
     q: Tensor,
     k: Tensor,
@@ -198,10 +198,10 @@ def descend(
     """
     g, P = error(k @ w, target), eta_CC.tril()
     held = ((w.new_ones(1, 1), w),)
-    return form(held, P, q, k, g), written(held, P, k, g)
+    return form(held, P, q, k, g), memory_after(held, P, k, g)
 
 
-class Titans(Recall):
+class Titans(MemoryMixer):
     """The linear neural memory of Titans: gradient steps with momentum and forgetting (arXiv 2501.00663).
 
     m, theta and alpha are sigmoids of the token, one each per head; theta is divided by the chunk's length, and q and k
@@ -219,19 +219,23 @@ class Titans(Recall):
         memory = self.memory.expand(rows, *self.memory.shape)
         return memory, torch.zeros_like(memory)
 
-    def over(self, x_BLD: Tensor, memory: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def scan(self, x_BLD: Tensor, memory: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         q, k, v = self.tokens(x_BLD)
         gates_BHL3 = self.wide(self.gates(x_BLD).unflatten(-1, (self.heads, 3)))
         streams = (F.normalize(q, dim=-1), F.normalize(k, dim=-1), v, gates_BHL3)
-        read, memory = in_chunks(self.visit, memory, streams, self.chunk)
+        read, memory = in_chunks(self.chunk_step, memory, streams, self.chunk)
         return self.out(self.narrow(read, x_BLD)), memory
 
-    def visit(self, memory: tuple[Tensor, Tensor], q: Tensor, k: Tensor, v: Tensor, gates: Tensor) -> tuple[Any, Any]:
+    def chunk_step(
+        self, memory: tuple[Tensor, Tensor], q: Tensor, k: Tensor, v: Tensor, gates: Tensor
+    ) -> tuple[Any, Any]:
         m, theta, alpha = gates.unbind(-1)
-        return remember(memory, q, k, v, F.logsigmoid(m), theta.sigmoid() / self.chunk, F.logsigmoid(-alpha), self.form)
+        return titans_chunk(
+            memory, q, k, v, F.logsigmoid(m), theta.sigmoid() / self.chunk, F.logsigmoid(-alpha), self.form
+        )
 
 
-def remember(
+def titans_chunk(
     memory: tuple[Tensor, Tensor],
     q: Tensor,
     k: Tensor,
@@ -250,8 +254,8 @@ def remember(
     (keep_C1, keep_CC), (m_C1, m_CC) = decays(log_keep), decays(log_m)
     P = (keep_CC @ m_CC) * theta[..., None, :]
     held = ((keep_C1, M), (keep_CC @ m_C1, S))
-    momentum = written(((m_C1, S),), m_CC * theta[..., None, :], k, g)
-    return form(held, P, q, k, g), (written(held, P, k, g), momentum)
+    momentum = memory_after(((m_C1, S),), m_CC * theta[..., None, :], k, g)
+    return form(held, P, q, k, g), (memory_after(held, P, k, g), momentum)
 
 
 def decays(log_x_C: Tensor) -> tuple[Tensor, Tensor]:
@@ -262,7 +266,7 @@ def decays(log_x_C: Tensor) -> tuple[Tensor, Tensor]:
     return total.exp()[..., None], span.exp()
 
 
-class BothWays(nn.Module):
+class Bidirectional(nn.Module):
     """A bidirectional mixer of two causal ones, in order and in reverse: ahead(x) + back(x).
 
     With a causal `size` there is only the forward one.
@@ -274,18 +278,18 @@ class BothWays(nn.Module):
         super().__init__()
         self.ahead, self.back = self.reader(config), None if config.causal else self.reader(config)
 
-    def forward(self, x_BLD: Tensor, sight: AttentionContext | None = None) -> Tensor:
-        if sight and sight.memory:
+    def forward(self, x_BLD: Tensor, context: AttentionContext | None = None) -> Tensor:
+        if context and context.memory:
             raise InputError('fast weights keep no keys to go on from: read the text anew, or use block "attention"')
         y_BLD = self.ahead(x_BLD)
         return y_BLD if self.back is None else y_BLD + self.back(x_BLD.flip(1)).flip(1)
 
 
-class TTTBothWays(BothWays):
+class BidirectionalTTT(Bidirectional):
     reader = TTT
 
 
-class TitansBothWays(BothWays):
+class BidirectionalTitans(Bidirectional):
     reader = Titans
 
 
@@ -298,7 +302,7 @@ class FastWeights:
     """Chosen weights of a model adapt within an episode, by gradient steps on the error of its predictions.
 
         fast = f.begin()                            at the start of an episode: zeros
-        each turn:   guess = f.predict(fast, x);   fast = f.turn(fast, x, observed)
+        each turn:   guess = f.predict(fast, x);   fast = f.adapt(fast, x, observed)
 
     `fast` holds the changes of the weights; the model itself is never written, so every episode starts from the same
     weights. Gradients of an outer loss reach the model's weights through the prediction, and with second_order also
@@ -335,7 +339,7 @@ class FastWeights:
         weights = {n: self.model.get_parameter(n) + added for n, added in zip(self.names, fast, strict=True)}
         return torch.func.functional_call(self.model, weights, inputs)
 
-    def turn(self, fast: Fast, *inputs: Any, observed: Any) -> Fast:
+    def adapt(self, fast: Fast, *inputs: Any, observed: Any) -> Fast:
         """`fast` after `steps` gradient steps on the consistency of predict(fast, *inputs) with `observed`."""
         loss = lambda fast: self.consistency(self.predict(fast, *inputs), observed)  # noqa: E731
         fast = tuple(added.detach() for added in fast)

@@ -1,6 +1,6 @@
 """Fused C++ kernel for loops of Orbit blocks on a CPU: orbits.cpp, compiled per shape on first use, and cached.
 
-`serves` says whether a call is supported. Other calls, and second derivatives, use the plain PyTorch form in
+`supports` says whether a call is supported. Other calls, and second derivatives, use the plain PyTorch form in
 parts/orbits.py. Both give the same values but for rounding (tests/parts/test_fused.py).
 """
 
@@ -69,7 +69,7 @@ def plain() -> Iterator[None]:
         allowed = before
 
 
-def serves(blocks: Blocks, h_BLD: Tensor, e_BLD: Tensor | None = None, rounds: int = 1) -> bool:
+def supports(blocks: Blocks, h_BLD: Tensor, e_BLD: Tensor | None = None, rounds: int = 1) -> bool:
     """Whether `loop` supports this call: all assumptions of orbits.cpp hold.
 
     These are float32 on a CPU, sizes and memory layout as compiled, no function transform, dispatch mode or hook, and
@@ -81,11 +81,11 @@ def serves(blocks: Blocks, h_BLD: Tensor, e_BLD: Tensor | None = None, rounds: i
     return (
         available(blocks, h_BLD.dtype, h_BLD.device)
         and h_BLD.dim() == 3
-        and all(fits(block, h_BLD) for block in blocks)
+        and all(shapes_match(block, h_BLD) for block in blocks)
         and all(block.layout == first.layout and block.shape == first.shape for block in others)
         and 1 <= rounds * len(blocks) < LARGEST
-        and plain_numbers(h_BLD)
-        and (e_BLD is None or (plain_numbers(e_BLD) and broadcasts(e_BLD.shape, h_BLD.shape)))
+        and is_plain_float32(h_BLD)
+        and (e_BLD is None or (is_plain_float32(e_BLD) and broadcasts(e_BLD.shape, h_BLD.shape)))
         and _get_current_dispatch_mode() is None
         and forward_ad._current_level < 0
         and torch._C._functorch.peek_interpreter_stack() is None
@@ -99,7 +99,7 @@ def available(blocks: Blocks, dtype: torch.dtype, device: torch.device) -> bool:
     return kind and all(getattr(b, "fusable", False) for b in blocks) and compiled(blocks) is not None
 
 
-def fits(block: Any, h_BLD: Tensor) -> bool:
+def shapes_match(block: Any, h_BLD: Tensor) -> bool:
     """Whether a state has the width and length of a block, and the block's weights the expected shapes and dtype.
 
     Weights need not be contiguous: they are copied.
@@ -110,11 +110,11 @@ def fits(block: Any, h_BLD: Tensor) -> bool:
         channels == nodes * width
         and block.places in (None, length)
         and 0 < length * channels < LARGEST
-        and all(plain_numbers(w) and w.shape == size for w, size in zip(block.weights, block.layout, strict=True))
+        and all(is_plain_float32(w) and w.shape == size for w, size in zip(block.weights, block.layout, strict=True))
     )
 
 
-def plain_numbers(t: Tensor) -> bool:
+def is_plain_float32(t: Tensor) -> bool:
     """Whether a tensor is a plain strided float32 CPU tensor."""
     kind = t.dtype is torch.float32 and t.is_cpu and t.layout is torch.strided
     return kind and type(t) in TENSORS and not t.is_neg()
@@ -136,21 +136,21 @@ def library(nodes: int, width: int, inner: int) -> ctypes.CDLL | None:
     if os.environ.get(SWITCH) == "0" or compiler is None or width % 8 or inner % 8:
         return None
     flags = [*FLAGS, f"-DN={nodes}", f"-DD={width}", f"-DE={inner}"]
-    told = "\n".join([SOURCE.read_text(), compiler, *flags, machine()])
+    told = "\n".join([SOURCE.read_text(), compiler, *flags, cpu_flags()])
     name = f"orbits-{hashlib.sha256(told.encode()).hexdigest()[:16]}"
     try:
         where, why = folder()
-        found = kept(where, name) if where else None
+        found = cached_library(where, name) if where else None
         if found is not None:
-            return declared(ctypes.CDLL(str(found)))
-        return built([compiler, *flags, str(SOURCE)], where, name, why)
+            return with_signatures(ctypes.CDLL(str(found)))
+        return build_library([compiler, *flags, str(SOURCE)], where, name, why)
     except (OSError, subprocess.SubprocessError) as e:
         said = e.stderr if isinstance(e, subprocess.CalledProcessError) else e
         warnings.warn(f"these blocks are not compiled, and slower for it: {str(said)[:400]}", stacklevel=2)
         return None
 
 
-def kept(where: Path, name: str) -> Path | None:
+def cached_library(where: Path, name: str) -> Path | None:
     """The library in the cache: NAME-HASH.so whose bytes have that hash. Damaged files of that name are deleted.
 
     A truncated library would crash the process when used.
@@ -167,7 +167,7 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-def built(command: list[str], where: Path | None, name: str, why: str) -> ctypes.CDLL:
+def build_library(command: list[str], where: Path | None, name: str, why: str) -> ctypes.CDLL:
     """Compile and load the library: into the cache, or a temporary folder if there is none."""
     with tempfile.TemporaryDirectory(prefix="innerloop-") as own:
         new = Path(own) / "orbits.so"
@@ -177,7 +177,7 @@ def built(command: list[str], where: Path | None, name: str, why: str) -> ctypes
             path = where / f"{name}-{digest(data)}.so"
             try:
                 files.write_bytes(path, data)
-                return declared(ctypes.CDLL(str(path)))
+                return with_signatures(ctypes.CDLL(str(path)))
             except (InputError, OSError) as e:
                 why = str(e)
         warnings.warn(
@@ -185,10 +185,10 @@ def built(command: list[str], where: Path | None, name: str, why: str) -> ctypes
             "let XDG_CACHE_HOME name a folder that can be written",
             stacklevel=3,
         )
-        return declared(ctypes.CDLL(str(new)))  # once loaded, the file may be deleted
+        return with_signatures(ctypes.CDLL(str(new)))  # once loaded, the file may be deleted
 
 
-def declared(found: ctypes.CDLL) -> ctypes.CDLL:
+def with_signatures(found: ctypes.CDLL) -> ctypes.CDLL:
     loop, pointer, ends = ctypes.POINTER(Loop), ctypes.c_void_p, [ctypes.c_long, ctypes.c_int]
     found.forward.argtypes, found.forward.restype = [loop, *[pointer] * 5, *ends], ctypes.c_bool
     found.backward.argtypes, found.backward.restype = [loop, *[pointer] * 8, *ends], ctypes.c_bool
@@ -196,7 +196,7 @@ def declared(found: ctypes.CDLL) -> ctypes.CDLL:
 
 
 @functools.cache
-def team() -> int | None:
+def openmp_entry() -> int | None:
     """Address of GOMP_parallel in torch's own libgomp; None if torch ships none."""
     for path in sorted(Path(torch.__file__).parent.glob("lib/libgomp*")):
         return ctypes.cast(ctypes.CDLL(str(path)).GOMP_parallel, ctypes.c_void_p).value
@@ -211,7 +211,7 @@ def folder() -> tuple[Path | None, str]:
         return None, str(e)
 
 
-def machine() -> str:
+def cpu_flags() -> str:
     """CPU features, which -march=native depends on, since machines may share a cache folder."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -220,9 +220,9 @@ def machine() -> str:
         return ""
 
 
-def described(block: Any, places: int, weights: Sequence[Tensor]) -> Block:
+def block_struct(block: Any, places: int, weights: Sequence[Tensor]) -> Block:
     """The C struct of a block. It points into the weights and the block's buffers."""
-    symbols, lines, near = map(block.hear._modules.get, ("symbols", "lines", "near"))
+    symbols, lines, near = map(block.messages._modules.get, ("symbols", "lines", "near"))
     what = Block(places=places, symbols=symbols is not None, near=near is not None)
     if near is not None:
         what.prefix, (what.rows, what.columns) = near.prefix, near.grid
@@ -236,21 +236,21 @@ def described(block: Any, places: int, weights: Sequence[Tensor]) -> Block:
 
 
 def loop(blocks: Blocks, h_BLD: Tensor, e_BLD: Tensor | None, rounds: int) -> Tensor | None:
-    """`rounds` times all blocks in turn, e added before the first; None if `serves` is False."""
-    if not serves(blocks, h_BLD, e_BLD, rounds):
+    """`rounds` times all blocks in turn, e added before the first; None if `supports` is False."""
+    if not supports(blocks, h_BLD, e_BLD, rounds):
         return None
     weights = [w.contiguous() for block in blocks for w in block.weights]
     h_BLD, e_BLD = h_BLD.contiguous(), None if e_BLD is None else e_BLD.expand_as(h_BLD).contiguous()
     leaves = [h_BLD, *weights] if e_BLD is None else [h_BLD, e_BLD, *weights]
     if torch.is_grad_enabled() and any(t.requires_grad for t in leaves):
-        return Called.apply(blocks, rounds, h_BLD, e_BLD, *weights)  # type: ignore[no-any-return]
+        return FusedLoop.apply(blocks, rounds, h_BLD, e_BLD, *weights)  # type: ignore[no-any-return]
     return forward(blocks, rounds, h_BLD, e_BLD, weights)[0]
 
 
-def looped(blocks: Blocks, rounds: int, places: int, weights: Sequence[Tensor]) -> Loop:
+def loop_struct(blocks: Blocks, rounds: int, places: int, weights: Sequence[Tensor]) -> Loop:
     each = len(weights) // len(blocks)
-    parts = [described(b, places, weights[i * each : (i + 1) * each]) for i, b in enumerate(blocks)]
-    what = Loop(len(blocks), rounds, (Block * len(blocks))(*parts), team())
+    parts = [block_struct(b, places, weights[i * each : (i + 1) * each]) for i, b in enumerate(blocks)]
+    what = Loop(len(blocks), rounds, (Block * len(blocks))(*parts), openmp_entry())
     what.kept = parts
     return what
 
@@ -263,7 +263,7 @@ def forward(
     if keep:
         every = h_BLD.new_empty(rounds * len(blocks), *h_BLD.shape)
         inverse = every.new_empty(every.shape[:-1])
-    what = looped(blocks, rounds, h_BLD.shape[1], weights)
+    what = loop_struct(blocks, rounds, h_BLD.shape[1], weights)
     threads = torch.get_num_threads()
     _done(compiled(blocks).forward(what, *map(_at, (h_BLD, e_BLD, z_BLD, every, inverse)), len(h_BLD), threads))
     return z_BLD, every, inverse
@@ -277,7 +277,7 @@ def backward(
     dh, de = torch.empty_like(dz), None if saved[1] is None else torch.zeros_like(dz)
     threads = torch.get_num_threads()
     grads = torch.zeros(threads, sum(sizes), dtype=torch.float32)
-    what = looped(blocks, rounds, dz.shape[1], weights)
+    what = loop_struct(blocks, rounds, dz.shape[1], weights)
     _done(compiled(blocks).backward(what, *map(_at, (*saved, dz, dh, de, grads)), len(dz), threads))
     return dh, de, *(g.view_as(w) for g, w in zip(grads.sum(0).split(sizes), weights, strict=True))
 
@@ -291,7 +291,7 @@ def _done(enough: bool) -> None:
         raise RuntimeError("not enough memory: the compiled blocks need room for every thread; take a smaller batch")
 
 
-class Called(torch.autograd.Function):
+class FusedLoop(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, blocks: Blocks, rounds: int, h_BLD: Tensor, e_BLD: Tensor | None, *weights: Tensor) -> Tensor:  # type: ignore[override]
         z_BLD, *kept = forward(blocks, rounds, h_BLD, e_BLD, weights, keep=True)
@@ -304,14 +304,14 @@ class Called(torch.autograd.Function):
         h_BLD, e_BLD, kept, inverse, *weights = ctx.saved_tensors
         if not torch.is_grad_enabled():
             return None, None, *backward(ctx.blocks, ctx.rounds, (h_BLD, e_BLD, kept, inverse), dz, weights)
-        again = slowly(ctx.blocks, ctx.rounds, h_BLD, e_BLD, weights)  # create_graph=True: differentiable backward
+        again = loop_plain(ctx.blocks, ctx.rounds, h_BLD, e_BLD, weights)  # create_graph=True: differentiable backward
         leaves = [t for t in (h_BLD, e_BLD, *weights) if t is not None and t.requires_grad]
         grads = iter(torch.autograd.grad(again, leaves, dz, create_graph=True))
         given = (h_BLD, e_BLD, *weights)
         return None, None, *(next(grads) if t is not None and t.requires_grad else None for t in given)
 
 
-def slowly(blocks: Blocks, rounds: int, h_BLD: Tensor, e_BLD: Tensor | None, weights: Sequence[Tensor]) -> Tensor:
+def loop_plain(blocks: Blocks, rounds: int, h_BLD: Tensor, e_BLD: Tensor | None, weights: Sequence[Tensor]) -> Tensor:
     """`loop` in its plain form, as a function of the given weights, for second derivatives."""
     each = len(weights) // len(blocks)
     with plain():

@@ -84,8 +84,8 @@ class GradedAttention(Attention):
         super().__init__(config)
         self.grade = Grading(config.hidden_size)
 
-    def forward(self, x_BLD: Tensor, sight: AttentionContext | None = None) -> Tensor:
-        return super().forward(self.grade(x_BLD), sight)
+    def forward(self, x_BLD: Tensor, context: AttentionContext | None = None) -> Tensor:
+        return super().forward(self.grade(x_BLD), context)
 
 
 class GradedMlp(SwiGLU):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from innerloop.parts.config import NetConfig
 from innerloop.parts.layers import SwiGLU, inner_width
 
-SCATTER = 0.1  # initial standard deviation, for every state
+INITIAL_STD = 0.1  # initial standard deviation, for every state
 
 
 class Gaussian(NamedTuple):
@@ -47,7 +47,7 @@ def balanced_kl(q: Gaussian, p: Gaussian, balance: float) -> Tensor:
 
 
 class GaussianHead(nn.Module):
-    """u (B, L, D) -> Gaussian, of mean 0 and standard deviation SCATTER at initialisation."""
+    """u (B, L, D) -> Gaussian, of mean 0 and standard deviation INITIAL_STD at initialisation."""
 
     def __init__(self, config: NetConfig) -> None:
         super().__init__()
@@ -55,7 +55,9 @@ class GaussianHead(nn.Module):
         self.mean, self.spread = SwiGLU(config.hidden_size, inner), SwiGLU(config.hidden_size, inner)
         for net in (self.mean, self.spread):
             nn.init.zeros_(net.down.weight)
-        self.bias = nn.Parameter(self.mean.down.weight.new_full((config.hidden_size,), math.log(math.expm1(SCATTER))))
+        self.bias = nn.Parameter(
+            self.mean.down.weight.new_full((config.hidden_size,), math.log(math.expm1(INITIAL_STD)))
+        )
 
     def forward(self, u_BLD: Tensor) -> Gaussian:
         mean, spread = (net(u_BLD).to(self.bias.dtype) for net in (self.mean, self.spread))

@@ -17,7 +17,7 @@ from innerloop.errors import InputError
 from innerloop.parts.config import NetConfig
 from innerloop.parts.layers import Linear, inner_width, trunc_normal
 
-FAIR = 0.02  # weight of an even grid in a data-dependent one, so that knots never coincide
+EVEN_SHARE = 0.02  # weight of an even grid in a data-dependent one, so that knots never coincide
 MARGIN = 0.01  # by which a data-dependent grid extends beyond the data, in units of the input
 
 
@@ -69,10 +69,10 @@ class KAN(nn.Module):
         wide = torch.promote_types(x.dtype, torch.float32)
         return bases(x.to(wide), self.knots.to(wide), self.order)
 
-    def follow_data(self, x_NI: Tensor) -> None:
+    def update_grid(self, x_NI: Tensor) -> None:
         """Adapt the knots to a sample of inputs, and refit the splines (update_grid_from_samples in pykan).
 
-        The new grid points are the inputs' quantiles, mixed with a share FAIR of an even grid. Call it between
+        The new grid points are the inputs' quantiles, mixed with a share EVEN_SHARE of an even grid. Call it between
         optimizer steps, on some hundreds of inputs, where the function is preserved as well as the new grid allows.
         """
         x_NI = x_NI.detach().flatten(0, -2).to(torch.float64)
@@ -80,7 +80,7 @@ class KAN(nn.Module):
         low, high = x_NI.amin(0)[:, None] - MARGIN, x_NI.amax(0)[:, None] + MARGIN
         quantiles_IG = torch.quantile(x_NI, even, dim=0).T
         quantiles_IG = torch.cat((low, quantiles_IG[:, 1:-1], high), 1)
-        knots_IT = extended(FAIR * (low + even * (high - low)) + (1 - FAIR) * quantiles_IG, self.order)
+        knots_IT = extended(EVEN_SHARE * (low + even * (high - low)) + (1 - EVEN_SHARE) * quantiles_IG, self.order)
         knots_IT = knots_IT.to(self.knots.dtype)
         self.spline.data.copy_(self._fit(x_NI, knots_IT))
         self.knots.copy_(knots_IT)

@@ -23,7 +23,7 @@ def rms_norm(x: Tensor, eps: float = EPS, dim: int = -1) -> Tensor:
 NORMS = ("post", "pre", "sandwich", "magic")
 
 
-def around(norm: str, x: Tensor, branch: Callable[[Tensor], Tensor], dim: int = -1) -> Tensor:
+def residual_branch(norm: str, x: Tensor, branch: Callable[[Tensor], Tensor], dim: int = -1) -> Tensor:
     """A residual branch with the norm placed as `norm` says.
 
     post      norm(x + f(x))         the state is bounded after every block: HRM, TRM, the Universal Transformer
@@ -44,6 +44,28 @@ def trunc_normal(*shape: int, std: float) -> Tensor:
     kept = math.sqrt(1 - 4 * density / mass)
     wide = std / kept
     return nn.init.trunc_normal_(torch.empty(*shape), 0.0, wide, -2 * wide, 2 * wide)
+
+
+def saved_as(module: nn.Module, **keys: str) -> None:
+    """Parts of `module` keep the key they were first saved under in state dicts, whatever they are called now."""
+
+    def save(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:
+        _rename(state, prefix, keys)
+
+    def load(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:
+        _rename(state, prefix, {key: name for name, key in keys.items()})
+
+    module.register_state_dict_post_hook(save)
+    module.register_load_state_dict_pre_hook(load)
+
+
+def _rename(state: dict[str, Tensor], prefix: str, names: dict[str, str]) -> None:
+    """Rename the keys of one module in place, in their order."""
+    held = list(state.items())
+    state.clear()
+    for key, value in held:
+        name, dot, rest = key.removeprefix(prefix).partition(".")
+        state[prefix + names.get(name, name) + dot + rest if key.startswith(prefix) else key] = value
 
 
 class Linear(nn.Module):

@@ -2,7 +2,7 @@
 
 A mixer maps a state (B, L, D) to a residual (B, L, D). A block adds it, with the norm placed as `size.norm` says, and
 then an MLP's. Every block is called as block(x_BLD) -> (B, L, D), so that any block fits any system. A block that is
-`sighted` also takes an AttentionContext: block(x_BLD, context). Shapes: B batch, L length, D width.
+`takes_context` also takes an AttentionContext: block(x_BLD, context). Shapes: B batch, L length, D width.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from innerloop.parts.config import NetConfig
 from innerloop.parts.constraints import ConstraintBlock
 from innerloop.parts.conv import ConvBlock
 from innerloop.parts.falcon import FalconBlock
-from innerloop.parts.fast_weights import TitansBothWays, TTTBothWays
+from innerloop.parts.fast_weights import BidirectionalTitans, BidirectionalTTT
 from innerloop.parts.graded import GradedAttention, GradedMlp
 from innerloop.parts.kan import KANMlp
-from innerloop.parts.layers import SwiGLU, around, inner_width, rms_norm
+from innerloop.parts.layers import SwiGLU, inner_width, residual_branch, rms_norm
 from innerloop.parts.mla import MLA
 from innerloop.parts.moe import MoE
 from innerloop.parts.orbits import OrbitBlock
@@ -70,25 +70,25 @@ class MixThenMlp(nn.Module):
     """x <- norm(x + mix(x));  x <- norm(x + mlp(x)): a mixer over positions, then an MLP (a SwiGLU by default)."""
 
     mixer: Callable[[NetConfig], nn.Module]
-    feed: Callable[[NetConfig], nn.Module] = staticmethod(swiglu)
+    feed_forward: Callable[[NetConfig], nn.Module] = staticmethod(swiglu)
 
     def __init__(self, config: NetConfig) -> None:
         super().__init__()
         self.norm, self.mix = config.norm, self.mixer(config)
-        self.mlp = self.feed(config)
+        self.mlp = self.feed_forward(config)
 
-    def forward(self, x_BLD: Tensor, sight: AttentionContext | None = None) -> Tensor:
-        look = self.mix if sight is None else partial(self.mix, sight=sight)
-        x_BLD = around(self.norm, x_BLD, look, getattr(self.mix, "axis", -1))
-        return around(self.norm, x_BLD, self.mlp)
+    def forward(self, x_BLD: Tensor, context: AttentionContext | None = None) -> Tensor:
+        look = self.mix if context is None else partial(self.mix, context=context)
+        x_BLD = residual_branch(self.norm, x_BLD, look, getattr(self.mix, "axis", -1))
+        return residual_branch(self.norm, x_BLD, self.mlp)
 
 
 class AttentionBlock(MixThenMlp):
-    mixer, sighted = Attention, True
+    mixer, takes_context = Attention, True
 
 
 class GatedBlock(MixThenMlp):
-    mixer, sighted = GatedAttention, True
+    mixer, takes_context = GatedAttention, True
 
 
 class TokenBlock(MixThenMlp):
@@ -96,27 +96,27 @@ class TokenBlock(MixThenMlp):
 
 
 class TTTBlock(MixThenMlp):
-    mixer, sighted = TTTBothWays, True
+    mixer, takes_context = BidirectionalTTT, True
 
 
 class TitansBlock(MixThenMlp):
-    mixer, sighted = TitansBothWays, True
+    mixer, takes_context = BidirectionalTitans, True
 
 
 class LatentBlock(MixThenMlp):
-    mixer, sighted = MLA, True
+    mixer, takes_context = MLA, True
 
 
 class ExpertBlock(MixThenMlp):
-    mixer, feed, sighted = Attention, MoE, True
+    mixer, feed_forward, takes_context = Attention, MoE, True
 
 
 class KANBlock(MixThenMlp):
-    mixer, feed, sighted = Attention, KANMlp, True
+    mixer, feed_forward, takes_context = Attention, KANMlp, True
 
 
 class GradedBlock(MixThenMlp):
-    mixer, feed, sighted = GradedAttention, GradedMlp, True
+    mixer, feed_forward, takes_context = GradedAttention, GradedMlp, True
 
 
 BLOCKS: dict[str, type[nn.Module]] = {
@@ -141,25 +141,25 @@ class Net(nn.Module):
     """`size.layers` blocks applied to the sum of its inputs.
 
     With norm "magic" the result is normalised once more, so that a loop of calls stays bounded. Blocks that are not
-    `sighted` get no context; the constructor raises InputError for them if size.mask hides anything.
+    `takes_context` get no context; the constructor raises InputError for them if size.mask hides anything.
     """
 
     def __init__(self, config: NetConfig) -> None:
         super().__init__()
         if config.block not in BLOCKS:
             raise InputError(f'no block is called "{config.block}": use one of {", ".join(BLOCKS)}')
-        self.magic, self.sighted = config.norm == "magic", getattr(BLOCKS[config.block], "sighted", False)
-        if config.causal and not self.sighted:
+        self.magic, self.takes_context = config.norm == "magic", getattr(BLOCKS[config.block], "takes_context", False)
+        if config.causal and not self.takes_context:
             raise InputError(
                 f'block "{config.block}" sees every place, against the mask "{config.mask}": use block "attention"'
             )
         self.blocks = nn.ModuleList(BLOCKS[config.block](config) for _ in range(config.layers))
 
-    def forward(self, *inputs_BLD: Tensor, sight: AttentionContext | None = None) -> Tensor:
+    def forward(self, *inputs_BLD: Tensor, context: AttentionContext | None = None) -> Tensor:
         x_BLD = sum(inputs_BLD[1:], inputs_BLD[0])
         charge_rows("nfe", x_BLD)
         for i, block in enumerate(self.blocks):
-            x_BLD = block(x_BLD, sight._replace(layer=i)) if sight and self.sighted else block(x_BLD)
+            x_BLD = block(x_BLD, context._replace(layer=i)) if context and self.takes_context else block(x_BLD)
         return rms_norm(x_BLD) if self.magic else x_BLD
 
     @property
@@ -170,20 +170,20 @@ class Net(nn.Module):
         able = kind and all(getattr(b, "fusable", False) for b in self.blocks)
         return able and fused.compiled(self.blocks) is not None
 
-    def again(self, h_BLD: Tensor, e_BLD: Tensor, times: int, grad: Rule = full) -> Tensor:
+    def iterate(self, h_BLD: Tensor, e_BLD: Tensor, times: int, grad: Rule = full) -> Tensor:
         """h <- net(h + e), `times` times: by the fused kernel if there is one and the gradient rule is `full`.
 
         Raises InputError where `times` is below 1.
         """
         if times < 1:
             raise InputError(f"a net is to be called {times} times: give 1 or more (a system's config says it)")
-        z_BLD = fused.loop(self.blocks, h_BLD, e_BLD, times) if grad is full and not self.watched else None
+        z_BLD = fused.loop(self.blocks, h_BLD, e_BLD, times) if grad is full and not self.has_hooks else None
         if z_BLD is not None:
             charge_rows("nfe", h_BLD, times)
             return z_BLD
         return repeat(lambda h: self(h, e_BLD), h_BLD, times, grad)
 
     @property
-    def watched(self) -> bool:
+    def has_hooks(self) -> bool:
         """Whether a hook is registered on the net itself, which must then see every call."""
         return bool(self._forward_hooks or self._forward_pre_hooks or self._backward_hooks or self._backward_pre_hooks)

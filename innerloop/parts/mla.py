@@ -59,7 +59,7 @@ class MLA(nn.Module):
     A memory (parts.attention.AttentionContext) is given the latents, (B, 1, L, R) and (B, 1, L, U), as keys and values.
     """
 
-    sighted = True
+    takes_context = True
     cos: Tensor
     sin: Tensor
 
@@ -77,8 +77,8 @@ class MLA(nn.Module):
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
 
-    def forward(self, x_BLD: Tensor, sight: AttentionContext | None = None) -> Tensor:
-        mask, first, memory, layer = sight or AttentionContext()
+    def forward(self, x_BLD: Tensor, context: AttentionContext | None = None) -> Tensor:
+        mask, first, memory, layer = context or AttentionContext()
         plain, turned = self.queries(x_BLD, first)
         kept = self.latents(x_BLD, first)
         if memory is None:

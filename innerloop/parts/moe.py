@@ -50,7 +50,7 @@ class Config:
 
 # Initial scale of the experts' outputs, as a share of the usual one; the shared expert has twice it. A changed choice
 # is a discontinuity; in an untrained loop at full scale one causes the next, and rounding errors decide the answer.
-CALM = 0.25
+INITIAL_SCALE = 0.25
 
 
 class Routes(NamedTuple):
@@ -72,10 +72,12 @@ class MoE(nn.Module):
         self.up = nn.Parameter(
             trunc_normal(c.experts, 2 * c.inner, config.hidden_size, std=config.hidden_size**-0.5)
         )  # gate, then up
-        self.down = nn.Parameter(trunc_normal(c.experts, config.hidden_size, c.inner, std=CALM * c.inner**-0.5))
+        self.down = nn.Parameter(
+            trunc_normal(c.experts, config.hidden_size, c.inner, std=INITIAL_SCALE * c.inner**-0.5)
+        )
         self.shared = SwiGLU(config.hidden_size, c.shared * c.inner) if c.shared else None
         if self.shared is not None:
-            self.shared.down.weight.data.mul_(2 * CALM)
+            self.shared.down.weight.data.mul_(2 * INITIAL_SCALE)
         self.register_buffer("bias", torch.zeros(c.experts))
         self.register_buffer("load", torch.zeros(c.experts, dtype=torch.long), persistent=False)
 
@@ -150,7 +152,7 @@ def balance(net: nn.Module, rate: float = 1e-3) -> None:
             moe.load.zero_()
 
 
-def violation(load_E: Tensor) -> Tensor:
+def max_violation(load_E: Tensor) -> Tensor:
     """MaxVio: max load / mean load - 1."""
     load = load_E.double()
     return load.max() / load.mean() - 1

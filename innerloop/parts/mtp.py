@@ -28,16 +28,16 @@ class MTP(nn.Module):
         self.merge, self.block = Linear(2 * width, width), block
 
     def forward(self, h_BLD: Tensor, next_BLD: Tensor, head: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-        """(h', logits'), from the states h_i and the embeddings of t_{i+1}: see `ahead`."""
+        """(h', logits'), from the states h_i and the embeddings of t_{i+1}: see `shift_tokens`."""
         h_BLD = self.block(self.merge(torch.cat((rms_norm(h_BLD), rms_norm(next_BLD)), -1)))
         return h_BLD, head(rms_norm(h_BLD))
 
 
-def ahead(tokens_BL: Tensor, by: int, fill: int) -> Tensor:
+def shift_tokens(tokens_BL: Tensor, by: int, fill: int) -> Tensor:
     """(B, L) tokens shifted left by `by`, padded with `fill`.
 
-    The labels of the main head are ahead(t, 1, -100). A module of depth d takes the embeddings of
-    ahead(t, d, 0); its labels are ahead(t, d + 1, -100). Positions with a label never see the padding.
+    The labels of the main head are shift_tokens(t, 1, -100). A module of depth d takes the embeddings of
+    shift_tokens(t, d, 0); its labels are shift_tokens(t, d + 1, -100). Positions with a label never see the padding.
     """
     if by < 0:
         raise InputError(f"ahead shifts by 0 or more places, not by {by}")

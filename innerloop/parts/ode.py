@@ -19,15 +19,15 @@ from torch import Tensor
 from innerloop.errors import InputError
 
 Field = Callable[[Tensor, Tensor], Tensor]
-Many = tuple[Tensor, ...]  # several tensors integrated together, z first
-Fields = Callable[[Tensor, Many], Many]
+Tensors = tuple[Tensor, ...]  # several tensors integrated together, z first
+Fields = Callable[[Tensor, Tensors], Tensors]
 
 
-def _euler(f: Fields, t: Tensor, s: Many, dt: float) -> Many:
+def _euler(f: Fields, t: Tensor, s: Tensors, dt: float) -> Tensors:
     return _along(s, (dt, f(t, s)))
 
 
-def _rk4(f: Fields, t: Tensor, s: Many, dt: float) -> Many:
+def _rk4(f: Fields, t: Tensor, s: Tensors, dt: float) -> Tensors:
     k1 = f(t, s)
     k2 = f(t + dt / 2, _along(s, (dt / 2, k1)))
     k3 = f(t + dt / 2, _along(s, (dt / 2, k2)))
@@ -35,12 +35,12 @@ def _rk4(f: Fields, t: Tensor, s: Many, dt: float) -> Many:
     return _along(s, (dt / 6, k1), (dt / 3, k2), (dt / 3, k3), (dt / 6, k4))
 
 
-def _along(s: Many, *slopes: tuple[float, Many]) -> Many:
+def _along(s: Tensors, *slopes: tuple[float, Tensors]) -> Tensors:
     """s + the sum of dt * slope."""
     return tuple(sum((dt * k[i] for dt, k in slopes), z) for i, z in enumerate(s))
 
 
-METHODS: dict[str, Callable[[Fields, Tensor, Many, float], Many]] = {"euler": _euler, "rk4": _rk4}
+METHODS: dict[str, Callable[[Fields, Tensor, Tensors, float], Tensors]] = {"euler": _euler, "rk4": _rk4}
 
 
 def integrate(f: Field, z: Tensor, t0: float, t1: float, steps: int = 1, method: str = "rk4") -> Tensor:
@@ -51,7 +51,7 @@ def integrate(f: Field, z: Tensor, t0: float, t1: float, steps: int = 1, method:
     return _integrate(lambda t, s: (f(t, s[0]),), (z,), t0, t1, steps, method)[0]
 
 
-def _integrate(f: Fields, s: Many, t0: float, t1: float, steps: int, method: str) -> Many:
+def _integrate(f: Fields, s: Tensors, t0: float, t1: float, steps: int, method: str) -> Tensors:
     if method not in METHODS or steps < 1:
         raise InputError(f'integrate takes 1 or more steps of {" or ".join(METHODS)}, not {steps} of "{method}"')
     dt = (t1 - t0) / steps
@@ -69,10 +69,10 @@ def adjoint(
     that of the exact flow, so it differs from `integrate`'s by the method's error. If f contracts, integrating z
     backward is unstable, so keep t1 - t0 short.
     """
-    return _Adjoint.apply(_Way(f, t0, t1, steps, method), z, *(p for p in theta if p.requires_grad))
+    return _Adjoint.apply(_Problem(f, t0, t1, steps, method), z, *(p for p in theta if p.requires_grad))
 
 
-class _Way(NamedTuple):
+class _Problem(NamedTuple):
     f: Field
     t0: float
     t1: float
@@ -82,7 +82,7 @@ class _Way(NamedTuple):
 
 class _Adjoint(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, way: _Way, z: Tensor, *theta: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, way: _Problem, z: Tensor, *theta: Tensor) -> Tensor:  # type: ignore[override]
         end = integrate(way.f, z, *way[1:])
         ctx.way, ctx.theta = way, theta
         ctx.save_for_backward(end)
@@ -91,9 +91,9 @@ class _Adjoint(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, a: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
-        way: _Way = ctx.way
+        way: _Problem = ctx.way
 
-        def fields(t: Tensor, s: Many) -> Many:
+        def fields(t: Tensor, s: Tensors) -> Tensors:
             with torch.enable_grad():
                 z = s[0].detach().requires_grad_()
                 slope = way.f(t, z)
@@ -105,7 +105,7 @@ class _Adjoint(torch.autograd.Function):
         return (None, a, *of_theta)
 
 
-class Path(NamedTuple):
+class OdeResult(NamedTuple):
     z: Tensor  # (B, ...) at t1
     steps: Tensor  # (B,) int64 steps taken
     tries: Tensor  # (B,) int64 steps tried, rejected ones included; each is seven calls of f
@@ -126,7 +126,7 @@ _ERROR = (71 / 57600, 0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 /
 
 def dormand_prince(
     f: Field, z: Tensor, t0: float, t1: float, rtol: float = 1e-5, atol: float = 1e-7, limit: int = 10_000
-) -> Path:
+) -> OdeResult:
     """z(t1) by adaptive steps per example, with local error (root mean square) below atol + rtol |z|.
 
     Autograd records the steps; step sizes get no gradient. The number of steps depends on the data. Raises InputError
@@ -141,7 +141,7 @@ def dormand_prince(
     for _ in range(limit):
         todo = at < 1
         if not bool(todo.any()):
-            return Path(z, steps, tries)
+            return OdeResult(z, steps, tries)
         ends = size >= 1 - at
         size = torch.where(ends, 1 - at, size)
         dt = rows(span * size)

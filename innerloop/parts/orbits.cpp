@@ -324,7 +324,7 @@ struct Worker {
     }
 
     // h and a of some places from `first` on, and what `ungate` needs: sigmoid(gate), and one over the rms of gate * up.
-    void listen(const float *x, int first, int places) {
+    void aggregate(const float *x, int first, int places) {
         int rows = places * NODES;
         for (int p = 0; p < places; p++) hear(first + p, h + p * NODES * H);
         product<D, H, true>(rows, x + first * NODES * D, w.own, h);
@@ -371,7 +371,7 @@ struct Worker {
         for (int first = 0; first < b.places; first += PLACES) {
             int places = std::min(PLACES, b.places - first);
             long from = first * NODES * D;
-            listen(x, first, places);
+            aggregate(x, first, places);
             std::memcpy(z + from, x + from, sizeof(float) * places * NODES * D);
             product<E, D, true>(places * NODES, a, w.out, z + from);
             for (int p = first; p < first + places; p++) {
@@ -452,7 +452,7 @@ struct Worker {
         for (int first = 0; first < b.places; first += PLACES) {
             int places = std::min(PLACES, b.places - first), rows = places * NODES;
             const float *here = x + first * NODES * D;
-            listen(x, first, places);
+            aggregate(x, first, places);
             unnorm(places, z + first * NODES * D, inverse + first, dz + first * NODES * D);
             add(rows * D, g, 1.f, dx + first * NODES * D);
             outer<E, D>(rows, a, g, d.out);

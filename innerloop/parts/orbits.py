@@ -26,18 +26,19 @@ from torch import Tensor, nn
 from innerloop.parts import fused
 from innerloop.parts.attention import Attention
 from innerloop.parts.config import NetConfig
-from innerloop.parts.layers import Linear, around, inner_width, rms_norm
+from innerloop.parts.layers import Linear, inner_width, residual_branch, rms_norm, saved_as
 
 
 class Message(nn.Module):
-    """Message of a set: back(silu(tell(x))), (..., D) -> (..., 2 E), halves for gate and up."""
+    """Message of a set: decode(silu(encode(x))), (..., D) -> (..., 2 E), halves for gate and up."""
 
     def __init__(self, width: int, inner: int) -> None:
         super().__init__()
-        self.tell, self.back = Linear(width, inner), Linear(inner, 2 * inner)
+        self.encode, self.decode = Linear(width, inner), Linear(inner, 2 * inner)
+        saved_as(self, encode="tell", decode="back")
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.back(F.silu(self.tell(x)))
+        return self.decode(F.silu(self.encode(x)))
 
 
 class Symbols(Message):
@@ -60,7 +61,7 @@ class Lines(nn.Module):
             row[torch.tensor(places) + config.prefix] = len(places) ** -0.5
         self.register_buffer("share", share, persistent=False)
         kinds = F.pad(torch.tensor(self.counts).cumsum(0), (1, 0))
-        for name, index in zip(fused.LINES, (kinds, *ragged(share), *ragged(share.T)), strict=True):
+        for name, index in zip(fused.LINES, (kinds, *csr_indices(share), *csr_indices(share.T)), strict=True):
             self.register_buffer(name, index.int(), persistent=False)
         self.kinds = nn.ModuleList(Message(config.node, inner) for _ in config.orbits)
 
@@ -71,7 +72,7 @@ class Lines(nn.Module):
         return (share_UL.T @ said_BUNE.flatten(2)).unflatten(2, said_BUNE.shape[2:])
 
 
-def ragged(matrix: Tensor) -> tuple[Tensor, Tensor]:
+def csr_indices(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """CSR indices of the nonzero entries of a matrix: (row pointers, column indices)."""
     return F.pad((matrix != 0).sum(1).cumsum(0), (1, 0)), matrix.nonzero()[:, 1]
 
@@ -83,7 +84,8 @@ class Near(nn.Module):
         super().__init__()
         self.prefix, self.grid = config.prefix, (config.rows, config.seq // config.rows)
         self.look = nn.Conv2d(config.node, config.node, 3, padding=1, groups=config.node, bias=False)
-        self.back = Linear(config.node, 2 * inner)
+        self.decode = Linear(config.node, 2 * inner)
+        saved_as(self, decode="back")
 
     def forward(self, x_BLND: Tensor) -> Tensor:
         cells = x_BLND[:, self.prefix :].unflatten(1, self.grid)  # (B, R, C, N, D)
@@ -92,7 +94,7 @@ class Near(nn.Module):
         weight = self.look.weight.to(images.dtype)
         seen = F.conv2d(images, weight, padding=1, groups=weight.shape[0])
         seen = seen.unflatten(0, (rows, symbols)).permute(0, 3, 4, 1, 2).flatten(1, 2)
-        return self.back(F.pad(seen, (0, 0, 0, 0, self.prefix, 0)) if self.prefix else seen)
+        return self.decode(F.pad(seen, (0, 0, 0, 0, self.prefix, 0)) if self.prefix else seen)
 
 
 class Far(nn.Module):
@@ -101,12 +103,13 @@ class Far(nn.Module):
     def __init__(self, config: NetConfig, inner: int) -> None:
         super().__init__()
         one = replace(config, hidden_size=config.node, symbols=())
-        self.look, self.back = Attention(one), Linear(config.node, 2 * inner)
+        self.look, self.decode = Attention(one), Linear(config.node, 2 * inner)
+        saved_as(self, decode="back")
 
     def forward(self, x_BLND: Tensor) -> Tensor:
         rows, symbols = len(x_BLND), x_BLND.shape[2]
         seen = self.look(x_BLND.transpose(1, 2).flatten(0, 1))
-        return self.back(seen.unflatten(0, (rows, symbols)).transpose(1, 2))
+        return self.decode(seen.unflatten(0, (rows, symbols)).transpose(1, 2))
 
 
 class OrbitBlock(nn.Module):
@@ -118,19 +121,20 @@ class OrbitBlock(nn.Module):
         super().__init__()
         inner = inner_width(config.node, config.expansion, config.multiple_of)
         self.norm, self.nodes, self.shape = config.norm, (config.nodes, config.node), (config.nodes, config.node, inner)
-        self.own, self.out = Linear(config.node, 2 * inner), Linear(inner, config.node)
-        self.hear = nn.ModuleDict()
+        self.self_proj, self.out = Linear(config.node, 2 * inner), Linear(inner, config.node)
+        self.messages = nn.ModuleDict()
+        saved_as(self, self_proj="own", messages="hear")
         if config.symbols:
-            self.hear["symbols"] = Symbols(config.node, inner)
+            self.messages["symbols"] = Symbols(config.node, inner)
         if config.orbits:
-            self.hear["lines"] = Lines(config, inner)
+            self.messages["lines"] = Lines(config, inner)
         if config.local:
-            self.hear["near"] = Near(config, inner)
+            self.messages["near"] = Near(config, inner)
         if config.positions != "none" or not (config.orbits or config.local):
-            self.hear["far"] = Far(config, inner)
-        self.senses = tuple(self.hear)
+            self.messages["far"] = Far(config, inner)
+        self.message_names = tuple(self.messages)
         # Number of positions it was built for, prefix included; None: any.
-        self.places = config.length if "lines" in self.hear or "near" in self.hear else None
+        self.places = config.length if "lines" in self.messages or "near" in self.messages else None
         # Its submodules as built, (parent, name, module, class), and the shapes of their weights: see `fusable`.
         self.tree = tuple((p, n, part, type(part)) for p in self.modules() for n, part in p._modules.items() if part)
         self.layout = tuple(tuple(w.shape) for w in self.weights)
@@ -143,9 +147,9 @@ class OrbitBlock(nn.Module):
     def fusable(self) -> bool:
         """Whether orbits.cpp implements this block: classes of this file, not modified since, without hooks."""
         kind = type(self)
-        mine = kind is OrbitBlock or all(getattr(kind, n) is getattr(OrbitBlock, n) for n in WORK)
-        same = mine and self.norm == "post" and (*self._modules["hear"]._modules,) == self.senses  # type: ignore[union-attr]
-        return same and "far" not in self.senses and all(itertools.starmap(untouched, self.tree))
+        mine = kind is OrbitBlock or all(getattr(kind, n) is getattr(OrbitBlock, n) for n in OVERRIDABLE)
+        same = mine and self.norm == "post" and (*self._modules["messages"]._modules,) == self.message_names  # type: ignore[union-attr]
+        return same and "far" not in self.message_names and all(itertools.starmap(is_unmodified, self.tree))
 
     @property
     def weights(self) -> list[Tensor]:
@@ -154,12 +158,12 @@ class OrbitBlock(nn.Module):
 
     def plain(self, x_BLD: Tensor) -> Tensor:
         """The block in plain PyTorch: the reference for orbits.cpp, and for calls that it does not support."""
-        return around(self.norm, x_BLD, self.listen)
+        return residual_branch(self.norm, x_BLD, self.aggregate)
 
-    def listen(self, x_BLD: Tensor) -> Tensor:
+    def aggregate(self, x_BLD: Tensor) -> Tensor:
         x_BLND = x_BLD.unflatten(2, self.nodes)
-        h = self.own(x_BLND)
-        for sense in self.hear.values():
+        h = self.self_proj(x_BLND)
+        for sense in self.messages.values():
             h = h + sense(x_BLND)
         return self.out(self.gated(*h.chunk(2, -1))).flatten(2)
 
@@ -167,10 +171,10 @@ class OrbitBlock(nn.Module):
         return torch.sigmoid(gate) * rms_norm(gate * up)
 
 
-WORK = ("forward", "plain", "listen", "gated")  # methods that make a subclass not fusable if overridden
+OVERRIDABLE = ("forward", "plain", "aggregate", "gated")  # methods that make a subclass not fusable if overridden
 
 
-def untouched(parent: nn.Module, name: str, part: nn.Module, kind: type) -> bool:
+def is_unmodified(parent: nn.Module, name: str, part: nn.Module, kind: type) -> bool:
     """Whether a submodule is still the original one, without hooks or a patched forward."""
     return (
         parent._modules.get(name) is part

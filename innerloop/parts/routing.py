@@ -34,7 +34,7 @@ class Route(NamedTuple):
 
 
 class ExpertChoice(nn.Module):
-    """The top k positions of a row with `ahead` (not causal), else every position with a logit above 0.
+    """The top k positions of a row with `lookahead` (not causal), else every position with a logit above 0.
 
     The loss is the cross-entropy of the logits with the top-k choice, averaged over the remaining positions, so that
     the causal choice matches it. Capacities fall from 1 on a cosine over the share `warmup` of training.
@@ -51,13 +51,13 @@ class ExpertChoice(nn.Module):
         share = min(1.0, progress / self.warmup) if self.warmup else 1.0
         self.extra = 0.5 * (1 + math.cos(math.pi * share))
 
-    def forward(self, h_BLD: Tensor, h0_BLD: Tensor, depth_BL: Tensor, t_B: Tensor, ahead: bool) -> Route:
+    def forward(self, h_BLD: Tensor, h0_BLD: Tensor, depth_BL: Tensor, t_B: Tensor, lookahead: bool) -> Route:
         """Route step t of each row; `depth_BL`: steps that each position has had. Later steps use the last capacity."""
         step_B = t_B.clamp_max(len(self.capacity) - 1)
         logits_BLR = self.score(h_BLD.float())  # in float32: a rounded score could choose another position
         logit_BL = logits_BLR.gather(-1, step_B[:, None, None].expand(*depth_BL.shape, 1))[..., 0]
         left_BL = depth_BL == t_B[:, None]
-        if ahead:
+        if lookahead:
             share_B = self.capacity[step_B]
             if self.training:
                 share_B = share_B + (1 - share_B) * self.extra
@@ -96,7 +96,7 @@ class TokenChoice(nn.Module):
             self.bias.add_(RATE * (self.load.mean() - self.load).sign())
         self.load.zero_()
 
-    def forward(self, h_BLD: Tensor, h0_BLD: Tensor, depth_BL: Tensor, t_B: Tensor, ahead: bool) -> Route:
+    def forward(self, h_BLD: Tensor, h0_BLD: Tensor, depth_BL: Tensor, t_B: Tensor, lookahead: bool) -> Route:
         p_BLR = self.score(h0_BLD.float()).softmax(-1)
         chosen_BL = (p_BLR.detach() + self.bias).argmax(-1)
         share_BR, begins_B = F.one_hot(chosen_BL, len(self.bias)).float().mean(1), t_B == 0

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from innerloop.errors import InputError
 from innerloop.parts.attention import AttentionContext
 from innerloop.parts.config import NetConfig
-from innerloop.parts.layers import Linear, around, rms_norm
+from innerloop.parts.layers import Linear, residual_branch, rms_norm
 
 
 def ssd_steps(
@@ -185,7 +185,7 @@ def _inverse_softplus(x: Tensor) -> Tensor:
     return x + (-torch.expm1(-x)).log()
 
 
-CALM = 0.25  # initial scale of the output, as a share of the usual one
+INITIAL_SCALE = 0.25  # initial scale of the output, as a share of the usual one
 
 
 class SSDBlock(nn.Module):
@@ -195,11 +195,11 @@ class SSDBlock(nn.Module):
     the paper's expansion of 2, in heads of width D / heads with as wide a state. With a causal `size` there is one
     mixer of twice the width, as in the paper. As there, no MLP follows, and `size.positions` is not used.
 
-    The output starts at the share CALM of the usual scale: a mixer is a product of four functions of its
+    The output starts at the share INITIAL_SCALE of the usual scale: a mixer is a product of four functions of its
     input, and at full scale a perturbation of TRM's loop doubles with every step at initialisation.
     """
 
-    sighted = True
+    takes_context = True
 
     def __init__(self, config: NetConfig) -> None:
         super().__init__()
@@ -210,13 +210,13 @@ class SSDBlock(nn.Module):
         self.back = None if config.causal else Mamba2(config.hidden_size, c)
         for mixer in (self.ahead, self.back):
             if mixer is not None:
-                mixer.leave.weight.data.mul_(CALM)
+                mixer.leave.weight.data.mul_(INITIAL_SCALE)
 
-    def forward(self, x_BLD: Tensor, sight: AttentionContext | None = None) -> Tensor:
-        if sight and sight.memory:
+    def forward(self, x_BLD: Tensor, context: AttentionContext | None = None) -> Tensor:
+        if context and context.memory:
             raise InputError('block "ssd" keeps no keys to go on from: read the text anew, or use block "attention"')
-        return around(self.norm, x_BLD, self.look)
+        return residual_branch(self.norm, x_BLD, self.mix)
 
-    def look(self, x_BLD: Tensor) -> Tensor:
+    def mix(self, x_BLD: Tensor) -> Tensor:
         y_BLD = self.ahead(x_BLD)
         return y_BLD if self.back is None else y_BLD + self.back(x_BLD.flip(1)).flip(1)

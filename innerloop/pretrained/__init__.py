@@ -10,15 +10,15 @@ from pathlib import Path
 import torch
 
 from innerloop.errors import InputError
-from innerloop.export.hub import texts
-from innerloop.runs.folder import Opened, open_run
+from innerloop.export.hub import model_texts
+from innerloop.runs.folder import OpenedRun, open_run
 from innerloop.runs.single import README, SUFFIX, open_single
-from innerloop.text import nearest, printable
+from innerloop.text import did_you_mean, printable
 
 __all__ = ["card", "names", "open"]
 
 FOLDER = Path(__file__).parent
-MOST = 4_000_000  # bytes of one
+MAX_FILE_BYTES = 4_000_000  # bytes of one
 
 
 def names() -> list[str]:
@@ -26,7 +26,7 @@ def names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob(f"*{SUFFIX}"))
 
 
-def open(source: str | Path, device: torch.device | str = "cpu") -> Opened:
+def open(source: str | Path, device: torch.device | str = "cpu") -> OpenedRun:
     """A trained model ready to use: by the name of one that comes along, a NAME.safetensors, or the folder of a run.
 
     A folder or file here comes before a model of that name. Raises InputError naming the nearest for an unknown one.
@@ -40,10 +40,10 @@ def open(source: str | Path, device: torch.device | str = "cpu") -> Opened:
         return open_single(FOLDER / f"{source}{SUFFIX}", device)
     raise InputError(
         f"there is no folder {printable(str(source))}: give the folder of a run, such as runs/demo, or a model that "
-        f"comes along ({nearest(str(source), known)})"
+        f"comes along ({did_you_mean(str(source), known)})"
     )
 
 
 def card(source: str | Path) -> str:
     """The card of a model, as Markdown."""
-    return texts(open(source))[README]
+    return model_texts(open(source))[README]

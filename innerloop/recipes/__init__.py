@@ -12,10 +12,10 @@ from collections.abc import Callable
 
 from innerloop.errors import InputError
 from innerloop.runs.run import Run
-from innerloop.text import nearest, printable
+from innerloop.text import did_you_mean, printable
 
 
-def found() -> dict[str, Callable[[], Run]]:
+def all_recipes() -> dict[str, Callable[[], Run]]:
     """Every recipe of this folder, by name: the functions callable without arguments that say they return a Run."""
     recipes = {}
     for info in pkgutil.iter_modules(__path__):
@@ -31,9 +31,9 @@ def found() -> dict[str, Callable[[], Run]]:
 
 def get(name: str, **parameters: str) -> Run:
     """The Run of a recipe. Raises InputError naming the nearest for an unknown name, or an unknown parameter."""
-    recipes = found()
+    recipes = all_recipes()
     if name not in recipes:
-        raise InputError(f'no recipe is called "{printable(name)}": {nearest(name, recipes)}')
+        raise InputError(f'no recipe is called "{printable(name)}": {did_you_mean(name, recipes)}')
     taken = inspect.signature(recipes[name]).parameters
     for parameter in parameters:
         if parameter not in taken:

@@ -21,16 +21,16 @@ from innerloop.learn.supervise import HaltingConfig
 from innerloop.learn.unroll import Unroll
 from innerloop.parts.config import NetConfig
 from innerloop.runs.cost import training_flops
-from innerloop.runs.fit import fit, model
+from innerloop.runs.fit import build_model, fit_config
 from innerloop.runs.run import Data, Run
 
 REFERENCE = "trm"
-CARRIED = HaltingConfig(max_steps=8, learned=False, explore=0.0, spread=True, brief=0.5)  # depths 1 to 16
-WHOLE = Unroll(depth=8)
+CARRIED_STATE = HaltingConfig(max_steps=8, learned=False, explore=0.0, spread=True, brief=0.5)  # depths 1 to 16
+FRESH_UNROLL = Unroll(depth=8)
 
 
 @dataclass(frozen=True)
-class World:
+class FamilyTask:
     """A task of the comparison: its examples, the block that suits it, and what the reference may spend."""
 
     data: Data
@@ -43,17 +43,17 @@ class World:
     net: dict[str, Any] = field(default_factory=dict)  # what of the shared NetConfig it asks for
 
 
-WORLDS = {
-    "sudoku4": World(
+FAMILY_TASKS = {
+    "sudoku4": FamilyTask(
         Data("sudoku", {"size": 4, "givens": (4, 8)}, count=240, holdout=100), "units", 32, 150, 3e-3, "4x4 Sudoku"
     ),
-    "sudoku6": World(
+    "sudoku6": FamilyTask(
         Data("sudoku", {"size": 6, "givens": (12, 20)}, count=3000, holdout=300), "units", 64, 500, 3e-3, "6x6 Sudoku"
     ),
-    "maze11": World(
+    "maze11": FamilyTask(
         Data("maze", {"size": 11, "kind": "perfect"}, count=5000, holdout=200), "conv", 48, 1000, 2e-3, "11x11 mazes"
     ),
-    "prefix": World(
+    "prefix": FamilyTask(
         Data("prefix", {"places": 48, "lengths": (4, 16)}, count=5000, holdout=300),
         "conv",
         48,
@@ -62,13 +62,13 @@ WORLDS = {
         "prefix sums, learned on 4 to 16 bits",
         {"places": 48, "lengths": (48, 48)},
     ),
-    "queens8": World(
+    "queens8": FamilyTask(
         Data("queens", {"size": 8}, count=5000, holdout=300), "attention", 64, 800, 2e-3, "8 queens, completion"
     ),
-    "colouring8": World(
+    "colouring8": FamilyTask(
         Data("colouring", {"size": 8}, count=5000, holdout=300), "attention", 64, 800, 2e-3, "graphs of 8 vertices"
     ),
-    "walk": World(
+    "walk": FamilyTask(
         Data("walk", {"size": 4, "walls": 4, "actions": 4}, count=5000, holdout=300),
         "attention",
         48,
@@ -76,7 +76,7 @@ WORLDS = {
         2e-3,
         "walks to imagine, 4 actions",
     ),
-    "sums": World(
+    "sums": FamilyTask(
         Data("sums", {"digits": 2}, count=4000, holdout=300),
         "attention",
         64,
@@ -89,7 +89,7 @@ WORLDS = {
 
 
 @dataclass(frozen=True)
-class Lesson:
+class SystemSettings:
     """Settings of one system: fields of its configuration, and an unroll from fresh states instead of carried ones."""
 
     config: dict[str, Any] = field(default_factory=dict)
@@ -101,68 +101,68 @@ class Lesson:
 
 
 RECURSION = {"cycles": 1, "thoughts": 5}  # six calls of a net a step, all of them on the tape
-LESSONS: dict[str, Lesson] = {
-    "act": Lesson(unroll=WHOLE),
-    "deq": Lesson({"iterations": 12}, Unroll(depth=1)),
-    "eqr": Lesson(RECURSION),
-    "flow": Lesson({"grid": 8, "rollout": 8}, Unroll(depth=1), depth=16),
-    "gram": Lesson({"cycles": 1, "thoughts": 5, "beta": 1.0}),  # one transition: every push is charged
-    "hrm": Lesson({"cycles": 2, "low_cycles": 2}),
-    "hrm_text": Lesson(unroll=Unroll(depth=1), net={"norm": "magic"}),
-    "huginn": Lesson(
+SYSTEM_SETTINGS: dict[str, SystemSettings] = {
+    "act": SystemSettings(unroll=FRESH_UNROLL),
+    "deq": SystemSettings({"iterations": 12}, Unroll(depth=1)),
+    "eqr": SystemSettings(RECURSION),
+    "flow": SystemSettings({"grid": 8, "rollout": 8}, Unroll(depth=1), depth=16),
+    "gram": SystemSettings({"cycles": 1, "thoughts": 5, "beta": 1.0}),  # one transition: every push is charged
+    "hrm": SystemSettings({"cycles": 2, "low_cycles": 2}),
+    "hrm_text": SystemSettings(unroll=Unroll(depth=1), net={"norm": "magic"}),
+    "huginn": SystemSettings(
         {"prelude": 1, "coda": 1, "recurrence": 8}, Unroll(8, "poisson", grad="last(8)"), {"norm": "sandwich"}
     ),
-    "imagine": Lesson(
+    "imagine": SystemSettings(
         unroll=Unroll(depth=4),
         net={"block": "conv", "positions": "none", "layers": 2},
         only=("walk",),
         why="it imagines what follows actions: there are none",
     ),
-    "liquid": Lesson({"units": 32}, WHOLE),
-    "looped": Lesson(
+    "liquid": SystemSettings({"units": 32}, FRESH_UNROLL),
+    "looped": SystemSettings(
         unroll=Unroll(8, "ramp", first=4, grad="last(4)", weigh="window", window=4), net={"norm": "magic"}
     ),
-    "mor": Lesson(unroll=Unroll(depth=3), net={"norm": "pre"}),
-    "node": Lesson({"method": "rk4", "steps": 1}, Unroll(depth=3)),
-    "pondernet": Lesson(unroll=Unroll(8, weigh="ponder", prior=0.3, beta=0.1)),
-    "rsm": Lesson(
+    "mor": SystemSettings(unroll=Unroll(depth=3), net={"norm": "pre"}),
+    "node": SystemSettings({"method": "rk4", "steps": 1}, Unroll(depth=3)),
+    "pondernet": SystemSettings(unroll=Unroll(8, weigh="ponder", prior=0.3, beta=0.1)),
+    "rsm": SystemSettings(
         {"thoughts": 2, "milestones": (0.25, 0.5, 0.75)}, Unroll(8, "ramp", first=2, ramp=1.0, grad="last(1)")
     ),
-    "sic": Lesson(RECURSION),
-    "trm": Lesson(RECURSION),
-    "ttt": Lesson(unroll=Unroll(depth=4)),
-    "urm": Lesson({"loops": 8, "grad": "last(6)"}),
-    "ut": Lesson(unroll=WHOLE),
+    "sic": SystemSettings(RECURSION),
+    "trm": SystemSettings(RECURSION),
+    "ttt": SystemSettings(unroll=Unroll(depth=4)),
+    "urm": SystemSettings({"loops": 8, "grad": "last(6)"}),
+    "ut": SystemSettings(unroll=FRESH_UNROLL),
 }
 
 
 def family(system: str = REFERENCE, task: str = "sudoku6") -> Run:
     """Any system on any task of the comparison, matched to the reference."""
-    if refusal := refused(system, task):
+    if refusal := refusal_reason(system, task):
         raise InputError(refusal)
     width = matched_width(system, task)
-    run = drawn(system, task, width)
-    about = f"{system} on {WORLDS[task].about}, matched to {REFERENCE}"
-    return replace(run, plan=replace(run.plan, **horizon(matched_steps(system, task))), about=about)
+    run = unmatched_run(system, task, width)
+    about = f"{system} on {FAMILY_TASKS[task].about}, matched to {REFERENCE}"
+    return replace(run, plan=replace(run.plan, **schedule_fields(matched_steps(system, task))), about=about)
 
 
-def refused(system: str, task: str) -> str:
+def refusal_reason(system: str, task: str) -> str:
     """Why this pair makes no sense, or an empty text. Raises InputError for unknown names."""
     weights.get(system)
-    if task not in WORLDS:
-        raise InputError(f'the family has no task "{task}": use one of {", ".join(WORLDS)}')
-    lesson = LESSONS.get(system, Lesson())
+    if task not in FAMILY_TASKS:
+        raise InputError(f'the family has no task "{task}": use one of {", ".join(FAMILY_TASKS)}')
+    lesson = SYSTEM_SETTINGS.get(system, SystemSettings())
     if lesson.only and task not in lesson.only:
         return f"{system} cannot take {task}: {lesson.why}"
-    causal = getattr(tasks.get(WORLDS[task].data.task, **WORLDS[task].data.options), "causal", False)
+    causal = getattr(tasks.get(FAMILY_TASKS[task].data.task, **FAMILY_TASKS[task].data.options), "causal", False)
     if causal and not getattr(weights.get(system)[0], "causal", False):
         return f"{system} cannot take {task}: it reads every place at once, and the answer stands in the question"
     return ""
 
 
-def drawn(system: str, task: str, width: int) -> Run:
+def unmatched_run(system: str, task: str, width: int) -> Run:
     """The pair at some width, before its steps are matched."""
-    world, lesson = WORLDS[task], LESSONS.get(system, Lesson())
+    world, lesson = FAMILY_TASKS[task], SYSTEM_SETTINGS.get(system, SystemSettings())
     made = tasks.get(world.data.task, **world.data.options)
     shared: dict[str, Any] = {
         "vocab": made.vocab,
@@ -176,7 +176,7 @@ def drawn(system: str, task: str, width: int) -> Run:
     size = NetConfig(**shared | {"prefix": 0, "puzzle_emb_size": 0, "pool": "mean"} | lesson.net | world.net)
     kind = weights.get(system)[1]
     known = {f.name for f in fields(kind)}
-    given = {"net": fit(size, made, 1), "dtype": "float32", **lesson.config}
+    given = {"net": fit_config(size, made, 1), "dtype": "float32", **lesson.config}
     plan = Plan(
         batch=32,
         optimizer="adamw",
@@ -184,17 +184,17 @@ def drawn(system: str, task: str, width: int) -> Run:
         weight_decay=0.1,
         clip=1.0,
         loss="softmax",
-        halting=CARRIED,
+        halting=CARRIED_STATE,
         unroll=lesson.unroll or Unroll(),
         compile="off",
-        **horizon(world.steps),
+        **schedule_fields(world.steps),
     )
     plan = replace(plan, depths=(lesson.depth or plan.deepest,))
     config = kind(**{k: v for k, v in given.items() if k in known})
     return Run(f"{system}-{task}", system, config, world.data, plan)
 
 
-def horizon(steps: int) -> dict[str, Any]:
+def schedule_fields(steps: int) -> dict[str, Any]:
     """What of a plan depends on how long it is."""
     every = max(1, steps // 4)
     ema = min(0.995, 1 - 10 / steps) if steps > 20 else 0.0
@@ -210,30 +210,30 @@ def horizon(steps: int) -> dict[str, Any]:
 # -- matching ---------------------------------------------------------------------------------------------------------
 
 
-def parameters(run: Run) -> int:
-    return sum(p.numel() for p in model(run).parameters())
+def parameter_count(run: Run) -> int:
+    return sum(p.numel() for p in build_model(run).parameters())
 
 
 @cache
 def matched_width(system: str, task: str) -> int:
     """The width, in steps of 2 (4 with attention), whose number of parameters is nearest to the reference's."""
-    world = WORLDS[task]
+    world = FAMILY_TASKS[task]
     if system == REFERENCE:
         return world.hidden_size
-    want = parameters(drawn(REFERENCE, task, world.hidden_size))
+    want = parameter_count(unmatched_run(REFERENCE, task, world.hidden_size))
     widths = range(8, 3 * world.hidden_size + 1, 4 if world.block == "attention" else 2)
-    count = cache(lambda w: parameters(drawn(system, task, w)))
+    count = cache(lambda w: parameter_count(unmatched_run(system, task, w)))
     above = bisect_left(widths, want, hi=len(widths) - 1, key=count)  # wider has more
     return min(widths[max(0, above - 1) : above + 1], key=lambda w: abs(count(w) - want))
 
 
 @cache
-def flops(system: str, task: str) -> int:
+def flops_per_step(system: str, task: str) -> int:
     """Floating-point operations of an optimizer step of the pair for one example."""
-    return training_flops(drawn(system, task, matched_width(system, task)))
+    return training_flops(unmatched_run(system, task, matched_width(system, task)))
 
 
 @cache
 def matched_steps(system: str, task: str) -> int:
     """Optimizer steps that the reference's training FLOPs buy."""
-    return max(1, round(WORLDS[task].steps * flops(REFERENCE, task) / flops(system, task)))
+    return max(1, round(FAMILY_TASKS[task].steps * flops_per_step(REFERENCE, task) / flops_per_step(system, task)))

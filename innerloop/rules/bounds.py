@@ -7,16 +7,16 @@ import time
 
 from innerloop.errors import InputError
 
-__all__ = ["Bound", "Undecided"]
+__all__ = ["SearchBound", "Undecided"]
 
-LOOK = 64  # nodes between two checks of the clock
+NODES_PER_CLOCK_CHECK = 64  # nodes between two checks of the clock
 
 
 class Undecided(InputError):
     """A search reached its bound before it was done: its result is unknown."""
 
 
-class Bound:
+class SearchBound:
     """The budget of one search. A search calls `node` for each node it enters, which raises Undecided at the bound."""
 
     def __init__(self, nodes: float = math.inf, seconds: float = math.inf) -> None:
@@ -25,5 +25,5 @@ class Bound:
     def node(self) -> None:
         """Enter one node. Raises Undecided."""
         self.seen += 1
-        if self.seen > self.nodes or (self.seen % LOOK == 0 and time.monotonic() > self.until):
+        if self.seen > self.nodes or (self.seen % NODES_PER_CLOCK_CHECK == 0 and time.monotonic() > self.until):
             raise Undecided(f"the search was not done within its bound, after {self.seen - 1} nodes")

@@ -11,7 +11,7 @@ from innerloop.errors import InputError
 from innerloop.rules.roster_disrupt import MOST
 from innerloop.rules.roster_rules import Sheet
 
-__all__ = ["ASKED", "FIXED", "FREE", "Code"]
+__all__ = ["ASKED", "FIXED", "FREE", "RosterCode"]
 
 FREE, FIXED, ASKED = 0, 1, 2  # rows of `Code.token`; ASKED + the shift that is asked for
 DIGITS = ("⁰¹²³⁴⁵⁶⁷⁸⁹", "₀₁₂₃₄₅₆₇₈₉", "⓪①②③④⑤⑥⑦⑧⑨", "⓿❶❷❸❹❺❻❼❽❾")  # people needed, by kind of shift
@@ -20,7 +20,7 @@ DAYS = "".join(map(chr, range(0x24D0, 0x24E5)))  # small letters in circles
 GREEK = "".join(map(chr, range(0x3B1, 0x3CA)))
 
 
-class Code:
+class RosterCode:
     """The tokens of rosters of `staff` people on `days` days in these `shifts`, as tables there and back.
 
     token: uint8 (2 + K + 1, K + 1), [what may be done, shift]; absent: a token; need: uint8 (K, MOST + 1);
@@ -104,7 +104,7 @@ class Code:
         """uint8 (S,) tokens of one roster. Raises InputError where it has other sizes or contradicts itself."""
         n, d, k = self.staff, self.days, self.kinds
         s = Sheet(*(np.asarray(field) for field in sheet))
-        fits(s, n, d, k)
+        check_sheet(s, n, d, k)
         mark = np.where(s.wish >= 0, ASKED + s.wish, np.where(s.fixed, FIXED, FREE))
         grid = np.full(self.shape, self.token[FIXED, 0], np.uint8)
         grid[0, 1:] = np.r_[self.number[min(int(s.stretch), d)], self.day]
@@ -147,7 +147,7 @@ class Code:
         return cells.reshape(-1), tokens
 
 
-def fits(s: Sheet, n: int, d: int, k: int) -> None:
+def check_sheet(s: Sheet, n: int, d: int, k: int) -> None:
     """Raise InputError where a sheet is not one of n people, d days and k kinds of shift."""
     sizes = {"shift": (n, d), "need": (d, k), "able": (n, k), "limit": (n,), "stretch": ()}
     for name, field in zip(Sheet._fields, s, strict=True):

@@ -6,7 +6,7 @@ import numpy as np
 
 from innerloop.rules.roster_rules import Sheet
 
-__all__ = ["draw", "upset"]
+__all__ = ["disrupt", "random_roster"]
 
 MOST = 9  # people needed on a shift
 WEEK = 5 / 7  # working days of a full contract
@@ -15,7 +15,7 @@ SAME = 0.7  # a shift worked the day before draws like so many people missing
 ALL_SKILLS, PART_TIME, LEAVE, ASKS, MET = 0.6, 0.25, 0.05, 0.1, 0.7  # shares of people, of people, of days off, ...
 
 
-def draw(
+def random_roster(
     people: int, days: int, shifts: int, stretch: int, spare: int, rest: np.ndarray, rng: np.random.Generator
 ) -> Sheet:
     """A valid roster. rest: bool (K + 1, K + 1), which shift must not follow which."""
@@ -30,7 +30,7 @@ def draw(
     for i in rng.permutation(people).tolist():
         may, noise = able[i].tolist(), rng.random((days, shifts)).tolist()
         rows[i] = []
-        for d, work in enumerate(working(days, int(limit[i]), stretch, rng)):
+        for d, work in enumerate(working_days(days, int(limit[i]), stretch, rng)):
             before = rows[i][-1] if d else 0
             wanted = [
                 (short[d][k - 1] + noise[d][k - 1] + SAME * (k == before), k)
@@ -47,7 +47,7 @@ def draw(
     return Sheet(shift, need, able, limit, np.array(stretch), none, none.copy(), np.full((people, days), -1))
 
 
-def working(days: int, limit: int, stretch: int, rng: np.random.Generator) -> list[bool]:
+def working_days(days: int, limit: int, stretch: int, rng: np.random.Generator) -> list[bool]:
     """Which days one person works: blocks with one to three days off between them, some days taken out if too many."""
     blocks = rng.integers([min(2, stretch), 1], [stretch + 1, 4], size=(days, 2)).tolist()
     row = [v for work, off in blocks for v in [True] * work + [False] * off]
@@ -59,7 +59,7 @@ def working(days: int, limit: int, stretch: int, rng: np.random.Generator) -> li
     return row
 
 
-def upset(sheet: Sheet, times: int, rng: np.random.Generator) -> Sheet:
+def disrupt(sheet: Sheet, times: int, rng: np.random.Generator) -> Sheet:
     """The roster on some day of its span, when `times` bad things have happened; maybe nothing has to change for them.
 
     Days before that day are fixed, and a few days off are (leave). Some ask for what they have,

@@ -17,18 +17,18 @@ import numpy as np
 
 from innerloop.rules.roster_rules import Clause, RosterCase, Rule, Sheet
 
-__all__ = ["GaveUp", "Repair", "Search"]
+__all__ = ["NodeBudgetExceeded", "RepairSearch", "RosterRepair"]
 
 Change = tuple[int, int, int]  # person, day, shift
 Option = tuple[int, float, Change]  # price, order among equals, change
 STAY = 0.6  # how often a request asks for what is, where it could also ask for what will be
 
 
-class GaveUp(Exception):
+class NodeBudgetExceeded(Exception):
     """The search went over its budget of nodes."""
 
 
-class Repair(NamedTuple):
+class RosterRepair(NamedTuple):
     """shift: int (N, D), the repaired roster; cost: against the old one; nodes: of the search."""
 
     shift: np.ndarray
@@ -36,7 +36,7 @@ class Repair(NamedTuple):
     nodes: int
 
 
-class Search:
+class RepairSearch:
     """One disrupted roster under `rules`. weights: of a change, of an unmet request. rng: orders what costs the same.
 
     `wish` starts as the sheet's; `best(unique=True)` adds requests to it. Raises GaveUp after `budget` nodes.
@@ -64,7 +64,7 @@ class Search:
         self.faults = [clause for rule in rules for clause in rule.mend(self.case, range(people), range(days))]
 
     # --- what it is asked ---------------------------------------------------------------------------------------------
-    def best(self, unique: bool = False) -> Repair | None:
+    def best(self, unique: bool = False) -> RosterRepair | None:
         """The cheapest repair, or None where there is none. unique: until no other is as cheap, requests are added to
         `wish` in cells that had none; the repair found meets them, its rivals do not.
         """
@@ -84,7 +84,7 @@ class Search:
                 shift = np.array(self.old)
                 for i, d, v in kept[0]:
                     shift[i, d] = v
-                return Repair(shift, self.cost(kept[0]), self.nodes)
+                return RosterRepair(shift, self.cost(kept[0]), self.nodes)
         return None
 
     def every(self, limit: int) -> list[np.ndarray]:
@@ -128,7 +128,7 @@ class Search:
         """What is broken after a change of this cell, where `clauses` were broken before."""
         self.nodes += 1
         if self.nodes > self.budget:
-            raise GaveUp
+            raise NodeBudgetExceeded
         seen = [clause for rule in self.rules for clause in rule.mend(self.case, (i,), (d,))]
         return [c for c in clauses if c.line not in (i, ~d)] + seen
 
@@ -200,6 +200,6 @@ class Search:
         stay, come = ([c for c in cells if self.wish[c[0]][c[1]] < 0] for cells in (stay, come))
         chosen = stay if stay and (not come or self.rng.random() < STAY) else come
         if not chosen:
-            raise GaveUp
+            raise NodeBudgetExceeded
         i, d, v = chosen[int(self.rng.integers(len(chosen)))]
         self.ask(i, d, v)

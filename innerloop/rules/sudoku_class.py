@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from innerloop.noise import scramble
 
-__all__ = ["equivalent", "keys"]
+__all__ = ["canonical_keys", "equivalent"]
 
-ROUNDS = 6
+REFINEMENT_ROUNDS = 6
 GOLDEN = np.int64(-0x61C8864680B583EB)  # 2^64 divided by the golden ratio: a step of SplitMix64
 MOST_LAYOUTS = 20_000  # row or column layouts one exact check may enumerate
 
@@ -40,7 +40,7 @@ def _colours(digits: np.ndarray, box: tuple[int, int]) -> tuple[np.ndarray, np.n
     name = np.zeros((batch, n + 1), np.int64)
     block = np.zeros((batch, n // br, n // bc), np.int64)
     slot = (np.arange(batch)[:, None, None] * (n + 1) + digits).reshape(-1)
-    for _ in range(ROUNDS):
+    for _ in range(REFINEMENT_ROUNDS):
         row_x, column_x = _mix(row)[:, :, None], _mix(column)[:, None, :]
         block_x = np.repeat(np.repeat(_mix(block), br, 1), bc, 2)
         name_x = _mix(name).reshape(-1)[slot].reshape(digits.shape)
@@ -57,7 +57,7 @@ def _colours(digits: np.ndarray, box: tuple[int, int]) -> tuple[np.ndarray, np.n
     return row, column, cell
 
 
-def keys(digits: np.ndarray, box: tuple[int, int]) -> list[bytes]:
+def canonical_keys(digits: np.ndarray, box: tuple[int, int]) -> list[bytes]:
     """A 16-byte key for each grid int (B, n, n), 0 = empty: equal for all symmetric variants. About 30 us a 9x9
     grid.
     """

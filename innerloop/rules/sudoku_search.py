@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from innerloop.rules.bounds import Bound
+from innerloop.rules.bounds import SearchBound
 
 __all__ = ["Board", "board", "carve", "count", "fill", "solve"]
 
@@ -42,9 +42,14 @@ class _Search:
     """One depth-first search; `found` collects up to `limit` solutions, `guesses` counts the cells guessed in."""
 
     def __init__(
-        self, b: Board, limit: int, rng: np.random.Generator | None, budget: int | None, bound: Bound | None = None
+        self,
+        b: Board,
+        limit: int,
+        rng: np.random.Generator | None,
+        budget: int | None,
+        bound: SearchBound | None = None,
     ):
-        self.b, self.limit, self.rng, self.budget, self.bound = b, limit, rng, budget, bound or Bound()
+        self.b, self.limit, self.rng, self.budget, self.bound = b, limit, rng, budget, bound or SearchBound()
         self.found: list[list[int]] = []
         self.guesses = 0
 
@@ -158,7 +163,7 @@ class _Search:
         return hidden
 
 
-def solve(grid: list[int], b: Board, limit: int = 1, bound: Bound | None = None) -> tuple[list[list[int]], int]:
+def solve(grid: list[int], b: Board, limit: int = 1, bound: SearchBound | None = None) -> tuple[list[list[int]], int]:
     """(up to `limit` solutions, number of guesses). With limit=1 the guesses are the rating; 0 = singles are enough.
 
     Raises Undecided where the search comes to its `bound`.
@@ -168,7 +173,7 @@ def solve(grid: list[int], b: Board, limit: int = 1, bound: Bound | None = None)
     return search.found, search.guesses
 
 
-def count(grid: list[int], b: Board, limit: int = 2, bound: Bound | None = None) -> int:
+def count(grid: list[int], b: Board, limit: int = 2, bound: SearchBound | None = None) -> int:
     """Number of solutions, counted up to `limit`; 1 with limit 2 proves uniqueness. Raises Undecided at the `bound`."""
     return len(solve(grid, b, limit, bound)[0])
 

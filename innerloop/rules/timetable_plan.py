@@ -15,12 +15,22 @@ from typing import NamedTuple
 
 import numpy as np
 
-from innerloop.rules.bounds import Bound
+from innerloop.rules.bounds import SearchBound
 
-__all__ = ["Repair", "TimetablePlan", "absent", "draw", "every", "keys", "plan_of", "repair", "same"]
+__all__ = [
+    "TimetablePlan",
+    "TimetableRepair",
+    "canonical_keys",
+    "equivalent",
+    "every",
+    "plan_of",
+    "random_absences",
+    "random_timetable",
+    "repair",
+]
 
 SLACK = 4  # moves beyond one for each struck lesson that a repair is searched for
-ROUNDS = 6  # of colour refinement; any number is correct, fewer tell fewer timetables apart
+REFINEMENT_ROUNDS = 6  # of colour refinement; any number is correct, fewer tell fewer timetables apart
 
 Lesson = tuple[int, int, int]  # teacher, class, slot
 
@@ -36,7 +46,7 @@ class TimetablePlan(NamedTuple):
     periods: int  # slots of a day
 
 
-class Repair(NamedTuple):
+class TimetableRepair(NamedTuple):
     at: list[list[int]]  # teachers x slots, nothing in slots away
     cost: int  # lessons moved, and once more for each that went to an unwanted slot
     tries: int  # places that were tried
@@ -52,7 +62,7 @@ def plan_of(
     )
 
 
-def draw(
+def random_timetable(
     teachers: int, days: int, periods: int, classes: int, room: list[int], load: float, rng: np.random.Generator
 ) -> np.ndarray:
     """int (teachers, slots), a random timetable that keeps the rules: the class, -1 = none. A class has a lesson in a
@@ -81,7 +91,7 @@ def draw(
     return at
 
 
-def absent(
+def random_absences(
     teachers: int, days: int, periods: int, room: np.ndarray, count: int, rng: np.random.Generator
 ) -> np.ndarray:
     """bool (teachers, slots): `count` times a teacher, or all of a room, cannot teach on a day or a part of it."""
@@ -221,19 +231,19 @@ class _Search(_Board):
         return False
 
 
-def repair(plan: TimetablePlan, limit: int) -> Repair | None:
+def repair(plan: TimetablePlan, limit: int) -> TimetableRepair | None:
     """A cheapest repair, or None where none is found in `limit` tries or with SLACK extra moves."""
     search = _Search(plan, limit)
     struck = len(search.moving)
     for slack in range(SLACK + 1):
         if search.run(slack):
-            return Repair(search.at_t, struck + slack, search.tries)
+            return TimetableRepair(search.at_t, struck + slack, search.tries)
         if search.tries > limit:
             break
     return None
 
 
-def every(plan: TimetablePlan, limit: int, bound: Bound) -> Iterator[list[list[int]]]:
+def every(plan: TimetablePlan, limit: int, bound: SearchBound) -> Iterator[list[list[int]]]:
     """`limit` timetables with the plan's lessons that keep the rules, or all; those that keep the old slots first.
 
     Raises Undecided at the `bound`.
@@ -280,7 +290,7 @@ def _bits(mask: int) -> list[int]:
 
 
 # --- the same timetable? ----------------------------------------------------------------------------------------------
-def keys(at: np.ndarray, mark: np.ndarray, room: np.ndarray, periods: int) -> list[bytes]:
+def canonical_keys(at: np.ndarray, mark: np.ndarray, room: np.ndarray, periods: int) -> list[bytes]:
     """A key for each of B timetables, equal for those that differ only by the order or the names of their parts.
 
     at, mark: (B, teachers, slots), the class of a cell (-1 = none) and what else it is; room: (B, teachers).
@@ -289,7 +299,7 @@ def keys(at: np.ndarray, mark: np.ndarray, room: np.ndarray, periods: int) -> li
     return [key.tobytes() for key in _hash(_hash(teachers).sum(1) + np.uint64(3) * _hash(slots).sum(1))]
 
 
-def same(at: np.ndarray, mark: np.ndarray, room: np.ndarray, periods: int) -> bool:
+def equivalent(at: np.ndarray, mark: np.ndarray, room: np.ndarray, periods: int) -> bool:
     """Exactly: are the two timetables (B = 2, as of `keys`) one, but for the order and the names of their parts?
 
     Where refinement leaves ties in the first, one tied teacher or slot gets a colour of its own, and each candidate of
@@ -338,9 +348,11 @@ def _refine(
     of_c = np.ones((b, classes + 1), np.uint64)
     of_c[:, 0] = 0  # no class
     shared = (room[:, :, None] == room[:, None]) & (room > 0)[:, :, None]
-    for _ in range(ROUNDS):
-        told = np.take_along_axis(of_c, at.reshape(b, -1) + 1, 1).reshape(at.shape)
-        cell = _hash(_hash(of_t)[:, :, None] + of_s[:, None] * np.uint64(3) + _hash(told + mark.astype(np.uint64)))
+    for _ in range(REFINEMENT_ROUNDS):
+        class_hash = np.take_along_axis(of_c, at.reshape(b, -1) + 1, 1).reshape(at.shape)
+        cell = _hash(
+            _hash(of_t)[:, :, None] + of_s[:, None] * np.uint64(3) + _hash(class_hash + mark.astype(np.uint64))
+        )
         for c in range(classes):
             of_c[:, c + 1] = _hash((cell * (at == c)).sum((1, 2)) + np.uint64(4))
         day = _hash(of_s.reshape(b, -1, periods).sum(2)).repeat(periods, 1)

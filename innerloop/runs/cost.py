@@ -12,12 +12,12 @@ from innerloop.learn.stream import ExampleStream
 from innerloop.learn.supervise import Batch, SupervisedStep, initial_carry, supervised_step
 from innerloop.learn.unroll import unrolled
 from innerloop.ledger import count_flops
-from innerloop.runs.fit import model
+from innerloop.runs.fit import build_model
 from innerloop.runs.run import Run
 
-__all__ = ["thought", "training_flops"]
+__all__ = ["training_flops", "training_step"]
 
-ROWS = 4  # examples that are counted together
+COUNTED_ROWS = 4  # examples that are counted together
 
 
 def training_flops(run: Run, loop: Any = None) -> int:
@@ -25,24 +25,24 @@ def training_flops(run: Run, loop: Any = None) -> int:
 
     `loop` stands in for the run's own system.
     """
-    loop = (loop or model(run)).train()
+    loop = (loop or build_model(run)).train()
     grows = hasattr(loop, "set_progress") or run.plan.unroll.draw == "ramp"
     moments = [(i + 0.5) / 8 for i in range(8)] if grows else [0.5]
-    examples = tasks.get(run.data.task, **run.data.options).make(ROWS, 0)
-    batch = ExampleStream(examples, None, 0).fill(torch.ones(ROWS, dtype=torch.bool), 0)
-    return sum(counted(loop, batch, run.plan, progress) for progress in moments) // ROWS // len(moments)
+    examples = tasks.get(run.data.task, **run.data.options).make(COUNTED_ROWS, 0)
+    batch = ExampleStream(examples, None, 0).fill(torch.ones(COUNTED_ROWS, dtype=torch.bool), 0)
+    return sum(step_flops(loop, batch, run.plan, progress) for progress in moments) // COUNTED_ROWS // len(moments)
 
 
-def counted(loop: Any, batch: Batch, plan: Plan, progress: float) -> int:
+def step_flops(loop: Any, batch: Batch, plan: Plan, progress: float) -> int:
     """FLOPs of one optimizer step on a batch, at one moment of training."""
     unroll = plan.unroll
     if hasattr(loop, "set_progress"):
         loop.set_progress(progress)
     depth = unroll.steps(progress, torch.Generator()) if unroll.draw == "ramp" else unroll.mean
-    return count_flops(lambda: sum(thought(loop, batch, plan, depth).losses.values()).backward())  # type: ignore[union-attr]
+    return count_flops(lambda: sum(training_step(loop, batch, plan, depth).losses.values()).backward())  # type: ignore[union-attr]
 
 
-def thought(loop: Any, batch: Batch, plan: Plan, depth: int) -> SupervisedStep:
+def training_step(loop: Any, batch: Batch, plan: Plan, depth: int) -> SupervisedStep:
     """The forward pass and losses of one optimizer step on a fresh batch: `depth` steps if `plan` unrolls, else one."""
     rows = len(batch.labels)
     if plan.unroll.depth:

@@ -22,12 +22,12 @@ from innerloop.runs.certificate import commit
 from innerloop.runs.run import Data, Run
 from innerloop.tasks.grid import Grid
 
-NODE = 16  # channels of a symbol where a recipe's width does not split into all of them
-VIEWS = 48  # random symmetries of a task from which its orbits are found
-MOST_KINDS = 6  # of sets of cells, beyond which all are treated alike
+CHANNELS_PER_SYMBOL = 16  # channels of a symbol where a recipe's width does not split into all of them
+SYMMETRY_SAMPLES = 48  # random symmetries of a task from which its orbits are found
+MAX_ORBIT_KINDS = 6  # of sets of cells, beyond which all are treated alike
 
 
-class Built(typing.NamedTuple):
+class BuiltRun(typing.NamedTuple):
     """A run with its task, data and model."""
 
     run: Run  # with the sizes its data gave it
@@ -37,14 +37,14 @@ class Built(typing.NamedTuple):
     validation: Any  # PuzzleSet
 
 
-def sets(data: Data, folder: Path | str = "") -> tuple[Any, Any, Any]:
+def load_data(data: Data, folder: Path | str = "") -> tuple[Any, Any, Any]:
     """(task, training set, validation set). Raises InputError for data that cannot be opened.
 
     folder: of the run whose data it is, if there is one: its files are found from any current folder then. Both sets
     number their puzzle identifiers alike. What is held out without a file to validate on: `origin.hold_out`.
     """
     if folder:
-        data = origin.located(data, folder)
+        data = origin.resolve_paths(data, folder)
     if not data.train:
         task = tasks.get(data.task, **data.options)
         return task, task.make(data.count, data.seed), task.make(data.holdout, data.seed + 1_000_003)
@@ -58,37 +58,37 @@ def sets(data: Data, folder: Path | str = "") -> tuple[Any, Any, Any]:
         task = known
     if data.test:
         validation = open_set(data.test, task, data.holdout or None)[1]
-        return task, train, origin.numbered(validation, train.identifiers, strict=False)
-    if folder and origin.before(folder):
+        return task, train, origin.renumber_identifiers(validation, train.identifiers, strict=False)
+    if folder and origin.predates_data_block(folder):
         return task, *train.split(min(0.5, data.holdout / len(train)), data.seed)
     return task, *origin.hold_out(task, train, data)
 
 
-def unseen(task: Any, train: Any, data: Data, count: int) -> Any:
+def unseen_puzzles(task: Any, train: Any, data: Data, count: int) -> Any:
     """Up to `count` generated test puzzles: another seed, and no symmetric variant of a training puzzle."""
     fresh = task.make(count, data.seed + 2_000_003)
     return fresh.take(np.setdiff1d(np.arange(len(fresh)), leakage(train, fresh, task).rows))
 
 
-def fit(config: NetConfig, task: Any, puzzles: int) -> NetConfig:
+def fit_config(config: NetConfig, task: Any, puzzles: int) -> NetConfig:
     """`size` with the vocabulary, length, grid, units and separator of `task`, and a row for each identifier."""
     rows, columns = task.shape
     units = tuple(tuple(dict.fromkeys(unit)) for unit in task.units.tolist()) if task.units is not None else ()
     grid: dict[str, Any] = {"seq": rows * columns, "rows": rows, "units": units}
     if getattr(BLOCKS.get(config.block), "tied", False):
-        grid |= {"orbits": orbits(task, units), "symbols": task.symbols, "local": task.local}
+        grid |= {"orbits": task_orbits(task, units), "symbols": task.symbols, "local": task.local}
         nodes = len(task.symbols[0]) if task.symbols else 1
-        grid |= {} if config.hidden_size % nodes == 0 else {"hidden_size": NODE * nodes}
+        grid |= {} if config.hidden_size % nodes == 0 else {"hidden_size": CHANNELS_PER_SYMBOL * nodes}
         known = grid["orbits"] or grid["symbols"] or grid["local"] or config.positions != "none"
         grid |= {} if known else {"positions": "learned"}  # else all positions would be alike
     return replace(config, vocab=task.vocab, puzzles=puzzles, separator=getattr(task, "separator", 0), **grid)
 
 
-def orbits(task: Any, units: Sequence[tuple[int, ...]]) -> tuple[tuple[tuple[int, ...], ...], ...]:
+def task_orbits(task: Any, units: Sequence[tuple[int, ...]]) -> tuple[tuple[tuple[int, ...], ...], ...]:
     """Sets of cells that the task's symmetries map to each other, grouped by kind; without symmetries the task's units,
     or rows and columns if it is `lined`.
     """
-    views = task.views(VIEWS, np.random.default_rng(0))
+    views = task.views(SYMMETRY_SAMPLES, np.random.default_rng(0))
     cells = np.arange(task.shape[0] * task.shape[1])[None] if views is None else views.cells
     sets = lines(cells, len(task.symbols[0])) if task.symbols else []
     if task.lined:
@@ -96,23 +96,25 @@ def orbits(task: Any, units: Sequence[tuple[int, ...]]) -> tuple[tuple[tuple[int
         units = tuple(tuple(line) for line in (*board.tolist(), *board.T.tolist()))
     sets = sets or list(units)
     number = np.array(kinds(sets, cells)) if sets else np.zeros(0, int)
-    if len(np.unique(number)) > MOST_KINDS:
+    if len(np.unique(number)) > MAX_ORBIT_KINDS:
         number[:] = 0
     return tuple(tuple(s for s, k in zip(sets, number, strict=True) if k == kind) for kind in np.unique(number))
 
 
-def build(run: Run, folder: Path | str = "") -> Built:
+def build(run: Run, folder: Path | str = "") -> BuiltRun:
     """Open the data, fit the system to it and make the model. folder: as in `sets`."""
     commit()  # cached now: later commits do not count
-    task, train, validation = sets(run.data, folder)
+    task, train, validation = load_data(run.data, folder)
     data = replace(run.data, task=task.name, options=task.options)
-    run = replace(run, data=data, config=replace(run.config, net=fit(run.config.net, task, len(train.identifiers))))
+    run = replace(
+        run, data=data, config=replace(run.config, net=fit_config(run.config.net, task, len(train.identifiers)))
+    )
     if run.config.net.puzzle_emb_size:
-        validation = origin.numbered(validation, train.identifiers)
-    return Built(run, model(run), task, train, validation)
+        validation = origin.renumber_identifiers(validation, train.identifiers)
+    return BuiltRun(run, build_model(run), task, train, validation)
 
 
-def model(run: Run, path: Path | None = None) -> torch.nn.Module:
+def build_model(run: Run, path: Path | None = None) -> torch.nn.Module:
     """The run's system with fresh weights, drawn by its seed; torch's global generator stays where it was.
 
     `path` is the file that other weights will be read from. Raises InputError.

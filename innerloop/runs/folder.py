@@ -14,12 +14,12 @@ from innerloop.errors import InputError
 from innerloop.learn import checkpoint
 from innerloop.runs import origin
 from innerloop.runs.certificate import birth_certificate, commit
-from innerloop.runs.fit import Built, model
+from innerloop.runs.fit import BuiltRun, build_model
 from innerloop.runs.run import Run, read_run, to_json
 from innerloop.text import printable
 
 
-def check_run(folder: Path, run: Run, built: Built | None = None) -> None:
+def check_run(folder: Path, run: Run, built: BuiltRun | None = None) -> None:
     """Raise InputError where `folder` holds another, already trained run, naming the field that differs.
 
     With `built`, its puzzles must also be the ones that the run there began with.
@@ -29,7 +29,7 @@ def check_run(folder: Path, run: Run, built: Built | None = None) -> None:
     old = kept_run(folder)
     if old is not None and built is not None and origin.same_source(old, to_json(run)):
         origin.refuse_changed(folder, run.data, train=built.train, validation=built.validation)
-    if old is not None and (found := difference(old, to_json(run))):
+    if old is not None and (found := first_difference(old, to_json(run))):
         name, there, here = found
         raise InputError(
             f"{files.shown(folder)} holds another run ({name} is {there} there and {here} here): choose another folder "
@@ -45,18 +45,18 @@ def kept_run(folder: Path) -> dict[str, Any] | None:
     return to_json(read_run(files.read_json(path), files.shown(path)))
 
 
-def difference(old: Any, new: Any, name: str = "") -> tuple[str, str, str] | None:
+def first_difference(old: Any, new: Any, name: str = "") -> tuple[str, str, str] | None:
     """The first field in which two JSON values differ, such as "plan.lr", and both of its values as text."""
     if old == new:
         return None
     if isinstance(old, dict) and isinstance(new, dict):
         key = next(k for k in (*new, *old) if old.get(k) != new.get(k) or (k in old) != (k in new))
-        found = difference(old.get(key), new.get(key), f"{name}.{key}" if name else key)
+        found = first_difference(old.get(key), new.get(key), f"{name}.{key}" if name else key)
         return found or (key, "missing", "missing")
     return name, *(printable(json.dumps(value), 60) for value in (old, new))  # type: ignore[return-value]
 
 
-def write_run(folder: Path, run: Run, built: Built | None = None) -> None:
+def write_run(folder: Path, run: Run, built: BuiltRun | None = None) -> None:
     """Write folder/config.json and run.json before training. Raises InputError as check_run does.
 
     With `built`, the paths and fingerprints of its puzzles and the names of their identifiers are noted as well.
@@ -65,7 +65,7 @@ def write_run(folder: Path, run: Run, built: Built | None = None) -> None:
     """
     check_run(folder, run, built)
     path, value = folder / "run.json", to_json(run)
-    stale = built and origin.changed(folder, train=built.train, validation=built.validation)
+    stale = built and origin.changed_set(folder, train=built.train, validation=built.validation)
     same = kept_run(folder) == value and not stale
     if not same or not (folder / "config.json").exists():
         # Written first: a folder with a run.json is complete.
@@ -74,7 +74,7 @@ def write_run(folder: Path, run: Run, built: Built | None = None) -> None:
         data: dict[str, Any] = {}
         if built is not None:
             origin.keep_names(folder, built.train.identifiers)
-            data = origin.noted(folder, run.data, built.train, built.validation)
+            data = origin.data_block(folder, run.data, built.train, built.validation)
         files.write_json(path, {"run": value, "data": data, "born": birth_certificate([run.seed])})
     elif commit() and commit() not in (known := commits(folder)):
         whole = files.read_json(path)
@@ -90,14 +90,14 @@ def commits(folder: Path) -> list[str]:
     return [str(c) for c in found] if isinstance(found, list) else []
 
 
-class Opened(typing.NamedTuple):
+class OpenedRun(typing.NamedTuple):
     run: Run
     loop: Any  # the system: a Loop and a torch.nn.Module
     task: Any
     folder: Path
 
 
-def open_run(folder: Path | str, device: torch.device | str = "cpu") -> Opened:
+def open_run(folder: Path | str, device: torch.device | str = "cpu") -> OpenedRun:
     """Open the trained model of a run folder, in eval mode. The folder is all that is needed."""
     commit()
     folder = Path(folder)
@@ -105,9 +105,9 @@ def open_run(folder: Path | str, device: torch.device | str = "cpu") -> Opened:
         raise InputError(f"there is no folder {files.shown(folder)}: give the folder of a run, such as runs/demo")
     run = read_run(files.read_json(folder / "run.json"), files.shown(folder / "run.json"))
     path, task = folder / checkpoint.MODEL, known_task(run, files.shown(folder / "run.json"))
-    loop = model(run, path)
+    loop = build_model(run, path)
     checkpoint.load_weights(path, loop)
-    return Opened(run, loop.to(device).eval(), task, folder)
+    return OpenedRun(run, loop.to(device).eval(), task, folder)
 
 
 def known_task(run: Run, where: str) -> Any:

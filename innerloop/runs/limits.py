@@ -16,17 +16,17 @@ from innerloop.errors import InputError
 from innerloop.files import shown
 
 __all__ = ["build"]
-MOST = 4_000_000_000  # parameters of a model, and numbers in the constant tables it builds
-SMALL = 1 << 23  # numbers up to which a model is simply built: a second
-LARGE = 1 << 28  # numbers up to which a file's size is trusted; a larger file may be sparse
-SLACK = 1 << 22  # numbers in constant tables that are not saved
+MAX_NUMBERS = 4_000_000_000  # parameters of a model, and numbers in the constant tables it builds
+SMALL_MODEL = 1 << 23  # numbers up to which a model is simply built: a second
+MAX_TRUSTED_FILE = 1 << 28  # numbers up to which a file's size is trusted; a larger file may be sparse
+UNSAVED_NUMBERS = 1 << 22  # numbers in constant tables that are not saved
 
 
-class Exceeded(Exception):
+class TooManyNumbers(Exception):
     """A model holds more numbers than it may."""
 
 
-class Budget(TorchFunctionMode):
+class TensorBudget(TorchFunctionMode):
     """Inside it, created tensors may hold `left` numbers together; Exceeded is raised before the allocation."""
 
     def __init__(self, left: int) -> None:
@@ -35,34 +35,34 @@ class Budget(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None) -> Any:
         kwargs = kwargs or {}
-        if func in MADE:
-            self.left -= MADE[func](*args)
-        if self.left < 0 or (func in SPREAD and spread(*args) > self.left):
-            raise Exceeded
+        if func in CREATING_OPS:
+            self.left -= CREATING_OPS[func](*args)
+        if self.left < 0 or (func in BROADCASTING_OPS and broadcast_numel(*args) > self.left):
+            raise TooManyNumbers
         return func(*args, **kwargs)
 
 
-def numbers(*shape: Any) -> int:
+def shape_numel(*shape: Any) -> int:
     return math.prod(shape[0] if shape and isinstance(shape[0], tuple | list) else shape)
 
 
-def spread(a: Any, b: Any) -> int:
+def broadcast_numel(a: Any, b: Any) -> int:
     """Elements of the product of two tensors, by broadcasting."""
     both = isinstance(a, Tensor) and isinstance(b, Tensor)
     return math.prod(torch.broadcast_shapes(a.shape, b.shape)) if both else 0
 
 
-MADE: dict[Any, Callable[..., int]] = {
-    **dict.fromkeys((torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn), numbers),
-    torch.full: lambda shape, *_: numbers(*shape),
+CREATING_OPS: dict[Any, Callable[..., int]] = {
+    **dict.fromkeys((torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn), shape_numel),
+    torch.full: lambda shape, *_: shape_numel(*shape),
     torch.eye: lambda n, m=None, *_: n * (m or n),
     torch.arange: lambda *ends: int(ends[0] if len(ends) == 1 else ends[1] - ends[0]),
-    Tensor.repeat: lambda tensor, *times: tensor.numel() * numbers(*times),
+    Tensor.repeat: lambda tensor, *times: tensor.numel() * shape_numel(*times),
 }
-SPREAD = (torch.mul, Tensor.mul, Tensor.__mul__)
+BROADCASTING_OPS = (torch.mul, Tensor.mul, Tensor.__mul__)
 
 
-class Sketch(TorchFunctionMode):
+class MetaValues(TorchFunctionMode):
     """For torch.device("meta"): operations that need values return empty tensors or zeros."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None) -> Any:
@@ -80,22 +80,22 @@ def build(kind: Any, config: Any, seed: int, path: Path | None = None) -> torch.
     Raises InputError before the memory is taken.
     """
     held = path.stat().st_size // 2 if path is not None and path.is_file() else None
-    vouched = held is not None and held <= LARGE
-    most = SLACK + held if held is not None and vouched else SMALL
-    budget = Budget(most)
+    vouched = held is not None and held <= MAX_TRUSTED_FILE
+    most = UNSAVED_NUMBERS + held if held is not None and vouched else SMALL_MODEL
+    budget = TensorBudget(most)
     try:
         with budget:
-            return drawn(kind, config, seed)
-    except Exceeded:
-        huge = budget.left < -MOST  # one tensor alone is more than may be: no need to count the others
-        count = MOST + 1 if huge else most + 1 if vouched else afford(kind, config)
-        if held is not None and count > SLACK + held:
+            return build_seeded(kind, config, seed)
+    except TooManyNumbers:
+        huge = budget.left < -MAX_NUMBERS  # one tensor alone is more than may be: no need to count the others
+        count = MAX_NUMBERS + 1 if huge else most + 1 if vouched else count_numbers(kind, config)
+        if held is not None and count > UNSAVED_NUMBERS + held:
             raise InputError(
                 f"{shown(path or '')} was saved by a model of another configuration, which is far smaller"
             ) from None
         if huge:
-            raise too_large(MOST) from None
-    return drawn(kind, config, seed)
+            raise too_large(MAX_NUMBERS) from None
+    return build_seeded(kind, config, seed)
 
 
 def too_large(most: int) -> InputError:
@@ -105,22 +105,22 @@ def too_large(most: int) -> InputError:
     )
 
 
-def drawn(kind: Any, config: Any, seed: int) -> torch.nn.Module:
+def build_seeded(kind: Any, config: Any, seed: int) -> torch.nn.Module:
     """kind(config) with weights drawn from `seed`; torch's global generator stays where it was."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         return kind(config)  # type: ignore[no-any-return]
 
 
-def afford(kind: Callable[[Any], Any], config: Any) -> int:
+def count_numbers(kind: Callable[[Any], Any], config: Any) -> int:
     """Parameters and buffers of a model, counted on the meta device, which takes torch seconds to load.
 
     Raises InputError where they are above MOST, or take more than the memory of this machine.
     """
-    most = min(MOST, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4)
+    most = min(MAX_NUMBERS, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4)
     try:
-        with torch.device("meta"), Sketch(), Budget(most):
+        with torch.device("meta"), MetaValues(), TensorBudget(most):
             loop = kind(config)
-    except Exceeded:
+    except TooManyNumbers:
         raise too_large(most) from None
     return sum(t.numel() for t in (*loop.parameters(), *loop.buffers()))

@@ -23,31 +23,31 @@ from innerloop.data.sets import PuzzleSet, fingerprint
 from innerloop.errors import InputError
 from innerloop.learn import checkpoint
 from innerloop.schema import Length
-from innerloop.text import nearest, printable
+from innerloop.text import did_you_mean, printable
 
 if TYPE_CHECKING:
     from innerloop.runs.run import Data
 
 __all__ = [
     "IDENTIFIERS",
-    "changed",
+    "changed_set",
+    "data_block",
     "fingerprint",
     "hold_out",
     "keep_names",
     "known",
-    "located",
-    "noted",
-    "numbered",
     "refuse_changed",
+    "renumber_identifiers",
+    "resolve_paths",
     "same_source",
 ]
 
 IDENTIFIERS = "identifiers.json"
 SPLITS = ("train", "test", "all")
-FEW = 2000  # names among which the nearest is looked for
+MAX_NAMES_SEARCHED = 2000  # names among which the nearest is looked for
 
 
-class Block(TypedDict, total=False):
+class DataBlock(TypedDict, total=False):
     """The block "data" of run.json."""
 
     paths: dict[str, Annotated[str, Length(0, 4096)]]
@@ -58,34 +58,34 @@ class Block(TypedDict, total=False):
 # -- paths ------------------------------------------------------------------------------------------------------------
 
 
-def noted(folder: Path | str, data: Data, train: PuzzleSet, validation: PuzzleSet) -> dict[str, Any]:
+def data_block(folder: Path | str, data: Data, train: PuzzleSet, validation: PuzzleSet) -> dict[str, Any]:
     """The block "data" of run.json. Paths in it are seen from `folder`, so that both can be moved together."""
     home, paths = os.path.realpath(folder), {}
     for key in ("train", "test"):
         given = getattr(data, key)
-        if given and not os.path.isabs(given) and here(given):
-            paths[key] = os.path.relpath(physical(given), home)
+        if given and not os.path.isabs(given) and path_exists(given):
+            paths[key] = os.path.relpath(real_path(given), home)
     return {"paths": paths, "train": fingerprint(train), "validation": fingerprint(validation)}
 
 
-def located(data: Data, folder: Path | str) -> Data:
+def resolve_paths(data: Data, folder: Path | str) -> Data:
     """`data` of the run in `folder`, with paths valid from the current folder."""
-    paths = block(folder).get("paths", {})
+    paths = read_data_block(folder).get("paths", {})
     found: dict[str, Any] = {
-        k: path_from_here(getattr(data, k), folder, v) for k, v in paths.items() if k in ("train", "test")
+        k: resolve_path(getattr(data, k), folder, v) for k, v in paths.items() if k in ("train", "test")
     }
     return replace(data, **found)
 
 
-def path_from_here(given: str, folder: Path | str, kept: str) -> str:
+def resolve_path(given: str, folder: Path | str, kept: str) -> str:
     """`given` where that still leads to the same file; else the path at which it was when the run began."""
     there = os.path.normpath(os.path.join(os.path.realpath(folder), kept))
-    if physical(given) == there or (here(given) and not here(there)):
+    if real_path(given) == there or (path_exists(given) and not path_exists(there)):
         return given
     return there
 
 
-def here(path: str) -> bool:
+def path_exists(path: str) -> bool:
     """Whether a path, which may end in a split, leads to something."""
     try:
         return os.path.exists(path) or (os.path.basename(path) in SPLITS and os.path.exists(os.path.dirname(path)))
@@ -93,12 +93,12 @@ def here(path: str) -> bool:
         return False
 
 
-def physical(path: str) -> str:
+def real_path(path: str) -> str:
     """Absolute, with the links of its folder resolved."""
     return os.path.normpath(os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path)))
 
 
-def block(folder: Path | str) -> dict[str, Any]:
+def read_data_block(folder: Path | str) -> dict[str, Any]:
     """The block "data" of a run, in a folder or a single file; empty for runs that were written without."""
     path = Path(folder) / "run.json"
     if Path(folder).is_file():
@@ -109,10 +109,10 @@ def block(folder: Path | str) -> dict[str, Any]:
         value = files.read_json(path) if path.is_file() else {}
     if not isinstance(value, dict) or "data" not in value:
         return {}
-    return dict(schema.read(Block, value["data"], files.shown(path), "data"))
+    return dict(schema.read(DataBlock, value["data"], files.shown(path), "data"))
 
 
-def before(folder: Path | str) -> bool:
+def predates_data_block(folder: Path | str) -> bool:
     """Whether a run is older than the block "data": its puzzles are then split as they were then."""
     path = Path(folder) / "run.json"
     value = files.read_json(path) if path.is_file() else None
@@ -122,15 +122,15 @@ def before(folder: Path | str) -> bool:
 # -- fingerprints -----------------------------------------------------------------------------------------------------
 
 
-def changed(folder: Path | str, **sets: PuzzleSet) -> str:
+def changed_set(folder: Path | str, **sets: PuzzleSet) -> str:
     """Which of `sets` (train, validation) is not what it was when the run in `folder` began; "" if none is."""
-    kept = block(folder)
+    kept = read_data_block(folder)
     return next((k for k, s in sets.items() if isinstance(kept.get(k), str) and kept[k] != fingerprint(s)), "")
 
 
 def known(folder: Path | str, which: str) -> bool:
     """Whether the fingerprint of a run's puzzles (train or validation) was kept when it began."""
-    return isinstance(block(folder).get(which), str)
+    return isinstance(read_data_block(folder).get(which), str)
 
 
 def same_source(old: Any, new: Any) -> bool:
@@ -143,7 +143,7 @@ def same_source(old: Any, new: Any) -> bool:
 
 def refuse_changed(folder: Path | str, data: Data, **sets: PuzzleSet) -> None:
     """Raise InputError where the puzzles of a run are not those it began with."""
-    if which := changed(folder, **sets):
+    if which := changed_set(folder, **sets):
         words = {"train": "learned from", "validation": "was validated on"}[which]
         where = (data.test if which == "validation" and data.test else data.train) or f"the task {data.task}"
         raise InputError(
@@ -161,7 +161,7 @@ def keep_names(folder: Path, names: tuple[str, ...]) -> None:
         files.write_text(folder / IDENTIFIERS, json.dumps(list(names), ensure_ascii=False) + "\n")
 
 
-def numbered(s: PuzzleSet, names: tuple[str, ...], strict: bool = True) -> PuzzleSet:
+def renumber_identifiers(s: PuzzleSet, names: tuple[str, ...], strict: bool = True) -> PuzzleSet:
     """The same rows, with puzzle identifiers renumbered to the order of `names`.
 
     Unknown names raise InputError, or are appended if not `strict`.
@@ -172,7 +172,11 @@ def numbered(s: PuzzleSet, names: tuple[str, ...], strict: bool = True) -> Puzzl
     place = {name: i for i, name in enumerate(names)}
     unknown = [s.identifiers[i] for i in used if s.identifiers[i] not in place]
     if unknown and strict:
-        near = nearest(unknown[0], names[1:]) if 1 < len(names) <= FEW else f"it has learned {len(names) - 1:,} others"
+        near = (
+            did_you_mean(unknown[0], names[1:])
+            if 1 < len(names) <= MAX_NAMES_SEARCHED
+            else f"it has learned {len(names) - 1:,} others"
+        )
         others = f" (nor are {len(unknown) - 1:,} others)" if len(unknown) > 1 else ""
         raise InputError(
             f"{printable(s.source)}: the puzzle {printable(unknown[0], 80)} is none that this model has learned"
@@ -196,16 +200,16 @@ def hold_out(task: Any, train: PuzzleSet, data: Data) -> tuple[PuzzleSet, Puzzle
     a puzzle with several, which is then in training neither as it stands nor as a variant of its group.
     """
     if task.name == "arc" and int(train.puzzle.max()) > 0:
-        test = other_pairs(task, train, data)
+        test = official_test_pairs(task, train, data)
         if test is not None:
             return train, test
-        parts = pair_of_each(train, min(data.holdout, len(train) // 2), data.seed)
+        parts = hold_out_pairs(train, min(data.holdout, len(train) // 2), data.seed)
         if parts is not None:
             return parts
     return train.split(min(0.5, data.holdout / len(train)), data.seed)
 
 
-def other_pairs(task: Any, train: PuzzleSet, data: Data) -> PuzzleSet | None:
+def official_test_pairs(task: Any, train: PuzzleSet, data: Data) -> PuzzleSet | None:
     """Up to `data.holdout` test pairs of the puzzles of `train`, from the same source; None where it has none."""
     path = Path(data.train)
     if path.name == "train" and (is_official(path) or not path.exists()):
@@ -216,14 +220,14 @@ def other_pairs(task: Any, train: PuzzleSet, data: Data) -> PuzzleSet | None:
     if not official and not (is_arc(path) and has_tests(path)):
         return None
     found = open_set(path, task, split="test")[1] if official else read_arc(path, "test", hidden=True)
-    found = numbered(found, train.identifiers, strict=False)
+    found = renumber_identifiers(found, train.identifiers, strict=False)
     rows = np.flatnonzero(np.isin(found.puzzle, train.puzzle) & (found.labels != 0).any(1))
     if len(rows) > data.holdout:
         rows = np.sort(np.random.default_rng(data.seed).permutation(rows)[: data.holdout])
     return replace(found.take(rows), identifiers=train.identifiers) if len(rows) else None
 
 
-def pair_of_each(train: PuzzleSet, count: int, seed: int) -> tuple[PuzzleSet, PuzzleSet] | None:
+def hold_out_pairs(train: PuzzleSet, count: int, seed: int) -> tuple[PuzzleSet, PuzzleSet] | None:
     """Up to `count` puzzles lose one pair to validation, and their groups its variants; None where no puzzle can.
 
     Variants are turned and recoloured: equal counts of colours in a group, up to the names of all but colour 0, are

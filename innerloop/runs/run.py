@@ -14,7 +14,7 @@ from innerloop.errors import InputError
 from innerloop.learn.plan import Plan
 from innerloop.saved import field_of, saved
 from innerloop.schema import Range, Seed
-from innerloop.text import nearest, printable
+from innerloop.text import did_you_mean, printable
 
 Rows = Annotated[int, Range(0, 10_000_000)]
 
@@ -89,7 +89,7 @@ def _replace(value: Any, path: list[str], text: str, whole: str) -> Any:
     known = typing.get_type_hints(type(value), include_extras=True) if dataclasses.is_dataclass(value) else {}
     key = field_of(key, known)
     if key not in known:
-        raise InputError(f"{printable(whole)} is not a field of a run: {nearest(key, known)}")
+        raise InputError(f"{printable(whole)} is not a field of a run: {did_you_mean(key, known)}")
     old = getattr(value, key)
     new = _replace(old, rest, text, whole) if rest else schema.parse(known[key], text, whole)
     return replace(value, **{key: new})  # type: ignore[type-var]

@@ -13,18 +13,18 @@ from innerloop import files
 from innerloop.errors import InputError
 from innerloop.learn import checkpoint
 from innerloop.runs import run as runs
-from innerloop.runs.fit import model
-from innerloop.runs.folder import Opened, known_task
-from innerloop.runs.origin import IDENTIFIERS, numbered
+from innerloop.runs.fit import build_model
+from innerloop.runs.folder import OpenedRun, known_task
+from innerloop.runs.origin import IDENTIFIERS, renumber_identifiers
 from innerloop.show import records
 
 FORMAT = "1"  # of a single file; a reader refuses a higher one
-MARK, SUM, README = "innerloop", "sha256", "README.md"
+FORMAT_KEY, CHECKSUM_KEY, README = "innerloop", "sha256", "README.md"
 TEXTS = ("run.json", "config.json", IDENTIFIERS, "result.json", "eval.json", "calibration.json", README)
 SUFFIX = ".safetensors"
 
 
-def open_single(path: Path | str, device: torch.device | str = "cpu") -> Opened:
+def open_single(path: Path | str, device: torch.device | str = "cpu") -> OpenedRun:
     """The model of a single file, ready to evaluate; `folder` of what comes back is the file itself.
 
     Raises InputError for a file that is damaged, that another program wrote, or that a later version did.
@@ -33,22 +33,22 @@ def open_single(path: Path | str, device: torch.device | str = "cpu") -> Opened:
     metadata, name = read_texts(path), f"the run.json in {files.shown(path)}"
     run = runs.read_run(files.parse_json(metadata["run.json"], name), name)
     task = known_task(run, name)
-    loop = model(run, path)
-    if digest(checkpoint.load_weights(path, loop)) != metadata.get(SUM):
+    loop = build_model(run, path)
+    if digest(checkpoint.load_weights(path, loop)) != metadata.get(CHECKSUM_KEY):
         raise InputError(f"{files.shown(path)} is damaged (its weights do not have their checksum): get it again")
-    return Opened(run, loop.to(device).eval(), task, path)
+    return OpenedRun(run, loop.to(device).eval(), task, path)
 
 
 def read_texts(path: Path) -> dict[str, str]:
     """The texts in a single file; its weights are not read."""
     metadata = checkpoint.read_header(path)[0].get("__metadata__", {})
     name = files.shown(path)
-    if MARK not in metadata or "run.json" not in metadata:
+    if FORMAT_KEY not in metadata or "run.json" not in metadata:
         raise InputError(f"{name} holds weights but no run: write it with innerloop export RUN --single FILE")
-    if metadata[MARK] != FORMAT:
-        held = files.shown(metadata[MARK])
+    if metadata[FORMAT_KEY] != FORMAT:
+        held = files.shown(metadata[FORMAT_KEY])
         raise InputError(f"{name} is of format {held}, this version reads {FORMAT}: install a later one")
-    return {name: metadata[name] for name in (*TEXTS, SUM) if name in metadata}
+    return {name: metadata[name] for name in (*TEXTS, CHECKSUM_KEY) if name in metadata}
 
 
 def digest(state: dict[str, Tensor]) -> str:
@@ -60,7 +60,7 @@ def digest(state: dict[str, Tensor]) -> str:
     return total.hexdigest()
 
 
-def note(opened: Opened, name: str, checked: bool = True) -> Any:
+def read_attached(opened: OpenedRun, name: str, checked: bool = True) -> Any:
     """The JSON file `name`, such as eval.json, of a model opened from a folder or a single file; None without it.
 
     Not `checked`: its schema is not validated, the caller must check each part.
@@ -73,23 +73,23 @@ def note(opened: Opened, name: str, checked: bool = True) -> Any:
     else:
         path = opened.folder / name
         where, value = files.shown(path), files.read_json(path) if path.exists() else None
-    return value if value is None or not checked else records.checked(name, value, where)
+    return value if value is None or not checked else records.check_record(name, value, where)
 
 
-def parsed(name: str, text: str, source: Path) -> Any:
+def parse_attached(name: str, text: str, source: Path) -> Any:
     """JSON and schema check of the text of the file `name`."""
     where = f"the {name} of {files.shown(source)}"
-    return records.checked(name, files.parse_json(text, where), where)
+    return records.check_record(name, files.parse_json(text, where), where)
 
 
-def names_of(opened: Opened) -> tuple[str, ...]:
+def names_of(opened: OpenedRun) -> tuple[str, ...]:
     """Names of the puzzle identifiers that a model learned, by number; empty where none were kept."""
-    names, config = note(opened, IDENTIFIERS), getattr(opened.run.config, "net", None)
+    names, config = read_attached(opened, IDENTIFIERS), getattr(opened.run.config, "net", None)
     fine = isinstance(names, list) and config is not None and len(names) == config.puzzles
     return tuple(names) if fine and all(isinstance(n, str) for n in names) else ()
 
 
-def by_name(opened: Opened, examples: Any) -> Any:
+def match_identifiers(opened: OpenedRun, examples: Any) -> Any:
     """A PuzzleSet with the puzzle identifiers of this model: each name gets the embedding row that it was trained with.
 
     Raises InputError for puzzles whose name the model has not learned. A model without a table of identifiers takes
@@ -99,7 +99,7 @@ def by_name(opened: Opened, examples: Any) -> Any:
     if config is None or not config.puzzle_emb_size:
         return examples
     if names := names_of(opened):
-        return numbered(examples, names)
+        return renumber_identifiers(examples, names)
     if int(examples.puzzle.max()) >= config.puzzles:
         raise InputError(
             f"{examples.source} has puzzle identifiers up to {int(examples.puzzle.max())}, but this run learned only "

@@ -11,31 +11,31 @@ import numpy as np
 
 from innerloop.errors import InputError
 from innerloop.files import check_regular
-from innerloop.runs.fit import sets
-from innerloop.runs.origin import located
-from innerloop.runs.single import note
+from innerloop.runs.fit import load_data
+from innerloop.runs.origin import resolve_paths
+from innerloop.runs.single import read_attached
 from innerloop.serve import schema
 from innerloop.serve.models import Served
-from innerloop.serve.orders import Order
-from innerloop.serve.worker import Closed, Full, bell
+from innerloop.serve.orders import Work
+from innerloop.serve.worker import QueueFull, WorkerClosed, thread_safe_future
 from innerloop.show import described
 from innerloop.solve.job import PuzzleJob
 from innerloop.solve.options import SolveOptions
 
-__all__ = ["About", "held_out", "model"]
+__all__ = ["DetailCache", "held_out_puzzles", "model_info"]
 
-SHOWN = 12  # examples
-MEASURED = 500  # puzzles at most for curves.halting
-PART = 8  # of them at once: few, so that requests are hardly delayed
-DEEPEST = 64  # steps of a puzzle that does not halt
-BACKGROUND = -1e9  # priority of the measurement
+MAX_EXAMPLES = 12  # examples
+MAX_MEASURED = 500  # puzzles at most for curves.halting
+CHUNK = 8  # of them at once: few, so that requests are hardly delayed
+MAX_DEPTH = 64  # steps of a puzzle that does not halt
+BACKGROUND_PRIORITY = -1e9  # priority of the measurement
 
 
-def model(served: Served) -> schema.Model:
+def model_info(served: Served) -> schema.Model:
     """What /v1/models lists."""
     limits = {name: getattr(served.limits, name) for name in schema.Limits.model_fields}
     return schema.Model(
-        **described.model(served.name, served.opened, served.solver),
+        **described.model_json(served.name, served.opened, served.solver),
         rules=served.rules,  # type: ignore[arg-type]
         varies=served.varies,
         views=served.task.views(1, np.random.default_rng(0)) is not None,
@@ -45,13 +45,13 @@ def model(served: Served) -> schema.Model:
     )
 
 
-def held_out(opened: Any, limit: int) -> tuple[Any, str]:
+def held_out_puzzles(opened: Any, limit: int) -> tuple[Any, str]:
     """(up to `limit` puzzles that the run was not trained on or None, a description of their source).
 
     These are its validation puzzles. Where their files are not on this machine, puzzles are generated if the task has a
     generator. Nothing is downloaded.
     """
-    task, data = opened.task, located(opened.run.data, opened.folder)
+    task, data = opened.task, resolve_paths(opened.run.data, opened.folder)
     if not data.train:
         found = task.make(min(limit, data.holdout or limit), data.seed + 1_000_003)  # as runs.run.sets makes them
         return found, found.source
@@ -60,7 +60,7 @@ def held_out(opened: Any, limit: int) -> tuple[Any, str]:
             for name in (data.train, data.test):
                 if name and not Path(name).is_dir():
                     check_regular(name)
-            found = sets(opened.run.data, opened.folder)[2].take(slice(limit))
+            found = load_data(opened.run.data, opened.folder)[2].take(slice(limit))
         except InputError as error:  # a damaged file must not hide the rest of the answer
             return None, str(error)
         return found, Path(found.source).name
@@ -72,72 +72,74 @@ def held_out(opened: Any, limit: int) -> tuple[Any, str]:
 
 
 @dataclass(eq=False)
-class About:
+class DetailCache:
     """The answer of /v1/models/NAME. Puzzles are drawn and halting is measured once, on the first request."""
 
     served: Served
     halting: list[schema.Halted] = field(default_factory=list)
-    _drawn: asyncio.Task[Any] | None = None
-    _measured: asyncio.Task[None] | None = None
+    _puzzles_task: asyncio.Task[Any] | None = None
+    _measuring_task: asyncio.Task[None] | None = None
 
     async def detail(self) -> schema.Detail:
-        if self._drawn is None:
-            self._drawn = asyncio.create_task(asyncio.to_thread(held_out, self.served.opened, MEASURED))
-        puzzles, source = await asyncio.shield(self._drawn)
-        if self._measured is None and puzzles is not None and self.served.stops:
-            self._measured = asyncio.create_task(self._measure(puzzles))
-        measuring = self._measured is not None and not self._measured.done()
+        if self._puzzles_task is None:
+            self._puzzles_task = asyncio.create_task(
+                asyncio.to_thread(held_out_puzzles, self.served.opened, MAX_MEASURED)
+            )
+        puzzles, source = await asyncio.shield(self._puzzles_task)
+        if self._measuring_task is None and puzzles is not None and self.served.stops:
+            self._measuring_task = asyncio.create_task(self._measure(puzzles))
+        measuring = self._measuring_task is not None and not self._measuring_task.done()
         return await asyncio.to_thread(self._detail, puzzles, source, list(self.halting), measuring)
 
     def _detail(self, puzzles: Any, source: str, halting: list[schema.Halted], measuring: bool) -> schema.Detail:
         opened, task = self.served.opened, self.served.task
-        found, reasons = described.notes(
-            lambda name: note(opened, f"{name}.json", checked=False), ("eval", "study", "run")
+        found, reasons = described.read_objects(
+            lambda name: read_attached(opened, f"{name}.json", checked=False), ("eval", "study", "run")
         )
-        curves = described.curves(found["eval"], found["study"], self.served.solver, reasons)
+        curves = described.curves_json(found["eval"], found["study"], self.served.solver, reasons)
         left_out = {"left out": "; ".join(reasons)} if reasons else {}
         return schema.Detail(
-            **model(self.served).model_dump(),
-            examples=[schema.Example(**described.example(task, puzzles, i)) for i in shown(puzzles)],
+            **model_info(self.served).model_dump(),
+            examples=[schema.Example(**described.example_json(task, puzzles, i)) for i in example_rows(puzzles)],
             source=source,
             curves=schema.Curves(halting=halting, **curves),  # type: ignore[arg-type]
             measuring=measuring,
-            born=described.inner(found["run"], "born") | left_out,
+            born=described.object_at(found["run"], "born") | left_out,
         )
 
     async def _measure(self, puzzles: Any) -> None:
         """Measure where every puzzle halts, a few at a time and at the lowest priority, while the model is served."""
         served = self.served
-        d = SolveOptions(min(DEEPEST, served.limits.depth), 1, "certainty", halting=True, least=0.0)
+        d = SolveOptions(min(MAX_DEPTH, served.limits.depth), 1, "certainty", halting=True, least=0.0)
         known = np.flatnonzero(puzzles.puzzle < served.identifiers)
-        for first in range(0, len(known), PART):
-            rows = known[first : first + PART]
+        for first in range(0, len(known), CHUNK):
+            rows = known[first : first + CHUNK]
             cases = [PuzzleJob(served.solver, puzzles.inputs[i], d, int(puzzles.puzzle[i])) for i in rows]
             for i, found in zip(rows, await self._solved(cases), strict=False):
                 if found is not None and found.steps:
                     right = served.solver.right(puzzles.inputs[i], puzzles.labels[i], found.answer[None])[0]
-                    self.halting.append(schema.Halted(**described.halted(found.steps, puzzles.rating[i], right)))
+                    self.halting.append(schema.Halted(**described.halting_point(found.steps, puzzles.rating[i], right)))
 
     async def _solved(self, cases: list[PuzzleJob]) -> list[Any]:
         """Their solutions; an empty list once the model was reloaded or the server shuts down."""
-        done, tell = bell()
-        order, worker = Order(cases, self.served.maker, tell, priority=BACKGROUND), self.served.worker
-        while worker.current is self.served.maker:
+        done, tell = thread_safe_future()
+        order, worker = Work(cases, self.served.engine_factory, tell, priority=BACKGROUND_PRIORITY), self.served.worker
+        while worker.current is self.served.engine_factory:
             try:
                 worker.submit(order)
                 await done
                 return list(order.solutions)
-            except Full:
+            except QueueFull:
                 await asyncio.sleep(1)
-            except Closed:
+            except WorkerClosed:
                 break
         return []
 
 
-def shown(puzzles: Any) -> list[int]:
+def example_rows(puzzles: Any) -> list[int]:
     """Up to SHOWN row indices, spread evenly over the rating, easy to hard."""
     if puzzles is None:
         return []
     order = np.argsort(puzzles.rating, kind="stable")
-    places = np.unique(np.linspace(0, len(order) - 1, SHOWN).round().astype(int))
+    places = np.unique(np.linspace(0, len(order) - 1, MAX_EXAMPLES).round().astype(int))
     return [int(i) for i in order[places]]

@@ -23,33 +23,33 @@ except ImportError:
     raise InputError("serving needs FastAPI and its companions: pip install 'innerloop[serve]'") from None
 
 from innerloop.serve import schema
-from innerloop.serve.about import About, model
-from innerloop.serve.body import Bounded
-from innerloop.serve.gate import Door, Gate
+from innerloop.serve.about import DetailCache, model_info
+from innerloop.serve.body import BoundedRoute
+from innerloop.serve.gate import AccessMiddleware, AccessState
 from innerloop.serve.metrics import Metrics
-from innerloop.serve.models import Closed, Full, NoModel, Registry, Served, TooLarge
-from innerloop.serve.orders import Order
-from innerloop.serve.stream import Stream
-from innerloop.serve.worker import bell
-from innerloop.show.replay import cells
-from innerloop.solve.verify import broken
+from innerloop.serve.models import ModelNotFound, QueueFull, Registry, RequestTooLarge, Served, WorkerClosed
+from innerloop.serve.orders import Work
+from innerloop.serve.stream import ReplayStream
+from innerloop.serve.worker import thread_safe_future
+from innerloop.show.replay import cell_indices
+from innerloop.solve.verify import violating_cells
 from innerloop.text import printable
 
-__all__ = ["Gone", "make"]
+__all__ = ["ClientDisconnected", "create_app"]
 
-POLICY = (  # the page loads its own files only, and cannot be framed
+CONTENT_SECURITY_POLICY = (  # the page loads its own files only, and cannot be framed
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data: blob:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-SAID = 1000  # characters of an error, at most
+MAX_ERROR_CHARS = 1000  # characters of an error, at most
 SLACK = 30.0  # seconds beyond a stream's deadline for a client that reads slowly
 
 
-class Gone(Exception):
+class ClientDisconnected(Exception):
     """The client disconnected."""
 
 
-class Telling(StreamingResponse):
+class EventStream(StreamingResponse):
     """Server-sent events for at most `seconds`. `after` is called once the stream is over, however it ended."""
 
     media_type = "text/event-stream"
@@ -62,78 +62,78 @@ class Telling(StreamingResponse):
         try:
             async with asyncio.timeout(self.seconds):
                 await super().__call__(scope, receive, send)
-        except TimeoutError:
-            pass  # the client does not read: it is cut off
+        except TimeoutError:  # the client does not read: it is cut off
+            pass
         finally:
             self.after()
 
 
-class State:
+class AppState:
     """State shared by the routes."""
 
-    def __init__(self, registry: Registry, metrics: Metrics, gate: Gate) -> None:
+    def __init__(self, registry: Registry, metrics: Metrics, gate: AccessState) -> None:
         self.registry, self.metrics, self.gate = registry, metrics, gate
         self.fallback, self.streams = registry.fallback, 0
         metrics.watch(registry.workers)
 
-    def about(self, name: str) -> About:
+    def about(self, name: str) -> DetailCache:
         served = self.registry.get(name)
-        served.about = served.about or About(served)
+        served.about = served.about or DetailCache(served)
         return served.about  # type: ignore[no-any-return]
 
-    def submit(self, served: Served, order: Order) -> None:
+    def submit(self, served: Served, order: Work) -> None:
         """Queue work; answer 429 with Retry-After where the queue is full."""
         try:
             served.worker.submit(order)
-        except Full as error:
-            raise busy(str(error), served.worker.wait(order.trajectories, served.limits.seconds)) from None
+        except QueueFull as error:
+            raise queue_full(str(error), served.worker.wait(order.trajectories, served.limits.seconds)) from None
 
     async def solve(
-        self, served: Served, request: Request, texts: list[str], asked: schema.Dials, nfe: float | None = None
+        self, served: Served, request: Request, texts: list[str], body: schema.Options, nfe: float | None = None
     ) -> list[schema.SolutionBody]:
         """Solutions in the order of the puzzles. What is unsolved when the client disconnects is cancelled."""
-        done, tell = bell()
-        order = served.order(texts, asked, nfe, tell)
-        if asked.exact:
+        done, tell = thread_safe_future()
+        order = served.order(texts, body, nfe, tell)
+        if body.exact:
             self.enter(served)
         try:
             self.submit(served, order)
-            await unless_gone(request, self._finish(served, order, asked, done))
-        except (Gone, asyncio.CancelledError):
+            await until_disconnect(request, self._finish(served, order, body, done))
+        except (ClientDisconnected, asyncio.CancelledError):
             served.worker.cancel(order)
             raise
         finally:
-            if asked.exact:
+            if body.exact:
                 self.fallback.leave()
-        pairs = [(s, case.question) for s, case in zip(order.solutions, order.cases, strict=True) if s is not None]
+        pairs = [(s, case.question) for s, case in zip(order.solutions, order.puzzles, strict=True) if s is not None]
         answers = await asyncio.to_thread(lambda: [served.said(*pair) for pair in pairs])
         for answer in answers:
             self.metrics.solved(served.name, answer)
         return answers
 
-    async def _finish(self, served: Served, order: Order, asked: schema.Dials, done: asyncio.Future[None]) -> None:
+    async def _finish(self, served: Served, order: Work, body: schema.Options, done: asyncio.Future[None]) -> None:
         await done
         if order.error is not None:
             raise order.error
-        for i, case in enumerate(order.cases):
+        for i, case in enumerate(order.puzzles):
             found = order.solutions[i]
-            if asked.exact and found is not None:
-                order.solutions[i] = await self.fallback.improve(
-                    served.task, case.question, found, order.deadline, asked.seed
+            if body.exact and found is not None:
+                order.solutions[i] = await self.fallback.solve_unknown(
+                    served.task, case.question, found, order.deadline, body.seed
                 )
 
     def enter(self, served: Served) -> None:
         try:
             self.fallback.enter()
-        except Full as error:
-            raise busy(str(error), self.fallback.wait(served.limits.seconds)) from None
+        except QueueFull as error:
+            raise queue_full(str(error), self.fallback.wait(served.limits.seconds)) from None
 
 
-def busy(said: str, seconds: float) -> HTTPException:
-    return HTTPException(429, said, {"Retry-After": str(math.ceil(seconds))})
+def queue_full(message: str, seconds: float) -> HTTPException:
+    return HTTPException(429, message, {"Retry-After": str(math.ceil(seconds))})
 
 
-async def unless_gone(request: Request, work: Coroutine[Any, Any, None]) -> None:
+async def until_disconnect(request: Request, work: Coroutine[Any, Any, None]) -> None:
     """Await `work`; cancel it and raise as soon as the client disconnects."""
 
     async def hung_up() -> None:
@@ -144,7 +144,7 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, None]) -> None
     try:
         await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
-            raise Gone
+            raise ClientDisconnected
         working.result()
     finally:
         working.cancel()
@@ -173,27 +173,27 @@ def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return described
 
 
-ASKED = errors(400, 403, 404, 408, 413, 422, 429, 500, 503)
+ERRORS = errors(400, 403, 404, 408, 413, 422, 429, 500, 503)
 EVENTS = {"begin": schema.Begin, "step": schema.StepBody, "done": schema.Done, "error": schema.Error}  # of a stream
 
 
-def make(registry: Registry, gate: Gate | None = None, metrics: Metrics | None = None) -> FastAPI:
+def create_app(registry: Registry, gate: AccessState | None = None, metrics: Metrics | None = None) -> FastAPI:
     """The application over these models."""
-    gate, metrics = gate or Gate(), metrics or Metrics()
-    state = State(registry, metrics, gate)
+    gate, metrics = gate or AccessState(), metrics or Metrics()
+    state = AppState(registry, metrics, gate)
     app = FastAPI(
         title="Innerloop", version=version(), docs_url=None, redoc_url=None, summary="Models that think in loops."
     )
     app.state.innerloop = state
-    app.router.route_class = Bounded
-    app.openapi = lambda: described(app)  # type: ignore[method-assign]
-    _sorry(app)
-    _health(app, state)
-    _models(app, state)
-    _thinking(app, state)
-    _telling(app, state)
-    _page(app)
-    app.add_middleware(Door, gate=gate, metrics=metrics, body=registry.limits.body)
+    app.router.route_class = BoundedRoute
+    app.openapi = lambda: openapi(app)  # type: ignore[method-assign]
+    _error_handlers(app)
+    _health_routes(app, state)
+    _model_routes(app, state)
+    _solve_routes(app, state)
+    _stream_routes(app, state)
+    _page_routes(app)
+    app.add_middleware(AccessMiddleware, gate=gate, metrics=metrics, body=registry.limits.body)
     return app
 
 
@@ -209,7 +209,7 @@ def event_schema() -> dict[str, Any]:
     return {"oneOf": [one(name, kind) for name, kind in EVENTS.items()]}
 
 
-def described(app: FastAPI) -> dict[str, Any]:
+def openapi(app: FastAPI) -> dict[str, Any]:
     """/openapi.json: FastAPI's description of the routes, with the schemas of the stream's events added."""
     if app.openapi_schema is None:
         found = FastAPI.openapi(app)
@@ -225,15 +225,15 @@ def version() -> str:
     return of("innerloop")
 
 
-def _sorry(app: FastAPI) -> None:
+def _error_handlers(app: FastAPI) -> None:
     """Exception handlers: every error becomes one sentence of JSON."""
 
     def said(status: int, text: str, headers: Any = None) -> JSONResponse:
-        return JSONResponse({"error": printable(" ".join(text.split()), SAID)}, status, headers)
+        return JSONResponse({"error": printable(" ".join(text.split()), MAX_ERROR_CHARS)}, status, headers)
 
     @app.exception_handler(InputError)
     async def _input(_: Request, error: InputError) -> Response:
-        statuses = {NoModel: 404, TooLarge: 413, Closed: 503}
+        statuses = {ModelNotFound: 404, RequestTooLarge: 413, WorkerClosed: 503}
         status = statuses.get(type(error), 400)
         return said(status, str(error), {"Retry-After": "1"} if status == 503 else None)
 
@@ -250,8 +250,8 @@ def _sorry(app: FastAPI) -> None:
             text = f"there is no {request.method} {request.url.path} here: /openapi.json lists what there is"
         return said(error.status_code, text, error.headers)
 
-    @app.exception_handler(Gone)
-    async def _gone(_: Request, error: Gone) -> Response:
+    @app.exception_handler(ClientDisconnected)
+    async def _gone(_: Request, error: ClientDisconnected) -> Response:
         return Response(status_code=499)  # nobody reads it
 
     @app.exception_handler(Exception)
@@ -259,7 +259,7 @@ def _sorry(app: FastAPI) -> None:
         return said(500, "the server failed: its log says why")
 
 
-def _health(app: FastAPI, state: State) -> None:
+def _health_routes(app: FastAPI, state: AppState) -> None:
     @app.get("/healthz", summary="The process is alive")
     async def healthz() -> schema.Status:
         return schema.Status(status="ok")
@@ -279,10 +279,10 @@ def _health(app: FastAPI, state: State) -> None:
         return Response(state.metrics.text(), media_type=state.metrics.content_type)
 
 
-def _models(app: FastAPI, state: State) -> None:
+def _model_routes(app: FastAPI, state: AppState) -> None:
     @app.get("/v1/models", responses=errors(403, 500, 503), summary="What is served")
     async def models() -> schema.Models:
-        return schema.Models(models=[model(served) for served in state.registry.served.values()])
+        return schema.Models(models=[model_info(served) for served in state.registry.served.values()])
 
     @app.get("/v1/models/{name}", responses=errors(403, 404, 422, 500, 503), summary="All about one model")
     async def detail(name: str) -> schema.Detail:
@@ -298,17 +298,17 @@ def _models(app: FastAPI, state: State) -> None:
         return schema.Reloaded(name=served.name, loaded=served.loaded)
 
 
-def _thinking(app: FastAPI, state: State) -> None:
-    @app.post("/v1/models/{name}/solve", responses=ASKED, summary="Solve one puzzle")
-    async def solve(name: str, asked: schema.SolveRequest, request: Request) -> schema.SolutionBody:
-        return (await state.solve(state.registry.get(name), request, [asked.puzzle], asked))[0]
+def _solve_routes(app: FastAPI, state: AppState) -> None:
+    @app.post("/v1/models/{name}/solve", responses=ERRORS, summary="Solve one puzzle")
+    async def solve(name: str, body: schema.SolveRequest, request: Request) -> schema.SolutionBody:
+        return (await state.solve(state.registry.get(name), request, [body.puzzle], body))[0]
 
     @app.post(
-        "/v1/models/{name}/solve_many", response_model=schema.Solutions, responses=ASKED, summary="Solve many puzzles"
+        "/v1/models/{name}/solve_many", response_model=schema.Solutions, responses=ERRORS, summary="Solve many puzzles"
     )
-    async def solve_many(name: str, asked: schema.SolveManyRequest, request: Request) -> Response:
+    async def solve_many(name: str, body: schema.SolveManyRequest, request: Request) -> Response:
         began = time.monotonic()
-        found = await state.solve(state.registry.get(name), request, asked.puzzles, asked, asked.nfe)
+        found = await state.solve(state.registry.get(name), request, body.puzzles, body, body.nfe)
         seconds = round(time.monotonic() - began, 6)
         answer = schema.Solutions(solutions=found, seconds=seconds, nfe=sum(s.nfe for s in found))
         # Serialised in a thread: a thousand solutions would block the event loop.
@@ -317,19 +317,19 @@ def _thinking(app: FastAPI, state: State) -> None:
     @app.post(
         "/v1/models/{name}/check", responses=errors(400, 403, 404, 408, 413, 422, 500, 503), summary="Judge an answer"
     )
-    async def check(name: str, asked: schema.CheckRequest) -> schema.Check:
+    async def check(name: str, body: schema.CheckRequest) -> schema.Check:
         served = state.registry.get(name)
-        question, answer = served.tokens([asked.puzzle])[0], served.tokens([asked.answer])[0]
+        question, answer = served.tokens([body.puzzle])[0], served.tokens([body.answer])[0]
         pair = question[None], answer[None]
         verify, explain = served.solver.verify, getattr(served.task, "explain", None)
         return schema.Check(
             valid=bool(verify(*pair)[0]) if verify is not None else None,
-            wrong=cells(broken(served.task, *pair)[0]),
+            wrong=cell_indices(violating_cells(served.task, *pair)[0]),
             said=list(explain(question, answer)) if explain is not None else [],
         )
 
 
-def _telling(app: FastAPI, state: State) -> None:
+def _stream_routes(app: FastAPI, state: AppState) -> None:
     stream: dict[int | str, dict[str, Any]] = {
         200: {"content": {"text/event-stream": {"itemSchema": event_schema()}}, "description": "what it thinks"}
     }
@@ -337,21 +337,21 @@ def _telling(app: FastAPI, state: State) -> None:
     @app.post(
         "/v1/models/{name}/think",
         response_class=Response,
-        responses=stream | ASKED,
+        responses=stream | ERRORS,
         summary="Solve one puzzle, and say every step of every trajectory",
     )
-    async def think(name: str, asked: schema.SolveRequest) -> Response:
+    async def think(name: str, body: schema.SolveRequest) -> Response:
         served = state.registry.get(name)
         if state.streams >= served.limits.streams:
-            raise busy(f"{state.streams} streams are open, and that is the most: come again in a while", 1)
-        told = Stream(served, asked)
+            raise queue_full(f"{state.streams} streams are open, and that is the most: come again in a while", 1)
+        told = ReplayStream(served, body)
         order = told.order
-        if asked.exact:
+        if body.exact:
             state.enter(served)
         try:
             state.submit(served, order)
         except BaseException:
-            if asked.exact:
+            if body.exact:
                 state.fallback.leave()
             raise
         state.streams += 1
@@ -362,15 +362,15 @@ def _telling(app: FastAPI, state: State) -> None:
             told.close()
             if told.solution is not None:
                 state.metrics.solved(served.name, told.solution)
-            if asked.exact:
+            if body.exact:
                 state.fallback.leave()
             state.streams -= 1
             state.metrics.streams.set(state.streams)
 
-        return Telling(told.events(state.fallback), told.deadline - time.monotonic() + SLACK, after)
+        return EventStream(told.events(state.fallback), told.deadline - time.monotonic() + SLACK, after)
 
 
-def _page(app: FastAPI) -> None:
+def _page_routes(app: FastAPI) -> None:
     """The web page and its files, if this build has them."""
 
     def asset(name: str) -> Response:
@@ -383,7 +383,11 @@ def _page(app: FastAPI) -> None:
         if not known:
             raise HTTPException(404, f"the page has no {name[:100]}")
         body, kind = web.asset(name)
-        return Response(body, media_type=kind, headers={"Cache-Control": "no-cache", "Content-Security-Policy": POLICY})
+        return Response(
+            body,
+            media_type=kind,
+            headers={"Cache-Control": "no-cache", "Content-Security-Policy": CONTENT_SECURITY_POLICY},
+        )
 
     @app.get("/", include_in_schema=False)
     async def page() -> Response:

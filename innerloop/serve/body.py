@@ -12,18 +12,18 @@ from innerloop.errors import InputError
 from innerloop.files import parse_json
 from innerloop.text import printable
 
-__all__ = ["FIELDS", "Bounded", "Malformed", "TooMany", "parse"]
+__all__ = ["MAX_FIELDS", "BoundedRoute", "Malformed", "TooManyValues", "parse"]
 
-FIELDS = 64  # values of a request beside its puzzles
-FIRST = 64 * 1024  # bytes of a body after which it is checked for the first time
-LISTS = 16  # lists and objects of a request: itself, its puzzles, its noise
+MAX_FIELDS = 64  # values of a request beside its puzzles
+FIRST_CHECK_BYTES = 64 * 1024  # bytes of a body after which it is checked for the first time
+MAX_CONTAINERS = 16  # lists and objects of a request: itself, its puzzles, its noise
 
 
 class Malformed(InputError):
     """A body that is not JSON, or holds more lists and objects than any request. Answered with 422."""
 
 
-class TooMany(InputError):
+class TooManyValues(InputError):
     """A body with more values than any request needs. Answered with 413."""
 
 
@@ -36,23 +36,25 @@ def parse(body: bytes, puzzles: int) -> Any:
         text = body.decode()
     except UnicodeDecodeError as error:
         raise Malformed(f"the body is no text in UTF-8 (byte {error.start}): send JSON in UTF-8") from None
-    check(text, puzzles)
+    check_counts(text, puzzles)
     try:
         return parse_json(text, "the body")
     except InputError as error:
         raise Malformed(printable(str(error))) from None
 
 
-def check(text: str, puzzles: int) -> None:
+def check_counts(text: str, puzzles: int) -> None:
     """Raise Malformed or TooMany where a JSON text, or the beginning of one, holds more values than any request."""
-    lists, values = counted(text, puzzles + FIELDS)
-    if lists > LISTS:
-        raise Malformed(f"the body holds more than {LISTS} lists and objects: no request has so many")
-    if values > puzzles + FIELDS:
-        raise TooMany(f"the body holds more than {puzzles + FIELDS} values: send at most {puzzles} puzzles at once")
+    lists, values = count_values(text, puzzles + MAX_FIELDS)
+    if lists > MAX_CONTAINERS:
+        raise Malformed(f"the body holds more than {MAX_CONTAINERS} lists and objects: no request has so many")
+    if values > puzzles + MAX_FIELDS:
+        raise TooManyValues(
+            f"the body holds more than {puzzles + MAX_FIELDS} values: send at most {puzzles} puzzles at once"
+        )
 
 
-def counted(text: str, most: int) -> tuple[int, int]:
+def count_values(text: str, most: int) -> tuple[int, int]:
     """(lists and objects, values) of a JSON text, counted by its punctuation; (0, most + 1) for too many strings."""
     if "\\" in text:
         text = text.replace("\\\\", "").replace('\\"', "")  # without escapes every second quote ends a string
@@ -63,19 +65,19 @@ def counted(text: str, most: int) -> tuple[int, int]:
     return lists, lists + outside.count(",") + outside.count(":")
 
 
-class Asking(Request):
+class BoundedRequest(Request):
     """A request whose JSON body is checked against the server's limits while it arrives."""
 
     async def body(self) -> bytes:
         if not hasattr(self, "_body"):
-            parts, size, look = [], 0, FIRST
+            parts, size, look = [], 0, FIRST_CHECK_BYTES
             async for part in self.stream():
                 parts.append(part)
                 size += len(part)
                 if size > look:
                     look = 2 * size
                     parts = [b"".join(parts)]
-                    self._held(check, parts[0].decode(errors="replace"))
+                    self._held(check_counts, parts[0].decode(errors="replace"))
             self._body = b"".join(parts)
         return self._body
 
@@ -88,17 +90,17 @@ class Asking(Request):
             return call(given, self.app.state.innerloop.registry.limits.puzzles)
         except Malformed as error:
             raise HTTPException(422, str(error)) from None
-        except TooMany as error:
+        except TooManyValues as error:
             raise HTTPException(413, str(error)) from None
 
 
-class Bounded(APIRoute):
+class BoundedRoute(APIRoute):
     """A FastAPI route whose JSON body is read by `parse`."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handler = super().get_route_handler()
 
         async def bounded(request: Request) -> Response:
-            return await handler(Asking(request.scope, request.receive))
+            return await handler(BoundedRequest(request.scope, request.receive))
 
         return bounded

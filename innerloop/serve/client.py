@@ -34,24 +34,28 @@ from innerloop.serve.schema import (
     Model,
     Models,
     Reloaded,
-    Said,
+    ResponseModel,
     SolutionBody,
     Solutions,
     StepBody,
 )
 
-__all__ = ["Client", "Refused"]
+__all__ = ["Client", "RequestFailed"]
 
-Kind = TypeVar("Kind", bound=Said)
+Kind = TypeVar("Kind", bound=ResponseModel)
 EVENTS: dict[str, type[Begin] | type[StepBody] | type[Done]] = {"begin": Begin, "step": StepBody, "done": Done}
-LOST = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)  # a kept-alive connection the server closed
+CONNECTION_LOST = (
+    httpx.RemoteProtocolError,
+    httpx.ReadError,
+    httpx.WriteError,
+)  # a kept-alive connection the server closed
 
 
-class Refused(InputError):
+class RequestFailed(InputError):
     """The server answered with an error, or not at all. `status`: HTTP status, 0 without an answer."""
 
-    def __init__(self, said: str, status: int = 0) -> None:
-        super().__init__(said)
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
         self.status = status
 
 
@@ -69,7 +73,7 @@ class Client:
             self._http = httpx.Client(base_url=self.url, timeout=timeout)
         except (httpx.InvalidURL, ValueError) as error:
             raise InputError(f"{url} is no address ({error}): give one such as http://127.0.0.1:8000") from None
-        self._only = ""
+        self._default_model = ""
 
     def __enter__(self) -> Client:
         return self
@@ -98,14 +102,14 @@ class Client:
         return self._get(self._at(name), Detail)
 
     # -- what it does -------------------------------------------------------------------------------------------------
-    def solve(self, puzzle: str, model: str = "", **dials: Any) -> SolutionBody:
-        return self._post(self._at(model, "/solve"), {"puzzle": puzzle} | dials, SolutionBody)
+    def solve(self, puzzle: str, model: str = "", **options: Any) -> SolutionBody:
+        return self._post(self._at(model, "/solve"), {"puzzle": puzzle} | options, SolutionBody)
 
     def solve_many(
-        self, puzzles: Sequence[str], model: str = "", nfe: float | None = None, **dials: Any
+        self, puzzles: Sequence[str], model: str = "", nfe: float | None = None, **options: Any
     ) -> list[SolutionBody]:
         """Solutions in the order of the puzzles. nfe: block calls a puzzle, on average."""
-        body = {"puzzles": list(puzzles), "nfe": nfe} | dials
+        body = {"puzzles": list(puzzles), "nfe": nfe} | options
         return self._post(self._at(model, "/solve_many"), body, Solutions).solutions
 
     def check(self, puzzle: str, answer: str, model: str = "") -> Check:
@@ -116,9 +120,9 @@ class Client:
         """Have the server load a run again from disk."""
         return self._post(self._at(model, "/reload"), None, Reloaded)
 
-    def think(self, puzzle: str, model: str = "", **dials: Any) -> Iterator[Begin | StepBody | Done]:
+    def think(self, puzzle: str, model: str = "", **options: Any) -> Iterator[Begin | StepBody | Done]:
         """One Begin, a StepBody for each step of each trajectory, one Done. Breaking out of the loop cancels it."""
-        path, body = self._at(model, "/think"), {"puzzle": puzzle} | dials
+        path, body = self._at(model, "/think"), {"puzzle": puzzle} | options
         until = time.monotonic() + self.patience
         while True:
             try:
@@ -128,19 +132,19 @@ class Client:
                         return
                     reply.read()
             except httpx.HTTPError as error:
-                raise self._silent(error) from None
+                raise self._no_answer(error) from None
             self._wait(reply, until)
 
     # -- how ----------------------------------------------------------------------------------------------------------
     def _at(self, name: str, verb: str = "") -> str:
         """The path of a model, which need not be named where there is only one."""
         if not name:
-            if not self._only:
+            if not self._default_model:
                 names = [m.name for m in self.models()]
                 if len(names) != 1:
                     raise InputError(f"{self.url} serves {', '.join(names)}: name the model")
-                self._only = names[0]
-            name = self._only
+                self._default_model = names[0]
+            name = self._default_model
         return f"/v1/models/{quote(name, safe='')}{verb}"
 
     def _get(self, path: str, kind: type[Kind]) -> Kind:
@@ -154,13 +158,13 @@ class Client:
         while True:
             try:
                 reply = self._http.request(method, path, json=body)
-            except LOST as error:  # safe to repeat: the same puzzle and options have the same answer
+            except CONNECTION_LOST as error:  # safe to repeat: the same puzzle and options have the same answer
                 if not again:
-                    raise self._silent(error) from None
+                    raise self._no_answer(error) from None
                 again = False
                 continue
             except httpx.HTTPError as error:
-                raise self._silent(error) from None
+                raise self._no_answer(error) from None
             if reply.status_code == 200:
                 return self._read(kind, reply.content)
             self._wait(reply, until)
@@ -175,7 +179,7 @@ class Client:
             said = str(reply.json()["error"])
         except (ValueError, KeyError, TypeError):
             said = f"{self.url} answered with status {reply.status_code}, and not like innerloop serve"
-        raise Refused(said, reply.status_code)
+        raise RequestFailed(said, reply.status_code)
 
     def _events(self, reply: httpx.Response) -> Iterator[Begin | StepBody | Done]:
         name = ""
@@ -184,18 +188,18 @@ class Client:
             if key == "event":
                 name = value
             elif key == "data" and name == "error":
-                raise Refused(str(json.loads(value)["error"]), 200)
+                raise RequestFailed(str(json.loads(value)["error"]), 200)
             elif key == "data":
                 yield self._read(EVENTS[name], value)
         if name != "done":
-            raise Refused(f"{self.url} stopped in the middle of a thought")
+            raise RequestFailed(f"{self.url} stopped in the middle of a thought")
 
     def _read(self, kind: type[Kind], text: str | bytes) -> Kind:
         try:
             return kind.model_validate_json(text)
         except ValidationError:
-            raise Refused(f"{self.url} does not answer like innerloop serve: check the address") from None
+            raise RequestFailed(f"{self.url} does not answer like innerloop serve: check the address") from None
 
-    def _silent(self, error: Exception) -> Refused:
+    def _no_answer(self, error: Exception) -> RequestFailed:
         said = str(error) or type(error).__name__
-        return Refused(f"{self.url} does not answer ({said}): is innerloop serve running there?")
+        return RequestFailed(f"{self.url} does not answer ({said}): is innerloop serve running there?")

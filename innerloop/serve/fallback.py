@@ -9,15 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from innerloop.data.protocols import Tokens
-from innerloop.solve.engine import Full
+from innerloop.solve.engine import QueueFull
 from innerloop.solve.exact import cp_sat
-from innerloop.solve.hybrid import behind
+from innerloop.solve.hybrid import with_exact_fallback
 from innerloop.solve.options import Solution
 
 __all__ = ["Fallback"]
 
 THREADS = 2
-MOST = 64  # requests that may wait for it or run at once
+MAX_REQUESTS = 64  # requests that may wait for it or run at once
 
 
 class Fallback:
@@ -25,8 +25,8 @@ class Fallback:
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(THREADS, "innerloop-exact")
-        self._asked = 0
-        self._latest = math.inf  # time.monotonic() at which all must be done
+        self._active = 0
+        self._latest_deadline = math.inf  # time.monotonic() at which all must be done
         self._seconds = 1.0  # of a request, as a fading mean
 
     def warm(self) -> None:
@@ -35,32 +35,36 @@ class Fallback:
 
     def enter(self) -> None:
         """Reserve a place for a request that may need the exact solver. Raises Full at MOST requests; see `leave`."""
-        if self._asked >= MOST:
-            raise Full(f"{MOST} requests that may need the exact solver are under way: come again in a while")
-        self._asked += 1
+        if self._active >= MAX_REQUESTS:
+            raise QueueFull(
+                f"{MAX_REQUESTS} requests that may need the exact solver are under way: come again in a while"
+            )
+        self._active += 1
 
     def leave(self) -> None:
-        self._asked -= 1
+        self._active -= 1
 
     def wait(self, most: float) -> float:
         """Seconds until one of them is likely done, from 1 to `most`."""
         return min(max(1.0, self._seconds / THREADS), most)
 
-    def hurry(self, deadline: float) -> None:
+    def limit_deadlines(self, deadline: float) -> None:
         """Cap the deadline of every later call at `deadline` (time.monotonic())."""
-        self._latest = min(self._latest, deadline)
+        self._latest_deadline = min(self._latest_deadline, deadline)
 
-    async def improve(self, task: Any, question: Tokens, found: Solution, deadline: float, seed: int = 0) -> Solution:
+    async def solve_unknown(
+        self, task: Any, question: Tokens, found: Solution, deadline: float, seed: int = 0
+    ) -> Solution:
         """`found` where it is known, else the exact solver's result by `deadline` (time.monotonic())."""
         if found.known:
             return found
 
         def left() -> float:
-            return min(deadline, self._latest) - time.monotonic()
+            return min(deadline, self._latest_deadline) - time.monotonic()
 
         began = time.monotonic()
         improved = await asyncio.get_running_loop().run_in_executor(
-            self._pool, lambda: behind(task, question, found, left(), seed)
+            self._pool, lambda: with_exact_fallback(task, question, found, left(), seed)
         )
         self._seconds += 0.1 * (time.monotonic() - began - self._seconds)
         return improved

@@ -19,11 +19,11 @@ from typing import IO, Any
 from innerloop.errors import InputError
 from innerloop.serve.client import Client
 
-__all__ = ["Local", "running"]
+__all__ = ["LocalServer", "running"]
 
 
 @dataclass
-class Local:
+class LocalServer:
     """A process that serves at `url`."""
 
     url: str
@@ -47,7 +47,7 @@ class Local:
 
 
 @contextlib.contextmanager
-def running(*runs: Any, within: float = 120.0, **flags: Any) -> Iterator[Local]:
+def running(*runs: Any, within: float = 120.0, **flags: Any) -> Iterator[LocalServer]:
     """`innerloop serve RUNS` on a free port, with flags such as queue=100. Raises InputError where it does not start.
 
     within  seconds for it to be ready
@@ -66,7 +66,7 @@ def running(*runs: Any, within: float = 120.0, **flags: Any) -> Iterator[Local]:
                 process.wait(10)
                 said.seek(0)
                 raise InputError(said.read().strip().removeprefix("error: ") or "the server ended before it was ready")
-            local = Local(line.split()[-1], process, said)
+            local = LocalServer(line.split()[-1], process, said)
             try:
                 yield local
             finally:

@@ -25,25 +25,25 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = prometheus.CollectorRegistry()
         here = self.registry
-        told = partial(prometheus.Counter, registry=here)
-        self.requests = told("innerloop_requests", "requests that were answered", ["route", "status"])
+        counter = partial(prometheus.Counter, registry=here)
+        self.requests = counter("innerloop_requests", "requests that were answered", ["route", "status"])
         self.seconds = prometheus.Histogram(
             "innerloop_request_seconds", "time to the end of the answer", ["route"], buckets=BUCKETS, registry=here
         )
-        self.steps = told("innerloop_steps", "steps of trajectories", ["model"])
-        self.rows = told("innerloop_rows", "rows stepped, padding included", ["model"])
-        self.nfe = told("innerloop_nfe", "block calls", ["model"])
-        self.solutions = told("innerloop_solutions", "puzzles answered", ["model", "known", "valid", "source"])
-        self.cancelled = told("innerloop_cancelled", "requests whose client went away", ["route"])
+        self.steps = counter("innerloop_steps", "steps of trajectories", ["model"])
+        self.rows = counter("innerloop_rows", "rows stepped, padding included", ["model"])
+        self.nfe = counter("innerloop_nfe", "block calls", ["model"])
+        self.solutions = counter("innerloop_solutions", "puzzles answered", ["model", "known", "valid", "source"])
+        self.cancelled = counter("innerloop_cancelled", "requests whose client went away", ["route"])
         self.streams = prometheus.Gauge("innerloop_streams", "streams of steps that are open", registry=here)
         prometheus.ProcessCollector(registry=self.registry)
         prometheus.GCCollector(registry=self.registry)
 
     def watch(self, workers: Any) -> None:
         """Add gauges of the workers; `workers()` is called at each scrape and yields (model, Worker)."""
-        self.registry.register(Load(workers))
+        self.registry.register(WorkerGauges(workers))
 
-    def ticked(self, model: str, calls: int) -> Any:
+    def on_step(self, model: str, calls: int) -> Any:
         """The callback of a Worker after each step of an engine, of `calls` block calls a step."""
         steps, rows, nfe = (c.labels(model) for c in (self.steps, self.rows, self.nfe))
 
@@ -67,7 +67,7 @@ class Metrics:
         return str(prometheus.CONTENT_TYPE_LATEST)
 
 
-class Load:
+class WorkerGauges:
     """Gauges read from the workers at scrape time."""
 
     def __init__(self, workers: Any) -> None:

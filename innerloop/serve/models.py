@@ -18,32 +18,32 @@ import torch
 from innerloop.data.protocols import Tokens
 from innerloop.errors import InputError
 from innerloop.files import check_regular
-from innerloop.learn.evaluate import own_rule
-from innerloop.noise import keyed
-from innerloop.runs.origin import FEW
+from innerloop.learn.evaluate import default_halt
+from innerloop.noise import has_key
+from innerloop.runs.origin import MAX_NAMES_SEARCHED
 from innerloop.runs.single import names_of
 from innerloop.runs.solving import solver_of
 from innerloop.serve import schema
 from innerloop.serve.fallback import Fallback
-from innerloop.serve.orders import Maker, Order
-from innerloop.serve.worker import Closed, Worker
+from innerloop.serve.orders import EngineFactory, Work
+from innerloop.serve.worker import Worker, WorkerClosed
 from innerloop.show import replay
 from innerloop.solve.choose import RULES
-from innerloop.solve.engine import Engine, Full
+from innerloop.solve.engine import Engine, QueueFull
 from innerloop.solve.hybrid import has_exact, need_exact
 from innerloop.solve.job import PuzzleJob
 from innerloop.solve.options import Solution, SolveOptions
 from innerloop.solve.solver import Solver
-from innerloop.text import nearest, printable
+from innerloop.text import did_you_mean, printable
 
-__all__ = ["Closed", "Full", "Limits", "NoModel", "Registry", "Served", "TooLarge"]
+__all__ = ["Limits", "ModelNotFound", "QueueFull", "Registry", "RequestTooLarge", "Served", "WorkerClosed"]
 
 
-class NoModel(InputError):
+class ModelNotFound(InputError):
     """No model of that name is served."""
 
 
-class TooLarge(InputError):
+class RequestTooLarge(InputError):
     """More than this server accepts in one request."""
 
 
@@ -76,7 +76,7 @@ class Served:
     source: str  # what it was opened from
     opened: Any  # runs.run.Opened
     solver: Solver
-    maker: Maker  # of its engines
+    engine_factory: EngineFactory  # of its engines
     worker: Worker  # shared by all reloads of this model
     limits: Limits
     rules: list[str]  # selection rules that work with this model
@@ -113,8 +113,8 @@ class Served:
                 )
             return identifier
         if identifier not in self.names:
-            few = 1 < len(self.names) <= FEW
-            near = nearest(identifier, self.names[1:]) if few else f"it has {len(self.names)} names"
+            few = 1 < len(self.names) <= MAX_NAMES_SEARCHED
+            near = did_you_mean(identifier, self.names[1:]) if few else f"it has {len(self.names)} names"
             raise InputError(f'identifier "{printable(identifier, 80)}" is none that this model learned: {near}')
         return self.names.index(identifier)
 
@@ -129,68 +129,70 @@ class Served:
             )
         return self.solver.questions(list(texts))[0]
 
-    def settle(self, asked: schema.Dials) -> SolveOptions:
+    def solve_options(self, body: schema.Options) -> SolveOptions:
         """The SolveOptions of a request. Raises InputError for what this server or this model cannot do."""
         limits = self.limits
-        for name, value, most in (("depth", asked.depth, limits.depth), ("width", asked.width, limits.width)):
+        for name, value, most in (("depth", body.depth, limits.depth), ("width", body.width, limits.width)):
             if value > most:
                 raise InputError(f"{name} {value} is more than this server allows: give at most {most}")
-        if asked.seconds is not None and asked.seconds > limits.seconds:
+        if body.seconds is not None and body.seconds > limits.seconds:
             raise InputError(
-                f"seconds {asked.seconds:g} is more than this server allows: give at most {limits.seconds:g}"
+                f"seconds {body.seconds:g} is more than this server allows: give at most {limits.seconds:g}"
             )
-        self.number(asked.identifier)
-        if asked.exact:
+        self.number(body.identifier)
+        if body.exact:
             need_exact(self.task)
-        pick: str = asked.pick
-        if pick == "auto" and self.solver.verify is None and not self.solver.trusts:
+        pick: str = body.pick
+        if pick == "auto" and self.solver.verify is None and not self.solver.calibrations:
             pick = "q" if "q" in self.rules else "vote"  # the answer says so, and has no confidence
         if pick not in ("auto", *self.rules):
             raise InputError(
                 f'this model cannot pick by "{printable(pick, 40)}": it can pick by {", ".join(self.rules)}, or auto'
             )
-        d = self.solver.settled(
+        options = self.solver.resolve(
             SolveOptions(
-                asked.depth, asked.width, pick, (asked.noise[0], asked.noise[1]),
-                views=asked.views, halting=asked.halting, least=asked.least, seed=asked.seed,
+                body.depth, body.width, pick, (body.noise[0], body.noise[1]),
+                views=body.views, halting=body.halting, least=body.least, seed=body.seed,
             )
         )  # fmt: skip
-        if d.halting and not self.stops:
+        if options.halting and not self.stops:
             raise InputError("this model has no halting rule of its own: leave halting out, and give a depth")
-        return d
+        return options
 
-    def order(self, texts: Sequence[str], asked: schema.Dials, nfe: float | None, ended: Callable[[], None]) -> Order:
+    def order(self, texts: Sequence[str], body: schema.Options, nfe: float | None, ended: Callable[[], None]) -> Work:
         """The work request for the worker. Raises TooLarge, or InputError for invalid puzzles or options."""
         if len(texts) > self.limits.puzzles:
-            raise TooLarge(f"{len(texts)} puzzles are more than this server takes at once: {self.limits.puzzles}")
-        if len(texts) * asked.width > self.limits.queue:
-            raise TooLarge(
-                f"{len(texts)} puzzles of width {asked.width} are more trajectories than this server's queue holds, "
+            raise RequestTooLarge(
+                f"{len(texts)} puzzles are more than this server takes at once: {self.limits.puzzles}"
+            )
+        if len(texts) * body.width > self.limits.queue:
+            raise RequestTooLarge(
+                f"{len(texts)} puzzles of width {body.width} are more trajectories than this server's queue holds, "
                 f"{self.limits.queue}: ask for less width, or for fewer puzzles at once"
             )
-        d = self.settle(asked)
+        options = self.solve_options(body)
         solver = self.solver
-        views = solver.views(d)
-        cases = [PuzzleJob(solver, q, d, self.number(asked.identifier), views) for q in self.tokens(texts)]
-        return Order(
+        views = solver.views(options)
+        cases = [PuzzleJob(solver, q, options, self.number(body.identifier), views) for q in self.tokens(texts)]
+        return Work(
             cases,
-            self.maker,
+            self.engine_factory,
             ended,
-            deadline=time.monotonic() + (asked.seconds or self.limits.seconds),
-            priority=asked.priority,
+            deadline=time.monotonic() + (body.seconds or self.limits.seconds),
+            priority=body.priority,
             steps=nfe * len(cases) / solver.calls if nfe else math.inf,
         )
 
     def said(self, found: Solution, question: Tokens) -> schema.SolutionBody:
         """A Solution as the response body."""
-        return schema.SolutionBody(**replay.solution(self.task, question, found))
+        return schema.SolutionBody(**replay.solution_json(self.task, question, found))
 
 
 # -- loading ----------------------------------------------------------------------------------------------------------
 
 
-def load(
-    name: str, source: str, opener: Callable[[str], Any], limits: Limits, ticked: Callable[[int], Any], worker: Worker
+def load_model(
+    name: str, source: str, opener: Callable[[str], Any], limits: Limits, on_step: Callable[[int], Any], worker: Worker
 ) -> Served:
     """Open a run to be solved in the thread of `worker`. ticked(calls): makes the callback for steps of `calls` NFE."""
     place = Path(source)
@@ -199,18 +201,18 @@ def load(
             check_regular(path)  # opening a pipe would block this thread, and the shutdown, for ever
     opened = opener(source)
     solver = solver_of(opened, rows=limits.rows)
-    _ = solver.precise  # made before the first request
+    _ = solver.float32_loop  # made before the first request
 
     def engine(d: SolveOptions) -> Engine:
-        return solver.engine(d, sizes=sizes(limits.rows))
+        return solver.engine(d, sizes=batch_sizes(limits.rows))
 
-    rules, stops, varies = abilities(solver)
+    rules, stops, varies = capabilities(solver)
     at = datetime.now(UTC).isoformat(timespec="seconds")
-    maker = Maker(engine, ticked(solver.calls))
+    maker = EngineFactory(engine, on_step(solver.calls))
     return Served(name, source, opened, solver, maker, worker, limits, rules, stops, varies, at)
 
 
-def sizes(rows: int) -> list[int]:
+def batch_sizes(rows: int) -> list[int]:
     """The batch sizes that are run, four an octave: 1 .. 8, 10, 12, 14, 16, 20 ... rows.
 
     Kernels are compiled and kept for every size that occurs: about 5 MB and 15 ms each on a CPU, so all of 64 sizes
@@ -220,19 +222,19 @@ def sizes(rows: int) -> list[int]:
 
 
 @torch.no_grad()
-def abilities(solver: Solver) -> tuple[list[str], bool, bool]:
+def capabilities(solver: Solver) -> tuple[list[str], bool, bool]:
     """(rules it can pick by, whether it stops by itself, whether its trajectories differ), found by trying a step."""
     first, question = solver.blank
     second = solver.loop.step(first, question)
     answer = solver.loop.read(second)
     try:
-        own_rule(solver.loop)(solver.loop, first, second, torch.ones(1, dtype=torch.long, device=solver.device))
+        default_halt(solver.loop)(solver.loop, first, second, torch.ones(1, dtype=torch.long, device=solver.device))
         stops = True
     except InputError:  # it has no halting head
         stops = False
     lacks = {"verified": solver.verify is None, "q": answer.q_halt is None, "value": answer.value is None}
     lacks["first"] = not stops
-    return [rule for rule in RULES if not lacks.get(rule)], stops, keyed(first)
+    return [rule for rule in RULES if not lacks.get(rule)], stops, has_key(first)
 
 
 class Registry:
@@ -243,9 +245,12 @@ class Registry:
     """
 
     def __init__(
-        self, opener: Callable[[str], Any], limits: Limits, ticked: Callable[[str, int], Any] = lambda name, calls: idle
+        self,
+        opener: Callable[[str], Any],
+        limits: Limits,
+        on_step: Callable[[str, int], Any] = lambda name, calls: ignore_step,
     ) -> None:
-        self.opener, self.limits, self.ticked = opener, limits, ticked
+        self.opener, self.limits, self.on_step = opener, limits, on_step
         self.served: dict[str, Served] = {}
         self.fallback = Fallback()
         self._workers: dict[str, Worker] = {}
@@ -266,7 +271,7 @@ class Registry:
     def get(self, name: str) -> Served:
         """Raises NoModel."""
         if name not in self.served:
-            raise NoModel(f'no model is called "{name[:100]}": there is {", ".join(self.served)}')
+            raise ModelNotFound(f'no model is called "{name[:100]}": there is {", ".join(self.served)}')
         return self.served[name]
 
     async def reload(self, name: str) -> Served:
@@ -280,28 +285,28 @@ class Registry:
 
     def _load(self, name: str, source: str) -> Served:
         worker = self._workers[name]
-        fresh = load(name, source, self.opener, self.limits, lambda calls: self.ticked(name, calls), worker)
-        worker.keep(fresh.maker)
+        fresh = load_model(name, source, self.opener, self.limits, lambda calls: self.on_step(name, calls), worker)
+        worker.keep(fresh.engine_factory)
         self.served[name] = fresh
         return fresh
 
     def workers(self) -> Iterable[tuple[str, Worker]]:
         return self._workers.items()
 
-    def hurry(self, deadline: float = 0.0) -> None:
+    def limit_deadlines(self, deadline: float = 0.0) -> None:
         """Cap all deadlines at `deadline` (time.monotonic()); by default everything ends at once."""
-        self.fallback.hurry(deadline)
+        self.fallback.limit_deadlines(deadline)
         for worker in self._workers.values():
-            worker.hurry(deadline)
+            worker.limit_deadlines(deadline)
 
     def end(self) -> None:
         """Accept nothing more, answer everything at once, join the threads: torch must not outlive Python."""
         for worker in self._workers.values():
             worker.close()
-        self.hurry()
+        self.limit_deadlines()
         for worker in self._workers.values():
             worker.thread.join()
 
 
-def idle(steps: int, rows: int) -> None:
+def ignore_step(steps: int, rows: int) -> None:
     """The default callback: counts nothing."""

@@ -17,31 +17,31 @@ from innerloop.solve.engine import Done, Engine
 from innerloop.solve.job import PuzzleJob
 from innerloop.solve.options import EngineKey, Solution, SolveOptions
 
-__all__ = ["Key", "Lane", "Maker", "Open", "Order", "key_of", "part", "take"]
+__all__ = ["EngineFactory", "EngineQueue", "OpenPuzzle", "QueueKey", "Work", "queue_key", "record_done", "release"]
 
 
 @dataclass(eq=False)
-class Maker:
+class EngineFactory:
     """Makes engines of one set of weights, for given options. ticked(steps, rows) is called after each step."""
 
     engine: Callable[[SolveOptions], Engine]
-    ticked: Callable[[int, int], None] = lambda steps, rows: None
+    on_step: Callable[[int, int], None] = lambda steps, rows: None
 
 
-class Key(NamedTuple):
+class QueueKey(NamedTuple):
     """What identifies an engine: weights and the options that it depends on."""
 
-    maker: Maker
+    engine_factory: EngineFactory
     kind: EngineKey
 
 
-def key_of(maker: Maker, d: SolveOptions) -> Key:
+def queue_key(factory: EngineFactory, options: SolveOptions) -> QueueKey:
     """The key of the engine that these options need."""
-    return Key(maker, d.kind)
+    return QueueKey(factory, options.kind)
 
 
 @dataclass(eq=False)
-class Order:
+class Work:
     """The puzzles of one request, all at the same options, and their solutions.
 
     ended    called once, in the worker's thread, when all are solved or `error` is set; not after a cancellation
@@ -49,8 +49,8 @@ class Order:
     steps    budget of all trajectories together
     """
 
-    cases: list[PuzzleJob]
-    maker: Maker
+    puzzles: list[PuzzleJob]
+    engine_factory: EngineFactory
     ended: Callable[[], None]
     deadline: float = math.inf
     priority: float = 0.0
@@ -59,55 +59,57 @@ class Order:
     error: BaseException | None = None
     left: int = 0  # unsolved puzzles
     spent: int = 0  # steps so far
-    lane: Lane | None = None
+    engine_queue: EngineQueue | None = None
 
     def __post_init__(self) -> None:
-        self.left, self.solutions = len(self.cases), [None] * len(self.cases)
+        self.left, self.solutions = len(self.puzzles), [None] * len(self.puzzles)
 
     @property
-    def key(self) -> Key:
-        return key_of(self.maker, self.cases[0].dials)
+    def key(self) -> QueueKey:
+        return queue_key(self.engine_factory, self.puzzles[0].options)
 
     @property
     def trajectories(self) -> int:
-        return sum(case.dials.width for case in self.cases)
+        return sum(case.options.width for case in self.puzzles)
 
 
-class Open(NamedTuple):
+class OpenPuzzle(NamedTuple):
     """An unsolved puzzle: its job, its request, and its index there."""
 
     case: PuzzleJob
-    order: Order
-    place: int
+    order: Work
+    position: int
 
 
-class Lane:
+class EngineQueue:
     """An engine, and the trajectories that wait for it."""
 
-    def __init__(self, engine: Engine, ticked: Callable[[int, int], None]) -> None:
-        self.engine, self.ticked = engine, ticked
-        self.tickets: list[tuple[float, float, int, int, Open]] = []  # (-priority, rank, arrival, trajectory, case)
+    def __init__(self, engine: Engine, on_step: Callable[[int, int], None]) -> None:
+        self.engine, self.on_step = engine, on_step
+        self.waiting_trajectories: list[
+            tuple[float, float, int, int, OpenPuzzle]
+        ] = []  # (-priority, rank, arrival, trajectory, case)
         self.clock = 0.0  # rank of the ticket that was let in last
         self.used = 0.0  # time.monotonic() of its last work
 
-    def add(self, opened: Sequence[Open], arrivals: Iterator[int]) -> None:
+    def add(self, opened: Sequence[OpenPuzzle], arrivals: Iterator[int]) -> None:
         """Queue puzzles of one request: first trajectories of all puzzles first."""
         for i, entry in enumerate(opened):
             self._queue(entry, i, len(opened), arrivals)
 
-    def more(self, entry: Open, arrivals: Iterator[int]) -> None:
+    def more(self, entry: OpenPuzzle, arrivals: Iterator[int]) -> None:
         """Queue the next trajectories of a puzzle whose earlier ones failed, if its schedule has any."""
         self._queue(entry, entry.order.left, entry.order.left, arrivals)
 
-    def _queue(self, entry: Open, after: int, apart: int, arrivals: Iterator[int]) -> None:
+    def _queue(self, entry: OpenPuzzle, after: int, apart: int, arrivals: Iterator[int]) -> None:
         for j, k in enumerate(entry.case.wave()):
             rank = self.clock + after + j * apart
-            heapq.heappush(self.tickets, (-entry.order.priority, rank, next(arrivals), k, entry))
+            heapq.heappush(self.waiting_trajectories, (-entry.order.priority, rank, next(arrivals), k, entry))
 
     def feed(self, is_open: Callable[[PuzzleJob], bool]) -> None:
         """Submit waiting trajectories to the engine until its rows are full."""
-        while self.tickets and len(self.engine) < self.engine.rows:
-            _, rank, _, k, entry = heapq.heappop(self.tickets)
+        while self.waiting_trajectories and len(self.engine) < self.engine.rows:
+            _, rank, _, k, entry = heapq.heappop(self.waiting_trajectories)
             if is_open(entry.case) and k in entry.case.pending:
                 # While small requests keep coming, a wide one gets at least one trajectory per refill of the batch.
                 self.clock = max(self.clock + 1 / self.engine.rows, rank)
@@ -115,21 +117,21 @@ class Lane:
 
     def sweep(self, is_open: Callable[[PuzzleJob], bool]) -> None:
         """Drop waiting trajectories of puzzles that are solved."""
-        self.tickets = [t for t in self.tickets if is_open(t[4].case)]
-        heapq.heapify(self.tickets)
+        self.waiting_trajectories = [t for t in self.waiting_trajectories if is_open(t[4].case)]
+        heapq.heapify(self.waiting_trajectories)
 
     @property
     def busy(self) -> bool:
-        return bool(self.tickets) or len(self.engine) > 0
+        return bool(self.waiting_trajectories) or len(self.engine) > 0
 
 
-def take(done: Done) -> None:
+def record_done(done: Done) -> None:
     """Record a finished trajectory at its puzzle, without the state, which is most of its memory and no longer read."""
     moment = None if done.moment is None else done.moment._replace(state=None)
-    done.job.owner[0].took(done._replace(moment=moment))
+    done.job.owner[0].record_done(done._replace(moment=moment))
 
 
-def part(case: PuzzleJob) -> None:
+def release(case: PuzzleJob) -> None:
     """Break the reference cycle between a puzzle and its jobs, so that memory is freed at once and not by the gc."""
     case.jobs.clear()
     case.done.clear()

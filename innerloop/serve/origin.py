@@ -14,10 +14,10 @@ from collections.abc import Iterable, Mapping
 from innerloop.errors import InputError
 from innerloop.text import printable
 
-__all__ = ["HEADERS", "Hosts"]
+__all__ = ["HEADERS", "AllowedHosts"]
 
-NAME = re.compile(r"[a-z0-9_]([a-z0-9_.-]{0,252}[a-z0-9_])?\.?")
-OPEN = ("/healthz", "/readyz")  # asked by load balancers under any name; they reveal nothing
+HOST_NAME = re.compile(r"[a-z0-9_]([a-z0-9_.-]{0,252}[a-z0-9_])?\.?")
+ALWAYS_ALLOWED = ("/healthz", "/readyz")  # asked by load balancers under any name; they reveal nothing
 
 # Added to every answer. Our page has a policy of its own; no other answer is a page.
 HEADERS = {
@@ -29,7 +29,7 @@ HEADERS = {
 }
 
 
-class Hosts:
+class AllowedHosts:
     """The host names under which a server may be requested.
 
     bound    the address at which it listens, as --host gives it
@@ -39,22 +39,22 @@ class Hosts:
 
     def __init__(self, bound: str = "127.0.0.1", allowed: Iterable[str] = ()) -> None:
         self.extra = {name.strip().lower().rstrip(".") for name in allowed}
-        wrong = [n for n in self.extra if n != "*" and not NAME.fullmatch(n) and address(n.strip("[]")) is None]
+        wrong = [n for n in self.extra if n != "*" and not HOST_NAME.fullmatch(n) and parse_ip(n.strip("[]")) is None]
         if wrong:
             raise InputError(f'--allow-host is "{printable(wrong[0], 100)}": give a name such as puzzles.example, or *')
-        listening = address(bound)
+        listening = parse_ip(bound)
         self.near = bound == "localhost" or (listening is not None and listening.is_loopback)
         self.own = {"localhost", bound.lower(), *self.extra} | (set() if self.near else {socket.gethostname().lower()})
 
     def refusal(self, method: str, path: str, headers: Mapping[bytes, bytes]) -> str:
         """Why a request is refused, in a sentence; empty where it is allowed."""
         host = headers.get(b"host")
-        if path in OPEN:
+        if path in ALWAYS_ALLOWED:
             return ""
         if host is not None and not self.known(host):
             shown = printable(host.decode("latin-1"), 100)
             return f'this server is not called "{shown}": start it with --allow-host to give it that name'
-        if self.foreign(method, host or b"", headers):
+        if self.is_cross_site(method, host or b"", headers):
             return "this was asked by a page of another site: open the server's own address, or ask without a browser"
         return ""
 
@@ -62,13 +62,13 @@ class Hosts:
         """Whether that is a name of this server; the port does not matter."""
         if "*" in self.extra:
             return True
-        name = bare(host)
+        name = host_name(host)
         if name in self.own:
             return True
-        found = address(name)
+        found = parse_ip(name)
         return found is not None and (found.is_loopback or not self.near)
 
-    def foreign(self, method: str, host: bytes, headers: Mapping[bytes, bytes]) -> bool:
+    def is_cross_site(self, method: str, host: bytes, headers: Mapping[bytes, bytes]) -> bool:
         """Whether the headers say that a page of another site sent this."""
         site = headers.get(b"sec-fetch-site")
         if site is not None:
@@ -81,10 +81,10 @@ class Hosts:
         scheme, sign, place = origin.lower().partition(b"://")
         if not sign or scheme not in (b"http", b"https"):
             return True  # "null" is a page from a disk, or one in a sandbox
-        return place != host.lower() and bare(place) not in self.extra
+        return place != host.lower() and host_name(place) not in self.extra
 
 
-def bare(host: bytes) -> str:
+def host_name(host: bytes) -> str:
     """The name in HOST, HOST:PORT or [ADDRESS]:PORT, in lower case."""
     text = host.decode("latin-1").strip().lower()
     if text.startswith("["):
@@ -92,7 +92,7 @@ def bare(host: bytes) -> str:
     return text.rsplit(":", 1)[0].rstrip(".") if text.count(":") == 1 else text.rstrip(".")
 
 
-def address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def parse_ip(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     """A numeric IP address; None for a name."""
     try:
         return ipaddress.ip_address(name)

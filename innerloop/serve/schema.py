@@ -11,33 +11,54 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 __all__ = [
-    "Begin", "Check", "CheckRequest", "Curves", "DepthPoint", "Detail", "Dials", "Done", "Error", "Example", "Halted",
-    "Limits", "Model", "Models", "Reloaded", "Score", "Slot", "SolutionBody", "Solutions", "SolveManyRequest",
-    "SolveRequest", "Status", "StepBody", "TrustPoint",
+    "Begin",
+    "Check",
+    "CheckRequest",
+    "Curves",
+    "DepthPoint",
+    "Detail",
+    "Done",
+    "Error",
+    "Example",
+    "Halted",
+    "Limits",
+    "Model",
+    "Models",
+    "Options",
+    "Reloaded",
+    "Score",
+    "Slot",
+    "SolutionBody",
+    "Solutions",
+    "SolveManyRequest",
+    "SolveRequest",
+    "Status",
+    "StepBody",
+    "TrustPoint",
 ]  # fmt: skip
 
-Text = Annotated[str, Field(min_length=1)]
+PuzzleText = Annotated[str, Field(min_length=1)]
 Named = Annotated[str, Field(min_length=1, max_length=1000)]
 Rule = Literal["verified", "vote", "q", "value", "residual", "certainty", "first"]
 # Not an enum: each model supports some of these, and its error message lists them.
 Pick = Annotated[str, WithJsonSchema({"type": "string", "enum": ["auto", *get_args(Rule)]})]
 Noise = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 # In JSON 64.0 is a whole number as well. MOST keeps numbers within int32.
-Whole = Annotated[int, BeforeValidator(lambda v: int(v) if isinstance(v, float) and v.is_integer() else v)]
-MOST = 2**31 - 1
-AUTO = (
+WholeNumber = Annotated[int, BeforeValidator(lambda v: int(v) if isinstance(v, float) and v.is_integer() else v)]
+MAX_INT = 2**31 - 1
+PICK_HELP = (
     "selection rule; auto: verified where the rules are known, else what calibration found best, and without one the "
     "halting head or a vote"
 )
 
 
-class Said(BaseModel):
+class ResponseModel(BaseModel):
     """Base of responses: NaN and infinity become null."""
 
     model_config = ConfigDict(ser_json_inf_nan="null")
 
 
-class Asked(BaseModel):
+class RequestModel(BaseModel):
     """Base of requests: unknown fields and wrong types are refused."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -46,63 +67,63 @@ class Asked(BaseModel):
 # -- asked ------------------------------------------------------------------------------------------------------------
 
 
-class Dials(Asked):
+class Options(RequestModel):
     """How much to think, how to choose, and what it may cost. What a server allows stands in `limits` of its models."""
 
-    depth: Whole = Field(64, ge=1, le=MOST, description="steps of a trajectory, at most")
-    width: Whole = Field(1, ge=1, le=MOST, description="trajectories that differ")
-    pick: Pick = Field("auto", description=AUTO)
+    depth: WholeNumber = Field(64, ge=1, le=MAX_INT, description="steps of a trajectory, at most")
+    width: WholeNumber = Field(1, ge=1, le=MAX_INT, description="trajectories that differ")
+    pick: Pick = Field("auto", description=PICK_HELP)
     noise: list[Noise] = Field(
         [0.0, 0.0], min_length=2, max_length=2, description="standard deviations: on the first state, on every step"
     )
     views: bool = Field(True, description="trajectories after the first see the puzzle by another of its symmetries")
     halting: bool = Field(False, description="trajectories stop by the loop's own rule")
     least: float = Field(0.5, ge=0, le=1, description="confidence below which the answer is not known")
-    seed: Whole = Field(0, ge=0, le=MOST, description="of views and noise")
+    seed: WholeNumber = Field(0, ge=0, le=MAX_INT, description="of views and noise")
     seconds: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="deadline; none: what the server allows at most"
     )
     exact: bool = Field(False, description="where the model does not know, ask the exact solver")
     priority: float = Field(0.0, ge=-1000, le=1000, description="higher goes first")
-    identifier: Named | Annotated[Whole, Field(ge=0, le=MOST)] = Field(
+    identifier: Named | Annotated[WholeNumber, Field(ge=0, le=MAX_INT)] = Field(
         0, description="puzzle identifier, by name or by number, for models that learned some; 0: none"
     )
 
 
-class SolveRequest(Dials):
+class SolveRequest(Options):
     """One puzzle."""
 
-    puzzle: Text
+    puzzle: PuzzleText
 
 
-class SolveManyRequest(Dials):
+class SolveManyRequest(Options):
     """Many puzzles at the same dials."""
 
-    puzzles: list[Text] = Field(min_length=1, fail_fast=True)
+    puzzles: list[PuzzleText] = Field(min_length=1, fail_fast=True)
     nfe: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="block calls a puzzle, on average over all of them"
     )
 
 
-class CheckRequest(Asked):
+class CheckRequest(RequestModel):
     """An answer to be judged by the task's rules."""
 
-    puzzle: Text
-    answer: Text
+    puzzle: PuzzleText
+    answer: PuzzleText
 
 
 # -- said -------------------------------------------------------------------------------------------------------------
 
 
-class Error(Said):
+class Error(ResponseModel):
     error: str = Field(description="one sentence: what is wrong, and how to mend it")
 
 
-class Status(Said):
+class Status(ResponseModel):
     status: str
 
 
-class Limits(Said):
+class Limits(ResponseModel):
     """What this server allows at most."""
 
     depth: int
@@ -112,7 +133,7 @@ class Limits(Said):
     moments: int = Field(description="depth x width of one stream")
 
 
-class Model(Said):
+class Model(ResponseModel):
     name: str
     system: str
     task: str
@@ -139,18 +160,18 @@ class Model(Said):
     identifiers: int = Field(description="puzzle identifiers it learned, 0 among them")
 
 
-class Models(Said):
+class Models(ResponseModel):
     models: list[Model]
 
 
-class Example(Said):
+class Example(ResponseModel):
     question: str
     answer: str = Field(description="may be empty")
     rating: float | None
     identifier: int
 
 
-class DepthPoint(Said):
+class DepthPoint(ResponseModel):
     """A row of the run's eval.json."""
 
     depth: int
@@ -164,7 +185,7 @@ class DepthPoint(Said):
     nfe: float
 
 
-class Halted(Said):
+class Halted(ResponseModel):
     """Where one held-out puzzle stopped by the loop's own rule."""
 
     steps: int
@@ -172,7 +193,7 @@ class Halted(Said):
     right: bool
 
 
-class Slot(Said):
+class Slot(ResponseModel):
     """How many directions a slot of the state uses, from the run's study.json."""
 
     slot: str
@@ -182,7 +203,7 @@ class Slot(Said):
     effective_rank: float | None
 
 
-class TrustPoint(Said):
+class TrustPoint(ResponseModel):
     """What a rule's confidence is worth, from the run's calibration."""
 
     rule: str
@@ -191,7 +212,7 @@ class TrustPoint(Said):
     ece: float | None
 
 
-class Curves(Said):
+class Curves(ResponseModel):
     depth: list[DepthPoint]
     halting: list[Halted]
     modules: list[Slot]
@@ -206,12 +227,12 @@ class Detail(Model):
     born: dict[str, Any] = Field(description="birth certificate of the run")
 
 
-class Reloaded(Said):
+class Reloaded(ResponseModel):
     name: str
     loaded: str = Field(description="ISO time")
 
 
-class SolutionBody(Said):
+class SolutionBody(ResponseModel):
     known: bool = Field(description='false: "I don\'t know"; the answer is then the best guess')
     answer: str
     valid: bool | None = Field(description="what the verifier says; null without one")
@@ -228,13 +249,13 @@ class SolutionBody(Said):
     certainty: list[float] = Field(description="probability of each cell's token")
 
 
-class Solutions(Said):
+class Solutions(ResponseModel):
     solutions: list[SolutionBody]
     seconds: float
     nfe: int
 
 
-class Check(Said):
+class Check(ResponseModel):
     valid: bool | None
     wrong: list[int]
     said: list[str]
@@ -243,13 +264,13 @@ class Check(Said):
 # -- events of a stream -----------------------------------------------------------------------------------------------
 
 
-class Begin(Said):
+class Begin(ResponseModel):
     width: int
     depth: int
     rule: Rule
 
 
-class StepBody(Said):
+class StepBody(ResponseModel):
     trajectory: int
     step: int = Field(description="from 1")
     answer: str
@@ -262,7 +283,7 @@ class StepBody(Said):
     would_halt: bool = Field(description="here the loop's own rule stops first")
 
 
-class Score(Said):
+class Score(ResponseModel):
     trajectory: int
     score: float | None
     steps: int
@@ -270,7 +291,7 @@ class Score(Said):
     end: str
 
 
-class Done(Said):
+class Done(ResponseModel):
     solution: SolutionBody = Field(description="what /solve answers at these dials")
     paths: list[list[list[float]]] = Field(
         description="for each trajectory and step, two principal components; of states that were seen by different "

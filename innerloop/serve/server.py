@@ -21,20 +21,20 @@ try:
 except ImportError:
     raise InputError("serving needs FastAPI and its companions: pip install 'innerloop[serve]'") from None
 
-from innerloop.serve.connections import IDLE, Connection, Crowd, Listener, room
-from innerloop.serve.gate import Gate
+from innerloop.serve.connections import KEEP_ALIVE, Connection, ConnectionPool, Listener, connection_limit
+from innerloop.serve.gate import AccessState
 from innerloop.serve.models import Registry
 
-__all__ = ["Server", "bind", "loopback"]
+__all__ = ["Server", "bind", "is_loopback"]
 
-LOOKS = 5  # uvicorn ticks of 0.1 s between two sweeps over all connections
-LAST = 10  # seconds for connections to close once all requests are answered
-HANGS = 5  # further seconds after which the process is killed
+SWEEP_TICKS = 5  # uvicorn ticks of 0.1 s between two sweeps over all connections
+CLOSE_TIMEOUT = 10  # seconds for connections to close once all requests are answered
+HANG_TIMEOUT = 5  # further seconds after which the process is killed
 
 log = logging.getLogger("innerloop.serve")
 
 
-def loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     """Whether only this machine can reach that address."""
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -72,15 +72,15 @@ class Server(uvicorn.Server):
     """
 
     def __init__(
-        self, app: Any, registry: Registry, gate: Gate, grace: float, ready: Callable[[], None] = lambda: None
+        self, app: Any, registry: Registry, gate: AccessState, grace: float, ready: Callable[[], None] = lambda: None
     ) -> None:
         config = uvicorn.Config(
             app, http=Connection, log_level="error", access_log=False, server_header=False, proxy_headers=False,
-            timeout_graceful_shutdown=LAST, timeout_keep_alive=int(IDLE), lifespan="off", ws="none",
+            timeout_graceful_shutdown=CLOSE_TIMEOUT, timeout_keep_alive=int(KEEP_ALIVE), lifespan="off", ws="none",
         )  # fmt: skip
         super().__init__(config)
         self.registry, self.gate, self.grace, self.ready = registry, gate, grace, ready
-        self._told_at = 0.0  # time.monotonic() of the first signal; 0: none yet
+        self._signal_time = 0.0  # time.monotonic() of the first signal; 0: none yet
         self._end = math.inf  # time.monotonic() by which all requests should be answered, once shutting down
         self._closing: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -90,25 +90,25 @@ class Server(uvicorn.Server):
         self._loop = asyncio.get_running_loop()
         if not self.config.loaded:
             self.config.load()
-        self.crowd = Crowd(room(self.registry.limits.connections))
+        self.pool = ConnectionPool(connection_limit(self.registry.limits.connections))
 
         def connection() -> Connection:
             return Connection(self.config, self.server_state, {}, self._loop)
 
-        self.servers = [Listener(sock, self.crowd, connection) for sock in sockets or []]  # type: ignore[misc]
+        self.servers = [Listener(sock, self.pool, connection) for sock in sockets or []]  # type: ignore[misc]
         self.started = True
         self.ready()
 
     async def on_tick(self, counter: int) -> bool:
-        if counter % LOOKS == 0:
-            self.crowd.sweep(asyncio.get_running_loop().time())
+        if counter % SWEEP_TICKS == 0:
+            self.pool.sweep(asyncio.get_running_loop().time())
         return await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Start the shutdown. uvicorn would raise the signal again at the end; this does not, so the exit code is 0."""
-        grace = 0.0 if self._told_at else self.grace
-        self._told_at = self._told_at or time.monotonic()
-        watch = threading.Timer(grace + LAST + HANGS, give_up)
+        grace = 0.0 if self._signal_time else self.grace
+        self._signal_time = self._signal_time or time.monotonic()
+        watch = threading.Timer(grace + CLOSE_TIMEOUT + HANG_TIMEOUT, force_exit)
         watch.daemon = True
         watch.start()
         if self._loop is None or not self.started:
@@ -119,16 +119,16 @@ class Server(uvicorn.Server):
     def _told(self) -> None:
         again, self.gate.closing = self.gate.closing, True
         self._end = min(self._end, time.monotonic() + (0.0 if again else self.grace))
-        self.registry.hurry(self._end)
+        self.registry.limit_deadlines(self._end)
         self._closing = self._closing or asyncio.ensure_future(self._close())
 
     async def _close(self) -> None:
-        while self.gate.inside and time.monotonic() < self._end + LAST:
+        while self.gate.inside and time.monotonic() < self._end + CLOSE_TIMEOUT:
             await asyncio.sleep(0.02)
         self.should_exit = True
 
 
-def give_up() -> None:
+def force_exit() -> None:
     """Exit at once, with code 1: something hangs."""
     log.error("the server was told to end and something in it does not: it is ended without that")
     logging.shutdown()

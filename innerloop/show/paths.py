@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from innerloop.tree import floating
 
-__all__ = ["Paths", "Sketch", "components", "flatten"]
+__all__ = ["CountSketch", "StatePaths", "flatten_state", "project_paths"]
 
-ROOM = 16 << 20  # bytes for all states of a solve
+MAX_BYTES = 16 << 20  # bytes for all states of a solve
 Row = NDArray[np.float32]
 
 
-class Paths:
+class StatePaths:
     """The states of up to `moments` steps, in bounded memory.
 
     places  cells of the puzzle
@@ -29,20 +29,20 @@ class Paths:
 
     def __init__(self, width: int, moments: int, places: int, cells: NDArray[np.int64] | None = None) -> None:
         self.rows: list[list[Row]] = [[] for _ in range(width)]
-        self.places, self.cells, self.room = places, cells, ROOM // (4 * moments)
-        self._sketch: Sketch | None = None
+        self.places, self.cells, self.room = places, cells, MAX_BYTES // (4 * moments)
+        self._sketch: CountSketch | None = None
 
     def add(self, k: int, state: Any) -> None:
         """The next state of trajectory k: one row, without a batch."""
-        flat = flatten(state, self.places, None if self.cells is None else self.cells[k])
-        self._sketch = self._sketch or Sketch(len(flat), self.room)
+        flat = flatten_state(state, self.places, None if self.cells is None else self.cells[k])
+        self._sketch = self._sketch or CountSketch(len(flat), self.room)
         self.rows[k].append(self._sketch(flat))
 
     def drawn(self) -> tuple[list[list[list[float]]], list[float]]:
-        return components(self.rows, self.cells is not None)
+        return project_paths(self.rows, self.cells is not None)
 
 
-def flatten(state: Any, places: int, cells: NDArray[np.int64] | None) -> Row:
+def flatten_state(state: Any, places: int, cells: NDArray[np.int64] | None) -> Row:
     """All floating numbers of one row's state. Slots with a row for each cell (the last `places` of theirs) are turned
     back by `cells`, so that a cell's numbers stand in the same place whatever view a trajectory had."""
     parts = []
@@ -57,7 +57,7 @@ def flatten(state: Any, places: int, cells: NDArray[np.int64] | None) -> Row:
     return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
 
-class Sketch:
+class CountSketch:
     """n numbers kept as `room` sums of randomly signed parts of them, which keeps distances; as they are if they fit.
 
     A count sketch (Charikar, Chen, Farach-Colton 2002): inner products keep their value up to a relative error of
@@ -77,7 +77,7 @@ class Sketch:
         return np.bincount(self.bucket, self.sign * flat, self.room).astype(np.float32)
 
 
-def components(rows: list[list[Row]], apart: bool = False) -> tuple[list[list[list[float]]], list[float]]:
+def project_paths(rows: list[list[Row]], apart: bool = False) -> tuple[list[list[list[float]]], list[float]]:
     """(two numbers for every trajectory and step, share of the later steps' variance that each component holds).
 
     rows   states by trajectory and step
@@ -93,7 +93,7 @@ def components(rows: list[list[Row]], apart: bool = False) -> tuple[list[list[li
         mean = fitted.mean(0, dtype=np.float64).astype(np.float32)
         total = float(np.square(fitted - mean, dtype=np.float64).sum())
         if total > 0:
-            sizes, directions = leading(fitted - mean)
+            sizes, directions = top_singular_vectors(fitted - mean)
             found = (table - mean) @ directions[:, :2]
             found *= np.where(found[np.abs(found).argmax(0), np.arange(found.shape[1])] < 0, -1, 1)
             points[:, : found.shape[1]] = found
@@ -102,7 +102,7 @@ def components(rows: list[list[Row]], apart: bool = False) -> tuple[list[list[li
     return [[next(told) for _ in path] for path in rows], shares
 
 
-def leading(table: Row) -> tuple[Row, Row]:
+def top_singular_vectors(table: Row) -> tuple[Row, Row]:
     """(sizes, directions (d, q)) of the largest singular values of (n, d), by subspace iteration (Halko, Martinsson,
     Tropp 2011): there may be thousands of states of thousands of numbers, and two directions are wanted."""
     rng = np.random.default_rng(0)

@@ -13,7 +13,7 @@ from typing import Any
 from innerloop.show import figures
 from innerloop.show.figures import COLOURS, SIZE, STYLE, Axes, Figure, matplotlib
 
-__all__ = ["blanks", "cells", "dimension", "ends", "residuals", "save"]
+__all__ = ["blanks", "cells", "dimension", "residuals", "save", "stages"]
 
 SOFT = "#888888"
 STAGE_COLOURS = {"right": "#009E73", "right for now": "#56B4E9", "changing": "#D0D0D0", "stuck": "#D55E00"}
@@ -24,7 +24,7 @@ def save(found: dict[str, Any], folder: Path) -> list[Path]:
     """All figures there are measurements for, PNG and SVG."""
     drawn: dict[str, tuple[Callable[..., Figure], str, Any]] = {
         "residuals": (residuals, "residuals", found["residuals"]["slots"]),
-        "ends": (ends, "stages", found["stages"]),
+        "ends": (stages, "stages", found["stages"]),
         "blanks": (blanks, "filled", found["filled"]),
         "dimension": (dimension, "dimension", found["dimension"].get("trained")),
         "cells": (cells, "cells", found["cells"].get("slots")),
@@ -79,7 +79,7 @@ def residuals(found: dict[str, Any]) -> Figure:
     return figure
 
 
-def ends(found: dict[str, Any]) -> Figure:
+def stages(found: dict[str, Any]) -> Figure:
     """Share of puzzles that are right, stuck on a wrong answer, or still changing, over steps."""
     with matplotlib.rc_context(STYLE):
         figure, axes = _axes()

@@ -12,16 +12,16 @@ from typing import Annotated, Any, NotRequired, TypedDict
 from innerloop import files, schema
 from innerloop.errors import InputError
 from innerloop.schema import Amount, Length, Many, Share, Whole
-from innerloop.solve.calibrate import Trust
+from innerloop.solve.calibrate import RuleCalibration
 
-__all__ = ["KINDS", "checked", "read", "read_metrics"]
+__all__ = ["FILE_TYPES", "check_record", "read", "read_metrics"]
 
 Score = Annotated[float, schema.Range(-1e12, 1e12)]
 Name = Annotated[str, Length(0, 10_000)]
-METRICS = 1 << 30  # bytes of metrics.jsonl at most
+MAX_METRICS_BYTES = 1 << 30  # bytes of metrics.jsonl at most
 
 
-class Born(TypedDict, total=False):
+class BirthCertificate(TypedDict, total=False):
     """A birth certificate, as far as a page shows it by name."""
 
     command: Name
@@ -29,27 +29,27 @@ class Born(TypedDict, total=False):
     seeds: list[int]
 
 
-class Best(TypedDict):
+class BestValidation(TypedDict):
     step: Amount
     exact: Share
     valid: NotRequired[Share | None]
 
 
-class Result(TypedDict, total=False):
+class ResultFile(TypedDict, total=False):
     """result.json: how a training ended."""
 
     steps: Whole
     seconds: Amount
-    best: Best | Annotated[dict[str, Any], Length(0, 0)]
+    best: BestValidation | Annotated[dict[str, Any], Length(0, 0)]
     stopped: Name
     warnings: list[Name]
     leakage: Name
     train_puzzles: Whole
     validation_puzzles: Whole
-    born: Born
+    born: BirthCertificate
 
 
-class Line(TypedDict):
+class EvalRow(TypedDict):
     """One row of eval.json."""
 
     depth: Many
@@ -67,18 +67,18 @@ class Line(TypedDict):
     by_rating: NotRequired[dict[str, Share]]
 
 
-class Judged(TypedDict):
+class EvalFile(TypedDict):
     """eval.json."""
 
-    rows: list[Line]
+    rows: list[EvalRow]
     data: NotRequired[Name]
     test_puzzles: NotRequired[Whole]
     train_puzzles: NotRequired[Whole]
     trained_depth: NotRequired[Whole]
-    born: NotRequired[Born]
+    born: NotRequired[BirthCertificate]
 
 
-class Direction(TypedDict, total=False):
+class SlotDimension(TypedDict, total=False):
     """Directions in use of one slot after one step."""
 
     corrected: Score | None
@@ -88,51 +88,51 @@ class Direction(TypedDict, total=False):
     effective_rank: Score | None
 
 
-class Studied(TypedDict, total=False):
+class StudyFile(TypedDict, total=False):
     """study.json, as far as others read it."""
 
-    dimension: dict[str, dict[str, list[Direction]]]
-    born: Born
+    dimension: dict[str, dict[str, list[SlotDimension]]]
+    born: BirthCertificate
 
 
-class Calibration(TypedDict):
+class CalibrationFile(TypedDict):
     """calibration.json."""
 
-    rules: dict[str, Trust]
+    rules: dict[str, RuleCalibration]
 
 
-class Certified(TypedDict):
+class RunFile(TypedDict):
     """run.json beside its run, which runs.run reads."""
 
-    born: NotRequired[Born]
+    born: NotRequired[BirthCertificate]
 
 
-KINDS: dict[str, Any] = {
-    "eval.json": Judged,
-    "study.json": Studied,
-    "result.json": Result,
-    "calibration.json": Calibration,
-    "run.json": Certified,
+FILE_TYPES: dict[str, Any] = {
+    "eval.json": EvalFile,
+    "study.json": StudyFile,
+    "result.json": ResultFile,
+    "calibration.json": CalibrationFile,
+    "run.json": RunFile,
 }
 
 
-def checked(name: str, value: Any, where: str) -> Any:
+def check_record(name: str, value: Any, where: str) -> Any:
     """A value of the file `name`, held to its kind if it has one. Raises InputError, which begins with `where`."""
-    if name in KINDS:
-        schema.read(KINDS[name], value, where)
+    if name in FILE_TYPES:
+        schema.read(FILE_TYPES[name], value, where)
     return value
 
 
 def read(folder: Path, name: str) -> dict[str, Any]:
     """What the file `name` of a run's folder holds; {} where there is none."""
     path = folder / name
-    return checked(name, files.read_json(path), files.shown(path)) if path.exists() else {}
+    return check_record(name, files.read_json(path), files.shown(path)) if path.exists() else {}
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The finite numbers of each line of metrics.jsonl; a line that is cut short, or without a step, is left out."""
     records = []
-    for line in files.read_text(path, METRICS).splitlines():
+    for line in files.read_text(path, MAX_METRICS_BYTES).splitlines():
         try:
             value = files.parse_json(line, "it")
         except InputError:

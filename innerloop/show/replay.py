@@ -20,30 +20,30 @@ from innerloop.core import Question, map_tensors
 from innerloop.data.protocols import Tokens
 from innerloop.errors import InputError
 from innerloop.noise import salted
-from innerloop.show.paths import Paths
+from innerloop.show.paths import StatePaths
 from innerloop.solve.choose import RULES
-from innerloop.solve.engine import Done, Moment, Once
+from innerloop.solve.engine import CachedRead, Done, StepOutput
 from innerloop.solve.job import PuzzleJob, wave
 from innerloop.solve.options import Solution, SolveOptions
 from innerloop.solve.solver import Solver
-from innerloop.solve.verify import broken
+from innerloop.solve.verify import violating_cells
 
-__all__ = ["Replay", "Seen", "cells", "finite", "shares", "solution"]
+__all__ = ["Replay", "ReplayStep", "cell_indices", "rounded_or_none", "rounded_shares", "solution_json"]
 
 
-class Seen(NamedTuple):
+class ReplayStep(NamedTuple):
     """One step of one trajectory."""
 
     trajectory: int
-    moment: Moment  # without the state, and in the puzzle's own view
+    moment: StepOutput  # without the state, and in the puzzle's own view
     stops: bool  # the loop's own halting rule holds here for the first time
     seconds: float  # since the solve began
 
 
-class End(NamedTuple):
+class TrajectoryEnd(NamedTuple):
     """Where `Solver.solve` would have ended a trajectory."""
 
-    moment: Moment
+    moment: StepOutput
     how: str  # one of engine.ENDS
     valid: bool | None
     seconds: float
@@ -56,33 +56,33 @@ class Replay:
     dials  options completed by Solver.settled
     """
 
-    def __init__(self, solver: Solver, question: Tokens, dials: SolveOptions, identifier: int = 0) -> None:
-        self.solver, self.question, self.d, self.identifier = solver, question, dials, identifier
-        self.begun, self.views = time.monotonic(), solver.views(dials)
-        self.seen: list[list[Seen]] = [[] for _ in range(dials.width)]
-        self.halts: list[int | None] = [None] * dials.width
+    def __init__(self, solver: Solver, question: Tokens, options: SolveOptions, identifier: int = 0) -> None:
+        self.solver, self.question, self.d, self.identifier = solver, question, options, identifier
+        self.begun, self.views = time.monotonic(), solver.views(options)
+        self.seen: list[list[ReplayStep]] = [[] for _ in range(options.width)]
+        self.halts: list[int | None] = [None] * options.width
         seen_by = None if self.views is None else self.views.cells
-        self.paths = Paths(dials.width, dials.depth * dials.width, len(question), seen_by)
-        engine = solver.engine(dials)
+        self.paths = StatePaths(options.width, options.depth * options.width, len(question), seen_by)
+        engine = solver.engine(options)
         self._halt: Any = engine.halt
-        self._loops = [Once(engine.loop.loop) for _ in range(dials.width)]  # each state is read once
-        self._states: list[Any] = [None] * dials.width  # the state before each trajectory's next step
+        self._loops = [CachedRead(engine.loop.loop) for _ in range(options.width)]  # each state is read once
+        self._states: list[Any] = [None] * options.width  # the state before each trajectory's next step
         self._judged: dict[bytes, tuple[bool | None, list[int]]] = {}
 
-    def case(self, watch: Callable[[int, Moment], None]) -> PuzzleJob:
+    def case(self, watch: Callable[[int, StepOutput], None]) -> PuzzleJob:
         """The puzzle's job, with no rule that ends a trajectory early."""
         watching = replace(self.d, pick="residual", halting=False)
         return PuzzleJob(self.solver, self.question, watching, self.identifier, self.views, watch=watch)
 
     # -- while it thinks ----------------------------------------------------------------------------------------------
-    def see(self, k: int, moment: Moment) -> Seen:
+    def see(self, k: int, moment: StepOutput) -> ReplayStep:
         """Record a step of trajectory k; its state goes to the projection only."""
         stops = self._stops(k, moment)
         self.paths.add(k, moment.state)
-        return Seen(k, moment._replace(state=None), stops, time.monotonic() - self.begun)
+        return ReplayStep(k, moment._replace(state=None), stops, time.monotonic() - self.begun)
 
     @torch.no_grad()
-    def _stops(self, k: int, moment: Moment) -> bool:
+    def _stops(self, k: int, moment: StepOutput) -> bool:
         """Whether the loop's own rule holds after this step, for the first time."""
         if self._halt is None or self.halts[k] is not None:
             return False
@@ -105,7 +105,7 @@ class Replay:
         self.halts[k], self._states[k] = moment.step, None
         return True
 
-    def step(self, seen: Seen) -> dict[str, Any]:
+    def step(self, seen: ReplayStep) -> dict[str, Any]:
         """The JSON of a step; the steps of one trajectory must come in order."""
         k, moment = seen.trajectory, seen.moment
         before = self.seen[k][-1].moment.answer if self.seen[k] else self.question
@@ -115,12 +115,12 @@ class Replay:
             "trajectory": k,
             "step": moment.step,
             "answer": self.solver.task.decode(moment.answer),
-            "certainty": shares(moment.certainty),
-            "changed": cells(moment.answer != before),
+            "certainty": rounded_shares(moment.certainty),
+            "changed": cell_indices(moment.answer != before),
             "wrong": wrong,
             "valid": valid,
-            "confidence": finite(moment.q),
-            "residual": finite(moment.residual, 9),
+            "confidence": rounded_or_none(moment.q),
+            "residual": rounded_or_none(moment.residual, 9),
             "would_halt": seen.stops,
         }
 
@@ -130,7 +130,7 @@ class Replay:
         if key not in self._judged:
             pair = self.question[None], answer[None]
             valid = bool(self.solver.verify(*pair)[0]) if self.solver.verify is not None else None
-            self._judged[key] = valid, [] if valid else cells(broken(self.solver.task, *pair)[0])
+            self._judged[key] = valid, [] if valid else cell_indices(violating_cells(self.solver.task, *pair)[0])
         return self._judged[key]
 
     # -- when it is over ----------------------------------------------------------------------------------------------
@@ -145,27 +145,33 @@ class Replay:
     def ended(self, found: Solution) -> dict[str, Any]:
         """The JSON of the end, for `solution()` or the exact solver's improvement of it."""
         paths, explained = self.paths.drawn()
-        told = solution(self.solver.task, self.question, found)
-        return {"solution": told, "paths": paths, "explained": explained, "scores": self._scores(), "halts": self.halts}
+        answer = solution_json(self.solver.task, self.question, found)
+        return {
+            "solution": answer,
+            "paths": paths,
+            "explained": explained,
+            "scores": self._scores(),
+            "halts": self.halts,
+        }
 
-    def _ends(self) -> dict[int, End]:
+    def _ends(self) -> dict[int, TrajectoryEnd]:
         """Where each trajectory that took a step would have ended by itself."""
         return {k: self._end(path) for k, path in enumerate(self.seen) if path}
 
-    def _end(self, path: list[Seen]) -> End:
+    def _end(self, path: list[ReplayStep]) -> TrajectoryEnd:
         """Where one trajectory would have ended, by the engine's rules."""
         for seen in path:
             moment, valid = seen.moment, self._judge(seen.moment.answer)[0]
-            end = End(moment, "depth" if moment.step == self.d.depth else "late", valid, seen.seconds)
+            end = TrajectoryEnd(moment, "depth" if moment.step == self.d.depth else "late", valid, seen.seconds)
             if self.d.pick == "verified" and valid:
                 return end._replace(how="verified")
             if seen.stops and (self.d.halting or self.d.pick == "first"):
                 return end._replace(how="halted")
         return end
 
-    def _until_verified(self, ends: dict[int, End]) -> dict[int, End]:
+    def _until_verified(self, ends: dict[int, TrajectoryEnd]) -> dict[int, TrajectoryEnd]:
         """Those of the waves in which `solve` begins trajectories (PuzzleJob.wave), cut short once one is verified."""
-        used: dict[int, End] = {}
+        used: dict[int, TrajectoryEnd] = {}
         begun = range(0)
         while begun.stop < self.d.width and not any(e.how == "verified" for e in used.values()):
             begun = wave(begun.stop, self.d.width)
@@ -174,10 +180,10 @@ class Replay:
         for k, end in used.items():
             if k in begun and end.moment.step > first:
                 seen = self.seen[k][int(first) - 1]
-                used[k] = End(seen.moment, "cancelled", self._judge(seen.moment.answer)[0], seen.seconds)
+                used[k] = TrajectoryEnd(seen.moment, "cancelled", self._judge(seen.moment.answer)[0], seen.seconds)
         return used
 
-    def _ended(self, ends: dict[int, End]) -> PuzzleJob:
+    def _ended(self, ends: dict[int, TrajectoryEnd]) -> PuzzleJob:
         """A job of the puzzle whose trajectories ended there."""
         case = PuzzleJob(self.solver, self.question, self.d, self.identifier, begun=self.begun)
         for k, end in ends.items():
@@ -193,7 +199,7 @@ class Replay:
             return []
         scores = RULES[self.d.pick](self._ended(ends).trajectories()[1])
         return [
-            {"trajectory": k, "score": finite(s), "steps": e.moment.step, "valid": e.valid, "end": e.how}
+            {"trajectory": k, "score": rounded_or_none(s), "steps": e.moment.step, "valid": e.valid, "end": e.how}
             for (k, e), s in zip(ends.items(), scores, strict=True)
         ]
 
@@ -201,24 +207,24 @@ class Replay:
 # -- plain values -----------------------------------------------------------------------------------------------------
 
 
-def solution(task: Any, question: Tokens, found: Solution) -> dict[str, Any]:
+def solution_json(task: Any, question: Tokens, found: Solution) -> dict[str, Any]:
     """A Solution to a question (S,), as JSON."""
     names = ("known", "valid", "pick", "why", "source", "trajectory", "width", "steps", "nfe")
-    wrong = [] if found.valid else cells(broken(task, question[None], found.answer[None])[0])
-    rest = {"confidence": finite(found.confidence), "seconds": round(found.seconds, 6), "wrong": wrong}
-    told = {name: getattr(found, name) for name in names}
-    return told | rest | {"answer": found.text, "certainty": shares(found.certainty)}
+    wrong = [] if found.valid else cell_indices(violating_cells(task, question[None], found.answer[None])[0])
+    rest = {"confidence": rounded_or_none(found.confidence), "seconds": round(found.seconds, 6), "wrong": wrong}
+    fields = {name: getattr(found, name) for name in names}
+    return fields | rest | {"answer": found.text, "certainty": rounded_shares(found.certainty)}
 
 
-def cells(mask: NDArray[np.bool_]) -> list[int]:
+def cell_indices(mask: NDArray[np.bool_]) -> list[int]:
     return [int(i) for i in np.flatnonzero(mask)]
 
 
-def shares(certainty: NDArray[np.float32]) -> list[float]:
+def rounded_shares(certainty: NDArray[np.float32]) -> list[float]:
     """0 .. 1 with three decimals."""
     return [round(c, 3) for c in np.nan_to_num(certainty).astype(float).tolist()]
 
 
-def finite(value: Any, digits: int = 6) -> float | None:
+def rounded_or_none(value: Any, digits: int = 6) -> float | None:
     """A number rounded; None for none, NaN and infinities."""
     return None if value is None or not math.isfinite(value) else round(float(value), digits)

@@ -16,18 +16,18 @@ import numpy as np
 
 from innerloop import web
 from innerloop.errors import InputError
-from innerloop.learn.evaluate import judge_set
+from innerloop.learn.evaluate import score_set
 from innerloop.show import described, records
-from innerloop.show.replay import Replay, finite
+from innerloop.show.replay import Replay, rounded_or_none
 from innerloop.solve.calibrate import from_file
 from innerloop.solve.options import SolveOptions
 from innerloop.solve.solver import Solver
 from innerloop.text import command
 
-__all__ = ["page", "thought"]
+__all__ = ["page", "replay_json"]
 
-WIDTH = 4  # trajectories of each puzzle, where they can differ
-POINTS = 400  # of a learning curve, at most
+REPORT_WIDTH = 4  # trajectories of each puzzle, where they can differ
+MAX_CURVE_POINTS = 400  # of a learning curve, at most
 
 
 def page(opened: Any, examples: Any, row: int, depth: int = 16) -> str:
@@ -36,66 +36,73 @@ def page(opened: Any, examples: Any, row: int, depth: int = 16) -> str:
     It also holds the solves of the easiest and the hardest puzzle, where they are rated.
     """
     folder = Path(opened.folder)
-    solver = Solver(opened.loop, opened.task, trusts=from_file(read(folder, "calibration")))
-    dials = best_dials(solver, depth)
+    solver = Solver(opened.loop, opened.task, calibrations=from_file(read_record(folder, "calibration")))
+    options = best_options(solver, depth)
     rows = [row]
     if not np.isnan(examples.rating).any():
         rated = {row, int(examples.rating.argmin()), int(examples.rating.argmax())}
         rows = sorted(rated, key=examples.rating.__getitem__)
-    thoughts = [thought(solver, examples, i, dials) for i in rows]
-    told = {"examples": [described.example(opened.task, examples, i) for i in rows], "start": rows.index(row)}
-    model = described.model(folder.resolve().name, opened, solver) | told | measured(opened, solver, examples)
+    thoughts = [replay_json(solver, examples, i, options) for i in rows]
+    examples_json = {
+        "examples": [described.example_json(opened.task, examples, i) for i in rows],
+        "start": rows.index(row),
+    }
+    model = (
+        described.model_json(folder.resolve().name, opened, solver)
+        | examples_json
+        | measured_json(opened, solver, examples)
+    )
     return web.standalone({"model": model, "thoughts": thoughts})
 
 
-def best_dials(solver: Solver, depth: int) -> SolveOptions:
+def best_options(solver: Solver, depth: int) -> SolveOptions:
     """WIDTH where trajectories can differ, else 1, and the best selection rule."""
-    differ = solver.differ(SolveOptions(depth, WIDTH))
+    differ = solver.trajectories_differ(SolveOptions(depth, REPORT_WIDTH))
     try:
         rule = solver.best_rule()
     except InputError:  # rules not known, and not calibrated
         rule = "vote" if differ else "certainty"
-    return SolveOptions(depth, WIDTH if differ else 1, rule)
+    return SolveOptions(depth, REPORT_WIDTH if differ else 1, rule)
 
 
 # -- the model ---------------------------------------------------------------------------------------------------------
 
 
-def measured(opened: Any, solver: Solver, examples: Any) -> dict[str, Any]:
+def measured_json(opened: Any, solver: Solver, examples: Any) -> dict[str, Any]:
     """Curves, certificates and commands, from the files that other verbs have left in the run's folder."""
     folder, run = Path(opened.folder), opened.run
-    found, reasons = described.notes(lambda name: read(folder, name), ("eval", "study", "result"))
+    found, reasons = described.read_objects(lambda name: read_record(folder, name), ("eval", "study", "result"))
     judged, result = found["eval"], found["result"]
-    curves = described.curves(judged, found["study"], solver, reasons)
-    curves["halting"] = halting(opened.loop, opened.task, examples, run.plan.deepest)
+    curves = described.curves_json(judged, found["study"], solver, reasons)
+    curves["halting"] = halting_points(opened.loop, opened.task, examples, run.plan.deepest)
     metrics = folder / "metrics.jsonl"
-    known = {"curves": curves, "born": born(result, judged, reasons), "trained": trained(run)}
-    known["commands"] = commands(folder)
-    return known | ({"learning": learning(metrics)} if metrics.exists() else {})
+    known = {"curves": curves, "born": certificate_fields(result, judged, reasons), "trained": run_fields(run)}
+    known["commands"] = next_commands(folder)
+    return known | ({"learning": learning_curve(metrics)} if metrics.exists() else {})
 
 
-def halting(loop: Any, task: Any, examples: Any, depth: int) -> list[dict[str, Any]]:
+def halting_points(loop: Any, task: Any, examples: Any, depth: int) -> list[dict[str, Any]]:
     """Where each puzzle stops by the loop's own rule, at most at the trained depth; none if it has no such rule."""
     try:
-        judged = judge_set(loop, task, examples, depth, halting=True)
+        judged = score_set(loop, task, examples, depth, halting=True)
     except InputError:  # it has no halting head
         return []
-    return [described.halted(*row) for row in zip(judged.steps, examples.rating, judged.exact, strict=True)]
+    return [described.halting_point(*row) for row in zip(judged.steps, examples.rating, judged.exact, strict=True)]
 
 
-def learning(metrics: Path) -> list[dict[str, Any]]:
+def learning_curve(metrics: Path) -> list[dict[str, Any]]:
     """(step, seen, held): exact accuracy in training and on validation puzzles, thinned to a few hundred points."""
     points = []
     for record in records.read_metrics(metrics):
         step, seen = record.get("step"), record.get("train/exact_accuracy")
         held = [v for k, v in record.items() if k.startswith("valid/exact@")]
-        if isinstance(step, int) and (held or seen is not None) and all(map(shown_number, (seen, *held))):
-            points.append((step, finite(seen), held[-1] if held else None))
-    every = math.ceil(len(points) / POINTS)
+        if isinstance(step, int) and (held or seen is not None) and all(map(is_plottable, (seen, *held))):
+            points.append((step, rounded_or_none(seen), held[-1] if held else None))
+    every = math.ceil(len(points) / MAX_CURVE_POINTS)
     return [{"step": s, "seen": t, "held": v} for i, (s, t, v) in enumerate(points) if i % every == 0 or v is not None]
 
 
-def trained(run: Any) -> dict[str, Any]:
+def run_fields(run: Any) -> dict[str, Any]:
     """Every field of the run in one flat table; long ones are counted, not shown."""
     flat: dict[str, Any] = {}
 
@@ -112,22 +119,22 @@ def trained(run: Any) -> dict[str, Any]:
     return flat
 
 
-def shown_number(value: Any) -> bool:
+def is_plottable(value: Any) -> bool:
     """Whether this can be drawn, or is none."""
     return value is None or (isinstance(value, int | float) and abs(value) < 1e15)
 
 
-def born(result: dict[str, Any], judged: dict[str, Any], reasons: Sequence[str] = ()) -> dict[str, Any]:
+def certificate_fields(result: dict[str, Any], judged: dict[str, Any], reasons: Sequence[str] = ()) -> dict[str, Any]:
     """Provenance of the numbers; `reasons`: why files were left out."""
-    trained_by, judged_by = described.inner(result, "born"), described.inner(judged, "born")
+    trained_by, judged_by = described.object_at(result, "born"), described.object_at(judged, "born")
     own = {"trained by": trained_by.get("command"), "evaluated by": judged_by.get("command")}
     own |= {k: v for k, v in (judged_by or trained_by).items() if k != "command"}
     own |= {k.replace("_", " "): judged[k] for k in ("data", "test_puzzles", "train_puzzles") if k in judged}
-    seconds, steps, best = result.get("seconds"), result.get("steps"), described.inner(result, "best").get("step")
-    if seconds is not None and isinstance(steps, int) and shown_number(seconds):
+    seconds, steps, best = result.get("seconds"), result.get("steps"), described.object_at(result, "best").get("step")
+    if seconds is not None and isinstance(steps, int) and is_plottable(seconds):
         own["training"] = f"{seconds:.0f} s, {steps:,} optimizer steps"
     own["leakage"] = result.get("leakage")
-    if best is not None and shown_number(best):
+    if best is not None and is_plottable(best):
         own["weights kept"] = f"best validation, step {best:.0f}"
     if isinstance(result.get("warnings"), list):
         own["warnings"] = "; ".join(map(str, result["warnings"]))
@@ -136,7 +143,7 @@ def born(result: dict[str, Any], judged: dict[str, Any], reasons: Sequence[str] 
     return {k: v for k, v in shown.items() if own[k] not in (None, "")}
 
 
-def commands(folder: Path) -> dict[str, str]:
+def next_commands(folder: Path) -> dict[str, str]:
     """Suggested next commands."""
     return {
         "ask it your own puzzles": command("serve", folder),
@@ -148,26 +155,26 @@ def commands(folder: Path) -> dict[str, str]:
 # -- a thought ---------------------------------------------------------------------------------------------------------
 
 
-def thought(solver: Solver, examples: Any, i: int, dials: SolveOptions) -> dict[str, Any]:
+def replay_json(solver: Solver, examples: Any, i: int, options: SolveOptions) -> dict[str, Any]:
     """The trace of one solve, as the server streams it: {request, begin, steps, done, said}."""
     task, question, number = solver.task, examples.inputs[i], int(examples.puzzle[i])
-    told, steps = Replay(solver, question, dials, number), []
-    case = told.case(lambda k, moment: steps.append(told.step(told.see(k, moment))))
-    engine = solver.engine(dials)
+    replay, steps = Replay(solver, question, options, number), []
+    case = replay.case(lambda k, moment: steps.append(replay.step(replay.see(k, moment))))
+    engine = solver.engine(options)
     for k in case.wave():
         engine.submit(case.job(k))
     engine.run()
-    found = told.solution()
+    found = replay.solution()
     explain = getattr(task, "explain", None)
     return {
-        "request": {"puzzle": task.decode(question), "identifier": number, **dataclasses.asdict(dials)},
-        "begin": {"width": dials.width, "depth": dials.depth, "rule": dials.pick},
+        "request": {"puzzle": task.decode(question), "identifier": number, **dataclasses.asdict(options)},
+        "begin": {"width": options.width, "depth": options.depth, "rule": options.pick},
         "steps": steps,
-        "done": told.ended(found),
+        "done": replay.ended(found),
         "said": list(explain(question, found.answer)) if explain is not None and found.valid is False else [],
     }
 
 
-def read(folder: Path, name: str) -> Any:
+def read_record(folder: Path, name: str) -> Any:
     """What the file of that name holds; None where there is none."""
     return records.read(folder, f"{name}.json") or None

@@ -22,11 +22,11 @@ from innerloop.text import printable
 Floats = NDArray[np.float64]
 Shares = Annotated[tuple[Share, ...], Length(1)]
 Scores = Annotated[tuple[float, ...], Length(1)]
-Maybe = Annotated[float, schema.Range(0, 1, nan=True)]
+ShareOrNan = Annotated[float, schema.Range(0, 1, nan=True)]
 
 
 @dataclass(frozen=True)
-class Curve:
+class IsotonicCurve:
     """A monotone map from a rule's score to the probability that its answer is right."""
 
     scores: Scores  # ascending
@@ -46,18 +46,18 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Trust:
+class RuleCalibration:
     """Calibration of one selection rule: its curve, and the tests on puzzles the curve was not fitted to."""
 
     rule: str
     puzzles: int
     accuracy: Share  # share of the rule's answers that are right
-    auroc: Maybe  # chance that a right answer scores above a wrong one; NaN where all are right or all wrong
+    auroc: ShareOrNan  # chance that a right answer scores above a wrong one; NaN where all are right or all wrong
     ece: Share  # mean distance between confidence and accuracy, over ten bins of equally many puzzles
     aurc: Amount  # mean share of wrong answers over all coverages; lower is better
     coverage: Shares  # share of puzzles answered, the most confident first ...
     risk: Shares  # ... and the share of wrong answers among those
-    curve: Curve
+    curve: IsotonicCurve
 
     def __post_init__(self) -> None:
         if len(self.coverage) != len(self.risk):
@@ -68,7 +68,7 @@ class Trust:
         return next((r for c, r in zip(self.coverage, self.risk, strict=True) if c >= coverage), self.risk[-1])
 
 
-def fit(scores: Floats, right: NDArray[np.bool_]) -> Curve:
+def fit(scores: Floats, right: NDArray[np.bool_]) -> IsotonicCurve:
     """Isotonic regression of (score, right) pairs, by pooling adjacent violators.
 
     Each step is smoothed by two pseudo-counts, one right and one wrong, so that no probability is 0 or 1. Raises
@@ -89,7 +89,7 @@ def fit(scores: Floats, right: NDArray[np.bool_]) -> Curve:
             blocks[-1] = [blocks[-1][0] + last[0], blocks[-1][1] + last[1], blocks[-1][2], last[3]]
     knots = [(score, (b[0] + 1) / (b[1] + 2)) for b in blocks for score in dict.fromkeys((b[2], b[3]))]
     chances = np.maximum.accumulate([p for _, p in knots])  # smoothing, stronger on small steps, may break monotonicity
-    return Curve(tuple(s for s, _ in knots), tuple(float(p) for p in chances))
+    return IsotonicCurve(tuple(s for s, _ in knots), tuple(float(p) for p in chances))
 
 
 def auroc(scores: Floats, right: NDArray[np.bool_]) -> float:
@@ -97,8 +97,8 @@ def auroc(scores: Floats, right: NDArray[np.bool_]) -> float:
     good, bad = int(right.sum()), int((~right).sum())
     if not good or not bad:
         return float("nan")
-    _, place, counts = np.unique(np.nan_to_num(scores, nan=-np.inf), return_inverse=True, return_counts=True)
-    rank = (np.cumsum(counts) - (counts - 1) / 2)[place]  # mean rank of each tie, from 1
+    _, tie, counts = np.unique(np.nan_to_num(scores, nan=-np.inf), return_inverse=True, return_counts=True)
+    rank = (np.cumsum(counts) - (counts - 1) / 2)[tie]  # mean rank of each tie, from 1
     return float((rank[right].sum() - good * (good + 1) / 2) / (good * bad))
 
 
@@ -121,7 +121,7 @@ def risk_coverage(scores: Floats, right: NDArray[np.bool_]) -> tuple[Floats, Flo
     return (last + 1) / len(order), wrong / (last + 1)
 
 
-def trust(rule: str, scores: Floats, right: NDArray[np.bool_], seed: int = 0) -> Trust:
+def calibrate_rule(rule: str, scores: Floats, right: NDArray[np.bool_], seed: int = 0) -> RuleCalibration:
     """Fit the curve of a rule on half of the puzzles and test it on the other half; `seed` draws the halves.
 
     Raises InputError for fewer than 20 puzzles.
@@ -137,24 +137,24 @@ def trust(rule: str, scores: Floats, right: NDArray[np.bool_], seed: int = 0) ->
     coverage, risk = risk_coverage(held, outcome)
     areas = np.diff(np.r_[0.0, coverage]) * risk
     numbers = (float(outcome.mean()), auroc(held, outcome), ece(sure, outcome), float(areas.sum()))
-    return Trust(rule, len(tested), *numbers, tuple(coverage.tolist()), tuple(risk.tolist()), curve)
+    return RuleCalibration(rule, len(tested), *numbers, tuple(coverage.tolist()), tuple(risk.tolist()), curve)
 
 
-def to_json(found: dict[str, Trust]) -> dict[str, Any]:
+def to_json(found: dict[str, RuleCalibration]) -> dict[str, Any]:
     """Plain values, as calibration.json holds them."""
     return {rule: asdict(t) for rule, t in found.items()}
 
 
-def from_json(value: Any, where: str = "calibration.json") -> dict[str, Trust]:
+def from_json(value: Any, where: str = "calibration.json") -> dict[str, RuleCalibration]:
     """What to_json wrote. Raises InputError for anything else."""
-    made = schema.read(dict[str, Trust], value, where)
+    made = schema.read(dict[str, RuleCalibration], value, where)
     for rule, t in made.items():
         if t.rule != rule:
             raise InputError(f"{where}: the rule {printable(rule, 40)} calls itself {printable(t.rule, 40)}")
     return made
 
 
-def from_file(value: Any) -> dict[str, Trust] | None:
+def from_file(value: Any) -> dict[str, RuleCalibration] | None:
     """The calibrations in the content of calibration.json; None for None (no such file)."""
     if value is None:
         return None

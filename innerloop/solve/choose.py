@@ -72,7 +72,7 @@ RULES: dict[str, Callable[[Trajectories], Floats]] = {
     "certainty": lambda t: t.certainty,
     "first": first,
 }
-WORDS = {
+REASONS = {
     "verified": "the verifier accepts its answer",
     "vote": "{share} agree on its answer",
     "q": "the halting head trusts it most ({score:.3f})",
@@ -81,7 +81,10 @@ WORDS = {
     "certainty": "its tokens are the most probable ({score:.3f} a cell, in log)",
     "first": "it halted first, after {steps} steps",
 }
-UNMET = {"verified": "the verifier accepts none of {n} answers", "first": "none of {n} trajectories halted by itself"}
+REASONS_UNMET = {
+    "verified": "the verifier accepts none of {n} answers",
+    "first": "none of {n} trajectories halted by itself",
+}
 
 
 def choose(t: Trajectories, rule: str) -> Choice:
@@ -93,17 +96,17 @@ def choose(t: Trajectories, rule: str) -> Choice:
     if rule not in RULES:
         raise InputError(f'no selection rule is called "{rule}": use one of {", ".join(RULES)}, or auto')
     scores = RULES[rule](t)
-    lost = np.isnan(t.certainty)
-    if np.isnan(scores).all() and not lost.all():
+    non_finite = np.isnan(t.certainty)
+    if np.isnan(scores).all() and not non_finite.all():
         raise InputError(f'this loop has nothing to pick by "{rule}": it has no such head; use vote or residual')
-    scores = np.where(lost, -np.inf, scores)
+    scores = np.where(non_finite, -np.inf, scores)
     if np.isneginf(scores).all():
-        said = UNMET.get(rule, "no trajectory meets the rule").format(n=len(scores))
-        said = "the model's numbers are not finite" if lost.all() else said
-        return Choice(int(vote(t).argmax()), float("-inf"), said)
+        why = REASONS_UNMET.get(rule, "no trajectory meets the rule").format(n=len(scores))
+        why = "the model's numbers are not finite" if non_finite.all() else why
+        return Choice(int(vote(t).argmax()), float("-inf"), why)
     winner = int(np.nan_to_num(scores, nan=-np.inf).argmax())
     share = f"{round(len(scores) * vote(t)[winner])} of {len(scores)}"
-    said = WORDS[rule].format(
+    why = REASONS[rule].format(
         share=share, score=scores[winner], residual=t.residual[winner], steps=int(t.steps[winner])
     )
-    return Choice(winner, float(scores[winner]), said)
+    return Choice(winner, float(scores[winner]), why)

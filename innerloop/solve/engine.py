@@ -19,16 +19,16 @@ from innerloop.data.protocols import Tokens
 from innerloop.data.sets import token_dtype
 from innerloop.errors import InputError
 from innerloop.halt import Halt, halting_margin
-from innerloop.rows import Done, Full, Once, Rows, Tally
+from innerloop.rows import CachedRead, Counters, Done, QueueFull, Rows
 from innerloop.solve.verify import Verifier
 from innerloop.tree import take
 
-__all__ = ["ENDS", "Boards", "Done", "Engine", "Full", "Job", "Moment", "Once", "Tally"]
+__all__ = ["ENDS", "BoardReader", "CachedRead", "Counters", "Done", "Engine", "Job", "QueueFull", "StepOutput"]
 
 ENDS = ("verified", "halted", "depth", "cancelled", "late")
 
 
-class Moment(NamedTuple):
+class StepOutput(NamedTuple):
     """Output of one row after one step."""
 
     step: int
@@ -36,7 +36,7 @@ class Moment(NamedTuple):
     certainty: NDArray[np.float32]  # (S,) probability of each cell's token
     q: float  # the halting head's probability that the answer is right; NaN without one
     value: float  # of the value head; NaN without one
-    residual: float  # relative change of the state in this step; NaN unless the job asks for it (`measured`)
+    residual: float  # relative change of the state in this step; NaN unless the job asks for it (wants_residual)
     state: Any  # this row's state, for `watch` only: a view that keeps the batch's memory alive; else None
 
 
@@ -48,16 +48,16 @@ class Job:
     depth: int  # most steps
     halting: bool = False  # stop by the engine's halting rule
     verify: bool = False  # stop as soon as the answer is valid
-    measured: bool = False  # compute the residual of every step; always so with `watch`
+    wants_residual: bool = False  # compute the residual of every step; always so with `watch`
     salt: int = 0  # trajectory number: salt of the noise key, for loops that draw noise
     puzzle: int = 0  # identifier
     priority: float = 0.0  # higher goes first; ties in order of arrival
     deadline: float = float("inf")  # on the clock of time.monotonic(); the job then ends as "late"
-    watch: Callable[[Moment], None] | None = None  # called after each step, in the engine's thread
+    watch: Callable[[StepOutput], None] | None = None  # called after each step, in the engine's thread
     owner: Any = None  # any value of the caller's
 
     def __post_init__(self) -> None:
-        self.measured |= self.watch is not None
+        self.wants_residual |= self.watch is not None
 
 
 class Engine(Rows):
@@ -77,11 +77,11 @@ class Engine(Rows):
         sizes: Sequence[int] | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        super().__init__(loop, rows, Boards(verify), halt=halt, queue=queue, sizes=sizes, device=device)
+        super().__init__(loop, rows, BoardReader(verify), halt=halt, queue=queue, sizes=sizes, device=device)
         self.verify = verify
 
     def submit(self, job: Job) -> None:
-        """Queue a job. Raises Full if the queue is full, InputError for an unsupported job."""
+        """Queue a job. Raises QueueFull if the queue is full, InputError for an unsupported job."""
         if job.verify and self.verify is None:
             raise InputError("this engine has no verifier: give it one, or ask for the full depth")
         super().submit(job)
@@ -92,8 +92,8 @@ def narrow(tokens: Tensor, vocab: int) -> Tensor:
     return tokens.to(torch.uint8 if token_dtype(vocab) is np.uint8 else torch.int32)
 
 
-class Boards:
-    """The Reader for puzzles: results are Moments; a row ends as soon as its answer is valid."""
+class BoardReader:
+    """The Reader for puzzles: results are StepOutputs; a row ends as soon as its answer is valid."""
 
     def __init__(self, verify: Verifier | None) -> None:
         self.verify = verify
@@ -102,7 +102,7 @@ class Boards:
         tokens = torch.from_numpy(np.stack([job.question for job in jobs]).astype(np.int64))
         return Question(tokens.to(device), torch.tensor([job.puzzle for job in jobs], device=device))
 
-    def look(self, rows: Rows, old: Any) -> dict[int, str]:
+    def ended(self, rows: Rows, old: Any) -> dict[int, str]:
         """Verify the answers of jobs that ask for it, then call the `watch` functions."""
         ends = self.verified(rows)
         watched = [i for i, job in enumerate(rows.jobs) if job is not None and job.watch is not None]
@@ -112,24 +112,24 @@ class Boards:
 
     def verified(self, rows: Rows) -> dict[int, str]:
         """Rows whose answer is valid. An answer that did not change in this step was checked before and is skipped."""
-        asked = [i for i, job in enumerate(rows.jobs) if job is not None and job.verify]
-        if not asked or self.verify is None:
+        wanted = [i for i, job in enumerate(rows.jobs) if job is not None and job.verify]
+        if not wanted or self.verify is None:
             return {}
         logits = rows.loop.read(rows.state).logits
         answers = narrow(logits.argmax(-1), logits.shape[-1]).cpu()
-        before, rows.kept = rows.kept, answers
+        before, rows.reader_memory = rows.reader_memory, answers
         same = [False] * len(answers) if before is None else (answers == before).all(1).tolist()
-        fresh = [i for i in asked if not same[i] or rows.steps[i] == 1]
+        fresh = [i for i in wanted if not same[i] or rows.steps[i] == 1]
         if not fresh:
             return {}
         valid = self.verify(np.stack([rows.jobs[i].question for i in fresh]), answers.numpy()[fresh])
         return {i: "verified" for i, ok in zip(fresh, valid, strict=True) if ok}
 
-    def result(self, rows: Rows, which: Sequence[int]) -> list[Moment]:
+    def result(self, rows: Rows, which: Sequence[int]) -> list[StepOutput]:
         return self.moments(rows, which)
 
     @torch.no_grad()
-    def moments(self, rows: Rows, which: Sequence[int], states: bool = False) -> list[Moment]:
+    def moments(self, rows: Rows, which: Sequence[int], states: bool = False) -> list[StepOutput]:
         """The outputs of these rows after their last step, with `states` or without."""
         if not which:
             return []
@@ -140,9 +140,11 @@ class Boards:
         none = [float("nan")] * len(which)
         q = none if answer.q_halt is None else halting_margin(answer).sigmoid().tolist()
         value = none if answer.value is None else answer.value.tolist()
-        moved = none if rows.moved is None else rows.moved[at].tolist()
-        told, sure = narrow(tokens, answer.logits.shape[-1]).cpu().numpy(), certainty.cpu().numpy()
+        moved = none if rows.residual is None else rows.residual[at].tolist()
+        answers, certainties = narrow(tokens, answer.logits.shape[-1]).cpu().numpy(), certainty.cpu().numpy()
         return [
-            Moment(rows.steps[i], told[k], sure[k], q[k], value[k], moved[k], take(state, k) if states else None)
+            StepOutput(
+                rows.steps[i], answers[k], certainties[k], q[k], value[k], moved[k], take(state, k) if states else None
+            )
             for k, i in enumerate(which)
         ]

@@ -23,16 +23,18 @@ from innerloop.data.sets import token_dtype
 from innerloop.errors import InputError
 from innerloop.solve.verify import verifier_of
 
-__all__ = ["Constrain", "Exact", "Several", "cp_sat", "exact", "solutions"]
+__all__ = ["Constrain", "ExactResult", "ExactSolutions", "cp_sat", "exact", "solutions"]
 
 Has = Callable[[int, int], Any]  # (cell, token) -> literal "this cell holds this token"
 Constrain = Callable[[Any, Has, Tokens], Any]  # (model, has, question) -> objective to minimise, or None
 
-UNPREPARED = 2_000  # conflict limit of a first search without presolve, since presolve takes longer than most questions
-HELD = 0.5  # share of the time limit for the attempt with fixed cells
+QUICK_CONFLICTS = (
+    2_000  # conflict limit of a first search without presolve, since presolve takes longer than most questions
+)
+HOLD_SHARE = 0.5  # share of the time limit for the attempt with fixed cells
 
 
-class Exact(NamedTuple):
+class ExactResult(NamedTuple):
     """Result for one question."""
 
     answer: Tokens | None  # (S,), verified; None: there is none, or none was found in time
@@ -45,7 +47,7 @@ class Exact(NamedTuple):
     building: float  # seconds to build the CP-SAT model in Python
 
 
-class Several(NamedTuple):
+class ExactSolutions(NamedTuple):
     """Different answers to one question."""
 
     answers: Tokens  # (n, S), verified
@@ -64,7 +66,7 @@ def exact(
     *,
     constrain: Constrain | None = None,
     verify: Callable[..., Any] | None = None,
-) -> Exact:
+) -> ExactResult:
     """A valid answer to one question (S,); the best one if the task has an objective.
 
     hint       (S,) proposed answer. It may be wrong anywhere: it changes how long the search takes, and which of
@@ -88,7 +90,7 @@ def exact(
     if hint is not None and sure is not None:
         sure = sure & ~task.wrong_cells(question, hint)
     for held, allowed in _attempts(domain, hint, sure):
-        left = (seconds - (time.perf_counter() - began)) * (HELD if held else 1)
+        left = (seconds - (time.perf_counter() - began)) * (HOLD_SHARE if held else 1)
         if not allowed.any(1).all():
             found = _Found(None, "infeasible", None, None, 0, 0.0)
         else:
@@ -102,7 +104,7 @@ def exact(
     if held and answer is not None and cost is not None:
         status, bound = "feasible", None
     took = time.perf_counter() - began
-    return Exact(answer, status, took, cost, bound, branches, held and answer is not None, building)
+    return ExactResult(answer, status, took, cost, bound, branches, held and answer is not None, building)
 
 
 def solutions(
@@ -113,7 +115,7 @@ def solutions(
     *,
     constrain: Constrain | None = None,
     verify: Callable[..., Any] | None = None,
-) -> Several:
+) -> ExactSolutions:
     """All valid answers to one question (S,) of any cost, up to `limit` of them."""
     cp = cp_sat()
     began = time.perf_counter()
@@ -138,7 +140,7 @@ def solutions(
         _verify(task, question, answer, None, verify, constrain)
     complete = status == "infeasible" or (status == "optimal" and len(found) < limit)
     answers = np.array(list(found.values()), token_dtype(task.vocab)).reshape(-1, len(question))
-    return Several(answers, complete, time.perf_counter() - began)
+    return ExactSolutions(answers, complete, time.perf_counter() - began)
 
 
 def cp_sat() -> Any:
@@ -196,7 +198,7 @@ class _Cells:
         """The literal "this cell holds this token": a variable, its negation, or a constant."""
         return self.table[cell][token]
 
-    def suggest(self, hint: Tokens) -> None:
+    def add_hint(self, hint: Tokens) -> None:
         """Add the hint; cells whose hinted token is not in their domain are left out."""
         variables: list[int] = []
         values: list[int] = []
@@ -256,7 +258,7 @@ def _search(
     if objective is not None:
         cells.model.minimize(objective)
     if hint is not None:
-        cells.suggest(hint)
+        cells.add_hint(hint)
     building = time.perf_counter() - began
     solver, status, branches = _run(cp, cells.model, seconds - building, seed, workers, objective is None)
     answer = cells.read(solver.boolean_value) if status in ("optimal", "feasible") else None
@@ -274,7 +276,7 @@ def _run(cp: Any, model: Any, seconds: float, seed: int, workers: int, any_answe
         quick = solver.parameters
         quick.cp_model_presolve, quick.cp_model_probing_level = False, 0
         quick.symmetry_level, quick.linearization_level = 0, 0
-        quick.max_number_of_conflicts = UNPREPARED
+        quick.max_number_of_conflicts = QUICK_CONFLICTS
         status, branches = _status(solver, model), solver.num_branches
         seconds -= time.perf_counter() - began
         if status != "unknown" or seconds <= 0:

@@ -20,9 +20,9 @@ from innerloop.solve.exact import exact
 from innerloop.solve.options import Solution, SolveOptions
 from innerloop.tasks.task import Task
 
-__all__ = ["SURE", "Patience", "behind", "has_exact", "need_exact", "patience"]
+__all__ = ["HOLD_CERTAINTY", "FallbackSettings", "has_exact", "need_exact", "tune_fallback", "with_exact_fallback"]
 
-SURE = 0.9  # a cell is fixed in the first attempt from this certainty on
+HOLD_CERTAINTY = 0.9  # a cell is fixed in the first attempt from this certainty on
 
 
 def has_exact(task: Any) -> bool:
@@ -38,7 +38,9 @@ def need_exact(task: Any) -> None:
         raise InputError('the exact solver needs OR-tools: pip install "innerloop[solve]"')
 
 
-def behind(task: Any, question: Tokens, found: Solution, seconds: float, seed: int = 0, hints: bool = True) -> Solution:
+def with_exact_fallback(
+    task: Any, question: Tokens, found: Solution, seconds: float, seed: int = 0, hints: bool = True
+) -> Solution:
     """`found` if it is known, else the exact solver's solution of question (S,) within `seconds`.
 
     hints=False keeps the model's answer from the exact solver, for comparison.
@@ -48,7 +50,7 @@ def behind(task: Any, question: Tokens, found: Solution, seconds: float, seed: i
     if seconds <= 0:
         return replace(found, why=f"{found.why}; no time was left for the exact solver")
     thought = hints and found.steps > 0
-    hint, sure = (found.answer, found.certainty >= SURE) if thought else (None, None)
+    hint, sure = (found.answer, found.certainty >= HOLD_CERTAINTY) if thought else (None, None)
     if task.cost(question[None], question[None]) is not None:
         sure = None
     result = exact(task, question, hint, sure, seconds, seed)
@@ -71,7 +73,7 @@ def behind(task: Any, question: Tokens, found: Solution, seconds: float, seed: i
     )
 
 
-class Patience(NamedTuple):
+class FallbackSettings(NamedTuple):
     """Depth and width of the model before the exact solver is called, measured on sample puzzles."""
 
     depth: int  # 0: call the exact solver at once, since the model only adds time
@@ -81,14 +83,14 @@ class Patience(NamedTuple):
     alone: float  # seconds per puzzle of the exact solver without the model
 
 
-def patience(
+def tune_fallback(
     solver: Any,
     questions: Tokens,
     seconds: float = 10.0,
     depths: Sequence[int] = (1, 2, 4, 8, 16, 32),
     widths: Sequence[int] = (1, 4, 16),
     together: bool = False,
-) -> Patience:
+) -> FallbackSettings:
     """The depth and width of least mean time on sample questions (N, S), solved one after the other.
 
     With `together` the model solves all questions in one batch, as for a file of puzzles, which costs far less per
@@ -100,14 +102,14 @@ def patience(
     for question in questions:
         exact(solver.task, question, seconds=seconds)
     alone = (time.perf_counter() - began) / len(questions)
-    best = Patience(0, 1, alone, 0.0, alone)
+    best = FallbackSettings(0, 1, alone, 0.0, alone)
     parts = [questions] if together else questions[:, None]
-    for width in widths if solver.differ(SolveOptions()) else widths[:1]:
+    for width in widths if solver.trajectories_differ(SolveOptions()) else widths[:1]:
         for depth in depths:
             solver.solve(parts[0], depth, width, "verified")  # warm-up
             began = time.perf_counter()
             known = [found.known for part in parts for found in solver.solve(part, depth, width, "verified")]
             took, share = (time.perf_counter() - began) / len(questions), float(np.mean(known))
             whole = took + (1 - share) * alone
-            best = min(best, Patience(depth, width, whole, share, alone), key=lambda p: p.seconds)
+            best = min(best, FallbackSettings(depth, width, whole, share, alone), key=lambda p: p.seconds)
     return best

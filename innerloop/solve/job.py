@@ -21,12 +21,12 @@ from innerloop.solve.choose import Trajectories, choose
 from innerloop.solve.engine import Done, Job
 from innerloop.solve.options import Solution, SolveOptions
 
-WAVE = 4  # growth: after a wave, this many times as many trajectories have been begun as before it
+WAVE_GROWTH = 4  # growth: after a wave, this many times as many trajectories have been begun as before it
 
 
 def wave(given: int, width: int) -> range:
     """The next wave, out of `width` trajectories, after the first `given` have failed."""
-    return range(given, min(width, max(1, WAVE * given)))
+    return range(given, min(width, max(1, WAVE_GROWTH * given)))
 
 
 @dataclass
@@ -35,7 +35,7 @@ class PuzzleJob:
 
     solver: Any  # solve.solver.Solver
     question: Tokens
-    dials: SolveOptions
+    options: SolveOptions
     puzzle: int = 0
     views: Views | None = None  # of trajectories 0 .. width - 1
     priority: float = 0.0
@@ -44,7 +44,7 @@ class PuzzleJob:
     begun: float = field(default_factory=time.monotonic)
     jobs: list[Job] = field(default_factory=list)
     done: dict[int, Done] = field(default_factory=dict)
-    given: int = 0  # trajectories begun or queued so far
+    started: int = 0  # trajectories begun or queued so far
     pending: set[int] = field(default_factory=set)  # of these, the ones that may still change the answer
     best: tuple[int, int] | None = None  # (steps, trajectory) of the best valid answer so far
 
@@ -52,30 +52,30 @@ class PuzzleJob:
         """Trajectories to begin now; none while earlier ones may still succeed."""
         if self.pending or self.best is not None:
             return range(0)
-        whole = self.dials.pick != "verified"
-        found = range(self.given, self.dials.width) if whole else wave(self.given, self.dials.width)
-        self.given = found.stop
+        whole = self.options.pick != "verified"
+        found = range(self.started, self.options.width) if whole else wave(self.started, self.options.width)
+        self.started = found.stop
         self.pending.update(found)
         return found
 
     def limit(self, k: int) -> int:
         """Most steps after which trajectory k could still be the answer."""
-        return self.dials.depth if self.best is None else self.best[0] - (k > self.best[1])
+        return self.options.depth if self.best is None else self.best[0] - (k > self.best[1])
 
     def job(self, k: int) -> Job:
         """The engine job of trajectory k, to be submitted."""
-        d = self.dials
+        options = self.options
         seen = self.question if self.views is None else self.views.take(np.array([k])).apply(self.question[None])[0]
-        watch = None if self.watch is None else (lambda moment: self.watch(k, self.shown(k, moment)))  # type: ignore[misc]
-        halting = d.halting or d.pick == "first"
+        watch = None if self.watch is None else (lambda moment: self.watch(k, self.in_own_view(k, moment)))  # type: ignore[misc]
+        halting = options.halting or options.pick == "first"
         job = Job(
-            seen, self.limit(k), halting, d.pick == "verified", d.pick == "residual", k, self.puzzle,
+            seen, self.limit(k), halting, options.pick == "verified", options.pick == "residual", k, self.puzzle,
             self.priority - k, self.deadline, watch, (self, k),
         )  # fmt: skip
         self.jobs.append(job)
         return job
 
-    def took(self, done: Done) -> None:
+    def record_done(self, done: Done) -> None:
         """Record an ended trajectory; if it is the best valid one, limit the others to fewer steps than it took."""
         k = done.job.owner[1]
         self.done[k] = done
@@ -87,7 +87,7 @@ class PuzzleJob:
         for job in self.jobs:
             job.depth = min(job.depth, max(1, self.limit(job.owner[1])))
 
-    def shown(self, k: int, moment: Any) -> Any:
+    def in_own_view(self, k: int, moment: Any) -> Any:
         """The output of trajectory k, mapped back from its symmetry view to the puzzle's own."""
         if self.views is None:
             return moment
@@ -99,12 +99,12 @@ class PuzzleJob:
     @property
     def finished(self) -> bool:
         """Whether no running trajectory could change the answer."""
-        return not self.pending and (self.best is not None or self.given >= self.dials.width)
+        return not self.pending and (self.best is not None or self.started >= self.options.width)
 
     def trajectories(self) -> tuple[list[int], Trajectories]:
         """(numbers of the trajectories that took a step, their results)."""
         order = sorted(k for k, d in self.done.items() if d.moment is not None)
-        moments = [self.shown(k, self.done[k].moment) for k in order]
+        moments = [self.in_own_view(k, self.done[k].moment) for k in order]
         answers = np.stack([m.answer for m in moments])
         verify = self.solver.verify
         asked = np.repeat(self.question[None], len(answers), 0)
@@ -120,16 +120,16 @@ class PuzzleJob:
     def solution(self) -> Solution:
         """The solution from the trajectories that have ended so far."""
         if not any(d.moment is not None for d in self.done.values()):
-            return self.nothing("the budget or deadline ended before its first step")
+            return self.unanswered("the budget or deadline ended before its first step")
         order, t = self.trajectories()
-        choice = choose(t, self.dials.pick)
+        choice = choose(t, self.options.pick)
         i, k = choice.winner, order[choice.winner]
-        moment = self.shown(k, self.done[k].moment)
+        moment = self.in_own_view(k, self.done[k].moment)
         valid = bool(t.valid[i]) if self.solver.verify else None
-        sure = self.solver.confidence(self.dials, choice, valid)
-        known = valid is not False and np.isfinite(choice.score) and (sure is None or sure >= self.dials.least)
+        sure = self.solver.confidence(self.options, choice, valid)
+        known = valid is not False and np.isfinite(choice.score) and (sure is None or sure >= self.options.least)
         why = f"trajectory {k + 1} of {len(order)}: {choice.why}" if np.isfinite(choice.score) else choice.why
-        if known and not valid and not self.complete(moment.answer):
+        if known and not valid and not self.is_complete(moment.answer):
             known, sure, why = False, 0.0, f"{why}, but that is no complete answer"
         nfe = self.solver.calls * sum(d.steps for d in self.done.values())
         return Solution(
@@ -138,7 +138,7 @@ class PuzzleJob:
             text=self.solver.task.decode(moment.answer),
             valid=valid,
             confidence=sure,
-            pick=self.dials.pick,
+            pick=self.options.pick,
             why=why,
             source="model",
             trajectory=k,
@@ -149,13 +149,13 @@ class PuzzleJob:
             certainty=moment.certainty,
         )
 
-    def complete(self, answer: Tokens) -> bool:
+    def is_complete(self, answer: Tokens) -> bool:
         """Whether the task accepts the answer: givens kept, no blank left, and its rules, where it knows them."""
         return bool(self.solver.task.valid_batch(self.question[None], answer[None])[0])
 
-    def nothing(self, why: str) -> Solution:
+    def unanswered(self, why: str) -> Solution:
         """The solution of a puzzle without a single step; the question stands in for the answer."""
         sure = np.zeros(len(self.question), np.float32)
         text, spent = self.solver.task.decode(self.question), time.monotonic() - self.begun
         cost = {"trajectory": 0, "width": 0, "steps": 0, "nfe": 0, "seconds": spent, "certainty": sure}
-        return Solution(False, self.question, text, None, 0.0, self.dials.pick, why, "model", **cost)  # type: ignore[arg-type]
+        return Solution(False, self.question, text, None, 0.0, self.options.pick, why, "model", **cost)  # type: ignore[arg-type]

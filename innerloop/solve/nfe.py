@@ -9,14 +9,14 @@ import numpy as np
 import torch
 
 from innerloop.core import Question
-from innerloop.ledger import charge_rows, counting, counts, rows_of, step_cost
+from innerloop.ledger import charge_rows, counting, is_counting, rows_of, step_cost
 from innerloop.parts.mixers import Net
 
 GRAPHS = 64  # limit of compiled graphs for one step
 
 
 @torch.no_grad()
-def calls_of_a_step(loop: Any, task: Any) -> int:
+def nfe_per_step(loop: Any, task: Any) -> int:
     """Block calls (NFE) of one step of a loop for one puzzle; 1 where it runs no Net of innerloop.parts.
 
     All steps are assumed to cost the same. Where the calls depend on the data (DEQ), it is the first step of a blank
@@ -39,7 +39,7 @@ def in_float32(loop: Any) -> Any:
     return twin.to(next(loop.parameters()).device).eval()
 
 
-def compiled(loop: Any) -> Any | None:
+def compile_step(loop: Any) -> Any | None:
     """The same loop with its step as one compiled graph; None where that would be slower.
 
     Blocks that run as one fused C++ region (parts/fused.py) would lose it: torch.compile sees only their plain PyTorch
@@ -49,10 +49,10 @@ def compiled(loop: Any) -> Any | None:
     nets = [m for m in within.modules() if isinstance(m, Net)] if hasattr(within, "modules") else []
     if nets and all(net.fused for net in nets):
         return None
-    return Compiled(loop)
+    return CompiledLoop(loop)
 
 
-class Compiled:
+class CompiledLoop:
     """A loop whose step is one compiled graph. Compiling takes seconds for each new batch size.
 
     On a CPU it removes the call overhead of small nets. Answers are equal but for rounding. A compiled graph charges no
@@ -66,7 +66,7 @@ class Compiled:
         self._calls: int | None = None  # block calls of a step per example, once measured
 
     def step(self, s: Any, x: Any) -> Any:
-        if counts() and self._calls is None:  # charged by its own nets, this once
+        if is_counting() and self._calls is None:  # charged by its own nets, this once
             with counting() as cost:
                 new = self.loop.step(s, x)
             self._calls = int(cost.nfe) // rows_of(new)
@@ -88,6 +88,6 @@ def _many_graphs() -> None:
     config.recompile_limit = max(config.recompile_limit, GRAPHS)
 
 
-def few_sizes(rows: int) -> list[int]:
+def compiled_batch_sizes(rows: int) -> list[int]:
     """Batch sizes worth a compilation each: every fourth power of two, and `rows`."""
     return [n for n in (1, 4, 16, 64, 256) if n < rows] + [rows]

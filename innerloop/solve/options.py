@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from innerloop.core import DEEPEST
+from innerloop.core import MAX_DEPTH
 from innerloop.data.protocols import Tokens
 from innerloop.errors import InputError
-from innerloop.width import WIDEST
+from innerloop.width import MAX_WIDTH
 
-MOST = 10_000_000  # most trajectories of a call whose rule begins all of a puzzle's at once
-DEEP = 256  # from this depth on the state is float32: bfloat16 drifts over thousands of steps
+MAX_TRAJECTORIES = 10_000_000  # most trajectories of a call whose rule begins all of a puzzle's at once
+FLOAT32_DEPTH = 256  # from this depth on the state is float32: bfloat16 drifts over thousands of steps
 
 
 class EngineKey(NamedTuple):
@@ -50,16 +50,16 @@ class SolveOptions:
 
         Called before anything of the size of depth or width is allocated.
         """
-        if not (whole(self.depth) and whole(self.width) and self.depth >= 1 and self.width >= 1):
+        if not (is_whole(self.depth) and is_whole(self.width) and self.depth >= 1 and self.width >= 1):
             raise InputError(f"depth {self.depth} and width {self.width} must both be 1 or more, in whole numbers")
-        if self.depth > DEEPEST or self.width > WIDEST:
+        if self.depth > MAX_DEPTH or self.width > MAX_WIDTH:
             raise InputError(
                 f"depth {self.depth} and width {self.width} are more than can be run: "
-                f"give a depth up to {DEEPEST} and a width up to {WIDEST}"
+                f"give a depth up to {MAX_DEPTH} and a width up to {MAX_WIDTH}"
             )
-        if self.pick != "verified" and self.width * puzzles > MOST:  # with a verifier most are never begun
+        if self.pick != "verified" and self.width * puzzles > MAX_TRAJECTORIES:  # with a verifier most are never begun
             raise InputError(
-                f"{puzzles} puzzles of width {self.width} are more than {MOST} trajectories at once: "
+                f"{puzzles} puzzles of width {self.width} are more than {MAX_TRAJECTORIES} trajectories at once: "
                 "give less width, or fewer puzzles"
             )
         if len(self.noise) != 2 or not all(math.isfinite(n) and n >= 0 for n in self.noise):
@@ -68,12 +68,12 @@ class SolveOptions:
             )
         if not 0 <= self.least <= 1:
             raise InputError(f"least is {self.least}: give a probability from 0 to 1")
-        if not (whole(self.seed) and 0 <= self.seed < 2**63):
+        if not (is_whole(self.seed) and 0 <= self.seed < 2**63):
             raise InputError(f"seed is {self.seed}: give a whole number from 0 to 2^63 - 1")
 
     @property
     def kind(self) -> EngineKey:
-        return EngineKey(self.noise, self.slots, self.seed if any(self.noise) else 0, self.depth >= DEEP)
+        return EngineKey(self.noise, self.slots, self.seed if any(self.noise) else 0, self.depth >= FLOAT32_DEPTH)
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,6 @@ class Solution:
     certainty: NDArray[np.float32]  # (S,) probability of each cell's token, of the chosen trajectory
 
 
-def whole(value: Any) -> bool:
+def is_whole(value: Any) -> bool:
     """Whether this is an integer of Python or numpy, and no bool."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool)

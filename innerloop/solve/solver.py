@@ -26,15 +26,15 @@ from numpy.typing import NDArray
 from innerloop.core import Question
 from innerloop.data.protocols import Examples, Task, Tokens
 from innerloop.errors import InputError
-from innerloop.learn.evaluate import own_rule
-from innerloop.noise import keyed
+from innerloop.learn.evaluate import default_halt
+from innerloop.noise import has_key
 from innerloop.rules.symmetry import Views
-from innerloop.solve.calibrate import Trust, trust
+from innerloop.solve.calibrate import RuleCalibration, calibrate_rule
 from innerloop.solve.choose import RULES, Choice, Trajectories, choose
-from innerloop.solve.engine import Engine, Moment
-from innerloop.solve.hybrid import behind, need_exact
+from innerloop.solve.engine import Engine, StepOutput
+from innerloop.solve.hybrid import need_exact, with_exact_fallback
 from innerloop.solve.job import PuzzleJob
-from innerloop.solve.nfe import Compiled, calls_of_a_step, compiled, few_sizes, in_float32
+from innerloop.solve.nfe import CompiledLoop, compile_step, compiled_batch_sizes, in_float32, nfe_per_step
 from innerloop.solve.options import Budget, EngineKey, Solution, SolveOptions
 from innerloop.solve.verify import Verifier, verifier_of
 from innerloop.text import printable
@@ -47,9 +47,9 @@ class Solver:
     """A trained loop and its task, ready to answer.
 
     verify  the task's verifier where it knows its rules, else none; or one of your own (solve.verify.as_verifier)
-    trusts  calibration of each rule, as `calibrate` returns it
+    calibrations  of each rule, as `calibrate` returns it
     rows    trajectories run at once
-    compile whether a step is compiled (solve.nfe.compiled): for thousands of puzzles, or a GPU. It has no effect if
+    compile whether a step is compiled (solve.nfe.compile_step): for thousands of puzzles, or a GPU. It has no effect if
             the loop's blocks are compiled already
     """
 
@@ -59,7 +59,7 @@ class Solver:
         task: Task,
         *,
         verify: Verifier | None = None,
-        trusts: dict[str, Trust] | None = None,
+        calibrations: dict[str, RuleCalibration] | None = None,
         rows: int = 64,
         compile: bool = False,
         device: torch.device | str = "cpu",
@@ -67,10 +67,10 @@ class Solver:
         self.loop, self.rows, self.device = loop, rows, torch.device(device)
         self.task: Any = task
         self.verify = verify or (verifier_of(task) if task.verifies else None)
-        self.trusts = trusts or {}
+        self.calibrations = calibrations or {}
         self.compile = compile
-        self._compiled: dict[EngineKey, Compiled | None] = {}
-        self.calls = calls_of_a_step(loop, task)
+        self._compiled: dict[EngineKey, CompiledLoop | None] = {}
+        self.calls = nfe_per_step(loop, task)
 
     # -- one call -----------------------------------------------------------------------------------------------------
     def solve(
@@ -82,8 +82,8 @@ class Solver:
         budget: Budget | None = None,
         exact: float = 0.0,
         done: Callable[[int, Solution], None] | None = None,
-        watch: Callable[[int, int, Moment], None] | None = None,
-        **dials: Any,
+        watch: Callable[[int, int, StepOutput], None] | None = None,
+        **options: Any,
     ) -> list[Solution]:
         """A Solution for each puzzle, in the order of the puzzles.
 
@@ -100,54 +100,56 @@ class Solver:
             raise InputError(f"exact is {exact}: give the seconds that the exact solver may take a puzzle, or 0")
         if exact:
             need_exact(self.task)
-        settings = self.settled(SolveOptions(depth, width, pick, **dials))
+        resolved = self.resolve(SolveOptions(depth, width, pick, **options))
         questions, ids = self.questions(puzzles)
-        settings.check(len(questions))
+        resolved.check(len(questions))
         spent, seconds = (budget or Budget()).limits(len(questions))
         until += seconds
-        engine = self.engine(settings)
-        views = self.views(settings)
-        cases = [PuzzleJob(self, q, settings, int(p), views) for q, p in zip(questions, ids, strict=True)]
-        for i, case in enumerate(cases):
-            case.watch = None if watch is None else partial(watch, i)
-        place = {id(case): i for i, case in enumerate(cases)}
-        found: list[Any] = [None] * len(cases)
-        for case in self.finished(engine, cases, spent / self.calls, until):
-            known, i = case.solution(), place[id(case)]
+        engine = self.engine(resolved)
+        views = self.views(resolved)
+        jobs = [PuzzleJob(self, q, resolved, int(p), views) for q, p in zip(questions, ids, strict=True)]
+        for i, job in enumerate(jobs):
+            job.watch = None if watch is None else partial(watch, i)
+        place = {id(job): i for i, job in enumerate(jobs)}
+        found: list[Any] = [None] * len(jobs)
+        for job in self.run_jobs(engine, jobs, spent / self.calls, until):
+            known, i = job.solution(), place[id(job)]
             left = min(exact, until - time.monotonic())
-            found[i] = behind(self.task, case.question, known, left, settings.seed % 2**31) if exact else known
+            found[i] = (
+                with_exact_fallback(self.task, job.question, known, left, resolved.seed % 2**31) if exact else known
+            )
             if done:
                 done(i, found[i])
         return found
 
-    def finished(self, engine: Engine, cases: Sequence[PuzzleJob], cap: float, until: float) -> Iterator[PuzzleJob]:
+    def run_jobs(self, engine: Engine, jobs: Sequence[PuzzleJob], cap: float, until: float) -> Iterator[PuzzleJob]:
         """Yields each job when its answer is final; all of them once `cap` steps or the time `until` are reached."""
-        queue = deque(sorted(((k, case) for case in cases for k in case.wave()), key=lambda begun: begun[0]))
-        open_ = {id(case): case for case in cases}
+        queue = deque(sorted(((k, job) for job in jobs for k in job.wave()), key=lambda begun: begun[0]))
+        open_ = {id(job): job for job in jobs}
 
-        def close(case: PuzzleJob) -> PuzzleJob:
-            del open_[id(case)]
-            for ended in engine.cancel([j for j in case.jobs if j.owner[1] not in case.done]):
-                case.took(ended)
-            return case
+        def close(job: PuzzleJob) -> PuzzleJob:
+            del open_[id(job)]
+            for ended in engine.cancel([j for j in job.jobs if j.owner[1] not in job.done]):
+                job.record_done(ended)
+            return job
 
         while open_:
             while queue and len(engine) < self.rows:
-                k, case = queue.popleft()
-                if id(case) in open_ and k in case.pending:
-                    engine.submit(case.job(k))
+                k, job = queue.popleft()
+                if id(job) in open_ and k in job.pending:
+                    engine.submit(job.job(k))
             over = engine.tick()
             for ended in over:  # all first: several trajectories of one puzzle may end at once
-                ended.job.owner[0].took(ended)
-            for case in (ended.job.owner[0] for ended in over):
-                if id(case) not in open_:
+                ended.job.owner[0].record_done(ended)
+            for job in (ended.job.owner[0] for ended in over):
+                if id(job) not in open_:
                     continue
-                if case.finished:
-                    yield close(case)
+                if job.finished:
+                    yield close(job)
                 else:
-                    queue.extend((k, case) for k in case.wave())
-            if engine.tally.steps >= cap or time.monotonic() >= until:
-                yield from [close(case) for case in list(open_.values())]
+                    queue.extend((k, job) for k in job.wave())
+            if engine.counters.steps >= cap or time.monotonic() >= until:
+                yield from [close(job) for job in list(open_.values())]
 
     def questions(self, puzzles: Any) -> tuple[Tokens, NDArray[np.int64]]:
         """(tokens (N, S), identifiers (N,)) of `puzzles`. Raises InputError for puzzles this loop cannot take."""
@@ -157,14 +159,14 @@ class Solver:
             raise InputError("there is no puzzle to solve: give at least one")
         if hasattr(puzzles, "inputs"):
             tokens = self.task.tokens(puzzles.inputs, "the puzzles")
-            return tokens, self.known(puzzles.puzzle, len(tokens))
+            return tokens, self.check_identifiers(puzzles.puzzle, len(tokens))
         if isinstance(puzzles, Sequence) and all(isinstance(p, str) for p in puzzles):
             tokens = self.task.encode_many([p.replace("\r", "").replace("\n", "") for p in puzzles], "puzzles")
         else:
             tokens = self.task.tokens([puzzles] if np.ndim(puzzles[0]) == 0 else puzzles, "the puzzles")
         return tokens, np.zeros(len(tokens), np.int64)
 
-    def known(self, identifiers: Any, rows: int) -> NDArray[np.int64]:
+    def check_identifiers(self, identifiers: Any, rows: int) -> NDArray[np.int64]:
         """Puzzle identifiers (rows,) int64. Raises InputError unless this loop was trained on each of them."""
         ids = np.asarray(identifiers)
         if ids.shape != (rows,) or ids.dtype.kind not in "iu":
@@ -180,34 +182,35 @@ class Solver:
         return ids.astype(np.int64)
 
     # -- options for this loop and task --------------------------------------------------------------------------------
-    def settled(self, d: SolveOptions) -> SolveOptions:
+    def resolve(self, options: SolveOptions) -> SolveOptions:
         """The options with pick="auto" resolved. Raises InputError if this loop or task does not support them."""
-        d.check()
-        if d.pick == "auto":
-            d = replace(d, pick=self.best_rule())
-        if d.pick not in RULES:
+        options.check()
+        if options.pick == "auto":
+            options = replace(options, pick=self.best_rule())
+        if options.pick not in RULES:
             raise InputError(
-                f'no selection rule is called "{printable(str(d.pick))}": use one of {", ".join(self.rules)}, or auto'
-            )
-        if d.pick == "verified" and self.verify is None:
-            verifier_of(self.task)  # says why there is none
-        if d.pick not in self.rules:
-            raise InputError(
-                f'this loop has nothing to pick by "{d.pick}": it has no such head, '
+                f'no selection rule is called "{printable(str(options.pick))}": '
                 f"use one of {', '.join(self.rules)}, or auto"
             )
-        if d.width > 1 and not self.differ(d):
+        if options.pick == "verified" and self.verify is None:
+            verifier_of(self.task)  # says why there is none
+        if options.pick not in self.rules:
             raise InputError(
-                f"width {d.width} would repeat the same thought: {self.task.name} has no symmetry to look by and the "
-                "loop no noise of its own, so give noise, such as 0.3,0.3"
+                f'this loop has nothing to pick by "{options.pick}": it has no such head, '
+                f"use one of {', '.join(self.rules)}, or auto"
             )
-        return d
+        if options.width > 1 and not self.trajectories_differ(options):
+            raise InputError(
+                f"width {options.width} would repeat the same thought: {self.task.name} has no symmetry to look by and "
+                "the loop no noise of its own, so give noise, such as 0.3,0.3"
+            )
+        return options
 
-    def differ(self, d: SolveOptions) -> bool:
+    def trajectories_differ(self, options: SolveOptions) -> bool:
         """Whether trajectories differ from each other with these options."""
-        if any(d.noise) or (d.views and self.task.views(1, np.random.default_rng(0)) is not None):
+        if any(options.noise) or (options.views and self.task.views(1, np.random.default_rng(0)) is not None):
             return True
-        return keyed(self.blank[0])
+        return has_key(self.blank[0])
 
     @property
     def has_head(self) -> bool:
@@ -221,7 +224,7 @@ class Solver:
         with torch.no_grad():
             second = self.loop.step(first, question)
             try:
-                own_rule(self.loop)(self.loop, first, second, torch.ones(1, dtype=torch.long, device=self.device))
+                default_halt(self.loop)(self.loop, first, second, torch.ones(1, dtype=torch.long, device=self.device))
             except InputError:  # it has no halting head
                 return False
         return True
@@ -246,55 +249,55 @@ class Solver:
         """The rule of pick="auto": "verified" if there is a verifier, else the rule of highest calibrated accuracy."""
         if self.verify is not None:
             return "verified"
-        if not self.trusts:
+        if not self.calibrations:
             raise InputError(
                 "pick=auto chooses by validation puzzles where the rules are not known: calibrate first, or name a rule"
             )
-        return max(self.trusts.values(), key=lambda t: (t.accuracy, -np.nan_to_num(t.ece, nan=1.0))).rule
+        return max(self.calibrations.values(), key=lambda t: (t.accuracy, -np.nan_to_num(t.ece, nan=1.0))).rule
 
-    def confidence(self, d: SolveOptions, choice: Choice, valid: bool | None) -> float | None:
+    def confidence(self, options: SolveOptions, choice: Choice, valid: bool | None) -> float | None:
         """Probability that the choice is right: 1.0 if verified, else by calibration; None without one."""
         if valid:
             return 1.0
         if not np.isfinite(choice.score) or valid is False:
             return 0.0
-        known = self.trusts.get(d.pick)
+        known = self.calibrations.get(options.pick)
         return None if known is None else known.curve(choice.score)
 
-    def views(self, d: SolveOptions) -> Views | None:
+    def views(self, options: SolveOptions) -> Views | None:
         """One symmetry view per trajectory, the first the identity; None without symmetries or if turned off."""
-        if not d.views or d.width == 1:
+        if not options.views or options.width == 1:
             return None
-        found: Views | None = self.task.views(d.width, np.random.default_rng(d.seed))
+        found: Views | None = self.task.views(options.width, np.random.default_rng(options.seed))
         if found is not None:
             found.cells[0], found.tokens[0] = np.arange(found.cells.shape[1]), np.arange(found.tokens.shape[1])
         return found
 
-    def engine(self, d: SolveOptions, **how: Any) -> Engine:
+    def engine(self, options: SolveOptions, **how: Any) -> Engine:
         """An engine for these options; `how` overrides its arguments."""
-        loop = self.precise if d.kind.deep else self.loop
-        if d.kind.noisy:
-            loop = Noisy(loop, *d.noise, d.slots, d.seed)
-        options: dict[str, Any] = {"halt": own_rule(loop), "verify": self.verify, "device": self.device}
+        loop = self.float32_loop if options.kind.deep else self.loop
+        if options.kind.noisy:
+            loop = Noisy(loop, *options.noise, options.slots, options.seed)
+        arguments: dict[str, Any] = {"halt": default_halt(loop), "verify": self.verify, "device": self.device}
         if self.compile:
-            if d.kind not in self._compiled:
-                self._compiled[d.kind] = compiled(loop)
-            if (graph := self._compiled[d.kind]) is not None:
-                loop, options["sizes"] = graph, few_sizes(self.rows)
-        return Engine(loop, self.rows, **options | how)
+            if options.kind not in self._compiled:
+                self._compiled[options.kind] = compile_step(loop)
+            if (graph := self._compiled[options.kind]) is not None:
+                loop, arguments["sizes"] = graph, compiled_batch_sizes(self.rows)
+        return Engine(loop, self.rows, **arguments | how)
 
     @cached_property
-    def precise(self) -> Any:
+    def float32_loop(self) -> Any:
         """The loop with its state in float32."""
         return in_float32(self.loop)
 
     # -- calibration --------------------------------------------------------------------------------------------------
-    def calibrate(self, examples: Examples, rules: Sequence[str] = (), **dials: Any) -> dict[str, Trust]:
-        """Calibrate every selection rule of this loop on labelled `examples`; the result is kept in `trusts`.
+    def calibrate(self, examples: Examples, rules: Sequence[str] = (), **options: Any) -> dict[str, RuleCalibration]:
+        """Calibrate every selection rule of this loop on labelled `examples`; the result is kept in `calibrations`.
 
         An answer is right if the verifier accepts it, or, without a verifier, if it equals the label.
         """
-        every = self.trajectories(examples, SolveOptions(pick="vote", **dials))
+        every = self.trajectories(examples, SolveOptions(pick="vote", **options))
         right = [
             self.right(q, label, t.answers) for q, label, t in zip(examples.inputs, examples.labels, every, strict=True)
         ]
@@ -304,8 +307,8 @@ class Solver:
                 continue
             choices = [choose(t, rule) for t in every]
             outcome = np.array([r[c.winner] for r, c in zip(right, choices, strict=True)])
-            found[rule] = trust(rule, np.array([c.score for c in choices]), outcome)
-        self.trusts = found
+            found[rule] = calibrate_rule(rule, np.array([c.score for c in choices]), outcome)
+        self.calibrations = found
         return found
 
     def right(self, question: Tokens, label: Tokens, answers: Tokens) -> NDArray[np.bool_]:
@@ -314,15 +317,17 @@ class Solver:
             return self.verify(np.repeat(question[None], len(answers), 0), answers)
         return ((answers == label) | (label == 0)).all(1)  # type: ignore[no-any-return]
 
-    def trajectories(self, examples: Examples, d: SolveOptions) -> list[Trajectories]:
+    def trajectories(self, examples: Examples, options: SolveOptions) -> list[Trajectories]:
         """All `width` trajectories of every puzzle, each run to its own end: for calibration and study."""
-        d = replace(self.settled(replace(d, pick=d.pick if d.pick != "verified" else "vote")), pick="residual")
-        engine, views = self.engine(d), self.views(d)
+        options = replace(
+            self.resolve(replace(options, pick=options.pick if options.pick != "verified" else "vote")), pick="residual"
+        )
+        engine, views = self.engine(options), self.views(options)
         questions, ids = self.questions(examples)
-        cases = [PuzzleJob(self, q, d, int(p), views) for q, p in zip(questions, ids, strict=True)]
-        for case in cases:
-            for k in case.wave():
-                engine.submit(case.job(k))
+        jobs = [PuzzleJob(self, q, options, int(p), views) for q, p in zip(questions, ids, strict=True)]
+        for job in jobs:
+            for k in job.wave():
+                engine.submit(job.job(k))
         for ended in engine.run():
-            ended.job.owner[0].took(ended)
-        return [case.trajectories()[1] for case in cases]
+            ended.job.owner[0].record_done(ended)
+        return [job.trajectories()[1] for job in jobs]

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from innerloop.data.protocols import Tokens
 from innerloop.errors import InputError
 
-__all__ = ["Judge", "Verifier", "as_verifier", "broken", "verifier_of"]
+__all__ = ["FunctionVerifier", "Verifier", "as_verifier", "verifier_of", "violating_cells"]
 
 Verifier = Callable[[Tokens, Tokens], NDArray[np.bool_]]  # questions (B, S), answers (B, S) -> (B,)
 
@@ -48,12 +48,12 @@ def verifier_of(task: Any, function: Callable[..., Any] | None = None) -> Verifi
     return both
 
 
-def as_verifier(function: Callable[..., Any]) -> Judge:
-    """A verifier from a function of a single pair or of a batch; `Judge` finds out which."""
-    return function if isinstance(function, Judge) else Judge(function)
+def as_verifier(function: Callable[..., Any]) -> FunctionVerifier:
+    """A verifier from a function of a single pair or of a batch; `FunctionVerifier` finds out which."""
+    return function if isinstance(function, FunctionVerifier) else FunctionVerifier(function)
 
 
-class Judge:
+class FunctionVerifier:
     """Makes a function a verifier, and checks its results.
 
     The first call tries the function on two copies of the first row, (2, S) (three copies if S is 2). If it returns one
@@ -78,17 +78,17 @@ class Judge:
             )
         if len(questions) == 0:
             return np.zeros(0, bool)
-        questions, answers = _sealed(questions), _sealed(answers)
+        questions, answers = _read_only(questions), _read_only(answers)
         if self.batched is None:
-            self.batched = self._judges_batches(questions[:1], answers[:1])
+            self.batched = self._takes_batches(questions[:1], answers[:1])
         if self.batched:
             return self._bools(self.function(questions, answers), (len(questions),))
         return np.array([self._bools(self.function(*pair), ()) for pair in zip(questions, answers, strict=True)], bool)
 
-    def _judges_batches(self, question: Tokens, answer: Tokens) -> bool:
+    def _takes_batches(self, question: Tokens, answer: Tokens) -> bool:
         """Whether the function takes batches, tried on one row (1, S); raises InputError if it takes neither form."""
         copies = 3 if question.shape[1] == 2 else 2  # not S, or one bool per copy could be one bool per cell
-        table = [_sealed(np.repeat(tokens, copies, 0)) for tokens in (question, answer)]
+        table = [_read_only(np.repeat(tokens, copies, 0)) for tokens in (question, answer)]
         failed: Exception | None = None
         try:
             found = np.asarray(self.function(*table))
@@ -125,14 +125,14 @@ class Judge:
         return f"the verifier {getattr(self.function, '__name__', type(self.function).__name__)!r}"
 
 
-def _sealed(tokens: Tokens) -> Tokens:
+def _read_only(tokens: Tokens) -> Tokens:
     """A read-only view."""
     view = tokens.view()
     view.flags.writeable = False
     return view
 
 
-def broken(task: Any, questions: Tokens, answers: Tokens) -> NDArray[np.bool_]:
+def violating_cells(task: Any, questions: Tokens, answers: Tokens) -> NDArray[np.bool_]:
     """bool (B, S): cells of each answer that violate a rule by themselves; all False for valid answers.
 
     These are the task's `wrong_cells` without a label, and cells whose token is outside their `domain`. A wrong answer

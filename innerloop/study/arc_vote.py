@@ -12,9 +12,9 @@ from typing import NamedTuple
 import numpy as np
 
 from innerloop.errors import InputError
-from innerloop.tasks.arc import crop, restore
+from innerloop.tasks.arc import crop, undo_variant
 
-__all__ = ["Candidate", "key", "pass_at", "tally"]
+__all__ = ["Candidate", "input_key", "pass_at", "rank_candidates"]
 
 
 class Candidate(NamedTuple):
@@ -25,22 +25,22 @@ class Candidate(NamedTuple):
     confidence: float
 
 
-def key(name: str, inputs: np.ndarray) -> tuple[str, bytes]:
+def input_key(name: str, inputs: np.ndarray) -> tuple[str, bytes]:
     """What identifies one test input: (original id, its original grid's bytes). inputs: tokens (900,), unmoved."""
-    original, grid = restore(name, crop(inputs))
+    original, grid = undo_variant(name, crop(inputs))
     return original, bytes(grid.shape) + grid.tobytes()
 
 
-def tally(
+def rank_candidates(
     names: Sequence[str], inputs: np.ndarray, answers: np.ndarray, confidences: np.ndarray
 ) -> dict[tuple[str, bytes], list[Candidate]]:
     """Ranked candidates of every test input. names (B,), inputs and answers tokens (B, 900), confidences float (B,)."""
     if not len(names) == len(inputs) == len(answers) == len(confidences):
         raise InputError("names, inputs, answers and confidences differ in length; give one of each a prediction.")
-    heard: dict[tuple[str, bytes], dict[bytes, tuple[np.ndarray, list[float]]]] = {}
+    votes_by_input: dict[tuple[str, bytes], dict[bytes, tuple[np.ndarray, list[float]]]] = {}
     for name, question, answer, confidence in zip(names, inputs, answers, confidences, strict=True):
-        grid = np.ascontiguousarray(restore(name, crop(answer))[1])
-        votes = heard.setdefault(key(name, question), {})
+        grid = np.ascontiguousarray(undo_variant(name, crop(answer))[1])
+        votes = votes_by_input.setdefault(input_key(name, question), {})
         votes.setdefault(bytes(grid.shape) + grid.tobytes(), (grid, []))[1].append(float(confidence))
     return {
         place: sorted(
@@ -48,7 +48,7 @@ def tally(
             key=lambda v: (v.votes, v.confidence),
             reverse=True,
         )
-        for place, votes in heard.items()
+        for place, votes in votes_by_input.items()
     }
 
 

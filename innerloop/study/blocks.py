@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from innerloop.errors import InputError
 
-__all__ = ["Fit", "Found", "fit", "goodness", "kmeans", "number_of_blocks", "sample", "statistic"]
+__all__ = ["BlockCount", "Fit", "fit", "fit_statistic", "kmeans", "number_of_blocks", "sample", "statistic"]
 
 FLOOR = 1e-6  # pairs whose summed variance is below are dropped: in sparse layers their share is 0 / 0
 Matrix = NDArray[np.float64]
@@ -35,7 +35,7 @@ class Fit(NamedTuple):
     means: Matrix  # (L, K, K) B-hat
 
 
-class Found(NamedTuple):
+class BlockCount(NamedTuple):
     blocks: int  # the first K that fits; 0 where none up to the largest tried does
     statistics: list[float]  # T of K = 1, 2, ...
     threshold: float
@@ -85,13 +85,15 @@ def statistic(layers: NDArray[np.uint8], omega: Matrix) -> float:
     return float(np.einsum("ij,ji->", r @ r, r) / math.sqrt(6))
 
 
-def goodness(layers: NDArray[np.uint8], blocks: int, seed: int = 0) -> float:
+def fit_statistic(layers: NDArray[np.uint8], blocks: int, seed: int = 0) -> float:
     """T of the model fitted with so many blocks."""
     found = fit(layers, blocks, np.random.default_rng(seed))
     return statistic(layers, found.means[:, found.labels][:, :, found.labels])
 
 
-def number_of_blocks(layers: NDArray[np.uint8], most: int = 10, threshold: float | None = None, seed: int = 0) -> Found:
+def number_of_blocks(
+    layers: NDArray[np.uint8], most: int = 10, threshold: float | None = None, seed: int = 0
+) -> BlockCount:
     """The first K in 1 .. `most` with |T| < threshold, by default log n; all statistics up to there.
 
     The threshold must grow with n, slower than T does where K is too small. `ratios` looks for the sharpest fall
@@ -102,13 +104,13 @@ def number_of_blocks(layers: NDArray[np.uint8], most: int = 10, threshold: float
         raise InputError(f"the test needs a threshold above 0 and 1 block or more, not {limit} and {most}")
     statistics: list[float] = []
     for blocks in range(1, most + 1):
-        statistics.append(goodness(layers, blocks, seed))
+        statistics.append(fit_statistic(layers, blocks, seed))
         if abs(statistics[-1]) < limit:
             break
     fits = abs(statistics[-1]) < limit
     ratios = [abs(a) / max(abs(b), 1e-12) for a, b in pairwise(statistics)]
     sharpest = 1 if not ratios else 2 + int(np.argmax(ratios))
-    return Found(len(statistics) if fits else 0, statistics, limit, ratios, sharpest)
+    return BlockCount(len(statistics) if fits else 0, statistics, limit, ratios, sharpest)
 
 
 def kmeans(rows: Matrix, k: int, rng: np.random.Generator, restarts: int = 20, rounds: int = 100) -> Labels:

@@ -26,7 +26,7 @@ from innerloop.parts.mixers import Net
 __all__ = ["CHECKS", "Subject", "sample_question"]
 
 DEPTH = 4  # steps the checks think
-TOL = 1e-4  # allowed between two float32 computations of one answer, as a share of the largest logit
+TOLERANCE = 1e-4  # allowed between two float32 computations of one answer, as a share of the largest logit
 
 
 class Subject(NamedTuple):
@@ -43,7 +43,7 @@ def sample_question(rows: int = 6, vocab: int = 6, seq: int = 16) -> Question:
     return Question(torch.randint(1, vocab, (rows, seq), generator=draw), torch.zeros(rows, dtype=torch.long))
 
 
-def made(subject: Subject, seed: int = 0) -> Any:
+def make_perturbed(subject: Subject, seed: int = 0) -> Any:
     """A loop whose every parameter is a little off its start, so that zeros there hide nothing."""
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.default_generator.manual_seed(seed)
@@ -59,7 +59,7 @@ def outputs(answer: Any) -> list[tuple[str, Tensor]]:
     return [(k, v) for k, v in named if v is not None]
 
 
-def pick(x: Question, rows: Any) -> Question:
+def select_rows(x: Question, rows: Any) -> Question:
     return map_tensors(lambda t: t[rows], x)
 
 
@@ -75,7 +75,7 @@ def distance(a: Any, b: Any) -> float:
 @torch.no_grad()
 def shapes(subject: Subject) -> None:
     """logits (B, S, vocab) and q values (B,), floating."""
-    x, answer = subject.question, think(made(subject), subject.question, 2).answer
+    x, answer = subject.question, think(make_perturbed(subject), subject.question, 2).answer
     assert hasattr(answer, "logits"), "read(state) must return an innerloop.core.Answer: it has no logits"
     want = tuple(x.inputs.shape)
     assert answer.logits.ndim == 3 and tuple(answer.logits.shape[:2]) == want, (
@@ -88,7 +88,7 @@ def shapes(subject: Subject) -> None:
 
 def gradients(subject: Subject) -> None:
     """The gradient of an answer reaches every parameter."""
-    loop, x = made(subject).train(), subject.question
+    loop, x = make_perturbed(subject).train(), subject.question
     if getattr(loop, "needs_target", False):
         x = x._replace(target=x.inputs.flip(0))
     thought = think(loop, x, 2)
@@ -107,7 +107,7 @@ def gradients(subject: Subject) -> None:
 @torch.no_grad()
 def finite(subject: Subject) -> None:
     """The answer stays finite at four times a usual training depth."""
-    answer = think(made(subject), subject.question, 64).answer
+    answer = think(make_perturbed(subject), subject.question, 64).answer
     for name, value in outputs(answer):
         assert bool(value.isfinite().all()), f"{name} is not finite after 64 steps: normalise the state in step()"
 
@@ -115,7 +115,7 @@ def finite(subject: Subject) -> None:
 @torch.no_grad()
 def seeded(subject: Subject) -> None:
     """The same seed gives the same weights, and the same question the same answer."""
-    first, again, other = (made(subject, seed).eval() for seed in (0, 0, 1))
+    first, again, other = (make_perturbed(subject, seed).eval() for seed in (0, 0, 1))
     a = think(first, subject.question, DEPTH).answer
     assert distance(a, think(first, subject.question, DEPTH).answer) == 0, (
         "the same loop answers the same question differently the second time: it hides state or randomness"
@@ -129,7 +129,7 @@ def seeded(subject: Subject) -> None:
 @torch.no_grad()
 def saved(subject: Subject) -> None:
     """A loop saved as safetensors and loaded into another answers the same."""
-    first, other = made(subject, 0).eval(), made(subject, 1).eval()
+    first, other = make_perturbed(subject, 0).eval(), make_perturbed(subject, 1).eval()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.safetensors"
         save_file({k: v.contiguous() for k, v in first.state_dict().items()}, path)
@@ -139,11 +139,11 @@ def saved(subject: Subject) -> None:
 
 
 @torch.no_grad()
-def alone(subject: Subject) -> None:
+def batch_independent(subject: Subject) -> None:
     """An example's answer and stopping time do not depend on its batch mates, where stopping times differ."""
-    loop, x = made(subject).eval(), subject.question
+    loop, x = make_perturbed(subject).eval(), subject.question
     steps, depth = len(x.inputs), 8
-    for halt in (when_still(loop, x, depth), when_scored(loop, x, depth)):
+    for halt in (residual_rule(loop, x, depth), score_rule(loop, x, depth)):
         if halt is None:
             continue
         together = think(loop, x, depth, halt=halt)
@@ -153,15 +153,15 @@ def alone(subject: Subject) -> None:
     else:
         raise AssertionError("no rule made the examples stop at different steps: their states do not differ enough")
     for i in range(len(x.inputs)):
-        single = think(loop, pick(x, slice(i, i + 1)), depth, halt=halt)
+        single = think(loop, select_rows(x, slice(i, i + 1)), depth, halt=halt)
         count = int(torch.as_tensor(single.steps).max())
         assert count == int(times[i]), f"example {i} stops after {count} steps alone and {int(times[i])} in a batch"
         of = type(together.answer)(*(None if v is None else v[i : i + 1] for v in together.answer))
         off = distance(of, single.answer)
-        assert off <= TOL, f"example {i} answers differently alone and in a batch (by {off:.1e} of its scale)"
+        assert off <= TOLERANCE, f"example {i} answers differently alone and in a batch (by {off:.1e} of its scale)"
 
 
-def when_still(loop: Any, x: Question, depth: int) -> Any:
+def residual_rule(loop: Any, x: Question, depth: int) -> Any:
     """A rule `residual < tol` whose tol lies widest from every example's residuals among those that part the batch."""
     moved: list[Tensor] = []
     state = loop.init(x)
@@ -169,20 +169,20 @@ def when_still(loop: Any, x: Question, depth: int) -> Any:
         new = loop.step(state, x)
         moved.append(residual(state, new))
         state = new
-    tol = widest(-torch.stack(moved, 1))
+    tol = widest_threshold(-torch.stack(moved, 1))
     return None if tol is None else lambda loop, old, new, steps: residual(old, new) < -tol
 
 
-def when_scored(loop: Any, x: Question, depth: int) -> Any:
+def score_rule(loop: Any, x: Question, depth: int) -> Any:
     """A rule "a number read off the answer exceeds tol": any function of an example's own state may stop it."""
     score = lambda state: loop.read(state).logits.float().flatten(1)[:, ::3].sum(1)  # noqa: E731
     scores: list[Tensor] = []
     think(loop, x, depth, record=lambda _, state: scores.append(score(state)))
-    tol = widest(torch.stack(scores, 1))
+    tol = widest_threshold(torch.stack(scores, 1))
     return None if tol is None else lambda loop, old, new, steps: score(new) > tol
 
 
-def widest(values_BT: Tensor) -> float | None:
+def widest_threshold(values_BT: Tensor) -> float | None:
     """A threshold first exceeded at different steps in different rows, in the widest gap between values; or None."""
     ordered = values_BT.flatten().sort().values
     best: tuple[int, float, float] | None = None
@@ -196,7 +196,7 @@ def widest(values_BT: Tensor) -> float | None:
     return None if best is None else best[2]
 
 
-class Taped(Ledger):
+class TapeCounter(Ledger):
     """Counts block calls on the tape and off it."""
 
     def __init__(self) -> None:
@@ -209,9 +209,9 @@ class Taped(Ledger):
 
 def taped(subject: Subject) -> None:
     """What a step puts on the tape is what its declared gradient rule says, counted in calls of its nets."""
-    loop, x = made(subject).train(), subject.question
+    loop, x = make_perturbed(subject).train(), subject.question
     nets = [m for m in loop.modules() if isinstance(m, Net)]
-    counted = Taped()
+    counted = TapeCounter()
     state = loop.init(x)
     hooks = [] if nets else [m.register_forward_hook(lambda *_: charge_rows("nfe", state)) for m in loop.children()]
     with counting(counted):
@@ -243,11 +243,11 @@ def taped(subject: Subject) -> None:
 @torch.no_grad()
 def refilled(subject: Subject) -> None:
     """refill replaces finished rows by fresh ones and leaves the other rows as they were, bit for bit."""
-    loop, x = made(subject).eval(), subject.question
+    loop, x = make_perturbed(subject).eval(), subject.question
     rows = len(x.inputs)
     state = think(loop, x, 2).state
     done = torch.arange(rows) % 2 == 0
-    asked = refill(x, done, pick(x, torch.arange(rows).flip(0)))
+    asked = refill(x, done, select_rows(x, torch.arange(rows).flip(0)))
     start = loop.init(asked)
     new = refill(state, done, start)
     for old, fresh, now in zip(_leaves(state), _leaves(start), _leaves(new), strict=True):
@@ -256,7 +256,7 @@ def refilled(subject: Subject) -> None:
     on, without = loop.read(loop.step(new, asked)), loop.read(loop.step(state, x))
     keep = lambda a: type(a)(*(None if v is None else v[~done] for v in a))  # noqa: E731
     off = distance(keep(on), keep(without))
-    assert off <= TOL, f"a row that goes on answers differently beside fresh rows (by {off:.1e} of its scale)"
+    assert off <= TOLERANCE, f"a row that goes on answers differently beside fresh rows (by {off:.1e} of its scale)"
 
 
 def _leaves(state: Any) -> list[Tensor]:
@@ -271,7 +271,7 @@ CHECKS: dict[str, Callable[[Subject], None]] = {
     "finite at 4x depth": finite,
     "same seed, same answer": seeded,
     "save and load": saved,
-    "batch independence": alone,
+    "batch independence": batch_independent,
     "taped calls": taped,
     "refill": refilled,
 }

@@ -21,15 +21,26 @@ from torch import Tensor
 from innerloop.core import Loop, Question, detach, think
 from innerloop.errors import InputError
 from innerloop.halt import residual
-from innerloop.interval import Share, share
-from innerloop.study.record import slots, watch
+from innerloop.interval import Proportion, proportion
+from innerloop.study.record import record_updates, slots
 
-__all__ = ["Course", "Curves", "Fates", "Filled", "course", "cycles", "fates", "filled", "residuals", "rises"]
+__all__ = [
+    "AnswerTrace",
+    "NearSolved",
+    "Outcomes",
+    "ResidualCurves",
+    "answer_trace",
+    "classify_outcomes",
+    "cycle_ratios",
+    "near_solved",
+    "residual_cycles",
+    "residuals",
+]
 
-KINDS = ("solved", "trapped", "cycling", "wandering")
+OUTCOMES = ("solved", "trapped", "cycling", "wandering")
 
 
-class Curves(NamedTuple):
+class ResidualCurves(NamedTuple):
     """Residuals of M updates."""
 
     steps: list[int]  # (M) the step each update belongs to
@@ -37,24 +48,24 @@ class Curves(NamedTuple):
     slots: dict[str, Tensor]  # slot -> (M, B) float32; NaN at updates that are not this slot's
 
 
-def residuals(loop: Loop, x: Any, depth: int, state: Any = None) -> Curves:
+def residuals(loop: Loop, x: Any, depth: int, state: Any = None) -> ResidualCurves:
     """How far every update moves every floating slot, as a share of the slot's norm after it."""
 
     def moved(name: str, old: Any, new: Any) -> dict[str, Tensor]:
         before, now = slots(old), slots(new)
         return {k: residual(before[k], v) for k, v in now.items() if v.is_floating_point()}
 
-    _, moments = watch(loop, x, depth, moved, state=state)
+    _, moments = record_updates(loop, x, depth, moved, state=state)
     curves = {}
     for slot in moments[0].kept:
         values = torch.stack([m.kept[slot] for m in moments])
         owners = {m.name for m, v in zip(moments, values, strict=True) if bool((v > 0).any())}
         mine = torch.tensor([m.name in owners for m in moments], device=values.device)
         curves[slot] = values.where(mine[:, None], torch.nan)
-    return Curves([m.step for m in moments], [m.name for m in moments], curves)
+    return ResidualCurves([m.step for m in moments], [m.name for m in moments], curves)
 
 
-def cycles(curves: Curves, slot: str) -> list[Tensor]:
+def residual_cycles(curves: ResidualCurves, slot: str) -> list[Tensor]:
     """A slot's residuals, one (n, B) tensor for each unbroken run of its updates."""
     if slot not in curves.slots:
         raise InputError(f'there is no slot "{slot}": these curves have {", ".join(curves.slots)}')
@@ -67,29 +78,29 @@ def cycles(curves: Curves, slot: str) -> list[Tensor]:
     return [torch.stack(run) for run in found if run]
 
 
-class Rises(NamedTuple):
+class CycleRatios(NamedTuple):
     """Hierarchical convergence in two ratios per cycle: a fast slot settles in a cycle and is disturbed after it."""
 
     falls: Tensor  # (K, B) first residual of a cycle over its last; above 1: it settles
     spikes: Tensor  # (K - 1, B) first residual of a cycle over the last of the cycle before; above 1: it is disturbed
 
 
-def rises(runs: Sequence[Tensor]) -> Rises:
+def cycle_ratios(runs: Sequence[Tensor]) -> CycleRatios:
     """Of the K cycles of a slot (`cycles`). A plain loop has one cycle, and no spikes."""
     tiny = 1e-12
     falls = [run[0] / run[-1].clamp_min(tiny) for run in runs]
     spikes = [b[0] / a[-1].clamp_min(tiny) for a, b in pairwise(runs)]
-    return Rises(torch.stack(falls), torch.stack(spikes) if spikes else runs[0].new_empty(0, runs[0].shape[1]))
+    return CycleRatios(torch.stack(falls), torch.stack(spikes) if spikes else runs[0].new_empty(0, runs[0].shape[1]))
 
 
-class Course(NamedTuple):
+class AnswerTrace(NamedTuple):
     answers: Tensor  # (T, B, S) decoded after every step
     residual: Tensor  # (T, B) relative change of the whole state in that step
     states: list[Any]  # the last states, oldest first
 
 
 @torch.no_grad()
-def course(loop: Loop, x: Any, depth: int, window: int = 8) -> Course:
+def answer_trace(loop: Loop, x: Any, depth: int, window: int = 8) -> AnswerTrace:
     """Run `depth` steps; keep every answer and the last `window` states."""
     answers: list[Tensor] = []
     moved: list[Tensor] = []
@@ -102,7 +113,7 @@ def course(loop: Loop, x: Any, depth: int, window: int = 8) -> Course:
         del states[:-window]
 
     think(loop, x, depth, record=note)
-    return Course(torch.stack(answers), torch.stack(moved), states)
+    return AnswerTrace(torch.stack(answers), torch.stack(moved), states)
 
 
 def period(same: Tensor) -> Tensor:
@@ -118,7 +129,7 @@ def period(same: Tensor) -> Tensor:
     return found
 
 
-class Fates(NamedTuple):
+class Outcomes(NamedTuple):
     """How each of B examples ends."""
 
     right: Tensor  # (T, B) bool: the answer of that step is the label
@@ -128,15 +139,15 @@ class Fates(NamedTuple):
     first_right: Tensor  # (B,) int64 first step with a right answer, 0: never
     lost: Tensor  # (B,) bool: it was right at some step and wrong at a later one
 
-    def counts(self) -> dict[str, Share]:
+    def counts(self) -> dict[str, Proportion]:
         """Outcome -> its share of examples, with interval."""
-        return {name: share((self.kind == i).cpu().numpy()) for i, name in enumerate(KINDS)}
+        return {name: proportion((self.kind == i).cpu().numpy()) for i, name in enumerate(OUTCOMES)}
 
 
 STAGES = ("right", "right for now", "stuck", "changing")
 
 
-def stages(path: Course, ends: Fates) -> dict[str, Tensor]:
+def stages(path: AnswerTrace, ends: Outcomes) -> dict[str, Tensor]:
     """Stage -> (T,) share of thoughts in it at each step, seen from the end.
 
     right: right from here on; right for now: right, and wrong later; stuck: wrong, with the answer that it is trapped
@@ -155,12 +166,12 @@ def _from_here_on(holds: Tensor) -> Tensor:
     return holds.int().flip(0).cummin(0).values.flip(0).bool()
 
 
-def correct(answers: Tensor, labels: Tensor) -> Tensor:
+def is_correct(answers: Tensor, labels: Tensor) -> Tensor:
     """(..., B) bool: every judged place of (..., B, S) answers is as labelled."""
     return ((answers == labels) | (labels < 1)).all(-1)
 
 
-def fates(path: Course, labels: Tensor, tol: float = 1e-2) -> Fates:
+def classify_outcomes(path: AnswerTrace, labels: Tensor, tol: float = 1e-2) -> Outcomes:
     """Classify how each example ends, over the window of states in `path`.
 
     solved     the answer is right and stands still
@@ -175,27 +186,27 @@ def fates(path: Course, labels: Tensor, tol: float = 1e-2) -> Fates:
     tail = path.answers[-window:]
     alike = torch.stack([torch.stack([(a == b).all(-1) for b in tail]) for a in tail])
     close = torch.stack([torch.stack([residual(b, a) < tol for b in path.states]) for a in path.states])
-    right = correct(path.answers, labels)
+    right = is_correct(path.answers, labels)
     answered, stood = period(alike), period(close)
     kind = torch.where(right[-1], 0, 1).where(answered == 1, torch.where(answered > 1, 2, 3))
     ever = right.any(0)
     first = torch.where(ever, right.long().argmax(0) + 1, 0)
     lost = (right[:-1] & ~right[1:]).any(0)
-    return Fates(right, kind, answered, stood, first, lost)
+    return Outcomes(right, kind, answered, stood, first, lost)
 
 
-class Filled(NamedTuple):
+class NearSolved(NamedTuple):
     """Boards with `blanks` empty places, chosen at random from a solved board."""
 
     blanks: int
     depth: int
-    solved: Share  # right after `depth` steps
-    always: Share  # right after each of them: with 0 blanks, "a solved board stays solved"
-    kept: Share  # of those right at some step, right at all later ones
+    solved: Proportion  # right after `depth` steps
+    always: Proportion  # right after each of them: with 0 blanks, "a solved board stays solved"
+    kept: Proportion  # of those right at some step, right at all later ones
 
 
 @torch.no_grad()
-def filled(
+def near_solved(
     loop: Loop,
     x: Question,
     solutions: Tensor,
@@ -204,7 +215,7 @@ def filled(
     depth: int = 16,
     batch: int = 256,
     seed: int = 0,
-) -> list[Filled]:
+) -> list[NearSolved]:
     """Ask boards that are solved but for a few places; the fewer are left, the easier they should be.
 
     x lends its puzzle identifiers; solutions (N, S) are tokens of the question's own kind, `blank` the token of an
@@ -213,29 +224,29 @@ def filled(
     """
     found = []
     for count in blanks:
-        inputs = emptied(solutions, blank, count, seed)
+        inputs = blank_out(solutions, blank, count, seed)
         right = []
         for first in range(0, len(inputs), batch):
             part = slice(first, first + batch)
             asked = Question(inputs[part], x.puzzle[part])
-            path = course(loop, asked, depth, window=1)
-            right.append(correct(path.answers, solutions[part]))
+            path = answer_trace(loop, asked, depth, window=1)
+            right.append(is_correct(path.answers, solutions[part]))
         right_TN = torch.cat(right, 1).cpu()
         ever = right_TN.any(0)
         lost = (right_TN[:-1] & ~right_TN[1:]).any(0)
         found.append(
-            Filled(
+            NearSolved(
                 count,
                 depth,
-                share(right_TN[-1].numpy()),
-                share(right_TN.all(0).numpy()),
-                share((~lost)[ever].numpy()),
+                proportion(right_TN[-1].numpy()),
+                proportion(right_TN.all(0).numpy()),
+                proportion((~lost)[ever].numpy()),
             )
         )
     return found
 
 
-def emptied(solutions: Tensor, blank: int, count: int, seed: int = 0) -> Tensor:
+def blank_out(solutions: Tensor, blank: int, count: int, seed: int = 0) -> Tensor:
     """Solved boards (N, S) with `count` random places of each emptied; more places are emptied around fewer ones."""
     generator = torch.Generator().manual_seed(seed)
     order = torch.rand(solutions.shape, generator=generator).to(solutions.device)

@@ -24,11 +24,11 @@ from torch import Tensor
 
 from innerloop.core import Loop
 from innerloop.errors import InputError
-from innerloop.study.record import slots, watch
+from innerloop.study.record import record_updates, slots
 
-__all__ = ["Dimension", "compare", "dimension", "effective_rank", "one_place", "participation_ratio", "traces"]
+__all__ = ["Dimension", "compare", "dimension", "effective_rank", "participation_ratio", "sample_position", "traces"]
 
-MOST = 4096  # rows: time and memory grow with their square
+MAX_ROWS = 4096  # rows: time and memory grow with their square
 Rows = NDArray[np.float64]
 
 
@@ -86,8 +86,8 @@ def dimension(x: Any, draws: int = 200, seed: int = 0) -> Dimension:
     """Of independent rows (n, d), n >= 8. Raises InputError for fewer, or for more than `MOST`."""
     rows = _rows(x)
     n, d = rows.shape
-    if not 8 <= n <= MOST:
-        raise InputError(f"{n} rows cannot be given a dimension: give 8 to {MOST}")
+    if not 8 <= n <= MAX_ROWS:
+        raise InputError(f"{n} rows cannot be given a dimension: give 8 to {MAX_ROWS}")
     centred = rows - rows.mean(0)
     gram = centred @ centred.T
     half = np.maximum((np.diag(gram)[:, None] + np.diag(gram)[None] - 2 * gram) / 2, 0.0)
@@ -112,7 +112,7 @@ def _rows(x: Any) -> Rows:
     return rows
 
 
-def one_place(slot_BLD: Tensor, seed: int = 0) -> Tensor:
+def sample_position(slot_BLD: Tensor, seed: int = 0) -> Tensor:
     """(B, D): a random place of each example, the same for one seed: rows as independent as the examples are."""
     generator = torch.Generator().manual_seed(seed)
     places = torch.randint(slot_BLD.shape[1], (len(slot_BLD),), generator=generator)
@@ -130,11 +130,11 @@ def compare(
 
     def pick(name: str, old: Any, new: Any) -> dict[str, Tensor]:
         wide = {k: v for k, v in slots(new).items() if v.ndim == 3 and v.is_floating_point()}
-        return {slot: one_place(value, seed) for slot, value in wide.items()}
+        return {slot: sample_position(value, seed) for slot, value in wide.items()}
 
     found: dict[str, dict[str, list[Dimension]]] = {}
     for name, loop in loops.items():
-        _, moments = watch(loop, x, depth, pick)
+        _, moments = record_updates(loop, x, depth, pick)
         ends = {m.step: m.kept for m in moments}  # the last update of each step
         found[name] = {s: [dimension(ends[t][s], draws, seed) for t in range(1, depth + 1)] for s in ends[depth]}
     return found

@@ -18,7 +18,18 @@ from numpy.typing import NDArray
 
 from innerloop.errors import InputError
 
-__all__ = ["Flips", "Played", "absolute", "flips", "games", "legal_moves", "picture", "relative", "replay", "tokens"]
+__all__ = [
+    "Flips",
+    "GameRecord",
+    "absolute",
+    "flips",
+    "games",
+    "legal_moves",
+    "picture",
+    "relative",
+    "replay",
+    "tokens",
+]
 
 CHUNK = 1000  # games drawn together, each chunk from a seed of its own
 Words = NDArray[np.uint64]
@@ -26,7 +37,7 @@ Cells = NDArray[np.int8]
 EMPTY, MINE, THEIRS = 0, 1, 2
 
 
-class Played(NamedTuple):
+class GameRecord(NamedTuple):
     """What is known after each ply of N games; where a game is over, its last board and nobody to move."""
 
     board: Cells  # (N, T, S) 1 black, -1 white, 0 empty
@@ -44,23 +55,23 @@ def directions(size: int) -> tuple[tuple[np.uint64, bool, np.uint64], ...]:
     for dr, dc in ((a, b) for a in (-1, 0, 1) for b in (-1, 0, 1) if (a, b) != (0, 0)):
         fits = (column + dc >= 0) & (column + dc < size)
         step = dr * size + dc
-        found.append((np.uint64(abs(step)), step > 0, words(fits[None])[0]))
+        found.append((np.uint64(abs(step)), step > 0, pack_bits(fits[None])[0]))
     return tuple(found)
 
 
-def words(cells: NDArray[np.bool_]) -> Words:
+def pack_bits(cells: NDArray[np.bool_]) -> Words:
     """(N, S) bools -> (N,) words."""
     bits = np.uint64(1) << np.arange(cells.shape[1], dtype=np.uint64)
     found: Words = (cells * bits).sum(1, dtype=np.uint64)
     return found
 
 
-def spread(word: Words, size: int) -> NDArray[np.bool_]:
+def unpack_bits(word: Words, size: int) -> NDArray[np.bool_]:
     """(N,) words -> (N, S) bools."""
     return (word[..., None] >> np.arange(size * size, dtype=np.uint64) & np.uint64(1)).astype(bool)
 
 
-def moved(word: Words, way: tuple[np.uint64, bool, np.uint64], size: int) -> Words:
+def shift(word: Words, way: tuple[np.uint64, bool, np.uint64], size: int) -> Words:
     """Every disc one cell on; those that would leave the board are gone."""
     by, up, fits = way
     kept = word & fits
@@ -70,17 +81,17 @@ def moved(word: Words, way: tuple[np.uint64, bool, np.uint64], size: int) -> Wor
 
 def run(start: Words, theirs: Words, way: tuple[np.uint64, bool, np.uint64], size: int) -> Words:
     """Their discs that lie in one unbroken line from `start`."""
-    found = moved(start, way, size) & theirs
+    found = shift(start, way, size) & theirs
     for _ in range(size - 3):
-        found = found | (moved(found, way, size) & theirs)
+        found = found | (shift(found, way, size) & theirs)
     return found
 
 
-def may(mine: Words, theirs: Words, size: int) -> Words:
+def legal_mask(mine: Words, theirs: Words, size: int) -> Words:
     """Where "mine" may move: empty cells behind a run of theirs."""
     found = np.zeros_like(mine)
     for way in directions(size):
-        found |= moved(run(mine, theirs, way, size), way, size)
+        found |= shift(run(mine, theirs, way, size), way, size)
     legal: Words = found & ~(mine | theirs)
     return legal
 
@@ -90,7 +101,7 @@ def play(mine: Words, theirs: Words, at: Words, size: int) -> tuple[Words, Words
     turned = np.zeros_like(mine)
     for way in directions(size):
         line = run(at, theirs, way, size)
-        closed = (moved(line, way, size) & mine) != 0
+        closed = (shift(line, way, size) & mine) != 0
         turned |= np.where(closed, line, np.uint64(0))
     return mine | at | turned, theirs & ~turned
 
@@ -105,16 +116,16 @@ class Game:
         black, white = (np.uint64(sum(1 << c for c in cells)) for cells in corner)
         self.mine, self.theirs = np.full(count, black), np.full(count, white)
         self.side = np.ones(count, np.int8)
-        self.legal = may(self.mine, self.theirs, size)
+        self.legal = legal_mask(self.mine, self.theirs, size)
 
     def move(self, live: NDArray[np.int64], cell: NDArray[np.int64]) -> None:
         """Games `live` go on with a move at `cell`, one each; a player who cannot answer is passed over."""
         at = np.uint64(1) << cell.astype(np.uint64)
         theirs, mine = play(self.mine[live], self.theirs[live], at, self.size)
         side = -self.side[live]
-        legal = may(mine, theirs, self.size)
+        legal = legal_mask(mine, theirs, self.size)
         again = legal == 0
-        back = may(theirs, mine, self.size)
+        back = legal_mask(theirs, mine, self.size)
         mine, theirs = np.where(again, theirs, mine), np.where(again, mine, theirs)
         side, legal = np.where(again, -side, side), np.where(again, back, legal)
         self.mine[live], self.theirs[live], self.legal[live] = mine, theirs, legal
@@ -122,7 +133,7 @@ class Game:
 
     def board(self, side: Cells) -> Cells:
         """(N, S) colours, where `mine` are the discs of `side` (N,)."""
-        seen = spread(self.mine, self.size).astype(np.int8) - spread(self.theirs, self.size).astype(np.int8)
+        seen = unpack_bits(self.mine, self.size).astype(np.int8) - unpack_bits(self.theirs, self.size).astype(np.int8)
         return seen * side[:, None]
 
 
@@ -148,13 +159,13 @@ def _chunk(size: int, rng: np.random.Generator) -> Cells:
     for ply in range(moves.shape[1]):
         draw = rng.random((CHUNK, size * size))
         live = np.flatnonzero(game.side)
-        cell = (draw[live] * spread(game.legal[live], size)).argmax(1)
+        cell = (draw[live] * unpack_bits(game.legal[live], size)).argmax(1)
         moves[live, ply] = cell
         game.move(live, cell)
     return moves
 
 
-def replay(moves: Cells, size: int = 6) -> Played:
+def replay(moves: Cells, size: int = 6) -> GameRecord:
     """What stands on the board after each ply of (N, T) moves. Raises InputError for a move that is not legal."""
     count, plies = moves.shape
     game = Game(count, size)
@@ -164,21 +175,21 @@ def replay(moves: Cells, size: int = 6) -> Played:
     for ply in range(plies):
         live = np.flatnonzero(moves[:, ply] >= 0)
         cell = moves[live, ply].astype(np.int64)
-        wrong = ~spread(game.legal[live], size)[np.arange(len(live)), np.minimum(cell, size * size - 1)]
+        wrong = ~unpack_bits(game.legal[live], size)[np.arange(len(live)), np.minimum(cell, size * size - 1)]
         if wrong.any():
             bad = int(live[wrong][0])
             raise InputError(f"game {bad}, ply {ply + 1}: cell {moves[bad, ply]} is no legal move; check the list")
         before = owner[live]
         game.move(live, cell)
         owner[live] = np.where(game.side[live] == 0, before, game.side[live])
-        boards[:, ply], sides[:, ply], legal[:, ply] = game.board(owner), game.side, spread(game.legal, size)
-    return Played(boards, sides, legal)
+        boards[:, ply], sides[:, ply], legal[:, ply] = game.board(owner), game.side, unpack_bits(game.legal, size)
+    return GameRecord(boards, sides, legal)
 
 
 def legal_moves(board: Cells, side: Cells, size: int) -> NDArray[np.bool_]:
     """(N, S) where `side` (N,) may move on boards (N, S)."""
     seen = board * side[:, None]
-    return spread(may(words(seen == 1), words(seen == -1), size), size)
+    return unpack_bits(legal_mask(pack_bits(seen == 1), pack_bits(seen == -1), size), size)
 
 
 class Flips(NamedTuple):
@@ -192,7 +203,7 @@ class Flips(NamedTuple):
     then: NDArray[np.bool_]  # (M, S) legal moves of the other board
 
 
-def flips(played: Played, size: int, seed: int = 0) -> Flips:
+def flips(played: GameRecord, size: int, seed: int = 0) -> Flips:
     """A random ply and disc of every game whose other colour would change what is legal, leaving something so."""
     rng = np.random.default_rng(seed)
     count, plies = played.side.shape
@@ -213,13 +224,13 @@ def tokens(moves: Cells) -> NDArray[np.int64]:
     return moves.astype(np.int64) + 1
 
 
-def relative(played: Played) -> NDArray[np.int64]:
+def relative(played: GameRecord) -> NDArray[np.int64]:
     """(N, T, S) classes seen by who moves next: EMPTY, MINE, THEIRS."""
     seen = played.board * played.side[..., None]
     return np.where(seen == 0, EMPTY, np.where(seen == 1, MINE, THEIRS))
 
 
-def absolute(played: Played) -> NDArray[np.int64]:
+def absolute(played: GameRecord) -> NDArray[np.int64]:
     """(N, T, S) classes by colour: 0 empty, 1 black, 2 white."""
     return np.where(played.board == 0, 0, np.where(played.board == 1, 1, 2))
 

@@ -22,23 +22,32 @@ from torch import Tensor, nn
 
 from innerloop import grad
 from innerloop.core import Answer, Question, run_schedule, think
-from innerloop.parts.attention import prefix_lengths, sight
+from innerloop.parts.attention import attention_context, prefix_lengths
 from innerloop.parts.config import NetConfig
 from innerloop.parts.embed import Embed
 from innerloop.parts.layers import Linear, rms_norm
 from innerloop.parts.mixers import Net
 from innerloop.study.probes import LinearProbe as Probe
-from innerloop.study.probes import push, random_push
-from innerloop.study.record import Push, watch
+from innerloop.study.probes import random_steering_vector, steering_vector
+from innerloop.study.record import Intervention, record_updates
 
-__all__ = ["Player", "State", "legal_rate", "loss", "question", "size_of", "steering", "wrong_moves"]
+__all__ = [
+    "Player",
+    "State",
+    "legal_rate",
+    "loss",
+    "player_config",
+    "question",
+    "steering_interventions",
+    "wrong_moves",
+]
 
 
 class State(NamedTuple):
     z: Tensor  # (B, T, D)
 
 
-def size_of(board: int, width: int = 128, heads: int = 4) -> NetConfig:
+def player_config(board: int, width: int = 128, heads: int = 4) -> NetConfig:
     """The size of a player on a board of `board` x `board` cells."""
     cells = board * board
     return NetConfig(
@@ -71,10 +80,10 @@ class Player(nn.Module):
         return State(x.inputs.new_zeros((*x.inputs.shape, self.size.hidden_size), dtype=torch.float32))
 
     def step(self, s: State, x: Question) -> State:
-        e_BTD, look = self.embed(x, torch.float32), sight(self.size, prefix_lengths(self.size, x.inputs))
+        e_BTD, look = self.embed(x, torch.float32), attention_context(self.size, prefix_lengths(self.size, x.inputs))
 
         def update(name: str, s: State) -> State:
-            return State(self.blocks[name](s.z + e_BTD if name == self.schedule[0] else s.z, sight=look))
+            return State(self.blocks[name](s.z + e_BTD if name == self.schedule[0] else s.z, context=look))
 
         return run_schedule(self.schedule, {name: partial(update, name) for name in self.schedule}, s, self.grad)
 
@@ -106,14 +115,14 @@ def legal_rate(player: Player, x: Question, legal: NDArray[np.bool_], depth: int
     return int((right & live).sum()), int(live.sum())
 
 
-def steering(
+def steering_interventions(
     probes: Mapping[tuple[int, int], Probe],
     ply: Tensor,
     cell: Tensor,
     target: Tensor,
     times: float = 2.0,
     control: torch.Generator | None = None,
-) -> list[Push]:
+) -> list[Intervention]:
     """Pushes after the updates that `probes` (step, update) read, so that there `cell` (N,) reads as `target` (N,).
 
     Only the place of `ply` (N,) is pushed. With `control` the pushes keep their norms and take random directions.
@@ -121,23 +130,23 @@ def steering(
     rows = torch.arange(len(ply))
 
     def by(probe: Probe, z_BTD: Tensor) -> Tensor:
-        v = push(probe, z_BTD[rows, ply], target, cell, times=times)
+        v = steering_vector(probe, z_BTD[rows, ply], target, cell, times=times)
         added = torch.zeros_like(z_BTD)
-        added[rows, ply] = v if control is None else random_push(v, control)
+        added[rows, ply] = v if control is None else random_steering_vector(v, control)
         return added
 
-    return [Push("z", partial(by, probe), step, update) for (step, update), probe in probes.items()]
+    return [Intervention("z", partial(by, probe), step, update) for (step, update), probe in probes.items()]
 
 
 def wrong_moves(
-    player: Player, x: Question, ply: Tensor, legal: NDArray[np.bool_], depth: int, steer: Sequence[Push] = ()
+    player: Player, x: Question, ply: Tensor, legal: NDArray[np.bool_], depth: int, steer: Sequence[Intervention] = ()
 ) -> NDArray[np.int64]:
     """(N,) how many cells the player's likeliest moves at `ply` (N,) and the `legal` ones (N, S) do not share.
 
     As many likeliest moves are taken as there are legal ones. This is the error of arXiv 2210.13382: steer the state
     towards another board, and give the legal moves of that board.
     """
-    thought, _ = watch(player, x, depth, lambda name, old, new: None, steer)
+    thought, _ = record_updates(player, x, depth, lambda name, old, new: None, steer)
     logits = thought.answer.logits[torch.arange(len(ply)), ply, 1:].numpy()
     rank = np.argsort(np.argsort(-logits, 1), 1)
     chosen = rank < legal.sum(1, keepdims=True)

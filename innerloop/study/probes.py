@@ -23,9 +23,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from innerloop.errors import InputError
-from innerloop.interval import bootstrapped
+from innerloop.interval import cluster_bootstrap
 
-__all__ = ["KINDS", "LinearProbe", "Probed", "fit", "measure", "push", "random_push", "split"]
+__all__ = [
+    "KINDS",
+    "LinearProbe",
+    "ProbeResult",
+    "fit",
+    "measure",
+    "random_steering_vector",
+    "split",
+    "steering_vector",
+]
 
 
 @dataclass(frozen=True)
@@ -96,8 +105,8 @@ def mlp(x: Tensor, y: Tensor, classes: int, seed: int = 0, hidden: int = 128, st
     draw = lambda *shape: torch.randn(shape, generator=generator) * (2 / shape[0]) ** 0.5  # noqa: E731
     first, bias = draw(x.shape[1], hidden), torch.zeros(hidden)
     weight, offset = draw(hidden, y.shape[1], classes) * 0.5, torch.zeros(y.shape[1], classes)
-    knobs = [t.requires_grad_() for t in (first, bias, weight, offset)]
-    adam = torch.optim.Adam(knobs, lr=1e-2)
+    parameters = [t.requires_grad_() for t in (first, bias, weight, offset)]
+    adam = torch.optim.Adam(parameters, lr=1e-2)
     probe = MlpProbe(first, bias, LinearProbe(weight, offset))
     for step in range(steps):
         adam.param_groups[0]["lr"] = 1e-2 * (1 - step / steps)
@@ -106,7 +115,7 @@ def mlp(x: Tensor, y: Tensor, classes: int, seed: int = 0, hidden: int = 128, st
         scores = probe.scores(scaled[rows])
         (F.cross_entropy(scores.flatten(0, 1), y[rows].flatten()) * y.shape[1]).backward()
         adam.step()
-    first, bias, weight, offset = (t.detach() for t in knobs)
+    first, bias, weight, offset = (t.detach() for t in parameters)
     return MlpProbe(first / scale[:, None], bias - (mean / scale) @ first, LinearProbe(weight, offset))
 
 
@@ -135,8 +144,8 @@ def _unscaled(weight: Tensor, bias: Tensor, mean: Tensor, scale: Tensor) -> Line
     return LinearProbe(weight, bias - torch.einsum("d,dfc->fc", mean, weight))
 
 
-def _minimise(loss: Callable[[], Tensor], knobs: list[Tensor], steps: int) -> None:
-    optimizer = torch.optim.LBFGS(knobs, max_iter=steps, history_size=20, line_search_fn="strong_wolfe")
+def _minimise(loss: Callable[[], Tensor], parameters: list[Tensor], steps: int) -> None:
+    optimizer = torch.optim.LBFGS(parameters, max_iter=steps, history_size=20, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         optimizer.zero_grad()
@@ -151,7 +160,7 @@ def _minimise(loss: Callable[[], Tensor], knobs: list[Tensor], steps: int) -> No
 
 
 @dataclass(frozen=True)
-class Probed:
+class ProbeResult:
     """How well a probe reads held-out groups, and how well it would read nothing."""
 
     kind: str
@@ -185,7 +194,7 @@ def split(groups: Any, share: float = 0.3, seed: int = 0) -> tuple[Tensor, Tenso
 
 def measure(
     kind: str, x: Tensor, y: Tensor, groups: Any, classes: int, seed: int = 0, control: bool = True
-) -> tuple[Probed, Any]:
+) -> tuple[ProbeResult, Any]:
     """Fit on some groups, judge on the others; returns the figures and the probe.
 
     The control's labels are the same ones, whole rows of them shuffled, so that their balance is kept.
@@ -195,7 +204,9 @@ def measure(
     train, test = split(groups, seed=seed)
     probe = fit(kind, x[train], y[train], classes, seed)
     hits = probe.predict(x[test]) == y[test]
-    found = bootstrapped(hits.flatten().numpy(), np.repeat(np.asarray(groups)[test.numpy()], y.shape[1]), seed=seed)
+    found = cluster_bootstrap(
+        hits.flatten().numpy(), np.repeat(np.asarray(groups)[test.numpy()], y.shape[1]), seed=seed
+    )
     recalls = [hits[y[test] == c].float().mean() for c in range(classes) if bool((y[test] == c).any())]
     majority = torch.stack([(y[test] == c).float().mean(0) for c in range(classes)]).max(0).values.mean()
     chance = float("nan")
@@ -207,13 +218,13 @@ def measure(
     balanced = float(torch.stack(recalls).mean())
     shares = (found.value, found.low, found.high, balanced, float(majority), chance, found.value - chance)
     sizes = (int(train.sum()), int(test.sum()), len(np.unique(np.asarray(groups)[test.numpy()])))
-    return Probed(kind, *shares, counts, *sizes), probe
+    return ProbeResult(kind, *shares, counts, *sizes), probe
 
 
 # -- steering ---------------------------------------------------------------------------------------------------------
 
 
-def push(
+def steering_vector(
     probe: LinearProbe,
     x: Tensor,
     target: Tensor,
@@ -239,7 +250,7 @@ def push(
     return (alpha[:, None] * towards).to(x)
 
 
-def random_push(like: Tensor, generator: torch.Generator) -> Tensor:
+def random_steering_vector(like: Tensor, generator: torch.Generator) -> Tensor:
     """(n, D) random directions, row by row of the same norm as `like`: the control of a push."""
     noise = torch.randn(like.shape, generator=generator).to(like)
     return noise * (like.norm(dim=-1, keepdim=True) / noise.norm(dim=-1, keepdim=True))

@@ -22,9 +22,9 @@ from innerloop.core import Loop, Thought, detach, think
 from innerloop.errors import InputError
 from innerloop.tree import rebuild
 
-__all__ = ["Push", "UpdateRecord", "Watched", "named", "replaced", "slots", "watch"]
+__all__ = ["Intervention", "RecordedLoop", "UpdateRecord", "get_slot", "record_updates", "set_slot", "slots"]
 
-Keep = Callable[[str, Any, Any], Any]  # (name of the update, state before it, state after it) -> what to keep
+KeepFn = Callable[[str, Any, Any], Any]  # (name of the update, state before it, state after it) -> what to keep
 
 
 class UpdateRecord(NamedTuple):
@@ -37,7 +37,7 @@ class UpdateRecord(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Push:
+class Intervention:
     """An addition to one slot of the state, at one update of one step."""
 
     slot: str  # its name in the state the update works on: `slots`
@@ -58,20 +58,20 @@ def slots(state: Any) -> dict[str, Tensor]:
     return found
 
 
-def replaced(state: Any, slot: str, value: Tensor) -> Any:
+def set_slot(state: Any, slot: str, value: Tensor) -> Any:
     """The same state with one slot changed. Raises InputError where it has none of that name."""
-    named(state, slot)
+    get_slot(state, slot)
     if isinstance(state, Tensor):
         return value
     head, _, rest = slot.partition(".")
     items = [
-        (replaced(item, rest, value) if rest else value) if name == head else item
+        (set_slot(item, rest, value) if rest else value) if name == head else item
         for name, item in zip(_names(state), state, strict=True)
     ]
     return rebuild(state, items)
 
 
-def named(state: Any, slot: str) -> Tensor:
+def get_slot(state: Any, slot: str) -> Tensor:
     """One slot. Raises InputError where the state has none of that name."""
     found = slots(state)
     if slot not in found:
@@ -83,15 +83,15 @@ def _names(state: tuple[Any, ...]) -> Sequence[str]:
     return getattr(state, "_fields", None) or [str(i) for i in range(len(state))]
 
 
-def after(name: str, old: Any, new: Any) -> Any:
+def state_after(name: str, old: Any, new: Any) -> Any:
     """What is kept unless told otherwise: the state after the update, off the tape."""
     return detach(new)
 
 
-class Watched:
+class RecordedLoop:
     """A loop that appends the result of `keep` for every update to `moments`, and applies `steer`."""
 
-    def __init__(self, loop: Loop, keep: Keep = after, steer: Sequence[Push] = ()) -> None:
+    def __init__(self, loop: Loop, keep: KeepFn = state_after, steer: Sequence[Intervention] = ()) -> None:
         self.loop, self.keep, self.steer = loop, keep, tuple(steer)
         self.moments: list[UpdateRecord] = []
         self.pushed: set[int] = set()  # which of `steer` have happened
@@ -120,9 +120,9 @@ class Watched:
     def _push(self, state: Any, update: int | None) -> Any:
         for i, push in enumerate(self.steer):
             if push.update == update and push.step in (None, self.steps):
-                old = named(state, push.slot)
+                old = get_slot(state, push.slot)
                 by = push.by(old) if callable(push.by) else push.by
-                state = replaced(state, push.slot, old + by.to(old))
+                state = set_slot(state, push.slot, old + by.to(old))
                 self.pushed.add(i)
         return state
 
@@ -153,8 +153,8 @@ class Watched:
 
 
 @torch.no_grad()
-def watch(
-    loop: Loop, x: Any, depth: int, keep: Keep = after, steer: Sequence[Push] = (), state: Any = None
+def record_updates(
+    loop: Loop, x: Any, depth: int, keep: KeepFn = state_after, steer: Sequence[Intervention] = (), state: Any = None
 ) -> tuple[Thought, list[UpdateRecord]]:
     """Think `depth` steps, without gradient, and return the thought and its moments.
 
@@ -162,7 +162,7 @@ def watch(
            keep a number of each where that will do
     Raises InputError for a push at a moment that never came.
     """
-    watched = Watched(loop, keep, steer)
+    watched = RecordedLoop(loop, keep, steer)
     thought = think(watched, x, depth, state=state)
     for i, push in enumerate(steer):
         if i not in watched.pushed:

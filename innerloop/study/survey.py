@@ -17,17 +17,27 @@ import torch
 from torch import Tensor
 
 from innerloop.core import Loop, Question, map_tensors
-from innerloop.study.convergence import Fates, correct, course, cycles, fates, filled, residuals, rises, stages
+from innerloop.study.convergence import (
+    Outcomes,
+    answer_trace,
+    classify_outcomes,
+    cycle_ratios,
+    is_correct,
+    near_solved,
+    residual_cycles,
+    residuals,
+    stages,
+)
 from innerloop.study.dimension import compare
 from innerloop.study.probes import measure
-from innerloop.study.record import slots, watch
+from innerloop.study.record import record_updates, slots
 
-__all__ = ["plain", "read_cells", "settle", "some_cells", "steps_shown", "survey"]
+__all__ = ["outcome_summary", "probe_cells", "sample_cells", "steps_probed", "survey", "to_plain_json"]
 
-WATCHED = 64  # puzzles whose every update is watched
-CELLS = 12  # places of each puzzle that are probed
-EMPTY = (0, 1, 2, 4, 8, 16, 32)  # empty places of otherwise solved boards
-SHOWN = 16  # steps that are probed, at most
+MAX_RESIDUAL_PUZZLES = 64  # puzzles whose every update is watched
+CELLS_PROBED = 12  # places of each puzzle that are probed
+BLANK_COUNTS = (0, 1, 2, 4, 8, 16, 32)  # empty places of otherwise solved boards
+MAX_STEPS_PROBED = 16  # steps that are probed, at most
 
 
 def survey(
@@ -47,26 +57,26 @@ def survey(
     controls     name -> another loop whose dimension is measured on the same puzzles, such as the loop untrained
     blank        token of an empty place; 0: the task has none, and boards cannot be emptied
     """
-    few = map_tensors(lambda t: t[:WATCHED], x)
+    few = map_tensors(lambda t: t[:MAX_RESIDUAL_PUZZLES], x)
     found: dict[str, Any] = {"depth": depth, "puzzles": len(x.inputs)}
-    found["residuals"] = moved(loop, few, depth)
-    found |= settle(loop, x, labels, depth)
+    found["residuals"] = residual_summary(loop, few, depth)
+    found |= outcome_summary(loop, x, labels, depth)
     # A board can be shown solved only where answers are written in the question's own tokens: a maze's path is not.
     tokens = labels[labels > 0].unique()
     shown = blank > 0 and bool(torch.isin(tokens, x.inputs.unique()).all())
     most = int(((labels > 0) & (labels != blank)).sum(1).min())
-    counts = [n for n in EMPTY if n <= most] if shown else []
-    found["filled"] = [r._asdict() for r in filled(loop, x, labels, blank, counts, depth, seed=seed)]
+    counts = [n for n in BLANK_COUNTS if n <= most] if shown else []
+    found["filled"] = [r._asdict() for r in near_solved(loop, x, labels, blank, counts, depth, seed=seed)]
     found["dimension"] = {
         name: {slot: [d._asdict() for d in values] for slot, values in by_slot.items()}
         for name, by_slot in compare({"trained": loop, **controls}, x, depth, seed=seed).items()
     }
-    cells = some_cells(open_places & (labels > 0), CELLS, seed)
-    found["cells"] = read_cells(loop, x, labels, cells, steps_shown(depth), seed)
-    return plain(found)
+    cells = sample_cells(open_places & (labels > 0), CELLS_PROBED, seed)
+    found["cells"] = probe_cells(loop, x, labels, cells, steps_probed(depth), seed)
+    return to_plain_json(found)
 
 
-def moved(loop: Loop, x: Question, depth: int) -> dict[str, Any]:
+def residual_summary(loop: Loop, x: Question, depth: int) -> dict[str, Any]:
     """Quartiles of the residuals over puzzles, update by update; None where a slot does not move."""
     curves = residuals(loop, x, depth)
     thin = {name for name, v in slots(loop.init(x)).items() if v.ndim < 3}  # numbers a loop keeps beside its state
@@ -76,23 +86,23 @@ def moved(loop: Loop, x: Question, depth: int) -> dict[str, Any]:
             continue
         low, middle, high = values.nanquantile(torch.tensor([0.25, 0.5, 0.75]).to(values), dim=1).tolist()
         known: dict[str, Any] = {"low": low, "median": middle, "high": high}
-        runs = cycles(curves, slot)
-        turns = rises(runs)
+        runs = residual_cycles(curves, slot)
+        turns = cycle_ratios(runs)
         if len(turns.spikes) and len(runs[-1]) > 1:
             known |= {"fall": float(turns.falls.median()), "spike": float(turns.spikes.median())}
         shown[slot] = known
     return {"puzzles": len(x.inputs), "steps": curves.steps, "names": curves.names, "slots": shown}
 
 
-def settle(loop: Loop, x: Question, labels: Tensor, depth: int) -> dict[str, Any]:
+def outcome_summary(loop: Loop, x: Question, labels: Tensor, depth: int) -> dict[str, Any]:
     """Outcomes, and shares of stages over steps. Below 4 steps nothing can be classified: "fates" is empty."""
     window = min(8, depth)
-    path = course(loop, x, depth, window)
-    right = correct(path.answers, labels).float().mean(1)
+    path = answer_trace(loop, x, depth, window)
+    right = is_correct(path.answers, labels).float().mean(1)
     known: dict[str, Any] = {"exact": right.tolist(), "fates": {}, "stages": {}}
     if window < 4:
         return known
-    ends: Fates = fates(path, labels)
+    ends: Outcomes = classify_outcomes(path, labels)
     known["fates"] = {k: v._asdict() for k, v in ends.counts().items()}
     known["still"] = float((ends.state_period == 1).float().mean())
     known["lost"] = float(ends.lost.float().mean())
@@ -100,21 +110,21 @@ def settle(loop: Loop, x: Question, labels: Tensor, depth: int) -> dict[str, Any
     return known
 
 
-def steps_shown(depth: int) -> list[int]:
+def steps_probed(depth: int) -> list[int]:
     """At most SHOWN steps up to `depth`, closer together where they are few."""
-    if depth <= SHOWN:
+    if depth <= MAX_STEPS_PROBED:
         return list(range(1, depth + 1))
-    return sorted({round(depth ** (i / (SHOWN - 1))) for i in range(SHOWN)})
+    return sorted({round(depth ** (i / (MAX_STEPS_PROBED - 1))) for i in range(MAX_STEPS_PROBED)})
 
 
-def some_cells(mask: Tensor, count: int, seed: int = 0) -> Tensor:
+def sample_cells(mask: Tensor, count: int, seed: int = 0) -> Tensor:
     """(n, 2) rows and places: up to `count` random places of each row of a (B, S) mask."""
     noise = torch.rand(mask.shape, generator=torch.Generator().manual_seed(seed)).to(mask.device)
     rank = noise.masked_fill(~mask, 2.0).argsort(1).argsort(1)
     return (mask & (rank < count)).nonzero()
 
 
-def read_cells(
+def probe_cells(
     loop: Loop, x: Question, labels: Tensor, cells: Tensor, steps: Sequence[int], seed: int = 0
 ) -> dict[str, Any]:
     """How well a linear probe at a cell's own place reads that cell's right value, after each of `steps`.
@@ -133,9 +143,9 @@ def read_cells(
         fit = {k: v for k, v in wide.items() if v.shape[0] == len(labels) and v.shape[1] >= labels.shape[1]}
         return {k: v[rows, v.shape[1] - labels.shape[1] + places].float().cpu() for k, v in fit.items()}
 
-    answers = course(loop, x, max(steps), window=1).answers
+    answers = answer_trace(loop, x, max(steps), window=1).answers
     own = [float((answers[t - 1][rows, places].cpu() == tokens).float().mean()) for t in steps]
-    ends = {m.step: m.kept for m in watch(loop, x, max(steps), pick)[1]}
+    ends = {m.step: m.kept for m in record_updates(loop, x, max(steps), pick)[1]}
     groups = rows.cpu().numpy()
     read = {
         slot: [measure("ridge", ends[t][slot], y, groups, len(kinds), seed)[0].as_dict() for t in steps]
@@ -144,12 +154,12 @@ def read_cells(
     return {"steps": list(steps), "cells": len(rows), "answer": own, "slots": read}
 
 
-def plain(value: Any) -> Any:
+def to_plain_json(value: Any) -> Any:
     """The same with shares as dicts and what is not finite as None, so that it is JSON."""
     if hasattr(value, "_asdict"):
         value = value._asdict()
     if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
+        return {str(k): to_plain_json(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
+        return [to_plain_json(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -11,7 +11,7 @@ from typing import Any
 from innerloop.errors import InputError
 from innerloop.schema import check_arguments
 from innerloop.tasks.task import Task
-from innerloop.text import nearest
+from innerloop.text import did_you_mean
 
 __all__ = ["Task", "get", "names"]
 
@@ -37,10 +37,10 @@ def get(name: str, **options: Any) -> Task:
     """The task `name` with its options. An unknown name or option raises InputError naming the nearest."""
     tasks = _found()
     if name not in tasks:
-        raise InputError(f"there is no task {name!r}: {nearest(name, tasks)}")
+        raise InputError(f"there is no task {name!r}: {did_you_mean(name, tasks)}")
     known = list(inspect.signature(tasks[name]).parameters)
     for option in options:
         if option not in known:
-            raise InputError(f"the task {name!r} has no option {option!r}: {nearest(option, known)}")
+            raise InputError(f"the task {name!r} has no option {option!r}: {did_you_mean(option, known)}")
     check_arguments(tasks[name].__init__, options, lambda option: f"the option {option} of the task {name!r}")
     return tasks[name](**options)

@@ -12,9 +12,9 @@ import numpy as np
 
 from innerloop.data.sets import Example
 from innerloop.errors import InputError
-from innerloop.tasks.task import Task, stream
+from innerloop.tasks.task import Task, item_rng
 
-__all__ = ["ARC", "crop", "frame", "restore", "turned", "unturned", "variant"]
+__all__ = ["ARC", "crop", "dihedral_image", "frame", "undo_dihedral", "undo_variant", "variant_name"]
 
 SIDE, END, FIRST = 30, 1, 2  # board side, end token, token of colour 0
 PALETTE = ["#101114", "#1e78d2", "#e0483e", "#3fae4c", "#f2d33a", "#9a9fa8", "#d23fb0", "#f08a2c", "#74c8ee", "#8a2440"]
@@ -43,7 +43,7 @@ class ARC(Task):
         self.options = {"low": low, "high": high}
 
     def sample(self, seed: int, i: int) -> Example:
-        rng = stream(seed, i)
+        rng = item_rng(seed, i)
         grid = rng.integers(0, 10, rng.integers(self.low, self.high + 1, 2)) * (rng.random() < 0.5)
         for _ in range(3):
             r, c = (int(rng.integers(k)) for k in grid.shape)
@@ -75,7 +75,7 @@ class ARC(Task):
     ) -> tuple[np.ndarray, np.ndarray]:
         """Input and output moved together to a random place of the board; the puzzle identifier stays true.
 
-        Turns and colours make *new* puzzles with identifiers of their own: see `innerloop.data.arc_files.expand`.
+        Turns and colours make *new* puzzles with identifiers of their own: see `innerloop.data.arc_files.augmented`.
         """
         extents = [_extent(tokens) for tokens in (inputs, labels)]
         r0, c0 = (np.minimum(extents[0][k], extents[1][k]) for k in (0, 1))
@@ -126,7 +126,7 @@ def crop(tokens: np.ndarray, at: tuple[int, int] = (0, 0)) -> np.ndarray:
     return (board[:h, : runs[h - 1]] - FIRST).astype(np.uint8)
 
 
-def turned(grid: np.ndarray, k: int) -> np.ndarray:
+def dihedral_image(grid: np.ndarray, k: int) -> np.ndarray:
     """Image k of a grid in the numbering of the official folders: 0 itself, 1..3 quarter turns against the clock,
     4 left-right, 5 up-down, 6 transposed, 7 transposed over the other diagonal.
     """
@@ -135,17 +135,17 @@ def turned(grid: np.ndarray, k: int) -> np.ndarray:
     return (grid[:, ::-1], grid[::-1], grid.T, grid[::-1, ::-1].T)[k - 4]
 
 
-def unturned(grid: np.ndarray, k: int) -> np.ndarray:
+def undo_dihedral(grid: np.ndarray, k: int) -> np.ndarray:
     """The inverse of `turned`."""
-    return turned(grid, (0, 3, 2, 1, 4, 5, 6, 7)[k])
+    return dihedral_image(grid, (0, 3, 2, 1, 4, 5, 6, 7)[k])
 
 
-def variant(name: str, k: int, colours: np.ndarray) -> str:
+def variant_name(name: str, k: int, colours: np.ndarray) -> str:
     """The official name of an augmented puzzle: id, turn and colour permutation."""
     return f"{name}{SEPARATOR}t{k}{SEPARATOR}{''.join(str(int(c)) for c in colours)}"
 
 
-def restore(name: str, grid: np.ndarray) -> tuple[str, np.ndarray]:
+def undo_variant(name: str, grid: np.ndarray) -> tuple[str, np.ndarray]:
     """(original id, grid turned and coloured back) of an answer to a puzzle named by `variant`; plain names pass
     through.
     """
@@ -155,7 +155,7 @@ def restore(name: str, grid: np.ndarray) -> tuple[str, np.ndarray]:
     if len(parts) != 3 or not parts[1][1:].isdigit() or sorted(parts[2]) != list("0123456789"):
         raise InputError(f"{name!r} is no name of an ARC puzzle; write id, or id|||t0..7|||permutation of 0123456789.")
     back = np.argsort([int(c) for c in parts[2]]).astype(np.uint8)
-    return parts[0], back[unturned(np.asarray(grid), int(parts[1][1:]))]
+    return parts[0], back[undo_dihedral(np.asarray(grid), int(parts[1][1:]))]
 
 
 def _extent(tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -189,7 +189,7 @@ def _moved(tokens: np.ndarray, extent: tuple[np.ndarray, ...], move_r: np.ndarra
 def _key(grid: np.ndarray) -> bytes:
     best = b""
     for k in range(8 if grid.size else 0):
-        image = np.ascontiguousarray(turned(grid, k))
+        image = np.ascontiguousarray(dihedral_image(grid, k))
         values, first = np.unique(image, return_index=True)
         order = [int(v) for v in values[np.argsort(first)] if v]
         names = np.zeros(10, np.uint8)

@@ -19,9 +19,9 @@ from innerloop.data.formats import read_text
 from innerloop.data.opening import check_labels
 from innerloop.data.sets import Example, PuzzleSet
 from innerloop.errors import InputError
-from innerloop.rules.bounds import Bound
+from innerloop.rules.bounds import SearchBound
 from innerloop.rules.symmetry import Views, same_names
-from innerloop.tasks.task import Task, stream
+from innerloop.tasks.task import Task, item_rng
 
 __all__ = ["Colouring", "read_graphs"]
 
@@ -61,7 +61,7 @@ class Colouring(Task):
 
     # --- examples -----------------------------------------------------------------------------------------------------
     def sample(self, seed: int, i: int) -> Example:
-        rng, n = stream(seed, i), self.size
+        rng, n = item_rng(seed, i), self.size
         colour = rng.integers(self.colours, size=n)
         joined = np.triu((colour[:, None] != colour) & (rng.random((n, n)) < self.density))
         shown = rng.permutation(n)
@@ -96,10 +96,10 @@ class Colouring(Task):
         """bool (B, n, n): edges whose ends are alike."""
         return self._edges(inputs) & (colour[:, :, None] == colour[:, None])
 
-    def every(self, question: np.ndarray, limit: int, bound: Bound | None = None) -> np.ndarray:
+    def every(self, question: np.ndarray, limit: int, bound: SearchBound | None = None) -> np.ndarray:
         """Vertex by vertex, the given ones first."""
         self.check(question[None], "questions")
-        bound = bound or Bound()
+        bound = bound or SearchBound()
         given = question[self.diagonal]
         order = np.argsort(given == self.blank, kind="stable").tolist()
         edges = self._edges(question[None])[0]

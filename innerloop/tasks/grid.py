@@ -15,7 +15,7 @@ import numpy as np
 from innerloop.data.sets import Example, PuzzleSet
 from innerloop.errors import InputError
 from innerloop.rules.symmetry import Views, dihedral, same_names, turns
-from innerloop.tasks.task import Task, stream
+from innerloop.tasks.task import Task, item_rng
 
 __all__ = ["Grid"]
 
@@ -87,7 +87,7 @@ class Grid(Task):
         if self.examples is None:
             return super().sample(seed, i)
         s = self.examples
-        row = int(stream(seed, i).integers(len(s)))
+        row = int(item_rng(seed, i).integers(len(s)))
         return Example(s.inputs[row], s.labels[row], float(s.rating[row]))
 
     def views(self, count: int, rng: np.random.Generator) -> Views | None:

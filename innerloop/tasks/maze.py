@@ -16,7 +16,7 @@ import numpy as np
 from innerloop.data.sets import Example
 from innerloop.errors import InputError
 from innerloop.rules.symmetry import Views, dihedral, turns
-from innerloop.tasks.task import Task, stream
+from innerloop.tasks.task import Task, item_rng
 
 __all__ = ["Maze"]
 
@@ -66,7 +66,7 @@ class Maze(Task):
 
     # --- generator ----------------------------------------------------------------------------------------------------
     def sample(self, seed: int, i: int) -> Example:
-        rng, n = stream(seed, i), self.size
+        rng, n = item_rng(seed, i), self.size
         for _ in range(TRIES):
             floor = self._lattice(rng) if self.kind == "perfect" else self._noise(rng)
             cells = np.flatnonzero(floor)

@@ -13,7 +13,7 @@ import numpy as np
 
 from innerloop.data.sets import Example
 from innerloop.errors import InputError
-from innerloop.tasks.task import Task, stream
+from innerloop.tasks.task import Task, item_rng
 
 __all__ = ["Prefix"]
 
@@ -35,7 +35,7 @@ class Prefix(Task):
         self.options = {"places": places, "lengths": list(self.lengths)}
 
     def sample(self, seed: int, i: int) -> Example:
-        rng = stream(seed, i)
+        rng = item_rng(seed, i)
         length = int(rng.integers(self.lengths[0], self.lengths[1] + 1))
         question = np.zeros(self.shape[1], np.uint8)
         question[:length] = rng.integers(1, 3, length)

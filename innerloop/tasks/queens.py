@@ -14,9 +14,9 @@ import numpy as np
 
 from innerloop.data.sets import Example
 from innerloop.errors import InputError
-from innerloop.rules.bounds import Bound
+from innerloop.rules.bounds import SearchBound
 from innerloop.rules.symmetry import Views, dihedral, turns
-from innerloop.tasks.task import Task, as_units, stream
+from innerloop.tasks.task import Task, as_units, item_rng
 
 __all__ = ["Queens"]
 
@@ -47,7 +47,7 @@ class Queens(Task):
         self.options = {"size": size, "givens": list(self.givens)}
 
     def sample(self, seed: int, i: int) -> Example:
-        rng = stream(seed, i)
+        rng = item_rng(seed, i)
         columns = self._place(rng)
         answer = np.ones((self.size, self.size), np.uint8)
         answer[np.arange(self.size), columns] = 2
@@ -76,10 +76,10 @@ class Queens(Task):
             if len(columns) == n:
                 return columns
 
-    def every(self, question: np.ndarray, limit: int, bound: Bound | None = None) -> np.ndarray:
+    def every(self, question: np.ndarray, limit: int, bound: SearchBound | None = None) -> np.ndarray:
         """Row by row, by bit masks of the columns and diagonals that are taken."""
         self.check(question[None], "questions")
-        n, found, bound = self.size, [], bound or Bound()
+        n, found, bound = self.size, [], bound or SearchBound()
         given = [np.flatnonzero(row == 2).tolist() for row in question.reshape(self.shape)]
 
         def place(r: int, columns: list[int], used: int, down: int, up: int) -> None:

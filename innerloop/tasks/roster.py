@@ -27,13 +27,13 @@ import numpy as np
 from innerloop.data import roster_picture
 from innerloop.data.sets import Example
 from innerloop.errors import InputError
-from innerloop.rules.bounds import Bound, Undecided
-from innerloop.rules.roster_code import FIXED, Code
-from innerloop.rules.roster_disrupt import draw, upset
-from innerloop.rules.roster_repair import GaveUp, Search
+from innerloop.rules.bounds import SearchBound, Undecided
+from innerloop.rules.roster_code import FIXED, RosterCode
+from innerloop.rules.roster_disrupt import disrupt, random_roster
+from innerloop.rules.roster_repair import NodeBudgetExceeded, RepairSearch
 from innerloop.rules.roster_rules import Cover, Limit, Names, Rest, Rule, Sheet, Skills, Stretch
 from innerloop.rules.symmetry import Views
-from innerloop.tasks.task import Task, stream
+from innerloop.tasks.task import Task, item_rng
 
 __all__ = ["Roster"]
 
@@ -79,7 +79,7 @@ class Roster(Task):
         self.rules: tuple[Rule, ...] = (Cover(spare), Skills(), self.rest, Stretch(), Limit(), *self.added)
         people, dates = ([f"{word} {i + 1}" for i in range(n)] for word, n in (("person", staff), ("day", days)))
         self.names = Names(people, dates, ["off", *shifts])
-        self.code = Code(staff, days, shifts)
+        self.code = RosterCode(staff, days, shifts)
         self.charset, self.vocab, self.shape = self.code.charset, self.code.vocab, self.code.shape
         self._units()
         self.options = {"staff": staff, "days": days, "shifts": shifts, "stretch": stretch, "spare": spare}
@@ -108,7 +108,7 @@ class Roster(Task):
 
     # --- examples -----------------------------------------------------------------------------------------------------
     def sample(self, seed: int, i: int) -> Example:
-        rng = stream(seed, i)
+        rng = item_rng(seed, i)
         for _ in range(TRIES):
             whole = self._whole(rng)
             example = None if whole is None else self.disrupted(whole, rng)
@@ -118,13 +118,13 @@ class Roster(Task):
 
     def _whole(self, rng: np.random.Generator) -> Sheet | None:
         """A valid roster; None where the one drawn breaks a rule that was added and is not quickly mended."""
-        sheet = draw(self.staff, self.days, self.kinds, self.stretch, self.spare, self.rest.table, rng)
+        sheet = random_roster(self.staff, self.days, self.kinds, self.stretch, self.spare, self.rest.table, rng)
         batch = Sheet(*(field[None] for field in sheet))
         if not any(rule.broken(batch).any() for rule in self.rules):
             return sheet
         try:
-            found = Search(sheet, self.rules, self.weights, rng, BUDGET).best()
-        except GaveUp:
+            found = RepairSearch(sheet, self.rules, self.weights, rng, BUDGET).best()
+        except NodeBudgetExceeded:
             return None
         return sheet._replace(shift=found.shift) if found else None
 
@@ -133,11 +133,11 @@ class Roster(Task):
         (nothing breaks, nothing mends it, or it takes long to find): try again.
         """
         times = int(rng.integers(self.disruptions[0], self.disruptions[1] + 1))
-        sheet = upset(sheet, times, rng)
-        search = Search(sheet, self.rules, self.weights, rng, BUDGET)
+        sheet = disrupt(sheet, times, rng)
+        search = RepairSearch(sheet, self.rules, self.weights, rng, BUDGET)
         try:
             found = search.best(unique=True) if search.faults else None
-        except GaveUp:
+        except NodeBudgetExceeded:
             return None
         if found is None:
             return None
@@ -153,18 +153,18 @@ class Roster(Task):
         found = self._search(question, lambda search: search.best())
         return self._told(question, [found.shift])[0] if found else None
 
-    def every(self, question: np.ndarray, limit: int, bound: Bound | None = None) -> np.ndarray:
+    def every(self, question: np.ndarray, limit: int, bound: SearchBound | None = None) -> np.ndarray:
         """The cheapest first. Raises Undecided where the search takes long."""
         nodes = LARGE if bound is None else int(min(LARGE, bound.nodes))
         return self._told(question, self._search(question, lambda search: search.every(limit), nodes))
 
-    def _search(self, question: np.ndarray, ask: Callable[[Search], Any], nodes: int = LARGE) -> Any:
+    def _search(self, question: np.ndarray, ask: Callable[[RepairSearch], Any], nodes: int = LARGE) -> Any:
         if not self.code.placed(question).all():
             raise InputError("this is no roster: " + self.explain(question, question)[0])
         rng = np.random.default_rng(0)
         try:
-            return ask(Search(self.read(question), self.rules, self.weights, rng, nodes))
-        except GaveUp:
+            return ask(RepairSearch(self.read(question), self.rules, self.weights, rng, nodes))
+        except NodeBudgetExceeded:
             raise Undecided(
                 "too much must change in this roster for a small search; use innerloop.solve.exact"
             ) from None

@@ -15,11 +15,11 @@ import numpy as np
 from innerloop.data.notation import BOXES
 from innerloop.data.sets import Example
 from innerloop.errors import InputError
-from innerloop.rules.bounds import Bound
-from innerloop.rules.sudoku_class import equivalent, keys
+from innerloop.rules.bounds import SearchBound
+from innerloop.rules.sudoku_class import canonical_keys, equivalent
 from innerloop.rules.sudoku_search import Board, board, carve, count, fill, solve
 from innerloop.rules.symmetry import Views
-from innerloop.tasks.task import Task, stream
+from innerloop.tasks.task import Task, item_rng
 
 __all__ = ["Sudoku"]
 
@@ -65,7 +65,7 @@ class Sudoku(Task):
         self.options = {"size": size, "box": list(self.box), "givens": list(self.givens)}
 
     def sample(self, seed: int, i: int) -> Example:
-        rng = stream(seed, i)
+        rng = item_rng(seed, i)
         for _ in range(TRIES):
             solution = fill(self.board, *self.box, rng)
             puzzle = carve(solution, self.board, *self.givens, rng)
@@ -77,11 +77,11 @@ class Sudoku(Task):
             "allow more givens."
         )
 
-    def solutions(self, question: np.ndarray, limit: int = 2, bound: Bound | None = None) -> int:
+    def solutions(self, question: np.ndarray, limit: int = 2, bound: SearchBound | None = None) -> int:
         """Exact number of solutions of one question (S,), counted up to `limit`. Raises Undecided at the `bound`."""
         return count(self._digits(question[None])[0].reshape(-1).tolist(), self.board, limit, bound)
 
-    def solve(self, question: np.ndarray, bound: Bound | None = None) -> np.ndarray | None:
+    def solve(self, question: np.ndarray, bound: SearchBound | None = None) -> np.ndarray | None:
         """The first solution of one question (S,) as tokens (S,), or None where there is none. Raises Undecided."""
         found, _ = solve(self._digits(question[None])[0].reshape(-1).tolist(), self.board, 1, bound)
         return np.array(found[0], np.uint8) + 1 if found else None
@@ -140,7 +140,7 @@ class Sudoku(Task):
         """See sudoku_class: equal for every symmetric variant, so nothing is missed; `same` settles equal keys
         exactly.
         """
-        return keys(self._digits(inputs), self.box)
+        return canonical_keys(self._digits(inputs), self.box)
 
     def same(self, a: np.ndarray, b: np.ndarray) -> bool:
         first, second = self._digits(np.stack([a, b]))

@@ -15,7 +15,7 @@ import numpy as np
 
 from innerloop.data.sets import Example
 from innerloop.errors import InputError
-from innerloop.tasks.task import Task, stream
+from innerloop.tasks.task import Task, item_rng
 
 __all__ = ["Sums"]
 
@@ -49,7 +49,7 @@ class Sums(Task):
         self.options = {"digits": digits, "operators": operators}
 
     def sample(self, seed: int, i: int) -> Example:
-        rng = stream(seed, i)
+        rng = item_rng(seed, i)
         lengths = rng.integers(1, self.digits + 1, 2)
         a, b = (int(rng.integers(0 if n == 1 else 10 ** (n - 1), 10**n)) for n in lengths.tolist())
         operator = self.operators[rng.integers(len(self.operators))]

@@ -10,14 +10,14 @@ import numpy as np
 from innerloop.data import picture
 from innerloop.data.sets import Example, PuzzleSet, Score, as_tokens, largest, token_dtype
 from innerloop.errors import InputError
-from innerloop.rules.bounds import Bound
+from innerloop.rules.bounds import SearchBound
 from innerloop.rules.symmetry import Views
 from innerloop.text import printable
 
 __all__: list[str] = []  # the base is no task: discovery must not list it
 
 
-def stream(seed: int, i: int) -> np.random.Generator:
+def item_rng(seed: int, i: int) -> np.random.Generator:
     """The random generator of item i of the list `seed`; both are whole numbers from 0."""
     if seed < 0 or i < 0:
         raise InputError(f"seed {seed} and item {i} must not be negative; give whole numbers from 0 on.")
@@ -124,14 +124,14 @@ class Task:
         given = (inputs != 0) & (inputs != self.blank)
         return ((answers == inputs) | ~given).all(1)
 
-    def every(self, question: np.ndarray, limit: int, bound: Bound | None = None) -> np.ndarray:
+    def every(self, question: np.ndarray, limit: int, bound: SearchBound | None = None) -> np.ndarray:
         """(n, S) tokens: all answers of one question (S,) that the rules allow, by exact search; at most `limit`.
 
         Raises Undecided where the search comes to its `bound`; None: it may take as long as it takes.
         """
         raise InputError(f"the task {self.name!r} has no exact search that lists all solutions of a question.")
 
-    def solutions(self, question: np.ndarray, limit: int = 2, bound: Bound | None = None) -> int:
+    def solutions(self, question: np.ndarray, limit: int = 2, bound: SearchBound | None = None) -> int:
         """Exact number of solutions of one question (S,), counted up to `limit`. Raises Undecided at the `bound`."""
         return len(self.every(question, limit, bound) if bound else self.every(question, limit))
 

@@ -37,9 +37,9 @@ from innerloop.data import picture
 from innerloop.data.sets import Example
 from innerloop.errors import InputError
 from innerloop.rules import timetable_plan as plans
-from innerloop.rules.bounds import Bound
+from innerloop.rules.bounds import SearchBound
 from innerloop.rules.symmetry import Views, same_names
-from innerloop.tasks.task import Task, as_units, stream
+from innerloop.tasks.task import Task, as_units, item_rng
 
 __all__ = ["Timetable"]
 
@@ -118,12 +118,12 @@ class Timetable(Task):
 
     # --- examples -----------------------------------------------------------------------------------------------------
     def sample(self, seed: int, i: int) -> Example:
-        rng, size = stream(seed, i), (self.teachers, self.days, self.periods)
+        rng, size = item_rng(seed, i), (self.teachers, self.days, self.periods)
         for _ in range(TRIES):
             room = np.zeros(self.teachers, int)
             room[rng.permutation(self.teachers)[: 2 * self.rooms]] = np.arange(2 * self.rooms) // 2 + 1
-            at = plans.draw(*size, self.classes, room.tolist(), self.load, rng)
-            away = plans.absent(*size, room, int(rng.integers(self.absences[0], self.absences[1] + 1)), rng)
+            at = plans.random_timetable(*size, self.classes, room.tolist(), self.load, rng)
+            away = plans.random_absences(*size, room, int(rng.integers(self.absences[0], self.absences[1] + 1)), rng)
             unwanted = (rng.random(at.shape) < self.wishes) & (at < 0) & ~away
             if not ((at >= 0) & away).any():
                 continue
@@ -150,9 +150,9 @@ class Timetable(Task):
         at, away = self._classes_in(question[None], struck=True)[0], self.rest[body] == AWAY
         return plans.plan_of(at, room, away, body == UNWANTED, self.classes, self.periods)
 
-    def every(self, question: np.ndarray, limit: int, bound: Bound | None = None) -> np.ndarray:
+    def every(self, question: np.ndarray, limit: int, bound: SearchBound | None = None) -> np.ndarray:
         """Those that keep the old slots come first; a question mostly has far more than can be listed."""
-        found = [np.array(at) for at in plans.every(self.plan(question), limit, bound or Bound())]
+        found = [np.array(at) for at in plans.every(self.plan(question), limit, bound or SearchBound())]
         answers = np.repeat(question.reshape(1, *self.shape), len(found), 0)
         for answer, at in zip(answers[:, :, :-1], found, strict=True):
             answer[:] = np.where(at >= 0, at + self.first, self.rest[answer])
@@ -313,10 +313,10 @@ class Timetable(Task):
 
     def canonical_batch(self, inputs: np.ndarray) -> list[bytes]:
         """Equal for every variant; `same` settles equal keys."""
-        return plans.keys(*self._parts(inputs), self.periods)
+        return plans.canonical_keys(*self._parts(inputs), self.periods)
 
     def same(self, a: np.ndarray, b: np.ndarray) -> bool:
-        return plans.same(*self._parts(np.stack([a, b])), self.periods)
+        return plans.equivalent(*self._parts(np.stack([a, b])), self.periods)
 
     # --- pictures -----------------------------------------------------------------------------------------------------
     def glyph(self, token: int) -> str:

@@ -21,9 +21,9 @@ import numpy as np
 from innerloop.data.sets import Example
 from innerloop.errors import InputError
 from innerloop.rules.symmetry import dihedral
-from innerloop.tasks.task import Task, stream
+from innerloop.tasks.task import Task, item_rng
 
-__all__ = ["Walk", "WalkPlan", "plan"]
+__all__ = ["Walk", "WalkPlan", "plan_by_imagination"]
 
 WALL, FLOOR, WALKER, FIRST = 1, 2, 3, 4  # FIRST: the token of the first action
 MOVES = ((-1, 0), (0, 1), (1, 0), (0, -1))  # rows and columns of '^>v<'
@@ -95,7 +95,7 @@ class Walk(Task):
         return grid.reshape(len(world), -1)
 
     def sample(self, seed: int, i: int) -> Example:
-        rng = stream(seed, i)
+        rng = item_rng(seed, i)
         world = np.full(self.cells, FLOOR, np.uint8)
         cells = rng.permutation(self.cells)[: 1 + int(rng.integers(self.walls + 1))]
         world[cells[1:]], world[cells[0]] = WALL, WALKER
@@ -200,7 +200,7 @@ class WalkPlan(NamedTuple):
     steps: np.ndarray  # int64 (N,) actions to the goal, 0 where no imagined sequence reaches it
 
 
-def plan(task: Walk, imagine: Imagine, worlds: np.ndarray, goals: np.ndarray, horizon: int) -> WalkPlan:
+def plan_by_imagination(task: Walk, imagine: Imagine, worlds: np.ndarray, goals: np.ndarray, horizon: int) -> WalkPlan:
     """The shortest way to a goal among all 4^horizon sequences of actions, each imagined once and none tried out.
 
     worlds: uint8 (N, cells), a walker in each; goals: (N,) cells. imagine: questions (B, S) -> answers (B, S), tokens;

@@ -22,23 +22,23 @@ __all__ = ["asset", "names", "standalone"]
 
 FOLDER = Path(__file__).parent
 KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
-ONE = "standalone.html"  # bundled from the others; the page fetches it to save a solve as one file
-LINK = '<link rel="stylesheet" href="static/style.css" />'
-SCRIPT = '<script type="module" src="static/app.js"></script>'
-DATA = 'id="data">null<'  # once in the page, in an element that no browser runs
-UNSAFE = str.maketrans({c: f"\\u{ord(c):04x}" for c in "<>&"})  # what could end the element, or begin a comment in it
+STANDALONE = "standalone.html"  # bundled from the others; the page fetches it to save a solve as one file
+STYLE_TAG = '<link rel="stylesheet" href="static/style.css" />'
+SCRIPT_TAG = '<script type="module" src="static/app.js"></script>'
+DATA_SLOT = 'id="data">null<'  # once in the page, in an element that no browser runs
+ESCAPES = str.maketrans({c: f"\\u{ord(c):04x}" for c in "<>&"})  # what could end the element, or begin a comment in it
 
 
 def names() -> list[str]:
     """Of all files of the page: index.html, style.css, its modules, and all of them in one, standalone.html."""
-    return sorted([ONE, *(p.name for p in FOLDER.iterdir() if p.suffix in KINDS)])
+    return sorted([STANDALONE, *(p.name for p in FOLDER.iterdir() if p.suffix in KINDS)])
 
 
 def asset(name: str) -> tuple[bytes, str]:
     """A file of the page and its MIME type. Raises InputError for any other name."""
     if name not in names():
         raise InputError(f'the page has no file "{name[:100]}": it has {", ".join(names())}')
-    body = template().encode() if name == ONE else (FOLDER / name).read_bytes()
+    body = template().encode() if name == STANDALONE else (FOLDER / name).read_bytes()
     return body, f"{KINDS[Path(name).suffix]}; charset=utf-8"
 
 
@@ -57,7 +57,7 @@ def standalone(data: Any) -> str:
         raise InputError(
             f"the page's data are not plain JSON ({error}): give it numbers, texts, lists and dicts"
         ) from None
-    return template().replace(DATA, DATA.replace("null", text.translate(UNSAFE)))
+    return template().replace(DATA_SLOT, DATA_SLOT.replace("null", text.translate(ESCAPES)))
 
 
 @cache
@@ -67,8 +67,8 @@ def template() -> str:
     style, code = f"\n{style}", f"\n{bundle()}"
     allowed = f"default-src 'none'; img-src data: blob:; style-src {sha256(style)}; script-src {sha256(code)}; "
     policy = f"<meta http-equiv=\"Content-Security-Policy\" content=\"{allowed}base-uri 'none'; form-action 'none'\" />"
-    script = f'<script type="application/json" {DATA}/script>\n    <script type="module">{code}</script>'
-    return page.replace(LINK, f"{policy}\n    <style>{style}</style>").replace(SCRIPT, script)
+    script = f'<script type="application/json" {DATA_SLOT}/script>\n    <script type="module">{code}</script>'
+    return page.replace(STYLE_TAG, f"{policy}\n    <style>{style}</style>").replace(SCRIPT_TAG, script)
 
 
 def sha256(text: str) -> str:

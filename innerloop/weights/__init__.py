@@ -7,7 +7,7 @@ import pkgutil
 from typing import Any
 
 from innerloop.errors import InputError
-from innerloop.text import nearest, printable
+from innerloop.text import did_you_mean, printable
 
 
 def names() -> list[str]:
@@ -18,6 +18,6 @@ def names() -> list[str]:
 def get(name: str) -> tuple[Any, Any]:
     """The class of a system and its Config. Raises InputError naming the nearest for an unknown name."""
     if name not in names():
-        raise InputError(f'no system is called "{printable(name)}": {nearest(name, names())}')
+        raise InputError(f'no system is called "{printable(name)}": {did_you_mean(name, names())}')
     module = importlib.import_module(f"{__name__}.{name}")
     return getattr(module, next(n for n in module.__all__ if n != "Config")), module.Config

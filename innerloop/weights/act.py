@@ -20,7 +20,16 @@ from torch import Tensor, nn
 
 from innerloop import halt, schema
 from innerloop.core import Answer, Question
-from innerloop.parts.act import Act, HaltingUnit, advance, begin, check, cost, hold, weighted
+from innerloop.parts.act import (
+    ActState,
+    HaltingUnit,
+    advance,
+    check_act,
+    freeze_halted,
+    initial_act,
+    ponder_cost,
+    weighted,
+)
 from innerloop.parts.config import NetConfig
 from innerloop.parts.embed import Embed
 from innerloop.parts.heads import Heads
@@ -41,12 +50,12 @@ class Config:
 
     def __post_init__(self) -> None:
         schema.check(self)
-        check(self.form, self.eps, self.tau)
+        check_act(self.form, self.eps, self.tau)
 
 
 class State(NamedTuple):
     z: Tensor  # (B, L, D) current state
-    act: Act  # of granularity (B,); act.n are each example's steps
+    act: ActState  # of granularity (B,); act.n are each example's steps
 
     @property
     def done(self) -> Tensor:
@@ -66,16 +75,16 @@ class ACT(nn.Module):
 
     def init(self, x: Question) -> State:
         z = x.inputs.new_zeros((len(x.inputs), self.c.net.length, self.c.net.hidden_size), dtype=self.dtype)
-        return State(z, begin(z))
+        return State(z, initial_act(z))
 
     def step(self, s: State, x: Question) -> State:
         first = (s.act.n == 0)[:, None, None].to(self.dtype)
         z = self.net(s.z, self.embed(x, self.dtype) + first * self.flag.to(self.dtype))
-        z = hold(s.act.done, s.z, z)
+        z = freeze_halted(s.act.done, s.z, z)
         return State(z, advance(s.act, s.z, self.halting(z), self.c.eps, self.c.form))
 
     def read(self, s: State) -> Answer:
         return self.heads(weighted(s.act, s.z, self.c.form))
 
     def terms(self, s: State) -> dict[str, Tensor]:
-        return {"act_loss": self.c.tau * cost(s.act)}
+        return {"act_loss": self.c.tau * ponder_cost(s.act)}

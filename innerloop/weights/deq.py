@@ -60,7 +60,7 @@ class DEQ(nn.Module):
     def __init__(self, c: Config = Config()) -> None:
         super().__init__()
         solver = solver_named(c.solver, tol=c.tol, limit=c.iterations, warn=False)
-        self.c, self.grad, self.dtype = c, grad.named(c.grad, solver), dtype_named(c.dtype)
+        self.c, self.grad, self.dtype = c, grad.rule_named(c.grad, solver), dtype_named(c.dtype)
         self.embed, self.net, self.heads = Embed(c.net), Net(c.net), Heads(c.net, continue_head=False)
         for p in self.net.parameters():
             if p.ndim > 1:

@@ -61,7 +61,7 @@ class State(NamedTuple):
 class EqR(nn.Module):
     def __init__(self, c: Config = Config()) -> None:
         super().__init__()
-        self.c, self.grad, self.dtype = c, grad.named(c.grad), dtype_named(c.dtype)
+        self.c, self.grad, self.dtype = c, grad.rule_named(c.grad), dtype_named(c.dtype)
         self.embed, self.net, self.heads = Embed(c.net), Net(c.net), Heads(c.net, continue_head=False)
         self.schedule = schedule(c.thoughts, c.cycles)
 

@@ -62,7 +62,7 @@ class GRAM(nn.Module):
 
     def __init__(self, c: Config = Config()) -> None:
         super().__init__()
-        self.c, self.grad, self.dtype = c, grad.named(c.grad), dtype_named(c.dtype)
+        self.c, self.grad, self.dtype = c, grad.rule_named(c.grad), dtype_named(c.dtype)
         self.embed, self.low, self.high = Embed(c.net), Net(c.net), Net(c.net)
         self.heads, self.value = Heads(c.net, continue_head=False), Linear(c.net.hidden_size, 1, bias=True)
         self.guidance = Guidance(c.net, c.balance)

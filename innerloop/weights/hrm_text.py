@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from innerloop import grad
 from innerloop.core import Answer, Question, run_schedule
 from innerloop.errors import InputError
-from innerloop.parts.attention import prefix_lengths, sight
+from innerloop.parts.attention import attention_context, prefix_lengths
 from innerloop.parts.config import NetConfig
-from innerloop.parts.embed import Embed, start
+from innerloop.parts.embed import Embed, initial_vectors
 from innerloop.parts.layers import Linear, dtype_named
 from innerloop.parts.mixers import Net
 from innerloop.schema import Count, Share, Whole, check
@@ -61,7 +61,7 @@ class HRMText(nn.Module):
         self.embed, self.low, self.high = Embed(c.net), Net(c.net), Net(c.net)
         self.head = Linear(c.net.hidden_size, c.net.vocab)
         self.schedule = (("l",) * c.low_cycles + ("h",)) * c.cycles
-        self.register_buffer("l0", start(c.net))
+        self.register_buffer("l0", initial_vectors(c.net))
         self.grad = credited(c.credit[1], c.cycles)
 
     def set_progress(self, progress: float) -> None:
@@ -73,10 +73,10 @@ class HRMText(nn.Module):
         return State(h_BLD, self.l0.to(self.dtype).expand_as(h_BLD))
 
     def step(self, s: State, x: Question, schedule: Sequence[str] = (), grad: grad.Rule | None = None) -> State:
-        look = sight(self.c.net, prefix_lengths(self.c.net, x.inputs))
+        look = attention_context(self.c.net, prefix_lengths(self.c.net, x.inputs))
         updates = {
-            "l": lambda s: State(s.h, self.low(s.l, s.h, sight=look)),
-            "h": lambda s: State(self.high(s.h, s.l, sight=look), s.l),
+            "l": lambda s: State(s.h, self.low(s.l, s.h, context=look)),
+            "h": lambda s: State(self.high(s.h, s.l, context=look), s.l),
         }
         return run_schedule(schedule or self.schedule, updates, s, grad or self.grad)
 

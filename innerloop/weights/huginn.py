@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from innerloop import halt
 from innerloop.core import Answer, Question, think
 from innerloop.noise import key_of, salted, uniform
-from innerloop.parts.attention import prefix_lengths, sight
+from innerloop.parts.attention import attention_context, prefix_lengths
 from innerloop.parts.cache import Cache
 from innerloop.parts.config import NetConfig
 from innerloop.parts.embed import Embed
@@ -75,13 +75,13 @@ class Huginn(nn.Module):
 
     def init(self, x: Question) -> State:
         prompt = prefix_lengths(self.c.net, x.inputs)
-        e_BLD = self.prelude(self.embed(x, self.dtype), sight=sight(self.c.net, prompt))
+        e_BLD = self.prelude(self.embed(x, self.dtype), context=attention_context(self.c.net, prompt))
         return State(torch.zeros_like(e_BLD), e_BLD, prompt, self.key(x, prompt), torch.zeros_like(prompt))
 
     def key(self, x: Question, prompt: Tensor) -> Tensor:
         """(B,) int64 hash of the prompt alone, so that the noise leaks no later token."""
-        told = torch.arange(x.inputs.shape[1], device=prompt.device) + self.c.net.prefix < prompt[:, None]
-        return key_of(x._replace(inputs=x.inputs * told))
+        in_prompt = torch.arange(x.inputs.shape[1], device=prompt.device) + self.c.net.prefix < prompt[:, None]
+        return key_of(x._replace(inputs=x.inputs * in_prompt))
 
     def start(self, key: Tensor) -> Tensor:
         """(B, L, D) normal of variance 2/5, as of the embedded tokens, truncated at three deviations."""
@@ -90,11 +90,13 @@ class Huginn(nn.Module):
 
     def step(self, s: State, x: Question) -> State:
         z_BLD = torch.where(s.t[:, None, None] == 0, self.start(s.key), s.z)
-        z_BLD = self.core(self.adapt(torch.cat((z_BLD, s.e), -1)), sight=sight(self.c.net, s.prompt))
+        z_BLD = self.core(self.adapt(torch.cat((z_BLD, s.e), -1)), context=attention_context(self.c.net, s.prompt))
         return s._replace(z=z_BLD, t=s.t + 1)
 
     def read(self, s: State) -> Answer:
-        return Answer(self.say(self.coda(rms_norm(s.z), sight=sight(self.c.net, s.prompt)))[:, self.c.net.prefix :])
+        return Answer(
+            self.say(self.coda(rms_norm(s.z), context=attention_context(self.c.net, s.prompt)))[:, self.c.net.prefix :]
+        )
 
     def say(self, c_BLD: Tensor) -> Tensor:
         return F.linear(rms_norm(c_BLD), self.embed.tokens.weight.to(c_BLD.dtype))
@@ -102,12 +104,12 @@ class Huginn(nn.Module):
     def decode(self, x: Question, cache: Cache, places: int, depth: int) -> Tensor:
         """Logits (B, places, vocab) of the next `places` positions of `x`; the cache is used and extended."""
         prompt, now = prefix_lengths(self.c.net, x.inputs), slice(cache.seen, cache.seen + places)
-        look = partial(cache.sight, sight(self.c.net, prompt), places)
-        e_BLD = self.prelude(self.embed(x, self.dtype)[:, now], sight=look("prelude", self.c.prelude))
+        look = partial(cache.context, attention_context(self.c.net, prompt), places)
+        e_BLD = self.prelude(self.embed(x, self.dtype)[:, now], context=look("prelude", self.c.prelude))
         z_BLD = self.start(self.key(x, prompt))[:, now]
         for i in range(depth):
-            z_BLD = self.core(self.adapt(torch.cat((z_BLD, e_BLD), -1)), sight=look("core", self.c.net.layers, i))
-        c_BLD = self.coda(rms_norm(z_BLD), sight=look("coda", self.c.coda))
+            z_BLD = self.core(self.adapt(torch.cat((z_BLD, e_BLD), -1)), context=look("core", self.c.net.layers, i))
+        c_BLD = self.coda(rms_norm(z_BLD), context=look("coda", self.c.coda))
         cache.seen += places
         return self.say(c_BLD)
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from innerloop.core import Answer, Question
 from innerloop.errors import InputError
-from innerloop.parts.attention import AttentionContext, prefix_lengths, sight
+from innerloop.parts.attention import AttentionContext, attention_context, prefix_lengths
 from innerloop.parts.config import NetConfig
 from innerloop.parts.embed import Embed
 from innerloop.parts.layers import Linear, dtype_named, rms_norm
@@ -67,7 +67,7 @@ class MoR(nn.Module):
         self.embed, self.net, self.head = Embed(config), Net(config), Linear(config.hidden_size, config.vocab)
         self.first, self.last = Net(replace(config, layers=1)), Net(replace(config, layers=1))
         self.router = router(c.router, config.hidden_size, c.capacities, c.alpha, c.warmup)
-        if c.kv not in ("recursion", "shared") or (c.kv == "shared" and not self.net.sighted):
+        if c.kv not in ("recursion", "shared") or (c.kv == "shared" and not self.net.takes_context):
             raise InputError(
                 f'kv "{c.kv}" with block "{config.block}": use "recursion", or "shared" with block "attention"'
             )
@@ -82,7 +82,7 @@ class MoR(nn.Module):
 
     def init(self, x: Question) -> State:
         config, prompt = self.c.net, prefix_lengths(self.c.net, x.inputs)
-        h_BLD = self.first(self.embed(x, self.dtype), sight=sight(config, prompt))
+        h_BLD = self.first(self.embed(x, self.dtype), context=attention_context(config, prompt))
         one = (
             (config.layers, 2, config.heads, config.length, config.hidden_size // config.heads)
             if self.c.kv == "shared"
@@ -99,19 +99,19 @@ class MoR(nn.Module):
             kv.append(torch.where((s.t == 0).view(-1, *[1] * 4), torch.stack((k, v), 1), s.kv[:, layer]))
             return kv[-1][:, 0], kv[-1][:, 1]
 
-        look = sight(self.c.net, s.prompt)
+        look = attention_context(self.c.net, s.prompt)
         if self.c.kv == "shared":
-            f_BLD = self.net(s.h, sight=(look or AttentionContext())._replace(memory=memory))
+            f_BLD = self.net(s.h, context=(look or AttentionContext())._replace(memory=memory))
         else:  # a position that is off attends to itself, so that its unused output is finite
             shown = on_BL[:, None, None] if look is None else look.mask & on_BL[:, None, None]
             own = torch.eye(s.h.shape[1], dtype=torch.bool, device=s.h.device)
-            f_BLD = self.net(s.h * on_BL[..., None], sight=AttentionContext(shown | own))
+            f_BLD = self.net(s.h * on_BL[..., None], context=AttentionContext(shown | own))
         h_BLD = torch.where(on_BL[..., None], base + gate * f_BLD, s.h)
         new_kv = torch.stack(kv, 1) if kv else s.kv
         return State(h_BLD, s.h0, s.depth + on_BL, new_kv, s.prompt, s.t + 1, s.loss + loss_B)
 
     def read(self, s: State) -> Answer:
-        z_BLD = rms_norm(self.last(s.h, sight=sight(self.c.net, s.prompt)))
+        z_BLD = rms_norm(self.last(s.h, context=attention_context(self.c.net, s.prompt)))
         return Answer(self.head(z_BLD)[:, self.c.net.prefix :])
 
     def terms(self, s: State) -> dict[str, Tensor]:

@@ -52,7 +52,7 @@ class NODE(nn.Module):
     def __init__(self, c: Config = Config()) -> None:
         super().__init__()
         self.c, self.dtype = c, dtype_named(c.dtype)
-        self.grad = None if c.grad == "adjoint" else grad.named(c.grad)
+        self.grad = None if c.grad == "adjoint" else grad.rule_named(c.grad)
         self.embed, self.net, self.heads = Embed(c.net), Net(c.net), Heads(c.net, continue_head=False)
 
     def init(self, x: Question) -> State:

@@ -27,7 +27,7 @@ from innerloop.core import Answer, Question
 from innerloop.errors import InputError
 from innerloop.noise import normal
 from innerloop.parts.config import NetConfig
-from innerloop.parts.embed import Embed, start
+from innerloop.parts.embed import Embed, initial_vectors
 from innerloop.parts.heads import Heads
 from innerloop.parts.layers import dtype_named, trunc_normal
 from innerloop.parts.mixers import Net
@@ -66,9 +66,9 @@ class Orbit(nn.Module):
 
     def __init__(self, c: Config = Config()) -> None:
         super().__init__()
-        self.c, self.grad, self.dtype = c, grad.named(c.grad), dtype_named(c.dtype)
+        self.c, self.grad, self.dtype = c, grad.rule_named(c.grad), dtype_named(c.dtype)
         self.embed, self.net, self.heads = Embed(c.net), Net(c.net), Heads(c.net, continue_head=False)
-        self.register_buffer("h0", start(c.net))
+        self.register_buffer("h0", initial_vectors(c.net))
         self.register_buffer("w0", trunc_normal(RANK, c.net.node, std=RANK**-0.5))
 
     def init(self, x: Question) -> State:
@@ -76,23 +76,23 @@ class Orbit(nn.Module):
         return State(h, torch.zeros_like(x.puzzle, dtype=torch.long))
 
     def step(self, s: State, x: Question) -> State:
-        h = self.net.again(self.begin(s), self.asked(s, x), self.c.rounds, self.grad)
+        h = self.net.iterate(self.begin(s), self.embedded(s, x), self.c.rounds, self.grad)
         return State(h, torch.zeros_like(s.key))
 
-    def asked(self, s: State, x: Question) -> Tensor:
+    def embedded(self, s: State, x: Question) -> Tensor:
         return self.embed(x, self.dtype)
 
     def begin(self, s: State) -> Tensor:
         """The state, plus initial noise in rows whose key is not 0: those were salted and have taken no step."""
-        looks = s.key.device.type == "cpu" and not self.training and not torch.compiler.is_compiling()
-        if looks and not s.key.any():
+        may_skip = s.key.device.type == "cpu" and not self.training and not torch.compiler.is_compiling()
+        if may_skip and not s.key.any():
             return s.h  # no row has a key; drawing the noise would cost as much as a call of the net
         config = self.c.net
         noise_BLNR = normal(s.key, config.length, config.nodes, RANK)
         noise_BLD = (noise_BLNR @ self.w0).flatten(2) * (self.c.sigma * (s.key != 0))[:, None, None]
         return s.h + noise_BLD.to(s.h.dtype)
 
-    def finer(self, parts: int) -> Orbit:
+    def split_steps(self, parts: int) -> Orbit:
         """A loop of the same weights whose step is 1 / `parts` of this one's, so that it can halt earlier."""
         if parts < 1 or self.c.rounds % parts:
             raise InputError(f"a step of {self.c.rounds} rounds cannot be cut into {parts} equal parts")

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from innerloop import halt
 from innerloop.core import Answer, Question, run_schedule
 from innerloop.parts.config import NetConfig
-from innerloop.parts.embed import Embed, start
+from innerloop.parts.embed import Embed, initial_vectors
 from innerloop.parts.layers import dtype_named
 from innerloop.parts.mixers import Net
 from innerloop.parts.recursion import schedule, updates
@@ -58,8 +58,8 @@ class RSM(nn.Module):
         super().__init__()
         self.c, self.dtype = c, dtype_named(c.dtype)
         self.embed, self.net = Embed(c.net), Net(c.net)
-        self.register_buffer("y0", start(c.net))
-        self.register_buffer("z0", start(c.net))
+        self.register_buffer("y0", initial_vectors(c.net))
+        self.register_buffer("z0", initial_vectors(c.net))
         self.register_buffer("n", torch.tensor(0))  # saved, since the weights were trained with this n
         self.register_load_state_dict_post_hook(lambda loop, _: loop.grow(int(loop.n)))  # type: ignore[operator]
         self.set_progress(1.0)

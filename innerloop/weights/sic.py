@@ -22,7 +22,7 @@ from innerloop import grad
 from innerloop.core import Answer, Question, run_schedule
 from innerloop.errors import InputError
 from innerloop.parts.config import NetConfig
-from innerloop.parts.embed import Embed, start
+from innerloop.parts.embed import Embed, initial_vectors
 from innerloop.parts.heads import Heads
 from innerloop.parts.layers import dtype_named
 from innerloop.parts.mixers import Net
@@ -62,11 +62,11 @@ class SiC(nn.Module):
 
     def __init__(self, c: Config = Config()) -> None:
         super().__init__()
-        self.c, self.grad, self.dtype = c, grad.named(c.grad), dtype_named(c.dtype)
+        self.c, self.grad, self.dtype = c, grad.rule_named(c.grad), dtype_named(c.dtype)
         self.embed, self.net, self.heads = Embed(c.net), Net(c.net), Heads(c.net, continue_head=False)
         self.schedule, self.latents = schedule(c.thoughts, c.cycles), c.latents
-        self.register_buffer("y0", start(c.net))
-        self.register_buffer("z0", start(c.net, c.latents))
+        self.register_buffer("y0", initial_vectors(c.net))
+        self.register_buffer("z0", initial_vectors(c.net, c.latents))
 
     def init(self, x: Question) -> State:
         rows, shape = len(x.inputs), (self.c.net.length, self.c.net.hidden_size)

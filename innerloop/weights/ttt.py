@@ -57,7 +57,7 @@ class FastLoop(nn.Module):
 
     def step(self, s: State, x: Question) -> State:
         x_BLD = self.embed(x, self.dtype)
-        m_BLD, w = self.memory.over(s.y + x_BLD, s.w)
+        m_BLD, w = self.memory.scan(s.y + x_BLD, s.w)
         return State(w, self.net(x_BLD, m_BLD))
 
     def read(self, s: State) -> Answer:

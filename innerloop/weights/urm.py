@@ -20,7 +20,7 @@ from innerloop import grad
 from innerloop.core import Answer, Question, run_schedule
 from innerloop.parts.config import NetConfig
 from innerloop.parts.convglu import ConvSwiGLU
-from innerloop.parts.embed import Embed, start
+from innerloop.parts.embed import Embed, initial_vectors
 from innerloop.parts.heads import Heads
 from innerloop.parts.layers import SwiGLU, dtype_named, inner_width
 from innerloop.parts.mixers import MixThenMlp, Net
@@ -49,14 +49,14 @@ class URM(nn.Module):
 
     def __init__(self, c: Config = Config()) -> None:
         super().__init__()
-        self.c, self.grad, self.dtype = c, grad.named(c.grad), dtype_named(c.dtype)
+        self.c, self.grad, self.dtype = c, grad.rule_named(c.grad), dtype_named(c.dtype)
         self.embed, self.net, self.heads = Embed(c.net), Net(c.net), Heads(c.net, continue_head=False)
         inner = inner_width(c.net.hidden_size, c.net.expansion, c.net.multiple_of)
         for block in self.net.blocks:
             if isinstance(block, MixThenMlp) and type(block.mlp) is SwiGLU:
                 block.mlp = ConvSwiGLU(c.net.hidden_size, inner)
         self.schedule = ("z",) * c.loops
-        self.register_buffer("z0", start(c.net))
+        self.register_buffer("z0", initial_vectors(c.net))
 
     def init(self, x: Question) -> State:
         return State(self.z0.to(self.dtype).expand(len(x.inputs), self.c.net.length, self.c.net.hidden_size))

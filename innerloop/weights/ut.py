@@ -19,7 +19,16 @@ from torch import Tensor, nn
 from innerloop import halt, schema
 from innerloop.core import Answer, Question
 from innerloop.errors import InputError
-from innerloop.parts.act import Act, HaltingUnit, advance, begin, check, cost, hold, weighted
+from innerloop.parts.act import (
+    ActState,
+    HaltingUnit,
+    advance,
+    check_act,
+    freeze_halted,
+    initial_act,
+    ponder_cost,
+    weighted,
+)
 from innerloop.parts.config import NetConfig
 from innerloop.parts.embed import Embed, Table
 from innerloop.parts.heads import Heads
@@ -44,7 +53,7 @@ class Config:
         schema.check(self)
         if self.halting not in ("fixed", "tokens"):
             raise InputError(f'halting is "{self.halting}": use "fixed" or "tokens"')
-        check("graves", self.eps, self.tau)
+        check_act("graves", self.eps, self.tau)
 
 
 class State(NamedTuple):
@@ -55,7 +64,7 @@ class State(NamedTuple):
 class HaltingState(NamedTuple):
     z: Tensor  # (B, L, D)
     t: Tensor  # (B,) int64, steps taken
-    act: Act  # of granularity (B, L); act.n: steps of each position
+    act: ActState  # of granularity (B, L); act.n: steps of each position
 
     @property
     def done(self) -> Tensor:
@@ -78,13 +87,13 @@ class UT(nn.Module):
         z = self.embed(x, self.dtype)
         z = torch.zeros_like(z) if self.c.inject else z
         t = x.inputs.new_zeros(len(x.inputs), dtype=torch.long)
-        return HaltingState(z, t, begin(z, 2)) if self.adaptive else State(z, t)
+        return HaltingState(z, t, initial_act(z, 2)) if self.adaptive else State(z, t)
 
     def step(self, s: Any, x: Question) -> Any:
         z = self.net(s.z, self.added(s.t, x))
         if self.halting is None:
             return State(z, s.t + 1)
-        z = hold(s.act.done, s.z, z)
+        z = freeze_halted(s.act.done, s.z, z)
         return HaltingState(z, s.t + ~s.done, advance(s.act, s.z, self.halting(z), self.c.eps))
 
     def added(self, t: Tensor, x: Question) -> Tensor:
@@ -98,7 +107,7 @@ class UT(nn.Module):
         return self.heads(weighted(s.act, s.z) if self.adaptive else s.z)
 
     def terms(self, s: Any) -> dict[str, Tensor]:
-        return {"act_loss": self.c.tau * cost(s.act).mean(1)} if self.adaptive else {}
+        return {"act_loss": self.c.tau * ponder_cost(s.act).mean(1)} if self.adaptive else {}
 
 
 def sinusoid(t: Tensor, width: int) -> Tensor:

@@ -93,7 +93,7 @@ def test_list_names_everything_and_starts_light(capsys):
     said = capsys.readouterr().out
     for name in ("trm", "hrm", "ut", "sudoku", "maze", "queens", "arc", "grid", "demo", "sudoku4"):
         assert f"\n{name} " in said
-    assert set(recipes.found()) <= set(said.split())
+    assert set(recipes.all_recipes()) <= set(said.split())
     heavy = "import sys, innerloop, innerloop.cli.catalogue; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", heavy], check=False).returncode == 0, "list imports torch"
 
@@ -183,14 +183,14 @@ def test_eval_writes_a_table_with_its_birth_certificate(run, puzzles, capsys):
 
 def test_unknown_validity_is_left_out_of_the_table_and_kept_as_null(capsys):
     """Of a task whose rules nobody knows: it used to end in a traceback after the work."""
-    from innerloop.cli.judging import show
+    from innerloop.cli.judging import print_rows
     from innerloop.learn.evaluate import Row
 
     row = Row(1, 1, False, "-", 9, 0.5, 0.3, 0.7, 0.8, None, 1.0, 1.0, 0.1, {})
-    show(Console(width=120), [row, replace(row, depth=2)])
+    print_rows(Console(width=120), [row, replace(row, depth=2)])
     out = capsys.readouterr().out
     assert "valid" not in out and out.count("50.0%") == 2
-    show(Console(width=120), [replace(row, valid=0.4)])
+    print_rows(Console(width=120), [replace(row, valid=0.4)])
     assert "valid" in (out := capsys.readouterr().out) and "40.0%" in out
 
 

@@ -8,7 +8,7 @@ from innerloop.core import Answer
 from innerloop.data.arrays import read_arrays, write_npz
 from innerloop.data.sets import PuzzleSet
 from innerloop.errors import InputError
-from innerloop.learn.evaluate import evaluate, judge_set
+from innerloop.learn.evaluate import evaluate, score_set
 from innerloop.learn.plan import Plan
 from innerloop.learn.supervise import HaltingConfig
 from innerloop.learn.train import Trainer
@@ -106,7 +106,7 @@ def test_evaluation_and_solver_know_what_a_byte_would_wrap(dtype):
     rows = words(dtype)
     shallow, deep = evaluate(Known(), Next(), rows, (1, 2), batch=4)
     assert (shallow.exact, deep.exact, deep.valid, deep.token) == (0, 1, 1, 1)
-    assert (judge_set(Known(), Next(), rows, 2).answers == rows.labels).all()
+    assert (score_set(Known(), Next(), rows, 2).answers == rows.labels).all()
     solver = Solver(Known(), Next(), rows=4)
     for asked in (rows, rows.inputs, [Next().decode(q) for q in rows.inputs]):
         found = solver.solve(asked, 5, pick="verified")

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from innerloop import files
-from innerloop.data.arrays import load, read_arrays, write_npz
+from innerloop.data.arrays import load_npy, read_arrays, write_npz
 from innerloop.data.formats import _records, read_csv, write_csv
 from innerloop.data.notation import ranges
 from innerloop.data.opening import open_questions, open_set, read_questions
@@ -319,11 +319,11 @@ def test_columns_and_what_a_file_says_of_itself_are_checked(tmp_path: Path) -> N
 
 
 def test_a_big_array_stays_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("innerloop.data.arrays.BIG", 100)
+    monkeypatch.setattr("innerloop.data.arrays.MAP_ABOVE", 100)
     s = get("sudoku", size=4).make(50, 0)
     for part in ("inputs", "labels"):
         np.save(tmp_path / f"all_{part}.npy", getattr(s, part))
-    assert isinstance(load(tmp_path / "all_inputs.npy"), np.memmap)
+    assert isinstance(load_npy(tmp_path / "all_inputs.npy"), np.memmap)
     for task in (None, get("sudoku", size=4)):
         back = open_set(tmp_path / "all_inputs.npy", task)[1]
         assert np.array_equal(back.inputs, s.inputs) and not back.inputs.flags.owndata
@@ -454,7 +454,7 @@ def test_what_breaks_while_it_is_read_is_told_by_the_system(tmp_path: Path, monk
     def fail(*_args: object, **_named: object) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(files.Bounded, "readinto", fail)
+    monkeypatch.setattr(files.BoundedReader, "readinto", fail)
     monkeypatch.setattr("numpy.load", fail)
     for each in (path, tmp_path / "a.npz"):
         with pytest.raises(InputError, match=r"Input/output error.*may be sound"):

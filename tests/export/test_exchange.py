@@ -14,8 +14,8 @@ from innerloop.data.formats import write_csv
 from innerloop.export import exchange
 from innerloop.learn import checkpoint
 from innerloop.runs import run as runs
-from innerloop.runs.fit import model
-from innerloop.runs.folder import Opened, open_run, write_run
+from innerloop.runs.fit import build_model
+from innerloop.runs.folder import OpenedRun, open_run, write_run
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +36,7 @@ def test_export_and_import_are_bit_equal(tmp_path, system):
         recipes.get("sudoku4_trm"), system=system, config=module.Config(config), data=runs.Data("sudoku", {"size": 9})
     )
     write_run(tmp_path / "a", run)
-    loop = model(run)
+    loop = build_model(run)
     checkpoint.save_weights(tmp_path / "a" / "model.safetensors", loop.state_dict())
     assert cli.main(["export", "a", "--out", "step_1"]) == 0
     words = ["--prefix", "1", "--cycles", str(run.config.cycles), "--low", str(tuple(vars(run.config).values())[2])]
@@ -73,7 +73,7 @@ def test_import_with_data_of_other_identifiers_starts_from_the_mean(tmp_path, ca
     )
     value = replace(recipes.get("sudoku4_trm"), config=replace(recipes.get("sudoku4_trm").config, net=size))
     write_run(tmp_path / "a", value)
-    loop = model(value)
+    loop = build_model(value)
     torch.nn.init.normal_(loop.embed.puzzles.weight)
     checkpoint.save_weights(tmp_path / "a" / "model.safetensors", loop.state_dict())
     assert cli.main(["export", "a", "--out", "s"]) == 0
@@ -97,7 +97,7 @@ def official(tmp_path_factory):
     )
     size = replace(size, vocab=11, seq=81, rows=9, hidden_size=64, heads=1, multiple_of=256, expansion=4.0, units=())
     run = replace(recipes.get("sudoku4_trm"), config=replace(recipes.get("sudoku4_trm").config, net=size))
-    opened = Opened(run, model(run), None, tmp_path_factory.mktemp("none"))
+    opened = OpenedRun(run, build_model(run), None, tmp_path_factory.mktemp("none"))
     return exchange.export_official(opened)[0]
 
 

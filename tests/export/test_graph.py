@@ -14,12 +14,12 @@ from innerloop import cli, tasks, weights
 from innerloop.core import Question, think
 from innerloop.errors import InputError
 from innerloop.export import graph
-from innerloop.export.onnx import save_onnx, translations
+from innerloop.export.onnx import save_onnx, translation_table
 from innerloop.noise import salted
 from innerloop.parts.config import NetConfig
 from innerloop.runs import run as runs
-from innerloop.runs.fit import model
-from innerloop.runs.folder import Opened, open_run
+from innerloop.runs.fit import build_model
+from innerloop.runs.folder import OpenedRun, open_run
 
 ROOT = Path(__file__).resolve().parents[2]
 TASK = tasks.get("sudoku", size=4)
@@ -50,7 +50,7 @@ def opened(system, **net):
     with torch.no_grad():
         for p in loop.parameters():
             p.add_(0.02 * torch.randn_like(p)).mul_(0.8 if p.ndim > 1 else 1.0)
-    return Opened(runs.Run(system, system, chosen, runs.Data("sudoku", {"size": 4})), loop, TASK, Path())
+    return OpenedRun(runs.Run(system, system, chosen, runs.Data("sudoku", {"size": 4})), loop, TASK, Path())
 
 
 def asked(rows):
@@ -63,13 +63,13 @@ def session_of(path):
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = 1, 3
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return session, json.loads(session.get_modelmeta().custom_metadata_map[graph.KEY])
+    return session, json.loads(session.get_modelmeta().custom_metadata_map[graph.METADATA_KEY])
 
 
 def turned(session, about, x, fresh, state):
     """One turn of an ONNX graph without salt: its outputs by name."""
     salt = [np.zeros(len(x.inputs), np.int64)] if about["salt"] else []
-    names = graph.names(about)[0]
+    names = graph.io_names(about)[0]
     feed = dict(zip(names, [x.inputs.numpy(), x.puzzle.numpy(), fresh, *salt, *state], strict=True))
     held = {i.name for i in session.get_inputs()}  # what a step never reads is no input of its file
     outputs = [o.name for o in session.get_outputs()]
@@ -123,7 +123,7 @@ def onnx_file(trained):
 def in_float32(folder):
     """A run whose loop computes in float32."""
     run = open_run(folder)
-    loop = model(replace(run.run, config=replace(run.run.config, dtype="float32"))).eval()
+    loop = build_model(replace(run.run, config=replace(run.run.config, dtype="float32"))).eval()
     loop.load_state_dict(run.loop.state_dict())
     return run._replace(loop=loop)
 
@@ -138,7 +138,7 @@ def test_onnx_of_a_trained_run_answers_as_it_does(trained, onnx_file, rows):
 
 def test_an_onnx_file_is_described_whole_and_names_no_path_of_this_machine(trained, onnx_file):
     session, about = session_of(onnx_file)
-    given, said = graph.names(about)
+    given, said = graph.io_names(about)
     assert [i.name for i in session.get_inputs()] == given == ["inputs", "puzzle", "fresh", "state.y", "state.z"]
     assert [o.name for o in session.get_outputs()] == said == ["next.y", "next.z", "logits", "q_halt"]
     assert {v.shape[0] for v in [*session.get_inputs(), *session.get_outputs()]} == {"batch"}
@@ -217,7 +217,7 @@ def test_the_inverse_of_erf_is_good_over_every_number_that_noise_draws(tmp_path)
     batch = torch.export.Dim("batch", min=1)
     with graph.quiet():
         program = torch.export.export(Inverse(), (x[:3],), dynamic_shapes=({0: batch},), strict=True)
-        made = torch.onnx.export(program, dynamo=True, custom_translation_table=translations(), verbose=False)
+        made = torch.onnx.export(program, dynamo=True, custom_translation_table=translation_table(), verbose=False)
     session = ort.InferenceSession(made.model_proto.SerializeToString(), providers=["CPUExecutionProvider"])
     ours = session.run(None, {session.get_inputs()[0].name: x.numpy()})[0]
     assert np.abs(ours - special.erfinv(x.numpy().astype(np.float64))).max() < 1e-6
@@ -232,7 +232,7 @@ def test_the_inverse_of_erf_is_good_over_every_number_that_noise_draws(tmp_path)
 def test_one_step_of_every_system_as_a_program(system):
     """Two turns of the program and of the loop, for more rows than it was traced with: all slots and answers."""
     found, rows = opened(system, width=16, puzzle_width=16), 5
-    turn, about = graph.turn(found)
+    turn, about = graph.step_graph(found)
     x, call = asked(rows), turn.module()
     state = found.loop.init(x)
     held = [torch.zeros(rows, *s["shape"], dtype=getattr(torch, s["dtype"])) for s in about["state"]]
@@ -259,7 +259,7 @@ def test_init_step_and_read_as_programs():
         for _ in range(3):
             state, held = loop.step(state, x), call["step"](x.inputs, x.puzzle, *held)
         answer = loop.read(state)
-        for ours, theirs in zip([*state, *graph.said(answer)], [*held, *call["read"](*held)], strict=True):
+        for ours, theirs in zip([*state, *graph.answer_tensors(answer)], [*held, *call["read"](*held)], strict=True):
             torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
 
 
@@ -268,9 +268,9 @@ def test_a_file_goes_on_where_rows_begin_anew(tmp_path, trained):
     """Rows of one batch at different depths answer as each does alone; what stood in a fresh row is not looked at."""
     path = tmp_path / "model.pt2"
     assert cli.main(["export", str(trained), "--graph", str(path)]) == 0
-    extra = {graph.EXTRA: ""}
+    extra = {graph.EXTRA_FILE: ""}
     turn = torch.export.load(str(path), extra_files=extra).module()
-    about = json.loads(extra[graph.EXTRA])
+    about = json.loads(extra[graph.EXTRA_FILE])
     assert about["state"][0] == {"name": "y", "dtype": "float32", "shape": [16, 64]}
     assert str(ROOT).encode() not in path.read_bytes()
     first, second = asked(4), Question(asked(4).inputs.flip(0), asked(4).puzzle)
@@ -296,9 +296,9 @@ def repeat(turn, x, depth, about):
 @torch.no_grad()
 def test_salt_leads_to_another_trajectory_the_one_the_library_takes():
     found = opened("pondernet", block="units", positions="none")
-    turn, about = graph.turn(found)
+    turn, about = graph.step_graph(found)
     x, call = asked(3), turn.module()
-    assert about["salt"] and graph.names(about)[0][3:] == ["salt", "state.z", "state.key"]
+    assert about["salt"] and graph.io_names(about)[0][3:] == ["salt", "state.z", "state.key"]
     salt = torch.tensor([0, 1, 2])
     said = call(x.inputs, x.puzzle, torch.ones(3, dtype=torch.bool), salt, torch.zeros(3, 17, 32), salt * 0)
     want = found.loop.step(salted(found.loop.init(x), salt), x)
@@ -307,7 +307,7 @@ def test_salt_leads_to_another_trajectory_the_one_the_library_takes():
 
 def test_what_no_graph_can_hold_is_refused():
     with pytest.raises(InputError, match="deq cannot be exported as a graph") as told:
-        graph.turn(opened("deq"))
+        graph.step_graph(opened("deq"))
     assert "\n" not in str(told.value)
     with pytest.raises(InputError, match="a state of str has no slots"):
         graph.slots(("text",))
@@ -338,11 +338,11 @@ def test_a_compiled_package_answers_as_the_loop_does(tmp_path):
     found, path = opened("trm", block="units", positions="none"), tmp_path / "model.pt2"
     about = graph.save_aoti(found, path)
     package = torch._inductor.aoti_load_package(str(path))
-    assert json.loads(package.get_metadata()[graph.KEY]) == about
+    assert json.loads(package.get_metadata()[graph.METADATA_KEY]) == about
     for rows in (1, 6):
         x, state = asked(rows), found.loop.init(asked(rows))
         for _ in range(DEPTH):
             state = found.loop.step(state, x)
         answer = found.loop.read(state)
-        for ours, theirs in zip([*state, *graph.said(answer)], repeat(package, x, DEPTH, about), strict=True):
+        for ours, theirs in zip([*state, *graph.answer_tensors(answer)], repeat(package, x, DEPTH, about), strict=True):
             agree("package", ours.numpy(), theirs.numpy())

@@ -24,7 +24,7 @@ from innerloop.errors import InputError
 from innerloop.export import hub as sharing
 from innerloop.export.card import card
 from innerloop.runs.folder import open_run
-from innerloop.runs.single import MARK, SUM, TEXTS, digest, note, open_single, read_texts
+from innerloop.runs.single import CHECKSUM_KEY, FORMAT_KEY, TEXTS, digest, open_single, read_attached, read_texts
 
 ROOT = Path(__file__).resolve().parents[2]
 PUZZLE = "1.3.34.2.1.34.2."
@@ -71,8 +71,8 @@ def test_a_single_file_is_the_run(folder, single):
         metadata = file.metadata()
     for name in ("run.json", "config.json", "result.json", "eval.json"):
         assert json.loads(metadata[name]) == json.loads((folder / name).read_text()), name
-        assert note(found, name) == json.loads((folder / name).read_text())
-    assert note(found, "calibration.json") is None
+        assert read_attached(found, name) == json.loads((folder / name).read_text())
+    assert read_attached(found, "calibration.json") is None
     assert {"command", "commit", "seeds", "device", "torch"} <= set(json.loads(metadata["run.json"])["born"])
 
 
@@ -93,8 +93,8 @@ def test_half_the_size_where_no_answer_changes(folder, single, tmp_path, capsys)
     assert path.stat().st_size < 0.6 * weights + 2 * texts < single.stat().st_size
     was, found = open_run(folder), open_single(path)
     assert {p.dtype for p in found.loop.parameters()} == {torch.float32}
-    assert sharing.changed(was, found, was.task.make(100, 9), 8) == 0
-    assert torch.equal(answers(sharing.narrowed(was, "bfloat16")), answers(found)), "stored is not what was tried"
+    assert sharing.count_changed(was, found, was.task.make(100, 9), 8) == 0
+    assert torch.equal(answers(sharing.stored_copy(was, "bfloat16")), answers(found)), "stored is not what was tried"
 
 
 def test_narrower_weights_that_change_answers_are_refused(folder, tmp_path, monkeypatch):
@@ -102,7 +102,7 @@ def test_narrower_weights_that_change_answers_are_refused(folder, tmp_path, monk
     monkeypatch.setattr(sharing, "cast", lambda v, dtype: v * 0.75 if v.ndim > 1 else v)
     path = tmp_path / "x.safetensors"
     was = open_run(folder)
-    assert sharing.changed(was, sharing.narrowed(was, "bfloat16"), was.task.make(60, 9), 8) > 0
+    assert sharing.count_changed(was, sharing.stored_copy(was, "bfloat16"), was.task.make(60, 9), 8) > 0
     assert cli.main(["export", str(folder), "--single", str(path), "--dtype", "bfloat16"]) == 2
     assert not path.exists()
 
@@ -142,14 +142,14 @@ def test_damaged_and_foreign_files_say_so_in_one_sentence(single, tmp_path):
     told("no safetensors file")
     save_file({"w": torch.zeros(3)}, bad)
     told("weights but no run")
-    rewritten(single, bad, {MARK: "2"})
+    rewritten(single, bad, {FORMAT_KEY: "2"})
     told("install a later one")
     rewritten(single, bad, {"run.json": "{"})
     told("no JSON")
     rewritten(single, bad, {"run.json": '{"run": {"system": "nobody"}}'})
     told("no system is called")
     other = {"w": torch.zeros(3)}
-    rewritten(single, bad, {SUM: digest(other)}, other)
+    rewritten(single, bad, {CHECKSUM_KEY: digest(other)}, other)
     told("another configuration")
     told("check the path", tmp_path / "none.safetensors")
 
@@ -172,7 +172,7 @@ def test_a_file_is_written_whole_or_not_at_all(folder, single, monkeypatch):
 
 def test_the_card_says_what_the_run_knows(folder):
     opened = open_run(folder)
-    text = sharing.texts(opened)["README.md"]
+    text = sharing.model_texts(opened)["README.md"]
     for row in json.loads((folder / "eval.json").read_text())["rows"]:
         assert f"| {row['depth']} | 1 | none | 60 | {row['exact']:.1%} |" in text
     born = json.loads((folder / "eval.json").read_text())["born"]
@@ -217,7 +217,7 @@ def test_a_card_without_results_says_that_there_are_none(folder, tmp_path):
     bare.mkdir()
     for name in ("run.json", "config.json", "model.safetensors"):
         (bare / name).write_bytes((folder / name).read_bytes())
-    text = sharing.texts(open_run(bare))["README.md"]
+    text = sharing.model_texts(open_run(bare))["README.md"]
     assert "No evaluation is recorded" in text and "No test set was evaluated" in text
 
 
@@ -331,7 +331,7 @@ def test_push_to_hub_and_back(folder, hub, tmp_path):
     assert ("POST", "/api/models/me/model/commit/main", "Bearer hf_of_a_test") in Hub.seen
     assert set(Hub.files) == {*TEXTS, "model.safetensors"} - {"calibration.json", "identifiers.json"}
     assert Hub.files["model.safetensors"] == (folder / "model.safetensors").read_bytes()
-    assert Hub.files["README.md"].decode() == sharing.texts(open_run(folder))["README.md"]
+    assert Hub.files["README.md"].decode() == sharing.model_texts(open_run(folder))["README.md"]
     code = f"""
 from innerloop.export.hub import Pretrained, save_single
 save_single(Pretrained.from_pretrained("me/model").opened, {str(tmp_path / "back.safetensors")!r})
@@ -394,7 +394,7 @@ def test_models_are_opened_by_name_by_file_and_by_folder(folder, single, monkeyp
 def test_every_model_that_comes_along(name):
     """Under 4 MB, with a card that has results, and right on most puzzles of its own kind."""
     opened = pretrained.open(name)
-    assert opened.folder.stat().st_size < pretrained.MOST
+    assert opened.folder.stat().st_size < pretrained.MAX_FILE_BYTES
     assert "No evaluation is recorded" not in pretrained.card(name)
     found = opened.task.make(50, 77_000_001)
     with torch.no_grad():

@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from innerloop.errors import InputError
 from innerloop.learn import checkpoint
-from innerloop.learn.graph import STRETCH, on_device, on_host
+from innerloop.learn.graph import SYNC_EVERY, on_device, on_host
 from innerloop.learn.optim import AdamATan2
 from innerloop.learn.train import Trainer, train
 from innerloop.recipes import get
@@ -82,24 +82,24 @@ def test_no_step_asks_the_device_and_every_result_stays_in_its_place(name, tmp_p
     built = prepared(name, "on")
     t = Trainer(built.loop, built.task, built.train, built.run.plan, tmp_path, live=False)
     t.learn()
-    r = t.resident
-    held = [x for x in checkpoint.flatten((r.carry, r.position, r.turn, r.sums, r.inputs)) if x is not None]
+    r = t.graph_trainer
+    held = [x for x in checkpoint.flatten((r.carry, r.position, r.step_index, r.sums, r.inputs)) if x is not None]
     places = [x.data_ptr() for x in (*held, *t.loop.parameters(), *t.average.shadow.values())]
-    r.prepare(STRETCH)
+    r.prepare(SYNC_EVERY)
     t.set_rate(t.step)
     with NoWaiting():
-        for _ in range(STRETCH):
+        for _ in range(SYNC_EVERY):
             r.body()
-    now = [x for x in checkpoint.flatten((r.carry, r.position, r.turn, r.sums, r.inputs)) if x is not None]
+    now = [x for x in checkpoint.flatten((r.carry, r.position, r.step_index, r.sums, r.inputs)) if x is not None]
     assert places == [x.data_ptr() for x in (*now, *t.loop.parameters(), *t.average.shadow.values())]
     with pytest.raises(AssertionError, match="would wait"), NoWaiting():
-        t.feed.fill(r.carry.halted, 0).labels.sum().item()
+        t.stream.fill(r.carry.halted, 0).labels.sum().item()
 
 
 def test_steps_taken_to_warm_up_are_taken_back(tmp_path):
     built = prepared("explores", "on", "plan.ema=0.9")
     t = Trainer(built.loop, built.task, built.train, built.run.plan, tmp_path, live=False)
-    r = t.resident
+    r = t.graph_trainer
     for done in (0, 10):
         assert t.step == done
         r.prepare(3)
@@ -113,7 +113,7 @@ def test_steps_taken_to_warm_up_are_taken_back(tmp_path):
         if not done:
             assert all((v == 0).all() for s in t.optimizers[0].state.values() for v in s.values())
             t = Trainer(built.loop, built.task, built.train, built.run.plan, tmp_path / "next", live=False)
-            r = t.resident
+            r = t.graph_trainer
             t.learn()
 
 
@@ -164,4 +164,4 @@ def test_what_cannot_be_resident_is_refused_in_words(more, said, tmp_path):
 
 def test_on_a_cpu_nothing_moves_in_by_itself(tmp_path):
     built = prepared("orbit", "auto")
-    assert Trainer(built.loop, built.task, built.train, built.run.plan, tmp_path, live=False).resident is None
+    assert Trainer(built.loop, built.task, built.train, built.run.plan, tmp_path, live=False).graph_trainer is None

@@ -21,11 +21,11 @@ from innerloop.data.leakage import leakage
 from innerloop.errors import InputError
 from innerloop.export import card
 from innerloop.halt import answer_unchanged
-from innerloop.interval import bootstrapped, share, wilson
+from innerloop.interval import cluster_bootstrap, proportion, wilson
 from innerloop.learn import checkpoint, precision
-from innerloop.learn.evaluate import PICKS, by_rating, evaluate, judge_set, parts, varies
-from innerloop.learn.loss import IGNORE, judge, softmax_cross_entropy, stablemax_cross_entropy
-from innerloop.learn.optim import AdamATan2, Average, SparseSignSGD, optimizers, schedule
+from innerloop.learn.evaluate import PICKS, batches, by_rating, evaluate, has_own_noise, score_set
+from innerloop.learn.loss import IGNORE, accuracy_of, softmax_cross_entropy, stablemax_cross_entropy
+from innerloop.learn.optim import EMA, AdamATan2, SparseSignSGD, optimizers, schedule
 from innerloop.learn.plan import Plan
 from innerloop.learn.stream import BLOCK, ExampleStream, to_batch
 from innerloop.learn.supervise import (
@@ -37,10 +37,10 @@ from innerloop.learn.supervise import (
     question_for,
     supervised_step,
 )
-from innerloop.learn.tracker import BestTracker, mended
+from innerloop.learn.tracker import BestTracker, upgraded_state
 from innerloop.learn.train import Trainer, train
 from innerloop.recipes import get
-from innerloop.runs.fit import build, unseen
+from innerloop.runs.fit import build, unseen_puzzles
 from innerloop.runs.run import override
 from innerloop.weights import gram
 from innerloop.width import Noisy, wide
@@ -83,7 +83,7 @@ def test_ignored_places_cost_and_teach_nothing(loss):
 
 def test_judge_counts_a_row_without_labels_as_exact_but_empty():
     logits = torch.eye(3)[None].repeat(2, 1, 1)
-    got = judge(logits, torch.tensor([[0, 1, 1], [IGNORE] * 3]))
+    got = accuracy_of(logits, torch.tensor([[0, 1, 1], [IGNORE] * 3]))
     assert got.exact.tolist() == [False, True] and got.places.tolist() == [3, 0]
     assert got.token[0].item() == pytest.approx(2 / 3)
 
@@ -162,12 +162,12 @@ def test_which_parameters_each_optimizer_and_the_average_take():
     assert tables == {"embed.puzzles.weight"} and all(n.startswith("net.") for n in hidden)
     assert rest >= {"heads.tokens.weight", "heads.q.weight", "heads.q.bias", "embed.tokens.weight"}
     assert hidden == {n for n, p in loop.named_parameters() if n.startswith("net.") and p.ndim == 2}
-    assert set(Average(loop, 0.9).shadow) == hidden | rest, "a table of puzzles is never averaged"
+    assert set(EMA(loop, 0.9).shadow) == hidden | rest, "a table of puzzles is never averaged"
 
 
 def test_average_swaps_in_and_out_without_a_trace():
     model = torch.nn.Linear(2, 2)
-    average, first = Average(model, 0.9), model.weight.detach().clone()
+    average, first = EMA(model, 0.9), model.weight.detach().clone()
     with torch.no_grad():
         model.weight += 1
     average.update()
@@ -308,7 +308,7 @@ def test_a_row_lives_its_steps_then_leaves_and_the_others_stay():
 
 def test_a_run_in_slices_is_the_run_in_one_go(tmp_path, monkeypatch):
     """Each call does a step or a few; states are cut into pieces, of which only the last ones stay."""
-    monkeypatch.setattr(checkpoint, "PIECE", 30_000)
+    monkeypatch.setattr(checkpoint, "PIECE_BYTES", 30_000)
     changes = ["plan.steps=6", "plan.check_every=4", "plan.save_every=5"]
     trainer(tmp_path / "whole", *changes).run()
     reached = []
@@ -349,14 +349,14 @@ def test_carried_state_equals_thinking_in_one_go():
 
 def test_exploration_keeps_a_share_of_rows_for_a_random_number_of_steps():
     draw = HaltingConfig(16, explore=0.25).draw(20_000, torch.Generator().manual_seed(0))
-    kept = draw.least[draw.least > 0]
+    kept = draw.min_steps[draw.min_steps > 0]
     assert 0.23 < len(kept) / 20_000 < 0.27 and kept.min() == 2 and kept.max() == 16
-    spread = HaltingConfig(4, spread=True).draw(8000, torch.Generator().manual_seed(0)).life
+    spread = HaltingConfig(4, spread=True).draw(8000, torch.Generator().manual_seed(0)).max_steps
     assert sorted(set(spread.tolist())) == list(range(1, 9))
 
 
 def test_brief_lives_are_a_share_and_the_others_still_reach_every_depth():
-    life = HaltingConfig(16, spread=True, brief=0.7).draw(20_000, torch.Generator().manual_seed(0)).life
+    life = HaltingConfig(16, spread=True, brief=0.7).draw(20_000, torch.Generator().manual_seed(0)).max_steps
     assert sorted(set(life.tolist())) == list(range(1, 33))
     longer = (life > 4).float().mean().item()
     assert abs(longer - 0.3 * 28 / 32) < 0.01
@@ -490,7 +490,7 @@ def test_puzzles_that_nobody_has_seen_have_no_twin_in_training():
     fresh = built.task.make(30, data.seed + 2_000_003)
     x, y = built.task.augment(fresh.inputs[:9], fresh.labels[:9], np.random.default_rng(0))
     train = built.task.as_set(np.concatenate([built.train.inputs, x]), np.concatenate([built.train.labels, y]))
-    left = unseen(built.task, train, data, 30)
+    left = unseen_puzzles(built.task, train, data, 30)
     assert not leakage(train, left, built.task).count and 0 < len(left) <= 21
     assert not (fresh.inputs[:9, None] == left.inputs[None]).all(2).any()
     found = leakage(train, fresh, built.task)
@@ -560,18 +560,18 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_good_weights(tmp_path):
 
 def test_the_best_validated_weights_are_kept(tmp_path):
     watch = BestTracker()
-    assert watch.see(1, 0.5, 0.5) and not watch.see(2, 0.45, 0.45) and not watch.warnings
-    assert not watch.see(3, 0.2, 0.2) and watch.warnings[0].startswith("collapse")
-    assert watch.best["step"] == 1 and watch.news() and not watch.news()
+    assert watch.observe(1, 0.5, 0.5) and not watch.observe(2, 0.45, 0.45) and not watch.warnings
+    assert not watch.observe(3, 0.2, 0.2) and watch.warnings[0].startswith("collapse")
+    assert watch.best["step"] == 1 and watch.new_warnings() and not watch.new_warnings()
     again = BestTracker(**watch.state())
-    assert again.best == watch.best and again.see(4, 0.5, 0.6)
+    assert again.best == watch.best and again.observe(4, 0.5, 0.6)
     slow = BestTracker()
-    slow.see(0, 0.9, 0.9)
-    [slow.see(i, 0.89, 0.89) for i in range(1, 5)]
+    slow.observe(0, 0.9, 0.9)
+    [slow.observe(i, 0.89, 0.89) for i in range(1, 5)]
     assert not slow.warnings, "four in a row are none"
-    assert not slow.see(5, 0.8, 0.9) and slow.warnings[0].startswith("overfitting")
-    assert slow.see(6, 0.9, 0.9) and slow.falling == 0, "a later equal is better"
-    assert not slow.see(7, 0.9, 0.8)
+    assert not slow.observe(5, 0.8, 0.9) and slow.warnings[0].startswith("overfitting")
+    assert slow.observe(6, 0.9, 0.9) and slow.since_best == 0, "a later equal is better"
+    assert not slow.observe(7, 0.9, 0.8)
 
 
 def test_memory_does_not_grow_with_untaped_steps():
@@ -602,14 +602,14 @@ def test_wilson_intervals_hold_their_promise():
     inside = [low <= 0.97 <= high for low, high in (wilson(h, 200) for h in rng.binomial(200, 0.97, 2000))]
     assert 0.93 < np.mean(inside) < 0.985
     for hits, n in ((1, 7), (95, 100), (400, 1000)):  # its ends are where |p - hits / n| is 1.96 standard deviations
-        found = share([True] * hits + [False] * (n - hits))
+        found = proportion([True] * hits + [False] * (n - hits))
         assert found[1:3] == wilson(hits, n) and found.value == hits / n and found.n == n
         for p in wilson(hits, n):
             assert abs(p - hits / n) == pytest.approx(1.959964 * (p * (1 - p) / n) ** 0.5, rel=1e-6)
     assert wilson(0, 9)[0] == 0 and wilson(9, 9)[1] == 1 and wilson(0, 9)[1] == pytest.approx(1 - wilson(9, 9)[0])
-    whole = bootstrapped(np.arange(40) % 4 == 0, np.arange(40) // 4, seed=1)
+    whole = cluster_bootstrap(np.arange(40) % 4 == 0, np.arange(40) // 4, seed=1)
     assert whole[:3] == (0.25, 0.25, 0.25) and whole.n == 40, "groups that are all alike leave no doubt"
-    apart = bootstrapped(np.repeat([True, False], 20), np.repeat([0, 1], 20))
+    apart = cluster_bootstrap(np.repeat([True, False], 20), np.repeat([0, 1], 20))
     assert (apart.low, apart.value, apart.high) == (0, 0.5, 1), "two groups leave all of it"
 
 
@@ -618,12 +618,12 @@ def test_one_sweep_equals_each_depth_alone_and_halting_reports_its_steps():
     loop = built.loop.eval()
     swept = evaluate(loop, built.task, built.validation, (1, 3, 6), batch=17)
     for row in swept:
-        alone = judge_set(loop, built.task, built.validation, row.depth)
+        alone = score_set(loop, built.task, built.validation, row.depth)
         assert row.exact == alone.exact.mean() and row.token == pytest.approx(alone.token.mean())
     with torch.no_grad():
         loop.heads.q.bias[0] = 9.0
     (row,) = evaluate(loop, built.task, built.validation, (6,), halting=(True,))
-    (_, question), *_ = parts(built.validation, 99, "cpu")
+    (_, question), *_ = batches(built.validation, 99, "cpu")
     alone = think(
         loop, question, 6, halt=answer_unchanged
     )  # a head that always believes leaves it to the answer to settle
@@ -660,14 +660,14 @@ def test_what_no_rule_tells_stays_unknown(tmp_path):
     built = build(tiny())
     grid = tasks.get("grid", alphabet=built.task.charset, shape=(4, 4), blank=".")
     (row,) = evaluate(built.loop.eval(), grid, built.validation, (1,))
-    assert row.valid is None and judge_set(built.loop, grid, built.validation, 1).valid is None
+    assert row.valid is None and score_set(built.loop, grid, built.validation, 1).valid is None
     plan = replace(built.run.plan, steps=1, check_every=1, depths=(1,))
     best = train(built.loop, grid, built.train, plan, tmp_path, validation=built.validation, live=False).best
     assert best["valid"] is None and best["token"] == pytest.approx(row.token, abs=0.5)
     old = {"best": {"step": 1, "exact": 0.5, "valid": 0.9}, "warnings": [], "told": 0}
-    watch = BestTracker(**mended(old, verifies=False))
-    assert watch.best["valid"] is None and not watch.see(2, 0.5, None, 0.8) and watch.see(3, 0.5, None, 0.95)
-    assert mended(old, verifies=True) == old
+    watch = BestTracker(**upgraded_state(old, verifies=False))
+    assert watch.best["valid"] is None and not watch.observe(2, 0.5, None, 0.8) and watch.observe(3, 0.5, None, 0.95)
+    assert upgraded_state(old, verifies=True) == old
     shown = card.results({"result.json": {"best": old["best"], "seconds": 1.0}}, False)
     assert "valid" not in shown.replace("validation", "") and "valid 90.0%" in card.results(
         {"result.json": {"best": old["best"], "seconds": 1.0}}, True
@@ -686,10 +686,10 @@ def test_a_loop_with_a_key_is_evaluated_wide_without_noise(pick):
     few = built.validation.take(np.arange(12))
     one, three = evaluate(loop, built.task, few, (2,), (1, 3), pick=pick)
     assert (one.pick, three.pick, three.nfe) == ("-", pick, 6.0 * len(loop.schedule))
-    (_, question), *_ = parts(few, 99, "cpu")
+    (_, question), *_ = batches(few, 99, "cpu")
     with torch.no_grad():
         thought = wide(loop, question, 3, PICKS[pick], 2)
-    again = judge_set(loop, built.task, few, 2, 3, pick=pick)
+    again = score_set(loop, built.task, few, 2, 3, pick=pick)
     assert np.array_equal(again.answers, thought.answer.logits.argmax(-1).numpy())
 
 
@@ -698,7 +698,7 @@ def test_a_noisy_loop_may_be_given_as_it_is_and_others_are_told_to_differ():
     few = built.validation.take(np.arange(4))
     (row,) = evaluate(Noisy(built.loop, 0.3, 0.3, ("z",)), built.task, few, (2,), (3,), pick="q")
     assert row.nfe == 6.0 * len(built.loop.schedule)
-    assert varies(keyed()[0], few) and not varies(built.loop, few)
+    assert has_own_noise(keyed()[0], few) and not has_own_noise(built.loop, few)
     with pytest.raises(InputError, match="give them noise"):
         evaluate(built.loop, built.task, few, (2,), (3,))
 
@@ -760,10 +760,10 @@ def test_float32_products_switch_only_where_they_stay_float32(monkeypatch):
         said = precision.fast_float32()
         chosen = torch.get_float32_matmul_precision()
         assert ("oneDNN: as exact" in said) == (chosen == "medium")
-        assert precision.error(chosen) <= precision.TOLERANCE * precision.error("highest")
+        assert precision.matmul_error(chosen) <= precision.TOLERANCE * precision.matmul_error("highest")
         torch.set_float32_matmul_precision("highest")
         precision.fast_float32.cache_clear()
-        monkeypatch.setattr(precision, "error", lambda p: 1e-2 if p == "medium" else 1e-7)
+        monkeypatch.setattr(precision, "matmul_error", lambda p: 1e-2 if p == "medium" else 1e-7)
         assert "would round" in precision.fast_float32() and torch.get_float32_matmul_precision() == "highest"
     finally:
         precision.fast_float32.cache_clear()

@@ -11,7 +11,7 @@ from innerloop import noise
 from innerloop.core import Answer, Question
 from innerloop.errors import InputError
 from innerloop.learn.supervise import Batch
-from innerloop.learn.unroll import Unroll, geometric, halting, unrolled
+from innerloop.learn.unroll import Unroll, geometric_prior, log_halting_probabilities, unrolled
 from innerloop.noise import key_of, normal, salted, scramble, uniform
 from innerloop.recipes import get
 from innerloop.runs.fit import build
@@ -77,9 +77,9 @@ def test_ponder_weighs_answers_by_the_chance_to_halt_there():
 
 def test_halting_laws_sum_to_one_and_equal_laws_have_no_divergence():
     logits = torch.linspace(-60, 60, 7)[:, None].double()
-    assert halting(logits).exp().sum(0).item() == pytest.approx(1, abs=1e-12)
+    assert log_halting_probabilities(logits).exp().sum(0).item() == pytest.approx(1, abs=1e-12)
     same = torch.full((20, 1), math.log(0.2 / 0.8)).double()
-    p, prior = halting(same), geometric(0.2, 20).double()
+    p, prior = log_halting_probabilities(same), geometric_prior(0.2, 20).double()
     assert (p.exp()[:, 0] * (p[:, 0] - prior.log())).sum().abs() < 1e-6
 
 

@@ -10,7 +10,7 @@ import torch
 
 from innerloop.core import Question, map_tensors
 from innerloop.export.official import config_from_official, from_official, to_official
-from innerloop.learn.optim import AdamATan2, Average, SparseSignSGD, sparse_parameters
+from innerloop.learn.optim import EMA, AdamATan2, SparseSignSGD, sparse_parameters
 from innerloop.learn.supervise import Batch, Carry, Draw, HaltingConfig, initial_carry, supervised_step
 from innerloop.weights import hrm, trm
 
@@ -237,7 +237,7 @@ def test_opt3(name, request):
     sparse = sparse_parameters(f.model)
     dense = [p for p in f.model.parameters() if all(p is not q for q in sparse)]
     opts = [AdamATan2(dense, 1e-3, (0.9, 0.95), 0.1), SparseSignSGD(sparse, 1e-2, 0.1)]
-    average = Average(f.model, 0.999)
+    average = EMA(f.model, 0.999)
     carry = f.carry_after(0)
     for t in (1, 2, 3):
         out = supervised_step(f.model, carry, f.batch(t), f.halting, f.draw(t, True))

@@ -7,7 +7,14 @@ import torch
 import torch.nn.functional as F
 
 from innerloop.errors import InputError
-from innerloop.parts.attention import Attention, AttentionContext, GatedAttention, attend_plain, prefix_lengths, sight
+from innerloop.parts.attention import (
+    Attention,
+    AttentionContext,
+    GatedAttention,
+    attend_plain,
+    attention_context,
+    prefix_lengths,
+)
 from innerloop.parts.config import NetConfig
 from innerloop.parts.mixers import BLOCKS, Net
 
@@ -52,7 +59,7 @@ def test_prompts_end_with_the_first_separator():
 @pytest.mark.parametrize("config", [CAUSAL, PREFIX])
 def test_a_mask_shows_what_is_earlier_and_the_prompt(config):
     prompt = prefix_lengths(config, ROWS)
-    mask = sight(config, prompt).mask.expand(4, 1, config.length, config.length)[:, 0]
+    mask = attention_context(config, prompt).mask.expand(4, 1, config.length, config.length)[:, 0]
     for b in range(4):
         for i in range(config.length):
             for j in range(config.length):
@@ -61,18 +68,18 @@ def test_a_mask_shows_what_is_earlier_and_the_prompt(config):
 
 
 def test_where_nothing_is_hidden_there_is_no_mask():
-    assert sight(SIZE, prefix_lengths(SIZE, ROWS)) is None
-    assert sight(replace(PREFIX, separator=0), ROWS[:, 0]) is None
+    assert attention_context(SIZE, prefix_lengths(SIZE, ROWS)) is None
+    assert attention_context(replace(PREFIX, separator=0), ROWS[:, 0]) is None
     assert not SIZE.causal and CAUSAL.causal and PREFIX.causal and not replace(PREFIX, separator=0).causal
 
 
-@pytest.mark.parametrize("block", [k for k, b in BLOCKS.items() if getattr(b, "sighted", False)])
+@pytest.mark.parametrize("block", [k for k, b in BLOCKS.items() if getattr(b, "takes_context", False)])
 def test_every_block_that_takes_a_causal_mask_obeys_it(block):
     net = Net(replace(CAUSAL, block=block)).double()
-    x, look = torch.randn(2, 10, 16, dtype=torch.float64), sight(CAUSAL, torch.zeros(2))
+    x, look = torch.randn(2, 10, 16, dtype=torch.float64), attention_context(CAUSAL, torch.zeros(2))
     y = x.clone()
     y[:, 6] += 1
-    moved = (net(y, sight=look) - net(x, sight=look)).abs().sum(-1) > 1e-9
+    moved = (net(y, context=look) - net(x, context=look)).abs().sum(-1) > 1e-9
     assert not moved[:, :6].any() and moved[:, 6:8].all()
 
 
@@ -80,11 +87,11 @@ def test_every_block_that_takes_a_causal_mask_obeys_it(block):
 def test_masked_places_are_as_if_cut_off(block):
     """With a causal mask the first places of a row do not know how long it is; and a full mask is none."""
     net = Net(replace(CAUSAL, block=block)).double()
-    x, look = torch.randn(2, 10, 16, dtype=torch.float64), sight(CAUSAL, torch.zeros(2))
-    whole = net(x, sight=look)
-    same(net(x[:, :4], sight=AttentionContext(look.mask[..., :4, :4])), whole[:, :4], 1e-6)
+    x, look = torch.randn(2, 10, 16, dtype=torch.float64), attention_context(CAUSAL, torch.zeros(2))
+    whole = net(x, context=look)
+    same(net(x[:, :4], context=AttentionContext(look.mask[..., :4, :4])), whole[:, :4], 1e-6)
     everything = AttentionContext(torch.ones(1, 1, 10, 10, dtype=torch.bool))
-    same(net(x, sight=everything), net(x), 1e-6)
+    same(net(x, context=everything), net(x), 1e-6)
     assert not torch.allclose(net(x), whole)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from innerloop.errors import InputError
-from innerloop.parts.attention import sight
+from innerloop.parts.attention import attention_context
 from innerloop.parts.cache import Cache, policy
 from innerloop.parts.config import NetConfig
 from innerloop.parts.mixers import Net
@@ -64,16 +64,16 @@ def test_slots_of_a_schedule_are_those_of_transformers():
 def test_reading_on_equals_reading_at_once(chunks, name):
     torch.manual_seed(0)
     net, x = Net(SIZE), torch.randn(3, 12, 16)
-    whole = sight(SIZE, torch.zeros(3))
+    whole = attention_context(SIZE, torch.zeros(3))
     with torch.no_grad():
         want = x
         for _ in range(3):
-            want = net(want, x, sight=whole)
+            want = net(want, x, context=whole)
         cache, got = Cache(12, name), []
         for places in chunks:
             new = z = x[:, cache.seen : cache.seen + places]
             for call in range(3):
-                z = net(z, new, sight=cache.sight(whole, places, "net", 2, call))
+                z = net(z, new, context=cache.context(whole, places, "net", 2, call))
             cache.seen += places
             got.append(z)
     assert (torch.cat(got, 1) - want).abs().max() < 1e-5
@@ -83,11 +83,11 @@ def test_reading_on_equals_reading_at_once(chunks, name):
 @pytest.mark.parametrize(("name", "slots"), [("compress-s2", 2), ("compress-s4", 4), ("anchor", 18), ("full", 24)])
 def test_shared_slots_hold_what_the_last_call_wrote(name, slots):
     """Twelve calls of two layers: as many slots as the table says, the written ones being those of the last calls."""
-    cache, whole = Cache(6, name), sight(replace(SIZE, seq=6), torch.zeros(1))
+    cache, whole = Cache(6, name), attention_context(replace(SIZE, seq=6), torch.zeros(1))
     seen = []
     for place in range(3):
         for call in range(12):
-            look = cache.sight(whole, 1, "core", 2, call)
+            look = cache.context(whole, 1, "core", 2, call)
             for layer in range(2):
                 mark = torch.full((1, 1, 1, 1), 1000.0 * place + 10 * call + layer)
                 k, v = look.memory(layer, mark, -mark)
@@ -104,11 +104,11 @@ def test_shared_slots_hold_what_the_last_call_wrote(name, slots):
 
 def test_latest_shows_the_deepest_call_that_a_place_has():
     """Places thought about 3, 1 and 2 calls deep, then one of 4: each shows its deepest call up to the asking one."""
-    cache, whole = Cache(4, "latest"), sight(replace(SIZE, seq=4), torch.zeros(1))
+    cache, whole = Cache(4, "latest"), attention_context(replace(SIZE, seq=4), torch.zeros(1))
     depths = (3, 1, 2, 4)
     for place, depth in enumerate(depths):
         for call in range(depth):
-            look = cache.sight(whole, 1, "core", 2, call)
+            look = cache.context(whole, 1, "core", 2, call)
             for layer in range(2):
                 mark = torch.full((1, 1, 1, 1), 100.0 * place + 10 * call + layer)
                 k, _ = look.memory(layer, mark, mark)
@@ -118,16 +118,16 @@ def test_latest_shows_the_deepest_call_that_a_place_has():
 
 
 def test_what_a_cache_cannot_do_is_said():
-    whole, mark = sight(replace(SIZE, seq=4), torch.zeros(1)), torch.zeros(1, 1, 1, 1)
+    whole, mark = attention_context(replace(SIZE, seq=4), torch.zeros(1)), torch.zeros(1, 1, 1, 1)
     cache = Cache(2)
-    cache.sight(whole, 1, "core", 1, 0).memory(0, mark, mark)
+    cache.context(whole, 1, "core", 1, 0).memory(0, mark, mark)
     cache.seen = 1
     with pytest.raises(InputError, match="less deeply"):
-        cache.sight(whole, 1, "core", 1, 1).memory(0, mark, mark)
+        cache.context(whole, 1, "core", 1, 1).memory(0, mark, mark)
     with pytest.raises(InputError, match="no room"):
-        cache.sight(whole, 2, "core", 1)
+        cache.context(whole, 2, "core", 1)
     with pytest.raises(InputError, match="reads in order"):
-        cache.sight(None, 1, "core", 1)
+        cache.context(None, 1, "core", 1)
     for name in ("half", "compress-s0", "compress-4"):
         with pytest.raises(InputError, match="no cache policy"):
             Cache(2, name)

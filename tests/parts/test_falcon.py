@@ -10,7 +10,7 @@ from innerloop.parts import ssd
 from innerloop.parts.attention import AttentionContext
 from innerloop.parts.config import NetConfig
 from innerloop.parts.falcon import Config, FalconBlock, Multipliers
-from innerloop.parts.layers import around
+from innerloop.parts.layers import residual_branch
 from innerloop.parts.mixers import Net
 
 SMALL = NetConfig(
@@ -99,7 +99,7 @@ def test_a_multiplier_of_zero_leaves_the_other_branch_exactly(silent):
         "ssm_out": lambda u: MUP.attention_out * block.attention(MUP.attention_in * u),
         "attention_out": lambda u: MUP.ssm_out * block.ssd(u),
     }[silent]
-    assert torch.equal(block(x), around("pre", around("pre", x, alone), block.feed))
+    assert torch.equal(block(x), residual_branch("pre", residual_branch("pre", x, alone), block.feed_forward))
 
 
 def test_two_projections_summed_are_one_of_both_side_by_side():
@@ -129,7 +129,7 @@ def test_under_a_mask_no_place_knows_a_later_one():
     x = torch.randn(1, 21, 32)
     other = x.clone()
     other[0, 9] += 1
-    moved = (net(x, sight=CAUSAL) - net(other, sight=CAUSAL)).abs().sum(-1)[0] > 1e-7
+    moved = (net(x, context=CAUSAL) - net(other, context=CAUSAL)).abs().sum(-1)[0] > 1e-7
     assert moved.tolist() == [t >= 9 for t in range(21)]
     assert ((net(x) - net(other)).abs().sum(-1) > 1e-7).all()
     with pytest.raises(InputError, match="keeps no keys"):

@@ -10,7 +10,7 @@ from torch import nn
 from innerloop.errors import InputError
 from innerloop.parts import fast_weights
 from innerloop.parts.config import NetConfig
-from innerloop.parts.fast_weights import TTT, FastWeights, Titans, TitansBothWays, TTTBothWays, dual, primal
+from innerloop.parts.fast_weights import TTT, BidirectionalTitans, BidirectionalTTT, FastWeights, Titans, dual, primal
 
 SIZE = NetConfig(
     vocab=6, seq=13, rows=1, hidden_size=16, heads=2, layers=1, positions="none", prefix=0, puzzle_emb_size=0
@@ -40,7 +40,7 @@ def test_the_dual_form_is_the_primal_form(kind, chunk):
     found = {}
     for name, form in FORMS.items():
         mixer, x = made(kind, form, chunk), tokens().requires_grad_()
-        y, memory = mixer.over(x, mixer.start(2))
+        y, memory = mixer.scan(x, mixer.start(2))
         memories = memory if isinstance(memory, tuple) else (memory,)
         total = sum((t * torch.arange(t.numel()).view_as(t).sin()).sum() for t in (y, *memories))
         slopes = torch.autograd.grad(total, [x, *mixer.parameters()])
@@ -69,7 +69,7 @@ def test_ttt_is_gradient_descent_on_its_loss():
     eta = torch.rand(13, 1, dtype=torch.float64) * rate.mT
     error = lambda z, t: fast_weights.norm_error(z, t, mixer.weight, mixer.bias)  # noqa: E731
     w0 = mixer.start(1)
-    reads, last = fast_weights.descend(w0, q, k, target, eta, error)
+    reads, last = fast_weights.ttt_chunk(w0, q, k, target, eta, error)
 
     def loss(w, j):
         said = fast_weights.layer_norm(k[:, :, j : j + 1] @ w, mixer.weight, mixer.bias)
@@ -87,7 +87,7 @@ def test_from_zero_one_chunk_and_a_plain_loss_it_is_linear_attention(form):
     q, k, v = (torch.randn(2, 3, 12, 8, dtype=torch.float64) for _ in range(3))
     zero = torch.zeros(2, 3, 8, 8, dtype=torch.float64)
     eta = torch.full((12, 12), 0.7, dtype=torch.float64)
-    reads, last = fast_weights.descend(zero, q, k, v, eta, form=form)
+    reads, last = fast_weights.ttt_chunk(zero, q, k, v, eta, form=form)
     causal = 0.7 * torch.stack([sum((q[:, :, i] * k[:, :, j]).sum(-1, True) * v[:, :, j] for j in range(i + 1)) for i in range(12)], 2)  # fmt: skip # noqa: E501
     assert (reads - causal).abs().max() < 1e-12
     assert (q @ last - 0.7 * (q @ k.mT) @ v).abs().max() < 1e-12  # the whole batch at once: no mask is left
@@ -98,7 +98,7 @@ def test_titans_is_its_two_recurrences():
     q, k, v = (torch.randn(2, 3, 7, 8, dtype=torch.float64) for _ in range(3))
     m, theta, keep = (torch.rand(2, 3, 7, dtype=torch.float64) for _ in range(3))
     M0, S0 = (torch.randn(2, 3, 8, 8, dtype=torch.float64) for _ in range(2))
-    reads, (last, momentum) = fast_weights.remember((M0, S0), q, k, v, m.log(), theta, keep.log())
+    reads, (last, momentum) = fast_weights.titans_chunk((M0, S0), q, k, v, m.log(), theta, keep.log())
     loss = lambda M, t: 0.5 * (k[:, :, t : t + 1] @ M - v[:, :, t : t + 1]).square().sum()  # noqa: E731
     M, S = M0, S0
     at = lambda gate, t: gate[:, :, t, None, None]  # noqa: E731
@@ -126,7 +126,7 @@ def test_a_token_reads_nothing_that_comes_after_it(kind, positions):
     assert moved.tolist() == [False] * 7 + [True] * 6
 
 
-@pytest.mark.parametrize("kind", [TTTBothWays, TitansBothWays])
+@pytest.mark.parametrize("kind", [BidirectionalTTT, BidirectionalTitans])
 def test_both_ways_every_place_reads_every_other(kind):
     torch.manual_seed(0)
     mixer, x = kind(SIZE).double(), tokens(1)
@@ -139,9 +139,9 @@ def test_both_ways_every_place_reads_every_other(kind):
 @pytest.mark.parametrize("kind", [TTT, Titans])
 def test_a_pass_in_two_parts_is_a_pass(kind):
     mixer, x = made(kind, chunk=4), tokens()
-    whole, after = mixer.over(x, mixer.start(2))
-    first, memory = mixer.over(x[:, :8], mixer.start(2))
-    second, memory = mixer.over(x[:, 8:], memory)
+    whole, after = mixer.scan(x, mixer.start(2))
+    first, memory = mixer.scan(x[:, :8], mixer.start(2))
+    second, memory = mixer.scan(x[:, 8:], memory)
     assert torch.allclose(torch.cat((first, second), 1), whole, atol=1e-12)
     pairs = zip(*(m if isinstance(m, tuple) else (m,) for m in (memory, after)), strict=True)
     assert all(torch.allclose(a, b, atol=1e-12) for a, b in pairs)
@@ -150,7 +150,7 @@ def test_a_pass_in_two_parts_is_a_pass(kind):
 @pytest.mark.parametrize("kind", [TTT, Titans])
 def test_half_precision_keeps_a_float32_memory(kind):
     mixer = kind(SIZE)
-    y, memory = mixer.over(tokens().bfloat16(), mixer.start(2))
+    y, memory = mixer.scan(tokens().bfloat16(), mixer.start(2))
     memory = memory[0] if isinstance(memory, tuple) else memory
     assert y.dtype == torch.bfloat16 and memory.dtype == torch.float32 and y.isfinite().all()
 
@@ -165,7 +165,7 @@ def test_a_memory_learns_what_it_is_told():
     for _ in range(12):
         said = fast_weights.layer_norm(k1 @ memory, mixer.weight, mixer.bias)
         losses.append((said - target).square().mean().item())
-        memory = mixer.over(x, memory)[1]
+        memory = mixer.scan(x, memory)[1]
     assert losses[-1] < 0.8 * losses[0] and memory.isfinite().all()
 
 
@@ -197,7 +197,7 @@ def test_an_episode_leaves_the_model_as_it_was():
     added = f.begin()
     assert torch.equal(f.predict(added, x), model(x))
     for _ in range(5):
-        added = f.turn(added, x, observed=3 * x)
+        added = f.adapt(added, x, observed=3 * x)
     assert square(f.predict(added, x), 3 * x) < 0.5 * square(model(x), 3 * x)
     assert bytes_of(model) == before and all(p.grad is None for p in model.parameters())
     assert torch.equal(f.predict(f.begin(), x), model(x))  # the next episode begins where this one did
@@ -206,7 +206,7 @@ def test_an_episode_leaves_the_model_as_it_was():
 def test_only_the_chosen_weights_adapt():
     model = Line()
     f = FastWeights(model, square, chosen=("b",))
-    (added,) = f.turn(f.begin(), torch.ones(2).double(), observed=torch.zeros(2).double())
+    (added,) = f.adapt(f.begin(), torch.ones(2).double(), observed=torch.zeros(2).double())
     assert f.names == ["b"] and added != 0
     with pytest.raises(InputError, match="begins with c"):
         FastWeights(model, square, chosen=("c",))
@@ -218,7 +218,7 @@ def test_the_outer_gradient_is_of_the_order_asked_for(second):
     model, lr, x, y, u, v = Line(), 0.1, 2.0, 1.0, 3.0, -1.0
     f = FastWeights(model, square, chosen=("w",), lr=lr, steps=1, second_order=second)
     t = lambda *values: torch.tensor(values, dtype=torch.float64)  # noqa: E731
-    added = f.turn(f.begin(), t(x), observed=t(y))
+    added = f.adapt(f.begin(), t(x), observed=t(y))
     square(f.predict(added, t(u)), t(v)).backward()
     moved = 1.5 - lr * (1.5 * x - y) * x
     want = (moved * u - v) * u * (1 - lr * x * x if second else 1)
@@ -233,7 +233,7 @@ def test_second_order_agrees_with_finite_differences():
     f = FastWeights(model, square, lr=0.3, steps=3, second_order=True)
 
     def outer():
-        return square(f.predict(f.turn(f.begin(), x, observed=y), u), v)
+        return square(f.predict(f.adapt(f.begin(), x, observed=y), u), v)
 
     outer().backward()
     p = model[0].weight
@@ -267,7 +267,7 @@ def test_turns_do_not_pile_up_a_tape():
     x = torch.ones(2).double()
     added, counts = f.begin(), []
     for _ in range(4):
-        added = f.turn(added, x, observed=2 * x)
+        added = f.adapt(added, x, observed=2 * x)
         counts.append(nodes(f.predict(added, x).sum()))
     assert counts[1] == counts[3]
 
@@ -302,7 +302,7 @@ def test_a_hidden_rule_is_learned_within_ten_turns_and_an_unchanged_one_costs_no
             added = f.begin()
             for _ in range(10):
                 n, a = (torch.randint(k, (4,), generator=gen) for k in (8, 4))
-                added = f.turn(added, n, a, observed=(n + rule[a]) % 8)
+                added = f.adapt(added, n, a, observed=(n + rule[a]) % 8)
             right = (places + rule[actions]) % 8
             losses.append(F.cross_entropy(f.predict(added, places, actions), right).item())
             if losses is adapted:

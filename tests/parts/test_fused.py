@@ -59,7 +59,7 @@ def made(name, batch=5):
 
 
 def gradients(net, h, e, dz, rounds=3):
-    z = net.again(h, e, rounds)
+    z = net.iterate(h, e, rounds)
     return z.detach(), torch.autograd.grad(z, [h, e, *net.parameters()], dz)
 
 
@@ -68,7 +68,7 @@ def gradients(net, h, e, dz, rounds=3):
 def test_the_same_values_and_gradients_as_the_plain_twin(name, many, threads):
     threads(many)
     net, h, e, dz = made(name)
-    assert fused.serves(net.blocks, h)
+    assert fused.supports(net.blocks, h)
     z, grads = gradients(net, h, e, dz)
     with fused.plain():
         want, wants = gradients(net, h, e, dz)
@@ -92,15 +92,15 @@ def test_one_call_is_a_loop_of_one_and_needs_no_gradient():
 def test_states_and_questions_that_are_views_or_broadcast():
     net, h, e, _ = made("symbols and lines")
     with torch.no_grad():
-        turned = net.again(h.mT.contiguous().mT, e[:1], 2)
-        assert (turned == net.again(h, e[:1].expand_as(e).contiguous(), 2)).all()
+        turned = net.iterate(h.mT.contiguous().mT, e[:1], 2)
+        assert (turned == net.iterate(h, e[:1].expand_as(e).contiguous(), 2)).all()
 
 
 def test_a_thread_of_its_own_where_torch_brings_no_openmp(monkeypatch, threads):
     threads(2)
     net, h, e, dz = made("symbols and lines")
     z, grads = gradients(net, h, e, dz)
-    monkeypatch.setattr(fused, "team", lambda: None)
+    monkeypatch.setattr(fused, "openmp_entry", lambda: None)
     again, same = gradients(net, h, e, dz)
     assert (again == z).all() and all((a == b).all() for a, b in zip(same, grads, strict=True))
 
@@ -110,7 +110,7 @@ def test_a_gradient_of_a_gradient_is_the_plain_one():
     weights = list(net.parameters())
 
     def twice():
-        first = torch.autograd.grad(net.again(h, e, 2), [h, weights[0]], dz, create_graph=True)
+        first = torch.autograd.grad(net.iterate(h, e, 2), [h, weights[0]], dz, create_graph=True)
         return torch.autograd.grad(sum(g.square().sum() for g in first), [h, e, *weights])
 
     got = twice()
@@ -121,22 +121,22 @@ def test_a_gradient_of_a_gradient_is_the_plain_one():
 
 def test_the_plain_twin_serves_what_it_cannot():
     net, h, e, _ = made("symbols and lines")
-    assert not fused.serves(net.blocks, h.bfloat16()) and not fused.serves(net.blocks, h.to("meta"))
+    assert not fused.supports(net.blocks, h.bfloat16()) and not fused.supports(net.blocks, h.to("meta"))
     with FlopCounterMode(display=False) as counter:
-        net.again(h, e, 1)
+        net.iterate(h, e, 1)
     assert counter.get_total_flops() > 0, "operations can be counted"
     along = torch.func.jvp(lambda x: net(x), (h.detach(),), (torch.ones_like(h),))[1]
     near = (net(h + 1e-2) - net(h - 1e-2)) / 2e-2
     assert (along - near).norm() < 0.02 * near.norm()
     assert torch.func.vmap(net)(h[:, None]).shape == (5, 1, *h.shape[1:])
-    kept = net.again(h, e, 3, grad.last(1))
-    assert (kept - net.again(h, e, 3)).abs().max() < 1e-5
+    kept = net.iterate(h, e, 3, grad.last(1))
+    assert (kept - net.iterate(h, e, 3)).abs().max() < 1e-5
     far = Net(replace(SIZES["lines alone"], positions="learned"))
-    assert not fused.serves(far.blocks, h) and not fused.serves(Net(replace(NONE, block="attention")).blocks, h)
-    assert not fused.serves(Net(replace(SIZES["lines alone"], norm="sandwich")).blocks, h)
-    for name in ("forward", "plain", "listen", "gated"):
+    assert not fused.supports(far.blocks, h) and not fused.supports(Net(replace(NONE, block="attention")).blocks, h)
+    assert not fused.supports(Net(replace(SIZES["lines alone"], norm="sandwich")).blocks, h)
+    for name in ("forward", "plain", "aggregate", "gated"):
         other = type("Other", (OrbitBlock,), {name: lambda *args: args[-1]})(SIZES["lines alone"])
-        assert not fused.serves([other], h), f"a block with another {name} is not what was compiled"
+        assert not fused.supports([other], h), f"a block with another {name} is not what was compiled"
 
 
 def outcome(call):
@@ -152,12 +152,12 @@ def doubled(net):
 
 
 def grown(net):
-    own = net.blocks[0].own
+    own = net.blocks[0].self_proj
     own.weight = torch.nn.Parameter(torch.cat([own.weight, own.weight]))
 
 
 def shared(net):
-    net.blocks[0].hear["lines"].kinds[1].tell.weight = net.blocks[0].hear["lines"].kinds[0].tell.weight
+    net.blocks[0].messages["lines"].kinds[1].encode.weight = net.blocks[0].messages["lines"].kinds[0].encode.weight
 
 
 def hooked(net):
@@ -165,15 +165,15 @@ def hooked(net):
 
 
 def patched(net):
-    net.blocks[0].own.forward = lambda x: torch.nn.functional.linear(x, 2 * net.blocks[0].own.weight)
+    net.blocks[0].self_proj.forward = lambda x: torch.nn.functional.linear(x, 2 * net.blocks[0].self_proj.weight)
 
 
 def parametrized(net):
-    torch.nn.utils.parametrizations.weight_norm(net.blocks[0].own)
+    torch.nn.utils.parametrizations.weight_norm(net.blocks[0].self_proj)
 
 
 def replaced(net):
-    net.blocks[0].hear["lines"].kinds[0].back = torch.nn.Linear(48, 96)
+    net.blocks[0].messages["lines"].kinds[0].decode = torch.nn.Linear(48, 96)
 
 
 WRONG = {  # shape of h, shape of e, and what is done to the net before
@@ -208,7 +208,7 @@ def test_what_does_not_fit_gives_what_the_plain_twin_gives(name):
     if change:
         change(net)
     h, e = torch.randn(shape), torch.randn(other)
-    for call in (lambda: net.again(h, e, 2), lambda: net.blocks[0](h), lambda: net(h, e)):
+    for call in (lambda: net.iterate(h, e, 2), lambda: net.blocks[0](h), lambda: net(h, e)):
         got = outcome(call)
         with fused.plain():
             due = outcome(call)
@@ -226,9 +226,9 @@ def test_inputs_of_another_dtype_are_the_plain_twins(name, kind):
     with torch.no_grad():
         given = {"h": h.detach(), "e": e.detach()}
         given[name] = given[name].to(kind)
-        got = outcome(lambda: net.again(given["h"], given["e"], 2))
+        got = outcome(lambda: net.iterate(given["h"], given["e"], 2))
         with fused.plain():
-            due = outcome(lambda: net.again(given["h"], given["e"], 2))
+            due = outcome(lambda: net.iterate(given["h"], given["e"], 2))
     if isinstance(due, torch.Tensor):
         assert got.dtype is due.dtype and torch.allclose(got, due, atol=2e-5)
     else:
@@ -240,7 +240,7 @@ def test_no_call_at_all_is_refused_by_both(rounds):
     net, h, e, _ = made("symbols and lines")
     for allowed in (True, False):
         with nullcontext() if allowed else fused.plain(), pytest.raises(InputError, match=f"{rounds} times"):
-            net.again(h, e, rounds)
+            net.iterate(h, e, rounds)
     assert fused.loop(net.blocks, h, e, rounds) is None
 
 
@@ -251,11 +251,11 @@ def test_weights_and_gradients_in_any_layout(threads):
     for part in net.blocks[0].modules():
         if isinstance(part, Linear):
             part.weight = torch.nn.Parameter(part.weight.detach().T.contiguous().T)
-    assert not net.blocks[0].own.weight.is_contiguous() and fused.serves(net.blocks, h, e)
+    assert not net.blocks[0].self_proj.weight.is_contiguous() and fused.supports(net.blocks, h, e)
     again, same = gradients(net, h, e, dz.mT.contiguous().mT)
     assert torch.equal(again, z) and all(torch.equal(a, b) for a, b in zip(same, grads, strict=True))
     turned = torch.complex(torch.zeros_like(h), -h.detach()).conj().imag
-    assert turned.is_neg() and (net.again(turned, e, 3) - z).abs().max() < 1e-5
+    assert turned.is_neg() and (net.iterate(turned, e, 3) - z).abs().max() < 1e-5
 
 
 @pytest.mark.slow
@@ -269,7 +269,7 @@ from tests.parts.test_fused import SIZES, Net
 net = Net(replace(SIZES["cells about it"], symbols=((1,),), seq=300_000, rows=1000))
 h = torch.zeros(1, 300_000, 32)
 with torch.no_grad():
-    assert fused.serves(net.blocks, h)
+    assert fused.supports(net.blocks, h)
     used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + 200_000_000, -1))
     try:
@@ -315,10 +315,10 @@ def test_without_a_compiler_or_with_a_broken_one_blocks_are_plain(cache, monkeyp
     monkeypatch.undo()
     fused.library.cache_clear()
     monkeypatch.setenv(fused.SWITCH, "0")
-    assert not fused.serves(net.blocks, h)
+    assert not fused.supports(net.blocks, h)
     monkeypatch.delenv(fused.SWITCH)
     fused.library.cache_clear()
-    assert fused.serves(net.blocks, h)
+    assert fused.supports(net.blocks, h)
 
 
 def test_what_is_compiled_is_kept_and_nothing_else(cache):
@@ -369,7 +369,7 @@ def test_without_a_place_to_keep_it_blocks_are_compiled_all_the_same(cache, monk
 def test_several_may_build_at_once(cache):
     with ThreadPoolExecutor(3) as pool:
         found = list(pool.map(lambda _: fused.library.__wrapped__(*SHAPE), range(3)))
-    assert all(found) and all(fused.kept(cache, p.stem.rpartition("-")[0]) for p in cache.iterdir())
+    assert all(found) and all(fused.cached_library(cache, p.stem.rpartition("-")[0]) for p in cache.iterdir())
     assert all(p.suffix == ".so" for p in cache.iterdir()), "nothing half written is left"
 
 

@@ -72,7 +72,7 @@ def test_refining_keeps_the_function(finer, tol, uneven):
     torch.manual_seed(0)
     layer, x = KAN(4, 3, intervals=5), torch.rand(500, 4) * 1.8 - 0.9
     if uneven:
-        layer.follow_data(x**3)
+        layer.update_grid(x**3)
         x = x**3
     layer.spline.data.normal_(0, 0.3)
     refined = layer.refined(finer)
@@ -87,7 +87,7 @@ def test_a_grid_that_follows_its_data_keeps_the_function_there():
     before, wide = layer(x), x.abs().amax()
     assert wide < 1.6
     inside = (x.abs() < 1).all(1)
-    layer.follow_data(x[inside])
+    layer.update_grid(x[inside])
     assert (layer(x[inside]) - before[inside]).abs().mean() <= 0.02 * before.abs().mean()
     ends = layer.knots[:, 3:-3]
     assert (
@@ -103,7 +103,7 @@ def test_following_poor_data_leaves_no_nan(case):
     x = {"constant": torch.full((50, 2), 0.3), "few": torch.rand(2, 2), "two heaps": torch.rand(64, 2).round()}[case]
     layer = KAN(2, 3)
     before = layer(x)
-    layer.follow_data(x)
+    layer.update_grid(x)
     assert (layer.knots.diff() > 0).all() and layer.spline.isfinite().all()
     assert (layer(x) - before).abs().max() <= 1e-4
     layer(x).sum().backward()
@@ -136,7 +136,7 @@ def test_it_learns_a_function_of_the_paper():
         for iterations in (100, 150):
             h = x
             for layer in net:
-                layer.follow_data(h)
+                layer.update_grid(h)
                 h = layer(h)
             optimizer = torch.optim.LBFGS(net.parameters(), max_iter=iterations, line_search_fn="strong_wolfe")
 

@@ -9,7 +9,7 @@ from innerloop.errors import InputError
 from innerloop.parts import moe as part
 from innerloop.parts.config import NetConfig
 from innerloop.parts.mixers import Net
-from innerloop.parts.moe import Config, MoE, balance, mix_dense, mix_sorted, sequence_balance, violation
+from innerloop.parts.moe import Config, MoE, balance, max_violation, mix_dense, mix_sorted, sequence_balance
 
 SMALL = NetConfig(
     vocab=6, seq=16, rows=4, hidden_size=32, heads=4, layers=2, multiple_of=32, prefix=0, puzzle_emb_size=0
@@ -127,7 +127,7 @@ def simulate(rate, steps=300, experts=16, chosen=2, seed=0):
     def loads():
         return layer.route(torch.randn(4096, 32) + lean).chosen.flatten()
 
-    worst = lambda: violation(torch.bincount(loads(), minlength=experts)).item()  # noqa: E731
+    worst = lambda: max_violation(torch.bincount(loads(), minlength=experts)).item()  # noqa: E731
     first = worst()
     for _ in range(steps):
         layer.load.scatter_add_(0, c := loads(), torch.ones_like(c))

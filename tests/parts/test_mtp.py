@@ -7,13 +7,13 @@ import torch.nn.functional as F
 from innerloop.errors import InputError
 from innerloop.parts.attention import AttentionContext
 from innerloop.parts.config import NetConfig
-from innerloop.parts.layers import Linear, around
+from innerloop.parts.layers import Linear, residual_branch
 from innerloop.parts.mixers import AttentionBlock
 from innerloop.parts.mla import MLA
 from innerloop.parts.mla import Config as Latents
 from innerloop.parts.moe import Config as Experts
 from innerloop.parts.moe import MoE
-from innerloop.parts.mtp import MTP, ahead
+from innerloop.parts.mtp import MTP, shift_tokens
 
 TEXT = NetConfig(
     vocab=11, seq=21, rows=1, hidden_size=32, heads=4, layers=1, multiple_of=32, norm="pre", prefix=0, puzzle_emb_size=0
@@ -34,11 +34,11 @@ class Block(torch.nn.Module):
 
 def test_the_shift():
     t = torch.tensor([[5, 6, 7, 8]])
-    assert ahead(t, 1, -100).tolist() == [[6, 7, 8, -100]]
-    assert ahead(t, 2, -100).tolist() == [[7, 8, -100, -100]]
-    assert ahead(t, 0, 0).tolist() == t.tolist() and ahead(t, 9, 0).tolist() == [[0, 0, 0, 0]]
+    assert shift_tokens(t, 1, -100).tolist() == [[6, 7, 8, -100]]
+    assert shift_tokens(t, 2, -100).tolist() == [[7, 8, -100, -100]]
+    assert shift_tokens(t, 0, 0).tolist() == t.tolist() and shift_tokens(t, 9, 0).tolist() == [[0, 0, 0, 0]]
     with pytest.raises(InputError, match="-1"):
-        ahead(t, -1, 0)
+        shift_tokens(t, -1, 0)
 
 
 def made():
@@ -46,7 +46,7 @@ def made():
     embed, head, main, mtp = torch.nn.Embedding(11, 32), Linear(32, 11), Block(), MTP(32, Block())
 
     def run(tokens):
-        return mtp(main(embed(tokens)), embed(ahead(tokens, 1, 0)), head)[1]
+        return mtp(main(embed(tokens)), embed(shift_tokens(tokens, 1, 0)), head)[1]
 
     return run, embed, head, main, mtp
 
@@ -58,15 +58,15 @@ def test_place_i_sees_the_next_token_and_not_its_target():
     other[0, 12] = tokens[0, 12] % 10 + 1
     moved = (run(tokens) - run(other)).abs().sum(-1)[0] > 1e-6
     assert moved.tolist() == [i >= 11 for i in range(21)]  # place 10, whose target is token 12, does not see it
-    asked = ahead(tokens, 2, -100)
+    asked = shift_tokens(tokens, 2, -100)
     assert asked[0, 10] == tokens[0, 12] and (asked[0, -2:] == -100).all()
 
 
 def test_what_is_shown_past_the_end_reaches_no_place_with_a_target():
     _, embed, head, main, mtp = made()
     tokens = torch.randint(1, 11, (1, 21))
-    ys = [mtp(main(embed(tokens)), embed(ahead(tokens, 1, fill)), head)[1] for fill in (0, 7)]
-    places = ahead(tokens, 2, -100) >= 0
+    ys = [mtp(main(embed(tokens)), embed(shift_tokens(tokens, 1, fill)), head)[1] for fill in (0, 7)]
+    places = shift_tokens(tokens, 2, -100) >= 0
     assert torch.equal(ys[0][places], ys[1][places]) and not torch.equal(ys[0], ys[1])
 
 
@@ -75,7 +75,7 @@ def test_embedding_and_head_are_shared():
     run, embed, head, main, mtp = made()
     assert sum(p.numel() for p in mtp.parameters()) == 2 * 32 * 32 + sum(p.numel() for p in main.parameters())
     tokens = torch.randint(1, 11, (2, 21))
-    F.cross_entropy(run(tokens).flatten(0, 1), ahead(tokens, 2, -100).flatten()).backward()
+    F.cross_entropy(run(tokens).flatten(0, 1), shift_tokens(tokens, 2, -100).flatten()).backward()
     for module in (embed, head, main, mtp):
         assert all(p.grad is not None and p.grad.any() for p in module.parameters())
 
@@ -88,7 +88,7 @@ def test_it_learns_the_token_after_the_next():
         tokens = torch.randint(0, 10, (32, 21))
         for i in range(2, 21):
             tokens[:, i] = (tokens[:, i - 1] + tokens[:, i - 2]) % 10
-        logits, asked = run(tokens + 1), ahead(tokens + 1, 2, -100)
+        logits, asked = run(tokens + 1), shift_tokens(tokens + 1, 2, -100)
         loss = F.cross_entropy(logits.flatten(0, 1), asked.flatten())
         optimizer.zero_grad(), loss.backward(), optimizer.step()
     right = (logits.argmax(-1) == asked)[:, 1:-2].float().mean()
@@ -128,7 +128,7 @@ def test_the_module_equals_that_of_transformers():
 
     class Layer(torch.nn.Module):
         def forward(self, x):
-            return around("pre", around("pre", x, lambda u: mla(u, CAUSAL)), moe)
+            return residual_branch("pre", residual_branch("pre", x, lambda u: mla(u, CAUSAL)), moe)
 
     ours = MTP(32, Layer())
     e, h = theirs.eh_proj.weight.chunk(2, 1)  # theirs takes the embedding first

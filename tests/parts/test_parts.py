@@ -6,6 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import innerloop
+from innerloop import tasks
 from innerloop.errors import InputError
 from innerloop.learn.compile import compile_blocks, reason_against
 from innerloop.parts.attention import attend, attend_plain, rotary, rotate
@@ -163,3 +165,17 @@ def test_the_halting_head_only_reads_the_mean_of_all_places():
         reached = z.grad is not None and z.grad.abs().sum((0, 2)) > 0
         assert (reached.nonzero().flatten().tolist() == [0]) if pool == "first" else z.grad is None
         assert heads.q.weight.grad[0].abs().sum() > 0 and not heads.q.weight.grad[1].any()
+
+
+@pytest.mark.parametrize("block", ["units", "orbit"])
+def test_renamed_parts_keep_their_keys_in_files(block):
+    task = tasks.get("sudoku", size=4)
+    loops = [innerloop.create("trm", task, seed=s, block=block, hidden_size=32, positions="none") for s in (0, 1)]
+    saved = loops[0].state_dict()
+    assert {key.split(".")[3] for key in saved if key.startswith("net.blocks.0.")} == {
+        "units": {"tell", "back", "own", "out"}, "orbit": {"own", "out", "hear"}
+    }[block]  # fmt: skip
+    assert not any(torch.equal(p, q) for p, q in zip(loops[0].net.parameters(), loops[1].net.parameters(), strict=True))
+    loops[1].load_state_dict(saved)
+    assert all(torch.equal(p, q) for p, q in zip(loops[0].net.parameters(), loops[1].net.parameters(), strict=True))
+    assert list(loops[1].state_dict()) == list(saved)

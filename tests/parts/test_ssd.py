@@ -8,7 +8,7 @@ import torch
 from innerloop.errors import InputError
 from innerloop.parts.attention import AttentionContext
 from innerloop.parts.config import NetConfig
-from innerloop.parts.layers import around
+from innerloop.parts.layers import residual_branch
 from innerloop.parts.mixers import Net
 from innerloop.parts.ssd import Config, Mamba2, SSDBlock, ssd, ssd_steps
 
@@ -123,14 +123,16 @@ def test_the_layer_equals_that_of_transformers(limit):
     ours = Mamba2(16, replace(MIXER, limit=limit))
     ours.load_state_dict({k: theirs.mixer.state_dict()[v] for k, v in NAMES.items()})
     x = torch.randn(2, 37, 16, requires_grad=True)
-    y, y_ = around("pre", x, ours), theirs(x)
+    y, y_ = residual_branch("pre", x, ours), theirs(x)
     assert (y - y_).abs().max() <= 1e-5
     wrt, wrt_ = dict(ours.named_parameters()), dict(theirs.mixer.named_parameters())
     grads = gradients(y, (x, *(wrt[k] for k in NAMES)))
     for a, b in zip(grads, gradients(y_, (x, *(wrt_[v] for v in NAMES.values()))), strict=True):
         assert (a - b).abs().max() <= 1e-5 * max(1.0, b.abs().max())
     mask = (torch.arange(37).expand(2, -1) >= 6).long()
-    assert (around("pre", x, lambda u: ours(u, mask)) - theirs(x, attention_mask=mask))[:, 6:].abs().max() <= 1e-5
+    assert (residual_branch("pre", x, lambda u: ours(u, mask)) - theirs(x, attention_mask=mask))[
+        :, 6:
+    ].abs().max() <= 1e-5
 
 
 def test_the_first_step_sizes_are_the_papers():

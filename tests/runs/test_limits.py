@@ -35,7 +35,7 @@ def test_a_model_counted_without_memory_is_the_one_that_is_built(system, mix):
     size = replace(config.net, **SMALL, block=mix, **(SETS if mix in ("orbit", "units") else {}))
     loop = kind(replace(config, net=size))
     built = sum(t.numel() for t in (*loop.parameters(), *loop.buffers()))
-    counted = limits.afford(kind, replace(config, net=size))
+    counted = limits.count_numbers(kind, replace(config, net=size))
     # Indices that depend on values are counted as empty.
     assert counted == built if mix != "orbit" else 0.9 * built < counted <= built
 

@@ -14,7 +14,7 @@ import torch
 from innerloop import cli, pretrained, recipes, tasks
 from innerloop.core import think
 from innerloop.data import sets as sets_of
-from innerloop.data.arc_files import expand, read_arc
+from innerloop.data.arc_files import augmented, read_arc
 from innerloop.data.formats import write_csv
 from innerloop.data.hub import is_hub_name
 from innerloop.data.leakage import leakage
@@ -28,9 +28,9 @@ from innerloop.learn import checkpoint
 from innerloop.learn.stream import to_batch
 from innerloop.runs import origin
 from innerloop.runs import run as runs
-from innerloop.runs.fit import build, fit, model, sets
+from innerloop.runs.fit import build, build_model, fit_config, load_data
 from innerloop.runs.folder import open_run, write_run
-from innerloop.runs.single import by_name
+from innerloop.runs.single import match_identifiers
 
 TINY = {"hidden_size": 32, "heads": 1, "layers": 1, "prefix": 1, "puzzle_emb_size": 32, "positions": "learned"}
 TINY |= {"block": "attention"}
@@ -93,7 +93,7 @@ def test_a_relative_path_is_found_from_another_folder(tmp_path, monkeypatch, cap
     monkeypatch.chdir("/")
     (tmp_path / "data/more.csv").unlink()
     refused(eval_, capsys, "there is no file", "data/more.csv")
-    assert "paths" not in hub.texts(open_run(tmp_path / "runs/my"))["run.json"].replace('"paths": {}', "")
+    assert "paths" not in hub.model_texts(open_run(tmp_path / "runs/my"))["run.json"].replace('"paths": {}', "")
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_solve_answers_for_the_files_own_puzzle(named, capsys):
     right, wrong = (answer(opened, asked, row) for row in (3, 1))
     assert right != wrong
     for source in ("r", "m.safetensors"):
-        assert by_name(pretrained.open(source), asked).puzzle.tolist() == [3]
+        assert match_identifiers(pretrained.open(source), asked).puzzle.tolist() == [3]
     assert (
         cli.main(["solve", "r", "one.json", "--depth", "1", "--pick", "vote", "--device", "cpu", "--out", "a.csv"]) == 0
     )
@@ -199,7 +199,7 @@ def test_solve_answers_for_the_files_own_puzzle(named, capsys):
     for verb in (["solve", "r", "two.json"], ["eval", "r", "--data", "two.json"]):
         refused([*verb, "--device", "cpu"], capsys, "the puzzle dd is none that this model has learned")
     Path("r/identifiers.json").unlink()  # a run from before goes by number
-    assert by_name(opened, read_arc("two.json")).puzzle.max() == 2
+    assert match_identifiers(opened, read_arc("two.json")).puzzle.max() == 2
 
 
 @torch.no_grad()
@@ -212,22 +212,25 @@ def test_identifiers_are_numbered_by_name():
     s = PuzzleSet(
         np.ones((3, 4)), np.ones((3, 4)), vocab=3, shape=(2, 2), puzzle=[2, 1, 0], identifiers=("<blank>", "x", "y")
     )
-    found = origin.numbered(s, ("<blank>", "y", "z", "x"))
+    found = origin.renumber_identifiers(s, ("<blank>", "y", "z", "x"))
     assert found.puzzle.tolist() == [1, 3, 0] and found.identifiers[3] == "x"
-    assert origin.numbered(s, s.identifiers) is s and origin.numbered(s, (*s.identifiers, "more")) is s
-    loose = origin.numbered(s, ("<blank>", "y"), strict=False)
+    assert (
+        origin.renumber_identifiers(s, s.identifiers) is s
+        and origin.renumber_identifiers(s, (*s.identifiers, "more")) is s
+    )
+    loose = origin.renumber_identifiers(s, ("<blank>", "y"), strict=False)
     assert loose.puzzle.tolist() == [1, 2, 0] and loose.identifiers == ("<blank>", "y", "x")
     with pytest.raises(InputError, match="the puzzle x is none"):
-        origin.numbered(s, ("<blank>", "y"))
+        origin.renumber_identifiers(s, ("<blank>", "y"))
     with pytest.raises(InputError, match="the puzzle y is none"):
-        origin.numbered(s, ("<blank>", "x"))  # a list that agrees as far as it goes
+        origin.renumber_identifiers(s, ("<blank>", "x"))  # a list that agrees as far as it goes
 
 
 def test_validating_on_puzzles_that_never_train_is_refused(named, capsys):
     arc("q.json", ["zz"])
     with pytest.raises(InputError, match="the puzzle zz is none"):
         saved("s", runs.Data("", {}, train="p.json", test="q.json", count=0))
-    _, train, validation = sets(runs.Data("", {}, train="p.json", test=arc("o.json", ["cc"]), count=0))
+    _, train, validation = load_data(runs.Data("", {}, train="p.json", test=arc("o.json", ["cc"]), count=0))
     assert set(validation.puzzle) == {3} and train.identifiers[3] == "cc"
 
 
@@ -235,23 +238,23 @@ def test_validating_on_puzzles_that_never_train_is_refused(named, capsys):
 
 
 def test_arc_validates_on_test_pairs_of_puzzles_that_train(named):
-    task, train, validation = sets(named.run.data)
+    task, train, validation = load_data(named.run.data)
     assert len(train) == 9 and len(validation) == 3 and set(validation.puzzle) <= set(train.puzzle)
     assert leakage(train, validation, task).count == 0
     assert np.array_equal(validation.inputs, read_arc("p.json", "test").inputs)
     Path("r/run.json").write_text(json.dumps({"run": runs.to_json(named.run)}))  # of a run from before
-    assert not set(sets(named.run.data, "r")[2].puzzle) & set(sets(named.run.data, "r")[1].puzzle)
+    assert not set(load_data(named.run.data, "r")[2].puzzle) & set(load_data(named.run.data, "r")[1].puzzle)
 
 
 @pytest.mark.parametrize("variants", [0, 3])
 def test_where_outputs_are_hidden_a_pair_of_a_puzzle_is_held_out(variants):
     s = read_arc(arc("h.json", [f"p{i}" for i in range(6)], outputs=False))
-    task, s = tasks.get("arc"), expand(s, variants, 0) if variants else s
+    task, s = tasks.get("arc"), augmented(s, variants, 0) if variants else s
     write_official("d", s, "train", task.options)
-    _, train, validation = sets(runs.Data("", {}, train="d", count=0, holdout=4))
+    _, train, validation = load_data(runs.Data("", {}, train="d", count=0, holdout=4))
     assert len(validation) == 4 == len(set(validation.group)) and set(validation.puzzle) <= set(train.puzzle)
     assert leakage(train, validation, task).count == 0
-    again = sets(runs.Data("", {}, train="d", count=0, holdout=4))[2]
+    again = load_data(runs.Data("", {}, train="d", count=0, holdout=4))[2]
     assert np.array_equal(again.inputs, validation.inputs) and set(train.group) == set(range(6))
 
 
@@ -260,7 +263,7 @@ def test_an_official_folder_of_arc_validates_on_its_test_split():
     write_official("d", s, "train", task.options)
     write_official("d", read_arc("h.json", "test"), "test", task.options)
     for path in ("d", "d/train"):
-        _, train, validation = sets(runs.Data("", {}, train=path, count=0, holdout=9))
+        _, train, validation = load_data(runs.Data("", {}, train=path, count=0, holdout=9))
         assert len(train) == len(s) and validation.source.endswith("test") and len(validation) == 2
 
 
@@ -268,7 +271,7 @@ def test_other_tasks_are_split_as_ever():
     task = tasks.get("sudoku", size=4)
     write_official("d", task.make(30, 0), "train", task.options)
     write_official("d", task.make(9, 1), "test", task.options)
-    _, train, validation = sets(runs.Data("", {}, train="d", count=0, holdout=6, seed=3))
+    _, train, validation = load_data(runs.Data("", {}, train="d", count=0, holdout=6, seed=3))
     kept, held = open_set("d")[1].split(0.2, 3)
     assert np.array_equal(kept.inputs, train.inputs) and np.array_equal(held.inputs, validation.inputs)
 
@@ -288,10 +291,10 @@ def test_a_model_of_every_task_is_shared(name, tmp_path):
     """As one file and as a folder: it opens, has a card, and its example, if there is one, can be read."""
     task = tasks.get(name, **SMALL.get(name, {}))
     run = recipes.get("grid_attention")
-    size = fit(replace(run.config.net, **TINY), task, len(task.identifiers))
+    size = fit_config(replace(run.config.net, **TINY), task, len(task.identifiers))
     run = replace(run, config=replace(run.config, net=size), data=runs.Data(name, task.options))
     write_run(tmp_path / "r", run)
-    checkpoint.save_weights(tmp_path / "r/model.safetensors", model(run).state_dict())
+    checkpoint.save_weights(tmp_path / "r/model.safetensors", build_model(run).state_dict())
     opened = open_run("r")
     hub.save_single(opened, "m.safetensors")
     hub.save_folder(opened, "f")

@@ -32,7 +32,7 @@ from innerloop.runs import certificate, fit
 from innerloop.runs import folder as folders
 from innerloop.runs.certificate import birth_certificate, commit
 from innerloop.runs.fit import build
-from innerloop.runs.folder import difference, open_run, write_run
+from innerloop.runs.folder import first_difference, open_run, write_run
 from innerloop.runs.run import override
 
 TINY = [
@@ -231,7 +231,7 @@ def test_a_run_that_learned_nothing_holds_no_folder(tmp_path):
     ],
 )
 def test_the_difference_of_two_runs(old, new, told):
-    assert difference(old, new) == told
+    assert first_difference(old, new) == told
 
 
 def test_a_kill_between_the_files_of_a_run_leaves_none_without_its_configuration(tmp_path, monkeypatch):
@@ -394,7 +394,7 @@ def test_a_damaged_state_may_be_deleted(run, name, capsys):
 
 
 def test_pieces_that_do_not_belong_together_and_a_users_own_copy(run, monkeypatch, tmp_path):
-    monkeypatch.setattr(checkpoint, "PIECE", 20_000)
+    monkeypatch.setattr(checkpoint, "PIECE_BYTES", 20_000)
     state = checkpoint.load_state(run)
     own = run / f"{checkpoint.STATE}.backup"
     own.write_text("mine")
@@ -515,10 +515,10 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path, monkeypatch):
     result = learner.run()
     assert result.stopped.startswith(f"step 4: {HEAD} holds a number that is not finite")
     assert checkpoint.load_state(tmp_path)["step"] == 3
-    assert not checkpoint.unsound(load_file(tmp_path / checkpoint.MODEL))
+    assert not checkpoint.non_finite(load_file(tmp_path / checkpoint.MODEL))
     with pytest.raises(InputError, match=f"{HEAD} holds a number that is not finite"):
         checkpoint.save_weights(tmp_path / checkpoint.MODEL, learner.loop.state_dict())
-    assert not checkpoint.unsound(load_file(tmp_path / checkpoint.MODEL))
+    assert not checkpoint.non_finite(load_file(tmp_path / checkpoint.MODEL))
 
 
 # -- where a number comes from ----------------------------------------------------------------------------------------
@@ -604,7 +604,7 @@ def test_results_are_written_before_they_are_shown(run, monkeypatch):
     def broken(*_):
         raise RuntimeError("a table that cannot be drawn")
 
-    monkeypatch.setattr(judging, "show", broken)
+    monkeypatch.setattr(judging, "print_rows", broken)
     monkeypatch.setenv("INNERLOOP_DEBUG", "1")
     with pytest.raises(RuntimeError):
         cli.main(["eval", str(run), "--depth", "1"])

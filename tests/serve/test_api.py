@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from innerloop import cli
 from innerloop.errors import InputError
 from innerloop.serve import schema
-from innerloop.serve.client import Client, Refused
+from innerloop.serve.client import Client, RequestFailed
 from innerloop.serve.local import running
 from innerloop.solve.exact import exact
 from innerloop.solve.options import Budget
@@ -388,16 +388,16 @@ def test_the_client_speaks_in_sentences(client, server):
     assert [m.name for m in client.models()] == ["four", "twin"]
     with pytest.raises(InputError, match="name the model"):
         client.solve(EASY)
-    with pytest.raises(Refused, match="2 cells") as refused:
+    with pytest.raises(RequestFailed, match="2 cells") as refused:
         client.solve("12", "four")
     assert refused.value.status == 400
-    with pytest.raises(Refused, match="Extra inputs"):
+    with pytest.raises(RequestFailed, match="Extra inputs"):
         client.solve(EASY, "four", deph=3)
-    with pytest.raises(Refused, match="there is no POST"):
+    with pytest.raises(RequestFailed, match="there is no POST"):
         list(client.think(EASY, "a/../b?c"))
-    with pytest.raises(Refused, match="no model"):
+    with pytest.raises(RequestFailed, match="no model"):
         client.model("\u00e4?")
-    with pytest.raises(Refused, match="does not answer"), Client("http://127.0.0.1:9") as nobody:
+    with pytest.raises(RequestFailed, match="does not answer"), Client("http://127.0.0.1:9") as nobody:
         nobody.models()
     with pytest.raises(InputError, match="no address"):
         Client("http://here:there")
@@ -477,7 +477,7 @@ def test_a_full_queue_a_patient_client_and_the_end(run, puzzles):
                 full = http.post("/v1/models/four/solve", json={"puzzle": EASY})
                 assert full.status_code == 429 and 1 <= int(full.headers["retry-after"]) <= 60
                 assert "8 is the most" in full.json()["error"]
-                with pytest.raises(Refused, match="is the most"), Client(server.url, patience=0) as hasty:
+                with pytest.raises(RequestFailed, match="is the most"), Client(server.url, patience=0) as hasty:
                     hasty.solve(EASY)
                 patient = pool.submit(client.solve, EASY, depth=8)
                 until(lambda: metric(http, "innerloop_requests_total", status="429") == 3)

@@ -18,11 +18,11 @@ import pytest
 from innerloop import pretrained
 from innerloop.errors import InputError
 from innerloop.serve import body, connections, gate, server
-from innerloop.serve.app import make
-from innerloop.serve.gate import Gate
+from innerloop.serve.app import create_app
+from innerloop.serve.gate import AccessState
 from innerloop.serve.metrics import Metrics
 from innerloop.serve.models import Limits, Registry
-from innerloop.serve.origin import Hosts
+from innerloop.serve.origin import AllowedHosts
 from innerloop.serve.server import Server, bind
 
 EASY = "1.3.34.2.1.34.2."
@@ -37,10 +37,15 @@ CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 def short():
     """Times that a test can wait for."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {"HEAD": 0.4, "IDLE": 0.9, "LINGER": 0.3, "STALL": 1.0}.items():
+        for name, value in {
+            "HEAD_TIMEOUT": 0.4,
+            "KEEP_ALIVE": 0.9,
+            "LINGER_TIMEOUT": 0.3,
+            "WRITE_TIMEOUT": 1.0,
+        }.items():
             patch.setattr(connections, name, value)
-        patch.setattr(gate, "START", 0.4)
-        patch.setattr(server, "LOOKS", 1)
+        patch.setattr(gate, "FIRST_SECONDS", 0.4)
+        patch.setattr(server, "SWEEP_TICKS", 1)
         yield
 
 
@@ -48,9 +53,9 @@ def short():
 def serving(**limits):
     """A server in a thread of this process."""
     sock = bind("127.0.0.1", 0)
-    metrics, gate = Metrics(), Gate()
-    registry = Registry(pretrained.open, Limits(**limits), metrics.ticked)
-    made = Server(make(registry, gate, metrics), registry, gate, 1.0)
+    metrics, gate = Metrics(), AccessState()
+    registry = Registry(pretrained.open, Limits(**limits), metrics.on_step)
+    made = Server(create_app(registry, gate, metrics), registry, gate, 1.0)
     try:
         registry.add("demo-sudoku4")
         thread = threading.Thread(target=lambda: made.run(sockets=[sock]))
@@ -140,9 +145,9 @@ def test_who_keeps_others_waiting_is_closed(served, kind):
 def test_who_does_not_read_is_closed(served):
     """More is asked for than the buffers on the way hold; without an end to it the server would wait for ever."""
     with connect(served, b"GET /static/standalone.html HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100):
-        until(lambda: any(c.left for c in list(served.crowd.members)))
-        (stuck,) = [c for c in list(served.crowd.members) if c.left]
-        until(lambda: stuck not in served.crowd.members)
+        until(lambda: any(c.left for c in list(served.pool.members)))
+        (stuck,) = [c for c in list(served.pool.members) if c.left]
+        until(lambda: stuck not in served.pool.members)
 
 
 def until(what, seconds=8.0):
@@ -159,7 +164,7 @@ def test_where_all_places_are_taken_those_who_wait_make_room(served, http):
         for _ in range(5):
             with httpx.Client(base_url=served.url) as other:
                 assert other.post(f"{MODEL}/solve", json={"puzzle": EASY}).status_code == 200
-        assert time.monotonic() - began < 2 and len(served.crowd.members) <= 20
+        assert time.monotonic() - began < 2 and len(served.pool.members) <= 20
     finally:
         for sock in idle:
             sock.close()
@@ -196,7 +201,7 @@ class Scarce:
 
 def test_without_descriptors_it_waits_and_does_not_spin(served, http, caplog):
     listener = served.servers[0]
-    listener._told = -connections.QUIET
+    listener._told = -connections.LOG_INTERVAL
     listener.sock = scarce = Scarce(listener.sock, 3)
     try:
         began = time.monotonic()
@@ -204,16 +209,19 @@ def test_without_descriptors_it_waits_and_does_not_spin(served, http, caplog):
         seconds = time.monotonic() - began
     finally:
         listener.sock = scarce.sock
-    assert 3 * connections.PAUSE <= seconds < 3 and scarce.times == 0
+    assert 3 * connections.ACCEPT_RETRY_SECONDS <= seconds < 3 and scarce.times == 0
     assert [r.getMessage().startswith("no connection can be taken (Too many") for r in caplog.records] == [True]
 
 
 def test_room_is_left_for_files(monkeypatch):
     monkeypatch.setattr(connections.resource, "getrlimit", lambda what: (64, 64))
     monkeypatch.setattr(connections.os, "listdir", lambda path: range(20))
-    assert connections.room(512) == 64 - 20 - connections.SPARE and connections.room(5) == 5
+    assert (
+        connections.connection_limit(512) == 64 - 20 - connections.SPARE_DESCRIPTORS
+        and connections.connection_limit(5) == 5
+    )
     monkeypatch.setattr(connections.os, "listdir", lambda path: range(60))
-    assert connections.room(512) == connections.LEAST
+    assert connections.connection_limit(512) == connections.MIN_CONNECTIONS
 
 
 @pytest.mark.parametrize(
@@ -233,10 +241,10 @@ def test_what_is_no_http_is_answered_in_json_and_not_logged(served, sent, caplog
 
 MANY = 2_000_000
 BOMBS = {
-    "values": (b'{"puzzles": [' + b"0," * MANY + b"0]}", body.TooMany),
-    "fields": (b"{" + b",".join(b'"a%d":0' % i for i in range(300_000)) + b"}", body.TooMany),
-    "strings": (b'["' + b'","' * 1_300_000 + b'"]', body.TooMany),
-    "quotes": (b'"' * 4_000_000, body.TooMany),
+    "values": (b'{"puzzles": [' + b"0," * MANY + b"0]}", body.TooManyValues),
+    "fields": (b"{" + b",".join(b'"a%d":0' % i for i in range(300_000)) + b"}", body.TooManyValues),
+    "strings": (b'["' + b'","' * 1_300_000 + b'"]', body.TooManyValues),
+    "quotes": (b'"' * 4_000_000, body.TooManyValues),
     "lists": (b"[" + b"[]," * 1_000_000 + b"0]", body.Malformed),
     "depth": (b"[" * 100_000, body.Malformed),
     "digits": (b'{"depth": ' + b"9" * 5000 + b"}", body.Malformed),
@@ -258,8 +266,8 @@ def test_a_body_costs_little_before_it_is_known_to_be_one(kind):
 @pytest.mark.parametrize("text", ["{}", '{"a": "\\\\", "b": [1, 2]}', '"\\""', '{"puzzles": ["a,b", "c:d"]}', "3"])
 def test_counting_leaves_what_is_read_as_it_is(text):
     assert body.parse(text.encode(), 0) == json.loads(text)
-    assert body.counted(text, 9) == (text.count("[") + text.count("{"), body.counted(text, 9)[1])
-    assert body.counted(text, 9)[1] <= 6
+    assert body.count_values(text, 9) == (text.count("[") + text.count("{"), body.count_values(text, 9)[1])
+    assert body.count_values(text, 9)[1] <= 6
 
 
 @pytest.mark.parametrize(
@@ -298,7 +306,7 @@ def test_a_wrong_rule_is_answered_with_those_that_there_are(http):
 
 
 def test_large_bodies_share_what_memory_they_may_take(served, http, monkeypatch):
-    monkeypatch.setattr(served.gate, "held", gate.BODIES * served.registry.limits.body)
+    monkeypatch.setattr(served.gate, "held", gate.MAX_LARGE_BODIES * served.registry.limits.body)
     assert http.post(f"{MODEL}/solve", json={"puzzle": EASY, "depth": 4}).status_code == 200
     full = http.post(f"{MODEL}/solve", content=b" " * 100_000 + b"{}", headers=JSON)
     assert full.status_code == 429 and full.headers["retry-after"] == "1"
@@ -346,13 +354,13 @@ ASKED = [  # (bound, allowed, method, headers, let in)
 @pytest.mark.parametrize(("bound", "allowed", "method", "headers", "let_in"), ASKED, ids=str)
 def test_which_requests_a_browser_may_bring(bound, allowed, method, headers, let_in):
     given = {name.encode(): value.encode() for name, value in headers.items()}
-    assert (Hosts(bound, allowed).refusal(method, "/v1/models", given) == "") == let_in
+    assert (AllowedHosts(bound, allowed).refusal(method, "/v1/models", given) == "") == let_in
 
 
 @pytest.mark.parametrize("name", ["a b", "http://a.example", "", "a.example:80"])
 def test_a_name_that_is_none(name):
     with pytest.raises(InputError, match="--allow-host"):
-        Hosts("127.0.0.1", [name])
+        AllowedHosts("127.0.0.1", [name])
 
 
 def test_no_website_drives_the_server(served, http):
@@ -436,14 +444,14 @@ def test_a_server_in_which_something_hangs_ends_all_the_same():
     script = """
         import asyncio, os, threading, time
         from innerloop.serve import server
-        from innerloop.serve.gate import Gate
+        from innerloop.serve.gate import AccessState
         from innerloop.serve.models import Limits, Registry
-        server.LAST, server.HANGS = 0.2, 0.3
+        server.CLOSE_TIMEOUT, server.HANG_TIMEOUT = 0.2, 0.3
 
         async def app(scope, receive, send):
             time.sleep(3600)  # the event loop itself
 
-        made = server.Server(app, Registry(None, Limits()), Gate(), 0.5, lambda: print("ready", flush=True))
+        made = server.Server(app, Registry(None, Limits()), AccessState(), 0.5, lambda: print("ready", flush=True))
         sock = server.bind("127.0.0.1", 0)
         print(sock.getsockname()[1], flush=True)
         made.run(sockets=[sock])

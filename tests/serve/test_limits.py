@@ -8,12 +8,12 @@ from starlette.exceptions import HTTPException
 
 from innerloop.serve import gate
 from innerloop.serve.fallback import Fallback
-from innerloop.serve.gate import Call
+from innerloop.serve.gate import RequestChannel
 from innerloop.solve.solver import Solver
 
 
 def test_a_request_that_does_not_come_is_given_up(monkeypatch):
-    monkeypatch.setattr(gate, "ARRIVAL", 0.2)
+    monkeypatch.setattr(gate, "ARRIVAL_TIMEOUT", 0.2)
     parts = [{"type": "http.request", "body": b"{", "more_body": True}]
 
     async def receive():
@@ -22,7 +22,7 @@ def test_a_request_that_does_not_come_is_given_up(monkeypatch):
         await asyncio.sleep(3600)
 
     async def go(most):
-        call = Call(receive, None, most, {})
+        call = RequestChannel(receive, None, most, {})
         assert (await call.receive())["body"] == b"{"
         await call.receive()
 
@@ -31,7 +31,7 @@ def test_a_request_that_does_not_come_is_given_up(monkeypatch):
 
 
 def test_a_request_that_has_come_is_listened_to_for_as_long_as_it_takes(monkeypatch):
-    monkeypatch.setattr(gate, "ARRIVAL", 0.1)
+    monkeypatch.setattr(gate, "ARRIVAL_TIMEOUT", 0.1)
     told = [{"type": "http.disconnect"}, {"type": "http.request", "body": b"{}", "more_body": False}]
 
     async def receive():
@@ -40,9 +40,9 @@ def test_a_request_that_has_come_is_listened_to_for_as_long_as_it_takes(monkeypa
         return told.pop()
 
     async def go():
-        call = Call(receive, None, 10, {})
+        call = RequestChannel(receive, None, 10, {})
         await call.receive()
-        assert (await call.receive())["type"] == "http.disconnect" and call.gone
+        assert (await call.receive())["type"] == "http.disconnect" and call.disconnected
 
     asyncio.run(go())
 
@@ -54,9 +54,9 @@ def test_the_exact_solver_begins_nothing_when_time_is_over(opened):
     question = solver.questions([clash])[0][0]
 
     async def ask(fallback):
-        return await fallback.improve(opened.task, question, found, time.monotonic() + 60)
+        return await fallback.solve_unknown(opened.task, question, found, time.monotonic() + 60)
 
     fallback = Fallback()
     assert "proved that there is no answer" in asyncio.run(ask(fallback)).why
-    fallback.hurry(time.monotonic())
+    fallback.limit_deadlines(time.monotonic())
     assert "no time was left" in asyncio.run(ask(fallback)).why

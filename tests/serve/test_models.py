@@ -19,8 +19,8 @@ from innerloop.runs.fit import build
 from innerloop.runs.folder import write_run
 from innerloop.runs.run import Data
 from innerloop.serve import schema
-from innerloop.serve.about import About, held_out, model
-from innerloop.serve.models import Limits, NoModel, Registry, TooLarge, sizes
+from innerloop.serve.about import DetailCache, held_out_puzzles, model_info
+from innerloop.serve.models import Limits, ModelNotFound, Registry, RequestTooLarge, batch_sizes
 from innerloop.tasks import get
 
 EASY = "1.3.34.2.1.34.2."
@@ -58,7 +58,7 @@ def test_names(registry, run):
         registry.add(f"b={run}")
     with pytest.raises(InputError, match="cannot be the name"):
         registry.add(f"a/b={run}")
-    with pytest.raises(NoModel, match="there is four, b"):
+    with pytest.raises(ModelNotFound, match="there is four, b"):
         registry.get("c")
 
 
@@ -77,10 +77,10 @@ def test_a_puzzle_identifier_is_given_by_name_or_number(registry, tmp_path):
     request = lambda i: schema.SolveRequest(puzzle=text, identifier=i, depth=1)  # noqa: E731
     number = served.names.index("bb")
     for given in ("bb", number, float(number)):
-        (case,) = served.order([text], request(given), None, lambda: None).cases
+        (case,) = served.order([text], request(given), None, lambda: None).puzzles
         assert case.puzzle == number > 0
     with pytest.raises(InputError, match='identifier "bc" is none that this model learned: did you mean "bb"'):
-        served.settle(request("bc"))
+        served.solve_options(request("bc"))
     with pytest.raises(ValidationError):
         request(-1)
 
@@ -97,40 +97,40 @@ def test_the_door(registry, run):
         ({"width": 2, "views": False}, "repeat the same thought"),
     ]:
         with pytest.raises(InputError, match=said):
-            served.settle(asked(**dials))
+            served.solve_options(asked(**dials))
     many = schema.SolveManyRequest(puzzles=[EASY] * 3, width=3)
-    with pytest.raises(TooLarge, match="queue holds"):
+    with pytest.raises(RequestTooLarge, match="queue holds"):
         served.order(many.puzzles, many, None, lambda: None)
-    with pytest.raises(TooLarge, match="at once: 3"):
+    with pytest.raises(RequestTooLarge, match="at once: 3"):
         served.order([EASY] * 4, asked(), None, lambda: None)
     with pytest.raises(InputError, match="limit of rows is 0"):
         Limits(rows=0)
 
 
 def test_few_batch_sizes_are_run_and_little_is_padded(registry, run):
-    assert sizes(64) == [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64]
-    assert sizes(1) == [1] and sizes(9) == [*range(1, 9), 9]
+    assert batch_sizes(64) == [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64]
+    assert batch_sizes(1) == [1] and batch_sizes(9) == [*range(1, 9), 9]
     for rows in range(1, 200):
-        found = sizes(rows)
+        found = batch_sizes(rows)
         assert found == sorted(set(found)) and found[-1] == rows
         assert all(min(s for s in found if s >= n) < 1.25 * n for n in range(1, rows + 1))
     served = registry.add(str(run))
-    assert served.maker.engine(served.settle(asked())).sizes == sizes(64)
+    assert served.engine_factory.engine(served.solve_options(asked())).sizes == batch_sizes(64)
 
 
 def test_rules_that_nobody_knows(registry, unknown):
     """No verdict, no verified answer, no probability: a head or a vote picks, and nobody pretends otherwise."""
     served = registry.add(f"grid={unknown / 'run'}")
-    said = model(served)
+    said = model_info(served)
     assert not said.verifies and not said.exact and "verified" not in said.rules and said.units is None
-    assert served.settle(asked()).pick == ("q" if "q" in said.rules else "vote")
+    assert served.solve_options(asked()).pick == ("q" if "q" in said.rules else "vote")
     with pytest.raises(InputError, match="exact model"):
-        served.settle(asked(exact=True))
+        served.solve_options(asked(exact=True))
     with pytest.raises(InputError, match='cannot pick by "verified"'):
-        served.settle(asked(pick="verified"))
-    detail = asyncio.run(About(served).detail())
+        served.solve_options(asked(pick="verified"))
+    detail = asyncio.run(DetailCache(served).detail())
     assert len(detail.examples) == 12 and detail.source == "p.csv" and set(detail.examples[0].question) <= set("-abcd")
-    held, _ = held_out(served.opened, 1000)
+    held, _ = held_out_puzzles(served.opened, 1000)
     assert len(held) == 20
 
 
@@ -139,9 +139,9 @@ def test_a_run_whose_file_is_gone(registry, unknown, tmp_path):
     opened = open_run(tmp_path / "run")
     away = opened.run.data.train.replace("p.csv", "q.csv")
     lost = opened._replace(run=opened.run.__class__(**{**vars(opened.run), "data": data_of(opened, train=away)}))
-    assert held_out(lost, 10) == (None, "the run's puzzles are not on this machine")
+    assert held_out_puzzles(lost, 10) == (None, "the run's puzzles are not on this machine")
     sudoku = lost._replace(task=get("sudoku", size=4))  # one that can make its own
-    found, source = held_out(sudoku, 10)
+    found, source = held_out_puzzles(sudoku, 10)
     assert len(found) == 10 and "not on this machine" in source
 
 
@@ -155,13 +155,13 @@ def test_calibrated_confidence_and_single_files(registry, unknown, run, tmp_path
         served = registry.add(f"known={unknown / 'run'}")
     finally:
         (unknown / "run" / "calibration.json").unlink()
-    said, detail = model(served), asyncio.run(About(served).detail())
+    said, detail = model_info(served), asyncio.run(DetailCache(served).detail())
     assert said.calibrated and {t.rule for t in detail.curves.trust} <= set(said.rules)
-    assert served.settle(asked()).pick in {t.rule for t in detail.curves.trust}
+    assert served.solve_options(asked()).pick in {t.rule for t in detail.curves.trust}
     save_single(open_run(run), tmp_path / "one.safetensors")
     single = registry.add(str(tmp_path / "one.safetensors"))
-    assert single.name == "one" and not model(single).calibrated
-    told = asyncio.run(About(single).detail())
+    assert single.name == "one" and not model_info(single).calibrated
+    told = asyncio.run(DetailCache(single).detail())
     assert told.born["seeds"] == [open_run(run).run.seed] and len(told.examples) == 12
 
 

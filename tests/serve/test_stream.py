@@ -11,7 +11,7 @@ from innerloop.errors import InputError
 from innerloop.serve import schema
 from innerloop.serve.fallback import Fallback
 from innerloop.serve.models import Limits, Registry
-from innerloop.serve.stream import Stream
+from innerloop.serve.stream import ReplayStream
 from innerloop.show.replay import Replay
 
 EASY = "1.3.34.2.1.34.2."
@@ -26,7 +26,7 @@ def served(run, opened):
 
 def run_stream(served, **dials):
     async def go():
-        told = Stream(served, schema.SolveRequest(puzzle=EASY, **dials))
+        told = ReplayStream(served, schema.SolveRequest(puzzle=EASY, **dials))
         served.worker.submit(told.order)
         events = [e async for e in told.events(Fallback())]
         told.close()
@@ -64,7 +64,7 @@ def test_what_goes_wrong_in_a_stream_is_its_own_error(served, monkeypatch):
 
 def test_a_stream_is_bounded(served):
     async def go():
-        return Stream(served, schema.SolveRequest(puzzle=EASY, depth=1000, width=5))
+        return ReplayStream(served, schema.SolveRequest(puzzle=EASY, depth=1000, width=5))
 
     with pytest.raises(InputError, match="at most 4096 steps in all"):
         asyncio.run(go())

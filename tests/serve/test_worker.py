@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from innerloop.serve.orders import Maker, Order, key_of
-from innerloop.serve.worker import LANES, SPARE, Closed, Full, Worker
+from innerloop.serve.orders import EngineFactory, Work, queue_key
+from innerloop.serve.worker import MAX_IDLE_ENGINES, MAX_NOISY_ENGINES, QueueFull, Worker, WorkerClosed
 from innerloop.solve.engine import Engine
 from innerloop.solve.job import PuzzleJob
 from innerloop.solve.options import Budget, SolveOptions
@@ -22,11 +22,11 @@ class Desk:
         self.solver, self.worker = solver, Worker(queue)
         assert solver.rules  # made once from two steps of the loop, which are not those of any order
         solver.loop.steps = 0
-        self.maker = Maker(make or solver.engine, ticked)
+        self.engine_factory = EngineFactory(make or solver.engine, ticked)
         self.ended = []  # orders, first those that ended first
 
     def order(self, texts, d, **how):
-        d = self.solver.settled(d)
+        d = self.solver.resolve(d)
         views = self.solver.views(d)
         cases = [PuzzleJob(self.solver, q, d, 0, views) for q in self.solver.questions(texts)[0]]
         done = threading.Event()
@@ -35,7 +35,7 @@ class Desk:
             self.ended.append(order)
             done.set()
 
-        order = Order(cases, self.maker, end, **how)
+        order = Work(cases, self.engine_factory, end, **how)
         order.done = done
         return order
 
@@ -65,7 +65,7 @@ def desk(solver):
     made = Desk(solver)
     yield made
     made.worker.close()
-    made.worker.hurry()
+    made.worker.limit_deadlines()
     made.worker.thread.join(30)
     assert not made.worker.thread.is_alive()
 
@@ -127,23 +127,29 @@ def test_answers_are_those_of_the_solver_alone_whoever_else_is_there(desk, puzzl
 
 
 def test_one_engine_serves_what_agrees_in_noise_seed_and_precision():
-    one, other = Maker(lambda d: None), Maker(lambda d: None)
-    same = {key_of(one, SolveOptions(8, 1, "vote", seed=3)), key_of(one, SolveOptions(64, 9, "q", seed=4, views=False))}
+    one, other = EngineFactory(lambda d: None), EngineFactory(lambda d: None)
+    same = {
+        queue_key(one, SolveOptions(8, 1, "vote", seed=3)),
+        queue_key(one, SolveOptions(64, 9, "q", seed=4, views=False)),
+    }
     assert len(same) == 1
-    noisy = {key_of(one, SolveOptions(8, 2, noise=(0.1, 0.0), seed=s)) for s in (1, 2)}
+    noisy = {queue_key(one, SolveOptions(8, 2, noise=(0.1, 0.0), seed=s)) for s in (1, 2)}
     assert len(noisy | same) == 3
-    assert key_of(one, SolveOptions(256)) != key_of(one, SolveOptions(255))
-    assert key_of(one, SolveOptions(8)) != key_of(other, SolveOptions(8))
+    assert queue_key(one, SolveOptions(256)) != queue_key(one, SolveOptions(255))
+    assert queue_key(one, SolveOptions(8)) != queue_key(other, SolveOptions(8))
 
 
 def test_more_kinds_of_noise_than_engines_are_all_served(opened, puzzles):
     loop, most = Slow(opened.loop), []
-    desk = Desk(Solver(loop, opened.task), ticked=lambda *_: most.append(len(desk.worker._lanes)))
+    desk = Desk(Solver(loop, opened.task), on_step=lambda *_: most.append(len(desk.worker._engine_queues)))
     loop.gate.clear()
-    orders = [desk.submit(puzzles[:2], SolveOptions(30, 1, "q", noise=(0.2, 0.2), seed=s)) for s in range(2 * LANES)]
+    orders = [
+        desk.submit(puzzles[:2], SolveOptions(30, 1, "q", noise=(0.2, 0.2), seed=s))
+        for s in range(2 * MAX_NOISY_ENGINES)
+    ]
     loop.gate.set()
     assert all(order.done.wait(60) for order in orders)
-    assert LANES <= max(most) < LANES + SPARE
+    assert MAX_NOISY_ENGINES <= max(most) < MAX_NOISY_ENGINES + MAX_IDLE_ENGINES
     alone = desk.solver.solve(puzzles[:2], 30, 1, "q", noise=(0.2, 0.2), seed=7)
     assert texts_of(orders[7].solutions) == texts_of(alone)
 
@@ -152,7 +158,10 @@ def test_who_asks_for_no_noise_does_not_wait_for_those_who_do(opened, puzzles):
     loop = Slow(opened.loop)
     desk = Desk(Solver(loop, opened.task))
     loop.gate.clear()
-    noisy = [desk.submit(puzzles[:1], SolveOptions(60, 1, "q", noise=(0.2, 0.2), seed=s)) for s in range(LANES + 2)]
+    noisy = [
+        desk.submit(puzzles[:1], SolveOptions(60, 1, "q", noise=(0.2, 0.2), seed=s))
+        for s in range(MAX_NOISY_ENGINES + 2)
+    ]
     plain = desk.submit(puzzles[:1], SolveOptions(4, 1, "residual"))
     loop.gate.set()
     assert desk.first(plain, noisy[0]) and all(order.done.wait(60) and order.error is None for order in noisy)
@@ -217,7 +226,7 @@ def test_a_deadline_ends_an_order_with_what_it_has(opened, puzzles):
 def test_what_is_cancelled_leaves_nothing_behind(opened, puzzles):
     steps = []
     desk = Desk(
-        Solver(Slow(opened.loop, 0.002), opened.task, rows=8), ticked=lambda stepped, rows: steps.append(stepped)
+        Solver(Slow(opened.loop, 0.002), opened.task, rows=8), on_step=lambda stepped, rows: steps.append(stepped)
     )
     order = desk.submit(puzzles, SolveOptions(100_000, 3, "residual"))
     while not steps:
@@ -237,7 +246,7 @@ def test_what_is_cancelled_leaves_nothing_behind(opened, puzzles):
 def test_the_queue_is_bounded_and_says_when_there_will_be_room(opened, puzzles):
     desk = Desk(Solver(Slow(opened.loop, 0.08), opened.task, rows=4), queue=100)
     first = desk.submit(puzzles * 4, SolveOptions(2, 1, "residual"))  # 100 trajectories: 50 steps of 0.08 s or more
-    with pytest.raises(Full, match="100 is the most"):
+    with pytest.raises(QueueFull, match="100 is the most"):
         desk.worker.submit(desk.order(puzzles[:1], SolveOptions(2, 1, "residual")))
     assert desk.worker.wait(50, 60) == 1  # nothing is known yet
     while desk.worker.waiting > 80:
@@ -300,7 +309,7 @@ def test_a_closed_worker_finishes_what_it_took_and_takes_no_more(opened, puzzles
     desk = Desk(Solver(Slow(opened.loop, 0.002), opened.task))
     order = desk.submit(puzzles, SolveOptions(30, 2, "residual"))
     desk.worker.close()
-    with pytest.raises(Closed):
+    with pytest.raises(WorkerClosed):
         desk.worker.submit(desk.order(puzzles, SolveOptions(3, 1, "residual")))
     desk.worker.thread.join(60)
     assert not desk.worker.thread.is_alive() and all(s.steps == 30 for s in order.solutions)
@@ -315,13 +324,13 @@ def test_new_weights_take_over_while_the_old_ones_finish(opened, puzzles):
     before = desk.submit(puzzles, SolveOptions(200, 1, "residual"))
     while not desk.worker.live:
         time.sleep(0.001)
-    desk.maker = Maker(fresh.engine)
-    desk.worker.keep(desk.maker)
+    desk.engine_factory = EngineFactory(fresh.engine)
+    desk.worker.keep(desk.engine_factory)
     after = desk.submit(puzzles, SolveOptions(5, 1, "residual"))
     assert desk.first(after, before) and all(s.steps == 200 for s in before.solutions)
     assert new.steps - looked == 5 and old.steps >= 200
     desk.ask(puzzles[:1], SolveOptions(2, 1, "residual"))
-    assert {key.maker for key in desk.worker._lanes} == {desk.maker}
+    assert {key.engine_factory for key in desk.worker._engine_queues} == {desk.engine_factory}
 
 
 def test_hurry_ends_everything_now(opened, puzzles):
@@ -329,7 +338,7 @@ def test_hurry_ends_everything_now(opened, puzzles):
     order = desk.submit(puzzles, SolveOptions(100_000, 1, "residual"))
     while not desk.worker.live:
         time.sleep(0.001)
-    desk.worker.hurry()
+    desk.worker.limit_deadlines()
     assert order.done.wait(60) and all(s.steps > 0 for s in order.solutions)
     late = desk.ask(puzzles[:1], SolveOptions(100_000, 1, "residual"))[0]
     assert not late.known and late.steps == 0, "what comes after that has no time either"
@@ -339,14 +348,14 @@ def test_nothing_of_solved_cases_is_kept(desk, puzzles):
     """Verified early, a wide order leaves most of its tickets unused: they are forgotten, and so are its cases."""
     for _ in range(30):
         desk.ask(puzzles[:4], SolveOptions(16, 100, "verified"))
-    kept = sum(len(lane.tickets) for lane in desk.worker._lanes.values())
+    kept = sum(len(lane.waiting_trajectories) for lane in desk.worker._engine_queues.values())
     assert kept <= 64 and not desk.worker._open and not desk.worker._orders and not any(desk.worker._pending)
 
 
 def test_watchers_see_every_step(desk, puzzles):
     seen = []
     order = desk.order(puzzles[:1], SolveOptions(10, 2, "residual"))
-    order.cases[0].watch = lambda k, moment: seen.append((k, moment.step, moment.answer))
+    order.puzzles[0].watch = lambda k, moment: seen.append((k, moment.step, moment.answer))
     desk.worker.submit(order)
     assert order.done.wait(30)
     assert sorted((k, step) for k, step, _ in seen) == [(k, s) for k in (0, 1) for s in range(1, 11)]

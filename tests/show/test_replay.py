@@ -50,7 +50,7 @@ def test_a_thought_ends_as_the_solver_answers(opened, puzzles, dials):
     how = {name: getattr(dials, name) for name in ("noise", "views", "halting", "seed")}
     alone = solver.solve(puzzles, dials.depth, dials.width, dials.pick, **how)
     for i, wanted in enumerate(alone):
-        told = report.thought(solver, puzzles, i, dials)
+        told = report.replay_json(solver, puzzles, i, dials)
         found = told["done"]["solution"]
         for name in ("known", "valid", "steps", "trajectory", "width", "why", "confidence"):
             assert found[name] == getattr(wanted, name), name
@@ -80,15 +80,15 @@ def test_a_loop_without_a_halting_head_stops_nowhere(opened, puzzles):
         def read(self, s):
             return self.loop.read(s)._replace(q_halt=None)
 
-    told = report.thought(Solver(Headless(), opened.task), puzzles, 0, SolveOptions(4, 2, "vote"))
+    told = report.replay_json(Solver(Headless(), opened.task), puzzles, 0, SolveOptions(4, 2, "vote"))
     assert told["done"]["halts"] == [None, None] and told["steps"][0]["confidence"] is None
 
 
 def test_curves_of_what_other_verbs_left(opened):
-    row = dict.fromkeys(described.POINT, 1) | {"valid": None, "halting": False}
+    row = dict.fromkeys(described.CURVE_FIELDS, 1) | {"valid": None, "halting": False}
     slot = {"corrected": None, "plain": 2.5, "low": float("nan"), "high": 3.0, "effective_rank": 2.0}
     studied = {"dimension": {"trained": {"z": [{}, slot], "none": []}}}
-    found = described.curves({"rows": [row, {"depth": 8}]}, studied, Solver(opened.loop, opened.task))
+    found = described.curves_json({"rows": [row, {"depth": 8}]}, studied, Solver(opened.loop, opened.task))
     assert found["depth"] == [row] and found["trust"] == []
     assert found["modules"] == [
         {"slot": "z", "participation_ratio": 2.5, "low": None, "high": 3.0, "effective_rank": 2.0}

@@ -12,7 +12,7 @@ from innerloop.errors import InputError
 from innerloop.halt import confident_and_unchanged, converged, halting_margin
 from innerloop.noise import salted
 from innerloop.parts.config import NetConfig
-from innerloop.solve.engine import Engine, Full, Job
+from innerloop.solve.engine import Engine, Job, QueueFull
 from innerloop.width import Noisy
 
 TINY = NetConfig(
@@ -78,7 +78,7 @@ def test_answers_are_those_of_one_by_one_with_different_stopping_times(system, s
         assert np.array_equal(d.moment.answer, answer) and d.steps == steps
         taken.add(steps)
     assert len(taken) > 2
-    assert engine.tally.steps == sum(d.steps for d in ended) and engine.tally.rows >= engine.tally.steps
+    assert engine.counters.steps == sum(d.steps for d in ended) and engine.counters.rows >= engine.counters.steps
 
 
 @torch.no_grad()
@@ -102,9 +102,9 @@ def test_a_finished_row_is_filled_at_once_and_no_row_idles_while_others_wait():
     while len(engine):
         waiting = len(engine.waiting)
         engine.tick()
-        busy.append((engine.tally.steps - sum(b for b, _ in busy), waiting))
+        busy.append((engine.counters.steps - sum(b for b, _ in busy), waiting))
     assert all(rows == 4 for rows, waiting in busy if waiting >= 4)
-    assert engine.tally.steps == engine.tally.rows == 5 * 6 + 15
+    assert engine.counters.steps == engine.counters.rows == 5 * 6 + 15
 
 
 def test_a_verified_answer_ends_a_job_and_is_looked_at_only_when_it_changed():
@@ -140,7 +140,7 @@ def test_a_full_queue_says_so_and_keeps_what_it_has():
     engine = Engine(made(), 2, queue=3)
     for board in puzzles(3):
         engine.submit(Job(board, 2))
-    with pytest.raises(Full, match="3 jobs are waiting"):
+    with pytest.raises(QueueFull, match="3 jobs are waiting"):
         engine.submit(Job(puzzles(1)[0], 2))
     assert len(engine.run()) == 3
     engine.submit(Job(puzzles(1)[0], 2))

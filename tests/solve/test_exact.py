@@ -13,7 +13,7 @@ import pytest
 from innerloop.data.opening import open_set
 from innerloop.data.sets import PuzzleSet
 from innerloop.errors import InputError
-from innerloop.solve.exact import Exact, exact, solutions
+from innerloop.solve.exact import ExactResult, exact, solutions
 from innerloop.tasks import Task, get
 from innerloop.tasks.colouring import read_graphs
 from innerloop.tasks.grid import Grid
@@ -189,7 +189,7 @@ def test_out_of_time_is_unknown() -> None:
 
 
 def test_what_the_first_search_leaves_open_the_second_finds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("innerloop.solve.exact.UNPREPARED", 1)
+    monkeypatch.setattr("innerloop.solve.exact.QUICK_CONFLICTS", 1)
     task = get("queens", size=16, givens=(0, 0))
     found = exact(task, np.ones(256, np.uint8))
     assert found.answer is not None and task.valid_batch(np.ones((1, 256), np.uint8), found.answer[None])[0]
@@ -413,7 +413,7 @@ def test_real_questions_with_several_answers(real_data: Path) -> None:
 def test_real_mazes_and_graphs(real_data: Path) -> None:
     for name in ("maze30_hard_test.csv.gz", "rg_graphcolor10.jsonl.gz", "rg_nqueens10.jsonl.gz"):
         task, s = real(real_data, name, 20)
-        found: list[Exact] = [exact(task, question) for question in s.inputs]
+        found: list[ExactResult] = [exact(task, question) for question in s.inputs]
         answers = np.stack([f.answer for f in found if f.answer is not None])
         assert task.valid_batch(s.inputs, answers).all()
 

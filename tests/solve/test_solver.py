@@ -19,10 +19,10 @@ from innerloop.runs.fit import build
 from innerloop.runs.run import override
 from innerloop.solve import choose as rules
 from innerloop.solve import hybrid
-from innerloop.solve.calibrate import Curve, auroc, ece, fit, from_json, risk_coverage, to_json, trust
+from innerloop.solve.calibrate import IsotonicCurve, auroc, calibrate_rule, ece, fit, from_json, risk_coverage, to_json
 from innerloop.solve.choose import RULES, Trajectories, choose
-from innerloop.solve.hybrid import patience
-from innerloop.solve.nfe import Compiled, compiled
+from innerloop.solve.hybrid import tune_fallback
+from innerloop.solve.nfe import CompiledLoop, compile_step
 from innerloop.solve.solver import Budget, SolveOptions, Solver
 from innerloop.width import Noisy
 
@@ -132,18 +132,18 @@ def test_patience_is_the_time_that_pays(built, test_set, monkeypatch):
     """An exact solver that is slow is asked late, one that is quick at once."""
     solver = Solver(built.loop, built.task)
     questions = test_set.inputs[:6]
-    found = patience(solver, questions, depths=(1, 4), widths=(1, 2))
+    found = tune_fallback(solver, questions, depths=(1, 4), widths=(1, 2))
     assert found.seconds <= found.alone and 0 <= found.known <= 1 and found.depth in (0, 1, 4)
     real = hybrid.exact
     monkeypatch.setattr(hybrid, "exact", lambda *a, **k: (time.sleep(0.3), real(*a, **k))[1])
-    late = patience(solver, questions, depths=(1, 4), widths=(1, 2))
+    late = tune_fallback(solver, questions, depths=(1, 4), widths=(1, 2))
     assert late.depth >= 1 and late.known > 0.5 and late.seconds < late.alone and late.alone > 0.3
-    many = patience(solver, test_set.inputs[:40], depths=(4,), widths=(1,), together=True)
+    many = tune_fallback(solver, test_set.inputs[:40], depths=(4,), widths=(1,), together=True)
     assert (
         many.depth == 4 and many.seconds - (1 - many.known) * many.alone < late.seconds - (1 - late.known) * late.alone
     )
     with pytest.raises(InputError, match="no exact model"):
-        patience(
+        tune_fallback(
             Solver(built.loop, tasks.get("grid", alphabet="ab", shape=(4, 4)), verify=lambda q, a: a[:, 0] > 0),
             questions,
         )
@@ -189,9 +189,9 @@ def test_no_array_wraps_is_rounded_or_reaches_the_model_unfit(solver, test_set, 
 def test_identifiers_that_a_loop_has_not_learned_are_refused(solver, test_set, monkeypatch):
     size = replace(solver.loop.c.net, puzzles=3, puzzle_emb_size=8, prefix=1)
     monkeypatch.setattr(solver.loop, "c", replace(solver.loop.c, net=size))
-    assert solver.known(np.array([0, 2]), 2).tolist() == [0, 2]
+    assert solver.check_identifiers(np.array([0, 2]), 2).tolist() == [0, 2]
     with pytest.raises(InputError, match="run from 0 to 3: those that this model learned are 0 to 2"):
-        solver.known(np.array([0, 3]), 2)
+        solver.check_identifiers(np.array([0, 3]), 2)
 
 
 def test_whole_numbers_of_any_type_are_the_same_puzzle(solver, test_set):
@@ -222,7 +222,7 @@ def test_only_rules_that_this_loop_can_be_picked_by_are_named(built, solver):
     grid = Solver(built.loop, tasks.get("grid", alphabet=".1234", shape=(4, 4), blank="."))
     assert "verified" not in grid.rules
     with pytest.raises(InputError, match="vote, q, residual, certainty, first, or auto") as caught:
-        grid.settled(SolveOptions(pick="evil"))
+        grid.resolve(SolveOptions(pick="evil"))
     assert "verified" not in str(caught.value) and "value" not in str(caught.value)
 
 
@@ -274,7 +274,7 @@ def test_the_seconds_of_a_call_hold_for_the_exact_solver_too(solver, test_set, m
     asked = []
     monkeypatch.setattr("innerloop.solve.solver.need_exact", lambda task: None)
     monkeypatch.setattr(
-        "innerloop.solve.solver.behind",
+        "innerloop.solve.solver.with_exact_fallback",
         lambda task, q, found, left, seed: (time.sleep(0.02), asked.append(left), found)[2],
     )
     solver.solve(test_set.inputs[:12], depth=1, exact=100.0, budget=Budget(seconds=0.2))
@@ -339,7 +339,7 @@ def made(**columns):
 def test_each_rule_takes_its_winner(rule, columns, winner):
     choice = choose(made(**columns), rule)
     assert choice.winner == winner and np.isfinite(choice.score) and choice.why
-    assert set(RULES) == set(rules.WORDS)
+    assert set(RULES) == set(rules.REASONS)
 
 
 def test_an_unmet_rule_says_so_and_guesses_by_vote():
@@ -388,7 +388,7 @@ def test_trust_of_a_small_set_by_hand(monkeypatch):
     )
     scores = np.r_[np.repeat([1.0, 2.0, 3.0, 4.0, 5.0], 2), np.arange(9.0), 8.0]
     right = np.r_[np.zeros(4), np.ones(6), np.zeros(5), [1, 1, 0, 1, 1]].astype(bool)
-    t = trust("vote", scores, right)
+    t = calibrate_rule("vote", scores, right)
     assert t.curve.scores == (1.0, 2.0, 3.0, 5.0) and t.curve.chances == pytest.approx((1 / 6, 1 / 6, 7 / 8, 7 / 8))
     assert t.curve(2.5) == pytest.approx((1 / 6 + 7 / 8) / 2) and t.curve(float("nan")) == 0 == t.curve(-np.inf)
     assert (t.puzzles, t.accuracy) == (10, 0.4) and t.auroc == pytest.approx(22 / 24)
@@ -401,8 +401,8 @@ def test_trust_of_a_small_set_by_hand(monkeypatch):
 
 def test_the_best_rule_is_the_most_often_right_and_among_equals_the_best_calibrated(built):
     grid = Solver(built.loop, tasks.get("grid", alphabet=".1234", shape=(4, 4), blank="."))
-    base = trust("vote", *drawn(40))
-    grid.trusts = {
+    base = calibrate_rule("vote", *drawn(40))
+    grid.calibrations = {
         "vote": replace(base, rule="vote", accuracy=0.5, ece=0.1),
         "q": replace(base, rule="q", accuracy=0.9, ece=0.3),
         "residual": replace(base, rule="residual", accuracy=0.9, ece=0.2),
@@ -433,17 +433,17 @@ def test_isotonic_regression_is_that_of_scipy():
 
 def test_trust_is_measured_on_other_puzzles_than_it_is_fitted_to_and_keeps():
     scores, right = drawn()
-    found = trust("vote", scores, right)
+    found = calibrate_rule("vote", scores, right)
     assert found.puzzles == 2000 and abs(found.auroc - 7 / 8) < 0.03 and found.ece < 0.05
     order = np.random.default_rng(0).permutation(len(right))
     judged = np.zeros(len(right), bool)
     judged[order[2000:]] = True
-    assert trust("vote", scores, right & judged).accuracy == right[judged].mean(), "the second half is judged"
-    assert trust("vote", scores, right & judged).curve(1.0) < 0.01, "and the first is fitted"
+    assert calibrate_rule("vote", scores, right & judged).accuracy == right[judged].mean(), "the second half is judged"
+    assert calibrate_rule("vote", scores, right & judged).curve(1.0) < 0.01, "and the first is fitted"
     assert from_json(to_json({"vote": found})) == {"vote": found}
-    assert isinstance(found.curve, Curve)
+    assert isinstance(found.curve, IsotonicCurve)
     with pytest.raises(InputError, match="too few"):
-        trust("vote", scores[:19], right[:19])
+        calibrate_rule("vote", scores[:19], right[:19])
     with pytest.raises(InputError, match=r"calibration\.json: vote lacks .puzzles."):
         from_json({"vote": {"rule": "vote"}})
 
@@ -481,6 +481,6 @@ def test_a_loop_that_runs_as_a_compiled_region_is_not_compiled_again():
             and asked.engine(SolveOptions()).sizes is None
         )
     with fused.plain():
-        assert isinstance(compiled(opened.loop), Compiled)
+        assert isinstance(compile_step(opened.loop), CompiledLoop)
     found = [[(s.text, s.steps) for s in solver.solve(questions, 8)] for solver in (plain, asked)]
     assert found[0] == found[1]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from innerloop.errors import InputError
-from innerloop.solve.verify import Judge, as_verifier, broken, verifier_of
+from innerloop.solve.verify import FunctionVerifier, as_verifier, verifier_of, violating_cells
 from innerloop.tasks import Task, get, names
 from innerloop.tasks.grid import Grid
 
@@ -21,35 +21,35 @@ each = pytest.mark.parametrize("task", TASKS, ids=[t.name for t in TASKS])
 def test_a_task_verifies_its_labels_and_finds_what_is_broken(task: Task) -> None:
     s = task.make(12, seed=0)
     verify = verifier_of(task)
-    assert verify(s.inputs, s.labels).all() and not broken(task, s.inputs, s.labels).any()
+    assert verify(s.inputs, s.labels).all() and not violating_cells(task, s.inputs, s.labels).any()
     rng = np.random.default_rng(0)
     wrong = s.labels.copy()
     for row in wrong:
         cell = rng.choice(np.flatnonzero(row))
         row[cell] = row[cell] % (task.vocab - 1) + 1
     assert np.array_equal(verify(s.inputs, wrong), task.valid_batch(s.inputs, wrong))
-    marked = broken(task, s.inputs, wrong)
+    marked = violating_cells(task, s.inputs, wrong)
     assert marked.shape == wrong.shape and marked.dtype == bool
     assert not marked[verify(s.inputs, wrong)].any()
     assert marked.any(1).mean() > 0.5
     outside = np.full_like(s.labels, 255)
-    assert broken(task, s.inputs, outside).any(1).all()
+    assert violating_cells(task, s.inputs, outside).any(1).all()
 
 
 def test_broken_cells_are_the_ones_at_fault() -> None:
     task = get("sudoku", size=4)
     question = task.encode("1...............")
     answer = task.encode("1234341221434321")
-    assert not broken(task, question[None], answer[None]).any()
+    assert not violating_cells(task, question[None], answer[None]).any()
     twice, changed, empty = answer.copy(), answer.copy(), answer.copy()
     twice[15], changed[0], empty[5] = 3, 5, 1  # a 2 in place of the last 1; the given 1; an undecided cell
-    assert np.flatnonzero(broken(task, question[None], twice[None])).tolist() == [7, 14, 15]
-    assert broken(task, question[None], changed[None])[0, 0]
-    assert np.flatnonzero(broken(task, question[None], empty[None])).tolist() == [5]
+    assert np.flatnonzero(violating_cells(task, question[None], twice[None])).tolist() == [7, 14, 15]
+    assert violating_cells(task, question[None], changed[None])[0, 0]
+    assert np.flatnonzero(violating_cells(task, question[None], empty[None])).tolist() == [5]
     maze = get("maze", size=4, distance=3)
     question = maze.encode("S  G" + "    " * 3)
     detour = maze.encode("S oG" + "ooo " + "    " * 2)
-    assert np.flatnonzero(broken(maze, question[None], detour[None])).tolist() == [1, 4, 5, 6]
+    assert np.flatnonzero(violating_cells(maze, question[None], detour[None])).tolist() == [1, 4, 5, 6]
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_nothing_is_broken_in_a_valid_answer() -> None:
     task = get("colouring", size=3)
     question, answer = task.encode("1##" + "#2#" + "?#3"), task.encode("1##" + "#2#" + ".#3")
     assert verifier_of(task)(question[None], answer[None])[0]
-    assert not broken(task, question[None], answer[None]).any()
+    assert not violating_cells(task, question[None], answer[None]).any()
 
 
 def test_rules_that_nobody_knows_are_asked_for() -> None:
@@ -176,7 +176,7 @@ def test_a_verdict_that_hangs_on_its_batch_mates_is_refused() -> None:
 
 def test_later_results_are_checked_too() -> None:
     questions = np.zeros((4, 5), np.uint8)
-    odd = Judge(lambda q, a: (a == q).all(1) if len(a) < 4 else np.ones(3, bool))
+    odd = FunctionVerifier(lambda q, a: (a == q).all(1) if len(a) < 4 else np.ones(3, bool))
     with pytest.raises(InputError, match="4 bools"):
         odd(questions, questions)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from innerloop.errors import InputError
-from innerloop.study.blocks import block_means, fit, goodness, kmeans, number_of_blocks, sample, statistic
+from innerloop.study.blocks import block_means, fit, fit_statistic, kmeans, number_of_blocks, sample, statistic
 
 N, LAYERS, K = 120, 5, 3
 LABELS = np.arange(N) % K
@@ -46,7 +46,7 @@ def test_one_block_is_found_too_and_four():
 
 def test_too_many_blocks_fit_as_well_so_one_must_go_upwards():
     layers = sample(LABELS, means(), np.random.default_rng(5))
-    assert all(abs(goodness(layers, k)) < np.log(N) for k in (3, 4, 5))
+    assert all(abs(fit_statistic(layers, k)) < np.log(N) for k in (3, 4, 5))
 
 
 def test_labels_are_recovered_where_layers_contradict_each_other():

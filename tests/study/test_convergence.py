@@ -8,21 +8,21 @@ import torch
 from innerloop import weights
 from innerloop.core import Answer, Question
 from innerloop.errors import InputError
-from innerloop.interval import bootstrapped, share
+from innerloop.interval import cluster_bootstrap, proportion
 from innerloop.parts.config import NetConfig
 from innerloop.study.contract import sample_question
 from innerloop.study.convergence import (
-    KINDS,
-    Course,
-    correct,
-    course,
-    cycles,
-    emptied,
-    fates,
-    filled,
+    OUTCOMES,
+    AnswerTrace,
+    answer_trace,
+    blank_out,
+    classify_outcomes,
+    cycle_ratios,
+    is_correct,
+    near_solved,
     period,
+    residual_cycles,
     residuals,
-    rises,
     stages,
 )
 
@@ -43,11 +43,11 @@ def test_untrained_hrm_settles_within_each_cycle_and_is_stirred_between(seed):
     """T = 8 low updates, N = 4 cycles: the low residual falls manifold in each, and leaps when the plan moves."""
     curves = residuals(made("hrm", seed, cycles=4, low_cycles=8), sample_question(), 1)
     assert curves.names == (["l"] * 8 + ["h"]) * 4 and curves.steps == [1] * 36
-    runs = cycles(curves, "l")
+    runs = residual_cycles(curves, "l")
     assert [len(r) for r in runs] == [8] * 4
     for run in runs:
         assert bool((run[1:] < run[:-1]).float().mean() > 0.95), "within a cycle the residual falls"
-    low = rises(runs)
+    low = cycle_ratios(runs)
     assert bool((low.falls.mean(1) > 6).all()), low.falls.mean(1)
     assert bool((low.spikes.mean(1) > 6).all()), low.spikes.mean(1)
     high = curves.slots["h"]
@@ -79,8 +79,8 @@ def test_an_untrained_plain_loop_falls_without_spikes(seed):
     Not strictly so at every update of every net: a random one may wobble by a tenth near its end.
     """
     curves = residuals(Plain(made("hrm", seed)), sample_question(), 32)
-    (run,) = cycles(curves, "state")
-    assert len(run) == 32 and len(rises([run]).spikes) == 0
+    (run,) = residual_cycles(curves, "state")
+    assert len(run) == 32 and len(cycle_ratios([run]).spikes) == 0
     mean = run.mean(1)
     assert float(mean[-1] / mean[0]) < 0.1
     assert float((mean[1:] / mean[:-1]).max()) < 1.2, "no leap anywhere"
@@ -96,7 +96,7 @@ def test_residuals_are_those_of_the_definition():
     want = (z1 - s.z).flatten(1).norm(dim=1) / z1.flatten(1).norm(dim=1)
     assert torch.allclose(curves.slots["z"][0], want, rtol=1e-5)
     with pytest.raises(InputError, match="have y, z"):
-        cycles(curves, "w")
+        residual_cycles(curves, "w")
 
 
 # -- where thoughts end -----------------------------------------------------------------------------------------------
@@ -141,13 +141,15 @@ def test_fates_and_stages():
         [1, 2, 3, 4, 1, 3, 6, 2, 7, 4],  # wandering
     ]
     loop, x = Walk(paths), Question(torch.ones(4, 3, dtype=torch.long), torch.zeros(4, dtype=torch.long))
-    path = course(loop, x, 10)
+    path = answer_trace(loop, x, 10)
     assert path.answers.shape == (10, 4, 3) and len(path.states) == 8
-    ends = fates(Course(path.answers, path.residual, [s[1] for s in path.states]), torch.full((4, 3), 5))
-    assert [KINDS[k] for k in ends.kind] == ["solved", "trapped", "cycling", "wandering"]
+    ends = classify_outcomes(
+        AnswerTrace(path.answers, path.residual, [s[1] for s in path.states]), torch.full((4, 3), 5)
+    )
+    assert [OUTCOMES[k] for k in ends.kind] == ["solved", "trapped", "cycling", "wandering"]
     assert ends.answer_period.tolist() == [1, 1, 2, 0] == ends.state_period.tolist()
     assert ends.first_right.tolist() == [3, 0, 1, 0] and ends.lost.tolist() == [False, False, True, False]
-    assert {k: s.value for k, s in ends.counts().items()} == dict.fromkeys(KINDS, 0.25)
+    assert {k: s.value for k, s in ends.counts().items()} == dict.fromkeys(OUTCOMES, 0.25)
     shown = stages(path, ends)
     assert shown["right"].tolist() == [0, 0] + [0.25] * 8
     assert shown["right for now"].tolist() == [0.25] + [0.0] * 9
@@ -158,12 +160,12 @@ def test_fates_and_stages():
 def test_a_thought_that_is_too_short_for_a_period_is_refused():
     loop, x = Walk([[1, 2]]), Question(torch.ones(1, 3, dtype=torch.long), torch.zeros(1, dtype=torch.long))
     with pytest.raises(InputError, match="think deeper"):
-        fates(course(loop, x, 4), torch.ones(1, 3))
+        classify_outcomes(answer_trace(loop, x, 4), torch.ones(1, 3))
 
 
 def test_places_without_a_label_are_not_judged():
     answers = torch.tensor([[1, 2, 3], [1, 9, 3]])
-    assert correct(answers, torch.tensor([[1, 2, 0], [1, 2, -100]])).tolist() == [True, False]
+    assert is_correct(answers, torch.tensor([[1, 2, 0], [1, 2, -100]])).tolist() == [True, False]
 
 
 # -- solved boards ----------------------------------------------------------------------------------------------------
@@ -172,12 +174,12 @@ def test_places_without_a_label_are_not_judged():
 def test_emptied_boards_are_nested_and_keep_padding():
     boards = torch.randint(2, 6, (50, 16), generator=torch.Generator().manual_seed(1))
     boards[:, 12:] = 0
-    one, four = (emptied(boards, 1, k, seed=3) for k in (1, 4))
-    assert torch.equal(emptied(boards, 1, 0), boards)
+    one, four = (blank_out(boards, 1, k, seed=3) for k in (1, 4))
+    assert torch.equal(blank_out(boards, 1, 0), boards)
     assert (one == 1).sum(1).tolist() == [1] * 50 and (four == 1).sum(1).tolist() == [4] * 50
     assert bool(((one == 1) <= (four == 1)).all()) and bool((four[:, 12:] == 0).all())
     with pytest.raises(InputError, match="13 blanks"):
-        emptied(boards, 1, 13)
+        blank_out(boards, 1, 13)
 
 
 class Copier:
@@ -200,11 +202,11 @@ def test_a_solved_board_stays_solved_or_it_is_noticed():
     boards = torch.full((40, 9), 2)
     boards[:10, 0] = 3
     x = Question(boards, torch.zeros(40, dtype=torch.long))
-    rows = filled(Copier(), x, boards, 1, (0, 3), depth=5, batch=16)
+    rows = near_solved(Copier(), x, boards, 1, (0, 3), depth=5, batch=16)
     assert [r.blanks for r in rows] == [0, 3]
     assert rows[0].solved.value == 0.75 == rows[0].always.value and rows[0].kept.value == 0.75
     assert rows[0].solved.n == 40 and rows[0].solved.low < 0.75 < rows[0].solved.high
-    early = filled(Copier(), x, boards, 1, (0,), depth=2)[0]
+    early = near_solved(Copier(), x, boards, 1, (0,), depth=2)[0]
     assert early.solved.value == early.always.value == 1.0 and early.solved.high == 1.0
 
 
@@ -213,16 +215,16 @@ def test_a_solved_board_stays_solved_or_it_is_noticed():
 
 def test_wilson():
     """Against the published example of 81 of 263 (Newcombe 1998, method 3: 0.2553 to 0.3662)."""
-    found = share([True] * 81 + [False] * 182)
+    found = proportion([True] * 81 + [False] * 182)
     assert (round(found.low, 4), round(found.high, 4), found.n) == (0.2553, 0.3662, 263)
-    assert share([False] * 10).low == 0 and share([True] * 10).high == 1 and share([]).n == 0
+    assert proportion([False] * 10).low == 0 and proportion([True] * 10).high == 1 and proportion([]).n == 0
 
 
 def test_grouped_rows_are_less_sure_than_they_look():
     torch.manual_seed(0)
     by_group = (torch.rand(40) < 0.5).numpy()
     hits, groups = by_group.repeat(50), torch.arange(40).numpy().repeat(50)
-    wide, narrow = bootstrapped(hits, groups), share(hits)
+    wide, narrow = cluster_bootstrap(hits, groups), proportion(hits)
     assert wide.value == narrow.value
     assert (wide.high - wide.low) > 4 * (narrow.high - narrow.low)
 

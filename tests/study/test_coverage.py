@@ -12,8 +12,8 @@ from innerloop.errors import InputError
 from innerloop.learn.stream import to_batch
 from innerloop.noise import key_of, salted, scramble, uniform
 from innerloop.parts.config import NetConfig
-from innerloop.runs.fit import fit
-from innerloop.study.coverage import coverage, sampled, tallied
+from innerloop.runs.fit import fit_config
+from innerloop.study.coverage import coverage, coverage_of, sample_answers
 from innerloop.tasks import get
 from innerloop.weights import gram, trm
 from innerloop.width import Noisy
@@ -81,7 +81,7 @@ def test_the_tally_against_sets(puzzles):
     rng = np.random.default_rng(0)
     answers = np.stack([task.every(q, 100)[rng.integers(k, size=6)] for q, k in zip(s.inputs, m, strict=True)])
     answers[:, 5] = 1  # an empty board
-    got = tallied(task, s.inputs, answers, m)
+    got = coverage_of(task, s.inputs, answers, m)
     solved = [{tuple(a) for a in task.every(q, 100)} for q in s.inputs]
     found = [len({tuple(a) for a in rows} & every) for rows, every in zip(answers, solved, strict=True)]
     assert got.coverage.value == pytest.approx(np.mean(np.array(found) / m)) and got.valid.value == pytest.approx(5 / 6)
@@ -91,19 +91,19 @@ def test_the_tally_against_sets(puzzles):
 def test_a_deterministic_loop_says_one_thing(puzzles):
     task, s, m = puzzles
     torch.manual_seed(0)
-    loop = trm.TRM(trm.Config(fit(TINY, task, 1), cycles=1, thoughts=1, dtype="float32")).eval()
+    loop = trm.TRM(trm.Config(fit_config(TINY, task, 1), cycles=1, thoughts=1, dtype="float32")).eval()
     one, many = coverage(loop, task, s, (1, 20), 2)
     assert one.answers == many.answers == 1 and one.coverage.value == many.coverage.value <= (1 / m).mean()
-    answers = sampled(Noisy(loop, 3.0, 3.0, ("z",)), s, 6, 2)
+    answers = sample_answers(Noisy(loop, 3.0, 3.0, ("z",)), s, 6, 2)
     assert np.mean([len(np.unique(a, axis=0)) for a in answers]) > 1.5
 
 
 def test_samples_do_not_depend_on_how_they_are_batched(puzzles):
     task, s, _ = puzzles
     torch.manual_seed(0)
-    loop = gram.GRAM(gram.Config(fit(TINY, task, 1), cycles=1, thoughts=1, dtype="float32")).eval()
+    loop = gram.GRAM(gram.Config(fit_config(TINY, task, 1), cycles=1, thoughts=1, dtype="float32")).eval()
     few = s.take(np.arange(7))
-    a, b, c = (sampled(loop, few, 4, 2, batch=n) for n in (256, 10, 3))
+    a, b, c = (sample_answers(loop, few, 4, 2, batch=n) for n in (256, 10, 3))
     assert a.shape == (7, 4, 64) and (a == b).mean() > 0.999 and (a == c).mean() > 0.999
     question = to_batch(few.inputs, few.labels, few.puzzle, "cpu").question
     with torch.no_grad():
@@ -119,7 +119,7 @@ def test_sudoku_has_coverage_too_by_counting(real_data):
         pytest.skip(f"{path.name} is not in shared/data")
     task, s = open_set(path, limit=20)
     total = np.array([task.solutions(q, 1000) for q in s.inputs])
-    got = tallied(task, s.inputs, s.labels[:, None], total)
+    got = coverage_of(task, s.inputs, s.labels[:, None], total)
     assert got.coverage.value == pytest.approx((1 / total).mean()) and total.min() >= 2
 
 

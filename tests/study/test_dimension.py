@@ -10,7 +10,7 @@ from innerloop import weights
 from innerloop.errors import InputError
 from innerloop.parts.config import NetConfig
 from innerloop.study.contract import sample_question
-from innerloop.study.dimension import compare, dimension, effective_rank, one_place, participation_ratio, traces
+from innerloop.study.dimension import compare, dimension, effective_rank, participation_ratio, sample_position, traces
 
 
 def normal(n, d, seed=0):
@@ -94,8 +94,8 @@ def test_too_few_or_shapeless_rows_are_refused():
 
 def test_one_place_of_each_example():
     slot = torch.arange(40.0).view(5, 4, 2)
-    rows = one_place(slot, 3)
-    assert rows.shape == (5, 2) and torch.equal(rows, one_place(slot, 3))
+    rows = sample_position(slot, 3)
+    assert rows.shape == (5, 2) and torch.equal(rows, sample_position(slot, 3))
     assert [int(r[0]) // 8 for r in rows] == list(range(5))
 
 

@@ -8,9 +8,17 @@ from innerloop.core import think
 from innerloop.errors import InputError
 from innerloop.parts.config import NetConfig
 from innerloop.study import othello
-from innerloop.study.player import Player, legal_rate, loss, question, size_of, steering, wrong_moves
+from innerloop.study.player import (
+    Player,
+    legal_rate,
+    loss,
+    player_config,
+    question,
+    steering_interventions,
+    wrong_moves,
+)
 from innerloop.study.probes import measure
-from innerloop.study.record import watch
+from innerloop.study.record import record_updates
 
 # -- the rules --------------------------------------------------------------------------------------------------------
 
@@ -119,15 +127,15 @@ def test_bad_calls_are_one_sentence(call, why):
 
 
 def test_a_player_is_causal_and_a_loop():
-    player, x = Player(size_of(4, 32, 2), 2), question(othello.tokens(othello.games(6, 4)))
+    player, x = Player(player_config(4, 32, 2), 2), question(othello.tokens(othello.games(6, 4)))
     other = x._replace(inputs=x.inputs.clone())
     other.inputs[:, 7:] = 3
     a, b = (think(player, q, 2).answer.logits for q in (x, other))
     assert torch.allclose(a[:, :7], b[:, :7], atol=1e-5) and not torch.allclose(a[:, 7:], b[:, 7:], atol=1e-3)
-    thought, moments = watch(player, x, 2)
+    thought, moments = record_updates(player, x, 2)
     assert [(m.step, m.name) for m in moments] == [(1, "1"), (1, "2"), (2, "1"), (2, "2")]
     assert torch.equal(moments[-1].kept.z, thought.state.z)
-    wide = Player(size_of(6), 4)
+    wide = Player(player_config(6), 4)
     assert sum(p.numel() for p in wide.blocks.parameters()) == 4 * sum(p.numel() for p in wide.blocks["1"].parameters())
 
 
@@ -186,7 +194,7 @@ def test_a_model_of_moves_knows_the_board_as_mine_and_theirs(taught):
     mine = (owners == SIDE[:, None]).astype(np.int64)
     right, places = legal_rate(taught[0], x, mine == 0, 1)
     assert right / places > 0.92
-    states = [watch(player, x, 1)[1][-1].kept.z[:, 1:].flatten(0, 1) for player in taught]
+    states = [record_updates(player, x, 1)[1][-1].kept.z[:, 1:].flatten(0, 1) for player in taught]
     relative, absolute = (torch.from_numpy(v)[:, 1:].flatten(0, 1) for v in (mine, (owners == 1).astype(np.int64)))
     groups = np.repeat(np.arange(len(moves)), PLIES - 1)
     theirs, _ = measure("ridge", states[0], relative, groups, 2)
@@ -206,7 +214,7 @@ def test_the_model_uses_what_the_probe_reads(taught):
     mine = (owners == SIDE[:, None]).astype(np.int64)
     groups = np.repeat(np.arange(len(moves)), PLIES)
     kept = {}
-    for m in watch(player, x, 1)[1]:
+    for m in record_updates(player, x, 1)[1]:
         labels = torch.from_numpy(mine).flatten(0, 1)
         kept[m.step, m.update] = measure("ridge", m.kept.z.flatten(0, 1), labels, groups, 2, control=False)[1]
     moves, owners = turns(400, 3)
@@ -222,7 +230,7 @@ def test_the_model_uses_what_the_probe_reads(taught):
     target = torch.from_numpy(1 - then[np.arange(len(then)), cell].astype(np.int64))
     ply, cell = torch.from_numpy(ply), torch.from_numpy(cell)
     true, null = (wrong_moves(player, x, ply, legal, 1).mean() for legal in (now, then))
-    pushes = [steering(kept, ply, cell, target, 2.0, g) for g in (None, torch.Generator().manual_seed(0))]
+    pushes = [steering_interventions(kept, ply, cell, target, 2.0, g) for g in (None, torch.Generator().manual_seed(0))]
     steered, control = (wrong_moves(player, x, ply, then, 1, p).mean() for p in pushes)
     assert true < 0.6 and null > true + 0.7
     assert steered < 0.6 * null and control > 0.8 * null

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from innerloop.errors import InputError
-from innerloop.study.probes import KINDS, fit, measure, push, random_push, split
+from innerloop.study.probes import KINDS, fit, measure, random_steering_vector, split, steering_vector
 
 N, D = 600, 32
 
@@ -63,14 +63,14 @@ def test_a_push_turns_its_feature_and_only_it():
     probe = fit("ridge", x, y, 2)
     middle = x.mean(0)  # judged by what was planted, not by the probe
     for feature in range(3):
-        v = push(probe, x, 1 - y[:, feature], feature)
+        v = steering_vector(probe, x, 1 - y[:, feature], feature)
         truth = lambda rows: ((rows - middle) @ directions.T > 0).long()  # noqa: E731
         assert torch.equal(truth(x), y)
         turned = truth(x + v) != y
         others = [i for i in range(3) if i != feature]
         assert float(turned[:, feature].float().mean()) >= 0.99
         assert float(turned[:, others].float().mean()) <= 0.01
-        noise = random_push(v, torch.Generator().manual_seed(1))
+        noise = random_steering_vector(v, torch.Generator().manual_seed(1))
         assert torch.allclose(noise.norm(dim=1), v.norm(dim=1), rtol=1e-4)
         assert float((truth(x + noise) != y).float().mean()) <= 0.02, "as large a push elsewhere turns nothing"
 
@@ -81,14 +81,14 @@ def test_how_far_a_push_goes():
     probe = fit("ridge", x, y, 2)
     margin = lambda rows: probe.scores(rows)[:, 0, 1] - probe.scores(rows)[:, 0, 0]  # noqa: E731
     target = torch.ones(N, dtype=torch.long)
-    level, mirrored = (x + push(probe, x, target, 0, times=t) for t in (1.0, 2.0))
+    level, mirrored = (x + steering_vector(probe, x, target, 0, times=t) for t in (1.0, 2.0))
     low = margin(x) < 0
     assert margin(level)[low].abs().max() < 1e-4
     assert torch.allclose(margin(mirrored)[low], -margin(x)[low], atol=1e-4)
     assert torch.equal(level[~low], x[~low])
     feature = torch.arange(N) % 3
-    each = push(probe, x, 1 - y[torch.arange(N), feature], feature)
-    assert torch.equal(each[1], push(probe, x, 1 - y[:, 1], 1)[1])
+    each = steering_vector(probe, x, 1 - y[torch.arange(N), feature], feature)
+    assert torch.equal(each[1], steering_vector(probe, x, 1 - y[:, 1], 1)[1])
 
 
 def test_groups_are_held_out_whole():

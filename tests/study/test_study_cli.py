@@ -101,7 +101,7 @@ def test_cells_show_answer_probe_and_control():
 
 
 def test_stages_fill_the_figure():
-    figure = plots.ends({"right": [0.0, 0.5], "right for now": [0, 0], "stuck": [0, 0.25], "changing": [1, 0.25]})
+    figure = plots.stages({"right": [0.0, 0.5], "right for now": [0, 0], "stuck": [0, 0.25], "changing": [1, 0.25]})
     assert {t.get_text() for t in figure.axes[0].get_legend().get_texts()} == set(STAGES)
     assert figure.axes[0].get_ylim() == (0, 1)
 
@@ -110,16 +110,16 @@ def test_stages_fill_the_figure():
 
 
 def test_steps_shown_are_few_and_end_at_the_depth():
-    assert survey.steps_shown(3) == [1, 2, 3]
+    assert survey.steps_probed(3) == [1, 2, 3]
     for depth in (17, 64, 1000):
-        steps = survey.steps_shown(depth)
+        steps = survey.steps_probed(depth)
         assert len(steps) <= 16 and steps[0] == 1 and steps[-1] == depth and steps == sorted(set(steps))
 
 
 def test_some_cells_are_open_ones():
     mask = torch.rand(9, 16, generator=torch.Generator().manual_seed(0)) < 0.4
     mask[0] = False
-    rows, places = survey.some_cells(mask, 3).T
+    rows, places = survey.sample_cells(mask, 3).T
     assert bool(mask[rows, places].all())
     assert torch.bincount(rows, minlength=9).tolist() == mask.sum(1).clamp_max(3).tolist()
 
@@ -144,8 +144,8 @@ class Teller:
 def test_cells_are_read_at_their_own_place():
     labels = torch.randint(1, 6, (30, 12), generator=torch.Generator().manual_seed(0))
     x = Question(torch.ones_like(labels), torch.zeros(30, dtype=torch.long))
-    cells = survey.some_cells(labels > 0, 5)
-    found = survey.read_cells(Teller(labels), x, labels, cells, [1, 2])
+    cells = survey.sample_cells(labels > 0, 5)
+    found = survey.probe_cells(Teller(labels), x, labels, cells, [1, 2])
     assert found["answer"] == [0.0, 1.0] and found["cells"] == 150
     accuracy = [p["accuracy"] for p in found["slots"]["0"]]
     assert accuracy[0] < 0.45 and accuracy[1] == 1.0
@@ -153,4 +153,4 @@ def test_cells_are_read_at_their_own_place():
 
 
 def test_what_is_not_finite_is_none_in_json():
-    assert survey.plain({"a": (1.0, float("nan")), 2: [float("inf")]}) == {"a": [1.0, None], "2": [None]}
+    assert survey.to_plain_json({"a": (1.0, float("nan")), 2: [float("inf")]}) == {"a": [1.0, None], "2": [None]}

@@ -133,8 +133,8 @@ def test_the_search_finds_a_cheapest_repair_or_none() -> None:
     for i in range(60):
         rng = np.random.default_rng(i)
         room = np.array([0, 1, 0, 1])
-        at = timetable_plan.draw(4, 2, 3, 3, room.tolist(), 0.8, rng)
-        away = timetable_plan.absent(4, 2, 3, room, 1 + i % 3, rng)
+        at = timetable_plan.random_timetable(4, 2, 3, 3, room.tolist(), 0.8, rng)
+        away = timetable_plan.random_absences(4, 2, 3, room, 1 + i % 3, rng)
         unwanted = (rng.random(at.shape) < 0.3) & (at < 0) & ~away
         question = task._tokens(at, room, away, unwanted)
         found = timetable_plan.repair(task.plan(question), 10_000)
@@ -256,7 +256,9 @@ def test_same_is_exact_whatever_the_keys_say(monkeypatch: pytest.MonkeyPatch) ->
     assert task.same(days[2], days[3]) and not task.same(days[0], days[2])
     pairs = list(combinations(inputs, 2))
     told = [task.same(a, b) for a, b in pairs]
-    monkeypatch.setattr(timetable_plan, "ROUNDS", 0)  # all keys are equal: the search alone must tell them apart
+    monkeypatch.setattr(
+        timetable_plan, "REFINEMENT_ROUNDS", 0
+    )  # all keys are equal: the search alone must tell them apart
     assert len(set(task.canonical_batch(inputs))) == 1
     assert [task.same(a, b) for a, b in pairs] == told and 2 <= sum(told) < len(told) / 2
 

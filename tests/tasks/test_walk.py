@@ -7,7 +7,7 @@ import pytest
 
 from innerloop.errors import InputError
 from innerloop.tasks import get
-from innerloop.tasks.walk import FLOOR, WALKER, WALL, plan
+from innerloop.tasks.walk import FLOOR, WALKER, WALL, plan_by_imagination
 
 STEPS = {"^": (-1, 0), ">": (0, 1), "v": (1, 0), "<": (0, -1)}
 
@@ -118,7 +118,7 @@ def test_a_plan_in_the_true_world_is_a_shortest_way(edge: str) -> None:
     task = get("walk", size=4, walls=5, actions=4, edge=edge)
     worlds = task.make(40, seed=4).inputs[:, :16]
     goals = np.random.default_rng(0).integers(16, size=40)
-    found = plan(task, task.told, worlds, goals, horizon=4)
+    found = plan_by_imagination(task, task.told, worlds, goals, horizon=4)
     reached = 0
     for world, goal, actions, steps in zip(worlds, goals, found.actions, found.steps, strict=True):
         far = task.distances(world, goal)[(world == WALKER).argmax()]
@@ -142,7 +142,7 @@ def test_a_planner_that_imagines_wrongly_plans_wrongly() -> None:
         return task.told(grid.reshape(questions.shape))
 
     world = task.encode(".....@.........." + "_" * 32)[None, :16]
-    found = plan(task, mirrored, world, np.array([1]), horizon=2)
+    found = plan_by_imagination(task, mirrored, world, np.array([1]), horizon=2)
     assert found.steps[0] == 1 and not task.best(world[0], 1)[found.actions[0, 0]]
 
 
@@ -163,4 +163,4 @@ def test_impossible_worlds_fail_at_the_door(options: dict, says: str) -> None:
 def test_a_horizon_beyond_the_actions_says_so() -> None:
     task = get("walk", size=3, walls=0, actions=2)
     with pytest.raises(InputError, match="out of reach"):
-        plan(task, task.told, np.full((1, 9), FLOOR, np.uint8), np.array([0]), horizon=3)
+        plan_by_imagination(task, task.told, np.full((1, 9), FLOOR, np.uint8), np.array([0]), horizon=3)

@@ -9,13 +9,13 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from innerloop.data.arc_files import expand
+from innerloop.data.arc_files import augmented
 from innerloop.data.leakage import leakage
 from innerloop.errors import InputError
-from innerloop.rules.bounds import Bound, Undecided
-from innerloop.study.arc_vote import key, pass_at, tally
+from innerloop.rules.bounds import SearchBound, Undecided
+from innerloop.study.arc_vote import input_key, pass_at, rank_candidates
 from innerloop.tasks import get
-from innerloop.tasks.arc import ARC, crop, frame, restore, turned, unturned, variant
+from innerloop.tasks.arc import ARC, crop, dihedral_image, frame, undo_dihedral, undo_variant, variant_name
 from innerloop.tasks.grid import Grid
 from innerloop.tasks.maze import GOAL, START, WALL, WAY, Maze
 from innerloop.tasks.queens import Queens
@@ -104,20 +104,20 @@ NO_ANSWER = "." * 5 + "5.8....6.1.43..........1.5........1.6...3.......553.....6
 def test_a_search_ends_at_its_bound_and_says_that_nothing_is_decided() -> None:
     question = Sudoku().encode(NO_ANSWER)
     with pytest.raises(Undecided, match="after 300 nodes"):
-        Sudoku().solutions(question, bound=Bound(nodes=300))
+        Sudoku().solutions(question, bound=SearchBound(nodes=300))
     start = time.monotonic()
     with pytest.raises(Undecided):
-        Sudoku().solve(question, bound=Bound(seconds=0.05))
+        Sudoku().solve(question, bound=SearchBound(seconds=0.05))
     assert time.monotonic() - start < 2
     one = Sudoku().make(1, seed=1).inputs[0]
-    assert Sudoku().solutions(one, bound=Bound(nodes=10_000)) == 1
+    assert Sudoku().solutions(one, bound=SearchBound(nodes=10_000)) == 1
 
 
 @pytest.mark.parametrize("name", ["queens", "colouring", "roster", "timetable"])
 def test_every_search_has_a_bound(name: str) -> None:
     task = get(name)
     with pytest.raises(Undecided):
-        task.every(task.make(1, seed=0).inputs[0], 10**6, Bound(nodes=1))
+        task.every(task.make(1, seed=0).inputs[0], 10**6, SearchBound(nodes=1))
 
 
 def test_sudoku_augment_is_fast() -> None:
@@ -256,7 +256,7 @@ def test_arc_frame_crop_and_turns() -> None:
         grid = rng.integers(0, 10, (h, w)).astype(np.uint8)
         assert np.array_equal(crop(frame(grid, at), at), grid)
         for k in range(8):
-            assert np.array_equal(unturned(turned(grid, k), k), grid)
+            assert np.array_equal(undo_dihedral(dihedral_image(grid, k), k), grid)
     board = frame(np.zeros((2, 3), int)).reshape(30, 30)
     assert board[:2, :3].tolist() == [[2, 2, 2], [2, 2, 2]]
     assert board[2, :4].tolist() == [1, 1, 1, 0] and board[:3, 3].tolist() == [1, 1, 0]
@@ -268,7 +268,7 @@ def test_arc_frame_crop_and_turns() -> None:
 def test_arc_turns_are_the_official_numbering() -> None:
     g = np.arange(6).reshape(2, 3)
     official = [g, np.rot90(g), np.rot90(g, 2), np.rot90(g, 3), np.fliplr(g), np.flipud(g), g.T, np.fliplr(np.rot90(g))]
-    assert all(np.array_equal(turned(g, k), image) for k, image in enumerate(official))
+    assert all(np.array_equal(dihedral_image(g, k), image) for k, image in enumerate(official))
 
 
 def test_arc_augment_moves_input_and_output_together() -> None:
@@ -290,33 +290,35 @@ def test_arc_augment_moves_input_and_output_together() -> None:
 def test_arc_expand_restore_vote_and_pass() -> None:
     s = ARC().make(6, seed=1)
     s = s.take(np.unique(s.puzzle, return_index=True)[1])
-    e = expand(s, count=5, seed=0)
+    e = augmented(s, count=5, seed=0)
     assert len(e) > 4 * len(s) and len(set(e.identifiers)) == len(e.identifiers)
     for row in range(len(e)):
-        name, grid = restore(e.identifiers[e.puzzle[row]], crop(e.inputs[row]))
+        name, grid = undo_variant(e.identifiers[e.puzzle[row]], crop(e.inputs[row]))
         source = int(np.flatnonzero(s.group == e.group[row])[0])
         assert name == s.identifiers[s.puzzle[source]]
         assert np.array_equal(grid, crop(s.inputs[source]))
-        assert np.array_equal(restore(e.identifiers[e.puzzle[row]], crop(e.labels[row]))[1], crop(s.labels[source]))
+        assert np.array_equal(
+            undo_variant(e.identifiers[e.puzzle[row]], crop(e.labels[row]))[1], crop(s.labels[source])
+        )
     names = [e.identifiers[p] for p in e.puzzle]
-    truth = {key(n, q): restore(n, crop(a))[1] for n, q, a in zip(names, e.inputs, e.labels, strict=True)}
+    truth = {input_key(n, q): undo_variant(n, crop(a))[1] for n, q, a in zip(names, e.inputs, e.labels, strict=True)}
     assert len(truth) == len(s)
-    ranked = tally(names, e.inputs, e.labels, np.full(len(e), 0.5))
+    ranked = rank_candidates(names, e.inputs, e.labels, np.full(len(e), 0.5))
     assert pass_at(ranked, truth, (1,)) == {1: 1.0}
     with pytest.raises(InputError, match="no name of an ARC puzzle"):
-        restore("x|||t1|||0123", np.zeros((1, 1)))
+        undo_variant("x|||t1|||0123", np.zeros((1, 1)))
 
 
 def test_arc_votes_rank_by_count_then_confidence() -> None:
     question, grids = frame(np.zeros((2, 2), int)), [frame(np.full((1, 1), c)) for c in (1, 2, 3)]
     answers = np.stack([grids[0], grids[1], grids[1], grids[2], grids[2]])
-    ranked = tally(["p"] * 5, np.repeat(question[None], 5, 0), answers, np.array([0.99, 0.2, 0.4, 0.3, 0.5]))
-    place = key("p", question)
+    ranked = rank_candidates(["p"] * 5, np.repeat(question[None], 5, 0), answers, np.array([0.99, 0.2, 0.4, 0.3, 0.5]))
+    place = input_key("p", question)
     assert [int(c.grid[0, 0]) for c in ranked[place]] == [3, 2, 1]
     assert [c.votes for c in ranked[place]] == [2, 2, 1] and ranked[place][0].confidence == pytest.approx(0.4)
-    truth = {place: np.array([[2]]), key("q", question): np.array([[9]])}
+    truth = {place: np.array([[2]]), input_key("q", question): np.array([[9]])}
     assert pass_at(ranked, truth, (1, 2)) == {1: 0.0, 2: 0.5}
-    assert variant("p", 3, np.arange(10)) == "p|||t3|||0123456789"
+    assert variant_name("p", 3, np.arange(10)) == "p|||t3|||0123456789"
 
 
 # --- grid -------------------------------------------------------------------------------------------------------------

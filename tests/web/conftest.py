@@ -80,8 +80,8 @@ class Watch:
     """What a page asked for and complained about."""
 
     def __init__(self, page, own):
-        self.foreign, self.errors = [], []
-        page.on("request", lambda r: r.url.startswith((own, "data:", "blob:")) or self.foreign.append(r.url))
+        self.is_cross_site, self.errors = [], []
+        page.on("request", lambda r: r.url.startswith((own, "data:", "blob:")) or self.is_cross_site.append(r.url))
         page.on("console", lambda m: m.type in ("error", "warning") and self.errors.append(m.text))
         page.on("pageerror", lambda e: self.errors.append(str(e)))
 
@@ -105,5 +105,5 @@ def visit(browser):
     yield open_page
     for context, watch in pages:
         context.close()
-        assert not watch.foreign
+        assert not watch.is_cross_site
         assert [e for e in watch.errors if not any(a in e for a in allowed)] == []

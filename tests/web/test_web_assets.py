@@ -77,7 +77,7 @@ HOSTILE = [
 def test_data_are_in_no_script_and_end_no_element(text):
     """Whatever a page is given, its scripts stay those of the template, to the letter, and its policy names them."""
     data = {"model": {"name": text, text: [text]}, "thoughts": [{"said": [text]}]}
-    page, plain = web.standalone(data), web.asset(web.ONE)[0].decode()
+    page, plain = web.standalone(data), web.asset(web.STANDALONE)[0].decode()
     assert kept(page) == data
     start, end = plain.index("null<"), plain.index("null<") + 4
     assert page.startswith(plain[:start]) and page.endswith(plain[end:])
@@ -87,14 +87,14 @@ def test_data_are_in_no_script_and_end_no_element(text):
 
 
 def test_the_policy_of_the_one_file_names_what_is_in_it():
-    page = web.asset(web.ONE)[0].decode()
+    page = web.asset(web.STANDALONE)[0].decode()
     policy = re.search(r'http-equiv="Content-Security-Policy" content="(.*?)"', page).group(1)
     for kind, tag in (("script", '<script type="module">'), ("style", "<style>")):
         (code,) = re.findall(f"{tag}(.*?)</{kind}>", page, re.S)
         digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
         assert f"{kind}-src 'sha256-{digest}'" in policy
-    assert "default-src 'none'" in policy and "unsafe" not in policy and page.count(web.DATA) == 1
-    assert page.index("http-equiv=") < page.index("<style>") < page.index(web.DATA)
+    assert "default-src 'none'" in policy and "unsafe" not in policy and page.count(web.DATA_SLOT) == 1
+    assert page.index("http-equiv=") < page.index("<style>") < page.index(web.DATA_SLOT)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), {1, 2}])

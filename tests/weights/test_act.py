@@ -12,7 +12,7 @@ from innerloop.errors import InputError
 from innerloop.halt import finished
 from innerloop.parts import act
 from innerloop.parts.config import NetConfig
-from innerloop.study.contract import CHECKS, Subject, made, sample_question
+from innerloop.study.contract import CHECKS, Subject, make_perturbed, sample_question
 from innerloop.weights.act import ACT, Config
 
 EPS, T = 0.01, 12
@@ -40,10 +40,10 @@ def cases():
 def run(p_BT, z_BTD, form="graves", granularity=1):
     """Accumulators after every step, from given probabilities and states, and the states as they are held."""
     z = torch.zeros_like(z_BTD[:, 0])
-    a, seen = act.begin(z, granularity), []
+    a, seen = act.initial_act(z, granularity), []
     for t in range(p_BT.shape[1]):
         a, old = act.advance(a, z, p_BT[:, t], EPS, form), a
-        z = act.hold(old.done, z, z_BTD[:, t])
+        z = act.freeze_halted(old.done, z, z_BTD[:, t])
         seen.append((a, z))
     return seen
 
@@ -67,7 +67,7 @@ def test_weights_sum_to_one_and_only_steps_before_the_last_cost():
     weights = act.weighted(a, z).detach()  # states are unit vectors, so the weighted state lists the weights
     assert max(abs(math.fsum(row) - 1) for row in weights.tolist()) <= 1e-15
     assert (weights >= 0).all()
-    act.cost(a).sum().backward()
+    act.ponder_cost(a).sum().backward()
     want = -(torch.arange(T) < a.n[:, None] - 1).double()
     assert torch.equal(p.grad, want)
     assert a.n[0] == 1 and a.n[3] == 1 and a.n[4] == 6  # at once, and saturated
@@ -83,7 +83,7 @@ def test_the_same_as_a_scalar_loop_at_every_cap(form):
         for i in range(64):
             mean, n, r = scalar(p[i, :cap].tolist(), z[i, :cap], form)
             assert a.n[i] == n and act.remainder(a)[i].item() == pytest.approx(r, abs=1e-15)
-            assert act.cost(a)[i].item() == pytest.approx(n + r, abs=1e-14)
+            assert act.ponder_cost(a)[i].item() == pytest.approx(n + r, abs=1e-14)
             assert (act.weighted(a, held, form)[i] - mean).abs().max() < 1e-14
 
 
@@ -173,7 +173,7 @@ def test_variants_keep_the_contract(check, how):
 @torch.no_grad()
 def test_an_example_thinks_alone_as_in_a_batch():
     x = sample_question(12)
-    net = made(Subject("act", loop, x)).eval()
+    net = make_perturbed(Subject("act", loop, x)).eval()
     together = think(net, x, 64, halt=finished)
     assert len(together.steps.unique()) > 2
     for i in range(12):

@@ -10,7 +10,7 @@ from innerloop.parts import fused
 from innerloop.parts.config import NetConfig
 from innerloop.parts.mixers import BLOCKS
 from innerloop.recipes import family
-from innerloop.runs.fit import fit
+from innerloop.runs.fit import fit_config
 from innerloop.study.contract import CHECKS, Subject, sample_question
 from innerloop.tasks import get
 
@@ -69,9 +69,11 @@ def trained():
 
     All systems with attention are checked above.
     """
-    runs = [make() for name, make in recipes.found().items() if name != "family"]
-    for world in family.WORLDS:
-        runs += [family.drawn(s, world, 32) for s in family.LESSONS if not family.refused(s, world)]
+    runs = [make() for name, make in recipes.all_recipes().items() if name != "family"]
+    for world in family.FAMILY_TASKS:
+        runs += [
+            family.unmatched_run(s, world, 32) for s in family.SYSTEM_SETTINGS if not family.refusal_reason(s, world)
+        ]
     pairs = {(r.system, r.config.net.block, near(r)): r for r in runs if r.config.net.block != "attention"}
     return dict(sorted(pairs.items()))
 
@@ -88,7 +90,7 @@ def small(run):
         run.config.net, hidden_size=width, expansion=expansion, heads=2, prefix=0, puzzle_emb_size=0, pool="mean"
     )
     size = replace(size, mask="none", positions="none", multiple_of=8)
-    config = replace(run.config, net=fit(size, task, 1), dtype="float32", **shortened(run.config))
+    config = replace(run.config, net=fit_config(size, task, 1), dtype="float32", **shortened(run.config))
     question = sample_question(vocab=task.vocab, seq=task.shape[0] * task.shape[1])
     return Subject(run.name, lambda: weights.get(run.system)[0](config), question)
 

@@ -9,7 +9,7 @@ from innerloop.halt import residual
 from innerloop.learn.evaluate import evaluate
 from innerloop.noise import normal, salted, scramble
 from innerloop.parts.config import NetConfig
-from innerloop.runs.fit import fit
+from innerloop.runs.fit import fit_config
 from innerloop.tasks import get
 from innerloop.weights import trm
 from innerloop.weights.eqr import Config, EqR
@@ -97,9 +97,9 @@ def test_the_steadiest_trajectory_is_chosen_row_by_row():
 
 def test_it_is_evaluated_wide_without_further_noise():
     task = get("sudoku", size=4)
-    loop = EqR(Config(fit(TINY, task, 1), cycles=1, thoughts=1, dtype="float32")).eval()
+    loop = EqR(Config(fit_config(TINY, task, 1), cycles=1, thoughts=1, dtype="float32")).eval()
     rows = evaluate(loop, task, task.make(5, 0), (2,), (1, 3), pick="residual")
     assert [r.pick for r in rows] == ["-", "residual"] and rows[1].nfe == 6 * len(loop.schedule)
-    plain = trm.TRM(trm.Config(fit(TINY, task, 1), cycles=1, thoughts=1, dtype="float32"))
+    plain = trm.TRM(trm.Config(fit_config(TINY, task, 1), cycles=1, thoughts=1, dtype="float32"))
     with pytest.raises(InputError, match="no residual"):
         evaluate(plain, task, task.make(5, 0), (2,), (3,), pick="residual", noise=(1.0, 0.0))

@@ -14,7 +14,7 @@ from innerloop.learn.train import train
 from innerloop.learn.unroll import Unroll
 from innerloop.noise import normal, salted, uniform
 from innerloop.recipes.sudoku import QUICK, SMALL
-from innerloop.runs.fit import build, unseen
+from innerloop.runs.fit import build, unseen_puzzles
 from innerloop.runs.run import Data, Run
 from innerloop.weights.flow import Config, Flow, blend, still
 
@@ -181,7 +181,7 @@ def test_forcing_is_what_makes_a_flow_reason(tmp_path):
         config = Config(replace(SMALL, hidden_size=48, heads=2), forcing=forcing, rollout=4, dtype="float32")
         built = build(Run("flow4", "flow", config, data, plan))
         train(built.loop, built.task, built.train, plan, tmp_path / str(forcing), seed=0, live=False)
-        test = unseen(built.task, built.train, data, 300)
+        test = unseen_puzzles(built.task, built.train, data, 300)
         (row,) = evaluate(built.loop.eval(), built.task, test, (16,))
         exact[forcing] = row.exact
     print("exact without and with forcing:", exact)

@@ -15,9 +15,9 @@ from innerloop.learn.supervise import HaltingConfig, loss_and_metrics
 from innerloop.learn.train import train
 from innerloop.noise import normal, salted, scramble
 from innerloop.parts.config import NetConfig
-from innerloop.parts.guidance import SCATTER, Gaussian, Guidance, balanced_kl, kl
+from innerloop.parts.guidance import INITIAL_STD, Gaussian, Guidance, balanced_kl, kl
 from innerloop.parts.mixers import Net
-from innerloop.runs.fit import fit
+from innerloop.runs.fit import fit_config
 from innerloop.study.coverage import coverage
 from innerloop.tasks.task import Task
 from innerloop.weights.gram import GRAM, Config
@@ -103,7 +103,7 @@ def test_before_learning_the_mean_is_nothing_and_the_scatter_is_known():
     guidance = Guidance(TINY, 0.8)
     for y in (None, torch.randn(2, 17, 32)):
         push, cost = guidance(torch.randn(2, 17, 32), torch.ones(2, 17, 32), y)
-        assert torch.allclose(push, torch.tensor(SCATTER)) and (cost.abs() < 1e-6).all()
+        assert torch.allclose(push, torch.tensor(INITIAL_STD)) and (cost.abs() < 1e-6).all()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -284,7 +284,7 @@ def test_of_two_solutions_it_finds_both_and_a_deterministic_loop_one():
     small = replace(
         TINY, hidden_size=16, multiple_of=16, block="tokens", positions="none", prefix=0, puzzle_emb_size=0, pool="mean"
     )
-    size = fit(small, task, 1)
+    size = fit_config(small, task, 1)
     torch.manual_seed(0)
     plain = learned(TRM(TRMConfig(size, cycles=1, thoughts=1, dtype="float32")), task)
     torch.manual_seed(0)

@@ -12,7 +12,7 @@ from innerloop.core import Question, think
 from innerloop.errors import InputError
 from innerloop.learn.stream import ExampleStream, to_batch
 from innerloop.learn.unroll import Unroll, unrolled
-from innerloop.parts.attention import prefix_lengths, sight
+from innerloop.parts.attention import attention_context, prefix_lengths
 from innerloop.parts.cache import Cache
 from innerloop.parts.config import NetConfig
 from innerloop.parts.mixers import Net
@@ -112,13 +112,13 @@ def test_gradient_parity_with_transformers(k, taped):
 
 def by_hand(loop, x, high, low):
     """The official loop in plain words: the last `high` calls of h and the last `low` of l under the tape."""
-    look, (h, l) = sight(loop.c.net, prefix_lengths(loop.c.net, x.inputs)), loop.init(x)
+    look, (h, l) = attention_context(loop.c.net, prefix_lengths(loop.c.net, x.inputs)), loop.init(x)
     for i in range(2):
         for k in range(3 * i, 3 * i + 3):
             with torch.set_grad_enabled(k >= 6 - low):
-                l = loop.low(l + h, sight=look)
+                l = loop.low(l + h, context=look)
         with torch.set_grad_enabled(i >= 2 - high):
-            h = loop.high(h + l, sight=look)
+            h = loop.high(h + l, context=look)
     return loop.head(h)
 
 
@@ -279,16 +279,16 @@ def test_the_contract_holds_where_places_are_hidden(check, changes):
 def test_decoding_from_a_cache_equals_reading_at_once():
     """One slot a call and layer; the prompt is read in one piece, as its places see each other."""
     loop, x, cache = made(), ask(ROWS[:1]), Cache(12)
-    whole, said = sight(loop.c.net, prefix_lengths(loop.c.net, x.inputs)), []
+    whole, said = attention_context(loop.c.net, prefix_lengths(loop.c.net, x.inputs)), []
     with torch.no_grad():
         want = think(loop, x, 1).answer.logits
         start = loop.init(x)
         for places in (4, *[1] * 8):
             s = State(*(t[:, cache.seen : cache.seen + places] for t in start))
             for call, name in enumerate(loop.schedule):
-                look = cache.sight(whole, places, "both", 2, call)
-                s = State(s.h, loop.low(s.l, s.h, sight=look)) if name == "l" else State(
-                    loop.high(s.h, s.l, sight=look), s.l
+                look = cache.context(whole, places, "both", 2, call)
+                s = State(s.h, loop.low(s.l, s.h, context=look)) if name == "l" else State(
+                    loop.high(s.h, s.l, context=look), s.l
                 )  # fmt: skip
             cache.seen += places
             said.append(loop.read(s).logits)

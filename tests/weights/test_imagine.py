@@ -12,10 +12,10 @@ from innerloop.learn.stream import to_batch
 from innerloop.learn.train import train
 from innerloop.learn.unroll import Unroll
 from innerloop.recipes.sudoku import QUICK, SMALL
-from innerloop.runs.fit import build, fit
+from innerloop.runs.fit import build, fit_config
 from innerloop.runs.run import Data, Run
 from innerloop.study.contract import CHECKS, Subject, sample_question
-from innerloop.tasks.walk import WALKER, plan
+from innerloop.tasks.walk import WALKER, plan_by_imagination
 from innerloop.weights.imagine import Config, Imagine
 
 TINY = replace(
@@ -47,7 +47,7 @@ def taught(data, steps, width, seed, tmp_path):
 
 def asks(loop, task):
     """questions -> logits (B, rows, cells, vocab), for walks of any length: no weight of a loop depends on it."""
-    longer = Imagine(replace(loop.c, net=fit(loop.c.net, task, 1))).eval()
+    longer = Imagine(replace(loop.c, net=fit_config(loop.c.net, task, 1))).eval()
     longer.load_state_dict(loop.state_dict())
 
     @torch.no_grad()
@@ -83,7 +83,9 @@ def test_the_best_imagined_action_begins_a_shortest_way(learned):
         away = [task.distances(world, c)[(world == WALKER).argmax()] for c in range(task.cells)]
         if near := [c for c, d in enumerate(away) if 1 <= d <= 4]:
             worlds.append(world), goals.append(int(rng.choice(near))), far.append(away[goals[-1]])
-    found = plan(task, lambda q: logits(q).argmax(-1).flatten(1).numpy().astype(np.uint8), worlds, goals, 4)
+    found = plan_by_imagination(
+        task, lambda q: logits(q).argmax(-1).flatten(1).numpy().astype(np.uint8), worlds, goals, 4
+    )
     first = [task.best(w, g)[a[0]] for w, g, a in zip(worlds, goals, found.actions, strict=True)]
     print("first actions of a shortest way:", np.mean(first), "lengths right:", np.mean(found.steps == far))
     assert len(first) > 50 and np.mean(first) >= 0.9

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from innerloop.core import detach, think
-from innerloop.grad import named
+from innerloop.grad import rule_named
 from innerloop.learn.supervise import Batch
 from innerloop.learn.unroll import Unroll, unrolled
 from innerloop.parts.config import NetConfig
@@ -94,7 +94,7 @@ def test_the_curriculum_reaches_the_depth():
     plan, gen = Unroll(12, draw="ramp", first=4, ramp=0.5, grad="last(4)", weigh="window", window=4), torch.Generator()
     depths = [plan.steps(p / 20, gen) for p in range(21)]
     assert depths[0] == 4 and depths[10:] == [12] * 11 and depths == sorted(depths)
-    named(plan.grad)
+    rule_named(plan.grad)
 
 
 @pytest.mark.parametrize("check", CHECKS)

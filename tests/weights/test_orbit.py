@@ -14,11 +14,11 @@ from innerloop.learn.train import train
 from innerloop.noise import salted
 from innerloop.parts import fused
 from innerloop.parts.config import NetConfig
-from innerloop.parts.embed import Embed, start
+from innerloop.parts.embed import Embed, initial_vectors
 from innerloop.parts.orbits import Lines, Message, Near
 from innerloop.recipes.sudoku import FAST
 from innerloop.rules.symmetry import kinds, lines, orbits, relations
-from innerloop.runs.fit import build, fit
+from innerloop.runs.fit import build, fit_config
 from innerloop.runs.run import Data, Run, from_json, to_json
 from innerloop.weights.orbit import SIZE, Config, Orbit
 
@@ -35,7 +35,7 @@ TASKS = {
 def made(task, **changes):
     torch.manual_seed(0)
     size = replace(SIZE, hidden_size=4 * (len(task.symbols[0]) if task.symbols else 1), heads=2)
-    return Orbit(Config(fit(size, task, 1), **changes)).eval()
+    return Orbit(Config(fit_config(size, task, 1), **changes)).eval()
 
 
 def asked(inputs):
@@ -123,23 +123,23 @@ def test_kinds_are_what_moves_take_to_each_other():
     ],
 )
 def test_what_a_node_hears_follows_from_the_task(task, options, hears):
-    assert set(made(tasks.get(task, **options)).net.blocks[0].hear) == hears
+    assert set(made(tasks.get(task, **options)).net.blocks[0].messages) == hears
 
 
 def test_attention_joins_in_where_places_are_told_apart():
     task = tasks.get("maze", size=8)
-    size = fit(replace(SIZE, hidden_size=8, heads=2, positions="learned"), task, 1)
-    assert set(Orbit(Config(size)).net.blocks[0].hear) == {"near", "far"}
+    size = fit_config(replace(SIZE, hidden_size=8, heads=2, positions="learned"), task, 1)
+    assert set(Orbit(Config(size)).net.blocks[0].messages) == {"near", "far"}
 
 
 def test_a_given_is_seen_by_its_own_node_and_by_the_others_alike():
-    size = fit(replace(SIZE, hidden_size=12), tasks.get("grid", **TASKS["names"][1]), 1)
+    size = fit_config(replace(SIZE, hidden_size=12), tasks.get("grid", **TASKS["names"][1]), 1)
     embed = Embed(size)
     row = torch.full((1, 12), 3)  # "b", the second of three names
     seen = embed(Question(row, torch.zeros(1, dtype=torch.long)), torch.float32)[0, 0].view(3, 4)
     table = embed.tokens.weight * 2.0  # the root of a node's width
     assert torch.equal(seen[1], table[2]) and torch.equal(seen[0], table[4]) and torch.equal(seen[2], table[4])
-    first = start(size, 2).view(2, 3, 4)
+    first = initial_vectors(size, 2).view(2, 3, 4)
     assert torch.equal(first[:, 0], first[:, 2]) and not torch.equal(first[0], first[1])
 
 
@@ -147,8 +147,8 @@ def test_two_forms_of_a_symbol_are_told_apart():
     task = tasks.get("timetable", **TASKS["timetable"][1])
     embed = made(task).embed
     one, struck = task.symbols[0][1], task.symbols[1][1]
-    assert len(set(embed.kin[[one, struck]].flatten().tolist())) == 4
-    assert embed.kin[one, 1] == task.symbols[0][0] and embed.kin[struck, 1] == task.symbols[1][0]
+    assert len(set(embed.symbol_rows[[one, struck]].flatten().tolist())) == 4
+    assert embed.symbol_rows[one, 1] == task.symbols[0][0] and embed.symbol_rows[struck, 1] == task.symbols[1][0]
 
 
 def test_lines_add_up_what_their_places_say():
@@ -210,7 +210,7 @@ def test_it_learns_what_a_net_without_ties_does_not(tmp_path):
 def test_a_finer_loop_passes_through_the_same_states(region):
     loop, x = made(tasks.get("sudoku", size=4)), asked(puzzles(tasks.get("sudoku", size=4)))
     first = salted(loop.init(x), torch.tensor([0, 1, 2]))
-    fine = loop.finer(3)
+    fine = loop.split_steps(3)
     with torch.no_grad(), nullcontext() if region else fused.plain():
         want, got = loop.step(loop.step(first, x), x), first
         for _ in range(6):
@@ -218,4 +218,4 @@ def test_a_finer_loop_passes_through_the_same_states(region):
     assert torch.equal(got.h, want.h) and torch.equal(got.key, want.key)
     assert next(fine.parameters()) is next(loop.parameters()) and loop.c.rounds == 6
     with pytest.raises(InputError, match="6 rounds"):
-        loop.finer(4)
+        loop.split_steps(4)

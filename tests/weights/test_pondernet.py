@@ -11,7 +11,7 @@ from innerloop import halt
 from innerloop.core import Answer, Question, think
 from innerloop.errors import InputError
 from innerloop.learn.supervise import Batch
-from innerloop.learn.unroll import Unroll, halting, log_geometric, pondered, unrolled
+from innerloop.learn.unroll import Unroll, log_geometric_prior, log_halting_probabilities, ponder_losses, unrolled
 from innerloop.noise import salted
 from innerloop.parts.config import NetConfig
 from innerloop.study.contract import sample_question
@@ -34,18 +34,18 @@ def divergence(chance, prior, steps):
     q = torch.tensor([logit(chance)], dtype=torch.float64)
     answers = [Answer(torch.zeros(1, 2, 3), q)] * steps
     unroll = Unroll(steps, weigh="ponder", prior=prior, beta=1.0)
-    return pondered(answers, labels, torch.ones(1), unroll, "softmax")[0]["ponder_loss"].item()
+    return ponder_losses(answers, labels, torch.ones(1), unroll, "softmax")[0]["ponder_loss"].item()
 
 
 def test_chances_sum_to_one_also_where_they_saturate():
     torch.manual_seed(0)
     for scale in (1, 10, 1000):
-        p = halting(scale * torch.randn(50, 64, dtype=torch.float64)).exp()
+        p = log_halting_probabilities(scale * torch.randn(50, 64, dtype=torch.float64)).exp()
         assert (p >= 0).all() and (p.sum(0) - 1).abs().max() < 1e-14
     lam = torch.rand(6, 1, dtype=torch.float64)
     stay = (1 - lam).cumprod(0)
     want = torch.cat((lam[:1], lam[1:-1] * stay[:-2], stay[-2:-1]))
-    assert (halting(lam.logit()).exp() - want).abs().max() < 1e-15
+    assert (log_halting_probabilities(lam.logit()).exp() - want).abs().max() < 1e-15
 
 
 def test_the_divergence_is_that_of_geometric_laws():
@@ -60,7 +60,7 @@ def test_the_divergence_is_that_of_geometric_laws():
 @pytest.mark.parametrize(("chance", "steps"), [(0.2, 20), (0.1, 30), (0.9, 3), (0.5, 1)])
 def test_equal_laws_do_not_diverge(chance, steps):
     assert abs(divergence(chance, chance, steps)) < 1e-6
-    assert log_geometric(chance, steps).exp().sum().item() == pytest.approx(1, abs=1e-6)
+    assert log_geometric_prior(chance, steps).exp().sum().item() == pytest.approx(1, abs=1e-6)
 
 
 def test_a_far_step_under_a_hasty_prior_costs_what_it_must_and_no_more():
@@ -86,7 +86,7 @@ def test_drawn_steps_follow_the_law():
     loop = Known()
     loop.c, loop.dtype = Config(NetConfig(hidden_size=2, heads=1, seq=16, rows=4, puzzle_emb_size=2)), torch.float32
     loop.embed, loop.net = (lambda x, dtype: torch.ones(())), (lambda z, e: z + e)
-    p = halting(lam[:, None].logit()).exp()[:, 0]
+    p = log_halting_probabilities(lam[:, None].logit()).exp()[:, 0]
     for salt in (0, 1, 2):
         steps = think(loop, x, depth, halt=halt.sampled, state=salted(loop.init(x), salt)).steps
         seen = torch.bincount(steps, minlength=depth + 1)[1:]

@@ -16,7 +16,7 @@ from innerloop.parts.solvers import NotConverged, Picard
 from innerloop.recipes import family
 from innerloop.runs.fit import build
 from innerloop.runs.run import override
-from innerloop.schema import limited
+from innerloop.schema import bounded_fields
 
 TINY = NetConfig(
     vocab=6, seq=16, rows=4, hidden_size=16, heads=2, layers=1, multiple_of=16, prefix=0, puzzle_emb_size=0, pool="mean"
@@ -70,7 +70,7 @@ def test_units_and_masks_that_do_not_fit():
 
 @pytest.mark.parametrize("system", ["gram", "deq", "pondernet"])
 def test_a_loss_that_is_not_finite_stops_with_the_last_good_state(system, tmp_path, monkeypatch):
-    run = replace(family.drawn(system, "sudoku4", 16), name="x")
+    run = replace(family.unmatched_run(system, "sudoku4", 16), name="x")
     run = override(run, ["plan.batch=4", "data.count=16", "data.holdout=4", "plan.steps=200", "plan.check_every=2"])
     built = build(override(run, ["plan.save_every=2"]))
     read, seen = type(built.loop).read, []
@@ -96,7 +96,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_good_state(system, tmp_pa
 def test_a_config_made_in_python_is_held_to_its_ranges(system):
     """One number of each, below the least that its field may be: what a file may not say, a program may not either."""
     config = weights.get(system)[1]
-    for name in limited(config):
+    for name in bounded_fields(config):
         if isinstance(value := getattr(config(), name), int | float):
             with pytest.raises(InputError, match=f"{name} is -1"):
                 config(**{name: type(value)(-1)})

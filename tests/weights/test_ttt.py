@@ -10,7 +10,7 @@ from innerloop.learn.evaluate import evaluate
 from innerloop.learn.train import train
 from innerloop.learn.unroll import Unroll
 from innerloop.recipes.sudoku import QUICK, SMALL
-from innerloop.runs.fit import build, unseen
+from innerloop.runs.fit import build, unseen_puzzles
 from innerloop.runs.run import Data, Run
 from innerloop.weights.ttt import Config, FastLoop
 
@@ -31,7 +31,7 @@ def test_a_step_is_a_pass_of_the_memory_that_goes_on_where_the_last_one_ended():
     loop, x = made(), asked()
     x_BLD, s = loop.embed(x, torch.float32), loop.init(x)
     for _ in range(3):
-        read, w = loop.memory.over(s.y + x_BLD, s.w)
+        read, w = loop.memory.scan(s.y + x_BLD, s.w)
         s = loop.step(s, x)
         assert torch.equal(s.w, w) and torch.equal(s.y, loop.net(x_BLD, read))
     anew = loop.step(s._replace(w=loop.memory.start(4)), x)
@@ -51,8 +51,8 @@ def test_the_first_pass_is_causal_and_the_second_knows_it_all():
     reads = []
     for q in (x, other):
         x_BLD, w = loop.embed(q, torch.float32), loop.memory.start(1)
-        first, w = loop.memory.over(x_BLD, w)
-        reads.append((first, loop.memory.over(x_BLD, w)[0]))
+        first, w = loop.memory.scan(x_BLD, w)
+        reads.append((first, loop.memory.scan(x_BLD, w)[0]))
     (a1, a2), (b1, b2) = reads
     assert torch.equal(a1[:, :15], b1[:, :15]) and ((a2 - b2).abs().amax((0, 2)) > 1e-6).all()
 
@@ -72,7 +72,7 @@ def test_it_learns_sudoku_and_thinks_deeper_than_it_was_taught(tmp_path):
     data = Data("sudoku", {"size": 4, "givens": (4, 6)}, count=240)
     built = build(Run("ttt4", "ttt", Config(replace(SMALL, hidden_size=48, heads=2), dtype="float32"), data, plan))
     train(built.loop, built.task, built.train, plan, tmp_path, seed=0, live=False)
-    test = unseen(built.task, built.train, data, 600)
+    test = unseen_puzzles(built.task, built.train, data, 600)
     shallow, trained, deep = evaluate(built.loop.eval(), built.task, test, (1, 6, 24))
     print("exact at 1, 6, 24 steps:", shallow.exact, trained.exact, deep.exact, "of", len(test))
     assert shallow.exact < 0.3 and trained.exact > 0.6 and deep.exact > trained.exact - 0.1
