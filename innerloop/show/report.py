@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from innerloop import web
+from innerloop import files, web
 from innerloop.errors import InputError
 from innerloop.learn.evaluate import score_set
 from innerloop.show import described, records
@@ -36,7 +36,7 @@ def page(opened: Any, examples: Any, row: int, depth: int = 16) -> str:
     It also holds the solves of the easiest and the hardest puzzle, where they are rated.
     """
     folder = Path(opened.folder)
-    solver = Solver(opened.loop, opened.task, calibrations=from_file(read_record(folder, "calibration")))
+    solver = Solver(opened.loop, opened.task, calibrations=from_file(records.read(folder, "calibration.json") or None))
     options = best_options(solver, depth)
     rows = [row]
     if not np.isnan(examples.rating).any():
@@ -176,5 +176,6 @@ def replay_json(solver: Solver, examples: Any, i: int, options: SolveOptions) ->
 
 
 def read_record(folder: Path, name: str) -> Any:
-    """What the file of that name holds; None where there is none."""
-    return records.read(folder, f"{name}.json") or None
+    """The JSON value of the file of that name, None if absent. `described` leaves out what is of the wrong kind."""
+    path = folder / f"{name}.json"
+    return files.read_json(path) if path.exists() else None
