@@ -44,8 +44,8 @@ SELECTION = (
 COLOURING = Data("colouring", count=4000, holdout=100)
 LATIN = Data("sudoku", {"size": 7, "box": (1, 7), "givens": (14, 20)}, count=4000, holdout=100)
 NEW = {
-    "colouring8": ladder.Rung(COLOURING, 0.3, 48, 16, ladder.MIXER, {"mix": "units", "width": 48}),
-    "latin7": ladder.Rung(LATIN, 0.5, 112, 16, ladder.MIXER, {"mix": "units", "width": 112}),
+    "colouring8": ladder.Rung(COLOURING, 0.3, 48, 16, ladder.MIXER, {"block": "units", "hidden_size": 48}),
+    "latin7": ladder.Rung(LATIN, 0.5, 112, 16, ladder.MIXER, {"block": "units", "hidden_size": 112}),
 }
 ladder.RUNGS |= NEW
 ARMS = {"Orbit": "orbit", "TRM, units": "trm, given structure", "TRM, Orbit's block": "trm's two states"}

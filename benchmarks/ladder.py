@@ -87,7 +87,7 @@ SMALL = [rung for rung in RUNGS if "large" not in rung]
 
 def ours(rung: Rung) -> Run:
     """Orbit, as the recipes train it."""
-    config = orbit.Config(replace(orbit.SIZE, width=rung.width))
+    config = orbit.Config(replace(orbit.SIZE, hidden_size=rung.width))
     calm = HaltingConfig(max_steps=rung.depth // 2, learned=False, explore=0.0, spread=True, brief=0.5)
     plan = Plan(batch=16, optimizer="adamw", lr=5e-3, weight_decay=0.1, clip=1.0, ema=0.995, loss="softmax",
                 halting=calm, compile="off")  # fmt: skip
