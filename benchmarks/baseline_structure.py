@@ -170,7 +170,8 @@ def entries(rows: Sequence[Row]) -> list[Row]:
             "rung": rung, "arm": arm, "budget": share, "steps": mine[0]["steps"], "seeds": [r["seed"] for r in mine],
             "rate": mine[0]["rate"], "validated": {f"{r['rate']:g}": r["best"] for r in tried},
             "test_puzzles": mine[0]["puzzles"], "accuracy": s.mean, "low": s.low, "high": s.high,
-            "each": sorted(s.each), "deviation": s.deviation, "to_90": [t and round(t, 3) for t in to],
+            "each": [round(a, 4) for a in sorted(s.each)], "deviation": s.deviation,
+            "to_90": [t and round(t, 3) for t in to],
             "verdict": None if arm == "Orbit" or not orbit else SAID[verdict(orbit, mine)],
         })  # fmt: skip
     return made
@@ -195,9 +196,10 @@ def lines(rows: Sequence[Row]) -> list[list[str]]:
 
 
 def record(rows: Sequence[Row]) -> Row:
-    """The whole comparison as one result; its certificate is that of the first training, with all seeds and commits."""
-    first = rows[0]
-    born = first["born"] | {"seeds": [TUNED_BY, *SEEDS], "commit": ", ".join(dict.fromkeys(r["commit"] for r in rows))}
+    """The whole comparison as one result; its certificate the first training's, with all seeds, commits, commands."""
+    first, all_of = rows[0], lambda key: dict.fromkeys(r["born"][key] for r in rows)
+    born = first["born"] | {"seeds": [TUNED_BY, *SEEDS], "commit": ", ".join(all_of("commit"))}
+    born |= {"command": "; ".join(all_of("command"))}
     sizes = {f"{r['rung']}, {r['arm']}": {"parameters": r["parameters"], "MFLOP": r["MFLOP"]} for r in rows}
     known = {r["rung"]: {k: r[k] for k in ("training_puzzles", "validation_puzzles")} for r in rows}
     known = {k: v | {"tera_at_1x": ladder.RUNGS[k].tera} for k, v in known.items()}
