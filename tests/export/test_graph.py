@@ -231,7 +231,7 @@ def test_the_inverse_of_erf_is_good_over_every_number_that_noise_draws(tmp_path)
 @pytest.mark.parametrize("system", [s for s in weights.names() if s != "deq"])
 def test_one_step_of_every_system_as_a_program(system):
     """Two turns of the program and of the loop, for more rows than it was traced with: all slots and answers."""
-    found, rows = opened(system, width=16, puzzle_width=16), 5
+    found, rows = opened(system, hidden_size=16, puzzle_emb_size=16), 5
     turn, about = graph.step_graph(found)
     x, call = asked(rows), turn.module()
     state = found.loop.init(x)

@@ -226,7 +226,7 @@ def test_a_last_norm_keeps_64_calls_at_size_one():
 
 def test_more_credit_is_more_gradient():
     """On untrained nets the full gradient's norm is about 1.4 times that of K = 5, and 2.2 times that of K = 2."""
-    loop, norms = made(width=64), {}
+    loop, norms = made(hidden_size=64), {}
     for k in (2, 5, 8):
         loop.grad, norms[k] = credited(k, 2), []
         for seed in range(20):

@@ -58,7 +58,7 @@ def test_the_contract_holds_where_places_are_hidden(check, changes):
 
 # --- what it is made of ----------------------------------------------------------------------------------------------
 def test_the_start_is_truncated_noise_of_variance_two_fifths():
-    loop = made(width=64)
+    loop = made(hidden_size=64)
     z = loop.start(torch.arange(2000)).double()
     sigma = math.sqrt(0.4)
     kept = 1 - 6 * math.exp(-4.5) / math.sqrt(2 * math.pi) / math.erf(3 / math.sqrt(2))  # variance between +-3
