@@ -18,11 +18,11 @@ from innerloop.solve.solver import Solver
 class Desk:
     """A worker over a solver, and whoever waits for it."""
 
-    def __init__(self, solver, queue=10_000, make=None, ticked=lambda steps, rows: None):
+    def __init__(self, solver, queue=10_000, make=None, on_step=lambda steps, rows: None):
         self.solver, self.worker = solver, Worker(queue)
         assert solver.rules  # made once from two steps of the loop, which are not those of any order
         solver.loop.steps = 0
-        self.engine_factory = EngineFactory(make or solver.engine, ticked)
+        self.engine_factory = EngineFactory(make or solver.engine, on_step)
         self.ended = []  # orders, first those that ended first
 
     def order(self, texts, d, **how):

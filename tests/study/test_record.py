@@ -29,7 +29,7 @@ def test_every_update_of_every_step_is_seen_and_nothing_changes():
     thought, moments = record_updates(loop, x, 3)
     assert [m.name for m in moments] == ["z", "z", "z", "y"] * 2 * 3
     assert [(m.step, m.update) for m in moments] == [(s, u) for s in (1, 2, 3) for u in range(1, 9)]
-    assert loop.grad is rule and vars(loop)["tape"] is rule
+    assert loop.grad is rule and vars(loop)["grad"] is rule
     assert torch.equal(thought.answer.logits, think(loop, x, 3).answer.logits)
     assert torch.equal(moments[-1].kept.y, thought.state.y)
     # what is kept chains: "z" moves z and leaves y, "y" the other way round
