@@ -67,7 +67,7 @@ def test_a_run_that_its_weights_contradict_is_refused_before_it_costs(change, sa
 
 def test_one_tensor_that_is_too_large_is_refused_without_a_count(monkeypatch):
     """torch takes seconds to get ready for counting."""
-    monkeypatch.setattr(limits, "afford", lambda *_: pytest.fail("the model was counted"))
+    monkeypatch.setattr(limits, "count_numbers", lambda *_: pytest.fail("the model was counted"))
     kind, config = weights.get("trm")
     with pytest.raises(InputError, match="smaller width"):
         limits.build(kind, replace(config(), net=replace(config().net, hidden_size=1_000_000, vocab=10_000)), 0)
