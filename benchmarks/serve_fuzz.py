@@ -53,9 +53,11 @@ def narrowed(described: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]
         properties = schemas[name]["properties"]
         for key in {"puzzle", "answer"} & properties.keys():
             properties[key] = text
-        for key, most in (("depth", 64), ("width", 8), ("identifier", model["identifiers"] - 1)):
+        for key, most in (("depth", 64), ("width", 8)):
             if key in properties:
                 properties[key]["maximum"] = most
+        if "identifier" in properties:
+            properties["identifier"] = {"type": "integer", "minimum": 0, "maximum": model["identifiers"] - 1}
         if "pick" in properties:
             properties["pick"] = {"type": "string", "enum": ["auto", *model["rules"]]}
         if "seconds" in properties:
