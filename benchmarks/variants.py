@@ -91,7 +91,8 @@ class QKNorm(Attention):
         if self.rope:
             q, k = rotate(q, self.cos, self.sin), rotate(k, self.cos, self.sin)
         q, k, v = (t.transpose(1, 2) for t in (rms_norm(q), rms_norm(k), v))
-        return self.project(attend(q, k, v).transpose(1, 2).flatten(2), x_BLD)
+        mask = None if context is None else context.mask
+        return self.project(attend(q, k, v, mask).transpose(1, 2).flatten(2), x_BLD)
 
 
 class QKNormBlock(AttentionBlock):
