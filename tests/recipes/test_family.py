@@ -52,7 +52,7 @@ def cover():
     for i, system in enumerate(weights.names()):
         mine = [t for s, t in GOOD if s == system]
         first = mine[i % len(mine)]
-        other = [t for t in mine if family.FAMILY_TASKS[t].mix != family.FAMILY_TASKS[first].mix] or [first]
+        other = [t for t in mine if family.FAMILY_TASKS[t].block != family.FAMILY_TASKS[first].block] or [first]
         chosen += [(system, first), (system, other[i % len(other)])]
     return list(dict.fromkeys(chosen))
 
