@@ -18,7 +18,15 @@ from subject import of_model, of_recipe, stale  # noqa: E402
 
 FILES = sorted((ROOT / "results").glob("*.json"))
 # Nets of their own, trained in the script or not at all: neither a bundled model nor a recipe.
-NO_SUBJECT = {"act_tau", "bad_inputs", "cost_cpu", "coverage_colouring", "coverage_queens", "float32_cpu"}
+NO_SUBJECT = {
+    "baseline_structure",
+    "act_tau",
+    "bad_inputs",
+    "cost_cpu",
+    "coverage_colouring",
+    "coverage_queens",
+    "float32_cpu",
+}
 NO_SUBJECT |= {"flow_residual", "looped_regression", "memory_cpu", "othello", "start", "step_cpu", "step_cpu_float32"}
 CERTIFICATE = {"command", "commit", "seeds", "innerloop", "torch", "python", "device", "threads"}
 
