@@ -47,7 +47,7 @@ def paragraph(values: list[dict[str, Any]]) -> list[str]:
             rows[-1].append(f"{r['ideal']:.2f}x")
     no, yes = ("; ".join(paid[k]) for k in (False, True))
     rival = "the best fixed depth, or the best fixed number of rounds where that is the faster"
-    lines = [f"Against {rival}, this does not pay: {no or 'nothing of what was measured'}."]
+    lines = [f"Against {rival}, this does not pay: {no}."] if no else [f"All of it pays against {rival}."]
     lines += [f"This pays: {yes or 'nothing'}."]
     lines += ["*Ideal* is what a policy would gain if only steps took time.", ""]
     head = ["model", "policy", "% solved", "against the best fixed depth", "against fixed rounds", "ideal of the first"]
