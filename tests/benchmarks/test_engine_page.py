@@ -37,7 +37,7 @@ def test_what_does_not_pay_is_said_first():
     slower = value(continuous=1.5)
     slower["rows"][0]["against_rounds"] = 1.02  # a fixed number of rounds is the stronger rival
     assert "(1.02x)" in engine_page.paragraph([slower])[0]
-    assert "verif" not in lines[0] and "does not pay: nothing" in engine_page.paragraph([value(continuous=1.4)])[0]
+    assert "verif" not in lines[0] and "All of it pays" in engine_page.paragraph([value(continuous=1.4)])[0]
 
 
 def test_without_a_result_there_is_the_command_and_no_number():
