@@ -239,6 +239,3 @@ def save_aoti(opened: OpenedRun, path: Path | str) -> dict[str, Any]:
             ) from None
         files.write(Path(path), lambda p: shutil.copyfile(beside, p))
     return described
-
-
-# -- ONNX -------------------------------------------------------------------------------------------------------------

@@ -40,11 +40,8 @@ from innerloop.text import printable
 
 __all__ = [  # noqa: F822 -- Pretrained is made by __getattr__
     "Pretrained",
-    "by_name",
     "count_changed",
     "model_texts",
-    "note",
-    "open_single",
     "save_folder",
     "save_single",
     "stored_copy",

@@ -93,6 +93,3 @@ def _replace(value: Any, path: list[str], text: str, whole: str) -> Any:
     old = getattr(value, key)
     new = _replace(old, rest, text, whole) if rest else schema.parse(known[key], text, whole)
     return replace(value, **{key: new})  # type: ignore[type-var]
-
-
-# -- as a folder ------------------------------------------------------------------------------------------------------
