@@ -17,20 +17,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from innerloop.core import Question, map_tensors
 from innerloop.learn import checkpoint
-from innerloop.learn.learner import Learner
 from innerloop.learn.loss import IGNORE
-from innerloop.learn.optim import AdamATan2, schedule, sparse_parameters
+from innerloop.learn.optim import AdamATan2, sparse_parameters
+from innerloop.learn.restore import CarriedLearner
 from innerloop.learn.supervise import Batch, Draw, supervised_step
 
 SYNC_EVERY = 10  # most steps between two synchronisations
 WARMUP_STEPS = 3  # warm-up steps on a side stream before a capture; undone afterwards
 
 
-def unsupported_reason(t: Learner) -> str:
+def unsupported_reason(t: CarriedLearner) -> str:
     """Why the graph trainer does not support this run, as part of a sentence; empty if it does."""
     plan = t.plan
     if t.distributed.size > 1:
@@ -42,7 +42,7 @@ def unsupported_reason(t: Learner) -> str:
     return ""
 
 
-def capturable(t: Learner) -> bool:
+def capturable(t: CarriedLearner) -> bool:
     """Whether the body can be captured as a CUDA graph: the same operations at every step."""
     known = all(isinstance(o, AdamATan2 | torch.optim.AdamW) for o in t.optimizers)
     return t.device.type == "cuda" and known and not t.update_hooks and not hasattr(t.loop, "set_progress")
@@ -51,7 +51,7 @@ def capturable(t: Learner) -> bool:
 class GraphTrainer:
     """Runs several optimizer steps of a trainer without host synchronisation."""
 
-    def __init__(self, t: Learner) -> None:
+    def __init__(self, t: CarriedLearner) -> None:
         self.t, self.device = t, t.device
         batch, width = t.plan.batch, t.stream.examples.inputs.shape[1]
         self.size = (2 * SYNC_EVERY + 1) * batch  # two stretches, each row free every time
@@ -95,7 +95,7 @@ class GraphTrainer:
         """Copy random numbers and learning rates of the next `count` steps to the device."""
         t, plan = self.t, self.t.plan
         rows = [plan.halting.draw(plan.batch, t.draws, t.noisy) for _ in range(count)]
-        rates = [schedule(t.step + i, plan.steps, plan.warmup, plan.floor) for i in range(count)]
+        rates = [t.rate_factor(t.step + i) for i in range(count)]
         columns = [None if c[0] is None else torch.stack(c) for c in zip(*rows, strict=True)]
         if not self.draws:
             blank = [None if c is None else c.new_zeros(SYNC_EVERY, *c.shape[1:]) for c in columns]
@@ -143,12 +143,10 @@ class GraphTrainer:
         labels = self.labels[slot].long()
         fresh = Batch(Question(self.inputs[slot].long(), self.puzzles[slot]), labels.where(labels != 0, IGNORE))
         draw = Draw(*(None if d is None else d.index_select(0, self.step_index[None])[0] for d in self.draws))  # type: ignore[arg-type]
-        for optimizer in t.optimizers:
-            optimizer.zero_grad(set_to_none=True)
+        t.zero_grad()
         out = supervised_step(t.loop, carry, fresh, plan.halting, draw, plan.loss)
         (sum(out.losses.values()) / plan.batch).backward()  # type: ignore[union-attr]
-        dense = [p for p in t.loop.parameters() if p.grad is not None]
-        norm = nn.utils.clip_grad_norm_(dense, plan.clip or float("inf"))
+        norm = t.clip()
         t.update()
         numbers = {name: value.detach().double() for name, value in (out.losses | out.metrics).items()}
         numbers["loss"] = sum(v for k, v in numbers.items() if k.endswith("_loss")) / plan.batch  # type: ignore[assignment]
@@ -196,7 +194,7 @@ class GraphTrainer:
         for old, new, first in zip(before["optimizers"], made, fresh, strict=True):
             if first:
                 old["state"] = {i: {k: torch.zeros_like(v) for k, v in s.items()} for i, s in new["state"].items()}
-        self.t.put(before, [self.carry])
+        self.t.put_all(before, [self.carry])
         self.sums.zero_()
         for optimizer in self.t.optimizers:
             on_device(optimizer, self.device)
@@ -211,12 +209,3 @@ def on_device(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
             group["t"] = torch.tensor(float(group.get("t", 0)), device=device)
         else:
             group["capturable"] = True
-
-
-def on_host(state: dict[str, Any]) -> dict[str, Any]:
-    """An optimizer's state_dict with the changes of `on_device` undone."""
-    groups = [
-        {k: v.item() if isinstance(v, Tensor) else False if k == "capturable" else v for k, v in group.items()}
-        for group in state["param_groups"]
-    ]
-    return state | {"param_groups": groups}

@@ -1,37 +1,276 @@
-"""Protocol of a trainer, as checkpointing and CUDA-graph code use it."""
+"""Learner: a model, its optimizers, the average of its weights and the loop over optimizer steps.
+
+    every optimizer step:  learn()  (a subclass: its losses, backward, then `apply`)
+    every `check_every`:   validate(log), with the averaged weights
+    every `save_every`:    save(), a checkpoint of everything
+
+Supervised training (learn.train.Trainer) is a subclass. Any other objective, rewards for example, is one more: none
+repeats how gradients are clipped, weights updated, averaged and checked, and a run saved and resumed.
+"""
 
 from __future__ import annotations
 
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor, nn
 
-__all__ = ["Learner"]
+from innerloop.learn import checkpoint, restore
+from innerloop.learn.compile import compile_blocks
+from innerloop.learn.distributed import Distributed
+from innerloop.learn.lock import hold
+from innerloop.learn.log import Log
+from innerloop.learn.optim import EMA, optimizers, schedule
+from innerloop.learn.plan import Plan
+from innerloop.learn.tracker import BestTracker
+
+LOG_EVERY = 10  # steps between lines of metrics.jsonl
+PER_PUZZLE = ("accuracy", "exact_accuracy", "q_halt_accuracy", "steps")  # metrics that are sums over "count" puzzles
 
 
-class Learner(Protocol):
-    """A model, its optimizers and the state kept between optimizer steps; implemented by learn.train.Trainer."""
+class Result(NamedTuple):
+    """How a run ended."""
 
-    loop: Any  # the system: a Loop and a torch.nn.Module
-    task: Any
-    plan: Any  # learn.plan.Plan
-    folder: Path
-    device: torch.device
-    distributed: Any
-    stream: Any
-    optimizers: list[torch.optim.Optimizer]
-    average: Any  # of the weights; None where none is kept
-    draws: torch.Generator
-    carries: list[Any]
-    update_hooks: list[Any]
-    noisy: bool
-    data: dict[str, str]  # fingerprints of the puzzles: train, and validation where there are any
-    position: int  # examples handed out so far
-    step: int
+    steps: int
+    seconds: float  # of training alone: validation and saving not counted
+    best: dict[str, Any]  # step, exact, token and valid (None: unknown) of the kept weights; empty without validation
+    stopped: str  # empty, or why it stopped before plan.steps
+    warnings: list[str]
 
-    def state(self) -> dict[str, Any]: ...
-    def put(self, state: dict[str, Any], carries: list[Any]) -> None: ...
-    def part_rows(self, i: int) -> slice: ...
-    def set_rate(self, step: int) -> None: ...
-    def update(self) -> None: ...
+
+class Learner:
+    """A model under training. A subclass gives `learn`, and may give `validate` and more of `state` and `put`."""
+
+    validates = False  # whether `validate` chooses the weights that are kept; if not, every checkpoint keeps its own
+    all_or_nothing = False  # whether a step that is not finite makes all since the last checkpoint invalid
+
+    def __init__(
+        self,
+        loop: Any,
+        plan: Plan,
+        folder: Path,
+        *,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+        live: bool = True,
+        minutes: float = 0.0,
+        sinks: tuple[str, ...] = (),
+    ) -> None:
+        self.device = torch.device(device)
+        self.distributed = Distributed(self.device)
+        self.loop, self.plan, self.folder = loop.to(self.device).train(), plan, folder
+        self.live, self.sinks, self.minutes = live, sinks, minutes
+        self.optimizers = optimizers(loop, plan.optimizer, plan.lr, plan.weight_decay, plan.puzzle_lr)
+        self.average = EMA(loop, plan.ema) if plan.ema else None
+        self.draws = torch.Generator().manual_seed(seed)
+        self.position = 0  # examples used so far, over all ranks
+        self.step, self.seconds = 0, 0.0
+        self.tracker = BestTracker()
+        self.update_hooks = [m for m in self.loop.modules() if hasattr(m, "after_update")]
+
+    # -- state ----------------------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """The whole training state as tensors and plain values, readable by torch.load(weights_only=True)."""
+        return {
+            "step": self.step,
+            "seconds": self.seconds,
+            "position": self.position,
+            "model": self.loop.state_dict(),
+            "optimizers": [host_state(o.state_dict()) for o in self.optimizers],
+            "average": self.average.state_dict() if self.average else {},
+            "draws": self.draws.get_state(),
+            "watch": self.tracker.state(),
+            "torch": torch.get_rng_state(),
+        }
+
+    def restore(self, state: Any) -> None:
+        """Continue from a saved state. Raises InputError, and changes nothing, if it is damaged or of another run."""
+        restore.checked(self, state)
+        self.put(state)
+
+    def put(self, state: dict[str, Any]) -> None:
+        """Load a state that this learner saved, without checks."""
+        self.step, self.seconds, self.position = state["step"], state["seconds"], state["position"]
+        self.loop.load_state_dict(state["model"])
+        for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
+        if self.average:
+            self.average.load_state_dict(state["average"])
+        self.draws.set_state(state["draws"])
+        self.tracker = BestTracker(**state["watch"])
+        torch.set_rng_state(state["torch"])
+
+    def save(self) -> None:
+        """Write a checkpoint, and the weights where no validation chooses them. Every rank must call it."""
+        state = self.state()
+        if self.distributed.is_main:
+            checkpoint.save_state(self.folder, state)
+            if not self.validates:
+                self.save_weights()
+
+    def save_weights(self) -> None:
+        """Write the averaged weights as the run's model.safetensors."""
+        with self.averaged():
+            checkpoint.save_weights(self.folder / checkpoint.MODEL, self.loop.state_dict())
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Context in which the loop has its averaged weights and is in eval mode."""
+        if self.average:
+            self.average.swap()
+        self.loop.eval()
+        try:
+            yield
+        finally:
+            self.loop.train()
+            if self.average:
+                self.average.swap()
+
+    # -- one step -------------------------------------------------------------------------------------------------
+
+    def learn(self) -> tuple[dict[str, float], bool]:
+        """One optimizer step, or several. Returns sums of losses and metrics, and whether all are finite. If not,
+        nothing was changed; where `all_or_nothing`, all since the last checkpoint is invalid.
+        """
+        raise NotImplementedError
+
+    def zero_grad(self) -> None:
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+
+    def apply(self, sums: dict[str, Tensor]) -> tuple[dict[str, float], bool]:
+        """Clip and apply the accumulated gradients: the step and its schedule, `after_update`, the average.
+
+        sums: scalars, over this rank's part of the batch; those ending in "_loss" are losses. Returns them summed over
+        ranks with "loss" (a mean over the batch) and "grad_norm", and whether all are finite; if not, nothing changed.
+        """
+        names, values = list(sums), torch.stack(list(sums.values()))
+        if self.distributed.size > 1:
+            self.distributed.sum_gradients(self.loop.parameters())
+            values = self.distributed.all_reduce(values)
+        numbers = dict(zip(names, values.tolist(), strict=True))
+        numbers["loss"] = sum(v for k, v in numbers.items() if k.endswith("_loss")) / self.plan.batch
+        numbers["grad_norm"] = self.clip().item()
+        if not (math.isfinite(numbers["loss"]) and math.isfinite(numbers["grad_norm"])):
+            return numbers, False
+        self.set_rate(self.step)
+        self.update()
+        self.step += 1
+        return numbers, True
+
+    def clip(self) -> Tensor:
+        """Clip the dense gradients to plan.clip, if that is not 0. Returns their norm before."""
+        dense = [p for p in self.loop.parameters() if p.grad is not None and not p.grad.is_sparse]
+        return nn.utils.clip_grad_norm_(dense, self.plan.clip or float("inf"))
+
+    def set_rate(self, step: int) -> None:
+        factor = self.rate_factor(step)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["base_lr"] * factor
+
+    def rate_factor(self, step: int) -> float:
+        return schedule(step, self.plan.steps, self.plan.warmup, self.plan.floor)
+
+    def update(self) -> None:
+        """Optimizer steps, `after_update` of all modules that have it, then the EMA."""
+        for optimizer in self.optimizers:
+            optimizer.step()
+        with torch.no_grad():
+            for module in self.update_hooks:
+                module.after_update()
+        if self.average:
+            self.average.update()
+
+    # -- the loop -------------------------------------------------------------------------------------------------
+
+    def validate(self, log: Log) -> None:
+        """Called every plan.check_every steps and after the last one."""
+
+    def non_finite_weight(self) -> str:
+        """Which weight is not finite, as part of a sentence; empty where all are."""
+        averaged = self.average.shadow if self.average else {}
+        return checkpoint.non_finite(self.loop.state_dict()) or checkpoint.non_finite(averaged)
+
+    def run(self) -> Result:
+        """Train until plan.steps or `minutes` are over. Raises InputError if another process trains in this folder."""
+        with hold(self.folder) if self.distributed.is_main else nullcontext("") as note:
+            return self.run_steps(note)
+
+    def run_steps(self, note: str) -> Result:
+        plan, stopped, start = self.plan, "", time.monotonic()
+        shown = self.live and self.distributed.is_main
+        log = Log(self.folder, plan.steps, self.step, shown, self.sinks, self.folder.name)
+        notes = [compile_blocks(self.loop, plan.compile, self.device, plan.steps), note]
+        if shown:
+            log.say("\n".join(filter(None, notes)))
+        recent: dict[str, float] = {}
+        numbers = {"loss": 0.0}
+        try:
+            while self.step < plan.steps and not stopped:
+                began, before = time.perf_counter(), self.step
+                numbers, finite = self.learn()
+                self.seconds += time.perf_counter() - began
+                due = self.step == plan.steps or not (self.step % plan.check_every and self.step % plan.save_every)
+                bad = self.non_finite_weight() if finite and due else ""
+                if bad or not finite:
+                    stopped = self.tracker.diverged(self.step + (not finite), numbers, bad)
+                    break
+                recent = {k: recent.get(k, 0.0) + v for k, v in numbers.items()}
+                count = max(recent.get("count", 0.0), 1.0)
+                done = self.step - before
+                exact = recent.get("exact_accuracy", 0.0) / count
+                log.step(self.step, numbers["loss"] / done, exact, plan.batch * done)
+                if self.step % LOG_EVERY == 0 and self.distributed.is_main:
+                    log.write(self.record(recent, count))
+                    recent = {}
+                if self.step % plan.check_every == 0 or self.step == plan.steps:
+                    self.validate(log)
+                if self.step % plan.save_every == 0:
+                    self.save()
+                if self.out_of_time(start):
+                    break
+            bad = self.non_finite_weight()
+            if bad and not stopped:
+                stopped = self.tracker.diverged(self.step, numbers, bad)
+            if not bad and not (stopped and self.all_or_nothing):
+                self.save()
+        finally:
+            log.close()
+            self.distributed.wait()
+        return Result(self.step, self.seconds, self.tracker.best, stopped, self.tracker.warnings)
+
+    def out_of_time(self, start: float) -> bool:
+        """Whether `minutes` are over on any rank."""
+        return bool(self.minutes) and any(
+            self.distributed.gather_counts([int(time.monotonic() - start > 60 * self.minutes)])
+        )
+
+    def record(self, recent: dict[str, float], count: float) -> dict[str, Any]:
+        """One line of metrics.jsonl: means over the last LOG_EVERY steps and over the puzzles that halted in them."""
+        span = LOG_EVERY if self.step >= LOG_EVERY else self.step
+        line: dict[str, Any] = {"step": self.step, "seconds": round(self.seconds, 3), "examples": self.position}
+        line["lr_factor"] = self.rate_factor(self.step - 1)
+        for name, value in recent.items():
+            if name in PER_PUZZLE:
+                line["train/" + ("mean_steps" if name == "steps" else name)] = value / count
+            elif name.endswith("_loss"):
+                line["train/" + name] = value / span / self.plan.batch
+            elif name in ("loss", "grad_norm"):
+                line["train/" + name] = value / span
+        return line
+
+
+def host_state(state: dict[str, Any]) -> dict[str, Any]:
+    """An optimizer's state_dict whose groups hold plain numbers, also where a CUDA graph keeps them as tensors."""
+    groups = [
+        {k: v.item() if isinstance(v, Tensor) else False if k == "capturable" else v for k, v in group.items()}
+        for group in state["param_groups"]
+    ]
+    return state | {"param_groups": groups}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -12,11 +13,13 @@ from torch.optim import Optimizer
 from innerloop import files
 from innerloop.errors import InputError
 from innerloop.learn import checkpoint
-from innerloop.learn.learner import Learner
+from innerloop.learn.distributed import Distributed
 from innerloop.learn.loss import IGNORE
+from innerloop.learn.optim import EMA
+from innerloop.learn.plan import Plan
 from innerloop.learn.supervise import Carry
 
-KEYS = ("step", "seconds", "position", "model", "optimizers", "average", "draws", "carries", "watch", "torch")
+KEYS = ("step", "seconds", "position", "model", "optimizers", "average", "draws", "watch", "torch")
 OPTIMIZER_STATE = {  # state of an optimizer for a parameter: tensors of its shape, or scalars
     "AdamATan2": {"m", "v"},
     "AdamW": {"step", "exp_avg", "exp_avg_sq"},
@@ -26,22 +29,60 @@ OPTIMIZER_STATE = {  # state of an optimizer for a parameter: tensors of its sha
 MAX_COUNT = 1 << 53  # above every count of steps or examples
 
 
-def checked_carries(t: Learner, state: Any) -> list[Carry]:
+class Resumable(Protocol):
+    """What is checked of learn.learner.Learner, which imports this file."""
+
+    loop: Any  # the system: a Loop and a torch.nn.Module
+    folder: Path
+    optimizers: list[Optimizer]
+    average: EMA | None
+
+
+class CarriedLearner(Resumable, Protocol):
+    """What this file and graph.py use of learn.train.Trainer, which imports them."""
+
+    task: Any
+    plan: Plan
+    device: torch.device
+    distributed: Distributed
+    stream: Any
+    draws: torch.Generator
+    carries: list[Any]
+    update_hooks: list[Any]
+    noisy: bool
+    data: dict[str, str]  # fingerprints of the puzzles: train, and validation where there are any
+    position: int
+    step: int
+
+    def state(self) -> dict[str, Any]: ...
+    def put_all(self, state: dict[str, Any], carries: list[Any]) -> None: ...
+    def part_rows(self, i: int) -> slice: ...
+    def zero_grad(self) -> None: ...
+    def clip(self) -> Tensor: ...
+    def set_rate(self, step: int) -> None: ...
+    def rate_factor(self, step: int) -> float: ...
+    def update(self) -> None: ...
+
+
+def checked(t: Resumable, state: Any) -> None:
+    """Check all that every learner saves. Raises InputError for a state that is damaged or of another run."""
+    if bad := state_mismatch(t, state):
+        raise another_run(t, bad)
+
+
+def checked_carries(t: CarriedLearner, state: Any) -> list[Carry]:
     """The carries of the saved `state`, one per micro-batch; all of `state` is checked. The trainer is not changed.
 
     Raises InputError for a state that is damaged or of another run.
     """
-    path = t.folder / checkpoint.STATE
     if which := changed(t, state):
         raise InputError(
             f"the data changed: the {which} puzzles are not those of the training in {files.shown(t.folder)}; restore "
             "them, or train anew with --fresh (resume=False) or in another folder"
         )
-    if bad := state_mismatch(t, state):
-        raise InputError(
-            f"{files.shown(path)} is not a training state of this run ({files.shown(bad)}): choose another folder "
-            "(--out), or begin anew in this one (--fresh)"
-        )
+    checked(t, state)
+    if bad := carry_mismatch(t, state.get("carries")):
+        raise another_run(t, bad)
     whole = [None if column[0] is None else torch.cat(column) for column in zip(*state["carries"], strict=True)]
     found = [
         checkpoint.unflatten(like, [None if x is None else x[t.part_rows(i)] for x in whole])
@@ -49,17 +90,24 @@ def checked_carries(t: Learner, state: Any) -> list[Carry]:
     ]
     for carry in found:
         if bad := out_of_range(t, carry):
-            raise checkpoint.state_damaged(path, bad)
+            raise checkpoint.state_damaged(t.folder / checkpoint.STATE, bad)
     return found
 
 
-def changed(t: Learner, state: Any) -> str:
+def another_run(t: Resumable, bad: str) -> InputError:
+    return InputError(
+        f"{files.shown(t.folder / checkpoint.STATE)} is not a training state of this run ({files.shown(bad)}): choose "
+        "another folder (--out), or begin anew in this one (--fresh)"
+    )
+
+
+def changed(t: CarriedLearner, state: Any) -> str:
     """Which of the trainer's puzzles are not those that a state was saved with; states of before kept no word of it."""
     kept = state.get("data") if isinstance(state, dict) else None
     return next((k for k, own in t.data.items() if isinstance(kept, dict) and kept.get(k, own) != own), "")
 
 
-def state_mismatch(t: Learner, state: Any) -> str:
+def state_mismatch(t: Resumable, state: Any) -> str:
     """How `state` differs from what this trainer saves, as part of a sentence; empty if it does not."""
     if lacking := [k for k in KEYS if k not in state]:
         return f"it has no {lacking[0]}"
@@ -80,7 +128,7 @@ def state_mismatch(t: Learner, state: Any) -> str:
     for name in ("draws", "torch"):
         if not is_generator_state(state[name]):
             return f"its {name} are no state of a generator"
-    return tracker_mismatch(state["watch"]) or carry_mismatch(t, state["carries"])
+    return tracker_mismatch(state["watch"])
 
 
 def is_finite_number(value: Any) -> bool:
@@ -134,7 +182,7 @@ def optimizer_mismatch(own: Optimizer, kept: Any) -> str:
     return ""
 
 
-def carry_mismatch(t: Learner, parts: Any) -> str:
+def carry_mismatch(t: CarriedLearner, parts: Any) -> str:
     """What of the carried states does not fit this plan and loop, as part of a sentence; empty if all does."""
     like = checkpoint.flatten(t.carries[0])
     if not isinstance(parts, list) or not parts or not all(isinstance(p, list) and len(p) == len(like) for p in parts):
@@ -153,7 +201,7 @@ def carry_mismatch(t: Learner, parts: Any) -> str:
     return ""
 
 
-def out_of_range(t: Learner, carry: Carry) -> str:
+def out_of_range(t: CarriedLearner, carry: Carry) -> str:
     """Which values of a carry are out of range for this model, as part of a sentence; empty if none are."""
     inputs, labels, puzzle = carry.batch.question.inputs, carry.batch.labels, carry.batch.question.puzzle
     vocab, puzzles = t.task.vocab, len(t.stream.examples.identifiers)

@@ -67,12 +67,13 @@ class Orbit(nn.Module):
     def __init__(self, c: Config = Config()) -> None:
         super().__init__()
         self.c, self.grad, self.dtype = c, grad.rule_named(c.grad), dtype_named(c.dtype)
+        self.length, self.nodes = c.net.length, c.net.nodes
         self.embed, self.net, self.heads = Embed(c.net), Net(c.net), Heads(c.net, continue_head=False)
         self.register_buffer("h0", initial_vectors(c.net))
         self.register_buffer("w0", trunc_normal(RANK, c.net.node, std=RANK**-0.5))
 
     def init(self, x: Question) -> State:
-        h = self.h0.to(self.dtype).expand(len(x.inputs), self.c.net.length, self.c.net.hidden_size)
+        h = self.h0.to(self.dtype).expand(len(x.inputs), self.length, -1)
         return State(h, torch.zeros_like(x.puzzle, dtype=torch.long))
 
     def step(self, s: State, x: Question) -> State:
@@ -87,8 +88,7 @@ class Orbit(nn.Module):
         may_skip = s.key.device.type == "cpu" and not self.training and not torch.compiler.is_compiling()
         if may_skip and not s.key.any():
             return s.h  # no row has a key; drawing the noise would cost as much as a call of the net
-        config = self.c.net
-        noise_BLNR = normal(s.key, config.length, config.nodes, RANK)
+        noise_BLNR = normal(s.key, self.length, self.nodes, RANK)
         noise_BLD = (noise_BLNR @ self.w0).flatten(2) * (self.c.sigma * (s.key != 0))[:, None, None]
         return s.h + noise_BLD.to(s.h.dtype)
 

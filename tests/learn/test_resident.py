@@ -9,7 +9,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from innerloop.errors import InputError
 from innerloop.learn import checkpoint
-from innerloop.learn.graph import SYNC_EVERY, on_device, on_host
+from innerloop.learn.graph import SYNC_EVERY, on_device
+from innerloop.learn.learner import host_state
 from innerloop.learn.optim import AdamATan2
 from innerloop.learn.train import Trainer, train
 from innerloop.recipes import get
@@ -131,7 +132,7 @@ def test_rates_on_the_device_are_the_same_rates(tmp_path):
             group = optimizer.param_groups[0]
             group["lr"] = group["lr"].fill_(rate) if there else rate
             optimizer.step()
-        ways.append((p.detach(), on_host(optimizer.state_dict())))
+        ways.append((p.detach(), host_state(optimizer.state_dict())))
     (one, told), (other, told_there) = ways
     assert (one - other).abs().max() < 1e-6 and told["param_groups"][0]["t"] == told_there["param_groups"][0]["t"] == 4
     assert math.isclose(told_there["param_groups"][0]["lr"], 4e-2, rel_tol=1e-6)

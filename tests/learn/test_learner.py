@@ -1,0 +1,82 @@
+"""A Learner with an objective of its own: what it does not repeat works as in supervised training."""
+
+import pytest
+import torch
+from torch import nn
+
+from innerloop.errors import InputError
+from innerloop.learn import checkpoint
+from innerloop.learn.learner import Learner
+from innerloop.learn.plan import Plan
+
+PLAN = Plan(steps=24, batch=8, optimizer="adamw", lr=0.05, weight_decay=0.0, warmup=2, clip=1.0, ema=0.5, save_every=6)
+
+
+class Bandit(Learner):
+    """REINFORCE on a policy over five arms of which number 3 pays: no task, no examples, no validation."""
+
+    def learn(self):
+        p = self.loop.weight[0].log_softmax(0)
+        arms = torch.multinomial(p.detach().exp(), self.plan.batch, True, generator=self.draws)
+        reward = (arms == 3).float()
+        loss = -((reward - reward.mean()) * p[arms]).sum()
+        self.zero_grad()
+        (loss / self.plan.batch).backward()
+        self.position += self.plan.batch
+        return self.apply({"policy_loss": loss.detach().double(), "reward": reward.sum().double()})
+
+
+def bandit(folder, plan=PLAN, **how):
+    torch.manual_seed(0)
+    return Bandit(nn.Linear(5, 1, bias=False), plan, folder, live=False, **how)
+
+
+def test_it_learns_and_keeps_the_averaged_weights(tmp_path):
+    learner = bandit(tmp_path)
+    result = learner.run()
+    assert result.steps == 24 and not result.stopped
+    assert learner.loop.weight[0].argmax() == 3
+    kept = bandit(tmp_path / "other").loop
+    checkpoint.load_weights(tmp_path / checkpoint.MODEL, kept)
+    assert torch.equal(kept.weight, learner.average.shadow["weight"]) and not torch.equal(
+        kept.weight, learner.loop.weight
+    )
+
+
+def test_a_resumed_run_is_the_same_bit_for_bit(tmp_path):
+    whole = bandit(tmp_path / "whole")
+    whole.run()
+    cut = bandit(tmp_path / "cut")
+    for _ in range(12):
+        cut.learn()
+    cut.save()
+    resumed = bandit(tmp_path / "cut")
+    resumed.restore(checkpoint.load_state(tmp_path / "cut"))
+    assert (resumed.step, resumed.position) == (12, 96)
+    resumed.run()
+    for a, b in ((whole.loop.state_dict(), resumed.loop.state_dict()), (whole.average.shadow, resumed.average.shadow)):
+        assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_a_state_of_another_model_is_refused_and_changes_nothing(tmp_path):
+    bandit(tmp_path).save()
+    state = checkpoint.load_state(tmp_path)
+    other = Bandit(nn.Linear(6, 1, bias=False), PLAN, tmp_path, live=False)
+    before = other.loop.weight.detach().clone()
+    with pytest.raises(InputError, match="not a training state of this run"):
+        other.restore(state)
+    assert torch.equal(other.loop.weight, before)
+
+
+def test_a_step_that_is_not_finite_changes_nothing_and_ends_the_run(tmp_path):
+    class Broken(Bandit):
+        def learn(self):
+            self.zero_grad()
+            (self.loop.weight.sum() * (float("nan") if self.step == 3 else 0.0)).backward()
+            return self.apply({"policy_loss": torch.zeros((), dtype=torch.float64)})
+
+    torch.manual_seed(0)
+    learner = Broken(nn.Linear(5, 1, bias=False), PLAN, tmp_path, live=False)
+    result = learner.run()
+    assert result.steps == 3 and "step 4: the gradient is not finite" in result.stopped
+    assert learner.loop.weight.isfinite().all() and (tmp_path / checkpoint.MODEL).exists()
