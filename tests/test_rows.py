@@ -1,5 +1,6 @@
 """Continuous batching of loops that have nothing to do with boards, and the functions over nested states."""
 
+import time
 from typing import NamedTuple
 
 import pytest
@@ -167,6 +168,15 @@ def test_a_job_is_late_wherever_it_stands_and_one_without_a_deadline_is_not():
         rows.submit(Request([1, 1, 1]))
     done = rows.run()
     assert [d.steps for d in done if d.end == "late"] == [0] * 4 and len(done) == 9
+
+
+def test_a_deadline_that_came_later_but_ends_sooner_is_kept():
+    """Deadlines run out in their own order, not in that of arrival."""
+    rows = Rows(Writer(), 1, Texts(), halt=ended)
+    rows.submit(Request([1, 1, 0], 9, deadline=float("inf")))
+    rows.submit(Request([1, 1, 1], 9, deadline=time.monotonic() + 3600))
+    rows.submit(Request([1, 1, 2], 9, deadline=0.0))
+    assert [(d.job.ids, d.end) for d in rows.tick()] == [([1, 1, 2], "late")]
 
 
 def test_each_state_is_read_once_whatever_the_order_of_those_who_ask():

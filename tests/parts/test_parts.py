@@ -182,3 +182,15 @@ def test_renamed_parts_keep_their_keys_in_files(block):
     loops[1].load_state_dict(saved)
     assert all(torch.equal(p, q) for p, q in zip(loops[0].net.parameters(), loops[1].net.parameters(), strict=True))
     assert list(loops[1].state_dict()) == list(saved)
+
+
+def test_the_logits_of_symbols_stand_at_their_own_tokens():
+    """Two symbols amid the vocabulary: each logit is of its node, and comes at its token, not behind the plain ones."""
+    torch.manual_seed(0)
+    config = replace(SMALL, vocab=5, symbols=((3, 1),), hidden_size=8, heads=1)
+    heads, z = Heads(config, continue_head=False), torch.randn(2, 16, 8)
+    nodes = z.unflatten(2, (2, 4))
+    want = nodes.mean(2) @ heads.tokens.weight.T
+    for node, token in enumerate((3, 1)):
+        want[..., token] = nodes[:, :, node] @ heads.tokens.weight[3]  # one row for all symbols of a form
+    same(heads(z).logits, want, 1e-6)

@@ -128,6 +128,23 @@ def test_an_exact_solver_stands_behind(built, solver, test_set):
     assert all("the exact solver found it" in s.why for s in found if s.source == "exact")
 
 
+def test_what_the_model_leaves_costs_the_exact_solvers_mean_time(built, monkeypatch):
+    """A model that takes no time and solves three of four: a quarter of the exact solver's time is left."""
+
+    class Instant:
+        task = built.task
+
+        def trajectories_differ(self, options):
+            return False
+
+        def solve(self, questions, depth, width, pick):
+            return [SimpleNamespace(known=int(q[0]) < 3) for q in questions]
+
+    monkeypatch.setattr(hybrid, "exact", lambda *a, **k: time.sleep(0.05))
+    found = tune_fallback(Instant(), np.arange(4)[:, None], depths=(1,), together=True)
+    assert found.known == 0.75 and found.depth == 1 and found.seconds == pytest.approx(found.alone / 4, abs=0.005)
+
+
 def test_patience_is_the_time_that_pays(built, test_set, monkeypatch):
     """An exact solver that is slow is asked late, one that is quick at once."""
     solver = Solver(built.loop, built.task)
