@@ -72,14 +72,14 @@ class Round:
         """Last of all in the queue, so that the exact solver is asked after the signal."""
         return [await self.post("solve", puzzle=self.puzzles[0], depth=1, exact=True, priority=-1000)]
 
-    async def all_inside(self) -> None:
-        """Until the server has all of it."""
+    async def under_way(self, trajectories: int, streams: int) -> None:
+        """Wait until the server has so many trajectories and streams under way."""
         end = time.monotonic() + 60
         while time.monotonic() < end:
             lines = (await self.http.get("/metrics")).text.splitlines()
             value = {name: float(v) for name, _, v in (line.rpartition(" ") for line in lines if line[0] != "#")}
             open_ = sum(v for k, v in value.items() if k.startswith(("innerloop_waiting{", "innerloop_live_rows{")))
-            if open_ == self.trajectories and value["innerloop_streams"] == STREAMS:
+            if open_ == trajectories and value["innerloop_streams"] == streams:
                 return
             await asyncio.sleep(0.01)
         raise SystemExit("the requests were never all under way at once: give more --depth")
@@ -112,16 +112,18 @@ async def drive(server: LocalServer, puzzles: list[str], depth: int) -> tuple[Ro
     async with httpx.AsyncClient(base_url=server.url, timeout=300) as http:
         name = (await http.get("/v1/models")).json()["models"][0]["name"]
         round_ = Round(http, name, puzzles, depth)
-        asked = [round_.single(i) for i in range(SINGLES)] + [round_.many(i) for i in range(LISTS)]
-        asked += [round_.stream(i) for i in range(STREAMS)] + [round_.exact()]
-        inside = asyncio.gather(*asked, return_exceptions=True)
-        await round_.all_inside()
+        long = [round_.single(i) for i in range(SINGLES)] + [round_.many(i) for i in range(LISTS)]
+        first = asyncio.gather(*long, return_exceptions=True)
+        await round_.under_way(SINGLES + LISTS * LIST, 0)  # what comes next waits behind these
+        last = asyncio.gather(*map(round_.stream, range(STREAMS)), round_.exact(), return_exceptions=True)
+        await round_.under_way(round_.trajectories, STREAMS)
+        inside = asyncio.gather(first, last)
         began = time.monotonic()
         server.process.terminate()
         while (await http.get("/readyz")).status_code == 200:
             await asyncio.sleep(0.001)
         late = asyncio.create_task(round_.come_late(inside))
-        answers = await inside
+        answers = [answer for part in await inside for answer in part]
         seconds = time.monotonic() - began
         await late
     return round_, answers, seconds

@@ -103,17 +103,24 @@ def lines(cells: np.ndarray, count: int) -> list[tuple[int, ...]]:
     two joined cells then lie in one largest set of mutually joined ones, and in no other, these sets are lines. No rule
     of the puzzle is known here: with its nine digits for `count`, Sudoku's symmetries alone give its 27 units.
     """
+    return list(_lines(cells.astype(np.int64).tobytes(), cells.shape[1], count))
+
+
+@lru_cache(maxsize=64)
+def _lines(moves: bytes, size: int, count: int) -> tuple[tuple[int, ...], ...]:
+    """`lines` of the moves (K, S) int64 in these bytes: a second for 9x9, and asked again by every model of a task."""
+    cells = np.frombuffer(moves, np.int64).reshape(-1, size)
     if orbits(cells).any():
-        return []
+        return ()
     alike = relations(cells)
     kinds_of_pair = np.setdiff1d(np.unique(alike), np.unique(alike.diagonal()))
     if len(kinds_of_pair) > MOST_RELATIONS:
-        return []
+        return ()
     found: set[frozenset[int]] = set()
     for some in range(1, len(kinds_of_pair)):
         for chosen in combinations(kinds_of_pair, some):
             found.update(line for line in _space(np.isin(alike, chosen)) if len(line) == count)
-    return sorted(tuple(sorted(line)) for line in found)
+    return tuple(sorted(tuple(sorted(line)) for line in found))
 
 
 def _space(joined: np.ndarray) -> list[frozenset[int]]:

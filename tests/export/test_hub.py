@@ -83,9 +83,13 @@ def test_a_file_of_a_file_is_the_same(single, tmp_path):
     assert torch.equal(answers(open_single(single)), answers(open_single(again)))
 
 
-def test_half_the_size_where_no_answer_changes(folder, single, tmp_path, capsys):
+def test_half_the_size_where_no_answer_changes(tmp_path, capsys):
     """A run that computes in bfloat16 loses nothing by storing its weights so."""
-    path = tmp_path / "half.safetensors"
+    folder, single, path = (tmp_path / name for name in ("run", "single.safetensors", "half.safetensors"))
+    small = ["plan.steps=4", "plan.batch=8", "plan.depths=2", "data.holdout=8", "config.net.hidden_size=32"]
+    small += ["config.thoughts=1", "config.dtype=bfloat16"]
+    assert cli.main(["train", "sudoku4_trm", "--out", str(folder), "--device", "cpu", "--set", *small]) == 0
+    sharing.save_single(open_run(folder), single)
     assert cli.main(["export", str(folder), "--single", str(path), "--dtype", "bfloat16"]) == 0
     assert "all 500 answers at depth 8 are as before" in capsys.readouterr().out
     texts = sum(len(text) for text in read_texts(path).values())

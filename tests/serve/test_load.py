@@ -20,13 +20,13 @@ def script(name, *words):
 
 def test_under_load_nothing_is_lost(run, tmp_path):
     """What is sent, and when, does not depend on how fast the server is."""
-    script("serve_load.py", run, "--minutes", 0.1, "--rate", 20, "--flood", 4, "--out", tmp_path / "load.json")
+    script("serve_load.py", run, "--minutes", 0.06, "--rate", 20, "--flood", 4, "--out", tmp_path / "load.json")
     found = json.loads((tmp_path / "load.json").read_text())
     assert found["good"] and found["lost"] == [] and found["known_but_wrong"] == 0 and found["exit_status"] == 0
     assert found["born"]["command"] and found["statuses"]["reload 200"] == 1
     flooded = {kind: count for kind, count in found["statuses"].items() if kind.startswith("flood")}
     assert sum(flooded.values()) == 3 * 4 and flooded["flood 429"] > 0 and flooded["flood 200"] > 0
-    assert found["requests"] == 121 + 1 + 3 * 4 and found["puzzles_answered"] > 200
+    assert found["requests"] == 74 + 1 + 3 * 4 and found["puzzles_answered"] > 100
 
 
 def test_no_request_that_schemathesis_makes_up_breaks_it(run, tmp_path):
@@ -40,7 +40,7 @@ def test_no_request_that_schemathesis_makes_up_breaks_it(run, tmp_path):
 
 
 def test_a_server_that_is_told_to_end_answers_all_it_has_accepted(run, tmp_path):
-    script("serve_end.py", run, "--rounds", 1, "--depth", 150, "--out", tmp_path / "end.json")
+    script("serve_end.py", run, "--rounds", 1, "--depth", 600, "--out", tmp_path / "end.json")
     found = json.loads((tmp_path / "end.json").read_text())
     (only,) = found["rows"]
     assert found["good"] and only["wrong"] == [] and only["exit_status"] == 0
@@ -49,7 +49,7 @@ def test_a_server_that_is_told_to_end_answers_all_it_has_accepted(run, tmp_path)
 
 def test_honest_requests_are_answered_beside_attacks(tmp_path):
     """Nothing is lost or refused, bombs and other sites are; how long it takes is for a quiet machine to say."""
-    script("serve_attack.py", "--seconds", 3, "--out", tmp_path / "attack.json", "--wanted", 20)
+    script("serve_attack.py", "--seconds", 2, "--out", tmp_path / "attack.json", "--wanted", 20)
     found = json.loads((tmp_path / "attack.json").read_text())
     assert found["good"] and {row["attack"] for row in found["rows"]} == {"calm", "idle", "head", "drip", "bomb", "all"}
     assert all(row["answers"] > 5 and row["memory"] < 1 << 30 for row in found["rows"])
