@@ -125,11 +125,11 @@ def pace(system: str, task: str, steps: int = 4) -> float:
         trainer = Trainer(built.loop.train(), built.task, built.train, built.run.plan, Path(folder), live=False)
         for moment in (0.125, 0.375, 0.625, 0.875):
             trainer.step = round(moment * run.plan.steps)
-            trainer.learn()
+            trainer.train_step()
             took = []
             for _ in range(steps):
                 began = time.perf_counter()
-                trainer.learn()
+                trainer.train_step()
                 took.append(time.perf_counter() - began)
             means.append(float(np.median(took)))
     return float(np.mean(means))

@@ -88,7 +88,7 @@ SMALL = [rung for rung in RUNGS if "large" not in rung]
 def ours(rung: Rung) -> Run:
     """Orbit, as the recipes train it."""
     config = orbit.Config(replace(orbit.SIZE, hidden_size=rung.width))
-    calm = HaltingConfig(max_steps=rung.depth // 2, learned=False, explore=0.0, spread=True, brief=0.5)
+    calm = HaltingConfig(max_steps=rung.depth // 2, learned=False, explore=0.0, spread=True, short_fraction=0.5)
     plan = Plan(batch=16, optimizer="adamw", lr=5e-3, weight_decay=0.1, clip=1.0, ema=0.995, loss="softmax",
                 halting=calm, compile="off")  # fmt: skip
     return Run("orbit", "orbit", config, rung.data, plan)
@@ -190,8 +190,8 @@ FACTORS: dict[str, dict[str, Factor]] = {
                                   "plan.halting.spread=false"),
         "long lives": Factor(variants.lives(ours, 4)),
         "short lives": Factor(variants.lives(ours, 0.5)),
-        "lives as they come": of(ours, "plan.halting.brief=0"),
-        "mostly brief": of(ours, "plan.halting.brief=0.8"),
+        "lives as they come": of(ours, "plan.halting.short_fraction=0"),
+        "mostly brief": of(ours, "plan.halting.short_fraction=0.8"),
         "whole thoughts, growing": of(ours, "plan.unroll.depth=8", "plan.unroll.draw=ramp"),
         "batch 8": of(ours, "plan.batch=8"),
         "batch 32": of(ours, "plan.batch=32"),

@@ -74,7 +74,7 @@ class Done(NamedTuple):
 
     job: Any
     end: str  # "halted", "depth", "cancelled", "late", or a name that the reader gives
-    moment: Any  # the reader's result; None if it ended before its first step
+    result: Any  # the reader's result; None if it ended before its first step
     steps: int
 
 

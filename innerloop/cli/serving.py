@@ -102,7 +102,7 @@ def listen(runs: tuple[str, ...], limits: Any, device: str, url: str, sock: Any,
         ready = f"serving {', '.join(registry.served)} on {why} at {url}"
         Server(app, registry, gate, grace, lambda: print(ready, flush=True)).run(sockets=[sock])
     finally:
-        registry.end()
+        registry.close()
 
 
 def address(host: str, sock: Any) -> str:

@@ -107,7 +107,7 @@ def evaluate(
     """
     check(task, examples, depths, widths, noise, pick)
     if max(widths) > 1 and not any(noise) and not has_own_noise(loop, examples, device):
-        raise InputError("width above 1 repeats the same thought unless trajectories differ: give them noise")
+        raise InputError("width above 1 would run the same trajectory several times: give noise")
     if max(widths) > 1 and pick == "first" and not all(halting):
         raise InputError('the pick "first" takes the trajectory that halts first: evaluate with halting only')
     rows = []

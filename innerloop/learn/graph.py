@@ -7,7 +7,7 @@
 
 The host queues `body` several times, fills the ring buffer while they run, and reads the metrics once for all of them.
 On CUDA the body is captured once and replayed as a graph: one launch per step. Nothing in it depends on a value on the
-host; a test on a CPU shows that it gives the same bits as Trainer.learn.
+host; a test on a CPU shows that it gives the same bits as Trainer.train_step.
 """
 
 from __future__ import annotations

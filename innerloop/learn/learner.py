@@ -1,6 +1,6 @@
 """Learner: a model, its optimizers, the average of its weights and the loop over optimizer steps.
 
-    every optimizer step:  learn()  (a subclass: its losses, backward, then `apply`)
+    every optimizer step:  train_step()  (a subclass: its losses, backward, then `apply`)
     every `check_every`:   validate(log), with the averaged weights
     every `save_every`:    save(), a checkpoint of everything
 
@@ -44,7 +44,7 @@ class Result(NamedTuple):
 
 
 class Learner:
-    """A model under training. A subclass gives `learn`, and may give `validate` and more of `state` and `put`."""
+    """A model under training. A subclass gives `train_step`, and may give `validate` and more of `state` and `put`."""
 
     validates = False  # whether `validate` chooses the weights that are kept; if not, every checkpoint keeps its own
     all_or_nothing = False  # whether a step that is not finite makes all since the last checkpoint invalid
@@ -134,7 +134,7 @@ class Learner:
 
     # -- one step -------------------------------------------------------------------------------------------------
 
-    def learn(self) -> tuple[dict[str, float], bool]:
+    def train_step(self) -> tuple[dict[str, float], bool]:
         """One optimizer step, or several. Returns sums of losses and metrics, and whether all are finite. If not,
         nothing was changed; where `all_or_nothing`, all since the last checkpoint is invalid.
         """
@@ -215,7 +215,7 @@ class Learner:
         try:
             while self.step < plan.steps and not stopped:
                 began, before = time.perf_counter(), self.step
-                numbers, finite = self.learn()
+                numbers, finite = self.train_step()
                 self.seconds += time.perf_counter() - began
                 due = self.step == plan.steps or not (self.step % plan.check_every and self.step % plan.save_every)
                 bad = self.non_finite_weight() if finite and due else ""

@@ -35,7 +35,7 @@ class Plan:
     unroll: Unroll = field(default_factory=Unroll)  # full unrolls instead, if its depth is not 0
     augment: bool = True  # the task's symmetries, on the fly
     compile: str = "auto"  # torch.compile: "auto", where the run is long enough to pay for it; "on" or "off"
-    resident: str = "auto"  # steps without host sync, as a CUDA graph: "auto", on CUDA; "on" or "off"
+    device_steps: str = "auto"  # steps without host sync, as a CUDA graph: "auto", on CUDA; "on" or "off"
     check_every: Many = 500  # steps between validations; the best weights are saved
     save_every: Many = 500  # steps between checkpoints
     depths: Depths = (16,)  # test depths of a validation; the last one chooses the best weights
@@ -48,7 +48,7 @@ class Plan:
             )
         if self.loss not in CROSS_ENTROPIES:
             raise InputError(f'plan.loss is "{self.loss}": use one of {", ".join(CROSS_ENTROPIES)}')
-        for name in ("compile", "resident"):
+        for name in ("compile", "device_steps"):
             if getattr(self, name) not in ("auto", "on", "off"):
                 raise InputError(f'plan.{name} is "{getattr(self, name)}": use "auto", "on" or "off"')
         if self.ema == 1:

@@ -31,7 +31,9 @@ from innerloop.learn.loss import CROSS_ENTROPIES, accuracy_of
 from innerloop.noise import salted
 from innerloop.schema import Count, Share, check
 
-SHORT_MAX_STEPS = 4  # most steps of a puzzle that HaltingConfig.brief shortens: most puzzles are solved by then
+SHORT_MAX_STEPS = (
+    4  # most steps of a puzzle that HaltingConfig.short_fraction shortens: most puzzles are solved by then
+)
 
 
 class Batch(NamedTuple):
@@ -61,7 +63,9 @@ class HaltingConfig:
     learned: bool = True  # the halting head may end a row before max_steps
     explore: Share = 0.1  # share of rows that must take a random number of steps before the head may end them
     spread: bool = False  # most steps of each puzzle uniform in 1 .. 2 max_steps instead of max_steps
-    brief: Share = 0.0  # share of puzzles with 1 .. SHORT_MAX_STEPS steps at most, so that more puzzles are seen
+    short_fraction: Share = (
+        0.0  # share of puzzles with 1 .. SHORT_MAX_STEPS steps at most, so that more puzzles are seen
+    )
 
     def __post_init__(self) -> None:
         check(self)
@@ -78,8 +82,8 @@ class HaltingConfig:
         max_steps = torch.full((rows,), self.max_steps)
         if self.spread:
             max_steps = torch.randint(1, 2 * self.max_steps + 1, (rows,), generator=generator)
-        if self.brief:
-            short = torch.rand(rows, generator=generator) < self.brief
+        if self.short_fraction:
+            short = torch.rand(rows, generator=generator) < self.short_fraction
             max_steps = max_steps.where(~short, torch.randint(1, SHORT_MAX_STEPS + 1, (rows,), generator=generator))
         return Draw(min_steps, max_steps, random_salts(rows, generator) if noisy else None)
 

@@ -68,10 +68,10 @@ class Trainer(Learner):
 
     def enable(self) -> GraphTrainer | None:
         """The graph trainer, if the plan asks for it. Raises InputError where it is "on" and not supported."""
-        wanted = self.plan.resident == "on" or (self.plan.resident == "auto" and self.device.type == "cuda")
+        wanted = self.plan.device_steps == "on" or (self.plan.device_steps == "auto" and self.device.type == "cuda")
         reason = unsupported_reason(self) if wanted else ""
-        if reason and self.plan.resident == "on":
-            raise InputError(f'plan.resident is "on", but {reason}: leave it "auto"')
+        if reason and self.plan.device_steps == "on":
+            raise InputError(f'plan.device_steps is "on", but {reason}: leave it "auto"')
         return GraphTrainer(self) if wanted and not reason else None
 
     def blank(self) -> Carry:
@@ -105,7 +105,7 @@ class Trainer(Learner):
 
     # -- one step -------------------------------------------------------------------------------------------------
 
-    def learn(self) -> tuple[dict[str, float], bool]:
+    def train_step(self) -> tuple[dict[str, float], bool]:
         if self.graph_trainer:
             numbers = self.graph_trainer.run()
             return numbers, all(map(math.isfinite, numbers.values()))

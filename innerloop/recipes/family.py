@@ -25,7 +25,9 @@ from innerloop.runs.fit import build_model, fit_config
 from innerloop.runs.run import Data, Run
 
 REFERENCE = "trm"
-CARRIED_STATE = HaltingConfig(max_steps=8, learned=False, explore=0.0, spread=True, brief=0.5)  # depths 1 to 16
+CARRIED_STATE = HaltingConfig(
+    max_steps=8, learned=False, explore=0.0, spread=True, short_fraction=0.5
+)  # depths 1 to 16
 FRESH_UNROLL = Unroll(depth=8)
 
 

@@ -29,7 +29,7 @@ QUICK = Plan(
     save_every=300,
 )
 # What the ladder found for tied nets: small batches at a high rate, half of the lives brief (docs/recipe.md).
-BRIEF = replace(CALM, brief=0.5)
+BRIEF = replace(CALM, short_fraction=0.5)
 FAST = replace(QUICK, batch=16, lr=5e-3, halting=BRIEF)
 LONG = replace(FAST, check_every=1500, save_every=500, ema=0.998)
 # The same for nets without ties: one block over given units, TRM's recursion.

@@ -27,14 +27,14 @@ def training_flops(run: Run, loop: Any = None) -> int:
     """
     loop = (loop or build_model(run)).train()
     grows = hasattr(loop, "set_progress") or run.plan.unroll.draw == "ramp"
-    moments = [(i + 0.5) / 8 for i in range(8)] if grows else [0.5]
+    shares = [(i + 0.5) / 8 for i in range(8)] if grows else [0.5]
     examples = tasks.get(run.data.task, **run.data.options).make(COUNTED_ROWS, 0)
     batch = ExampleStream(examples, None, 0).fill(torch.ones(COUNTED_ROWS, dtype=torch.bool), 0)
-    return sum(step_flops(loop, batch, run.plan, progress) for progress in moments) // COUNTED_ROWS // len(moments)
+    return sum(step_flops(loop, batch, run.plan, progress) for progress in shares) // COUNTED_ROWS // len(shares)
 
 
 def step_flops(loop: Any, batch: Batch, plan: Plan, progress: float) -> int:
-    """FLOPs of one optimizer step on a batch, at one moment of training."""
+    """FLOPs of one optimizer step on a batch, at one share of training."""
     unroll = plan.unroll
     if hasattr(loop, "set_progress"):
         loop.set_progress(progress)

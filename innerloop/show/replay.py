@@ -35,7 +35,7 @@ class ReplayStep(NamedTuple):
     """One step of one trajectory."""
 
     trajectory: int
-    moment: StepOutput  # without the state, and in the puzzle's own view
+    output: StepOutput  # without the state, and in the puzzle's own view
     stops: bool  # the loop's own halting rule holds here for the first time
     seconds: float  # since the solve began
 
@@ -43,21 +43,25 @@ class ReplayStep(NamedTuple):
 class TrajectoryEnd(NamedTuple):
     """Where `Solver.solve` would have ended a trajectory."""
 
-    moment: StepOutput
+    output: StepOutput
     how: str  # one of engine.ENDS
     valid: bool | None
     seconds: float
 
 
 class Replay:
-    """Submit the jobs of `case(watch)`; pass every watched moment to `see`, and its result to `step`.
+    """Records the steps of one puzzle, in this order:
 
-    `see` may run in another thread than the rest.
-    dials  options completed by Solver.settled
+    1. submit the jobs of `puzzle_job(watch)` to an engine
+    2. in `watch`, pass each output to `record`, and what that returns to `step_json`
+    3. when all have ended: `solution`, then `end_json`
+
+    `record` may run in another thread than the rest.
+    options  as Solver.resolve returns them
     """
 
     def __init__(self, solver: Solver, question: Tokens, options: SolveOptions, identifier: int = 0) -> None:
-        self.solver, self.question, self.d, self.identifier = solver, question, options, identifier
+        self.solver, self.question, self.options, self.identifier = solver, question, options, identifier
         self.begun, self.views = time.monotonic(), solver.views(options)
         self.seen: list[list[ReplayStep]] = [[] for _ in range(options.width)]
         self.halts: list[int | None] = [None] * options.width
@@ -69,25 +73,25 @@ class Replay:
         self._states: list[Any] = [None] * options.width  # the state before each trajectory's next step
         self._judged: dict[bytes, tuple[bool | None, list[int]]] = {}
 
-    def case(self, watch: Callable[[int, StepOutput], None]) -> PuzzleJob:
+    def puzzle_job(self, watch: Callable[[int, StepOutput], None]) -> PuzzleJob:
         """The puzzle's job, with no rule that ends a trajectory early."""
-        watching = replace(self.d, pick="residual", halting=False)
+        watching = replace(self.options, pick="residual", halting=False)
         return PuzzleJob(self.solver, self.question, watching, self.identifier, self.views, watch=watch)
 
-    # -- while it thinks ----------------------------------------------------------------------------------------------
-    def see(self, k: int, moment: StepOutput) -> ReplayStep:
+    # -- while it runs ------------------------------------------------------------------------------------------------
+    def record(self, k: int, output: StepOutput) -> ReplayStep:
         """Record a step of trajectory k; its state goes to the projection only."""
-        stops = self._stops(k, moment)
-        self.paths.add(k, moment.state)
-        return ReplayStep(k, moment._replace(state=None), stops, time.monotonic() - self.begun)
+        stops = self._stops(k, output)
+        self.paths.add(k, output.state)
+        return ReplayStep(k, output._replace(state=None), stops, time.monotonic() - self.begun)
 
     @torch.no_grad()
-    def _stops(self, k: int, moment: StepOutput) -> bool:
+    def _stops(self, k: int, output: StepOutput) -> bool:
         """Whether the loop's own rule holds after this step, for the first time."""
         if self._halt is None or self.halts[k] is not None:
             return False
         device = self.solver.device
-        old, new = self._states[k], map_tensors(lambda t: t[None], moment.state)
+        old, new = self._states[k], map_tensors(lambda t: t[None], output.state)
         if old is None:
             question = self.question[None]
             view = question if self.views is None else self.views.take(np.array([k])).apply(question)
@@ -96,31 +100,31 @@ class Replay:
             old = salted(first, torch.full_like(tokens[:, 0], k))
         self._states[k] = new
         try:
-            held = self._halt(self._loops[k], old, new, torch.tensor([moment.step], device=device))
+            held = self._halt(self._loops[k], old, new, torch.tensor([output.step], device=device))
         except InputError:  # it has no halting head
             self._halt = None
             return False
         if not bool(torch.as_tensor(held).all()):
             return False
-        self.halts[k], self._states[k] = moment.step, None
+        self.halts[k], self._states[k] = output.step, None
         return True
 
-    def step(self, seen: ReplayStep) -> dict[str, Any]:
+    def step_json(self, seen: ReplayStep) -> dict[str, Any]:
         """The JSON of a step; the steps of one trajectory must come in order."""
-        k, moment = seen.trajectory, seen.moment
-        before = self.seen[k][-1].moment.answer if self.seen[k] else self.question
+        k, output = seen.trajectory, seen.output
+        before = self.seen[k][-1].output.answer if self.seen[k] else self.question
         self.seen[k].append(seen)
-        valid, wrong = self._judge(moment.answer)
+        valid, wrong = self._judge(output.answer)
         return {
             "trajectory": k,
-            "step": moment.step,
-            "answer": self.solver.task.decode(moment.answer),
-            "certainty": rounded_shares(moment.certainty),
-            "changed": cell_indices(moment.answer != before),
+            "step": output.step,
+            "answer": self.solver.task.decode(output.answer),
+            "certainty": rounded_shares(output.certainty),
+            "changed": cell_indices(output.answer != before),
             "wrong": wrong,
             "valid": valid,
-            "confidence": rounded_or_none(moment.q),
-            "residual": rounded_or_none(moment.residual, 9),
+            "confidence": rounded_or_none(output.q),
+            "residual": rounded_or_none(output.residual, 9),
             "would_halt": seen.stops,
         }
 
@@ -137,15 +141,15 @@ class Replay:
     def solution(self) -> Solution:
         """What `Solver.solve` would have answered; its seconds end at the last step that it needed."""
         ends = self._ends()
-        if self.d.pick == "verified":
+        if self.options.pick == "verified":
             ends = self._until_verified(ends)
         found = self._ended(ends).solution()
         return replace(found, seconds=max((e.seconds for e in ends.values()), default=found.seconds))
 
-    def ended(self, found: Solution) -> dict[str, Any]:
+    def end_json(self, solution: Solution) -> dict[str, Any]:
         """The JSON of the end, for `solution()` or the exact solver's improvement of it."""
         paths, explained = self.paths.drawn()
-        answer = solution_json(self.solver.task, self.question, found)
+        answer = solution_json(self.solver.task, self.question, solution)
         return {
             "solution": answer,
             "paths": paths,
@@ -161,11 +165,11 @@ class Replay:
     def _end(self, path: list[ReplayStep]) -> TrajectoryEnd:
         """Where one trajectory would have ended, by the engine's rules."""
         for seen in path:
-            moment, valid = seen.moment, self._judge(seen.moment.answer)[0]
-            end = TrajectoryEnd(moment, "depth" if moment.step == self.d.depth else "late", valid, seen.seconds)
-            if self.d.pick == "verified" and valid:
+            output, valid = seen.output, self._judge(seen.output.answer)[0]
+            end = TrajectoryEnd(output, "depth" if output.step == self.options.depth else "late", valid, seen.seconds)
+            if self.options.pick == "verified" and valid:
                 return end._replace(how="verified")
-            if seen.stops and (self.d.halting or self.d.pick == "first"):
+            if seen.stops and (self.options.halting or self.options.pick == "first"):
                 return end._replace(how="halted")
         return end
 
@@ -173,33 +177,33 @@ class Replay:
         """Those of the waves in which `solve` begins trajectories (PuzzleJob.wave), cut short once one is verified."""
         used: dict[int, TrajectoryEnd] = {}
         begun = range(0)
-        while begun.stop < self.d.width and not any(e.how == "verified" for e in used.values()):
-            begun = wave(begun.stop, self.d.width)
+        while begun.stop < self.options.width and not any(e.how == "verified" for e in used.values()):
+            begun = wave(begun.stop, self.options.width)
             used |= {k: ends[k] for k in begun if k in ends}
-        first = min((e.moment.step for e in used.values() if e.how == "verified"), default=math.inf)
+        first = min((e.output.step for e in used.values() if e.how == "verified"), default=math.inf)
         for k, end in used.items():
-            if k in begun and end.moment.step > first:
+            if k in begun and end.output.step > first:
                 seen = self.seen[k][int(first) - 1]
-                used[k] = TrajectoryEnd(seen.moment, "cancelled", self._judge(seen.moment.answer)[0], seen.seconds)
+                used[k] = TrajectoryEnd(seen.output, "cancelled", self._judge(seen.output.answer)[0], seen.seconds)
         return used
 
     def _ended(self, ends: dict[int, TrajectoryEnd]) -> PuzzleJob:
         """A job of the puzzle whose trajectories ended there."""
-        case = PuzzleJob(self.solver, self.question, self.d, self.identifier, begun=self.begun)
+        puzzle_job = PuzzleJob(self.solver, self.question, self.options, self.identifier, begun=self.begun)
         for k, end in ends.items():
-            job = case.job(k)
-            job.owner = None  # it points back at the case, which would stay until Python looks for cycles
-            case.done[k] = Done(job, end.how, end.moment, end.moment.step)
-        return case
+            job = puzzle_job.job(k)
+            job.owner = None  # it points back at the puzzle_job, which would stay until Python looks for cycles
+            puzzle_job.done[k] = Done(job, end.how, end.output, end.output.step)
+        return puzzle_job
 
     def _scores(self) -> list[dict[str, Any]]:
         """The selection rule's score of each trajectory, where it would have ended."""
         ends = self._ends()
         if not ends:
             return []
-        scores = RULES[self.d.pick](self._ended(ends).trajectories()[1])
+        scores = RULES[self.options.pick](self._ended(ends).trajectories()[1])
         return [
-            {"trajectory": k, "score": rounded_or_none(s), "steps": e.moment.step, "valid": e.valid, "end": e.how}
+            {"trajectory": k, "score": rounded_or_none(s), "steps": e.output.step, "valid": e.valid, "end": e.how}
             for (k, e), s in zip(ends.items(), scores, strict=True)
         ]
 

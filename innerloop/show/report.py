@@ -159,7 +159,7 @@ def replay_json(solver: Solver, examples: Any, i: int, options: SolveOptions) ->
     """The trace of one solve, as the server streams it: {request, begin, steps, done, said}."""
     task, question, number = solver.task, examples.inputs[i], int(examples.puzzle[i])
     replay, steps = Replay(solver, question, options, number), []
-    case = replay.case(lambda k, moment: steps.append(replay.step(replay.see(k, moment))))
+    case = replay.puzzle_job(lambda k, output: steps.append(replay.step_json(replay.record(k, output))))
     engine = solver.engine(options)
     for k in case.wave():
         engine.submit(case.job(k))
@@ -170,8 +170,8 @@ def replay_json(solver: Solver, examples: Any, i: int, options: SolveOptions) ->
         "request": {"puzzle": task.decode(question), "identifier": number, **dataclasses.asdict(options)},
         "begin": {"width": options.width, "depth": options.depth, "rule": options.pick},
         "steps": steps,
-        "done": replay.ended(found),
-        "said": list(explain(question, found.answer)) if explain is not None and found.valid is False else [],
+        "done": replay.end_json(found),
+        "explanation": list(explain(question, found.answer)) if explain is not None and found.valid is False else [],
     }
 
 

@@ -106,8 +106,8 @@ class BoardReader:
         """Verify the answers of jobs that ask for it, then call the `watch` functions."""
         ends = self.verified(rows)
         watched = [i for i, job in enumerate(rows.jobs) if job is not None and job.watch is not None]
-        for i, moment in zip(watched, self.moments(rows, watched, states=True), strict=True):
-            rows.jobs[i].watch(moment)
+        for i, output in zip(watched, self.outputs(rows, watched, states=True), strict=True):
+            rows.jobs[i].watch(output)
         return ends
 
     def verified(self, rows: Rows) -> dict[int, str]:
@@ -126,10 +126,10 @@ class BoardReader:
         return {i: "verified" for i, ok in zip(fresh, valid, strict=True) if ok}
 
     def result(self, rows: Rows, which: Sequence[int]) -> list[StepOutput]:
-        return self.moments(rows, which)
+        return self.outputs(rows, which)
 
     @torch.no_grad()
-    def moments(self, rows: Rows, which: Sequence[int], states: bool = False) -> list[StepOutput]:
+    def outputs(self, rows: Rows, which: Sequence[int], states: bool = False) -> list[StepOutput]:
         """The outputs of these rows after their last step, with `states` or without."""
         if not which:
             return []

@@ -40,7 +40,7 @@ class PuzzleJob:
     views: Views | None = None  # of trajectories 0 .. width - 1
     priority: float = 0.0
     deadline: float = float("inf")
-    watch: Callable[[int, Any], None] | None = None  # called as watch(trajectory, moment)
+    watch: Callable[[int, Any], None] | None = None  # called as watch(trajectory, output)
     begun: float = field(default_factory=time.monotonic)
     jobs: list[Job] = field(default_factory=list)
     done: dict[int, Done] = field(default_factory=dict)
@@ -66,7 +66,7 @@ class PuzzleJob:
         """The engine job of trajectory k, to be submitted."""
         options = self.options
         seen = self.question if self.views is None else self.views.take(np.array([k])).apply(self.question[None])[0]
-        watch = None if self.watch is None else (lambda moment: self.watch(k, self.in_own_view(k, moment)))  # type: ignore[misc]
+        watch = None if self.watch is None else (lambda output: self.watch(k, self.in_own_view(k, output)))  # type: ignore[misc]
         halting = options.halting or options.pick == "first"
         job = Job(
             seen, self.limit(k), halting, options.pick == "verified", options.pick == "residual", k, self.puzzle,
@@ -87,14 +87,14 @@ class PuzzleJob:
         for job in self.jobs:
             job.depth = min(job.depth, max(1, self.limit(job.owner[1])))
 
-    def in_own_view(self, k: int, moment: Any) -> Any:
+    def in_own_view(self, k: int, output: Any) -> Any:
         """The output of trajectory k, mapped back from its symmetry view to the puzzle's own."""
         if self.views is None:
-            return moment
+            return output
         view = self.views.take(np.array([k]))
-        sure = np.empty_like(moment.certainty)
-        sure[view.cells[0]] = moment.certainty
-        return moment._replace(answer=view.undo(moment.answer[None])[0], certainty=sure)
+        sure = np.empty_like(output.certainty)
+        sure[view.cells[0]] = output.certainty
+        return output._replace(answer=view.undo(output.answer[None])[0], certainty=sure)
 
     @property
     def finished(self) -> bool:
@@ -103,15 +103,15 @@ class PuzzleJob:
 
     def trajectories(self) -> tuple[list[int], Trajectories]:
         """(numbers of the trajectories that took a step, their results)."""
-        order = sorted(k for k, d in self.done.items() if d.moment is not None)
-        moments = [self.in_own_view(k, self.done[k].moment) for k in order]
-        answers = np.stack([m.answer for m in moments])
+        order = sorted(k for k, d in self.done.items() if d.result is not None)
+        outputs = [self.in_own_view(k, self.done[k].result) for k in order]
+        answers = np.stack([m.answer for m in outputs])
         verify = self.solver.verify
         asked = np.repeat(self.question[None], len(answers), 0)
         valid = verify(asked, answers) if verify else np.zeros(len(answers), bool)
-        column = lambda name: np.array([getattr(m, name) for m in moments], float)  # noqa: E731
-        sure = np.array([np.log(np.maximum(m.certainty, 1e-12)).mean() for m in moments])
-        steps = np.array([m.step for m in moments])
+        column = lambda name: np.array([getattr(m, name) for m in outputs], float)  # noqa: E731
+        sure = np.array([np.log(np.maximum(m.certainty, 1e-12)).mean() for m in outputs])
+        steps = np.array([m.step for m in outputs])
         halted = np.array([self.done[k].end == "halted" for k in order])
         return order, Trajectories(
             answers, sure, column("q"), column("value"), column("residual"), steps, halted, valid
@@ -119,23 +119,25 @@ class PuzzleJob:
 
     def solution(self) -> Solution:
         """The solution from the trajectories that have ended so far."""
-        if not any(d.moment is not None for d in self.done.values()):
+        if not any(d.result is not None for d in self.done.values()):
             return self.unanswered("the budget or deadline ended before its first step")
         order, t = self.trajectories()
         choice = choose(t, self.options.pick)
         i, k = choice.winner, order[choice.winner]
-        moment = self.in_own_view(k, self.done[k].moment)
+        output = self.in_own_view(k, self.done[k].result)
         valid = bool(t.valid[i]) if self.solver.verify else None
         sure = self.solver.confidence(self.options, choice, valid)
-        known = valid is not False and np.isfinite(choice.score) and (sure is None or sure >= self.options.least)
+        known = (
+            valid is not False and np.isfinite(choice.score) and (sure is None or sure >= self.options.min_confidence)
+        )
         why = f"trajectory {k + 1} of {len(order)}: {choice.why}" if np.isfinite(choice.score) else choice.why
-        if known and not valid and not self.is_complete(moment.answer):
+        if known and not valid and not self.is_complete(output.answer):
             known, sure, why = False, 0.0, f"{why}, but that is no complete answer"
         nfe = self.solver.calls * sum(d.steps for d in self.done.values())
         return Solution(
             known=bool(known),
-            answer=moment.answer,
-            text=self.solver.task.decode(moment.answer),
+            answer=output.answer,
+            text=self.solver.task.decode(output.answer),
             valid=valid,
             confidence=sure,
             pick=self.options.pick,
@@ -143,10 +145,10 @@ class PuzzleJob:
             source="model",
             trajectory=k,
             width=len(order),
-            steps=moment.step,
+            steps=output.step,
             nfe=nfe,
             seconds=time.monotonic() - self.begun,
-            certainty=moment.certainty,
+            certainty=output.certainty,
         )
 
     def is_complete(self, answer: Tokens) -> bool:

@@ -42,7 +42,7 @@ class SolveOptions:
     slots: tuple[str, ...] = ()  # fields of the state that get this noise; empty: all floating ones
     views: bool = True  # each trajectory after the first sees the puzzle under another symmetry of its task
     halting: bool = False  # trajectories stop by the loop's halting rule; always so with pick="first"
-    least: float = 0.5  # confidence below which the answer is "I don't know"; uses a calibration or a verifier
+    min_confidence: float = 0.5  # confidence below which the answer is "I don't know"; uses a calibration or a verifier
     seed: int = 0  # of views and noise
 
     def check(self, puzzles: int = 1) -> None:
@@ -66,8 +66,8 @@ class SolveOptions:
             raise InputError(
                 f"noise is {self.noise}: give two numbers from 0 up, for the first state and for every step"
             )
-        if not 0 <= self.least <= 1:
-            raise InputError(f"least is {self.least}: give a probability from 0 to 1")
+        if not 0 <= self.min_confidence <= 1:
+            raise InputError(f"min_confidence is {self.min_confidence}: give a probability from 0 to 1")
         if not (is_whole(self.seed) and 0 <= self.seed < 2**63):
             raise InputError(f"seed is {self.seed}: give a whole number from 0 to 2^63 - 1")
 

@@ -91,7 +91,7 @@ class Solver:
         budget   its seconds include the exact solver
         exact    seconds of the exact solver for each puzzle that the model does not solve (solve/hybrid.py)
         done     called as done(i, solution) as soon as puzzle i is answered
-        watch    called as watch(i, k, moment) after every step of trajectory k of puzzle i
+        watch    called as watch(i, k, output) after every step of trajectory k of puzzle i
         Further keywords are fields of SolveOptions. Raises InputError for puzzles or options that this loop or task
         does not support.
         """
@@ -201,8 +201,8 @@ class Solver:
             )
         if options.width > 1 and not self.trajectories_differ(options):
             raise InputError(
-                f"width {options.width} would repeat the same thought: {self.task.name} has no symmetry to look by and "
-                "the loop no noise of its own, so give noise, such as 0.3,0.3"
+                f"width {options.width} would run the same trajectory {options.width} times: {self.task.name} has no "
+                "symmetries and the loop no noise of its own, so give noise, such as 0.3,0.3"
             )
         return options
 

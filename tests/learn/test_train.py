@@ -357,7 +357,7 @@ def test_exploration_keeps_a_share_of_rows_for_a_random_number_of_steps():
 
 
 def test_brief_lives_are_a_share_and_the_others_still_reach_every_depth():
-    life = HaltingConfig(16, spread=True, brief=0.7).draw(20_000, torch.Generator().manual_seed(0)).max_steps
+    life = HaltingConfig(16, spread=True, short_fraction=0.7).draw(20_000, torch.Generator().manual_seed(0)).max_steps
     assert sorted(set(life.tolist())) == list(range(1, 33))
     longer = (life > 4).float().mean().item()
     assert abs(longer - 0.3 * 28 / 32) < 0.01
@@ -400,7 +400,7 @@ def test_a_resumed_run_is_bit_equal(tmp_path):
     whole.run()
     first = trainer(tmp_path / "cut", *change)
     while first.step < 27:  # beyond its checkpoint, then lost
-        first.learn()
+        first.train_step()
         if first.step == 20:
             first.save()
     second = trainer(tmp_path / "cut", *change)
@@ -459,11 +459,11 @@ def test_the_loss_is_a_mean_over_the_whole_batch_however_it_is_cut(tmp_path):
     told = []
     for cut in (1, 4):
         t = trainer(tmp_path / str(cut), f"plan.accumulate={cut}", "config.dtype=float32", "plan.clip=0")
-        told.append(t.learn()[0])
+        told.append(t.train_step()[0])
     for name in ("grad_norm", "loss", "count", "lm_loss"):
         assert told[0][name] == pytest.approx(told[1][name], rel=1e-3), name
     t = trainer(tmp_path / "sum", "config.dtype=float32")
-    numbers = t.learn()[0]
+    numbers = t.train_step()[0]
     assert numbers["loss"] == pytest.approx((numbers["lm_loss"] + numbers["q_halt_loss"]) / t.plan.batch)
 
 
@@ -515,7 +515,7 @@ for job in jobs:
     trainers.append(t)
     if stop:
         while t.step < int(stop):
-            t.learn()
+            t.train_step()
         t.save()
     else:
         t.run()
@@ -550,7 +550,7 @@ def test_two_processes_learn_what_one_does(tmp_path):
 def test_a_loss_that_is_not_finite_stops_with_the_last_good_weights(tmp_path):
     t = trainer(tmp_path, "plan.steps=30", "plan.save_every=100")
     for _ in range(5):
-        t.learn()
+        t.train_step()
     good = {k: v.clone() for k, v in t.loop.state_dict().items()}
     t.loop.embed.tokens.weight.register_hook(lambda g: g * float("nan"))
     result = t.run()

@@ -330,7 +330,7 @@ ODD = {
 def learner(tmp_path_factory):
     """A trainer that has learned a step, in a folder without a state."""
     made = trainer(tmp_path_factory.mktemp("learner"))
-    made.learn()
+    made.train_step()
     made.restore(thawed(frozen(made.state())))  # shared objects are split up, so that later states are equal as bytes
     return made
 

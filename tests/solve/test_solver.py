@@ -205,7 +205,8 @@ def test_whole_numbers_of_any_type_are_the_same_puzzle(solver, test_set):
     "how",
     [
         {"depth": 10**12}, {"width": 10**9}, {"depth": 1.5}, {"width": True}, {"noise": (np.nan, 0.0)},
-        {"noise": (np.inf, 0.0)}, {"least": np.nan}, {"seed": -1}, {"seed": 2**64}, {"exact": -1.0}, {"exact": np.nan},
+        {"noise": (np.inf, 0.0)}, {"min_confidence": np.nan}, {"seed": -1}, {"seed": 2**64}, {"exact": -1.0},
+        {"exact": np.nan},
         {"budget": Budget(nfe=np.nan)}, {"budget": Budget(seconds=-1)}, {"budget": Budget(rate=np.inf)},
         {"width": 10_000, "pick": "vote", "puzzles": 2000},
     ],
@@ -294,8 +295,8 @@ def test_bad_dials_are_one_sentence(built, solver):
         ({"pick": "best"}, "no selection rule"),
         ({"pick": "value"}, "no such head"),
         ({"noise": (-1.0, 0.0)}, "noise is"),
-        ({"least": 2.0}, "least is"),
-        ({"width": 2, "views": False}, "would repeat the same thought"),
+        ({"min_confidence": 2.0}, "min_confidence is"),
+        ({"width": 2, "views": False}, "same trajectory"),
         ({"budget": Budget(nfe=0)}, "allows nothing"),
     ):
         with pytest.raises(InputError, match=said):
@@ -457,7 +458,7 @@ def test_a_calibrated_solver_says_how_sure_it_is_and_auto_takes_the_best_rule(bu
     answers = solver.solve(test_set, **with_noise)
     assert {s.pick for s in answers} == {max(found.values(), key=lambda t: (t.accuracy, -t.ece)).rule}
     assert all(0 < s.confidence < 1 and s.known == (s.confidence >= 0.5) for s in answers)
-    picky = solver.solve(test_set, **with_noise, least=0.999)
+    picky = solver.solve(test_set, **with_noise, min_confidence=0.999)
     assert not any(s.known for s in picky)
 
 

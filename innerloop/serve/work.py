@@ -1,8 +1,8 @@
-"""Work requests of a worker, and the queue of trajectories that wait for each engine.
+"""What a worker is asked to solve, and the queue of trajectories that wait for each engine.
 
-One work request holds the puzzles of one HTTP request, at the same options. Queueing is fair: a request of few puzzles
-overtakes the tail of one of many, and nothing starves. Further trajectories of a puzzle whose first ones failed
-(PuzzleJob.wave) wait behind what is left of their own request.
+A Work holds the puzzles of one HTTP request, all with the same options. Queueing is fair: a request of few puzzles
+overtakes the tail of one of many, and none starves. Further trajectories of a puzzle whose first ones failed
+(PuzzleJob.wave) wait behind what is left of their request.
 """
 
 from __future__ import annotations
@@ -17,12 +17,21 @@ from innerloop.solve.engine import Done, Engine
 from innerloop.solve.job import PuzzleJob
 from innerloop.solve.options import EngineKey, Solution, SolveOptions
 
-__all__ = ["EngineFactory", "EngineQueue", "OpenPuzzle", "QueueKey", "Work", "queue_key", "record_done", "release"]
+__all__ = [
+    "EngineFactory",
+    "EngineQueue",
+    "OpenPuzzle",
+    "QueueKey",
+    "Work",
+    "clear_results",
+    "queue_key",
+    "record_done",
+]
 
 
 @dataclass(eq=False)
 class EngineFactory:
-    """Makes engines of one set of weights, for given options. ticked(steps, rows) is called after each step."""
+    """Makes engines of one set of weights, for given options. on_step(steps, rows) is called after each step."""
 
     engine: Callable[[SolveOptions], Engine]
     on_step: Callable[[int, int], None] = lambda steps, rows: None
@@ -42,27 +51,27 @@ def queue_key(factory: EngineFactory, options: SolveOptions) -> QueueKey:
 
 @dataclass(eq=False)
 class Work:
-    """The puzzles of one request, all at the same options, and their solutions.
+    """The puzzles of one request, all with the same options, and their solutions.
 
-    ended    called once, in the worker's thread, when all are solved or `error` is set; not after a cancellation
+    on_done  called once, in the worker's thread, when all are solved or `error` is set; not after a cancellation
     deadline time.monotonic(); what is unsolved by then gets its best answer so far
-    steps    budget of all trajectories together
+    steps    limit of steps, over all trajectories together
     """
 
     puzzles: list[PuzzleJob]
     engine_factory: EngineFactory
-    ended: Callable[[], None]
+    on_done: Callable[[], None]
     deadline: float = math.inf
     priority: float = 0.0
     steps: float = math.inf
     solutions: list[Solution | None] = field(default_factory=list)
     error: BaseException | None = None
-    left: int = 0  # unsolved puzzles
-    spent: int = 0  # steps so far
+    unsolved: int = 0  # puzzles without a solution yet
+    steps_taken: int = 0  # steps so far
     engine_queue: EngineQueue | None = None
 
     def __post_init__(self) -> None:
-        self.left, self.solutions = len(self.puzzles), [None] * len(self.puzzles)
+        self.unsolved, self.solutions = len(self.puzzles), [None] * len(self.puzzles)
 
     @property
     def key(self) -> QueueKey:
@@ -70,14 +79,14 @@ class Work:
 
     @property
     def trajectories(self) -> int:
-        return sum(case.options.width for case in self.puzzles)
+        return sum(puzzle_job.options.width for puzzle_job in self.puzzles)
 
 
 class OpenPuzzle(NamedTuple):
     """An unsolved puzzle: its job, its request, and its index there."""
 
-    case: PuzzleJob
-    order: Work
+    puzzle_job: PuzzleJob
+    work: Work
     position: int
 
 
@@ -88,50 +97,50 @@ class EngineQueue:
         self.engine, self.on_step = engine, on_step
         self.waiting_trajectories: list[
             tuple[float, float, int, int, OpenPuzzle]
-        ] = []  # (-priority, rank, arrival, trajectory, case)
-        self.clock = 0.0  # rank of the ticket that was let in last
-        self.used = 0.0  # time.monotonic() of its last work
+        ] = []  # (-priority, rank, arrival, trajectory, puzzle)
+        self.clock = 0.0  # rank of the trajectory that was submitted last
+        self.last_used = 0.0  # time.monotonic() of its last step
 
-    def add(self, opened: Sequence[OpenPuzzle], arrivals: Iterator[int]) -> None:
+    def add(self, puzzles: Sequence[OpenPuzzle], arrivals: Iterator[int]) -> None:
         """Queue puzzles of one request: first trajectories of all puzzles first."""
-        for i, entry in enumerate(opened):
-            self._queue(entry, i, len(opened), arrivals)
+        for i, entry in enumerate(puzzles):
+            self._queue(entry, i, len(puzzles), arrivals)
 
-    def more(self, entry: OpenPuzzle, arrivals: Iterator[int]) -> None:
-        """Queue the next trajectories of a puzzle whose earlier ones failed, if its schedule has any."""
-        self._queue(entry, entry.order.left, entry.order.left, arrivals)
+    def add_next_wave(self, entry: OpenPuzzle, arrivals: Iterator[int]) -> None:
+        """Queue the next trajectories of a puzzle whose earlier ones failed, if there are any."""
+        self._queue(entry, entry.work.unsolved, entry.work.unsolved, arrivals)
 
-    def _queue(self, entry: OpenPuzzle, after: int, apart: int, arrivals: Iterator[int]) -> None:
-        for j, k in enumerate(entry.case.wave()):
-            rank = self.clock + after + j * apart
-            heapq.heappush(self.waiting_trajectories, (-entry.order.priority, rank, next(arrivals), k, entry))
+    def _queue(self, entry: OpenPuzzle, start: int, stride: int, arrivals: Iterator[int]) -> None:
+        for j, k in enumerate(entry.puzzle_job.wave()):
+            rank = self.clock + start + j * stride
+            heapq.heappush(self.waiting_trajectories, (-entry.work.priority, rank, next(arrivals), k, entry))
 
-    def feed(self, is_open: Callable[[PuzzleJob], bool]) -> None:
+    def fill(self, is_open: Callable[[PuzzleJob], bool]) -> None:
         """Submit waiting trajectories to the engine until its rows are full."""
         while self.waiting_trajectories and len(self.engine) < self.engine.rows:
             _, rank, _, k, entry = heapq.heappop(self.waiting_trajectories)
-            if is_open(entry.case) and k in entry.case.pending:
+            if is_open(entry.puzzle_job) and k in entry.puzzle_job.pending:
                 # While small requests keep coming, a wide one gets at least one trajectory per refill of the batch.
                 self.clock = max(self.clock + 1 / self.engine.rows, rank)
-                self.engine.submit(entry.case.job(k))
+                self.engine.submit(entry.puzzle_job.job(k))
 
     def sweep(self, is_open: Callable[[PuzzleJob], bool]) -> None:
         """Drop waiting trajectories of puzzles that are solved."""
-        self.waiting_trajectories = [t for t in self.waiting_trajectories if is_open(t[4].case)]
+        self.waiting_trajectories = [t for t in self.waiting_trajectories if is_open(t[4].puzzle_job)]
         heapq.heapify(self.waiting_trajectories)
 
     @property
-    def busy(self) -> bool:
+    def is_busy(self) -> bool:
         return bool(self.waiting_trajectories) or len(self.engine) > 0
 
 
 def record_done(done: Done) -> None:
     """Record a finished trajectory at its puzzle, without the state, which is most of its memory and no longer read."""
-    moment = None if done.moment is None else done.moment._replace(state=None)
-    done.job.owner[0].record_done(done._replace(moment=moment))
+    output = None if done.result is None else done.result._replace(state=None)
+    done.job.owner[0].record_done(done._replace(result=output))
 
 
-def release(case: PuzzleJob) -> None:
+def clear_results(puzzle_job: PuzzleJob) -> None:
     """Break the reference cycle between a puzzle and its jobs, so that memory is freed at once and not by the gc."""
-    case.jobs.clear()
-    case.done.clear()
+    puzzle_job.jobs.clear()
+    puzzle_job.done.clear()
