@@ -55,7 +55,7 @@ def tape(built: BuiltRun, rows: int = 8) -> dict[str, float]:
     own = {p.untyped_storage().data_ptr() for p in loop.parameters()}
     hooks = [m.register_forward_hook(count) for m in loop.modules() if isinstance(m, Net)]
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
-        out = cost.training_step(loop, batch, plan, plan.unroll.mean)
+        out = cost.training_step(loop, batch, plan, plan.unroll.mean_depth)
     for hook in hooks:
         hook.remove()
     total = sum(n for pointer, n in kept.items() if pointer not in own)

@@ -102,7 +102,7 @@ def compared(run: str, args: argparse.Namespace) -> dict[str, Any]:
         test = task.make(args.limit, opened.run.data.seed + 8_000_003)
     others = task.make(args.tune, opened.run.data.seed + 9_000_003).inputs
     chosen = [dials(solver, others, args, many) for many in (False, True)]
-    trusted = {"depth": opened.run.plan.deepest, "pick": "certainty", "views": False}
+    trusted = {"depth": opened.run.plan.trained_depth, "pick": "certainty", "views": False}
     how, at_once = ({m: trusted if m == "model" else c["dials"] for m in METHODS} for c in chosen)
     said = {method: Answered() for method in METHODS}
     proved = np.zeros(len(test), bool)

@@ -234,7 +234,7 @@ def recipe(rung: str, name: str, seed: int, share: float = 1.0, checks: int = CH
     steps = max(checks, round(share * r.tera * 1e12 / (flops * run.plan.batch)))
     ema = min(run.plan.ema, 1 - 10 / steps) if run.plan.ema else 0.0
     horizon = {"steps": steps, "warmup": max(1, steps // 20), "ema": ema, "save_every": 10**9}
-    horizon |= {"check_every": -(-steps // checks), "depths": (run.plan.deepest,)}
+    horizon |= {"check_every": -(-steps // checks), "depths": (run.plan.trained_depth,)}
     return replace(run, plan=replace(run.plan, **horizon)), flops
 
 
@@ -281,7 +281,7 @@ def trained(rung: str, name: str, seed: int, share: float, limit: int, checks: i
         "tera": run.plan.steps * run.plan.batch * flops / 1e12,
         "parameters": sum(p.numel() for p in loop.parameters()), "MFLOP": flops / 1e6, "steps": run.plan.steps,
         "seconds": result.seconds, "cpu_seconds": cpu, "stopped": result.stopped, "best": result.best.get("valid"),
-        "trained_depth": run.plan.deepest, "curve": curve, "commit": commit(),
+        "trained_depth": run.plan.trained_depth, "curve": curve, "commit": commit(),
         "to": {str(level): reached(curve, level) for level in LEVELS},
     }  # fmt: skip
 

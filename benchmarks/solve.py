@@ -178,7 +178,7 @@ def main() -> None:
         "subject": of_model(opened), "run": Path(args.run).name, "system": opened.run.system, "task": task.name,
         "data": Path(examples.source).name,
         "test_puzzles": len(examples), "train_puzzles": len(load_data(opened.run.data)[1]), "block_calls_a_step": calls,
-        "trained_depth": opened.run.plan.deepest, "noise": noise, "views": views is not None, "seed": args.seed,
+        "trained_depth": opened.run.plan.trained_depth, "noise": noise, "views": views is not None, "seed": args.seed,
         "trained": trained, "born": birth_certificate([args.seed]), "rows": rows,
     }  # fmt: skip
     files.write_json(args.out, value)

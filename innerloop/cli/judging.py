@@ -98,7 +98,7 @@ def eval_record(opened: OpenedRun, examples: Any, rows: Sequence[Row], seed: int
         "data": examples.source,
         "test_puzzles": len(examples),
         "train_puzzles": training_set_size(opened.folder, opened.run),
-        "trained_depth": opened.run.plan.deepest,
+        "trained_depth": opened.run.plan.trained_depth,
         "noise": list(noise),
         "rows": as_dicts(rows),
         "born": birth_certificate([opened.run.seed, seed]),

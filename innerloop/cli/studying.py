@@ -74,7 +74,7 @@ def study(
     with console.status("thinking"):
         found = survey.survey(opened.loop, x, labels, open_places, depth, controls, task.blank, seed)
     born = birth_certificate([opened.run.seed, seed])
-    known = {"data": examples.source, "trained_depth": opened.run.plan.deepest}
+    known = {"data": examples.source, "trained_depth": opened.run.plan.trained_depth}
     files.write_json(folder / "study.json", known | found | {"born": born})
     written = plots.save(found, folder / "figures")
     print_survey(console, found)

@@ -191,7 +191,7 @@ def unmatched_run(system: str, task: str, width: int) -> Run:
         compile="off",
         **schedule_fields(world.steps),
     )
-    plan = replace(plan, depths=(lesson.depth or plan.deepest,))
+    plan = replace(plan, depths=(lesson.depth or plan.trained_depth,))
     config = kind(**{k: v for k, v in given.items() if k in known})
     return Run(f"{system}-{task}", system, config, world.data, plan)
 

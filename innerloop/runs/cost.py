@@ -10,7 +10,7 @@ from innerloop import tasks
 from innerloop.learn.plan import Plan
 from innerloop.learn.stream import ExampleStream
 from innerloop.learn.supervise import Batch, SupervisedStep, initial_carry, supervised_step
-from innerloop.learn.unroll import unrolled
+from innerloop.learn.unroll import unrolled_step
 from innerloop.ledger import count_flops
 from innerloop.runs.fit import build_model
 from innerloop.runs.run import Run
@@ -38,7 +38,7 @@ def step_flops(loop: Any, batch: Batch, plan: Plan, progress: float) -> int:
     unroll = plan.unroll
     if hasattr(loop, "set_progress"):
         loop.set_progress(progress)
-    depth = unroll.steps(progress, torch.Generator()) if unroll.draw == "ramp" else unroll.mean
+    depth = unroll.draw_depth(progress, torch.Generator()) if unroll.draw == "ramp" else unroll.mean_depth
     return count_flops(lambda: sum(training_step(loop, batch, plan, depth).losses.values()).backward())  # type: ignore[union-attr]
 
 
@@ -46,6 +46,6 @@ def training_step(loop: Any, batch: Batch, plan: Plan, depth: int) -> Supervised
     """The forward pass and losses of one optimizer step on a fresh batch: `depth` steps if `plan` unrolls, else one."""
     rows = len(batch.labels)
     if plan.unroll.depth:
-        return unrolled(loop, batch, plan.unroll, depth, torch.arange(1, rows + 1), plan.loss)
+        return unrolled_step(loop, batch, plan.unroll, depth, torch.arange(1, rows + 1), plan.loss)
     draw = plan.halting.draw(rows, torch.Generator().manual_seed(0), True)
     return supervised_step(loop, initial_carry(loop, batch), batch, plan.halting, draw, plan.loss)

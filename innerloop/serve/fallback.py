@@ -34,7 +34,7 @@ class Fallback:
         self._pool.submit(cp_sat)
 
     def acquire(self) -> None:
-        """Reserve a slot for a request that may need the exact solver. Raises QueueFull at MAX_REQUESTS; see `release`."""
+        """Reserve a slot for a request that may need the exact solver. Raises QueueFull at MAX_REQUESTS."""
         if self._active >= MAX_REQUESTS:
             raise QueueFull(f"{MAX_REQUESTS} requests that may need the exact solver are active: try again later")
         self._active += 1

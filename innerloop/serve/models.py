@@ -313,7 +313,7 @@ class Registry:
             worker.limit_deadlines(deadline)
 
     def close(self) -> None:
-        """Accept nothing more, answer everything at once, join the threads: torch fails in threads that outlive Python."""
+        """Accept nothing more, answer everything at once, join the threads: torch must not outlive Python."""
         for worker in self._workers.values():
             worker.close()
         self.limit_deadlines()

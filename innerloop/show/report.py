@@ -74,7 +74,7 @@ def measured_json(opened: Any, solver: Solver, examples: Any) -> dict[str, Any]:
     found, reasons = described.read_objects(lambda name: read_record(folder, name), ("eval", "study", "result"))
     judged, result = found["eval"], found["result"]
     curves = described.curves_json(judged, found["study"], solver, reasons)
-    curves["halting"] = halting_points(opened.loop, opened.task, examples, run.plan.deepest)
+    curves["halting"] = halting_points(opened.loop, opened.task, examples, run.plan.trained_depth)
     metrics = folder / "metrics.jsonl"
     known = {"curves": curves, "born": certificate_fields(result, judged, reasons), "trained": run_fields(run)}
     known["commands"] = next_commands(folder)

@@ -154,7 +154,7 @@ def test_what_diverges_stays_as_it_was_saved(tmp_path):
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (["plan.accumulate=2"], "more than one segment"),
+        (["plan.accumulate=2"], "plan.accumulate or plan.unroll"),
         (["plan.device_steps=maybe"], 'use "auto", "on" or "off"'),
     ],
 )

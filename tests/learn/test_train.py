@@ -84,7 +84,7 @@ def test_ignored_places_cost_and_teach_nothing(loss):
 def test_judge_counts_a_row_without_labels_as_exact_but_empty():
     logits = torch.eye(3)[None].repeat(2, 1, 1)
     got = accuracy_of(logits, torch.tensor([[0, 1, 1], [IGNORE] * 3]))
-    assert got.exact.tolist() == [False, True] and got.places.tolist() == [3, 0]
+    assert got.exact.tolist() == [False, True] and got.num_labels.tolist() == [3, 0]
     assert got.token[0].item() == pytest.approx(2 / 3)
 
 
@@ -564,7 +564,7 @@ def test_the_best_validated_weights_are_kept(tmp_path):
     assert watch.observe(1, 0.5, 0.5) and not watch.observe(2, 0.45, 0.45) and not watch.warnings
     assert not watch.observe(3, 0.2, 0.2) and watch.warnings[0].startswith("collapse")
     assert watch.best["step"] == 1 and watch.new_warnings() and not watch.new_warnings()
-    again = BestTracker(**watch.state())
+    again = BestTracker(watch.state())
     assert again.best == watch.best and again.observe(4, 0.5, 0.6)
     slow = BestTracker()
     slow.observe(0, 0.9, 0.9)
@@ -666,7 +666,7 @@ def test_what_no_rule_tells_stays_unknown(tmp_path):
     best = train(built.loop, grid, built.train, plan, tmp_path, validation=built.validation, live=False).best
     assert best["valid"] is None and best["token"] == pytest.approx(row.token, abs=0.5)
     old = {"best": {"step": 1, "exact": 0.5, "valid": 0.9}, "warnings": [], "told": 0}
-    watch = BestTracker(**upgraded_state(old, verifies=False))
+    watch = BestTracker(upgraded_state(old, verifies=False))
     assert watch.best["valid"] is None and not watch.observe(2, 0.5, None, 0.8) and watch.observe(3, 0.5, None, 0.95)
     assert upgraded_state(old, verifies=True) == old
     notes = {"result.json": {"best": old["best"], "seconds": 1.0}}

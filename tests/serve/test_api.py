@@ -101,7 +101,7 @@ def test_models_say_what_the_page_needs(http, opened):
     assert first["boxes"] == [2, 2] and len(first["units"]) == 12 and all(len(u) == 4 for u in first["units"])
     assert first["glyphs"]["3"] == "3" and first["glyphs"]["."] == "" and set(first["colours"]) == set("_.1234")
     assert first["parameters"] == sum(p.numel() for p in opened.loop.parameters())
-    assert first["trained_depth"] == opened.run.plan.deepest
+    assert first["trained_depth"] == opened.run.plan.trained_depth
     assert (
         first["verifies"] and first["exact"] and first["views"] and not first["stochastic"] and not first["calibrated"]
     )

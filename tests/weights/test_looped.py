@@ -92,7 +92,7 @@ def test_the_first_state_is_neutral():
 
 def test_the_curriculum_reaches_the_depth():
     plan, gen = Unroll(12, draw="ramp", first=4, ramp=0.5, grad="last(4)", weigh="window", window=4), torch.Generator()
-    depths = [plan.steps(p / 20, gen) for p in range(21)]
+    depths = [plan.draw_depth(p / 20, gen) for p in range(21)]
     assert depths[0] == 4 and depths[10:] == [12] * 11 and depths == sorted(depths)
     rule_named(plan.grad)
 

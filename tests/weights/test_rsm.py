@@ -47,7 +47,7 @@ def test_the_inner_depth_grows_at_the_recipes_milestones():
 
 def test_the_outer_depth_grows_by_the_plan():
     draw = torch.Generator()
-    assert [TAUGHT.steps(p, draw) for p in (0, 0.2, 0.4, 0.6, 0.8, 0.99)] == [2, 3, 4, 6, 7, 8]
+    assert [TAUGHT.draw_depth(p, draw) for p in (0, 0.2, 0.4, 0.6, 0.8, 0.99)] == [2, 3, 4, 6, 7, 8]
 
 
 def test_weights_remember_the_depth_they_were_learned_at(tmp_path):
