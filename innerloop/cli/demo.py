@@ -50,7 +50,7 @@ def demo(recipe: str = "demo", out: str = "runs/demo", set: tuple[str, ...] = ()
     opened = open_run(out, where)
     examples = unseen_puzzles(opened.task, load_data(opened.run.data, folder)[1], opened.run.data, TEST_PUZZLES)
     loop: Any = opened.loop
-    with console.status("thinking"):
+    with console.status("evaluating"):
         rows = evaluate(loop, opened.task, examples, DEPTHS, device=where)
         rows += evaluate(loop, opened.task, examples, DEPTHS[-1:], halting=(True,), device=where)
     files.write_json(folder / "eval.json", eval_record(opened, examples, rows, 0, (0.0, 0.0)))

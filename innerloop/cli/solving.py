@@ -187,7 +187,7 @@ def choose_rule(solver: Solver, pick: str) -> str:
     """`auto` where nothing tells which rule is best: the halting head if there is one, else a vote, and it is said."""
     if pick != "auto" or solver.verify is not None or solver.calibrations:
         return pick
-    rule = "q" if solver.has_head else "vote"
+    rule = "q" if solver.has_halting_head else "vote"
     print(
         f"these rules are not known and nothing is calibrated: answers are picked by {rule}, without a probability; "
         "innerloop calibrate finds the best rule",
@@ -255,7 +255,7 @@ def solve_one(
     if quiet:
         found = solver.solve(question, **solve_kwargs)[0]
     else:
-        with console.status("thinking"):
+        with console.status("solving"):
             found = solver.solve(question, watch=see, **solve_kwargs)[0]
         shown = play_boards(console, solver, question, paths.get(found.trajectory, []), label)
         if not np.array_equal(shown, found.answer):

@@ -25,7 +25,7 @@ from innerloop.learn.stream import to_batch
 from innerloop.ledger import rows_of, step_cost
 from innerloop.noise import has_key
 from innerloop.text import printable
-from innerloop.width import MAX_WIDTH, Noisy, best, by_value, first_to_halt, lowest_residual, vote, wide
+from innerloop.width import MAX_WIDTH, Noisy, best, by_value, first_to_halt, lowest_residual, think_wide, vote
 
 # Rules that pick one of `width` trajectories.
 PICKS = {"vote": vote, "q": best(), "value": best(by_value), "residual": lowest_residual, "first": first_to_halt}
@@ -198,7 +198,7 @@ def score_set(
                 first += int(torch.as_tensor(thought.steps).max())
             return PICKS[pick](thoughts)
 
-        thought = wide(counter, question, width, pick_and_count, depth, halt=halting_rule)
+        thought = think_wide(counter, question, width, pick_and_count, depth, halt=halting_rule)
         steps = torch.as_tensor(thought.steps).expand(len(part))
         scores.append(_score(task, part, thought.answer.logits, steps, nfe))
     return concat_scores(scores)

@@ -117,7 +117,7 @@ class DetailCache:
             puzzle_jobs = [PuzzleJob(served.solver, puzzles.inputs[i], options, int(puzzles.puzzle[i])) for i in rows]
             for i, solution in zip(rows, await self._solutions(puzzle_jobs), strict=False):
                 if solution is not None and solution.steps:
-                    right = served.solver.right(puzzles.inputs[i], puzzles.labels[i], solution.answer[None])[0]
+                    right = served.solver.is_right(puzzles.inputs[i], puzzles.labels[i], solution.answer[None])[0]
                     self.halting.append(
                         schema.Halted(**described.halting_point(solution.steps, puzzles.rating[i], right))
                     )

@@ -191,7 +191,7 @@ class Served:
             on_done,
             deadline=time.monotonic() + (body.seconds or self.limits.seconds),
             priority=body.priority,
-            steps=nfe * len(puzzle_jobs) / solver.calls if nfe else math.inf,
+            steps=nfe * len(puzzle_jobs) / solver.nfe_per_step if nfe else math.inf,
         )
 
     def solution_body(self, solution: Solution, question: Tokens) -> schema.SolutionBody:
@@ -219,7 +219,7 @@ def load_model(
 
     rules, can_halt, stochastic = capabilities(solver)
     loaded = datetime.now(UTC).isoformat(timespec="seconds")
-    factory = EngineFactory(engine, on_step(solver.calls))
+    factory = EngineFactory(engine, on_step(solver.nfe_per_step))
     return Served(name, source, opened, solver, factory, worker, limits, rules, can_halt, stochastic, loaded)
 
 

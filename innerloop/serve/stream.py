@@ -40,7 +40,7 @@ class ReplayStream:
         self.replay = Replay(
             served.solver, served.tokens([body.puzzle])[0], options, served.identifier_number(body.identifier)
         )
-        self.deadline = self.replay.begun + (body.seconds or limits.seconds)
+        self.deadline = self.replay.start_time + (body.seconds or limits.seconds)
         puzzle_job = self.replay.puzzle_job(self._record)
         self.work = Work([puzzle_job], served.engine_factory, lambda: self._put(None), self.deadline, body.priority)
         self.solution: schema.SolutionBody | None = None

@@ -2,7 +2,7 @@
 
 A Work holds the puzzles of one HTTP request, all with the same options. Queueing is fair: a request of few puzzles
 overtakes the tail of one of many, and none starves. Further trajectories of a puzzle whose first ones failed
-(PuzzleJob.wave) wait behind what is left of their request.
+(PuzzleJob.start_wave) wait behind what is left of their request.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ class QueueKey(NamedTuple):
     """What identifies an engine: weights and the options that it depends on."""
 
     engine_factory: EngineFactory
-    kind: EngineKey
+    engine_key: EngineKey
 
 
 def queue_key(factory: EngineFactory, options: SolveOptions) -> QueueKey:
     """The key of the engine that these options need."""
-    return QueueKey(factory, options.kind)
+    return QueueKey(factory, options.engine_key)
 
 
 @dataclass(eq=False)
@@ -111,7 +111,7 @@ class EngineQueue:
         self._queue(entry, entry.work.unsolved, entry.work.unsolved, arrivals)
 
     def _queue(self, entry: OpenPuzzle, start: int, stride: int, arrivals: Iterator[int]) -> None:
-        for j, k in enumerate(entry.puzzle_job.wave()):
+        for j, k in enumerate(entry.puzzle_job.start_wave()):
             rank = self.clock + start + j * stride
             heapq.heappush(self.waiting_trajectories, (-entry.work.priority, rank, next(arrivals), k, entry))
 
@@ -122,7 +122,7 @@ class EngineQueue:
             if is_open(entry.puzzle_job) and k in entry.puzzle_job.pending:
                 # While small requests keep coming, a wide one gets at least one trajectory per refill of the batch.
                 self.clock = max(self.clock + 1 / self.engine.rows, rank)
-                self.engine.submit(entry.puzzle_job.job(k))
+                self.engine.submit(entry.puzzle_job.make_job(k))
 
     def sweep(self, is_open: Callable[[PuzzleJob], bool]) -> None:
         """Drop waiting trajectories of puzzles that are solved."""

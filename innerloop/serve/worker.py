@@ -229,7 +229,7 @@ class Worker:
         self._active[id(work)] = work
         for i, puzzle_job in enumerate(work.puzzles):
             self._open[id(puzzle_job)] = OpenPuzzle(puzzle_job, work, i)
-        heapq.heappush(self._pending[work.key.kind.noisy], (-work.priority, next(self._arrivals), work))
+        heapq.heappush(self._pending[work.key.engine_key.noisy], (-work.priority, next(self._arrivals), work))
 
     def _queue_for(self, work: Work) -> EngineQueue | None:
         """The engine queue for a request; None while the limit of engines is in use."""
@@ -242,8 +242,8 @@ class Worker:
             for k in idle[: 1 - MAX_IDLE_ENGINES]:
                 del self._engine_queues[k]
             if (
-                key.kind.noisy
-                and sum(k.kind.noisy and engine_queue.is_busy for k, engine_queue in self._engine_queues.items())
+                key.engine_key.noisy
+                and sum(k.engine_key.noisy and engine_queue.is_busy for k, engine_queue in self._engine_queues.items())
                 >= MAX_NOISY_ENGINES
             ):
                 return None

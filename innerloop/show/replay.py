@@ -23,7 +23,7 @@ from innerloop.noise import salted
 from innerloop.show.paths import StatePaths
 from innerloop.solve.choose import RULES
 from innerloop.solve.engine import CachedRead, Done, StepOutput
-from innerloop.solve.job import PuzzleJob, wave
+from innerloop.solve.job import PuzzleJob, next_wave
 from innerloop.solve.options import Solution, SolveOptions
 from innerloop.solve.solver import Solver
 from innerloop.solve.verify import violating_cells
@@ -62,7 +62,7 @@ class Replay:
 
     def __init__(self, solver: Solver, question: Tokens, options: SolveOptions, identifier: int = 0) -> None:
         self.solver, self.question, self.options, self.identifier = solver, question, options, identifier
-        self.begun, self.views = time.monotonic(), solver.views(options)
+        self.start_time, self.views = time.monotonic(), solver.views(options)
         self.seen: list[list[ReplayStep]] = [[] for _ in range(options.width)]
         self.halts: list[int | None] = [None] * options.width
         seen_by = None if self.views is None else self.views.cells
@@ -83,7 +83,7 @@ class Replay:
         """Record a step of trajectory k; its state goes to the projection only."""
         stops = self._stops(k, output)
         self.paths.add(k, output.state)
-        return ReplayStep(k, output._replace(state=None), stops, time.monotonic() - self.begun)
+        return ReplayStep(k, output._replace(state=None), stops, time.monotonic() - self.start_time)
 
     @torch.no_grad()
     def _stops(self, k: int, output: StepOutput) -> bool:
@@ -174,24 +174,24 @@ class Replay:
         return end
 
     def _until_verified(self, ends: dict[int, TrajectoryEnd]) -> dict[int, TrajectoryEnd]:
-        """Those of the waves in which `solve` begins trajectories (PuzzleJob.wave), cut short once one is verified."""
+        """The ends of the trajectories that `solve` would start, wave by wave, until one is verified."""
         used: dict[int, TrajectoryEnd] = {}
-        begun = range(0)
-        while begun.stop < self.options.width and not any(e.how == "verified" for e in used.values()):
-            begun = wave(begun.stop, self.options.width)
-            used |= {k: ends[k] for k in begun if k in ends}
+        wave = range(0)
+        while wave.stop < self.options.width and not any(e.how == "verified" for e in used.values()):
+            wave = next_wave(wave.stop, self.options.width)
+            used |= {k: ends[k] for k in wave if k in ends}
         first = min((e.output.step for e in used.values() if e.how == "verified"), default=math.inf)
         for k, end in used.items():
-            if k in begun and end.output.step > first:
+            if k in wave and end.output.step > first:
                 seen = self.seen[k][int(first) - 1]
                 used[k] = TrajectoryEnd(seen.output, "cancelled", self._judge(seen.output.answer)[0], seen.seconds)
         return used
 
     def _ended(self, ends: dict[int, TrajectoryEnd]) -> PuzzleJob:
         """A job of the puzzle whose trajectories ended there."""
-        puzzle_job = PuzzleJob(self.solver, self.question, self.options, self.identifier, begun=self.begun)
+        puzzle_job = PuzzleJob(self.solver, self.question, self.options, self.identifier, start_time=self.start_time)
         for k, end in ends.items():
-            job = puzzle_job.job(k)
+            job = puzzle_job.make_job(k)
             job.owner = None  # it points back at the puzzle_job, which would stay until Python looks for cycles
             puzzle_job.done[k] = Done(job, end.how, end.output, end.output.step)
         return puzzle_job

@@ -159,10 +159,10 @@ def replay_json(solver: Solver, examples: Any, i: int, options: SolveOptions) ->
     """The trace of one solve, as the server streams it: {request, begin, steps, done, said}."""
     task, question, number = solver.task, examples.inputs[i], int(examples.puzzle[i])
     replay, steps = Replay(solver, question, options, number), []
-    case = replay.puzzle_job(lambda k, output: steps.append(replay.step_json(replay.record(k, output))))
+    puzzle_job = replay.puzzle_job(lambda k, output: steps.append(replay.step_json(replay.record(k, output))))
     engine = solver.engine(options)
-    for k in case.wave():
-        engine.submit(case.job(k))
+    for k in puzzle_job.start_wave():
+        engine.submit(puzzle_job.make_job(k))
     engine.run()
     found = replay.solution()
     explain = getattr(task, "explain", None)

@@ -43,7 +43,7 @@ from innerloop.recipes import get
 from innerloop.runs.fit import build, unseen_puzzles
 from innerloop.runs.run import override
 from innerloop.weights import gram
-from innerloop.width import Noisy, wide
+from innerloop.width import Noisy, think_wide
 
 TINY = ["config.net.hidden_size=32", "plan.batch=16", "plan.compile=off", "data.count=100", "data.holdout=40"]
 
@@ -690,7 +690,7 @@ def test_a_loop_with_a_key_is_evaluated_wide_without_noise(pick):
     assert (one.pick, three.pick, three.nfe) == ("-", pick, 6.0 * len(loop.schedule))
     (_, question), *_ = batches(few, 99, "cpu")
     with torch.no_grad():
-        thought = wide(loop, question, 3, PICKS[pick], 2)
+        thought = think_wide(loop, question, 3, PICKS[pick], 2)
     again = score_set(loop, built.task, few, 2, 3, pick=pick)
     assert np.array_equal(again.answers, thought.answer.logits.argmax(-1).numpy())
 

@@ -298,9 +298,10 @@ def test_a_budget_holds_for_all_puzzles_together(desk, puzzles):
     solver, depth = desk.solver, 40
     d = SolveOptions(depth, 4, "residual")
     cap = 60  # block calls a puzzle
-    found = desk.ask(puzzles, d, steps=cap * len(puzzles) / solver.calls)
+    found = desk.ask(puzzles, d, steps=cap * len(puzzles) / solver.nfe_per_step)
     spent = sum(s.nfe for s in found)
-    assert cap * len(puzzles) <= spent <= cap * len(puzzles) + solver.rows * solver.calls  # the last tick is whole
+    last_tick = solver.rows * solver.nfe_per_step
+    assert cap * len(puzzles) <= spent <= cap * len(puzzles) + last_tick
     alone = solver.solve(puzzles, depth, 4, "residual", budget=Budget(nfe=cap))
     assert texts_of(found) == texts_of(alone) and [s.nfe for s in found] == [s.nfe for s in alone]
 
