@@ -158,7 +158,7 @@ def test_what_diverges_stays_as_it_was_saved(tmp_path):
         (["plan.device_steps=maybe"], 'use "auto", "on" or "off"'),
     ],
 )
-def test_what_cannot_be_resident_is_refused_in_words(more, said, tmp_path):
+def test_what_cannot_run_on_the_device_is_refused_in_words(more, said, tmp_path):
     with pytest.raises(InputError, match=said):
         trained("orbit", "on", tmp_path, *more)
 

@@ -296,11 +296,12 @@ def test_a_row_lives_its_steps_then_leaves_and_the_others_stay():
     built = build(tiny())
     feed, halting = ExampleStream(built.train, None, 0), HaltingConfig(3, learned=False)
     carry = initial_carry(built.loop, feed.fill(torch.ones(2, dtype=torch.bool), 0))
-    lives, seen, position = torch.tensor([1, 3]), [], 0
+    max_steps, seen, position = torch.tensor([1, 3]), [], 0
     for _ in range(4):
         fresh = feed.fill(carry.halted, position)
         position += int(carry.halted.sum())
-        carry = supervised_step(built.loop, carry, fresh, halting, Draw(torch.zeros(2, dtype=torch.long), lives)).carry
+        draw = Draw(torch.zeros(2, dtype=torch.long), max_steps)
+        carry = supervised_step(built.loop, carry, fresh, halting, draw).carry
         seen.append((carry.steps.tolist(), carry.halted.tolist(), carry.batch.question.inputs.clone()))
     assert [s[0] for s in seen] == [[1, 1], [1, 2], [1, 3], [1, 1]]
     assert [s[1] for s in seen] == [[True, False], [True, False], [True, True], [True, False]]
@@ -357,9 +358,10 @@ def test_exploration_keeps_a_share_of_rows_for_a_random_number_of_steps():
 
 
 def test_brief_lives_are_a_share_and_the_others_still_reach_every_depth():
-    life = HaltingConfig(16, spread=True, short_fraction=0.7).draw(20_000, torch.Generator().manual_seed(0)).max_steps
-    assert sorted(set(life.tolist())) == list(range(1, 33))
-    longer = (life > 4).float().mean().item()
+    halting = HaltingConfig(16, spread=True, short_fraction=0.7)
+    max_steps = halting.draw(20_000, torch.Generator().manual_seed(0)).max_steps
+    assert sorted(set(max_steps.tolist())) == list(range(1, 33))
+    longer = (max_steps > 4).float().mean().item()
     assert abs(longer - 0.3 * 28 / 32) < 0.01
 
 

@@ -1,4 +1,4 @@
-"""Whole thoughts: depth schedules, tapes, weighting by halting; and noise that is a function of a key."""
+"""Full unrolls: depth schedules, tapes, weighting by halting; and noise that is a function of a key."""
 
 import math
 from collections import Counter
