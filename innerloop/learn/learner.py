@@ -268,7 +268,7 @@ class Learner:
 
 
 def host_state(state: dict[str, Any]) -> dict[str, Any]:
-    """An optimizer's state_dict whose groups hold plain metrics, also where a CUDA graph keeps them as tensors."""
+    """An optimizer's state_dict whose groups hold plain numbers, even where a CUDA graph keeps them as tensors."""
     groups = [
         {k: v.item() if isinstance(v, Tensor) else False if k == "capturable" else v for k, v in group.items()}
         for group in state["param_groups"]

@@ -315,9 +315,7 @@ def _solve_routes(app: FastAPI, state: AppState) -> None:
         return Response(await asyncio.to_thread(answer.model_dump_json), media_type="application/json")
 
     @app.post(
-        "/v1/models/{name}/check",
-        responses=errors(400, 403, 404, 408, 413, 422, 500, 503),
-        summary="Check an answer by the rules of the task",
+        "/v1/models/{name}/check", responses=errors(400, 403, 404, 408, 413, 422, 500, 503), summary="Check an answer"
     )
     async def check(name: str, body: schema.CheckRequest) -> schema.Check:
         served = state.registry.get(name)
@@ -333,10 +331,7 @@ def _solve_routes(app: FastAPI, state: AppState) -> None:
 
 def _stream_routes(app: FastAPI, state: AppState) -> None:
     responses: dict[int | str, dict[str, Any]] = {
-        200: {
-            "content": {"text/event-stream": {"itemSchema": event_schema()}},
-            "description": "the steps and the solution",
-        }
+        200: {"content": {"text/event-stream": {"itemSchema": event_schema()}}, "description": "the steps"}
     }
 
     @app.post(

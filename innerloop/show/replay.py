@@ -44,7 +44,7 @@ class TrajectoryEnd(NamedTuple):
     """Where `Solver.solve` would have ended a trajectory."""
 
     output: StepOutput
-    how: str  # one of engine.ENDS
+    end: str  # one of engine.ENDS
     valid: bool | None
     seconds: float
 
@@ -63,15 +63,15 @@ class Replay:
     def __init__(self, solver: Solver, question: Tokens, options: SolveOptions, identifier: int = 0) -> None:
         self.solver, self.question, self.options, self.identifier = solver, question, options, identifier
         self.start_time, self.views = time.monotonic(), solver.views(options)
-        self.seen: list[list[ReplayStep]] = [[] for _ in range(options.width)]
+        self.steps: list[list[ReplayStep]] = [[] for _ in range(options.width)]
         self.halts: list[int | None] = [None] * options.width
-        seen_by = None if self.views is None else self.views.cells
-        self.paths = StatePaths(options.width, options.depth * options.width, len(question), seen_by)
+        view_cells = None if self.views is None else self.views.cells
+        self.paths = StatePaths(options.width, options.depth * options.width, len(question), view_cells)
         engine = solver.engine(options)
         self._halt: Any = engine.halt
         self._loops = [CachedRead(engine.loop.loop) for _ in range(options.width)]  # each state is read once
         self._states: list[Any] = [None] * options.width  # the state before each trajectory's next step
-        self._judged: dict[bytes, tuple[bool | None, list[int]]] = {}
+        self._verdicts: dict[bytes, tuple[bool | None, list[int]]] = {}
 
     def puzzle_job(self, watch: Callable[[int, StepOutput], None]) -> PuzzleJob:
         """The puzzle's job, with no rule that ends a trajectory early."""
@@ -100,21 +100,21 @@ class Replay:
             old = salted(first, torch.full_like(tokens[:, 0], k))
         self._states[k] = new
         try:
-            held = self._halt(self._loops[k], old, new, torch.tensor([output.step], device=device))
+            stops = self._halt(self._loops[k], old, new, torch.tensor([output.step], device=device))
         except InputError:  # it has no halting head
             self._halt = None
             return False
-        if not bool(torch.as_tensor(held).all()):
+        if not bool(torch.as_tensor(stops).all()):
             return False
         self.halts[k], self._states[k] = output.step, None
         return True
 
-    def step_json(self, seen: ReplayStep) -> dict[str, Any]:
+    def step_json(self, step: ReplayStep) -> dict[str, Any]:
         """The JSON of a step; the steps of one trajectory must come in order."""
-        k, output = seen.trajectory, seen.output
-        before = self.seen[k][-1].output.answer if self.seen[k] else self.question
-        self.seen[k].append(seen)
-        valid, wrong = self._judge(output.answer)
+        k, output = step.trajectory, step.output
+        before = self.steps[k][-1].output.answer if self.steps[k] else self.question
+        self.steps[k].append(step)
+        valid, wrong = self._verdict(output.answer)
         return {
             "trajectory": k,
             "step": output.step,
@@ -125,17 +125,17 @@ class Replay:
             "valid": valid,
             "confidence": rounded_or_none(output.q),
             "residual": rounded_or_none(output.residual, 9),
-            "would_halt": seen.stops,
+            "would_halt": step.stops,
         }
 
-    def _judge(self, answer: Tokens) -> tuple[bool | None, list[int]]:
+    def _verdict(self, answer: Tokens) -> tuple[bool | None, list[int]]:
         """(valid, wrong cells); cached, as a solve repeats the same answer many times."""
         key = answer.tobytes()
-        if key not in self._judged:
+        if key not in self._verdicts:
             pair = self.question[None], answer[None]
             valid = bool(self.solver.verify(*pair)[0]) if self.solver.verify is not None else None
-            self._judged[key] = valid, [] if valid else cell_indices(violating_cells(self.solver.task, *pair)[0])
-        return self._judged[key]
+            self._verdicts[key] = valid, [] if valid else cell_indices(violating_cells(self.solver.task, *pair)[0])
+        return self._verdicts[key]
 
     # -- when it is over ----------------------------------------------------------------------------------------------
     def solution(self) -> Solution:
@@ -143,8 +143,8 @@ class Replay:
         ends = self._ends()
         if self.options.pick == "verified":
             ends = self._until_verified(ends)
-        found = self._ended(ends).solution()
-        return replace(found, seconds=max((e.seconds for e in ends.values()), default=found.seconds))
+        solution = self._ended(ends).solution()
+        return replace(solution, seconds=max((e.seconds for e in ends.values()), default=solution.seconds))
 
     def end_json(self, solution: Solution) -> dict[str, Any]:
         """The JSON of the end, for `solution()` or the exact solver's improvement of it."""
@@ -160,31 +160,31 @@ class Replay:
 
     def _ends(self) -> dict[int, TrajectoryEnd]:
         """Where each trajectory that took a step would have ended by itself."""
-        return {k: self._end(path) for k, path in enumerate(self.seen) if path}
+        return {k: self._end(path) for k, path in enumerate(self.steps) if path}
 
     def _end(self, path: list[ReplayStep]) -> TrajectoryEnd:
         """Where one trajectory would have ended, by the engine's rules."""
-        for seen in path:
-            output, valid = seen.output, self._judge(seen.output.answer)[0]
-            end = TrajectoryEnd(output, "depth" if output.step == self.options.depth else "late", valid, seen.seconds)
+        for step in path:
+            output, valid = step.output, self._verdict(step.output.answer)[0]
+            end = TrajectoryEnd(output, "depth" if output.step == self.options.depth else "late", valid, step.seconds)
             if self.options.pick == "verified" and valid:
-                return end._replace(how="verified")
-            if seen.stops and (self.options.halting or self.options.pick == "first"):
-                return end._replace(how="halted")
+                return end._replace(end="verified")
+            if step.stops and (self.options.halting or self.options.pick == "first"):
+                return end._replace(end="halted")
         return end
 
     def _until_verified(self, ends: dict[int, TrajectoryEnd]) -> dict[int, TrajectoryEnd]:
         """The ends of the trajectories that `solve` would start, wave by wave, until one is verified."""
         used: dict[int, TrajectoryEnd] = {}
         wave = range(0)
-        while wave.stop < self.options.width and not any(e.how == "verified" for e in used.values()):
+        while wave.stop < self.options.width and not any(e.end == "verified" for e in used.values()):
             wave = next_wave(wave.stop, self.options.width)
             used |= {k: ends[k] for k in wave if k in ends}
-        first = min((e.output.step for e in used.values() if e.how == "verified"), default=math.inf)
+        first = min((e.output.step for e in used.values() if e.end == "verified"), default=math.inf)
         for k, end in used.items():
             if k in wave and end.output.step > first:
-                seen = self.seen[k][int(first) - 1]
-                used[k] = TrajectoryEnd(seen.output, "cancelled", self._judge(seen.output.answer)[0], seen.seconds)
+                step = self.steps[k][int(first) - 1]
+                used[k] = TrajectoryEnd(step.output, "cancelled", self._verdict(step.output.answer)[0], step.seconds)
         return used
 
     def _ended(self, ends: dict[int, TrajectoryEnd]) -> PuzzleJob:
@@ -193,7 +193,7 @@ class Replay:
         for k, end in ends.items():
             job = puzzle_job.make_job(k)
             job.owner = None  # it points back at the puzzle_job, which would stay until Python looks for cycles
-            puzzle_job.done[k] = Done(job, end.how, end.output, end.output.step)
+            puzzle_job.done[k] = Done(job, end.end, end.output, end.output.step)
         return puzzle_job
 
     def _scores(self) -> list[dict[str, Any]]:
@@ -203,7 +203,7 @@ class Replay:
             return []
         scores = RULES[self.options.pick](self._ended(ends).trajectories()[1])
         return [
-            {"trajectory": k, "score": rounded_or_none(s), "steps": e.output.step, "valid": e.valid, "end": e.how}
+            {"trajectory": k, "score": rounded_or_none(s), "steps": e.output.step, "valid": e.valid, "end": e.end}
             for (k, e), s in zip(ends.items(), scores, strict=True)
         ]
 
@@ -211,13 +211,13 @@ class Replay:
 # -- plain values -----------------------------------------------------------------------------------------------------
 
 
-def solution_json(task: Any, question: Tokens, found: Solution) -> dict[str, Any]:
+def solution_json(task: Any, question: Tokens, solution: Solution) -> dict[str, Any]:
     """A Solution to a question (S,), as JSON."""
     names = ("known", "valid", "pick", "why", "source", "trajectory", "width", "steps", "nfe")
-    wrong = [] if found.valid else cell_indices(violating_cells(task, question[None], found.answer[None])[0])
-    rest = {"confidence": rounded_or_none(found.confidence), "seconds": round(found.seconds, 6), "wrong": wrong}
-    fields = {name: getattr(found, name) for name in names}
-    return fields | rest | {"answer": found.text, "certainty": rounded_shares(found.certainty)}
+    wrong = [] if solution.valid else cell_indices(violating_cells(task, question[None], solution.answer[None])[0])
+    rest = {"confidence": rounded_or_none(solution.confidence), "seconds": round(solution.seconds, 6), "wrong": wrong}
+    fields = {name: getattr(solution, name) for name in names}
+    return fields | rest | {"answer": solution.text, "certainty": rounded_shares(solution.certainty)}
 
 
 def cell_indices(mask: NDArray[np.bool_]) -> list[int]:

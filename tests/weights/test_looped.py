@@ -9,7 +9,7 @@ from torch import nn
 from innerloop.core import detach, think
 from innerloop.grad import rule_named
 from innerloop.learn.supervise import Batch
-from innerloop.learn.unroll import Unroll, unrolled
+from innerloop.learn.unroll import Unroll, unrolled_step
 from innerloop.parts.config import NetConfig
 from innerloop.parts.mixers import Net
 from innerloop.study.contract import CHECKS, Subject, sample_question
@@ -40,7 +40,7 @@ def loop(**how):
 def gradients(net, depth, taped, window, grad=None):
     net.zero_grad()
     unroll = Unroll(depth, grad=grad or f"last({taped})", weigh="window", window=window)
-    sum(unrolled(net, BATCH, unroll, depth, None).losses.values()).backward()
+    sum(unrolled_step(net, BATCH, unroll, depth, None).losses.values()).backward()
     return [p.grad.to_dense() if p.grad.is_sparse else p.grad.clone() for p in net.parameters()]
 
 

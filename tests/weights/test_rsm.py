@@ -12,7 +12,7 @@ from innerloop.errors import InputError
 from innerloop.halt import confident, converged
 from innerloop.learn.supervise import Batch
 from innerloop.learn.train import train
-from innerloop.learn.unroll import Unroll, unrolled
+from innerloop.learn.unroll import Unroll, unrolled_step
 from innerloop.parts.config import NetConfig
 from innerloop.recipes import get
 from innerloop.runs.fit import build
@@ -75,7 +75,7 @@ def test_learning_tapes_the_last_step_and_judges_its_answer_alone():
     labels = torch.randint(1, 6, (3, 16))
     calls = []
     hook = loop.net.register_forward_hook(lambda *_: calls.append(torch.is_grad_enabled()))
-    out = unrolled(loop, Batch(x, labels), TAUGHT, 5, None, "softmax")
+    out = unrolled_step(loop, Batch(x, labels), TAUGHT, 5, None, "softmax")
     hook.remove()
     assert calls == [False] * 12 + [True] * 3 and set(out.losses) == {"lm_loss"}
     out.losses["lm_loss"].backward()
