@@ -200,7 +200,7 @@ def test_begun_anew_with_a_wrong_plan_nothing_is_forgotten(run, monkeypatch, cap
         raise InputError("a wrong plan")
 
     before = contents(run)
-    monkeypatch.setattr(Trainer, "blank", wrong)
+    monkeypatch.setattr(Trainer, "empty_carry", wrong)
     for more in (["--fresh"], []):
         assert cli.main(["train", str(run), *more]) == 2
         assert "a wrong plan" in sentence(capsys)
@@ -487,7 +487,7 @@ def test_a_file_that_is_no_safetensors_is_one_sentence(run, name, capsys):
     (run / "m.safetensors").write_bytes(HEADERS[name])
     for source in (run, run / "m.safetensors"):
         assert cli.main(["solve", str(source), "1.3.34.2.1.34.2."]) == 2
-        assert "damaged or no safetensors file" in sentence(capsys)
+        assert "damaged or not a safetensors file" in sentence(capsys)
 
 
 def test_a_larger_file_than_the_model_is_not_read(run):

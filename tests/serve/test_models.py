@@ -128,7 +128,7 @@ def test_rules_that_nobody_knows(registry, unknown):
     assert served.solve_options(asked()).pick == ("q" if "q" in said.rules else "vote")
     with pytest.raises(InputError, match="exact model"):
         served.solve_options(asked(exact=True))
-    with pytest.raises(InputError, match='cannot pick by "verified"'):
+    with pytest.raises(InputError, match='no selection rule "verified"'):
         served.solve_options(asked(pick="verified"))
     detail = asyncio.run(DetailCache(served).detail())
     assert len(detail.examples) == 12 and detail.source == "p.csv" and set(detail.examples[0].question) <= set("-abcd")

@@ -20,10 +20,10 @@ class Desk:
 
     def __init__(self, solver, queue=10_000, make=None, on_step=lambda steps, rows: None):
         self.solver, self.worker = solver, Worker(queue)
-        assert solver.rules  # made once from two steps of the loop, which are not those of any work
+        assert solver.rules  # made once from two steps of the loop, which are not those of any request
         solver.loop.steps = 0
         self.engine_factory = EngineFactory(make or solver.engine, on_step)
-        self.ended = []  # works, first those that ended first
+        self.finished = []  # in the order in which they ended
 
     def make_work(self, texts, d, **how):
         d = self.solver.resolve(d)
@@ -32,7 +32,7 @@ class Desk:
         done = threading.Event()
 
         def end():
-            self.ended.append(work)
+            self.finished.append(work)
             done.set()
 
         work = Work(puzzle_jobs, self.engine_factory, end, **how)
@@ -40,9 +40,9 @@ class Desk:
         return work
 
     def first(self, one, other):
-        """Whether one work ended before another; both must."""
+        """Whether one request ended before another; both must."""
         assert one.done.wait(120) and other.done.wait(120)
-        return self.ended.index(one) < self.ended.index(other)
+        return self.finished.index(one) < self.finished.index(other)
 
     def submit(self, texts, d, **how):
         work = self.make_work(texts, d, **how)
@@ -178,7 +178,7 @@ def test_a_small_order_overtakes_a_large_one_and_the_large_one_still_ends(opened
 
 
 def test_trajectories_that_follow_failed_ones_wait_behind_what_their_order_has_left(opened, puzzles):
-    """A large work whose puzzles all need every wave does not keep a small one waiting."""
+    """A large request whose puzzles all need every wave does not keep a small one waiting."""
     loop = Slow(opened.loop)
     desk = Desk(Solver(loop, opened.task, rows=4))
     loop.gate.clear()
@@ -317,7 +317,7 @@ def test_a_closed_worker_finishes_what_it_took_and_takes_no_more(opened, puzzles
 
 
 def test_new_weights_take_over_while_the_old_ones_finish(opened, puzzles):
-    """Both in one thread: each work ends on the weights it was made for, and the old ones leave when they are done."""
+    """In one thread: each request ends on the weights it was made for, and the old ones leave when they are done."""
     old, new = Slow(opened.loop, 0.005), Slow(opened.loop)
     desk, fresh = Desk(Solver(old, opened.task)), Solver(new, opened.task)
     assert fresh.rules  # which takes steps to look at the loop
@@ -345,12 +345,12 @@ def test_hurry_ends_everything_now(opened, puzzles):
     assert not late.known and late.steps == 0, "what comes after that has no time either"
 
 
-def test_nothing_of_solved_cases_is_kept(desk, puzzles):
-    """Verified early, a wide work leaves most of its tickets unused: they are forgotten, and so are its puzzle_jobs."""
+def test_nothing_of_solved_puzzles_is_kept(desk, puzzles):
+    """Verified early, a wide request leaves most of its trajectories unused: they and its puzzles are dropped."""
     for _ in range(30):
         desk.ask(puzzles[:4], SolveOptions(16, 100, "verified"))
     kept = sum(len(lane.waiting_trajectories) for lane in desk.worker._engine_queues.values())
-    assert kept <= 64 and not desk.worker._open and not desk.worker._orders and not any(desk.worker._pending)
+    assert kept <= 64 and not desk.worker._open and not desk.worker._active and not any(desk.worker._pending)
 
 
 def test_watchers_see_every_step(desk, puzzles):
