@@ -94,7 +94,7 @@ class AllowedHosts:
 
 
 def host_name(host: bytes) -> str:
-    """The name in HOST, HOST:PORT or [ADDRESS]:PORT, in lower puzzle_job."""
+    """The name in HOST, HOST:PORT or [ADDRESS]:PORT, in lower case."""
     text = host.decode("latin-1").strip().lower()
     if text.startswith("["):
         return text[1:].partition("]")[0]

@@ -192,7 +192,7 @@ class Replay:
         puzzle_job = PuzzleJob(self.solver, self.question, self.options, self.identifier, start_time=self.start_time)
         for k, end in ends.items():
             job = puzzle_job.make_job(k)
-            job.owner = None  # it points back at the puzzle_job, which would stay until Python looks for cycles
+            job.owner = None  # breaks the reference cycle, so that memory is freed at once
             puzzle_job.done[k] = Done(job, end.end, end.output, end.output.step)
         return puzzle_job
 

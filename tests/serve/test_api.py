@@ -215,7 +215,7 @@ def test_what_the_model_does_not_know_the_exact_solver_does(client, opened):
 
 def test_check_judges_by_the_rules(client):
     right = client.solve(EASY, "four").answer
-    assert client.check(EASY, right, "four") == schema.Check(valid=True, wrong=[], said=[])
+    assert client.check(EASY, right, "four") == schema.Check(valid=True, wrong=[], explanation=[])
     last = "1" if right[-1] != "1" else "2"
     judged = client.check(EASY, right[:-1] + last, "four")
     assert judged.valid is False and 15 in judged.wrong
@@ -299,10 +299,10 @@ BAD = [
     ("/v1/models/four/solve", {"puzzle": EASY, "depth": 100_001}, 400, "at most 100000"),
     ("/v1/models/four/solve", {"puzzle": EASY, "width": 129}, 400, "at most 128"),
     ("/v1/models/four/solve", {"puzzle": EASY, "seconds": 61}, 400, "at most 60"),
-    ("/v1/models/four/solve", {"puzzle": EASY, "pick": "value"}, 400, 'cannot pick by "value"'),
+    ("/v1/models/four/solve", {"puzzle": EASY, "pick": "value"}, 400, 'no selection rule "value"'),
     ("/v1/models/four/solve", {"puzzle": EASY, "identifier": 1}, 400, "it has 0 to 0"),
     ("/v1/models/four/solve", {"puzzle": EASY, "width": 2, "views": False}, 400, "same trajectory"),
-    ("/v1/models/four/solve", {"puzzle": EASY, "pick": "best"}, 400, 'cannot pick by "best": it can pick by verified'),
+    ("/v1/models/four/solve", {"puzzle": EASY, "pick": "best"}, 400, 'no selection rule "best": use one of verified'),
     ("/v1/models/four/solve", {"puzzle": EASY, "depth": "8"}, 422, "depth"),
     ("/v1/models/four/solve", {"puzzle": EASY, "dept": 8}, 422, "dept"),
     ("/v1/models/four/solve", {"puzzle": EASY, "noise": [0.1]}, 422, "noise"),
@@ -401,7 +401,7 @@ def test_the_client_speaks_in_sentences(client, server):
         client.model("\u00e4?")
     with pytest.raises(RequestFailed, match="does not answer"), Client("http://127.0.0.1:9") as nobody:
         nobody.models()
-    with pytest.raises(InputError, match="no address"):
+    with pytest.raises(InputError, match="is not a valid URL"):
         Client("http://here:there")
     assert not Client("http://127.0.0.1:9").ready()
 
