@@ -1,7 +1,7 @@
 """File lock of a run's folder, so that one process trains there; it is released when the process ends.
 
 with lock_folder(folder) as note:      # InputError where another process trains there
-    ...                         # note: empty, or why this file system cannot lock
+    ...                                # note: empty, or why this file system cannot lock
 """
 
 from __future__ import annotations

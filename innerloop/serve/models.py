@@ -191,7 +191,7 @@ class Served:
             on_done,
             deadline=time.monotonic() + (body.seconds or self.limits.seconds),
             priority=body.priority,
-            steps=nfe * len(puzzle_jobs) / solver.nfe_per_step if nfe else math.inf,
+            max_steps=nfe * len(puzzle_jobs) / solver.nfe_per_step if nfe else math.inf,
         )
 
     def solution_body(self, solution: Solution, question: Tokens) -> schema.SolutionBody:

@@ -1,4 +1,4 @@
-"""What a worker is asked to solve, and the queue of trajectories that wait for each engine.
+"""Work of the worker thread: the puzzles of one request, and the queue of trajectories of each engine.
 
 A Work holds the puzzles of one HTTP request, all with the same options. Queueing is fair: a request of few puzzles
 overtakes the tail of one of many, and none starves. Further trajectories of a puzzle whose first ones failed
@@ -53,9 +53,9 @@ def queue_key(factory: EngineFactory, options: SolveOptions) -> QueueKey:
 class Work:
     """The puzzles of one request, all with the same options, and their solutions.
 
-    on_done  called once, in the worker's thread, when all are solved or `error` is set; not after a cancellation
-    deadline time.monotonic(); what is unsolved by then gets its best answer so far
-    steps    limit of steps, over all trajectories together
+    on_done    called once, in the worker's thread, when all are solved or `error` is set; not after a cancellation
+    deadline   time.monotonic(); what is unsolved by then gets its best answer so far
+    max_steps  over all trajectories together
     """
 
     puzzles: list[PuzzleJob]
@@ -63,7 +63,7 @@ class Work:
     on_done: Callable[[], None]
     deadline: float = math.inf
     priority: float = 0.0
-    steps: float = math.inf
+    max_steps: float = math.inf
     solutions: list[Solution | None] = field(default_factory=list)
     error: BaseException | None = None
     unsolved: int = 0  # puzzles without a solution yet
@@ -95,9 +95,8 @@ class EngineQueue:
 
     def __init__(self, engine: Engine, on_step: Callable[[int, int], None]) -> None:
         self.engine, self.on_step = engine, on_step
-        self.waiting_trajectories: list[
-            tuple[float, float, int, int, OpenPuzzle]
-        ] = []  # (-priority, rank, arrival, trajectory, puzzle)
+        # Heap of (-priority, rank, arrival, trajectory, puzzle).
+        self.waiting_trajectories: list[tuple[float, float, int, int, OpenPuzzle]] = []
         self.clock = 0.0  # rank of the trajectory that was submitted last
         self.last_used = 0.0  # time.monotonic() of its last step
 

@@ -298,7 +298,7 @@ def test_a_budget_holds_for_all_puzzles_together(desk, puzzles):
     solver, depth = desk.solver, 40
     d = SolveOptions(depth, 4, "residual")
     cap = 60  # block calls a puzzle
-    found = desk.ask(puzzles, d, steps=cap * len(puzzles) / solver.nfe_per_step)
+    found = desk.ask(puzzles, d, max_steps=cap * len(puzzles) / solver.nfe_per_step)
     spent = sum(s.nfe for s in found)
     last_tick = solver.rows * solver.nfe_per_step
     assert cap * len(puzzles) <= spent <= cap * len(puzzles) + last_tick
