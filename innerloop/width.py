@@ -49,7 +49,7 @@ class Noisy:
         state = self.loop.init(x)
         if unknown := set(self.slots) - set(getattr(state, "_fields", ())):
             known = ", ".join(getattr(state, "_fields", ())) or "no names"
-            raise InputError(f"the state has no field {min(unknown)!r} to add noise to: it has {known}")
+            raise InputError(f"the state has no slot {min(unknown)!r} to add noise to: it has {known}")
         key = key_of(x)
         return NoisyState(state, scramble(key + scramble(torch.full_like(key, self.seed))), torch.zeros_like(key))
 

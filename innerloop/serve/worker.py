@@ -216,9 +216,8 @@ class Worker:
                 self._finish(entry)
             elif entry:
                 engine_queue.add_next_wave(entry, self._arrivals)
-        for work in [
-            w for w in self._active.values() if w.engine_queue is engine_queue and w.steps_taken >= w.max_steps
-        ]:
+        here = [w for w in self._active.values() if w.engine_queue is engine_queue]
+        for work in [w for w in here if w.steps_taken >= w.max_steps]:
             self._finish_all(work)
         if len(engine_queue.waiting_trajectories) > 2 * self.waiting + 64:
             engine_queue.sweep(self._is_open)

@@ -101,5 +101,5 @@ def test_it_is_evaluated_wide_without_further_noise():
     rows = evaluate(loop, task, task.make(5, 0), (2,), (1, 3), pick="residual")
     assert [r.pick for r in rows] == ["-", "residual"] and rows[1].nfe == 6 * len(loop.schedule)
     plain = trm.TRM(trm.Config(fit_config(TINY, task, 1), cycles=1, thoughts=1, dtype="float32"))
-    with pytest.raises(InputError, match="no residual"):
+    with pytest.raises(InputError, match="no field `residual`"):
         evaluate(plain, task, task.make(5, 0), (2,), (3,), pick="residual", noise=(1.0, 0.0))

@@ -120,11 +120,11 @@ def test_the_first_to_halt_of_real_trajectories_spends_the_fewest_steps():
 def test_value_picks_and_what_is_missing_is_said():
     runs = [thought(1, [0.0, 0.0], torch.tensor(v), mark=m) for v, m in (([0.2, 0.9], 0.0), ([0.3, 0.1], 1.0))]
     assert best(by_value)(runs).state[0].tolist() == [1.0, 0.0]
-    with pytest.raises(InputError, match="no score"):
+    with pytest.raises(InputError, match="no head for that score"):
         best(by_value)([thought(1, [0.0]), thought(1, [1.0])])
-    with pytest.raises(InputError, match="no score"):
+    with pytest.raises(InputError, match="no head for that score"):
         best(halting_margin)([thought(1), thought(1)])
-    with pytest.raises(InputError, match="no residual"):
+    with pytest.raises(InputError, match="no field `residual`"):
         lowest_residual(runs)
 
 
