@@ -2,7 +2,7 @@
 
     python benchmarks/act_tau.py --taus 0.003 0.01 0.03 0.1 --seeds 0 1 2 --threads 1 --out results/act_tau.json
 
-Trains weights/act.py by whole thoughts and reports, on rows drawn anew, how many steps it took and how often it was
+Trains weights/act.py by full unrolls and reports, on rows drawn anew, how many steps it took and how often it was
 right in every place. There are 510 rows of 1 to 8 bits, so most were seen in training: this measures thinking, not
 generalisation. The last weights are judged. Two to four minutes on one thread.
 """

@@ -88,10 +88,10 @@ def affordable(loop: Any, task: Any, learned: Any, plan: Plan, minutes: float, d
         prepare(loop, device)
         trainer = Trainer(loop, task, learned, plan, Path(folder), device=device, live=False)
         for _ in range(3):
-            trainer.learn()
+            trainer.train_step()
         began = time.perf_counter()
         for _ in range(8):
-            trainer.learn()
+            trainer.train_step()
         return max(1, round(60 * minutes * 8 / (time.perf_counter() - began)))
 
 

@@ -81,7 +81,7 @@ def engine(loop: Any, inputs: np.ndarray, rows: int, depth: int, halt: Any, veri
         for i in range(first, min(len(inputs), first + (len(inputs) if refill else rows))):
             made.submit(Job(inputs[i], depth, halting=halt is not None, verify=verify is not None, owner=i))
         for done in made.run():
-            answers[done.job.owner] = done.moment.answer  # type: ignore[union-attr]
+            answers[done.job.owner] = done.result.answer  # type: ignore[union-attr]
     return answers, (made.counters.steps, made.counters.rows, made.counters.ticks)
 
 

@@ -55,7 +55,7 @@ def tape(built: BuiltRun, rows: int = 8) -> dict[str, float]:
     own = {p.untyped_storage().data_ptr() for p in loop.parameters()}
     hooks = [m.register_forward_hook(count) for m in loop.modules() if isinstance(m, Net)]
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
-        out = cost.training_step(loop, batch, plan, plan.unroll.mean)
+        out = cost.training_step(loop, batch, plan, plan.unroll.mean_depth)
     for hook in hooks:
         hook.remove()
     total = sum(n for pointer, n in kept.items() if pointer not in own)
@@ -125,11 +125,11 @@ def pace(system: str, task: str, steps: int = 4) -> float:
         trainer = Trainer(built.loop.train(), built.task, built.train, built.run.plan, Path(folder), live=False)
         for moment in (0.125, 0.375, 0.625, 0.875):
             trainer.step = round(moment * run.plan.steps)
-            trainer.learn()
+            trainer.train_step()
             took = []
             for _ in range(steps):
                 began = time.perf_counter()
-                trainer.learn()
+                trainer.train_step()
                 took.append(time.perf_counter() - began)
             means.append(float(np.median(took)))
     return float(np.mean(means))

@@ -6,8 +6,8 @@ Every method answers the same unseen instances, one at a time for latency (media
 throughput (the model in batches, the exact solver one by one, on as many threads). `gap` is the cost of valid
 answers above the best possible, where the task has an objective and the solver alone proved the best. The methods
 take turns of fifty instances: all meet the same noise of the machine, and each finds the caches as it left them.
-Depth and width are those of least mean time on --tune other instances (solve.hybrid.patience), one choice for single
-instances and one for all together, unless --depth names them.
+Depth and width are those of least mean time on --tune other instances (solve.hybrid.tune_fallback), one choice for
+single instances and one for all together, unless --depth names them.
   solver            CP-SAT alone, no proposal
   model             one trajectory to the trained depth, its answer is trusted
   verified          up to `width` trajectories, the first valid answer; else "I don't know"
@@ -102,7 +102,7 @@ def compared(run: str, args: argparse.Namespace) -> dict[str, Any]:
         test = task.make(args.limit, opened.run.data.seed + 8_000_003)
     others = task.make(args.tune, opened.run.data.seed + 9_000_003).inputs
     chosen = [dials(solver, others, args, many) for many in (False, True)]
-    trusted = {"depth": opened.run.plan.deepest, "pick": "certainty", "views": False}
+    trusted = {"depth": opened.run.plan.trained_depth, "pick": "certainty", "views": False}
     how, at_once = ({m: trusted if m == "model" else c["dials"] for m in METHODS} for c in chosen)
     said = {method: Answered() for method in METHODS}
     proved = np.zeros(len(test), bool)
@@ -136,12 +136,14 @@ def compared(run: str, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def dials(solver: Solver, questions: np.ndarray, args: argparse.Namespace, many: bool) -> dict[str, Any]:
-    """How the model is to think, and what was measured to choose it; a model that does not pay thinks one step."""
+    """Options of the model, and the measurements that chose them; a model that only adds time runs one step."""
     if args.depth:
         return {"dials": {"depth": args.depth, "width": args.width, "pick": "verified"}}
-    found = tune_fallback(solver, questions, args.seconds, together=many)
+    found = tune_fallback(solver, questions, args.seconds, batched=many)
     print("together" if many else "single", found, flush=True)
-    return {"dials": {"depth": found.depth or 1, "width": found.width, "pick": "verified"}, "patience": found._asdict()}
+    measured = found._asdict()
+    measured["alone"] = measured.pop("exact_seconds")  # the key of results/hybrid.json
+    return {"dials": {"depth": found.depth or 1, "width": found.width, "pick": "verified"}, "patience": measured}
 
 
 def cost(task: Any, inputs: np.ndarray, answers: list[Any]) -> np.ndarray | None:

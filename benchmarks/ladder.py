@@ -88,7 +88,7 @@ SMALL = [rung for rung in RUNGS if "large" not in rung]
 def ours(rung: Rung) -> Run:
     """Orbit, as the recipes train it."""
     config = orbit.Config(replace(orbit.SIZE, hidden_size=rung.width))
-    calm = HaltingConfig(max_steps=rung.depth // 2, learned=False, explore=0.0, spread=True, brief=0.5)
+    calm = HaltingConfig(max_steps=rung.depth // 2, learned=False, explore=0.0, spread=True, short_fraction=0.5)
     plan = Plan(batch=16, optimizer="adamw", lr=5e-3, weight_decay=0.1, clip=1.0, ema=0.995, loss="softmax",
                 halting=calm, compile="off")  # fmt: skip
     return Run("orbit", "orbit", config, rung.data, plan)
@@ -188,10 +188,10 @@ FACTORS: dict[str, dict[str, Factor]] = {
         "short memory": of(ours, "plan.ema=0.98"),
         "halting in training": of(ours, "plan.halting.learned=true", "plan.halting.explore=0.1",
                                   "plan.halting.spread=false"),
-        "long lives": Factor(variants.lives(ours, 4)),
-        "short lives": Factor(variants.lives(ours, 0.5)),
-        "lives as they come": of(ours, "plan.halting.brief=0"),
-        "mostly brief": of(ours, "plan.halting.brief=0.8"),
+        "long lives": Factor(variants.max_steps_scaled(ours, 4)),
+        "short lives": Factor(variants.max_steps_scaled(ours, 0.5)),
+        "lives as they come": of(ours, "plan.halting.short_fraction=0"),
+        "mostly brief": of(ours, "plan.halting.short_fraction=0.8"),
         "whole thoughts, growing": of(ours, "plan.unroll.depth=8", "plan.unroll.draw=ramp"),
         "batch 8": of(ours, "plan.batch=8"),
         "batch 32": of(ours, "plan.batch=32"),
@@ -234,7 +234,7 @@ def recipe(rung: str, name: str, seed: int, share: float = 1.0, checks: int = CH
     steps = max(checks, round(share * r.tera * 1e12 / (flops * run.plan.batch)))
     ema = min(run.plan.ema, 1 - 10 / steps) if run.plan.ema else 0.0
     horizon = {"steps": steps, "warmup": max(1, steps // 20), "ema": ema, "save_every": 10**9}
-    horizon |= {"check_every": -(-steps // checks), "depths": (run.plan.deepest,)}
+    horizon |= {"check_every": -(-steps // checks), "depths": (run.plan.trained_depth,)}
     return replace(run, plan=replace(run.plan, **horizon)), flops
 
 
@@ -281,7 +281,7 @@ def trained(rung: str, name: str, seed: int, share: float, limit: int, checks: i
         "tera": run.plan.steps * run.plan.batch * flops / 1e12,
         "parameters": sum(p.numel() for p in loop.parameters()), "MFLOP": flops / 1e6, "steps": run.plan.steps,
         "seconds": result.seconds, "cpu_seconds": cpu, "stopped": result.stopped, "best": result.best.get("valid"),
-        "trained_depth": run.plan.deepest, "curve": curve, "commit": commit(),
+        "trained_depth": run.plan.trained_depth, "curve": curve, "commit": commit(),
         "to": {str(level): reached(curve, level) for level in LEVELS},
     }  # fmt: skip
 

@@ -25,7 +25,7 @@ def page(text: str, rows: list[Row]) -> str:
     text = between(text, "trm", compared(longer, "trm", "trm", ["sudoku6"]))
     small, large = tables.of(rows, "sudoku9"), tables.of(rows, LARGE)
     factors, rho = tables.foretold(small, large)
-    made = [[f, tables.solved(small, f), tables.solved(large, f)] for f in factors]
+    made = [[tables.shown(f), tables.solved(small, f), tables.solved(large, f)] for f in factors]
     lines = table(["factor", "`sudoku9`, %", f"`{LARGE}`, %"], made)
     lines.append(f"Rank correlation (Spearman): {rho:.2f} over {len(made)} factors.")
     return between(text, "large", lines if len(made) > 2 else UNKNOWN)
@@ -34,6 +34,7 @@ def page(text: str, rows: list[Row]) -> str:
 def compared(rows: list[Row], group: str, base: str, rungs: list[str]) -> list[str]:
     """The base and a group's factors."""
     made = tables.lines(rows, [base, *ladder.FACTORS[group]], rungs, base)
+    made = [[tables.shown(factor), *cells] for factor, *cells in made]
     return table(tables.head(rungs), made)[:-1] if made else UNKNOWN
 
 

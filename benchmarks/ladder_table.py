@@ -21,6 +21,13 @@ Row = dict[str, Any]
 BASE = "orbit"
 LEVEL = "0.8"  # the accuracy whose training FLOPs are compared
 LEARNT = 0.5  # validated by what is taken to have learned
+SHOWN = {  # names in tables, of factors that results/ladder.jsonl holds under an older name
+    "long lives": "more steps per puzzle",
+    "short lives": "fewer steps per puzzle",
+    "lives as they come": "short_fraction 0",
+    "mostly brief": "short_fraction 0.8",
+    "whole thoughts, growing": "full unrolls, growing",
+}
 DEEP = "8"  # times the trained depth, where every factor's first seed is judged too
 LEAST = 0.005  # errors: no error in a hundred validation puzzles counts as half a one
 
@@ -100,6 +107,11 @@ def solved(rows: Sequence[Row], factor: str, times: str = "1") -> str:
     """Mean over seeds of what is solved at so many times the trained depth, in per cent."""
     known = [100 * r["accuracy"][times] for r in by(rows, factor) if times in r["accuracy"]]
     return f"{statistics.mean(known):.1f}" if known else "–"
+
+
+def shown(factor: str) -> str:
+    """The name of a factor in tables and figures."""
+    return SHOWN.get(factor, factor)
 
 
 def measures(rung: str) -> dict[str, Callable[[Row], float | None]]:

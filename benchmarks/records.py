@@ -90,7 +90,7 @@ def judged(built: BuiltRun, folder: Path, result: Result, test: Any, args: argpa
     """The result as it is written down."""
     run, loop = built.run, built.loop.to(args.device).eval()
     leak = leakage(built.train, test, built.task)
-    deepest = run.plan.deepest
+    deepest = run.plan.trained_depth
     depths = [deepest >> k for k in range(5, 0, -1) if deepest >> k] + [deepest * k for k in (1, 2, 4, 8, 16)]
     began = time.perf_counter()
     rows = evaluate(loop, built.task, test, (deepest,), halting=(False, True), device=args.device, batch=128)

@@ -33,7 +33,7 @@ from innerloop.pretrained import open as open_model
 from innerloop.runs.certificate import birth_certificate
 from innerloop.runs.fit import load_data
 from innerloop.solve.choose import RULES, Trajectories, choose
-from innerloop.solve.job import wave
+from innerloop.solve.job import next_wave
 from innerloop.solve.nfe import CompiledLoop, in_float32, nfe_per_step
 from innerloop.width import Noisy
 
@@ -106,7 +106,7 @@ def in_waves(first: np.ndarray, depth: int) -> float:
     """Mean steps that verification takes, as solve/job.py begins trajectories; first (N, K): of a valid answer."""
     spent, still, given = np.zeros(len(first)), np.ones(len(first), bool), 0
     while given < first.shape[1]:
-        part = wave(given, first.shape[1])
+        part = next_wave(given, first.shape[1])
         best = first[:, part.start : part.stop].min(1)
         spent += still * len(part) * np.minimum(best, depth)
         still &= best > depth
@@ -115,7 +115,7 @@ def in_waves(first: np.ndarray, depth: int) -> float:
 
 
 def winner(data: dict[str, np.ndarray], at: int, i: int, width: int, depth: int, rule: str) -> int | None:
-    """The trajectory of puzzle i that `rule` takes; None where the loop has nothing to pick by."""
+    """The trajectory of puzzle i that `rule` takes; None where the loop has no head for the rule."""
     columns = {k: data[k][at, i, :width] for k in ("answers", "certainty", "q", "value", "residual")}
     halted = data["halted"][i, :width]
     steps = np.minimum(halted, depth)
@@ -178,7 +178,7 @@ def main() -> None:
         "subject": of_model(opened), "run": Path(args.run).name, "system": opened.run.system, "task": task.name,
         "data": Path(examples.source).name,
         "test_puzzles": len(examples), "train_puzzles": len(load_data(opened.run.data)[1]), "block_calls_a_step": calls,
-        "trained_depth": opened.run.plan.deepest, "noise": noise, "views": views is not None, "seed": args.seed,
+        "trained_depth": opened.run.plan.trained_depth, "noise": noise, "views": views is not None, "seed": args.seed,
         "trained": trained, "born": birth_certificate([args.seed]), "rows": rows,
     }  # fmt: skip
     files.write_json(args.out, value)

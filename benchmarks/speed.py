@@ -87,7 +87,7 @@ def small(name: str, turns: int) -> dict[str, Any]:
 
         def go() -> None:
             for _ in range(AGAIN):
-                trainer.learn()
+                trainer.train_step()
 
         with fused.plain():
             go()

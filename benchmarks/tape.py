@@ -53,7 +53,7 @@ def main() -> None:
                 result = train(built.loop, built.task, built.train, built.run.plan, folder, **how)
                 checkpoint.load_weights(Path(folder) / checkpoint.MODEL, built.loop)
             test = unseen_puzzles(built.task, built.train, run.data, args.limit)
-            row = evaluate(built.loop.eval(), built.task, test, (run.plan.deepest,))[0]
+            row = evaluate(built.loop.eval(), built.task, test, (run.plan.trained_depth,))[0]
             found.append(row.exact)
             seconds.append(result.seconds)
             print(tape, seed, f"{row.exact:.3f} [{row.low:.3f}, {row.high:.3f}] {result.seconds:.0f} s", flush=True)

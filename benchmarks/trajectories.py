@@ -58,7 +58,7 @@ def first_valid(loop: Any, task: Any, jobs: list[Job], shape: tuple[int, int]) -
         engine.submit(job)
     for done in engine.run():
         if done.end == "verified":
-            found[done.job.owner] = done.moment.step
+            found[done.job.owner] = done.result.step
     return found
 
 

@@ -160,8 +160,8 @@ def wider(base: Callable[[Any], Any], times: float) -> Callable[[Any], Any]:
     return made
 
 
-def lives(base: Callable[[Any], Any], times: float) -> Callable[[Any], Any]:
-    """States that live longer in training."""
+def max_steps_scaled(base: Callable[[Any], Any], times: float) -> Callable[[Any], Any]:
+    """The step limit of a puzzle in training, times `times`."""
 
     def made(rung: Any) -> Any:
         run = base(rung)

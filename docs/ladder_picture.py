@@ -71,7 +71,7 @@ def forest(axis: Axes, rows: list[dict[str, Any]], group: str) -> None:
     axis.set_xlim(0.3, 1.2 * NEVER)
     axis.set_xticks([0.5, 1, 2, 4, 8, NEVER], ["1/2", "1", "2", "4", "8", "never"])
     axis.minorticks_off()
-    axis.set_yticks(range(len(order)), order)
+    axis.set_yticks(range(len(order)), [tables.shown(factor) for factor in order])
     axis.set_title(GROUPS[group], loc="left")
 
 

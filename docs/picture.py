@@ -27,7 +27,7 @@ def boards(folder: str) -> tuple[list[str], int]:
     question, label = examples.inputs[row], examples.labels[row]
     frames = []
     solver = Solver(opened.loop, opened.task)
-    solver.solve(question, 32, 1, "residual", watch=lambda _i, _k, moment: frames.append(moment))
+    solver.solve(question, 32, 1, "residual", watch=lambda _i, _k, output: frames.append(output))
     right = next(i for i, f in enumerate(frames, 1) if np.array_equal(f.answer, label))
     moments = sorted({1, 2, max(3, (2 + right) // 2), right})
     groups = []

@@ -33,11 +33,11 @@ class Puzzles:
         self.served = Registry(open_run, Limits()).add(f"model={run}")
 
     async def __call__(self, request: Request) -> Response:
-        done, tell = thread_safe_future()
+        done, complete = thread_safe_future()
         try:
-            asked = SolveRequest.model_validate(parse(await request.body(), 1))
-            order = self.served.order([asked.puzzle], asked, None, tell)
-            self.served.worker.submit(order)  # from here on it shares its steps with whoever else asks
+            body = SolveRequest.model_validate(parse(await request.body(), 1))
+            work = self.served.make_work([body.puzzle], body, None, complete)
+            self.served.worker.submit(work)  # from here on it shares its steps with whoever else asks
         except ValidationError as error:
             return JSONResponse({"error": error.errors()[0]["msg"]}, 422)
         except QueueFull as error:
@@ -46,12 +46,12 @@ class Puzzles:
             return JSONResponse({"error": str(error)}, 400)
         try:
             await done
-        except asyncio.CancelledError:  # whoever asked has hung up
-            self.served.worker.cancel(order)
+        except asyncio.CancelledError:  # whoever body has hung up
+            self.served.worker.cancel(work)
             raise
-        if order.error is not None:
-            raise order.error
-        return JSONResponse(self.served.said(order.solutions[0], order.puzzles[0].question).model_dump())
+        if work.error is not None:
+            raise work.error
+        return JSONResponse(self.served.solution_body(work.solutions[0], work.puzzles[0].question).model_dump())
 
     def check_health(self) -> None:
         """Ray asks this now and then, and starts a replica anew that raises."""

@@ -16,7 +16,18 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from innerloop.core import Answer, Loop, Question, SomeFailed, Thought, each, refill, repeat, run_schedule, think
+    from innerloop.core import (
+        Answer,
+        Loop,
+        Question,
+        SomeFailed,
+        Thought,
+        refill,
+        repeat,
+        run_schedule,
+        think,
+        think_many,
+    )
     from innerloop.data.opening import open_set
     from innerloop.data.protocols import Examples, Task
     from innerloop.errors import InputError
@@ -31,7 +42,7 @@ if TYPE_CHECKING:
     from innerloop.runs.run import Data, Run
     from innerloop.solve.options import Budget, Solution
     from innerloop.solve.solver import Solver
-    from innerloop.width import Noisy, best, vote, wide
+    from innerloop.width import Noisy, best, think_wide, vote
 
 _HOMES = {
     "core": (
@@ -40,11 +51,11 @@ _HOMES = {
         "Question",
         "SomeFailed",
         "Thought",
-        "each",
         "run_schedule",
         "refill",
         "repeat",
         "think",
+        "think_many",
     ),
     "data.opening": ("open_set",),
     "data.protocols": ("Examples", "Task"),
@@ -60,7 +71,7 @@ _HOMES = {
     "runs.run": ("Data", "Run"),
     "solve.options": ("Budget", "Solution"),
     "solve.solver": ("Solver",),
-    "width": ("Noisy", "best", "vote", "wide"),
+    "width": ("Noisy", "best", "think_wide", "vote"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -87,7 +98,6 @@ __all__ = [
     "build",
     "counting",
     "create",
-    "each",
     "evaluate",
     "list",
     "open_run",
@@ -97,9 +107,10 @@ __all__ = [
     "repeat",
     "run_schedule",
     "think",
+    "think_many",
+    "think_wide",
     "train",
     "vote",
-    "wide",
 ]
 
 

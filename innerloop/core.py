@@ -31,17 +31,17 @@ __all__ = [
     "Thought",
     "check_question",
     "detach",
-    "each",
     "map_tensors",
     "refill",
     "repeat",
     "run_schedule",
     "select",
     "think",
+    "think_many",
 ]  # fmt: skip
 
-MOST_WORKERS = 1024  # threads of `each`
-MAX_DEPTH = 1_000_000  # largest depth: a gradient rule is given a tuple of `depth` names, which takes memory
+MAX_WORKERS = 1024  # most threads of `think_many`
+MAX_DEPTH = 1_000_000  # largest depth: a gradient rule gets a tuple of `depth` names, which takes memory
 
 
 class Loop(Protocol):
@@ -135,11 +135,11 @@ def _check_depth(depth: int) -> None:
     if depth < 1:
         raise InputError(f"depth is {depth}, but a loop must run at least once: give a depth of 1 or more")
     if depth > MAX_DEPTH:
-        raise InputError(f"depth is {depth}, and more steps than {MAX_DEPTH} are not run at once: give less")
+        raise InputError(f"depth is {depth}, and at most {MAX_DEPTH} steps are run at once: give a smaller depth")
 
 
 class SomeFailed(RuntimeError):
-    """Some questions of `each` raised, after all of them had been tried.
+    """Some questions of `think_many` raised, after all of them had been tried.
 
     errors    the exception of each question that failed, by its index
     thoughts  the Thought of every other question, None where it failed
@@ -147,12 +147,12 @@ class SomeFailed(RuntimeError):
 
     def __init__(self, errors: dict[int, Exception], thoughts: list[Thought | None]) -> None:
         self.errors, self.thoughts = errors, thoughts
-        told = "; ".join(f"question {i}: {type(e).__name__}: {e}" for i, e in list(errors.items())[:3])
+        details = "; ".join(f"question {i}: {type(e).__name__}: {e}" for i, e in list(errors.items())[:3])
         more = "; ..." if len(errors) > 3 else ""
-        super().__init__(f"{len(errors)} of {len(thoughts)} questions failed, counted from 0: {told}{more}")
+        super().__init__(f"{len(errors)} of {len(thoughts)} questions failed, counted from 0: {details}{more}")
 
 
-def each(
+def think_many(
     loop: Loop,
     questions: Iterable[Any],
     *,
@@ -161,41 +161,41 @@ def each(
     workers: int = 1,
     record: Callable[[Loop, Any], Any] | None = None,
 ) -> list[Thought]:
-    """Think about every question by itself: a Thought for each, in their order, as `think(loop, question, depth)` says.
+    """Run `think(loop, question, depth)` on every question by itself; returns the Thoughts in order.
 
-    For questions and states that are no rows of one tensor (texts, objects), and for loops whose step waits, as for an
-    endpoint: up to `workers` questions are thought about at once, in threads, so `loop` and `halt` are called from
-    several. Results are the same for any `workers`, if the loop's randomness is in its state and its states share
-    nothing. Gradients are recorded as where `each` was called, and what is spent is charged to the ledgers that
-    count there; `halt.spent` therefore stops every question once all have spent so much together.
-    A question that raises does not end the others: when all were tried, SomeFailed names them and holds the rest.
-    Raises InputError for a depth out of range, workers < 1 or > MOST_WORKERS, or one question in place of a list.
+    For questions and states that are not rows of one tensor (texts, objects), and for loops whose step waits, as for an
+    endpoint: up to `workers` questions run at once, in threads, so `loop` and `halt` are called from several threads.
+    Results are the same for any `workers`, if the loop's randomness is in its state and states share no data. Gradients
+    are recorded if they are where `think_many` is called, and costs are charged to the ledgers that are open there, so
+    `halt.spent` limits the total of all questions. A question that raises does not end the others: after all were
+    tried, SomeFailed is raised, with the errors and the other Thoughts.
+    Raises InputError for a depth out of range, workers < 1 or > MAX_WORKERS, or one question in place of a list.
     """
     if isinstance(questions, str | bytes | Question | Tensor):
-        raise InputError(f"each() was given one {type(questions).__name__}: give a list of questions")
-    if not 1 <= workers <= MOST_WORKERS:
-        raise InputError(f"workers is {workers}: give 1 to {MOST_WORKERS}")
+        raise InputError(f"think_many() was given one {type(questions).__name__}: give a list of questions")
+    if not 1 <= workers <= MAX_WORKERS:
+        raise InputError(f"workers is {workers}: give 1 to {MAX_WORKERS}")
     _check_depth(depth)
     questions = list(questions)
     taped, inference = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
     errors: dict[int, Exception] = {}
     thoughts: list[Thought | None] = [None] * len(questions)
 
-    def one(i: int) -> None:
+    def run(i: int) -> None:
         try:
-            with torch.inference_mode(inference), torch.set_grad_enabled(taped):  # of each thread its own
+            with torch.inference_mode(inference), torch.set_grad_enabled(taped):  # both are per thread
                 thoughts[i] = think(loop, questions[i], depth, halt=halt, record=record)
         except Exception as error:
             errors[i] = error
 
     if workers == 1:
         for i in range(len(questions)):
-            one(i)
+            run(i)
     else:
         pool = ThreadPoolExecutor(min(workers, len(questions) or 1))
         try:
-            for waiting in [pool.submit(in_this_context(one), i) for i in range(len(questions))]:
-                waiting.result()
+            for future in [pool.submit(in_this_context(run), i) for i in range(len(questions))]:
+                future.result()
         finally:
             pool.shutdown(cancel_futures=True)
     if errors:
@@ -207,7 +207,7 @@ def each(
 def check_question(loop: Any, x: Any) -> None:
     """Raise InputError unless the tensors of a Question fit each other, and its tokens the loop's vocabulary.
 
-    The vocabulary is `loop.c.size.vocab`, where there is one. The values of tokens on an accelerator are not checked,
+    The vocabulary is `loop.c.net.vocab`, if the loop has one. The values of tokens on an accelerator are not checked,
     because reading them would synchronise with it. Questions of other types are not checked.
     """
     if not isinstance(x, Question):
@@ -219,8 +219,8 @@ def check_question(loop: Any, x: Any) -> None:
         )
     if x.inputs.is_floating_point() or x.puzzle.is_floating_point():
         raise InputError(f"tokens are {x.inputs.dtype} and identifiers {x.puzzle.dtype}: give whole numbers")
-    size = getattr(getattr(getattr(loop, "loop", loop), "c", None), "net", None)
-    vocab = getattr(size, "vocab", None)
+    config = getattr(getattr(getattr(loop, "loop", loop), "c", None), "net", None)
+    vocab = getattr(config, "vocab", None)
     if vocab and x.inputs.device.type == "cpu" and x.inputs.numel():
         low, high = x.inputs.min().item(), x.inputs.max().item()
         if low < 0 or high >= vocab:
@@ -243,11 +243,11 @@ def repeat(f: Callable[[Any], Any], s: Any, times: int, grad: Rule = full) -> An
 
 
 def refill(state: Any, done: Tensor, fresh: Any) -> Any:
-    """Replace the rows that are `done` by rows of `fresh`; the other rows are detached and kept.
+    """Replace the rows that are `done` by rows of `fresh`; the other rows stay, detached.
 
     done    (B,) bools, of which row i takes row i of `fresh`; or (k,) int64, rows that take the k rows of `fresh`
     Training uses it to carry states from one optimizer step to the next (deep supervision: learn/supervise.py), serving
-    to keep a batch full although examples finish at different depths (rows.py). `state` is any tree of tensors with the
+    to keep a batch full while examples finish at different depths (rows.py). `state` is any tree of tensors with the
     batch first, so a batch of data is refilled the same way.
     """
     return select(done, fresh, detach(state)) if done.dtype == torch.bool else put(detach(state), done, fresh)

@@ -36,10 +36,10 @@ def full(schedule: Sequence[str], update: Update, s: Any) -> Any:
 def last(k: int) -> Rule:
     """Record the last `k` updates only. HRM's one-step gradient (arXiv 2506.21734) is last(2), one low, one high call.
 
-    In `think` they are counted from `depth`: an example that halts before them gets no gradient through its steps.
+    In `think` they are counted from `depth`: an example that halts before them gets no gradient.
     """
     if k < 0:
-        raise InputError(f"last({k}) keeps a negative number of updates: give 0 or more")
+        raise InputError(f"last({k}) records a negative number of updates: give 0 or more")
     return lambda schedule, update, s: _suffix(k, schedule, update, s)
 
 
@@ -64,16 +64,16 @@ def phantom(k: int, tau: float, solver: Solver | None = None) -> Rule:
     that repeat one update. Damping does not move a fixed point. Integer tensors are not damped.
     """
     if k < 1 or not 0 < tau <= 1:
-        raise InputError(f"phantom({k}, {tau:g}) needs 1 or more updates and a damping of 0 < tau <= 1")
+        raise InputError(f"phantom({k}, {tau:g}) needs k >= 1 and 0 < tau <= 1")
 
     def rule(schedule: Sequence[str], update: Update, s: Any) -> Any:
-        cut = max(0, len(schedule) - k)
-        if solver is None or not cut:
+        untaped = max(0, len(schedule) - k)
+        if solver is None or not untaped:
             with torch.no_grad():
-                s = full(schedule[:cut], update, s)
+                s = full(schedule[:untaped], update, s)
         else:
-            s = _unpack(_solve(solver, schedule[:cut], update, s), s)
-        for name in schedule[cut:]:
+            s = _unpack(_solve(solver, schedule[:untaped], update, s), s)
+        for name in schedule[untaped:]:
             s = _blend(s, update(name, s), tau)
         return s
 
@@ -100,16 +100,16 @@ def implicit(solver: Solver, backward: Solver | None = None) -> Rule:
         f_z = _pack(new)
 
         def adjoint(g: Tensor) -> Tensor:
-            how: Any = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}
-            return (backward or solver)(lambda y: torch.autograd.grad(f_z, z, y, **how)[0] + g, g).z
+            options: Any = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}
+            return (backward or solver)(lambda y: torch.autograd.grad(f_z, z, y, **options)[0] + g, g).z
 
-        return _unpack(_Replace.apply(f_z, adjoint), new)
+        return _unpack(_ReplaceBackward.apply(f_z, adjoint), new)
 
     return rule
 
 
 def uncompiled() -> Any:
-    """A context in which compiled blocks run eagerly, for code that is differentiated in unusual ways.
+    """A context in which compiled blocks run eagerly, for code that differentiates them twice.
 
     Compiled graphs cannot be differentiated twice, and may free their buffers at the first backward pass.
     """
@@ -117,7 +117,7 @@ def uncompiled() -> Any:
     return torch.compiler.set_stance("force_eager") if compiled else torch.enable_grad()
 
 
-class _Replace(torch.autograd.Function):
+class _ReplaceBackward(torch.autograd.Function):
     """The identity; its backward is `adjoint` of the incoming gradient."""
 
     @staticmethod
@@ -132,16 +132,17 @@ class _Replace(torch.autograd.Function):
 
 
 def _suffix(k: int, schedule: Sequence[str], update: Update, s: Any) -> Any:
-    cut = max(0, len(schedule) - k)
+    untaped = max(0, len(schedule) - k)
     with torch.no_grad():
-        s = full(schedule[:cut], update, s)
-    return full(schedule[cut:], update, s)
+        s = full(schedule[:untaped], update, s)
+    return full(schedule[untaped:], update, s)
 
 
 def _solve(solver: Solver, schedule: Sequence[str], update: Update, s: Any) -> Tensor:
     """(B, n) fixed point of the update that the schedule repeats, without gradient."""
     if len(set(schedule)) != 1:
-        raise InputError(f"a fixed point is of one update, but the schedule names {len(set(schedule))}: repeat one")
+        n = len(set(schedule))
+        raise InputError(f"a fixed point needs a schedule that repeats one update, but this one has {n} different ones")
     with torch.no_grad():
         return solver(lambda v: _pack(update(schedule[0], _unpack(v, s))), _pack(s), len(schedule)).z
 
@@ -181,11 +182,11 @@ def rule_named(text: str, solver: Solver | None = None, backward: Solver | None 
         if solver is None:
             raise InputError('the rule "implicit" needs a solver: only systems that have one, such as deq, offer it')
         return implicit(solver, backward)
-    if found := re.fullmatch(r"last\((\d+)\)", text):
-        return last(int(found[1]))
-    if found := re.fullmatch(r"phantom\((\d+), ?(\d*\.?\d+)\)", text):
-        return phantom(int(found[1]), float(found[2]), solver)
+    if match := re.fullmatch(r"last\((\d+)\)", text):
+        return last(int(match[1]))
+    if match := re.fullmatch(r"phantom\((\d+), ?(\d*\.?\d+)\)", text):
+        return phantom(int(match[1]), float(match[2]), solver)
     raise InputError(
         f'no gradient rule is called "{text}": use "full", "last_cycle", "last(2)" with a number of updates, '
-        'or "phantom(5, 0.5)" with their damping'
+        'or "phantom(5, 0.5)" with a number of updates and their damping'
     )

@@ -42,7 +42,7 @@ def spent(ledger: Ledger, **limits: float) -> Halt:
         if unit not in Ledger.__dataclass_fields__:
             raise InputError(f"a ledger has no {unit}: it has {', '.join(Ledger.__dataclass_fields__)}")
         if not limit > 0:
-            raise InputError(f"spent({unit}={limit:g}) allows nothing: give a limit above 0")
+            raise InputError(f"spent({unit}={limit:g}) allows no step: give a limit above 0")
     if not limits:
         raise InputError("spent() has no limit: give one, such as nfe=200")
 
@@ -66,16 +66,14 @@ def confident(p: float = 0.5, at_least: int = 1) -> Halt:
     def rule(loop: Any, old: Any, new: Any, steps: Any) -> Tensor:
         answer = loop.read(new)
         if answer.q_halt is None:
-            raise InputError(
-                f"{loop_name(loop)} has no halting head: stop it by `converged` or `answer_unchanged` instead"
-            )
+            raise InputError(f"{loop_name(loop)} has no halting head: use the rule `converged` or `answer_unchanged`")
         return (halting_margin(answer) > margin) & (torch.as_tensor(steps, device=answer.q_halt.device) >= at_least)
 
     return rule
 
 
 def loop_name(loop: Any) -> str:
-    """The class name of a loop, without its wrappers."""
+    """Class name of the innermost loop, inside its wrappers."""
     while hasattr(loop, "loop"):
         loop = loop.loop
     return type(loop).__name__
@@ -95,9 +93,9 @@ def residual(old: Any, new: Any) -> Tensor:
     """(B,) relative change |new - old| / |new| of a state, over all its floating tensors, in float32."""
     flat = lambda t: t.float().reshape(len(t), -1)  # noqa: E731
     pairs = [(flat(a), flat(b)) for a, b in zip(floating(old), floating(new), strict=True)]
-    moved = sum((b - a).square().sum(1) for a, b in pairs)
-    size = sum(b.square().sum(1) for _, b in pairs)
-    return (moved / size.clamp_min(1e-30)).sqrt()  # type: ignore[union-attr]
+    squared_change = sum((b - a).square().sum(1) for a, b in pairs)
+    squared_norm = sum(b.square().sum(1) for _, b in pairs)
+    return (squared_change / squared_norm.clamp_min(1e-30)).sqrt()  # type: ignore[union-attr]
 
 
 def answer_unchanged(loop: Any, old: Any, new: Any, steps: Any) -> Tensor:
@@ -111,8 +109,8 @@ def confident_and_unchanged(p: float = 0.5) -> Halt:
 
     The head alone stops too early: it predicts the mean correctness of similar states.
     """
-    believes = confident(p)
-    return lambda loop, old, new, steps: believes(loop, old, new, steps) & answer_unchanged(loop, old, new, steps)
+    is_confident = confident(p)
+    return lambda loop, old, new, steps: is_confident(loop, old, new, steps) & answer_unchanged(loop, old, new, steps)
 
 
 def certain(p: float = 0.8) -> Halt:
@@ -137,7 +135,7 @@ def sampled(loop: Any, old: Any, new: Any, steps: Any) -> Tensor:
     """
     answer = loop.read(new)
     if answer.q_halt is None or not has_key(new):
-        raise InputError(f"{loop_name(loop)} has no halting head or no `key` to draw from: stop it by another rule")
+        raise InputError(f"{loop_name(loop)} has no halting head or no `key` to draw from: use another rule")
     draw = uniform(scramble(new.key ^ SAMPLED_SALT), 1)[:, 0]  # independent of what the loop's next step draws
     return draw < halting_margin(answer).sigmoid()
 
@@ -162,8 +160,8 @@ def entropy(tol: float = 1e-3) -> Halt:
 
     def rule(loop: Any, old: Any, new: Any, steps: Any) -> Tensor:
         p, q = _log_p(loop, old), _log_p(loop, new)
-        moved = ((p.exp() * p).sum(-1) - (q.exp() * q).sum(-1)).abs()
-        return _all_positions((moved < tol) & ~_first(steps, moved))
+        change = ((p.exp() * p).sum(-1) - (q.exp() * q).sum(-1)).abs()
+        return _all_positions((change < tol) & ~_first(steps, change))
 
     return rule
 
@@ -181,19 +179,19 @@ def cosine(tol: float = 1e-3) -> Halt:
 def unchanged_for(steps_in_a_row: int = 5) -> Halt:
     """Stop an example when its decoded answer has stayed the same for so many steps in a row, counted from step 1 on.
 
-    The rule holds one count for each thread, which restarts at step 1.
+    The rule keeps one count per thread, which restarts at step 1.
     """
     if steps_in_a_row < 1:
-        raise InputError(f"unchanged_for({steps_in_a_row}) would stop at once: give 1 or more")
-    kept = threading.local()
+        raise InputError(f"unchanged_for({steps_in_a_row}) would stop after one step: give 1 or more")
+    local = threading.local()
 
     def rule(loop: Any, old: Any, new: Any, steps: Any) -> Tensor:
         same = answer_unchanged(loop, old, new, steps)
-        before: Tensor | None = getattr(kept, "count", None)
+        before: Tensor | None = getattr(local, "count", None)
         if before is None or before.shape != same.shape:
             before = torch.zeros_like(same, dtype=torch.float)
-        kept.count = (before.to(same.device) + 1) * (same & ~_first(steps, same))
-        return kept.count >= steps_in_a_row  # type: ignore[no-any-return]
+        local.count = (before.to(same.device) + 1) * (same & ~_first(steps, same))
+        return local.count >= steps_in_a_row  # type: ignore[no-any-return]
 
     return rule
 
@@ -207,5 +205,5 @@ def _first(steps: Any, like: Tensor) -> Tensor:
     return (torch.as_tensor(steps, device=like.device) == 1).view(-1, *[1] * (like.ndim - 1))
 
 
-def _all_positions(places: Tensor) -> Tensor:
-    return places.flatten(1).all(1)
+def _all_positions(mask: Tensor) -> Tensor:
+    return mask.flatten(1).all(1)

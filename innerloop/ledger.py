@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-_lock = threading.Lock()  # of every ledger: workers of core.each charge one at once
+_lock = threading.Lock()  # of every ledger: workers of core.think_many charge one at once
 
 
 @dataclass
@@ -78,7 +78,7 @@ class Ledger:
         return Ledger(**{f.name: longest.get(f.name, getattr(both, f.name)) for f in fields(Ledger)})
 
 
-# What counts now, in this thread or task: each ledger, the time at which its seconds were 0, whether it wants FLOPs.
+# Open ledgers of this thread or task: (ledger, time at which its seconds were 0, whether it counts FLOPs).
 _open: ContextVar[tuple[tuple[Ledger, float, bool], ...]] = ContextVar("innerloop_ledgers", default=())
 
 
@@ -88,7 +88,7 @@ def counting(ledger: Ledger | None = None, *, flops: bool = False) -> Iterator[L
 
     flops   count FLOPs too, for loops that are a torch.nn.Module: once per loop and shape, on a step of one row. The
             first time in a process PyTorch loads its tracer, which takes some seconds
-    The workers of core.each are included. A thread you start yourself is counted if it runs `in_this_context(f)`.
+    The workers of core.think_many are included. A thread you start yourself is counted if it runs `in_this_context(f)`.
 
     A step captured as one graph (torch.compile, a CUDA graph, an exported file) runs no Python and charges nothing: its
     caller must charge for it, as solve.nfe.CompiledLoop does. Blocks that are compiled one by one are counted.
@@ -138,12 +138,12 @@ def in_this_context(f: Callable[..., T]) -> Callable[..., T]:
 
 def counts_flops(ledger: Ledger | None = None) -> bool:
     """Whether FLOPs are counted now, by this ledger or by any."""
-    return any(flops for held, _, flops in _open.get() if ledger is None or held is ledger)
+    return any(flops for counted, _, flops in _open.get() if ledger is None or counted is ledger)
 
 
 def counted_step(loop: Any, s: Any, x: Any) -> Any:
-    """The state after a step of a loop, charged: a serial step, its FLOPs if asked for, the calls made within it as
-    sub-calls, and one block call where it runs no Net of ours.
+    """The state after a step of a loop. Charges a serial step, its FLOPs if they are counted, the calls made within it
+    as sub-calls, and one block call per example if it runs no Net of innerloop.parts.
 
     If the number of calls depends on the data (a fixed point solved for a whole batch), every example is charged for
     every call of its batch.
@@ -156,8 +156,8 @@ def counted_step(loop: Any, s: Any, x: Any) -> Any:
     nfe = cost.nfe
     if not nfe:
         units["nfe"] = nfe = rows_of(new)
-    if not cost.flops and counts_flops() and (price := flops_of_a_call(loop, s, x)):
-        units["flops"] = nfe * price
+    if not cost.flops and counts_flops() and (flops := flops_per_block_call(loop, s, x)):
+        units["flops"] = nfe * flops
     if cost.calls > cost.sub_calls:
         units["sub_calls"] = cost.calls - cost.sub_calls
     charge(**units)
@@ -173,7 +173,7 @@ def step_cost(loop: Any, s: Any, x: Any) -> tuple[Any, Ledger]:
 
 # -- floating-point operations ----------------------------------------------------------------------------------------
 
-_prices: WeakKeyDictionary[nn.Module, dict[Any, float]] = WeakKeyDictionary()
+_flops_cache: WeakKeyDictionary[nn.Module, dict[Any, float]] = WeakKeyDictionary()
 
 
 def count_flops(f: Callable[[], Any]) -> int:
@@ -181,31 +181,31 @@ def count_flops(f: Callable[[], Any]) -> int:
 
     A block that has a compiled region runs its plain twin instead, so the number does not depend on a compiler.
     """
-    from torch.utils.flop_counter import FlopCounterMode  # here, as few need it
+    from torch.utils.flop_counter import FlopCounterMode  # a slow import that few need
 
     with FlopCounterMode(display=False) as counter:
         f()
     return counter.get_total_flops()
 
 
-def flops_of_a_call(loop: Any, s: Any, x: Any) -> float:
+def flops_per_block_call(loop: Any, s: Any, x: Any) -> float:
     """FLOPs that go with one block call in a step of this loop, for states and questions of these shapes.
 
-    Counted once for each of them, on a step of one row in evaluation, off the tape. 0 for what is no torch.nn.Module
-    under its wrappers, as nothing is known of it, and for a state that is not all tensors with rows.
+    Counted once for each of them, on a step of one row in evaluation, off the tape. 0 for a loop that is not a
+    torch.nn.Module inside its wrappers, and for a state that is not all tensors with rows.
     """
     while not isinstance(loop, nn.Module) and hasattr(loop, "loop"):
-        loop, s = loop.loop, getattr(s, "inner", s)  # wrappers run no product of their own
+        loop, s = loop.loop, getattr(s, "inner", s)  # wrappers compute no products
     leaves = flatten((s, x))
     if not isinstance(loop, nn.Module) or not all(isinstance(t, Tensor) and t.ndim for t in leaves if t is not None):
         return 0.0
     plain: Any = loop
-    known = _prices.setdefault(loop, {})
+    by_shape = _flops_cache.setdefault(loop, {})
     shape = tuple(None if t is None else t.shape[1:] for t in leaves)
-    if shape not in known:
+    if shape not in by_shape:
         modes = [(module, module.training) for module in loop.modules()]
         loop.eval()
-        mark = _open.set(())  # nobody asked for this step
+        mark = _open.set(())  # this step is not charged
         try:
             with torch.no_grad(), torch.random.fork_rng(devices=[]), counting() as cost:
                 flops = count_flops(lambda: plain.step(*take((s, x), slice(1))))
@@ -213,5 +213,5 @@ def flops_of_a_call(loop: Any, s: Any, x: Any) -> float:
             _open.reset(mark)
             for module, mode in modes:
                 module.training = mode
-        known[shape] = flops / (cost.nfe or 1)
-    return known[shape]
+        by_shape[shape] = flops / (cost.nfe or 1)
+    return by_shape[shape]

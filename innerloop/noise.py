@@ -18,8 +18,8 @@ Integers = TypeVar("Integers", bound=Any)  # a torch tensor or numpy array
 def key_of(x: Any) -> Tensor:
     """(B,) int64 key of each question: a hash of its tokens and puzzle id, the same in any batch and on any device."""
     tokens = torch.cat((x.puzzle[:, None].long(), x.inputs.long()), 1)
-    places = torch.arange(1, tokens.shape[1] + 1, device=tokens.device)
-    return scramble(scramble(tokens + 1 + (places << 20)).sum(1))
+    positions = torch.arange(1, tokens.shape[1] + 1, device=tokens.device)
+    return scramble(scramble(tokens + 1 + (positions << 20)).sum(1))
 
 
 def has_key(state: Any) -> bool:
@@ -52,8 +52,8 @@ def scramble(n: Integers) -> Integers:
 def uniform(key: Tensor, *shape: int) -> Tensor:
     """(B, *shape) float32 in (0, 1), a function of each row's key alone."""
     count = math.prod(shape)
-    places = torch.arange(1, count + 1, device=key.device)
-    bits = scramble(key[:, None] + scramble(places)) >> 41
+    positions = torch.arange(1, count + 1, device=key.device)
+    bits = scramble(key[:, None] + scramble(positions)) >> 41
     return _between(bits & 0x7FFFFF).view(-1, *shape)
 
 

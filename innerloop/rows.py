@@ -74,7 +74,7 @@ class Done(NamedTuple):
 
     job: Any
     end: str  # "halted", "depth", "cancelled", "late", or a name that the reader gives
-    moment: Any  # the reader's result; None if it ended before its first step
+    result: Any  # the reader's result; None if it ended before its first step
     steps: int
 
 
@@ -109,7 +109,7 @@ class Rows:
         device: torch.device | str = "cpu",
     ) -> None:
         if rows < 1 or queue < 1:
-            raise InputError(f"an engine of {rows} rows and a queue of {queue} can do nothing: give 1 or more of each")
+            raise InputError(f"an engine has {rows} rows and a queue of {queue}: give 1 or more of each")
         if sizes is not None and (list(sizes) != sorted(set(sizes)) or sizes[-1] != rows or sizes[0] < 1):
             raise InputError(f"sizes {list(sizes)} must rise from 1 or more to the number of rows, {rows}")
         self.loop, self.rows, self.reader, self.halt, self.capacity = CachedRead(loop), rows, reader, halt, queue
@@ -131,9 +131,9 @@ class Rows:
         if job.depth < 1:
             raise InputError(f"depth is {job.depth}, but a loop must run at least once: give a depth of 1 or more")
         if job.halting and self.halt is None:
-            raise InputError("this engine has no halting rule: give it one, or ask for the full depth")
+            raise InputError("this engine has no halting rule: give it one, or submit jobs with halting=False")
         if len(self._open) - len(self.live) >= self.capacity:
-            raise QueueFull(f"{self.capacity} jobs are waiting: come again when some are done")
+            raise QueueFull(f"{self.capacity} jobs are waiting: submit again when some have ended")
         arrival = next(self._arrivals)
         self._open[id(job)] = WAITING
         heapq.heappush(self.waiting, (-job.priority, arrival, job))
@@ -154,9 +154,9 @@ class Rows:
         return self._remove(jobs, "cancelled")
 
     def _remove(self, jobs: Sequence[Any], end: str) -> list[Done]:
-        places = {id(job): (self._open[id(job)], job) for job in jobs if id(job) in self._open}
-        ended = self._end({row: end for row, _ in places.values() if row != WAITING})
-        for row, job in places.values():
+        open_jobs = {id(job): (self._open[id(job)], job) for job in jobs if id(job) in self._open}
+        ended = self._end({row: end for row, _ in open_jobs.values() if row != WAITING})
+        for row, job in open_jobs.values():
             if row == WAITING:
                 ended.append(self._ended(job, end, None, 0))
         return ended
@@ -192,26 +192,26 @@ class Rows:
 
     def _halted(self, old: Any) -> dict[int, str]:
         """Rows that the halting rule stops."""
-        asked = [i for i, job in enumerate(self.jobs) if job is not None and job.halting]
-        if not asked or self.halt is None:
+        with_rule = [i for i, job in enumerate(self.jobs) if job is not None and job.halting]
+        if not with_rule or self.halt is None:
             return {}
         steps = torch.tensor(self.steps, device=self.device)
         stop = torch.as_tensor(self.halt(self.loop, old, self.state, steps)).expand(len(steps)).tolist()
-        return {i: "halted" for i in asked if stop[i]}
+        return {i: "halted" for i in with_rule if stop[i]}
 
     def _late(self) -> list[Done]:
         """End jobs past their deadline, queued or live."""
-        over, now = [], time.monotonic()
+        expired, now = [], time.monotonic()
         while self._limits and self._limits[0][0] <= now:
-            over.append(heapq.heappop(self._limits)[2])
-        return self._remove(over, "late") if over else []
+            expired.append(heapq.heappop(self._limits)[2])
+        return self._remove(expired, "late") if expired else []
 
     def _end(self, ends: dict[int, str]) -> list[Done]:
         """End the jobs of these rows; the rows are free from the next tick on."""
         if not ends:
             return []
-        begun = [i for i in ends if self.steps[i]]
-        results = dict(zip(begun, self.reader.result(self, begun), strict=True)) if begun else {}
+        stepped = [i for i in ends if self.steps[i]]
+        results = dict(zip(stepped, self.reader.result(self, stepped), strict=True)) if stepped else {}
         ended = [self._ended(self.jobs[i], end, results.get(i), self.steps[i]) for i, end in ends.items()]
         for i in ends:
             self.jobs[i] = None
@@ -225,23 +225,17 @@ class Rows:
         return Done(job, end, result, steps)
 
     def _empty(self) -> None:
-        self.jobs, self.steps, self.state, self.question, self.residual, self.reader_memory = (
-            [],
-            [],
-            None,
-            None,
-            None,
-            None,
-        )
+        self.jobs, self.steps = [], []
+        self.state = self.question = self.residual = self.reader_memory = None
         self.loop.forget()
 
     # -- the batch ----------------------------------------------------------------------------------------------------
     def _admit(self) -> None:
         """Fill free rows from the queue, then resize the batch to an allowed size."""
         free = [i for i, job in enumerate(self.jobs) if job is None]
-        room = self.rows - len(self.jobs) + len(free)
+        n_free = self.rows - len(self.jobs) + len(free)
         fresh: list[Any] = []
-        while self.waiting and len(fresh) < room:
+        while self.waiting and len(fresh) < n_free:
             job = heapq.heappop(self.waiting)[2]
             if self._open.get(id(job)) == WAITING:
                 self._open[id(job)] = len(self.jobs)  # no longer waiting; `_fill` sets its row
@@ -258,7 +252,7 @@ class Rows:
         question = self.reader.question(fresh, self.device)
         state, salts = self.loop.init(question), [job.salt for job in fresh]
         charge_rows("calls", state)
-        if any(salts):  # 0 changes nothing
+        if any(salts):  # salt 0 changes nothing
             state = salted(state, torch.tensor(salts, device=self.device))
         added, width, k = (state, question), len(self.jobs), min(len(free), len(fresh))
         batch = (self.state, self.question)
@@ -283,10 +277,10 @@ class Rows:
         """Resize the batch to `size` rows: live rows beyond it move to free ones; rows still free are padding."""
         index = [i if i < len(self.jobs) else -1 for i in range(size)]
         free = [i for i in range(size) if index[i] < 0 or self.jobs[i] is None]
-        for i, mover in zip(free, [i for i in range(size, len(self.jobs)) if self.jobs[i] is not None], strict=False):
-            index[i] = mover
-        spare = next(i for i, job in enumerate(self.jobs) if job is not None)
-        source = [spare if i < 0 else i for i in index]
+        for i, row in zip(free, [i for i in range(size, len(self.jobs)) if self.jobs[i] is not None], strict=False):
+            index[i] = row
+        filler = next(i for i, job in enumerate(self.jobs) if job is not None)
+        source = [filler if i < 0 else i for i in index]
         rows = torch.tensor(source, device=self.device)
         self.state, self.question = take((self.state, self.question), rows)
         if self.reader_memory is not None:
@@ -304,7 +298,7 @@ class CachedRead:
 
     def __init__(self, loop: Any) -> None:
         self.loop = loop
-        self._seen: list[tuple[Any, Any]] = []
+        self._cache: list[tuple[Any, Any]] = []
 
     def init(self, x: Any) -> Any:
         return self.loop.init(x)
@@ -313,12 +307,12 @@ class CachedRead:
         return self.loop.step(s, x)
 
     def read(self, s: Any) -> Any:
-        known = [answer for state, answer in self._seen if state is s]
-        answer = known[0] if known else self.loop.read(s)
-        others = [entry for entry in self._seen if entry[0] is not s]
-        self._seen = [*others[-1:], (s, answer)]  # the two latest: the states before and after a step
+        cached = [answer for state, answer in self._cache if state is s]
+        answer = cached[0] if cached else self.loop.read(s)
+        others = [entry for entry in self._cache if entry[0] is not s]
+        self._cache = [*others[-1:], (s, answer)]  # the two latest: the states before and after a step
         return answer
 
     def forget(self) -> None:
         """Clear the cache."""
-        self._seen = []
+        self._cache = []

@@ -8,7 +8,7 @@ from typing import Any
 
 SAVED_AS = {  # field in the code: key in a file
     "net": "size", "hidden_size": "width", "block": "mix", "puzzle_emb_size": "puzzle_width",
-    "multiple_of": "multiple", "grad": "tape",
+    "multiple_of": "multiple", "grad": "tape", "short_fraction": "brief", "device_steps": "resident",
 }  # fmt: skip
 FIELD_OF = {key: field for field, key in SAVED_AS.items()}
 

@@ -16,7 +16,7 @@ from innerloop.halt import halting_margin
 from innerloop.noise import key_of, normal, salted, scramble
 from innerloop.tree import map_tensors, select
 
-MAX_WIDTH = 10_000  # most trajectories of one question: all their states are kept in memory
+MAX_WIDTH = 10_000  # most trajectories of one question: all their states are in memory
 
 Pick = Callable[[Sequence[Thought]], Thought]
 
@@ -36,8 +36,8 @@ class Noisy:
     floating ones. Noise is a function of the question, the seed and the trajectory's salt (innerloop.noise), so it is
     the same in any batch. The initial noise is added in the first step, since the key may be salted until then.
     PTRM (arXiv 2605.19943) adds noise to z of a trained TRM before every step, and its halting head picks:
-    wide(Noisy(trm, 0.3, 0.3, ("z",)), x, 100, best(), depth=64). Its noise before a step is ours after the one before;
-    noise after the last step has no effect, as TRM reads y alone. Systems trained with noise: weights/eqr, gram.
+    think_wide(Noisy(trm, 0.3, 0.3, ("z",)), x, 100, best(), depth=64). Noise before a step is here noise after the step
+    before it; noise after the last step has no effect, as TRM reads y alone. Trained with noise: weights/eqr, gram.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Noisy:
         state = self.loop.init(x)
         if unknown := set(self.slots) - set(getattr(state, "_fields", ())):
             known = ", ".join(getattr(state, "_fields", ())) or "no names"
-            raise InputError(f"the state has no slot {min(unknown)!r} to shake: it has {known}")
+            raise InputError(f"the state has no slot {min(unknown)!r} to add noise to: it has {known}")
         key = key_of(x)
         return NoisyState(state, scramble(key + scramble(torch.full_like(key, self.seed))), torch.zeros_like(key))
 
@@ -79,7 +79,7 @@ class Noisy:
         return state._replace(**{name: map_tensors(add, getattr(state, name)) for name in self.slots})
 
 
-def wide(loop: Loop, x: Any, n: int, pick: Pick, depth: int, **how: Any) -> Thought:
+def think_wide(loop: Loop, x: Any, n: int, pick: Pick, depth: int, **options: Any) -> Thought:
     """Run `think` `n` times and let `pick` choose: one whole Thought for text, per example for tensors.
 
     Loops whose state has a `key` take a different trajectory each time; others only if wrapped in Noisy.
@@ -87,9 +87,9 @@ def wide(loop: Loop, x: Any, n: int, pick: Pick, depth: int, **how: Any) -> Thou
     if n < 1:
         raise InputError(f"width is {n}, but at least one trajectory must run: give a width of 1 or more")
     if n > MAX_WIDTH:
-        raise InputError(f"width is {n}, and more than {MAX_WIDTH} trajectories are not kept at once: give less")
+        raise InputError(f"width is {n}, and at most {MAX_WIDTH} trajectories fit in memory: give a smaller width")
     check_question(loop, x)
-    return pick([think(loop, x, depth, state=salted(loop.init(x), i), **how) for i in range(n)])
+    return pick([think(loop, x, depth, state=salted(loop.init(x), i), **options) for i in range(n)])
 
 
 def vote(thoughts: Sequence[Thought]) -> Thought:
@@ -108,7 +108,7 @@ def best(score: Callable[[Any], Tensor | None] = halting_margin) -> Pick:
     def pick(thoughts: Sequence[Thought]) -> Thought:
         scores = [score(t.answer) for t in thoughts]
         if any(s is None for s in scores):
-            raise InputError("these answers have no score of that kind: pick by vote, or by what the loop's heads say")
+            raise InputError("this loop has no head for that score: use vote, or another score")
         return _take(thoughts, torch.stack(scores))  # type: ignore[arg-type]
 
     return pick
@@ -123,14 +123,14 @@ def lowest_residual(thoughts: Sequence[Thought]) -> Thought:
     """The trajectory whose state changed least in its last step, for states with a `residual` field (EqR)."""
     states = [t.state.inner if isinstance(t.state, NoisyState) else t.state for t in thoughts]
     if any(not hasattr(s, "residual") for s in states):
-        raise InputError("this loop's state keeps no residual of its last step: pick by another rule")
+        raise InputError("this loop's state has no field `residual`: use another rule")
     return _take(thoughts, -torch.stack([s.residual.flatten(1).sum(1) for s in states]))
 
 
 def first_to_halt(thoughts: Sequence[Thought]) -> Thought:
     """The trajectory that halted first; ties by the halting head (arXiv 2601.19085)."""
     if any(not isinstance(t.steps, Tensor) for t in thoughts):
-        raise InputError("no trajectory halted by itself: think with a halting rule that decides for each example")
+        raise InputError("no trajectory halted by itself: use a halting rule that decides per example")
     steps = torch.stack([t.steps for t in thoughts]).double()
     if all(t.answer.q_halt is not None for t in thoughts):
         steps -= 0.5 * torch.stack([halting_margin(t.answer) for t in thoughts]).sigmoid()
@@ -140,15 +140,15 @@ def first_to_halt(thoughts: Sequence[Thought]) -> Thought:
 def _take(thoughts: Sequence[Thought], scores: Tensor) -> Thought:
     """Per example the Thought of highest score (n, B); ties go to the first, NaN never wins."""
     winner = scores.nan_to_num(nan=float("-inf")).argmax(0)
-    chosen = thoughts[0]
+    best_so_far = thoughts[0]
     for i, other in enumerate(thoughts[1:], 1):
-        mine = winner == i
-        answer, state, steps = (_rows(mine, a, b) for a, b in zip(other[:3], chosen[:3], strict=True))
-        chosen = Thought(answer, state, steps, chosen.trace)
-    return chosen
+        is_winner = winner == i
+        answer, state, steps = (_rows(is_winner, a, b) for a, b in zip(other[:3], best_so_far[:3], strict=True))
+        best_so_far = Thought(answer, state, steps, best_so_far.trace)
+    return best_so_far
 
 
-def _rows(mine: Tensor, a: Any, b: Any) -> Any:
+def _rows(mask: Tensor, a: Any, b: Any) -> Any:
     if isinstance(b, int):
-        return torch.where(mine, torch.as_tensor(a), torch.as_tensor(b))
-    return None if b is None else select(mine, a, b)
+        return torch.where(mask, torch.as_tensor(a), torch.as_tensor(b))
+    return None if b is None else select(mask, a, b)

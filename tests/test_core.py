@@ -12,7 +12,7 @@ from innerloop.core import Answer, Question, Thought, refill, repeat, run_schedu
 from innerloop.errors import InputError
 from innerloop.parts.config import NetConfig
 from innerloop.weights import trm
-from innerloop.width import Noisy, best, first_to_halt, lowest_residual, vote, wide
+from innerloop.width import Noisy, best, first_to_halt, lowest_residual, think_wide, vote
 
 # -- loops to drive ---------------------------------------------------------------------------------------------------
 
@@ -484,7 +484,7 @@ def test_a_question_that_does_not_fit_its_loop_is_one_sentence(x, said):
         with pytest.raises(InputError, match=said):
             think(noisy, x, 1)
         with pytest.raises(InputError, match=said):
-            wide(noisy, x, 1, vote, 1)
+            think_wide(noisy, x, 1, vote, 1)
 
 
 def test_depth_and_width_are_bounded_before_anything_is_made():
@@ -495,12 +495,12 @@ def test_depth_and_width_are_bounded_before_anything_is_made():
     with pytest.raises(InputError, match="depth is 1000000000000"):
         think(Never(), torch.zeros(1, 1), 10**12)
     with pytest.raises(InputError, match="width is 1000000000"):
-        wide(Never(), torch.zeros(1, 1), 10**9, vote, 1)
+        think_wide(Never(), torch.zeros(1, 1), 10**9, vote, 1)
 
 
 def test_width_below_one_is_refused():
     with pytest.raises(InputError, match="width"):
-        wide(Pull(), torch.zeros(1, 1), 0, vote, 1)
+        think_wide(Pull(), torch.zeros(1, 1), 0, vote, 1)
 
 
 # -- text and programs ------------------------------------------------------------------------------------------------
@@ -514,7 +514,7 @@ def test_a_loop_over_text_shares_the_driver_and_its_budget_is_forced():
 
 def test_text_is_voted_on():
     lines = iter(["Answer: 7", "Answer: 3", "Answer: 7"])
-    t = wide(Chain(lambda s: next(lines)), "?", 3, vote, depth=2, halt=halt.finished)
+    t = think_wide(Chain(lambda s: next(lines)), "?", 3, vote, depth=2, halt=halt.finished)
     assert t.answer == "7"
 
 

@@ -112,7 +112,7 @@ def test_runtime_dependencies():
 
 def test_the_ground_floor_needs_torch_alone():
     allowed = {"torch", "innerloop", "__future__", "collections", "itertools", "typing", "math", "re", "dataclasses"}
-    allowed |= {"concurrent", "threading"}  # core.each has workers
+    allowed |= {"concurrent", "threading"}  # core.think_many has workers
     for name in ("core", "halt", "grad", "noise", "tree", "width", "errors"):
         for node in ast.walk(ast.parse((PACKAGE / f"{name}.py").read_text())):
             found = []

@@ -242,7 +242,7 @@ def test_an_evaluation_ends_when_its_budget_is_spent(loop, examples):
 
 
 @pytest.mark.parametrize(
-    ("limits", "said"), [({}, "no limit"), ({"nfes": 1}, "no nfes: it has calls"), ({"nfe": 0}, "allows nothing")]
+    ("limits", "said"), [({}, "no limit"), ({"nfes": 1}, "no nfes: it has calls"), ({"nfe": 0}, "allows no step")]
 )
 def test_a_budget_that_means_nothing_is_refused(limits, said):
     with pytest.raises(InputError, match=said):

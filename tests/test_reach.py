@@ -40,6 +40,6 @@ def test_one_training_step_enters_few_files(tmp_path):
     examples = tasks.get("sudoku", size=4).make(64, 0)
     with torch.random.fork_rng(devices=[]):
         trainer = Trainer(opened.loop, opened.task, examples, Plan(batch=8), tmp_path, live=False)
-        trainer.learn()  # what is made once
+        trainer.train_step()  # what is made once
         files = entered(trainer.learn)
     assert "weights/orbit.py" in files and len(files) <= 19, files

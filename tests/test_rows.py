@@ -116,7 +116,7 @@ def test_texts_of_any_length_share_a_batch_and_none_can_tell(sizes):
     assert len(done) == len(jobs) and {d.end for d in done} >= {"halted", "depth", "stutters"}
     for d in done:
         if d.end != "cancelled":
-            assert (d.moment, d.end) == alone(d.job.ids, d.job.depth)
+            assert (d.result, d.end) == alone(d.job.ids, d.job.depth)
     assert rows.counters.steps == sum(d.steps for d in done) and rows.counters.rows == sum(loop.stepped)
     assert set(loop.stepped) <= set(sizes or range(8)) and rows.counters.ended.total() == len(jobs)
 
@@ -156,7 +156,7 @@ def test_a_state_that_shares_memory_with_its_question_or_a_weight_is_never_writt
     rows = Rows(Sharing(), 1, Plain())
     for i in range(3):
         rows.submit(Request([i, i, i], 2, halting=False))
-    assert [d.moment for d in rows.run()] == [[i + 2] * 3 for i in range(3)]
+    assert [d.result for d in rows.run()] == [[i + 2] * 3 for i in range(3)]
     assert Sharing.first.item() == 2.0
 
 

@@ -52,7 +52,7 @@ def calibrate(
     examples, console = load_examples(opened, data, limit), Console(emoji=False, highlight=False, soft_wrap=True)
     solver = solver_of(opened)
     options: dict[str, Any] = {"depth": depth, "width": width, "noise": parse_noise(noise), "seed": seed}
-    with console.status("thinking"):
+    with console.status("calibrating"):
         found = solver.calibrate(examples, **options)
     value = {"rules": to_json(found), "dials": options, "data": examples.source, "puzzles": len(examples)}
     value["born"] = birth_certificate([opened.run.seed, seed])

@@ -15,7 +15,7 @@ from innerloop.cli.judging import eval_record, print_rows
 from innerloop.cli.solving import choose_rule, solve_one
 from innerloop.cli.training import RESULT, delete_run_files, train
 from innerloop.learn.evaluate import evaluate
-from innerloop.learn.lock import hold
+from innerloop.learn.lock import lock_folder
 from innerloop.runs.fit import load_data, unseen_puzzles
 from innerloop.runs.solving import solver_of
 from innerloop.text import command, markup
@@ -38,7 +38,7 @@ def demo(recipe: str = "demo", out: str = "runs/demo", set: tuple[str, ...] = ()
         device: auto, cpu or cuda.
     """
     console, folder = Console(emoji=False, highlight=False, soft_wrap=True), Path(out)
-    with hold(folder):
+    with lock_folder(folder):
         if (folder / RESULT).exists() and read_run(folder).name == recipe:
             delete_run_files(folder)
         console.print(Rule("1  learn", align="left"))
@@ -50,7 +50,7 @@ def demo(recipe: str = "demo", out: str = "runs/demo", set: tuple[str, ...] = ()
     opened = open_run(out, where)
     examples = unseen_puzzles(opened.task, load_data(opened.run.data, folder)[1], opened.run.data, TEST_PUZZLES)
     loop: Any = opened.loop
-    with console.status("thinking"):
+    with console.status("evaluating"):
         rows = evaluate(loop, opened.task, examples, DEPTHS, device=where)
         rows += evaluate(loop, opened.task, examples, DEPTHS[-1:], halting=(True,), device=where)
     files.write_json(folder / "eval.json", eval_record(opened, examples, rows, 0, (0.0, 0.0)))

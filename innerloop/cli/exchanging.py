@@ -138,7 +138,7 @@ def export_single(opened: OpenedRun, path: Path, dtype: str) -> None:
     said = ""
     refuse_overwrite(path, read_texts)
     if dtype != "float32":
-        examples, depth = comparison_puzzles(opened), opened.run.plan.deepest
+        examples, depth = comparison_puzzles(opened), opened.run.plan.trained_depth
         wrong = hubs.count_changed(opened, hubs.stored_copy(opened, dtype), examples, depth)
         if wrong:
             raise InputError(f"{wrong} of {len(examples)} answers change in {dtype}: leave out --dtype")

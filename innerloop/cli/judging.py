@@ -73,7 +73,7 @@ def eval_(
     chose = "" if data else ", the validation puzzles that chose these weights: --data FILE gives others"
     console.print(f"{len(examples):,} puzzles of {markup(examples.source)} on {markup(why)}{chose}")
     loop: Any = opened.loop
-    with console.status("thinking"):
+    with console.status("evaluating"):
         rows = evaluate(
             loop, opened.task, examples, depths, widths, halting=HALTS[halt], pick=pick, noise=scales, device=where,
             seed=seed,
@@ -88,7 +88,7 @@ def parse_noise(noise: str) -> tuple[float, float]:
     """The two numbers of --noise."""
     scales = parse_numbers(noise, "--noise", Amount)
     if len(scales) != 2:
-        raise InputError(f'--noise is "{noise}": give two numbers from 0 up, for the first state and for every step')
+        raise InputError(f'--noise is "{noise}": give two numbers of 0 or more, for the first state and for every step')
     return scales[0], scales[1]
 
 
@@ -98,7 +98,7 @@ def eval_record(opened: OpenedRun, examples: Any, rows: Sequence[Row], seed: int
         "data": examples.source,
         "test_puzzles": len(examples),
         "train_puzzles": training_set_size(opened.folder, opened.run),
-        "trained_depth": opened.run.plan.deepest,
+        "trained_depth": opened.run.plan.trained_depth,
         "noise": list(noise),
         "rows": as_dicts(rows),
         "born": birth_certificate([opened.run.seed, seed]),

@@ -45,7 +45,7 @@ def serve(
 
     Example:  innerloop serve runs/demo maze=runs/maze11 --port 0 --queue 5000
 
-    Requests beyond a limit are refused with a sentence; a full queue answers 429 and says when to come again. Ctrl-C or
+    Requests beyond a limit are refused with a sentence; a full queue answers 429 and says when to try again. Ctrl-C or
     SIGTERM answers what was accepted, then ends.
 
     Args:
@@ -102,7 +102,7 @@ def listen(runs: tuple[str, ...], limits: Any, device: str, url: str, sock: Any,
         ready = f"serving {', '.join(registry.served)} on {why} at {url}"
         Server(app, registry, gate, grace, lambda: print(ready, flush=True)).run(sockets=[sock])
     finally:
-        registry.end()
+        registry.close()
 
 
 def address(host: str, sock: Any) -> str:

@@ -187,7 +187,7 @@ def choose_rule(solver: Solver, pick: str) -> str:
     """`auto` where nothing tells which rule is best: the halting head if there is one, else a vote, and it is said."""
     if pick != "auto" or solver.verify is not None or solver.calibrations:
         return pick
-    rule = "q" if solver.has_head else "vote"
+    rule = "q" if solver.has_halting_head else "vote"
     print(
         f"these rules are not known and nothing is calibrated: answers are picked by {rule}, without a probability; "
         "innerloop calibrate finds the best rule",
@@ -247,15 +247,15 @@ def solve_one(
     question = questions.inputs[0]
     console, paths = Console(emoji=False, highlight=False), {}  # type: ignore[var-annotated]
 
-    def see(_i: int, k: int, moment: StepOutput) -> None:
+    def see(_i: int, k: int, output: StepOutput) -> None:
         path = paths.setdefault(k, [])
-        if not path or not np.array_equal(moment.answer, path[-1].answer):
-            path.append(moment._replace(state=None))  # states are large, and one would be kept per board
+        if not path or not np.array_equal(output.answer, path[-1].answer):
+            path.append(output._replace(state=None))  # states are large, and one would be kept per board
 
     if quiet:
         found = solver.solve(question, **solve_kwargs)[0]
     else:
-        with console.status("thinking"):
+        with console.status("solving"):
             found = solver.solve(question, watch=see, **solve_kwargs)[0]
         shown = play_boards(console, solver, question, paths.get(found.trajectory, []), label)
         if not np.array_equal(shown, found.answer):
@@ -270,9 +270,9 @@ def play_boards(console: Console, solver: Solver, question: Any, path: Sequence[
     """Show the boards of a path, in a terminal one over the other; returns the last."""
     before = question
     with Live(console=console, refresh_per_second=30) if console.is_terminal else nullcontext() as live:
-        for moment in path:
-            board = draw_board(solver, question, moment, before, label, console.options.ascii_only)
-            before = moment.answer
+        for output in path:
+            board = draw_board(solver, question, output, before, label, console.options.ascii_only)
+            before = output.answer
             if live is None:
                 console.print(board, "")
             else:
@@ -301,16 +301,16 @@ def to_ascii(drawn: Text) -> Text:
 
 
 def draw_board(
-    solver: Solver, question: Any, moment: StepOutput, before: Any, label: Any, ascii_only: bool = False
+    solver: Solver, question: Any, output: StepOutput, before: Any, label: Any, ascii_only: bool = False
 ) -> Group:
     """The board, and one line: step, confidence, whether the rules hold."""
     task = solver.task
-    sure = "" if np.isnan(moment.q) else f"   confidence {moment.q:.1%}"
-    line = Text(f"step {moment.step}{sure}   ", style="dim")
+    sure = "" if np.isnan(output.q) else f"   confidence {output.q:.1%}"
+    line = Text(f"step {output.step}{sure}   ", style="dim")
     if solver.verify:
-        holds = bool(solver.verify(question[None], moment.answer[None])[0])
+        holds = bool(solver.verify(question[None], output.answer[None])[0])
         line.append("rules hold" if holds else "rules do not hold", style="bold green" if holds else "bold red")
-    drawn = task.terminal(question, moment.answer, before, label)
+    drawn = task.terminal(question, output.answer, before, label)
     return Group(to_ascii(drawn) if ascii_only else drawn, line)
 
 

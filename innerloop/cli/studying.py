@@ -71,10 +71,10 @@ def study(
     for other in control:
         name = other if Path(other).name in controls else Path(other).name
         controls[name] = matching_loop(other, opened, where)
-    with console.status("thinking"):
+    with console.status("measuring"):
         found = survey.survey(opened.loop, x, labels, open_places, depth, controls, task.blank, seed)
     born = birth_certificate([opened.run.seed, seed])
-    known = {"data": examples.source, "trained_depth": opened.run.plan.deepest}
+    known = {"data": examples.source, "trained_depth": opened.run.plan.trained_depth}
     files.write_json(folder / "study.json", known | found | {"born": born})
     written = plots.save(found, folder / "figures")
     print_survey(console, found)

@@ -18,7 +18,7 @@ from innerloop.data.leakage import leakage
 from innerloop.data.opening import INFERRED
 from innerloop.errors import InputError
 from innerloop.learn import checkpoint
-from innerloop.learn.lock import hold
+from innerloop.learn.lock import lock_folder
 from innerloop.learn.precision import prepare
 from innerloop.learn.train import Result, Trainer
 from innerloop.runs import run as runs
@@ -80,7 +80,7 @@ def train(
     where, why = choose_device(device)
     built = build(run, folder if folder == Path(recipe) else "")
     trainer_kwargs = {"device": where, "sinks": log, "minutes": minutes, "resume": not fresh}
-    with hold(folder) if rank == 0 else nullcontext("") as note:
+    with lock_folder(folder) if rank == 0 else nullcontext("") as note:
         if note:
             console.print(note, markup=False)
         return train_in_folder(console, built, folder, why, trainer_kwargs)

@@ -80,7 +80,7 @@ def model_facts(opened: OpenedRun) -> list[tuple[str, str]]:
         ("parameters", f"{sum(p.numel() for p in loop.parameters()):,}"),
         ("width, layers, block", f"{config.hidden_size}, {config.layers}, `{config.block}`"),
         ("board", f"{task.shape[0]}x{task.shape[1]} cells, written with `{task.charset}`"),
-        ("steps in training", f"up to {run.plan.deepest}; at test time any number"),
+        ("steps in training", f"up to {run.plan.trained_depth}; at test time any number"),
         ("computes in", f"{getattr(run.config, 'dtype', 'float32')}, weights float32"),
     ]
 

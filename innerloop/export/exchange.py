@@ -19,7 +19,7 @@ from innerloop.data.opening import open_set
 from innerloop.errors import InputError
 from innerloop.export.official import PREFIX, config_from_official, from_official, read_checkpoint, to_official
 from innerloop.learn import checkpoint
-from innerloop.learn.lock import hold
+from innerloop.learn.lock import lock_folder
 from innerloop.learn.plan import Plan
 from innerloop.parts.layers import dtype_named
 from innerloop.runs.folder import OpenedRun, write_run
@@ -92,7 +92,7 @@ def import_official(path: str, out: Path, arch_file: str = "", data: str = "", *
     run = Run(out.name, system, config, source, replace(plan, halting=halting), about=about)
     if bad := checkpoint.non_finite(ours):
         raise InputError(f"in {files.shown(path)} {bad}: get the checkpoint again")
-    with hold(out):
+    with lock_folder(out):
         write_run(out, run)
         keep_names(out, names)
         checkpoint.save_weights(out / checkpoint.MODEL, ours)

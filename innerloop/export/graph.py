@@ -192,7 +192,7 @@ def graph_description(opened: OpenedRun, state: Any, answer: Answer) -> dict[str
         "columns": task.shape[1],
         "charset": task.charset,  # token i >= 1 is written charset[i - 1]; 0 is padding
         "aliases": task.aliases,  # other ways to write a symbol
-        "depth": run.plan.deepest,  # steps it was trained to; more may be taken
+        "depth": run.plan.trained_depth,  # steps it was trained to; more may be taken
         "salt": has_key(state),  # whether there is an input of that name
         "state": [slot._asdict() | {"shape": list(slot.shape)} for slot in slots(state)],
         "answer": [name for name, t in answer._asdict().items() if t is not None],

@@ -23,10 +23,8 @@ from innerloop.tree import flatten
 STATE = "train_state.pt"
 MODEL = "model.safetensors"
 PIECE_BYTES = 15 << 20  # largest file of a training state, bytes
-PIECE_NAME = re.compile(
-    re.escape(STATE) + r"\.([0-9a-f]{12})\.(\d{1,6})"
-)  # name of a piece: hash of the whole state, index
-MAX_STATE_BYTES = 1 << 30  # largest training state in one file, bytes: early versions wrote no pieces
+PIECE_NAME = re.compile(re.escape(STATE) + r"\.([0-9a-f]{12})\.(\d{1,6})")  # digest of the data state, index
+MAX_STATE_BYTES = 1 << 30  # largest training state in one file, bytes: early versions wrote one file of any size
 MAX_HEADER_BYTES = 64 << 20  # largest safetensors header, bytes
 OUT_OF_MEMORY = (
     "can't allocate memory",
@@ -49,21 +47,21 @@ def save_weights(path: Path, state: dict[str, Tensor], metadata: dict[str, str] 
 def load_weights(path: Path, model: nn.Module) -> dict[str, Tensor]:
     """Load the weights of a safetensors file into `model`; returns them with their stored dtypes.
 
-    The header is compared with the model before the rest is read. Floating dtypes are cast to the model's own.
+    The header is compared with the model before the rest is read. Floating dtypes are cast to the model's expected.
     Raises InputError for a file that is damaged, that is of another model, or whose numbers are not finite.
     """
     if not path.exists() and path.parent.is_dir():
         raise InputError(f"there is no {path.name} in {files.shown(path.parent)}: train first, or give another run")
     ours = model.state_dict()
-    held, first = read_header(path)
-    sizes = {k: list(v["shape"]) for k, v in held.items() if k != "__metadata__"}
-    for name in sorted(ours.keys() ^ sizes.keys()) or [k for k, v in ours.items() if list(v.shape) != sizes[k]]:
+    header, data_start = read_header(path)
+    shapes = {k: list(v["shape"]) for k, v in header.items() if k != "__metadata__"}
+    for name in sorted(ours.keys() ^ shapes.keys()) or [k for k, v in ours.items() if list(v.shape) != shapes[k]]:
         raise InputError(
             f"{files.shown(path)} was saved by a model of another configuration (it differs in {files.shown(name)})"
         )
-    whole = files.read_bytes(path, first + sum(8 * v.numel() for v in ours.values()))
+    data = files.read_bytes(path, data_start + sum(8 * v.numel() for v in ours.values()))
     try:
-        state = load(whole)
+        state = load(data)
     except (SafetensorError, ValueError, KeyError) as error:
         raise damaged(path, str(error)) from None
     if bad := mismatch(ours, state) or non_finite({k: v.to(ours[k].dtype) for k, v in state.items()}):
@@ -74,8 +72,8 @@ def load_weights(path: Path, model: nn.Module) -> dict[str, Tensor]:
 
 def damaged(path: Path, why: str) -> InputError:
     return InputError(
-        f"{files.shown(path)} is damaged or no safetensors file of weights ({files.shown(why)}): restore it, or "
-        "resume the run to write it anew"
+        f"{files.shown(path)} is damaged or not a safetensors file of weights ({files.shown(why)}): restore it, or "
+        "resume the run to write it again"
     )
 
 
@@ -92,23 +90,23 @@ def read_header(path: Path) -> tuple[dict[str, Any], int]:
     except (OSError, MemoryError) as error:
         raise files.unreadable(path, error) from None
     try:
-        held = files.parse_json(text, "its header")
+        header = files.parse_json(text, "its header")
     except InputError as error:
         raise damaged(path, str(error)) from None
     start = 8 + length
-    tensors = {k: v for k, v in held.items() if k != "__metadata__"} if isinstance(held, dict) else {"": None}
+    tensors = {k: v for k, v in header.items() if k != "__metadata__"} if isinstance(header, dict) else {"": None}
     ends = [start]
     for value in tensors.values():
         shape, span = (value.get(k) if isinstance(value, dict) else None for k in ("shape", "data_offsets"))
         if not whole_numbers(shape) or not whole_numbers(span) or len(span) != 2:
-            raise damaged(path, "its header is of another kind")
+            raise damaged(path, "its header is not valid")
         ends.append(start + span[1])
-    metadata = held.get("__metadata__", {})
+    metadata = header.get("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
-        raise damaged(path, "its header is of another kind")
+        raise damaged(path, "its header is not valid")
     if max(ends) != size:
-        raise damaged(path, f"it has {size:,} bytes where its header tells of {max(ends):,}")
-    return held, start
+        raise damaged(path, f"it has {size:,} bytes where its header says {max(ends):,}")
+    return header, start
 
 
 def whole_numbers(value: Any) -> TypeGuard[list[int]]:
@@ -118,17 +116,17 @@ def whole_numbers(value: Any) -> TypeGuard[list[int]]:
 def mismatch(ours: Mapping[str, Tensor], theirs: Any) -> str:
     """How `theirs` differs from `ours` in names, shapes or dtypes, as part of a sentence; empty if it does not."""
     if not isinstance(theirs, dict):
-        return f"where named tensors are due it holds a {type(theirs).__name__}"
+        return f"it is a {type(theirs).__name__}, not a dict of named tensors"
     for name in sorted(ours.keys() ^ theirs.keys(), key=str):
-        return f"{name} is " + ("missing" if name in ours else "not known")
-    for name, own in ours.items():
-        found = theirs[name]
-        if not isinstance(found, Tensor) or found.layout != torch.strided or found.is_meta or found.is_quantized:
-            return f"{name} is no plain tensor"
-        if found.shape != own.shape:
-            return f"{name} has the shape {tuple(found.shape)} where this model has {tuple(own.shape)}"
-        if found.dtype != own.dtype and not (found.is_floating_point() and own.is_floating_point()):
-            return f"{name} holds {str(found.dtype)[6:]} where this model has {str(own.dtype)[6:]}"
+        return f"{name} is " + ("missing" if name in ours else "unknown")
+    for name, expected in ours.items():
+        tensor = theirs[name]
+        if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized:
+            return f"{name} is not a plain tensor"
+        if tensor.shape != expected.shape:
+            return f"{name} has the shape {tuple(tensor.shape)} where this model has {tuple(expected.shape)}"
+        if tensor.dtype != expected.dtype and not (tensor.is_floating_point() and expected.is_floating_point()):
+            return f"{name} holds {str(tensor.dtype)[6:]} where this model has {str(expected.dtype)[6:]}"
     return ""
 
 
@@ -137,9 +135,9 @@ def non_finite(state: Mapping[str, Tensor]) -> str:
     floats = {k: v for k, v in state.items() if v.is_floating_point() and v.numel()}
     if not floats:
         return ""
-    first = next(iter(floats.values())).device
-    fine = torch.stack([v.detach().isfinite().all().to(first) for v in floats.values()]).tolist()  # one sync
-    return next((f"{k} holds a number that is not finite" for k, ok in zip(floats, fine, strict=True) if not ok), "")
+    device = next(iter(floats.values())).device
+    finite = torch.stack([v.detach().isfinite().all().to(device) for v in floats.values()]).tolist()  # one sync
+    return next((f"{k} has a value that is not finite" for k, ok in zip(floats, finite, strict=True) if not ok), "")
 
 
 # -- training states --------------------------------------------------------------------------------------------------
@@ -153,49 +151,49 @@ def save_state(folder: Path, state: dict[str, Any]) -> None:
     """
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    whole, listed = buffer.getvalue(), []
-    if len(whole) > PIECE_BYTES:
-        mark = hashlib.sha256(whole).hexdigest()[:12]
-        for i in range(0, len(whole), PIECE_BYTES):
-            listed.append(f"{STATE}.{mark}.{i // PIECE_BYTES}")
-            files.write_bytes(folder / listed[-1], whole[i : i + PIECE_BYTES])
+    data, listed = buffer.getvalue(), []
+    if len(data) > PIECE_BYTES:
+        digest = hashlib.sha256(data).hexdigest()[:12]
+        for i in range(0, len(data), PIECE_BYTES):
+            listed.append(f"{STATE}.{digest}.{i // PIECE_BYTES}")
+            files.write_bytes(folder / listed[-1], data[i : i + PIECE_BYTES])
         files.write_json(folder / STATE, listed)
     else:
-        files.write_bytes(folder / STATE, whole)
+        files.write_bytes(folder / STATE, data)
     for piece in pieces(folder):
         if piece.name not in listed:
             piece.unlink(missing_ok=True)
 
 
 def pieces(folder: Path) -> list[Path]:
-    """The piece files of a training state in `folder`, in no order."""
+    """The piece files of a training state in `folder`, in any order."""
     return [path for path in folder.glob(f"{STATE}.*") if PIECE_NAME.fullmatch(path.name)]
 
 
 def load_state(folder: Path) -> dict[str, Any] | None:
-    """The latest training state, or None where training has not saved one yet.
+    """The saved training state; None if there is none.
 
     Raises InputError if it cannot be read, with the system's reason, or is damaged.
     """
     path = folder / STATE
     if not path.exists() and not path.is_symlink():
         return None
-    whole = files.read_bytes(path, MAX_STATE_BYTES)
-    if whole[:1] == b"[":
-        whole = join_pieces(folder, whole)
+    data = files.read_bytes(path, MAX_STATE_BYTES)
+    if data[:1] == b"[":
+        data = join_pieces(folder, data)
     try:
-        with zipfile.ZipFile(io.BytesIO(whole)) as archive:
-            if any(i.compress_type or i.file_size > len(whole) for i in archive.infolist()):
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            if any(i.compress_type or i.file_size > len(data) for i in archive.infolist()):
                 raise ValueError  # torch does not compress; a few compressed bytes could become gigabytes
-        state = torch.load(io.BytesIO(whole), map_location="cpu", weights_only=True)
+        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except MemoryError as error:
         raise files.unreadable(path, error) from None
     except Exception as error:
-        if any(said in str(error).lower() for said in OUT_OF_MEMORY):
+        if any(message in str(error).lower() for message in OUT_OF_MEMORY):
             raise files.unreadable(path, MemoryError("Cannot allocate memory")) from None
         raise state_damaged(path, type(error).__name__) from None
     if not isinstance(state, dict):
-        raise state_damaged(path, f"it holds a {type(state).__name__}")
+        raise state_damaged(path, f"it is a {type(state).__name__}")
     return state
 
 
@@ -206,17 +204,17 @@ def join_pieces(folder: Path, text: bytes) -> bytes:
         listed = files.parse_json(text, "its list of pieces")
     except InputError as error:
         raise state_damaged(path, str(error)) from None
-    found = [PIECE_NAME.fullmatch(str(name)) for name in listed]
-    mark = found[0][1] if found and found[0] else ""
-    if not mark or any(m is None or m[1] != mark or int(m[2]) != i for i, m in enumerate(found)):
-        raise state_damaged(path, "its list of pieces is of another kind")
+    names = [PIECE_NAME.fullmatch(str(name)) for name in listed]
+    digest = names[0][1] if names and names[0] else ""
+    if not digest or any(m is None or m[1] != digest or int(m[2]) != i for i, m in enumerate(names)):
+        raise state_damaged(path, "its list of pieces is not valid")
     for name in listed:
         if not (folder / name).exists():
             raise state_damaged(path, f"{name} is missing")
-    whole = b"".join(files.read_bytes(folder / name) for name in listed)
-    if hashlib.sha256(whole).hexdigest()[:12] != mark:
+    data = b"".join(files.read_bytes(folder / name) for name in listed)
+    if hashlib.sha256(data).hexdigest()[:12] != digest:
         raise state_damaged(path, "its pieces do not belong together")
-    return whole
+    return data
 
 
 def state_damaged(path: Path, why: str) -> InputError:
@@ -226,4 +224,4 @@ def state_damaged(path: Path, why: str) -> InputError:
 def unflatten(like: Any, flat: list[Tensor | None]) -> Any:
     """The inverse of `flatten`: a tree like `like`, on its devices and with its dtypes."""
     pairs = zip(flatten(like), flat, strict=True)
-    return tree.unflatten(like, (None if kept is None else kept.to(t.device, t.dtype) for t, kept in pairs))
+    return tree.unflatten(like, (None if saved is None else saved.to(t.device, t.dtype) for t, saved in pairs))

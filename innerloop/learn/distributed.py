@@ -32,10 +32,10 @@ class Distributed:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self.rank, self.size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        self.rank, self.world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
         self.device = device
-        self.owner = self.size > 1 and not dist.is_initialized()
-        if self.owner:
+        self.owns_group = self.world_size > 1 and not dist.is_initialized()
+        if self.owns_group:
             dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
 
     @property
@@ -43,63 +43,63 @@ class Distributed:
         return self.rank == 0
 
     def local_batch(self, batch: int) -> int:
-        if batch % self.size:
-            raise InputError(f"a batch of {batch} does not split over {self.size} processes: make it a multiple")
-        return batch // self.size
+        if batch % self.world_size:
+            raise InputError(f"a batch of {batch} does not split over {self.world_size} processes: make it a multiple")
+        return batch // self.world_size
 
-    def gather_counts(self, mine: list[int]) -> list[int]:
+    def gather_counts(self, local: list[int]) -> list[int]:
         """All-gather of a list of integers: every rank's, in rank order."""
-        if self.size == 1:
-            return mine
-        gathered = [torch.zeros(len(mine), dtype=torch.long, device=self.device) for _ in range(self.size)]
-        run_collective(dist.all_gather, gathered, torch.tensor(mine, device=self.device))
+        if self.world_size == 1:
+            return local
+        gathered = [torch.zeros(len(local), dtype=torch.long, device=self.device) for _ in range(self.world_size)]
+        run_collective(dist.all_gather, gathered, torch.tensor(local, device=self.device))
         return [int(n) for part in gathered for n in part]
 
     def all_reduce(self, numbers: Tensor) -> Tensor:
         """All-reduce: the sum over ranks of a 1-d tensor, in place."""
-        if self.size > 1:
+        if self.world_size > 1:
             run_collective(dist.all_reduce, numbers)
         return numbers
 
-    def gather_rows(self, mine: Tensor) -> Tensor:
+    def gather_rows(self, local: Tensor) -> Tensor:
         """All-gather of rows, in rank order; every rank gives equally many."""
-        if self.size == 1:
-            return mine
-        mine = mine.contiguous()
-        plain = mine.to(torch.uint8) if mine.dtype == torch.bool else mine
-        gathered = [torch.empty_like(plain) for _ in range(self.size)]
-        run_collective(dist.all_gather, gathered, plain)
-        return torch.cat(gathered).to(mine.dtype)
+        if self.world_size == 1:
+            return local
+        local = local.contiguous()
+        sendable = local.to(torch.uint8) if local.dtype == torch.bool else local
+        gathered = [torch.empty_like(sendable) for _ in range(self.world_size)]
+        run_collective(dist.all_gather, gathered, sendable)
+        return torch.cat(gathered).to(local.dtype)
 
     def sum_gradients(self, params: Iterable[nn.Parameter]) -> None:
         """Sum gradients over ranks: dense ones in one flat buffer, sparse ones by an all-gather of their rows."""
-        if self.size == 1:
+        if self.world_size == 1:
             return
-        held = [p for p in params if p.grad is not None]
-        dense = [p.grad for p in held if not p.grad.is_sparse]  # type: ignore[union-attr]
+        with_grad = [p for p in params if p.grad is not None]
+        dense = [p.grad for p in with_grad if not p.grad.is_sparse]  # type: ignore[union-attr]
         flat = torch.cat([g.flatten() for g in dense])  # type: ignore[union-attr]
         run_collective(dist.all_reduce, flat)
         for grad, part in zip(dense, flat.split([g.numel() for g in dense]), strict=True):  # type: ignore[union-attr]
             grad.copy_(part.view_as(grad))  # type: ignore[union-attr]
-        for p in held:
+        for p in with_grad:
             if p.grad.is_sparse:  # type: ignore[union-attr]
                 p.grad = self._gather_sparse(p.grad)  # type: ignore[arg-type]
 
     def _gather_sparse(self, grad: Tensor) -> Tensor:
         """All-gather of a sparse gradient: every rank has one uncoalesced row per puzzle, so sizes are equal."""
         rows, values = grad._indices().contiguous(), grad._values().contiguous()
-        all_rows = [torch.empty_like(rows) for _ in range(self.size)]
-        all_values = [torch.empty_like(values) for _ in range(self.size)]
+        all_rows = [torch.empty_like(rows) for _ in range(self.world_size)]
+        all_values = [torch.empty_like(values) for _ in range(self.world_size)]
         run_collective(dist.all_gather, all_rows, rows)
         run_collective(dist.all_gather, all_values, values)
         return torch.sparse_coo_tensor(
             torch.cat(all_rows, 1), torch.cat(all_values), grad.shape, check_invariants=False
         )
 
-    def wait(self) -> None:
-        if self.size > 1:
+    def barrier(self) -> None:
+        if self.world_size > 1:
             run_collective(dist.barrier)
 
     def close(self) -> None:
-        if self.owner:
+        if self.owns_group:
             dist.destroy_process_group()

@@ -25,7 +25,7 @@ from innerloop.learn.stream import to_batch
 from innerloop.ledger import rows_of, step_cost
 from innerloop.noise import has_key
 from innerloop.text import printable
-from innerloop.width import MAX_WIDTH, Noisy, best, by_value, first_to_halt, lowest_residual, vote, wide
+from innerloop.width import MAX_WIDTH, Noisy, best, by_value, first_to_halt, lowest_residual, think_wide, vote
 
 # Rules that pick one of `width` trajectories.
 PICKS = {"vote": vote, "q": best(), "value": best(by_value), "residual": lowest_residual, "first": first_to_halt}
@@ -44,7 +44,7 @@ class Row:
     low: float  # 95 % Wilson interval of `exact`
     high: float
     token: float  # share of labelled positions that are right
-    valid: float | None  # share of answers that satisfy the task's rules; None if the task does not know them
+    valid: float | None  # share of answers that satisfy the task's rules; None if the rules are not known
     steps: float  # mean steps taken
     nfe: float  # mean block calls per example, summed over trajectories, until each stopped
     seconds: float
@@ -58,13 +58,13 @@ class Scores:
     answers: Tokens  # (N, S)
     exact: NDArray[np.bool_]
     token: NDArray[np.float32]
-    valid: NDArray[np.bool_] | None  # None where the task does not know its rules
+    valid: NDArray[np.bool_] | None  # None if the task's rules are not known
     steps: NDArray[np.int64]
     nfe: NDArray[np.float64]  # block calls over all trajectories
 
 
 class NfeCounter:
-    """Wraps a loop and records the block calls of each of its steps, per example."""
+    """Wraps a loop and records the block calls (NFE) per example of each step."""
 
     def __init__(self, loop: Any) -> None:
         self.loop, self.calls = loop, []  # type: ignore[var-annotated]
@@ -105,25 +105,25 @@ def evaluate(
     Raises InputError for an empty list, a depth or width below 1, widths above 1 of a loop whose trajectories are all
     the same, or the pick "first" without halting.
     """
-    check(task, examples, depths, widths, noise, pick)
+    check_arguments(task, examples, depths, widths, noise, pick)
     if max(widths) > 1 and not any(noise) and not has_own_noise(loop, examples, device):
-        raise InputError("width above 1 repeats the same thought unless trajectories differ: give them noise")
+        raise InputError("width above 1 would run the same trajectory several times: give noise")
     if max(widths) > 1 and pick == "first" and not all(halting):
-        raise InputError('the pick "first" takes the trajectory that halts first: evaluate with halting only')
+        raise InputError('the pick "first" takes the trajectory that halts first: give halting=(True,)')
     rows = []
     for width in widths:
-        for stop in halting:
-            if width == 1 and not stop:
+        for halts in halting:
+            if width == 1 and not halts:
                 rows += sweep(loop, task, examples, sorted(set(depths)), noise, batch, device, seed)
                 continue
             for depth in depths:
                 began = time.perf_counter()
-                judged = score_set(loop, task, examples, depth, width, stop, pick, noise, batch, device, seed, halt)
-                rows.append(as_row(judged, task, examples, depth, width, stop, pick, time.perf_counter() - began))
+                scores = score_set(loop, task, examples, depth, width, halts, pick, noise, batch, device, seed, halt)
+                rows.append(as_row(scores, task, examples, depth, width, halts, pick, time.perf_counter() - began))
     return rows
 
 
-def check(
+def check_arguments(
     task: Any, examples: Any, depths: Sequence[int], widths: Sequence[int], noise: Sequence[float], pick: str
 ) -> None:
     """Raise InputError for arguments out of range, and for examples that do not fit the task, before anything runs.
@@ -131,14 +131,14 @@ def check(
     examples: anything with inputs, labels and puzzle, since only a PuzzleSet checks itself.
     """
     if not depths or not widths or min(depths) < 1 or min(widths) < 1:
-        raise InputError("depths and widths must be lists of whole numbers from 1 up")
+        raise InputError("depths and widths must be lists of whole numbers of 1 or more")
     if max(depths) > MAX_DEPTH or max(widths) > MAX_WIDTH:
         raise InputError(
-            f"depths up to {max(depths)} and widths up to {max(widths)} are more than can be run: "
+            f"depth {max(depths)} or width {max(widths)} is too large: "
             f"give depths up to {MAX_DEPTH} and widths up to {MAX_WIDTH}"
         )
     if len(noise) != 2 or not all(math.isfinite(n) and n >= 0 for n in noise):
-        raise InputError(f"noise is {noise}: give two numbers from 0 up, for the first state and for every step")
+        raise InputError(f"noise is {noise}: give two numbers of 0 or more, for the first state and for every step")
     if pick not in PICKS:
         raise InputError(f'no selection rule is called "{printable(str(pick))}": use one of {", ".join(PICKS)}')
     for name in ("inputs", "labels"):
@@ -146,7 +146,7 @@ def check(
     if not len(examples.inputs) == len(examples.labels) == len(examples.puzzle):
         raise InputError(
             f"{len(examples.inputs)} inputs, {len(examples.labels)} labels and {len(examples.puzzle)} identifiers: "
-            "give one of each a puzzle"
+            "give one of each per puzzle"
         )
 
 
@@ -156,17 +156,17 @@ def sweep(
 ) -> list[Row]:
     """One trajectory to the largest of `depths` (ascending), read at each of them."""
     seconds = dict.fromkeys(depths, 0.0)
-    found: dict[int, list[Scores]] = {d: [] for d in depths}
+    scores: dict[int, list[Scores]] = {d: [] for d in depths}
     for part, question in batches(examples, batch, device):
-        meter = NfeCounter(_noisy(loop, noise, seed))
-        state, began, at = None, time.perf_counter(), 0
+        counter = NfeCounter(_noisy(loop, noise, seed))
+        state, began, steps_done = None, time.perf_counter(), 0
         for depth in depths:
-            thought = think(meter, question, depth - at, state=state)
-            state, at = thought.state, depth
+            thought = think(counter, question, depth - steps_done, state=state)
+            state, steps_done = thought.state, depth
             seconds[depth] += time.perf_counter() - began
             steps = torch.full((len(part),), depth)
-            found[depth].append(_score(task, part, thought.answer.logits, steps, meter.nfe(steps)))
-    return [as_row(concat_scores(found[d]), task, examples, d, 1, False, "-", seconds[d]) for d in depths]
+            scores[depth].append(_score(task, part, thought.answer.logits, steps, counter.nfe(steps)))
+    return [as_row(concat_scores(scores[d]), task, examples, d, 1, False, "-", seconds[d]) for d in depths]
 
 
 @torch.no_grad()
@@ -185,23 +185,23 @@ def score_set(
     halt: Halt | None = None,
 ) -> Scores:
     """Run the loop on every example and score the answers by labels and by the task's rules."""
-    rule = (halt or default_halt(loop)) if halting else never
-    found = []
+    halting_rule = (halt or default_halt(loop)) if halting else never
+    scores = []
     for part, question in batches(examples, batch, device):
-        meter = NfeCounter(_noisy(loop, noise, seed))
+        counter = NfeCounter(_noisy(loop, noise, seed))
         nfe = torch.zeros(len(part), dtype=torch.float64)
 
-        def counted(thoughts: Sequence[Thought], meter: NfeCounter = meter, nfe: Tensor = nfe) -> Thought:
+        def pick_and_count(thoughts: Sequence[Thought], counter: NfeCounter = counter, nfe: Tensor = nfe) -> Thought:
             first = 0
             for thought in thoughts:
-                nfe += meter.nfe(thought.steps, first)
+                nfe += counter.nfe(thought.steps, first)
                 first += int(torch.as_tensor(thought.steps).max())
             return PICKS[pick](thoughts)
 
-        thought = wide(meter, question, width, counted, depth, halt=rule)
+        thought = think_wide(counter, question, width, pick_and_count, depth, halt=halting_rule)
         steps = torch.as_tensor(thought.steps).expand(len(part))
-        found.append(_score(task, part, thought.answer.logits, steps, nfe))
-    return concat_scores(found)
+        scores.append(_score(task, part, thought.answer.logits, steps, nfe))
+    return concat_scores(scores)
 
 
 def default_halt(loop: Any) -> Halt:
@@ -237,22 +237,21 @@ def _score(task: Any, part: Any, logits: Tensor, steps: Tensor, nfe: Tensor) -> 
     return Scores(answers, exact, token, valid if task.verifies else None, steps.cpu().numpy(), nfe.numpy())
 
 
-def concat_scores(found: Sequence[Scores]) -> Scores:
+def concat_scores(parts: Sequence[Scores]) -> Scores:
     """The scores of all batches of a set, concatenated."""
-    columns = ([getattr(j, k) for j in found] for k in Scores.__dataclass_fields__)
+    columns = ([getattr(part, name) for part in parts] for name in Scores.__dataclass_fields__)
     return Scores(*(None if column[0] is None else np.concatenate(column) for column in columns))  # type: ignore[arg-type]
 
 
 def as_row(
-    j: Scores, task: Any, examples: Any, depth: int, width: int, halting: bool, pick: str, seconds: float
+    scores: Scores, task: Any, examples: Any, depth: int, width: int, halting: bool, pick: str, seconds: float
 ) -> Row:
-    n, hits = len(j.exact), float(j.exact.sum())
-    low, high = wilson(hits, n)
-    steps = float(j.steps.mean())
-    kind = pick if width > 1 else "-"
-    shares = (hits / n, low, high, float(j.token.mean()), None if j.valid is None else float(j.valid.mean()))
-    nfe = float(j.nfe.mean())
-    return Row(depth, width, halting, kind, n, *shares, steps, nfe, seconds, by_rating(j.exact, examples.rating))
+    n, exact = len(scores.exact), float(scores.exact.sum())
+    valid = None if scores.valid is None else float(scores.valid.mean())
+    accuracies = (exact / n, *wilson(exact, n), float(scores.token.mean()), valid)
+    cost = (float(scores.steps.mean()), float(scores.nfe.mean()), seconds)
+    quartiles = by_rating(scores.exact, examples.rating)
+    return Row(depth, width, halting, pick if width > 1 else "-", n, *accuracies, *cost, quartiles)
 
 
 def by_rating(exact: NDArray[np.bool_], rating: NDArray[np.float32]) -> dict[str, float]:
@@ -261,8 +260,8 @@ def by_rating(exact: NDArray[np.bool_], rating: NDArray[np.float32]) -> dict[str
         return {}
     edges = np.unique(np.quantile(rating, [0, 0.25, 0.5, 0.75, 1]))
     quartile = np.clip(np.searchsorted(edges, rating, side="right") - 1, 0, len(edges) - 2)
-    spans = [f"{a:g}-{b:g}" for a, b in pairwise(edges)]
-    return {span: float(exact[quartile == i].mean()) for i, span in enumerate(spans) if (quartile == i).any()}
+    labels = [f"{a:g}-{b:g}" for a, b in pairwise(edges)]
+    return {label: float(exact[quartile == i].mean()) for i, label in enumerate(labels) if (quartile == i).any()}
 
 
 def as_dicts(rows: Sequence[Row]) -> list[dict[str, Any]]:

@@ -1,11 +1,11 @@
 """Learner: a model, its optimizers, the average of its weights and the loop over optimizer steps.
 
-    every optimizer step:  learn()  (a subclass: its losses, backward, then `apply`)
+    every optimizer step:  train_step()  (a subclass: its losses, backward, then `apply`)
     every `check_every`:   validate(log), with the averaged weights
     every `save_every`:    save(), a checkpoint of everything
 
-Supervised training (learn.train.Trainer) is a subclass. Any other objective, rewards for example, is one more: none
-repeats how gradients are clipped, weights updated, averaged and checked, and a run saved and resumed.
+Supervised training (learn.train.Trainer) is a subclass. Another objective, rewards for example, is another
+subclass: gradient clipping, weight updates, averaging, checks, saving and resuming are shared.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from innerloop.learn import checkpoint, restore
 from innerloop.learn.compile import compile_blocks
 from innerloop.learn.distributed import Distributed
-from innerloop.learn.lock import hold
+from innerloop.learn.lock import lock_folder
 from innerloop.learn.log import Log
 from innerloop.learn.optim import EMA, optimizers, schedule
 from innerloop.learn.plan import Plan
@@ -38,16 +38,16 @@ class Result(NamedTuple):
 
     steps: int
     seconds: float  # of training alone: validation and saving not counted
-    best: dict[str, Any]  # step, exact, token and valid (None: unknown) of the kept weights; empty without validation
-    stopped: str  # empty, or why it stopped before plan.steps
+    best: dict[str, Any]  # step, exact, token and valid (None: unknown) of the saved weights; empty without validation
+    stopped: str  # why it stopped before plan.steps; empty if it did not
     warnings: list[str]
 
 
 class Learner:
-    """A model under training. A subclass gives `learn`, and may give `validate` and more of `state` and `put`."""
+    """A model under training. A subclass implements `train_step`, and may extend `validate`, `state` and `load`."""
 
-    validates = False  # whether `validate` chooses the weights that are kept; if not, every checkpoint keeps its own
-    all_or_nothing = False  # whether a step that is not finite makes all since the last checkpoint invalid
+    validates = False  # whether `validate` chooses the weights to save; if not, every checkpoint saves its own
+    all_or_nothing = False  # whether a step that is not finite invalidates all steps since the last checkpoint
 
     def __init__(
         self,
@@ -91,19 +91,19 @@ class Learner:
 
     def restore(self, state: Any) -> None:
         """Continue from a saved state. Raises InputError, and changes nothing, if it is damaged or of another run."""
-        restore.checked(self, state)
-        self.put(state)
+        restore.check_state(self, state)
+        self.load(state)
 
-    def put(self, state: dict[str, Any]) -> None:
+    def load(self, state: dict[str, Any]) -> None:
         """Load a state that this learner saved, without checks."""
         self.step, self.seconds, self.position = state["step"], state["seconds"], state["position"]
         self.loop.load_state_dict(state["model"])
-        for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(kept)
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         if self.average:
             self.average.load_state_dict(state["average"])
         self.draws.set_state(state["draws"])
-        self.tracker = BestTracker(**state["watch"])
+        self.tracker = BestTracker(state["watch"])
         torch.set_rng_state(state["torch"])
 
     def save(self) -> None:
@@ -134,7 +134,7 @@ class Learner:
 
     # -- one step -------------------------------------------------------------------------------------------------
 
-    def learn(self) -> tuple[dict[str, float], bool]:
+    def train_step(self) -> tuple[dict[str, float], bool]:
         """One optimizer step, or several. Returns sums of losses and metrics, and whether all are finite. If not,
         nothing was changed; where `all_or_nothing`, all since the last checkpoint is invalid.
         """
@@ -151,18 +151,18 @@ class Learner:
         ranks with "loss" (a mean over the batch) and "grad_norm", and whether all are finite; if not, nothing changed.
         """
         names, values = list(sums), torch.stack(list(sums.values()))
-        if self.distributed.size > 1:
+        if self.distributed.world_size > 1:
             self.distributed.sum_gradients(self.loop.parameters())
             values = self.distributed.all_reduce(values)
-        numbers = dict(zip(names, values.tolist(), strict=True))
-        numbers["loss"] = sum(v for k, v in numbers.items() if k.endswith("_loss")) / self.plan.batch
-        numbers["grad_norm"] = self.clip().item()
-        if not (math.isfinite(numbers["loss"]) and math.isfinite(numbers["grad_norm"])):
-            return numbers, False
+        metrics = dict(zip(names, values.tolist(), strict=True))
+        metrics["loss"] = sum(v for k, v in metrics.items() if k.endswith("_loss")) / self.plan.batch
+        metrics["grad_norm"] = self.clip().item()
+        if not (math.isfinite(metrics["loss"]) and math.isfinite(metrics["grad_norm"])):
+            return metrics, False
         self.set_rate(self.step)
         self.update()
         self.step += 1
-        return numbers, True
+        return metrics, True
 
     def clip(self) -> Tensor:
         """Clip the dense gradients to plan.clip, if that is not 0. Returns their norm before."""
@@ -200,7 +200,7 @@ class Learner:
 
     def run(self) -> Result:
         """Train until plan.steps or `minutes` are over. Raises InputError if another process trains in this folder."""
-        with hold(self.folder) if self.distributed.is_main else nullcontext("") as note:
+        with lock_folder(self.folder) if self.distributed.is_main else nullcontext("") as note:
             return self.run_steps(note)
 
     def run_steps(self, note: str) -> Result:
@@ -209,24 +209,24 @@ class Learner:
         log = Log(self.folder, plan.steps, self.step, shown, self.sinks, self.folder.name)
         notes = [compile_blocks(self.loop, plan.compile, self.device, plan.steps), note]
         if shown:
-            log.say("\n".join(filter(None, notes)))
+            log.print("\n".join(filter(None, notes)))
         recent: dict[str, float] = {}
-        numbers = {"loss": 0.0}
+        metrics = {"loss": 0.0}
         try:
             while self.step < plan.steps and not stopped:
                 began, before = time.perf_counter(), self.step
-                numbers, finite = self.learn()
+                metrics, finite = self.train_step()
                 self.seconds += time.perf_counter() - began
-                due = self.step == plan.steps or not (self.step % plan.check_every and self.step % plan.save_every)
-                bad = self.non_finite_weight() if finite and due else ""
-                if bad or not finite:
-                    stopped = self.tracker.diverged(self.step + (not finite), numbers, bad)
+                at_check = self.step == plan.steps or not (self.step % plan.check_every and self.step % plan.save_every)
+                non_finite = self.non_finite_weight() if finite and at_check else ""
+                if non_finite or not finite:
+                    stopped = self.tracker.divergence_message(self.step + (not finite), metrics, non_finite)
                     break
-                recent = {k: recent.get(k, 0.0) + v for k, v in numbers.items()}
+                recent = {k: recent.get(k, 0.0) + v for k, v in metrics.items()}
                 count = max(recent.get("count", 0.0), 1.0)
                 done = self.step - before
                 exact = recent.get("exact_accuracy", 0.0) / count
-                log.step(self.step, numbers["loss"] / done, exact, plan.batch * done)
+                log.step(self.step, metrics["loss"] / done, exact, plan.batch * done)
                 if self.step % LOG_EVERY == 0 and self.distributed.is_main:
                     log.write(self.record(recent, count))
                     recent = {}
@@ -236,18 +236,18 @@ class Learner:
                     self.save()
                 if self.out_of_time(start):
                     break
-            bad = self.non_finite_weight()
-            if bad and not stopped:
-                stopped = self.tracker.diverged(self.step, numbers, bad)
-            if not bad and not (stopped and self.all_or_nothing):
+            non_finite = self.non_finite_weight()
+            if non_finite and not stopped:
+                stopped = self.tracker.divergence_message(self.step, metrics, non_finite)
+            if not non_finite and not (stopped and self.all_or_nothing):
                 self.save()
         finally:
             log.close()
-            self.distributed.wait()
+            self.distributed.barrier()
         return Result(self.step, self.seconds, self.tracker.best, stopped, self.tracker.warnings)
 
     def out_of_time(self, start: float) -> bool:
-        """Whether `minutes` are over on any rank."""
+        """Whether `minutes` have passed on any rank."""
         return bool(self.minutes) and any(
             self.distributed.gather_counts([int(time.monotonic() - start > 60 * self.minutes)])
         )
@@ -268,7 +268,7 @@ class Learner:
 
 
 def host_state(state: dict[str, Any]) -> dict[str, Any]:
-    """An optimizer's state_dict whose groups hold plain numbers, also where a CUDA graph keeps them as tensors."""
+    """An optimizer's state_dict whose groups hold plain numbers, even where a CUDA graph keeps them as tensors."""
     groups = [
         {k: v.item() if isinstance(v, Tensor) else False if k == "capturable" else v for k, v in group.items()}
         for group in state["param_groups"]

@@ -1,7 +1,7 @@
 """File lock of a run's folder, so that one process trains there; it is released when the process ends.
 
-with hold(folder) as note:      # InputError where another process trains there
-    ...                         # note: empty, or why this file system cannot lock
+with lock_folder(folder) as note:      # InputError where another process trains there
+    ...                                # note: empty, or why this file system cannot lock
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from innerloop import files
 from innerloop.errors import InputError
 from innerloop.text import printable
 
-__all__ = ["LOCK", "hold"]
+__all__ = ["LOCK", "lock_folder"]
 
 LOCK = "train.lock"
-HELD = threading.local()  # .folders: set of folders that this thread has locked
+LOCKED = threading.local()  # .folders: set of folders that this thread has locked
 
 
 @contextmanager
-def hold(folder: Path | str) -> Iterator[str]:
+def lock_folder(folder: Path | str) -> Iterator[str]:
     """Hold the lock of a run's folder, which is created if missing; reentrant within a thread.
 
     The system releases the lock however the process ends. Yields "", or a sentence that says why nothing could be
@@ -38,12 +38,12 @@ def hold(folder: Path | str) -> Iterator[str]:
     process holds the lock; it then names that process, its host, command and start time.
     """
     path = Path(folder).absolute() / LOCK
-    folders: set[Path] = HELD.__dict__.setdefault("folders", set())
+    folders: set[Path] = LOCKED.__dict__.setdefault("folders", set())
     key = path.parent.resolve()
     if key in folders:
         yield ""
         return
-    made = not key.exists()
+    created = not key.exists()
     handle, note = acquire(path)
     folders.add(key)
     try:
@@ -52,10 +52,10 @@ def hold(folder: Path | str) -> Iterator[str]:
         folders.discard(key)
         if handle is not None:
             with contextlib.suppress(OSError):
-                path.unlink()  # while locked: a process that has it open by now sees that it is gone, and retries
+                path.unlink()  # unlinked while locked: a process that has it open by now notices, and retries
             os.close(handle)
-        if made:
-            with contextlib.suppress(OSError):  # fails, and is meant to, unless the run wrote nothing
+        if created:
+            with contextlib.suppress(OSError):  # fails unless the folder is empty, as intended
                 key.rmdir()
 
 
@@ -75,7 +75,7 @@ def acquire(path: Path) -> tuple[int | None, str]:
                 path.unlink(missing_ok=True)
                 return None, (
                     f"{files.shown(path.parent)} cannot be locked ({printable(files.reason(error))}): "
-                    "see to it that nothing else trains there"
+                    "make sure that nothing else trains there"
                 )
             if is_same_file(handle, path):
                 os.ftruncate(handle, 0)
@@ -101,16 +101,14 @@ def holder() -> dict[str, str | int]:
 
 
 def in_use_message(path: Path) -> str:
-    """An error message that names the holder, from what the lock file says."""
+    """An error message that names the holder, read from the lock file."""
     try:
-        found = files.read_json(path, 1 << 16)
+        info = files.read_json(path, 1 << 16)
     except InputError:
-        found = {}
-    holder_info = {k: printable(str(v), 200) for k, v in found.items()} if isinstance(found, dict) else {}
-    who = f"process {holder_info.get('pid', 'of unknown number')} on {holder_info.get('host', 'an unknown host')}"
-    what = (
-        f"since {holder_info.get('since', 'an unknown time')}, by: {holder_info.get('command', 'an unknown command')}"
-    )
+        info = {}
+    shown = {k: printable(str(v), 200) for k, v in info.items()} if isinstance(info, dict) else {}
+    who = f"process {shown.get('pid', 'of unknown number')} on {shown.get('host', 'an unknown host')}"
+    what = f"since {shown.get('since', 'an unknown time')}, by: {shown.get('command', 'an unknown command')}"
     return (
         f"{files.shown(path.parent)} is in use: {who} trains there {what}; wait until it ends, or choose another "
         "folder (--out)"

@@ -31,7 +31,7 @@ class Log:
         folder.mkdir(parents=True, exist_ok=True)
         self._drop_lines_after(start)
         self.sinks = [_sink(s, folder, name) for s in sinks]
-        self.began, self.seen = time.perf_counter(), 0.0
+        self.start_time, self.samples = time.perf_counter(), 0
         self.console = Console(emoji=False)
         columns = [
             TextColumn("[bold]{task.description}"),
@@ -55,14 +55,15 @@ class Log:
         if not self.path.exists() and not self.path.is_symlink():
             return
         text = files.read_text(self.path, MAX_BYTES) if step and self.path.exists() else ""
-        kept = "".join(line + "\n" for line in text.splitlines() if 0 <= step_of(line) <= step)
-        if kept != text or not step or self.path.is_symlink():  # a link is replaced: its target is the user's own file
-            files.write_text(self.path, kept)
+        remaining = "".join(line + "\n" for line in text.splitlines() if 0 <= step_of(line) <= step)
+        # A link is replaced, not followed: its target is another file.
+        if remaining != text or not step or self.path.is_symlink():
+            files.write_text(self.path, remaining)
 
     def step(self, done: float, loss: float, exact: float, samples: int) -> None:
         """Update the progress line."""
-        self.seen += samples
-        rate = self.seen / max(1e-9, time.perf_counter() - self.began)
+        self.samples += samples
+        rate = self.samples / max(1e-9, time.perf_counter() - self.start_time)
         self.progress.update(self.task, completed=done, loss=loss, exact=exact, rate=rate)
 
     def write(self, record: dict[str, Any]) -> None:
@@ -75,7 +76,7 @@ class Log:
         for sink in self.sinks:
             sink({k: v for k, v in record.items() if isinstance(v, int | float)}, record["step"])
 
-    def say(self, text: str, style: str = "") -> None:
+    def print(self, text: str, style: str = "") -> None:
         self.progress.console.print(Text(text, style=style), highlight=False)
 
     def close(self) -> None:
@@ -110,5 +111,5 @@ def _sink(kind: str, folder: Path, name: str) -> Any:
             run = module.init(project="innerloop", name=name or folder.name)
             return lambda numbers, step: run.log(numbers, step=step)
     except ImportError:
-        raise InputError(f"{kind} is asked for but not installed: pip install {kind}") from None
-    raise InputError(f'no log is called "{kind}": use one of {", ".join(SINKS)}')
+        raise InputError(f"{kind} is requested but not installed: pip install {kind}") from None
+    raise InputError(f'no logger is called "{kind}": use one of {", ".join(SINKS)}')

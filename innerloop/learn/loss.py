@@ -25,9 +25,9 @@ def stablemax_cross_entropy(logits_BSV: Tensor, labels_BS: Tensor) -> Tensor:
     x = logits_BSV.double()
     s = torch.where(x < 0, 1 / (1 - x.clamp_max(0) + 1e-30), x.clamp_min(0) + 1)
     log_p = torch.log(s / s.sum(-1, keepdim=True))
-    counted = labels_BS != IGNORE
-    picked = log_p.gather(-1, labels_BS.where(counted, 0)[..., None])[..., 0]
-    return -picked.where(counted, 0.0)
+    labelled = labels_BS != IGNORE
+    picked = log_p.gather(-1, labels_BS.where(labelled, 0)[..., None])[..., 0]
+    return -picked.where(labelled, 0.0)
 
 
 CROSS_ENTROPIES: dict[str, CrossEntropy] = {"softmax": softmax_cross_entropy, "stablemax": stablemax_cross_entropy}
@@ -38,12 +38,12 @@ class Accuracy(NamedTuple):
 
     token: Tensor  # (B,) float32 share of the labelled positions that are right
     exact: Tensor  # (B,) bool: every labelled position is right
-    places: Tensor  # (B,) int64 labelled positions; 0 for padding rows
+    num_labels: Tensor  # (B,) int64 labelled positions; 0 for padding rows
 
 
 def accuracy_of(logits_BSV: Tensor, labels_BS: Tensor) -> Accuracy:
     """Argmax against labels. A row without labels counts as exact, as in the official halting target."""
-    counted = labels_BS != IGNORE
-    right = counted & (logits_BSV.argmax(-1) == labels_BS)
-    count, hits = counted.sum(-1), right.sum(-1)
+    labelled = labels_BS != IGNORE
+    right = labelled & (logits_BSV.argmax(-1) == labels_BS)
+    count, hits = labelled.sum(-1), right.sum(-1)
     return Accuracy(hits / count.clamp_min(1), hits == count, count)

@@ -91,31 +91,31 @@ def optimizers(model: nn.Module, name: str, lr: float, weight_decay: float, puzz
     everything = [p for _, p in dense]
     betas = (0.9, 0.95)
     if name == "adam_atan2":
-        made: list[Optimizer] = [AdamATan2(everything, lr, betas, weight_decay)]
+        result: list[Optimizer] = [AdamATan2(everything, lr, betas, weight_decay)]
     elif name == "adamw":
-        made = [torch.optim.AdamW(everything, lr, betas, weight_decay=weight_decay, fused=True)]
+        result = [torch.optim.AdamW(everything, lr, betas, weight_decay=weight_decay, fused=True)]
     elif name == "muon":
         hidden = [p for n, p in dense if p.ndim == 2 and "embed" not in n and "heads" not in n]
-        chosen = {id(p) for p in hidden}
-        rest = [p for p in everything if id(p) not in chosen]
-        made = [
+        hidden_ids = {id(p) for p in hidden}
+        rest = [p for p in everything if id(p) not in hidden_ids]
+        result = [
             torch.optim.Muon(hidden, 20 * lr, weight_decay=weight_decay / 20),
             torch.optim.AdamW(rest, lr, betas, weight_decay=weight_decay, fused=True),
         ]
     else:
         raise InputError(f'no optimizer is called "{name}": use "adam_atan2", "adamw" or "muon"')
     if sparse:
-        made.append(SparseSignSGD(sparse, puzzle_lr, weight_decay))
-    for optimizer in made:
+        result.append(SparseSignSGD(sparse, puzzle_lr, weight_decay))
+    for optimizer in result:
         for group in optimizer.param_groups:
             group["base_lr"] = group["lr"]
-    return made
+    return result
 
 
 def schedule(step: int, steps: int, warmup: int, floor: float) -> float:
     """Factor on the learning rate at `step` (from 0) of `steps`: linear warm-up, then a cosine to `floor`.
 
-    floor = 1: constant after the warm-up, as official HRM and TRM; floor = 0: to zero over the real horizon.
+    floor = 1: constant after the warm-up, as in official HRM and TRM; floor = 0: to zero at the last step.
     """
     if step < warmup:
         return (step + 1) / warmup
@@ -129,28 +129,28 @@ class EMA:
     def __init__(self, model: nn.Module, decay: float) -> None:
         skip = {id(p) for p in sparse_parameters(model)}
         self.decay = decay
-        self.live: dict[str, Tensor] = {}
-        for name, p in model.state_dict(keep_vars=True).items():  # under the keys of a weights file
+        self.params: dict[str, Tensor] = {}
+        for name, p in model.state_dict(keep_vars=True).items():  # with the keys of a weights file
             if isinstance(p, nn.Parameter) and id(p) not in skip:
-                skip.add(id(p))  # tied weights once
-                self.live[name] = p
-        self.shadow = {n: p.detach().clone() for n, p in self.live.items()}
+                skip.add(id(p))  # count tied weights once
+                self.params[name] = p
+        self.shadow = {n: p.detach().clone() for n, p in self.params.items()}
 
     @torch.no_grad()
     def update(self) -> None:
-        torch._foreach_lerp_(list(self.shadow.values()), list(self.live.values()), 1 - self.decay)
+        torch._foreach_lerp_(list(self.shadow.values()), list(self.params.values()), 1 - self.decay)
 
     @torch.no_grad()
     def swap(self) -> None:
-        """Exchange the average and the live weights; call it again to exchange them back."""
-        for name, p in self.live.items():
-            held = p.detach().clone()
+        """Exchange the average and the model's weights; a second call exchanges them back."""
+        for name, p in self.params.items():
+            current = p.detach().clone()
             p.copy_(self.shadow[name])
-            self.shadow[name].copy_(held)
+            self.shadow[name].copy_(current)
 
     def state_dict(self) -> dict[str, Tensor]:
         return dict(self.shadow)
 
     def load_state_dict(self, shadow: dict[str, Tensor]) -> None:
-        for name, held in self.shadow.items():
-            held.copy_(shadow[name])
+        for name, average in self.shadow.items():
+            average.copy_(shadow[name])

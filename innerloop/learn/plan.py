@@ -11,7 +11,7 @@ from innerloop.learn.supervise import HaltingConfig
 from innerloop.learn.unroll import Unroll
 from innerloop.schema import Amount, Count, Length, Many, Range, Share, Whole, check
 
-Rate = Annotated[float, Range(0, 10, above=True)]  # beyond it every optimizer here diverges
+Rate = Annotated[float, Range(0, 10, above=True)]  # above it every optimizer here diverges
 Depths = Annotated[tuple[Count, ...], Length(1, 1000)]
 
 
@@ -21,7 +21,7 @@ class Plan:
 
     steps: Many = 20_000  # optimizer steps in all; the learning-rate schedule ends there
     batch: Count = 768  # puzzles per optimizer step, over all processes
-    accumulate: Count = 1  # micro-batches per optimizer step, to save memory; same result but for rounding
+    accumulate: Count = 1  # micro-batches per optimizer step, to save memory; equal up to rounding
     optimizer: str = "adam_atan2"  # "adam_atan2", "adamw" or "muon"
     lr: Rate = 1e-4  # peak learning rate
     weight_decay: Amount = 1.0
@@ -32,13 +32,13 @@ class Plan:
     ema: Share = 0.999  # decay of the averaged weights, which are evaluated and saved; 0: no averaging
     loss: str = "stablemax"  # "stablemax" (float64, official) or "softmax"
     halting: HaltingConfig = field(default_factory=HaltingConfig)  # of deep supervision
-    unroll: Unroll = field(default_factory=Unroll)  # full unrolls instead, if its depth is not 0
+    unroll: Unroll = field(default_factory=Unroll)  # full unrolls instead of deep supervision, if its depth is not 0
     augment: bool = True  # the task's symmetries, on the fly
-    compile: str = "auto"  # torch.compile: "auto", where the run is long enough to pay for it; "on" or "off"
-    resident: str = "auto"  # steps without host sync, as a CUDA graph: "auto", on CUDA; "on" or "off"
+    compile: str = "auto"  # torch.compile: "auto": where the run is long enough to pay for it; "on"; "off"
+    device_steps: str = "auto"  # optimizer steps without host sync, as a CUDA graph: "auto": on CUDA; "on"; "off"
     check_every: Many = 500  # steps between validations; the best weights are saved
     save_every: Many = 500  # steps between checkpoints
-    depths: Depths = (16,)  # test depths of a validation; the last one chooses the best weights
+    depths: Depths = (16,)  # depths of a validation; accuracy at the last one chooses the best weights
 
     def __post_init__(self) -> None:
         check(self)
@@ -48,13 +48,13 @@ class Plan:
             )
         if self.loss not in CROSS_ENTROPIES:
             raise InputError(f'plan.loss is "{self.loss}": use one of {", ".join(CROSS_ENTROPIES)}')
-        for name in ("compile", "resident"):
+        for name in ("compile", "device_steps"):
             if getattr(self, name) not in ("auto", "on", "off"):
                 raise InputError(f'plan.{name} is "{getattr(self, name)}": use "auto", "on" or "off"')
         if self.ema == 1:
-            raise InputError("ema is 1, which would keep the first weights: give less")
+            raise InputError("plan.ema is 1, which would never move from the initial weights: give less")
 
     @property
-    def deepest(self) -> int:
-        """The deepest step that training reaches: what "the trained depth" means in figures and tables."""
-        return self.unroll.depth or self.halting.deepest
+    def trained_depth(self) -> int:
+        """The largest depth that training reaches."""
+        return self.unroll.depth or self.halting.trained_depth

@@ -1,4 +1,4 @@
-"""Process-wide CPU settings: the faster float32 matmul kernel where it is as exact, and freed memory kept.
+"""Process-wide CPU settings: the faster float32 matmul kernel where it is as exact, and reuse of freed memory.
 
 Only the command line, the server and the scripts of benchmarks/ call `prepare`; no library function changes the
 process. Your own program may call it once, before it trains or evaluates.
@@ -39,7 +39,7 @@ def fast_float32() -> str:
     """
     default, medium = matmul_error("highest"), matmul_error("medium")
     if medium > TOLERANCE * default:
-        return f"float32 products stay with torch's default: oneDNN would round here (error {medium:.0e})"
+        return f"float32 products use torch's default: oneDNN rounds on this CPU (error {medium:.0e})"
     torch.set_float32_matmul_precision("medium")
     return f"float32 products use oneDNN: as exact as the default here (error {medium:.0e} against {default:.0e})"
 

@@ -30,7 +30,7 @@ MAX_COUNT = 1 << 53  # above every count of steps or examples
 
 
 class Resumable(Protocol):
-    """What is checked of learn.learner.Learner, which imports this file."""
+    """The part of learn.learner.Learner that is checked here; it imports this file."""
 
     loop: Any  # the system: a Loop and a torch.nn.Module
     folder: Path
@@ -39,7 +39,7 @@ class Resumable(Protocol):
 
 
 class CarriedLearner(Resumable, Protocol):
-    """What this file and graph.py use of learn.train.Trainer, which imports them."""
+    """The part of learn.train.Trainer that this file and graph.py use; it imports them."""
 
     task: Any
     plan: Plan
@@ -55,8 +55,8 @@ class CarriedLearner(Resumable, Protocol):
     step: int
 
     def state(self) -> dict[str, Any]: ...
-    def put_all(self, state: dict[str, Any], carries: list[Any]) -> None: ...
-    def part_rows(self, i: int) -> slice: ...
+    def load_all(self, state: dict[str, Any], carries: list[Any]) -> None: ...
+    def micro_batch_rows(self, i: int) -> slice: ...
     def zero_grad(self) -> None: ...
     def clip(self) -> Tensor: ...
     def set_rate(self, step: int) -> None: ...
@@ -64,10 +64,10 @@ class CarriedLearner(Resumable, Protocol):
     def update(self) -> None: ...
 
 
-def checked(t: Resumable, state: Any) -> None:
+def check_state(t: Resumable, state: Any) -> None:
     """Check all that every learner saves. Raises InputError for a state that is damaged or of another run."""
     if bad := state_mismatch(t, state):
-        raise another_run(t, bad)
+        raise other_run_error(t, bad)
 
 
 def checked_carries(t: CarriedLearner, state: Any) -> list[Carry]:
@@ -75,59 +75,64 @@ def checked_carries(t: CarriedLearner, state: Any) -> list[Carry]:
 
     Raises InputError for a state that is damaged or of another run.
     """
-    if which := changed(t, state):
+    if which := changed_data(t, state):
         raise InputError(
             f"the data changed: the {which} puzzles are not those of the training in {files.shown(t.folder)}; restore "
-            "them, or train anew with --fresh (resume=False) or in another folder"
+            "them, or start again with --fresh (resume=False) or in another folder"
         )
-    checked(t, state)
+    check_state(t, state)
     if bad := carry_mismatch(t, state.get("carries")):
-        raise another_run(t, bad)
+        raise other_run_error(t, bad)
     whole = [None if column[0] is None else torch.cat(column) for column in zip(*state["carries"], strict=True)]
-    found = [
-        checkpoint.unflatten(like, [None if x is None else x[t.part_rows(i)] for x in whole])
+    carries = [
+        checkpoint.unflatten(like, [None if x is None else x[t.micro_batch_rows(i)] for x in whole])
         for i, like in enumerate(t.carries)
     ]
-    for carry in found:
+    for carry in carries:
         if bad := out_of_range(t, carry):
             raise checkpoint.state_damaged(t.folder / checkpoint.STATE, bad)
-    return found
+    return carries
 
 
-def another_run(t: Resumable, bad: str) -> InputError:
+def other_run_error(t: Resumable, difference: str) -> InputError:
     return InputError(
-        f"{files.shown(t.folder / checkpoint.STATE)} is not a training state of this run ({files.shown(bad)}): choose "
-        "another folder (--out), or begin anew in this one (--fresh)"
+        f"{files.shown(t.folder / checkpoint.STATE)} is not a training state of this run ({files.shown(difference)}): "
+        "choose another folder (--out), or start again in this one (--fresh)"
     )
 
 
-def changed(t: CarriedLearner, state: Any) -> str:
-    """Which of the trainer's puzzles are not those that a state was saved with; states of before kept no word of it."""
-    kept = state.get("data") if isinstance(state, dict) else None
-    return next((k for k, own in t.data.items() if isinstance(kept, dict) and kept.get(k, own) != own), "")
+def changed_data(t: CarriedLearner, state: Any) -> str:
+    """Which puzzles ("train" or "validation") differ from those of a saved state; "" if none do or it is old."""
+    saved = state.get("data") if isinstance(state, dict) else None
+    if not isinstance(saved, dict):
+        return ""
+    return next((name for name, current in t.data.items() if saved.get(name, current) != current), "")
 
 
 def state_mismatch(t: Resumable, state: Any) -> str:
     """How `state` differs from what this trainer saves, as part of a sentence; empty if it does not."""
-    if lacking := [k for k in KEYS if k not in state]:
-        return f"it has no {lacking[0]}"
+    if missing := [k for k in KEYS if k not in state]:
+        return f"it has no {missing[0]}"
     for name in ("step", "position"):
         if type(state[name]) is not int or not 0 <= state[name] < MAX_COUNT:
-            return f"its {name} is no count"
+            return f"its {name} is not a count"
     if not is_finite_number(state["seconds"]):
-        return "its seconds are no number"
-    for name, own in (("model", t.loop.state_dict()), ("average", t.average.state_dict() if t.average else None)):
-        if own is not None and (bad := checkpoint.mismatch(own, state[name]) or checkpoint.non_finite(state[name])):
+        return "its seconds are not a number"
+    average = t.average.state_dict() if t.average else None
+    for name, current in (("model", t.loop.state_dict()), ("average", average)):
+        if current is not None and (
+            bad := checkpoint.mismatch(current, state[name]) or checkpoint.non_finite(state[name])
+        ):
             return f"in its {name} {bad}"
-    kept = state["optimizers"]
-    if not isinstance(kept, list) or len(kept) != len(t.optimizers):
+    saved = state["optimizers"]
+    if not isinstance(saved, list) or len(saved) != len(t.optimizers):
         return "it is of other optimizers"
-    for own, each in zip(t.optimizers, kept, strict=True):
-        if bad := optimizer_mismatch(own, each):
-            return f"of {type(own).__name__} {bad}"
+    for optimizer, saved_optimizer in zip(t.optimizers, saved, strict=True):
+        if bad := optimizer_mismatch(optimizer, saved_optimizer):
+            return f"in its {type(optimizer).__name__} {bad}"
     for name in ("draws", "torch"):
         if not is_generator_state(state[name]):
-            return f"its {name} are no state of a generator"
+            return f"its {name} are not the state of a generator"
     return tracker_mismatch(state["watch"])
 
 
@@ -144,60 +149,60 @@ def is_generator_state(value: Any) -> bool:
 
 
 def tracker_mismatch(value: Any) -> str:
-    best, warnings, told = (value.get(k) if isinstance(value, dict) else None for k in ("best", "warnings", "told"))
+    best, warnings, reported = (value.get(k) if isinstance(value, dict) else None for k in ("best", "warnings", "told"))
     names = {"step", "exact", "valid"}
-    fine = isinstance(best, dict) and (not best or best.keys() in (names, names | {"token"}))
-    fine = fine and all(is_finite_number(v) or (k == "valid" and v is None) for k, v in best.items())  # type: ignore[union-attr]
-    fine = fine and isinstance(warnings, list) and all(isinstance(w, str) for w in warnings)
-    return "" if fine and type(told) is int and 0 <= told <= len(warnings) else "its watch is of another kind"  # type: ignore[arg-type]
+    ok = isinstance(best, dict) and (not best or best.keys() in (names, names | {"token"}))
+    ok = ok and all(is_finite_number(v) or (k == "valid" and v is None) for k, v in best.items())  # type: ignore[union-attr]
+    ok = ok and isinstance(warnings, list) and all(isinstance(w, str) for w in warnings)
+    return "" if ok and type(reported) is int and 0 <= reported <= len(warnings) else "its watch is not valid"  # type: ignore[arg-type]
 
 
-def optimizer_mismatch(own: Optimizer, kept: Any) -> str:
+def optimizer_mismatch(optimizer: Optimizer, saved: Any) -> str:
     """What in an optimizer's state_dict does not fit, as part of a sentence; empty if all does."""
-    mine = own.state_dict()
-    groups, state = (kept.get(k) if isinstance(kept, dict) else None for k in ("param_groups", "state"))
-    if not isinstance(groups, list) or not isinstance(state, dict) or len(groups) != len(mine["param_groups"]):
+    current = optimizer.state_dict()
+    groups, state = (saved.get(k) if isinstance(saved, dict) else None for k in ("param_groups", "state"))
+    if not isinstance(groups, list) or not isinstance(state, dict) or len(groups) != len(current["param_groups"]):
         return "its groups or states are missing"
-    for group, like in zip(groups, mine["param_groups"], strict=True):
+    for group, like in zip(groups, current["param_groups"], strict=True):
         if not isinstance(group, dict) or group.get("params") != like["params"]:
             return "a group has other parameters"
-        if lacking := [k for k, v in like.items() if isinstance(v, int | float | tuple) and k not in group]:
-            return f"{lacking[0]} is missing"
+        if missing := [k for k, v in like.items() if isinstance(v, int | float | tuple) and k not in group]:
+            return f"{missing[0]} is missing"
         for name, value in group.items():
-            first = like.get(name, 0 if name == "t" else None)  # absent before the first step
-            if isinstance(first, int | float) and not isinstance(first, bool) and not is_finite_number(value):
-                return f"{name} is no finite number"
-            alike = isinstance(value, tuple | list) and all(map(is_finite_number, value))
-            if isinstance(first, tuple) and not (alike and len(value) == len(first)):
-                return f"{name} is of another kind"
-    params = [p for group in own.param_groups for p in group["params"]]
+            expected = like.get(name, 0 if name == "t" else None)  # absent before the first step
+            if isinstance(expected, int | float) and not isinstance(expected, bool) and not is_finite_number(value):
+                return f"{name} is not a finite number"
+            numeric = isinstance(value, tuple | list) and all(map(is_finite_number, value))
+            if isinstance(expected, tuple) and not (numeric and len(value) == len(expected)):
+                return f"{name} is not valid"
+    params = [p for group in optimizer.param_groups for p in group["params"]]
     for number, entry in state.items():
         if type(number) is not int or not 0 <= number < len(params):
-            return "it remembers an unknown parameter"
-        if not isinstance(entry, dict) or entry.keys() != OPTIMIZER_STATE[type(own).__name__]:
-            return f"what it remembers of parameter {number} is of another kind"
+            return "it has state for an unknown parameter"
+        if not isinstance(entry, dict) or entry.keys() != OPTIMIZER_STATE[type(optimizer).__name__]:
+            return f"its state for parameter {number} is not valid"
         like = {k: torch.zeros(()) if k == "step" else params[number] for k in entry}
         if bad := checkpoint.mismatch(like, entry) or checkpoint.non_finite(entry):
-            return f"of parameter {number} {bad}"
+            return f"in its state for parameter {number} {bad}"
     return ""
 
 
 def carry_mismatch(t: CarriedLearner, parts: Any) -> str:
-    """What of the carried states does not fit this plan and loop, as part of a sentence; empty if all does."""
+    """How the carried states differ from those of this plan and loop, as part of a sentence; empty if they fit."""
     like = checkpoint.flatten(t.carries[0])
     if not isinstance(parts, list) or not parts or not all(isinstance(p, list) and len(p) == len(like) for p in parts):
-        return "its carried states are of another kind"
-    for own, *column in zip(like, *parts, strict=True):
+        return "its carried states are not valid"
+    for current, *column in zip(like, *parts, strict=True):
         if all(x is None for x in column):
             continue
-        if own is None or not all(isinstance(x, Tensor) and x.layout == torch.strided for x in column):
-            return "its carried states are of another kind"
-        if any(x.ndim != own.ndim or x.shape[1:] != own.shape[1:] for x in column):
-            return f"a carried state has the shape {tuple(column[0].shape)} where this loop has {tuple(own.shape)}"
+        if current is None or not all(isinstance(x, Tensor) and x.layout == torch.strided for x in column):
+            return "its carried states are not valid"
+        if any(x.ndim != current.ndim or x.shape[1:] != current.shape[1:] for x in column):
+            return f"a carried state has the shape {tuple(column[0].shape)} where this loop has {tuple(current.shape)}"
         if sum(len(x) for x in column) != t.plan.batch:
             return f"it carries {sum(len(x) for x in column)} puzzles where plan.batch is {t.plan.batch}"
-        if any(x.is_floating_point() != own.is_floating_point() for x in column):
-            return "its carried states are of another kind"
+        if any(x.is_floating_point() != current.is_floating_point() for x in column):
+            return "its carried states are not valid"
     return ""
 
 
@@ -206,7 +211,7 @@ def out_of_range(t: CarriedLearner, carry: Carry) -> str:
     inputs, labels, puzzle = carry.batch.question.inputs, carry.batch.labels, carry.batch.question.puzzle
     vocab, puzzles = t.task.vocab, len(t.stream.examples.identifiers)
     spans = ((inputs, vocab, "tokens"), (labels[labels != IGNORE], vocab, "labels"), (puzzle, puzzles, "identifiers"))
-    for found, most, name in (*spans, (carry.steps, MAX_COUNT, "steps"), (carry.max_steps, MAX_COUNT, "steps")):
-        if found.numel() and not (int(found.min()) >= 0 and int(found.max()) < most):
-            return f"it carries {name} out of range"
+    for values, limit, name in (*spans, (carry.steps, MAX_COUNT, "steps"), (carry.max_steps, MAX_COUNT, "steps")):
+        if values.numel() and not (int(values.min()) >= 0 and int(values.max()) < limit):
+            return f"its carried {name} are out of range"
     return ""

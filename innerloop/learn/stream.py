@@ -17,7 +17,7 @@ from innerloop.data.protocols import Tokens
 from innerloop.learn.loss import IGNORE
 from innerloop.learn.supervise import Batch
 
-BLOCK = 64  # examples shuffled, augmented and kept together
+BLOCK = 64  # examples augmented and cached together
 
 
 class ExampleStream:
@@ -43,8 +43,8 @@ class ExampleStream:
 
     def _block(self, k: int) -> tuple[Tokens, Tokens, NDArray[np.int32]]:
         numbers = np.arange(k * BLOCK, (k + 1) * BLOCK)
-        epochs, places = np.divmod(numbers, len(self.members))
-        rows = np.array([self.row_order(int(e))[p] for e, p in zip(epochs, places, strict=True)])
+        epochs, positions = np.divmod(numbers, len(self.members))
+        rows = np.array([self.row_order(int(e))[p] for e, p in zip(epochs, positions, strict=True)])
         inputs, labels = self.examples.inputs[rows], self.examples.labels[rows]
         if self.task is not None:
             inputs, labels = self.task.augment(inputs, labels, np.random.default_rng([self.seed, 1, k]))
@@ -54,8 +54,8 @@ class ExampleStream:
         """Inputs (count, S), labels (count, S) and puzzle ids (count,) of the examples numbered from `first`."""
         blocks = range(first // BLOCK, (first + count - 1) // BLOCK + 1)
         joined = [np.concatenate(parts) for parts in zip(*map(self.block, blocks), strict=True)]
-        cut = first - blocks.start * BLOCK
-        return tuple(a[cut : cut + count] for a in joined)  # type: ignore[return-value]
+        start = first - blocks.start * BLOCK
+        return tuple(a[start : start + count] for a in joined)  # type: ignore[return-value]
 
     def fill(self, free: torch.Tensor, first: int) -> Batch:
         """A batch whose `free` (B,) rows hold the next examples; the others are zeros and are not used."""

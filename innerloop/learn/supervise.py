@@ -31,7 +31,7 @@ from innerloop.learn.loss import CROSS_ENTROPIES, accuracy_of
 from innerloop.noise import salted
 from innerloop.schema import Count, Share, check
 
-SHORT_MAX_STEPS = 4  # most steps of a puzzle that HaltingConfig.brief shortens: most puzzles are solved by then
+SHORT_MAX_STEPS = 4  # step limit of the puzzles that HaltingConfig.short_fraction selects: most are solved by then
 
 
 class Batch(NamedTuple):
@@ -60,15 +60,17 @@ class HaltingConfig:
     max_steps: Count = 16  # N_sup, halt_max_steps
     learned: bool = True  # the halting head may end a row before max_steps
     explore: Share = 0.1  # share of rows that must take a random number of steps before the head may end them
-    spread: bool = False  # most steps of each puzzle uniform in 1 .. 2 max_steps instead of max_steps
-    brief: Share = 0.0  # share of puzzles with 1 .. SHORT_MAX_STEPS steps at most, so that more puzzles are seen
+    spread: bool = False  # step limit of each puzzle uniform in 1 .. 2 max_steps instead of max_steps
+    short_fraction: Share = (
+        0.0  # share of puzzles whose step limit is 1 .. SHORT_MAX_STEPS, so that training sees more puzzles
+    )
 
     def __post_init__(self) -> None:
         check(self)
 
     @property
-    def deepest(self) -> int:
-        """The deepest step that training can reach: what "the trained depth" means in figures and tables."""
+    def trained_depth(self) -> int:
+        """The largest depth that training reaches."""
         return self.max_steps * (2 if self.spread else 1)
 
     def draw(self, rows: int, generator: torch.Generator, noisy: bool = False) -> Draw:
@@ -78,8 +80,8 @@ class HaltingConfig:
         max_steps = torch.full((rows,), self.max_steps)
         if self.spread:
             max_steps = torch.randint(1, 2 * self.max_steps + 1, (rows,), generator=generator)
-        if self.brief:
-            short = torch.rand(rows, generator=generator) < self.brief
+        if self.short_fraction:
+            short = torch.rand(rows, generator=generator) < self.short_fraction
             max_steps = max_steps.where(~short, torch.randint(1, SHORT_MAX_STEPS + 1, (rows,), generator=generator))
         return Draw(min_steps, max_steps, random_salts(rows, generator) if noisy else None)
 
@@ -139,8 +141,8 @@ def supervised_step(
     halted, target = out_of_steps, None
     if draw is not None and halting.max_steps > 1:
         if halting.learned and answer.q_halt is not None:
-            wants = halting_margin(answer).detach() > 0
-            halted = out_of_steps | (wants & (steps >= draw.min_steps.to(steps.device)))
+            wants_halt = halting_margin(answer).detach() > 0
+            halted = out_of_steps | (wants_halt & (steps >= draw.min_steps.to(steps.device)))
         if answer.q_continue is not None:
             target = q_target(loop, state, question, out_of_steps)
     losses, metrics = loss_and_metrics(answer, batch.labels, steps, halted, target, cross_entropy)
@@ -148,10 +150,10 @@ def supervised_step(
     return SupervisedStep(Carry(state, batch, steps, max_steps, halted), answer, losses, metrics, target)
 
 
-def question_for(loop: Loop, batch: Batch, learning: bool = True) -> Question:
-    """The question, with the labels as target if the loop `needs_target` and is `learning`."""
-    shown = learning and getattr(loop, "needs_target", False)
-    return batch.question._replace(target=batch.labels) if shown else batch.question
+def question_for(loop: Loop, batch: Batch, training: bool = True) -> Question:
+    """The question, with the labels as target if the loop `needs_target` and `training` is set."""
+    has_target = training and getattr(loop, "needs_target", False)
+    return batch.question._replace(target=batch.labels) if has_target else batch.question
 
 
 def auxiliary_losses(loop: Any, state: Any) -> dict[str, Tensor]:
@@ -162,9 +164,11 @@ def auxiliary_losses(loop: Any, state: Any) -> dict[str, Tensor]:
 @torch.no_grad()
 def q_target(loop: Loop, state: Any, question: Question, out_of_steps: Tensor) -> Tensor:
     """(B,) Q-learning target of the continue head: the larger q of the next step; its q_halt at the last step."""
-    following: Answer = loop.read(loop.step(state, question))
-    assert following.q_halt is not None and following.q_continue is not None
-    return torch.where(out_of_steps, following.q_halt, torch.maximum(following.q_halt, following.q_continue)).sigmoid()
+    next_answer: Answer = loop.read(loop.step(state, question))
+    assert next_answer.q_halt is not None and next_answer.q_continue is not None
+    return torch.where(
+        out_of_steps, next_answer.q_halt, torch.maximum(next_answer.q_halt, next_answer.q_continue)
+    ).sigmoid()
 
 
 def loss_and_metrics(
@@ -174,17 +178,17 @@ def loss_and_metrics(
     token, exact, count = accuracy_of(answer.logits, labels)
     nll = CROSS_ENTROPIES[cross_entropy](answer.logits, labels)
     losses = {"lm_loss": (nll / count.clamp_min(1)[:, None]).sum()}
-    judged = halted & (count > 0)
+    scored = halted & (count > 0)
     metrics = {
-        "count": judged.sum(),
-        "accuracy": token.where(judged, 0).sum(),
-        "exact_accuracy": (judged & exact).sum(),
-        "steps": steps.where(judged, 0).sum(),
+        "count": scored.sum(),
+        "accuracy": token.where(scored, 0).sum(),
+        "exact_accuracy": (scored & exact).sum(),
+        "steps": steps.where(scored, 0).sum(),
     }
     if answer.q_halt is not None:
-        right = exact.to(answer.q_halt.dtype)
-        metrics["q_halt_accuracy"] = (judged & ((answer.q_halt >= 0) == exact)).sum()
-        losses["q_halt_loss"] = 0.5 * F.binary_cross_entropy_with_logits(answer.q_halt, right, reduction="sum")
+        correct = exact.to(answer.q_halt.dtype)
+        metrics["q_halt_accuracy"] = (scored & ((answer.q_halt >= 0) == exact)).sum()
+        losses["q_halt_loss"] = 0.5 * F.binary_cross_entropy_with_logits(answer.q_halt, correct, reduction="sum")
     if answer.value is not None:  # GRAM's (v - r)^2, where r is the share of labelled positions that are right
         losses["value_loss"] = (answer.value - token).square().sum()
     if target is not None and answer.q_continue is not None:

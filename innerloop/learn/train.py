@@ -25,13 +25,13 @@ from innerloop.learn import checkpoint, restore
 from innerloop.learn.evaluate import Row, evaluate
 from innerloop.learn.graph import GraphTrainer, unsupported_reason
 from innerloop.learn.learner import Learner, Result
-from innerloop.learn.lock import hold
+from innerloop.learn.lock import lock_folder
 from innerloop.learn.log import Log
 from innerloop.learn.plan import Plan
 from innerloop.learn.stream import ExampleStream
 from innerloop.learn.supervise import Batch, Carry, Draw, SupervisedStep, initial_carry, random_salts, supervised_step
 from innerloop.learn.tracker import upgraded_state
-from innerloop.learn.unroll import unrolled
+from innerloop.learn.unroll import unrolled_step
 from innerloop.noise import has_key
 
 
@@ -52,29 +52,29 @@ class Trainer(Learner):
         resume: bool = True,
         **how: Any,
     ) -> None:
-        """The other arguments are Learner's. A training that `folder` holds is gone on with, if `resume`."""
+        """The other arguments are Learner's. resume: continue from the state in `folder`, if there is one."""
         super().__init__(loop, plan, folder, seed=seed, **how)
         self.task, self.validation, self.on_check = task, validation, on_check
         self.validates = validation is not None
         self.data = {k: fingerprint(s) for k, s in (("train", examples), ("validation", validation)) if s is not None}
         self.stream = ExampleStream(examples, task if plan.augment else None, seed)
         self.micro_batch = self.distributed.local_batch(plan.batch) // plan.accumulate
-        self.carries = [self.blank() for _ in range(plan.accumulate)]
+        self.carries = [self.empty_carry() for _ in range(plan.accumulate)]
         self.noisy = has_key(self.carries[0].state)
         if resume and (saved := checkpoint.load_state(folder)) is not None:
             self.restore(saved)
-        self.graph_trainer = self.enable()
+        self.graph_trainer = self.make_graph_trainer()
         self.all_or_nothing = self.graph_trainer is not None
 
-    def enable(self) -> GraphTrainer | None:
-        """The graph trainer, if the plan asks for it. Raises InputError where it is "on" and not supported."""
-        wanted = self.plan.resident == "on" or (self.plan.resident == "auto" and self.device.type == "cuda")
-        reason = unsupported_reason(self) if wanted else ""
-        if reason and self.plan.resident == "on":
-            raise InputError(f'plan.resident is "on", but {reason}: leave it "auto"')
-        return GraphTrainer(self) if wanted and not reason else None
+    def make_graph_trainer(self) -> GraphTrainer | None:
+        """The graph trainer, if the plan enables it. Raises InputError where it is "on" and not supported."""
+        enabled = self.plan.device_steps == "on" or (self.plan.device_steps == "auto" and self.device.type == "cuda")
+        reason = unsupported_reason(self) if enabled else ""
+        if reason and self.plan.device_steps == "on":
+            raise InputError(f'plan.device_steps is "on", but {reason}: leave it "auto"')
+        return GraphTrainer(self) if enabled and not reason else None
 
-    def blank(self) -> Carry:
+    def empty_carry(self) -> Carry:
         free = torch.ones(self.micro_batch, dtype=torch.bool, device=self.device)
         return initial_carry(self.loop, self.stream.fill(~free, 0))
 
@@ -82,46 +82,46 @@ class Trainer(Learner):
 
     def state(self) -> dict[str, Any]:
         """Learner's state, the carried rows of the whole batch and the fingerprints of the puzzles."""
-        return super().state() | {"carries": [self.rows()], "data": self.data}
+        return super().state() | {"carries": [self.gather_carries()], "data": self.data}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from a saved state. Raises InputError, and changes nothing, if it is damaged or of another run."""
-        self.put_all(state, restore.checked_carries(self, state))
+        self.load_all(state, restore.checked_carries(self, state))
 
-    def put_all(self, state: dict[str, Any], carries: list[Carry]) -> None:
+    def load_all(self, state: dict[str, Any], carries: list[Carry]) -> None:
         """Load a state that this trainer saved, without checks."""
-        self.put(state | {"watch": upgraded_state(state["watch"], self.task.verifies)})
+        self.load(state | {"watch": upgraded_state(state["watch"], self.task.verifies)})
         self.carries = carries
 
-    def rows(self) -> list[Tensor | None]:
-        """The carried states of the whole batch, over all parts and ranks, as flat tensors."""
+    def gather_carries(self) -> list[Tensor | None]:
+        """The carried states of the whole batch, over all micro-batches and ranks, as flat tensors."""
         columns: Any = zip(*(checkpoint.flatten(c) for c in self.carries), strict=True)
         return [None if column[0] is None else self.distributed.gather_rows(torch.cat(column)) for column in columns]
 
-    def part_rows(self, i: int) -> slice:
+    def micro_batch_rows(self, i: int) -> slice:
         """The rows of the global batch that micro-batch `i` of this rank holds."""
         first = (self.distributed.rank * self.plan.accumulate + i) * self.micro_batch
         return slice(first, first + self.micro_batch)
 
     # -- one step -------------------------------------------------------------------------------------------------
 
-    def learn(self) -> tuple[dict[str, float], bool]:
+    def train_step(self) -> tuple[dict[str, float], bool]:
         if self.graph_trainer:
             numbers = self.graph_trainer.run()
             return numbers, all(map(math.isfinite, numbers.values()))
         plan, before = self.plan, self.position
         carries = list(self.carries)
-        supervised = self.unrolled_step() if plan.unroll.depth else self.carried_step()
+        step = self.unrolled_step_function() if plan.unroll.depth else self.supervised_step_function()
         counts = self.distributed.gather_counts([int(c.halted.sum()) for c in carries])
         if hasattr(self.loop, "set_progress"):
             self.loop.set_progress(self.step / plan.steps)
-        first_part = self.distributed.rank * plan.accumulate
+        first_micro_batch = self.distributed.rank * plan.accumulate
         self.zero_grad()
         sums: dict[str, Tensor] = {}
         for i, carry in enumerate(carries):
-            first = before + sum(counts[: first_part + i])
+            first = before + sum(counts[: first_micro_batch + i])
             fresh = self.stream.fill(carry.halted, first)
-            out = supervised(carry, fresh, self.part_rows(i))
+            out = step(carry, fresh, self.micro_batch_rows(i))
             (sum(out.losses.values()) / plan.batch).backward()  # type: ignore[union-attr]
             carries[i] = out.carry
             for name, value in (out.losses | out.metrics).items():
@@ -131,32 +131,32 @@ class Trainer(Learner):
             self.carries, self.position = carries, before + sum(counts)
         return numbers, finite
 
-    def carried_step(self) -> Callable[[Carry, Batch, slice], SupervisedStep]:
+    def supervised_step_function(self) -> Callable[[Carry, Batch, slice], SupervisedStep]:
         """A function for one step of deep supervision on a micro-batch."""
         plan = self.plan
         draw = plan.halting.draw(plan.batch, self.draws, self.noisy)
 
-        def supervised(carry: Carry, fresh: Batch, rows: slice) -> SupervisedStep:
-            mine = Draw(*(None if d is None else d[rows] for d in draw))  # type: ignore[arg-type]
-            return supervised_step(self.loop, carry, fresh, plan.halting, mine, plan.loss)
+        def step(carry: Carry, fresh: Batch, rows: slice) -> SupervisedStep:
+            local_draw = Draw(*(None if d is None else d[rows] for d in draw))  # type: ignore[arg-type]
+            return supervised_step(self.loop, carry, fresh, plan.halting, local_draw, plan.loss)
 
-        return supervised
+        return step
 
-    def unrolled_step(self) -> Callable[[Carry, Batch, slice], SupervisedStep]:
+    def unrolled_step_function(self) -> Callable[[Carry, Batch, slice], SupervisedStep]:
         """A function for a full unroll on a micro-batch of fresh puzzles."""
         plan = self.plan
-        depth = plan.unroll.steps(self.step / plan.steps, self.draws)
+        depth = plan.unroll.draw_depth(self.step / plan.steps, self.draws)
         salt = random_salts(plan.batch, self.draws) if self.noisy else None
 
-        def supervised(carry: Carry, fresh: Batch, rows: slice) -> SupervisedStep:
-            return unrolled(self.loop, fresh, plan.unroll, depth, None if salt is None else salt[rows], plan.loss)
+        def step(carry: Carry, fresh: Batch, rows: slice) -> SupervisedStep:
+            return unrolled_step(self.loop, fresh, plan.unroll, depth, None if salt is None else salt[rows], plan.loss)
 
-        return supervised
+        return step
 
     # -- validation -----------------------------------------------------------------------------------------------
 
     def validate(self, log: Log) -> None:
-        """Validate the averaged weights; save them if none were better."""
+        """Validate the averaged weights; save them if they are the best so far."""
         if self.validation is None:
             return
         if self.distributed.is_main:
@@ -169,22 +169,22 @@ class Trainer(Learner):
             if self.tracker.observe(self.step, chosen.exact, chosen.valid, chosen.token):
                 self.save_weights()
             for text in self.tracker.new_warnings():
-                log.say(text, "yellow")
+                log.print(text, "yellow")
             if self.on_check:
                 self.on_check(self.step, rows)
-        self.distributed.wait()
+        self.distributed.barrier()
 
 
 def train(loop: nn.Module, task: Task, examples: Examples, plan: Plan, folder: Path | str, **how: Any) -> Result:
-    """Train `loop` on `examples` as `plan` says, in `folder`, going on where an earlier run there ended.
+    """Train `loop` on `examples` as `plan` says. Resumes from `folder` if an earlier run there has not ended.
 
     loop is a Loop and a torch.nn.Module; examples and validation are of `task`, such as PuzzleSets; see Trainer for the
-    other arguments. `minutes` ends this call, validations included, before the plan is done: the same call goes on, and
-    the result is the same, bit for bit.
-    The kept weights are folder/model.safetensors: the best validated ones, or the last without validation.
+    other arguments. `minutes` ends this call, validations included, before the plan is done; calling again resumes, and
+    the result is bit-equal.
+    The saved weights are folder/model.safetensors: the best validated ones, or the last without validation.
     """
-    first = int(os.environ.get("RANK", "0")) == 0
-    with hold(folder) if first else nullcontext():
+    is_main = int(os.environ.get("RANK", "0")) == 0
+    with lock_folder(folder) if is_main else nullcontext():
         trainer = Trainer(loop, task, examples, plan, Path(folder), **how)
         try:
             return trainer.run()

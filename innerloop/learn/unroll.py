@@ -43,20 +43,22 @@ class Unroll:
 
     def __post_init__(self) -> None:
         if self.draw not in DRAWS or self.weigh not in WEIGHTS:
-            raise InputError(f"an unroll draws {', '.join(DRAWS)} and weighs {', '.join(WEIGHTS)}: not {self}")
+            raise InputError(
+                f"plan.unroll.draw is one of {', '.join(DRAWS)} and weigh one of {', '.join(WEIGHTS)}: not {self}"
+            )
         check(self)
         if not (0 < self.prior < 1 and self.ramp > 0):
-            raise InputError("an unroll needs 0 < prior < 1 and 0 < ramp <= 1")
+            raise InputError("plan.unroll needs 0 < prior < 1 and 0 < ramp <= 1")
         grad.rule_named(self.grad)
 
     @property
-    def mean(self) -> int:
+    def mean_depth(self) -> int:
         """Steps of an unroll, averaged over training."""
         if self.draw == "ramp":
             return max(1, round(self.depth - self.ramp * (self.depth - self.first) / 2))
         return {"uniform": (self.depth + 1) // 2, "poisson": self.depth + 1}.get(self.draw, self.depth)
 
-    def steps(self, progress: float, generator: torch.Generator) -> int:
+    def draw_depth(self, progress: float, generator: torch.Generator) -> int:
         """Depth of the unroll at this share of training; `generator` draws it where it is random."""
         if self.draw == "ramp":
             return min(self.depth, self.first + int((self.depth - self.first + 1) * progress / self.ramp))
@@ -69,7 +71,7 @@ class Unroll:
         return self.depth
 
 
-def unrolled(
+def unrolled_step(
     loop: Loop, batch: Batch, unroll: Unroll, depth: int, salt: Tensor | None, cross_entropy: str = "stablemax"
 ) -> SupervisedStep:
     """Unroll `depth` steps on a fresh batch. Losses and metrics are sums over the batch; salt (B,) int64 or None."""
@@ -77,10 +79,10 @@ def unrolled(
     first = loop.init(question)
     if salt is not None:
         first = salted(first, salt.to(batch.labels.device))
-    every = unroll.weigh != "last"
-    record = (lambda loop, state: loop.read(state)) if every else None
+    needs_all = unroll.weigh != "last"
+    record = (lambda loop, state: loop.read(state)) if needs_all else None
     thought = think(loop, question, depth, grad=grad.rule_named(unroll.grad), record=record, state=first)
-    answers: list[Answer] = thought.trace if every else [thought.answer]
+    answers: list[Answer] = thought.trace if needs_all else [thought.answer]
     if unroll.weigh == "window":
         answers = answers[-unroll.window :]
     rows, device = len(batch.labels), batch.labels.device
@@ -88,9 +90,9 @@ def unrolled(
     if unroll.weigh == "ponder":
         losses, metrics = ponder_losses(answers, batch.labels, steps, unroll, cross_entropy)
     else:
-        weighed = [loss_and_metrics(a, batch.labels, steps, done, None, cross_entropy) for a in answers]
-        metrics = weighed[-1][1]
-        losses = {k: sum(w[0][k] for w in weighed) / len(weighed) for k in weighed[-1][0]}  # type: ignore[misc]
+        per_answer = [loss_and_metrics(a, batch.labels, steps, done, None, cross_entropy) for a in answers]
+        metrics = per_answer[-1][1]
+        losses = {k: sum(w[0][k] for w in per_answer) / len(per_answer) for k in per_answer[-1][0]}  # type: ignore[misc]
     losses |= auxiliary_losses(loop, thought.state)
     return SupervisedStep(Carry(detach(first), batch, steps, steps, done), thought.answer, losses, metrics, None)
 
@@ -100,21 +102,21 @@ def ponder_losses(
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """PonderNet's losses (arXiv 2107.05407): q_halt is the logit of halting now, which weights each answer's loss."""
     if any(a.q_halt is None for a in answers):
-        raise InputError('weigh "ponder" needs a loop with a halting head: this one has none')
+        raise InputError('plan.unroll.weigh "ponder" needs a loop with a halting head, which this one lacks')
     log_p_NB = log_halting_probabilities(torch.stack([a.q_halt for a in answers]))  # type: ignore[misc]
     counts = (labels >= 0).sum(-1).clamp_min(1)
     nll_NB = torch.stack([CROSS_ENTROPIES[cross_entropy](a.logits, labels).sum(-1) / counts for a in answers])
     p_NB = log_p_NB.exp()
     likely = p_NB.detach().argmax(0)
     logits = torch.stack([a.logits for a in answers])[likely, torch.arange(len(labels), device=labels.device)]
-    token, exact, places = accuracy_of(logits, labels)
+    token, exact, count = accuracy_of(logits, labels)
     mean = (p_NB.detach() * torch.arange(1, len(answers) + 1, device=labels.device)[:, None]).sum(0)
-    judged = places > 0
+    scored = count > 0
     metrics = {
-        "count": judged.sum(),
-        "accuracy": token.where(judged, 0).sum(),
-        "exact_accuracy": (judged & exact).sum(),
-        "steps": mean.where(judged, 0).sum(),
+        "count": scored.sum(),
+        "accuracy": token.where(scored, 0).sum(),
+        "exact_accuracy": (scored & exact).sum(),
+        "steps": mean.where(scored, 0).sum(),
     }
     prior = log_geometric_prior(unroll.prior, len(answers)).to(labels.device)
     kl = (p_NB * (log_p_NB - prior[:, None])).sum(0)
@@ -129,13 +131,13 @@ def log_halting_probabilities(logits_NB: Tensor) -> Tensor:
     return before + now
 
 
-def geometric_prior(chance: float, steps: int) -> Tensor:
-    """(N,) float32 geometric distribution of mean 1 / chance, its tail added to the last step, so that it sums to 1."""
-    return log_geometric_prior(chance, steps).exp()
+def geometric_prior(p: float, steps: int) -> Tensor:
+    """(N,) float32 geometric distribution of mean 1 / p, its tail added to the last step, so that it sums to 1."""
+    return log_geometric_prior(p, steps).exp()
 
 
-def log_geometric_prior(chance: float, steps: int) -> Tensor:
+def log_geometric_prior(p: float, steps: int) -> Tensor:
     """(N,) float32 log probabilities of the same, finite where the probability itself underflows."""
-    log_p = torch.arange(steps) * math.log1p(-chance) + math.log(chance)
-    log_p[-1] = (steps - 1) * math.log1p(-chance)
+    log_p = torch.arange(steps) * math.log1p(-p) + math.log(p)
+    log_p[-1] = (steps - 1) * math.log1p(-p)
     return log_p

@@ -25,7 +25,9 @@ from innerloop.runs.fit import build_model, fit_config
 from innerloop.runs.run import Data, Run
 
 REFERENCE = "trm"
-CARRIED_STATE = HaltingConfig(max_steps=8, learned=False, explore=0.0, spread=True, brief=0.5)  # depths 1 to 16
+CARRIED_STATE = HaltingConfig(
+    max_steps=8, learned=False, explore=0.0, spread=True, short_fraction=0.5
+)  # depths 1 to 16
 FRESH_UNROLL = Unroll(depth=8)
 
 
@@ -189,7 +191,7 @@ def unmatched_run(system: str, task: str, width: int) -> Run:
         compile="off",
         **schedule_fields(world.steps),
     )
-    plan = replace(plan, depths=(lesson.depth or plan.deepest,))
+    plan = replace(plan, depths=(lesson.depth or plan.trained_depth,))
     config = kind(**{k: v for k, v in given.items() if k in known})
     return Run(f"{system}-{task}", system, config, world.data, plan)
 

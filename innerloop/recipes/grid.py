@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from innerloop.recipes.sudoku import BRIEF, CALM, LONG, QUICK, SMALL, sized
+from innerloop.recipes.sudoku import LONG, MIXED, QUICK, SMALL, SPREAD, sized
 from innerloop.runs.run import Data, Run
 from innerloop.weights import trm
 
@@ -13,13 +13,13 @@ PLAIN = replace(SMALL, hidden_size=128, block="attention", positions="learned", 
 
 def grid() -> Run:
     """Your own puzzle: `innerloop train grid --data my.csv`."""
-    plan = replace(LONG, steps=6000, halting=replace(BRIEF, max_steps=8), depths=(8,), check_every=500)
+    plan = replace(LONG, steps=6000, halting=replace(MIXED, max_steps=8), depths=(8,), check_every=500)
     return Run("grid", "orbit", sized(32), Data("", {}), plan, about="any fixed-size puzzle from your file")
 
 
 def grid_attention() -> Run:
     """The same by TRM's recursion over attention with learned places, which presumes nothing."""
-    plan = replace(QUICK, steps=5000, lr=1e-3, warmup=200, ema=0.998, halting=replace(CALM, max_steps=8), depths=(8,))
+    plan = replace(QUICK, steps=5000, lr=1e-3, warmup=200, ema=0.998, halting=replace(SPREAD, max_steps=8), depths=(8,))
     config = trm.Config(PLAIN, cycles=1, thoughts=5)
     return Run(
         "grid_attention", "trm", config, Data("", {}), plan, about="the same by attention, which presumes nothing"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from innerloop.recipes.sudoku import BRIEF, FAST, LONG, sized
+from innerloop.recipes.sudoku import FAST, LONG, MIXED, sized
 from innerloop.runs.run import Data, Run
 
 # Eight calls a step, each of which moves information by one cell; all of them on the tape.
@@ -13,7 +13,7 @@ LOCAL = replace(sized(32), rounds=8)
 
 def maze11() -> Run:
     """Perfect 11x11 mazes, generated."""
-    halting = replace(BRIEF, max_steps=8)
+    halting = replace(MIXED, max_steps=8)
     plan = replace(FAST, steps=2000, ema=0.99, halting=halting, depths=(8,), check_every=250, save_every=250)
     data = Data("maze", {"size": 11, "kind": "perfect"}, count=10_000, holdout=300)
     return Run("maze11", "orbit", LOCAL, data, plan, about="11x11 mazes with one path, in half a minute")

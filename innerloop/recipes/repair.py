@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from innerloop.recipes.sudoku import CALM, QUICK, SMALL
+from innerloop.recipes.sudoku import QUICK, SMALL, SPREAD
 from innerloop.runs.run import Data, Run
 from innerloop.weights import trm
 
@@ -15,7 +15,13 @@ UNITS = trm.Config(replace(SMALL, hidden_size=64), cycles=1, thoughts=5)
 
 def _repair(name: str, options: dict[str, Any], about: str, steps: int = 6000) -> Run:
     plan = replace(
-        QUICK, steps=steps, ema=0.998, halting=replace(CALM, max_steps=8), depths=(8,), check_every=500, save_every=250
+        QUICK,
+        steps=steps,
+        ema=0.998,
+        halting=replace(SPREAD, max_steps=8),
+        depths=(8,),
+        check_every=500,
+        save_every=250,
     )
     task = name.partition("_")[0]
     return Run(name, "trm", UNITS, Data(task, options, count=20_000, holdout=300), plan, about=about)

@@ -12,8 +12,8 @@ from innerloop.weights import hrm, orbit, trm
 
 # One net of ten thousand weights, called six times a step with all calls on the tape; sixteen channels a symbol.
 TIED = orbit.Config()
-# Halting is off and lives are spread, so that deep steps are trained too: accuracy then holds at any test depth.
-CALM = HaltingConfig(max_steps=16, learned=False, explore=0.0, spread=True)
+# Halting is off and step limits are spread, so that deep steps are trained too: accuracy then holds at any test depth.
+SPREAD = HaltingConfig(max_steps=16, learned=False, explore=0.0, spread=True)
 QUICK = Plan(
     steps=1800,
     batch=32,
@@ -24,13 +24,13 @@ QUICK = Plan(
     clip=1.0,
     ema=0.995,
     loss="softmax",
-    halting=CALM,
+    halting=SPREAD,
     check_every=300,
     save_every=300,
 )
-# What the ladder found for tied nets: small batches at a high rate, half of the lives brief (docs/recipe.md).
-BRIEF = replace(CALM, brief=0.5)
-FAST = replace(QUICK, batch=16, lr=5e-3, halting=BRIEF)
+# What the ladder found for tied nets: small batches at a high rate, half of the puzzles short (docs/recipe.md).
+MIXED = replace(SPREAD, short_fraction=0.5)
+FAST = replace(QUICK, batch=16, lr=5e-3, halting=MIXED)
 LONG = replace(FAST, check_every=1500, save_every=500, ema=0.998)
 # The same for nets without ties: one block over given units, TRM's recursion.
 SMALL = NetConfig(
@@ -55,7 +55,7 @@ def sized(width: int) -> orbit.Config:
 def sudoku4() -> Run:
     """4x4 in seconds."""
     plan = replace(
-        FAST, steps=300, warmup=20, ema=0.98, halting=replace(BRIEF, max_steps=4), depths=(4,), check_every=100
+        FAST, steps=300, warmup=20, ema=0.98, halting=replace(MIXED, max_steps=4), depths=(4,), check_every=100
     )
     data = Data("sudoku", {"size": 4, "givens": (4, 8)}, count=240, holdout=500)
     return Run("sudoku4", "orbit", sized(64), data, plan, about="4x4 Sudoku, in seconds")
@@ -64,7 +64,7 @@ def sudoku4() -> Run:
 def sudoku4_trm() -> Run:
     """The same by TRM with the units given to it, to compare."""
     plan = replace(
-        QUICK, steps=300, warmup=20, ema=0.98, halting=replace(CALM, max_steps=4), depths=(4,), check_every=100
+        QUICK, steps=300, warmup=20, ema=0.98, halting=replace(SPREAD, max_steps=4), depths=(4,), check_every=100
     )
     config = trm.Config(
         replace(SMALL, hidden_size=64), cycles=1, thoughts=3, dtype="float32"
@@ -75,7 +75,7 @@ def sudoku4_trm() -> Run:
 def sudoku6() -> Run:
     """6x6 in a quarter of a minute."""
     plan = replace(
-        FAST, steps=800, warmup=30, ema=0.99, halting=replace(BRIEF, max_steps=8), depths=(8,), check_every=200
+        FAST, steps=800, warmup=30, ema=0.99, halting=replace(MIXED, max_steps=8), depths=(8,), check_every=200
     )
     data = Data("sudoku", {"size": 6, "givens": (8, 20)}, count=3000, holdout=500)
     return Run("sudoku6", "orbit", sized(96), data, plan, about="6x6 Sudoku, in a quarter of a minute")

@@ -10,7 +10,7 @@ from innerloop import tasks
 from innerloop.learn.plan import Plan
 from innerloop.learn.stream import ExampleStream
 from innerloop.learn.supervise import Batch, SupervisedStep, initial_carry, supervised_step
-from innerloop.learn.unroll import unrolled
+from innerloop.learn.unroll import unrolled_step
 from innerloop.ledger import count_flops
 from innerloop.runs.fit import build_model
 from innerloop.runs.run import Run
@@ -27,18 +27,18 @@ def training_flops(run: Run, loop: Any = None) -> int:
     """
     loop = (loop or build_model(run)).train()
     grows = hasattr(loop, "set_progress") or run.plan.unroll.draw == "ramp"
-    moments = [(i + 0.5) / 8 for i in range(8)] if grows else [0.5]
+    shares = [(i + 0.5) / 8 for i in range(8)] if grows else [0.5]
     examples = tasks.get(run.data.task, **run.data.options).make(COUNTED_ROWS, 0)
     batch = ExampleStream(examples, None, 0).fill(torch.ones(COUNTED_ROWS, dtype=torch.bool), 0)
-    return sum(step_flops(loop, batch, run.plan, progress) for progress in moments) // COUNTED_ROWS // len(moments)
+    return sum(step_flops(loop, batch, run.plan, progress) for progress in shares) // COUNTED_ROWS // len(shares)
 
 
 def step_flops(loop: Any, batch: Batch, plan: Plan, progress: float) -> int:
-    """FLOPs of one optimizer step on a batch, at one moment of training."""
+    """FLOPs of one optimizer step on a batch, at one share of training."""
     unroll = plan.unroll
     if hasattr(loop, "set_progress"):
         loop.set_progress(progress)
-    depth = unroll.steps(progress, torch.Generator()) if unroll.draw == "ramp" else unroll.mean
+    depth = unroll.draw_depth(progress, torch.Generator()) if unroll.draw == "ramp" else unroll.mean_depth
     return count_flops(lambda: sum(training_step(loop, batch, plan, depth).losses.values()).backward())  # type: ignore[union-attr]
 
 
@@ -46,6 +46,6 @@ def training_step(loop: Any, batch: Batch, plan: Plan, depth: int) -> Supervised
     """The forward pass and losses of one optimizer step on a fresh batch: `depth` steps if `plan` unrolls, else one."""
     rows = len(batch.labels)
     if plan.unroll.depth:
-        return unrolled(loop, batch, plan.unroll, depth, torch.arange(1, rows + 1), plan.loss)
+        return unrolled_step(loop, batch, plan.unroll, depth, torch.arange(1, rows + 1), plan.loss)
     draw = plan.halting.draw(rows, torch.Generator().manual_seed(0), True)
     return supervised_step(loop, initial_carry(loop, batch), batch, plan.halting, draw, plan.loss)

@@ -2,7 +2,7 @@
 
 app.py      routes                                   schema.py       request and response types (pydantic)
 models.py   loaded models, limits, registry          worker.py       one thread per model: scheduling of its engines
-orders.py   work requests and the queue per engine   fallback.py     exact solver for what a model does not know
+work.py     puzzles of a request, and engine queues   fallback.py     exact solver for what a model does not know
 stream.py   one solve as server-sent events          about.py        what GET /v1/models/NAME returns
 gate.py     ASGI middleware: counting, sizes, drain  metrics.py      Prometheus metrics
 body.py     size check of JSON bodies                origin.py       Host, Origin and Sec-Fetch-Site checks

@@ -1,4 +1,4 @@
-"""What GET /v1/models and /v1/models/NAME return: task, abilities, held-out examples, and measured curves."""
+"""Responses of GET /v1/models and /v1/models/NAME: task, capabilities, held-out examples, and measured curves."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from innerloop.runs.origin import resolve_paths
 from innerloop.runs.single import read_attached
 from innerloop.serve import schema
 from innerloop.serve.models import Served
-from innerloop.serve.orders import Work
+from innerloop.serve.work import Work
 from innerloop.serve.worker import QueueFull, WorkerClosed, thread_safe_future
 from innerloop.show import described
 from innerloop.solve.job import PuzzleJob
@@ -24,20 +24,20 @@ from innerloop.solve.options import SolveOptions
 
 __all__ = ["DetailCache", "held_out_puzzles", "model_info"]
 
-MAX_EXAMPLES = 12  # examples
-MAX_MEASURED = 500  # puzzles at most for curves.halting
-CHUNK = 8  # of them at once: few, so that requests are hardly delayed
-MAX_DEPTH = 64  # steps of a puzzle that does not halt
-BACKGROUND_PRIORITY = -1e9  # priority of the measurement
+MAX_EXAMPLES = 12
+MAX_MEASURED = 500  # most puzzles for curves.halting
+CHUNK = 8  # puzzles measured at once: few, so that requests are hardly delayed
+MAX_DEPTH = 64  # most steps of such a puzzle
+BACKGROUND_PRIORITY = -1e9  # of these measurements
 
 
 def model_info(served: Served) -> schema.Model:
-    """What /v1/models lists."""
+    """The description of one model, for /v1/models."""
     limits = {name: getattr(served.limits, name) for name in schema.Limits.model_fields}
     return schema.Model(
         **described.model_json(served.name, served.opened, served.solver),
         rules=served.rules,  # type: ignore[arg-type]
-        varies=served.varies,
+        stochastic=served.stochastic,
         views=served.task.views(1, np.random.default_rng(0)) is not None,
         exact=served.exact,
         limits=schema.Limits(**limits),
@@ -53,27 +53,27 @@ def held_out_puzzles(opened: Any, limit: int) -> tuple[Any, str]:
     """
     task, data = opened.task, resolve_paths(opened.run.data, opened.folder)
     if not data.train:
-        found = task.make(min(limit, data.holdout or limit), data.seed + 1_000_003)  # as runs.run.sets makes them
-        return found, found.source
+        puzzles = task.make(min(limit, data.holdout or limit), data.seed + 1_000_003)  # as runs.run.sets makes them
+        return puzzles, puzzles.source
     if all(Path(name).exists() for name in (data.train, data.test) if name):
         try:
             for name in (data.train, data.test):
                 if name and not Path(name).is_dir():
                     check_regular(name)
-            found = load_data(opened.run.data, opened.folder)[2].take(slice(limit))
+            puzzles = load_data(opened.run.data, opened.folder)[2].take(slice(limit))
         except InputError as error:  # a damaged file must not hide the rest of the answer
             return None, str(error)
-        return found, Path(found.source).name
+        return puzzles, Path(puzzles.source).name
     try:
-        found = task.make(limit, data.seed + 2_000_003)
+        puzzles = task.make(limit, data.seed + 2_000_003)
     except InputError:
         return None, "the run's puzzles are not on this machine"
-    return found, f"{found.source}, since the run's own puzzles are not on this machine"
+    return puzzles, f"{puzzles.source}, since the run's own puzzles are not on this machine"
 
 
 @dataclass(eq=False)
 class DetailCache:
-    """The answer of /v1/models/NAME. Puzzles are drawn and halting is measured once, on the first request."""
+    """The response of /v1/models/NAME. Puzzles are loaded and halting is measured once, on the first request."""
 
     served: Served
     halting: list[schema.Halted] = field(default_factory=list)
@@ -86,17 +86,17 @@ class DetailCache:
                 asyncio.to_thread(held_out_puzzles, self.served.opened, MAX_MEASURED)
             )
         puzzles, source = await asyncio.shield(self._puzzles_task)
-        if self._measuring_task is None and puzzles is not None and self.served.stops:
+        if self._measuring_task is None and puzzles is not None and self.served.can_halt:
             self._measuring_task = asyncio.create_task(self._measure(puzzles))
         measuring = self._measuring_task is not None and not self._measuring_task.done()
         return await asyncio.to_thread(self._detail, puzzles, source, list(self.halting), measuring)
 
     def _detail(self, puzzles: Any, source: str, halting: list[schema.Halted], measuring: bool) -> schema.Detail:
         opened, task = self.served.opened, self.served.task
-        found, reasons = described.read_objects(
+        attached, reasons = described.read_objects(
             lambda name: read_attached(opened, f"{name}.json", checked=False), ("eval", "study", "run")
         )
-        curves = described.curves_json(found["eval"], found["study"], self.served.solver, reasons)
+        curves = described.curves_json(attached["eval"], attached["study"], self.served.solver, reasons)
         left_out = {"left out": "; ".join(reasons)} if reasons else {}
         return schema.Detail(
             **model_info(self.served).model_dump(),
@@ -104,31 +104,34 @@ class DetailCache:
             source=source,
             curves=schema.Curves(halting=halting, **curves),  # type: ignore[arg-type]
             measuring=measuring,
-            born=described.object_at(found["run"], "born") | left_out,
+            born=described.object_at(attached["run"], "born") | left_out,
         )
 
     async def _measure(self, puzzles: Any) -> None:
         """Measure where every puzzle halts, a few at a time and at the lowest priority, while the model is served."""
         served = self.served
-        d = SolveOptions(min(MAX_DEPTH, served.limits.depth), 1, "certainty", halting=True, least=0.0)
+        options = SolveOptions(min(MAX_DEPTH, served.limits.depth), 1, "certainty", halting=True, min_confidence=0.0)
         known = np.flatnonzero(puzzles.puzzle < served.identifiers)
         for first in range(0, len(known), CHUNK):
             rows = known[first : first + CHUNK]
-            cases = [PuzzleJob(served.solver, puzzles.inputs[i], d, int(puzzles.puzzle[i])) for i in rows]
-            for i, found in zip(rows, await self._solved(cases), strict=False):
-                if found is not None and found.steps:
-                    right = served.solver.right(puzzles.inputs[i], puzzles.labels[i], found.answer[None])[0]
-                    self.halting.append(schema.Halted(**described.halting_point(found.steps, puzzles.rating[i], right)))
+            puzzle_jobs = [PuzzleJob(served.solver, puzzles.inputs[i], options, int(puzzles.puzzle[i])) for i in rows]
+            for i, solution in zip(rows, await self._solutions(puzzle_jobs), strict=False):
+                if solution is not None and solution.steps:
+                    right = served.solver.is_right(puzzles.inputs[i], puzzles.labels[i], solution.answer[None])[0]
+                    self.halting.append(
+                        schema.Halted(**described.halting_point(solution.steps, puzzles.rating[i], right))
+                    )
 
-    async def _solved(self, cases: list[PuzzleJob]) -> list[Any]:
-        """Their solutions; an empty list once the model was reloaded or the server shuts down."""
-        done, tell = thread_safe_future()
-        order, worker = Work(cases, self.served.engine_factory, tell, priority=BACKGROUND_PRIORITY), self.served.worker
+    async def _solutions(self, puzzle_jobs: list[PuzzleJob]) -> list[Any]:
+        """The solutions of these puzzles; an empty list once the model was reloaded or the server shuts down."""
+        done, complete = thread_safe_future()
+        worker = self.served.worker
+        work = Work(puzzle_jobs, self.served.engine_factory, complete, priority=BACKGROUND_PRIORITY)
         while worker.current is self.served.engine_factory:
             try:
-                worker.submit(order)
+                worker.submit(work)
                 await done
-                return list(order.solutions)
+                return list(work.solutions)
             except QueueFull:
                 await asyncio.sleep(1)
             except WorkerClosed:
@@ -137,9 +140,9 @@ class DetailCache:
 
 
 def example_rows(puzzles: Any) -> list[int]:
-    """Up to SHOWN row indices, spread evenly over the rating, easy to hard."""
+    """Up to MAX_EXAMPLES row indices, spread evenly over the rating, easy to hard."""
     if puzzles is None:
         return []
     order = np.argsort(puzzles.rating, kind="stable")
-    places = np.unique(np.linspace(0, len(order) - 1, MAX_EXAMPLES).round().astype(int))
-    return [int(i) for i in order[places]]
+    positions = np.unique(np.linspace(0, len(order) - 1, MAX_EXAMPLES).round().astype(int))
+    return [int(i) for i in order[positions]]

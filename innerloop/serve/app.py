@@ -28,8 +28,8 @@ from innerloop.serve.body import BoundedRoute
 from innerloop.serve.gate import AccessMiddleware, AccessState
 from innerloop.serve.metrics import Metrics
 from innerloop.serve.models import ModelNotFound, QueueFull, Registry, RequestTooLarge, Served, WorkerClosed
-from innerloop.serve.orders import Work
 from innerloop.serve.stream import ReplayStream
+from innerloop.serve.work import Work
 from innerloop.serve.worker import thread_safe_future
 from innerloop.show.replay import cell_indices
 from innerloop.solve.verify import violating_cells
@@ -41,8 +41,8 @@ CONTENT_SECURITY_POLICY = (  # the page loads its own files only, and cannot be 
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data: blob:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-MAX_ERROR_CHARS = 1000  # characters of an error, at most
-SLACK = 30.0  # seconds beyond a stream's deadline for a client that reads slowly
+MAX_ERROR_CHARS = 1000  # longest error message
+READ_SLACK = 30.0  # seconds beyond a stream's deadline for a client that reads slowly
 
 
 class ClientDisconnected(Exception):
@@ -50,22 +50,22 @@ class ClientDisconnected(Exception):
 
 
 class EventStream(StreamingResponse):
-    """Server-sent events for at most `seconds`. `after` is called once the stream is over, however it ended."""
+    """Server-sent events for at most `seconds`. `on_close` is called once the stream has ended, however it ended."""
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncIterator[bytes], seconds: float, after: Callable[[], None]) -> None:
+    def __init__(self, events: AsyncIterator[bytes], seconds: float, on_close: Callable[[], None]) -> None:
         super().__init__(events, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
-        self.seconds, self.after = seconds, after
+        self.seconds, self.on_close = seconds, on_close
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         try:
             async with asyncio.timeout(self.seconds):
                 await super().__call__(scope, receive, send)
-        except TimeoutError:  # the client does not read: it is cut off
+        except TimeoutError:  # the client does not read: the connection is closed
             pass
         finally:
-            self.after()
+            self.on_close()
 
 
 class AppState:
@@ -81,96 +81,96 @@ class AppState:
         served.about = served.about or DetailCache(served)
         return served.about  # type: ignore[no-any-return]
 
-    def submit(self, served: Served, order: Work) -> None:
-        """Queue work; answer 429 with Retry-After where the queue is full."""
+    def submit(self, served: Served, work: Work) -> None:
+        """Queue a request; 429 with Retry-After if the queue is full."""
         try:
-            served.worker.submit(order)
+            served.worker.submit(work)
         except QueueFull as error:
-            raise queue_full(str(error), served.worker.wait(order.trajectories, served.limits.seconds)) from None
+            raise queue_full(str(error), served.worker.retry_after(work.trajectories, served.limits.seconds)) from None
 
     async def solve(
         self, served: Served, request: Request, texts: list[str], body: schema.Options, nfe: float | None = None
     ) -> list[schema.SolutionBody]:
         """Solutions in the order of the puzzles. What is unsolved when the client disconnects is cancelled."""
-        done, tell = thread_safe_future()
-        order = served.order(texts, body, nfe, tell)
+        done, complete = thread_safe_future()
+        work = served.make_work(texts, body, nfe, complete)
         if body.exact:
-            self.enter(served)
+            self.acquire_fallback(served)
         try:
-            self.submit(served, order)
-            await until_disconnect(request, self._finish(served, order, body, done))
+            self.submit(served, work)
+            await until_disconnect(request, self._finish(served, work, body, done))
         except (ClientDisconnected, asyncio.CancelledError):
-            served.worker.cancel(order)
+            served.worker.cancel(work)
             raise
         finally:
             if body.exact:
-                self.fallback.leave()
-        pairs = [(s, case.question) for s, case in zip(order.solutions, order.puzzles, strict=True) if s is not None]
-        answers = await asyncio.to_thread(lambda: [served.said(*pair) for pair in pairs])
-        for answer in answers:
-            self.metrics.solved(served.name, answer)
-        return answers
+                self.fallback.release()
+        pairs = [(s, p.question) for s, p in zip(work.solutions, work.puzzles, strict=True) if s is not None]
+        bodies = await asyncio.to_thread(lambda: [served.solution_body(*pair) for pair in pairs])
+        for solution in bodies:
+            self.metrics.count_solution(served.name, solution)
+        return bodies
 
-    async def _finish(self, served: Served, order: Work, body: schema.Options, done: asyncio.Future[None]) -> None:
+    async def _finish(self, served: Served, work: Work, body: schema.Options, done: asyncio.Future[None]) -> None:
         await done
-        if order.error is not None:
-            raise order.error
-        for i, case in enumerate(order.puzzles):
-            found = order.solutions[i]
-            if body.exact and found is not None:
-                order.solutions[i] = await self.fallback.solve_unknown(
-                    served.task, case.question, found, order.deadline, body.seed
+        if work.error is not None:
+            raise work.error
+        for i, puzzle_job in enumerate(work.puzzles):
+            solution = work.solutions[i]
+            if body.exact and solution is not None:
+                work.solutions[i] = await self.fallback.solve_unknown(
+                    served.task, puzzle_job.question, solution, work.deadline, body.seed
                 )
 
-    def enter(self, served: Served) -> None:
+    def acquire_fallback(self, served: Served) -> None:
         try:
-            self.fallback.enter()
+            self.fallback.acquire()
         except QueueFull as error:
-            raise queue_full(str(error), self.fallback.wait(served.limits.seconds)) from None
+            raise queue_full(str(error), self.fallback.retry_after(served.limits.seconds)) from None
 
 
 def queue_full(message: str, seconds: float) -> HTTPException:
     return HTTPException(429, message, {"Retry-After": str(math.ceil(seconds))})
 
 
-async def until_disconnect(request: Request, work: Coroutine[Any, Any, None]) -> None:
-    """Await `work`; cancel it and raise as soon as the client disconnects."""
+async def until_disconnect(request: Request, coroutine: Coroutine[Any, Any, None]) -> None:
+    """Await `coroutine`; cancel it and raise as soon as the client disconnects."""
 
-    async def hung_up() -> None:
+    async def disconnected() -> None:
         while (await request.receive())["type"] != "http.disconnect":
             pass
 
-    working, watching = asyncio.ensure_future(work), asyncio.ensure_future(hung_up())
+    task, disconnect = asyncio.ensure_future(coroutine), asyncio.ensure_future(disconnected())
     try:
-        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
+        await asyncio.wait({task, disconnect}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
             raise ClientDisconnected
-        working.result()
+        task.result()
     finally:
-        working.cancel()
-        watching.cancel()
+        task.cancel()
+        disconnect.cancel()
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The error responses of a route, as FastAPI takes them for /openapi.json."""
-    known = {
-        400: "an input is wrong",
-        403: "asked by another site, or by a name that is not this server's",
+    descriptions = {
+        400: "an invalid input",
+        403: "sent by a page of another site, or to a host name that this server does not have",
         404: "no such model",
-        408: "the request came too slowly",
+        408: "the request arrived too slowly",
         413: "too large",
-        422: "not of the described form",
-        429: "the queue is full: Retry-After says when to come again",
+        422: "the body does not match the schema",
+        429: "the queue is full: Retry-After says when to try again",
         500: "the server failed",
         503: "not ready, or shutting down",
     }
-    described: dict[int | str, dict[str, Any]] = {}
+    responses: dict[int | str, dict[str, Any]] = {}
     for status in statuses:
-        described[status] = {"model": schema.Error, "description": known[status]}
+        responses[status] = {"model": schema.Error, "description": descriptions[status]}
         if status in (429, 503):
             header = {"description": "seconds", "schema": {"type": "integer"}}
-            described[status]["headers"] = {"Retry-After": header}
-    return described
+            responses[status]["headers"] = {"Retry-After": header}
+    return responses
 
 
 ERRORS = errors(400, 403, 404, 408, 413, 422, 429, 500, 503)
@@ -193,62 +193,62 @@ def create_app(registry: Registry, gate: AccessState | None = None, metrics: Met
     _solve_routes(app, state)
     _stream_routes(app, state)
     _page_routes(app)
-    app.add_middleware(AccessMiddleware, gate=gate, metrics=metrics, body=registry.limits.body)
+    app.add_middleware(AccessMiddleware, gate=gate, metrics=metrics, max_body=registry.limits.body)
     return app
 
 
 def event_schema() -> dict[str, Any]:
     """JSON schema of a stream's events: begin, one step per step of each trajectory, then done or error."""
 
-    def one(name: str, kind: Any) -> dict[str, Any]:
-        said = {"$ref": f"#/components/schemas/{kind.__name__}"}
-        data = {"type": "string", "contentMediaType": "application/json", "contentSchema": said}
+    def event(name: str, kind: Any) -> dict[str, Any]:
+        ref = {"$ref": f"#/components/schemas/{kind.__name__}"}
+        data = {"type": "string", "contentMediaType": "application/json", "contentSchema": ref}
         properties = {"event": {"type": "string", "const": name}, "data": data}
         return {"type": "object", "properties": properties, "required": ["event", "data"]}
 
-    return {"oneOf": [one(name, kind) for name, kind in EVENTS.items()]}
+    return {"oneOf": [event(name, kind) for name, kind in EVENTS.items()]}
 
 
 def openapi(app: FastAPI) -> dict[str, Any]:
     """/openapi.json: FastAPI's description of the routes, with the schemas of the stream's events added."""
     if app.openapi_schema is None:
-        found = FastAPI.openapi(app)
+        spec = FastAPI.openapi(app)
         kinds: list[Any] = [(kind, "serialization") for kind in EVENTS.values()]
         events = models_json_schema(kinds, ref_template="#/components/schemas/{model}")[1]["$defs"]
-        found["components"]["schemas"] |= events
+        spec["components"]["schemas"] |= events
     return dict(app.openapi_schema or {})
 
 
 def version() -> str:
-    from importlib.metadata import version as of
+    from importlib.metadata import version as package_version
 
-    return of("innerloop")
+    return package_version("innerloop")
 
 
 def _error_handlers(app: FastAPI) -> None:
     """Exception handlers: every error becomes one sentence of JSON."""
 
-    def said(status: int, text: str, headers: Any = None) -> JSONResponse:
+    def error_response(status: int, text: str, headers: Any = None) -> JSONResponse:
         return JSONResponse({"error": printable(" ".join(text.split()), MAX_ERROR_CHARS)}, status, headers)
 
     @app.exception_handler(InputError)
     async def _input(_: Request, error: InputError) -> Response:
         statuses = {ModelNotFound: 404, RequestTooLarge: 413, WorkerClosed: 503}
         status = statuses.get(type(error), 400)
-        return said(status, str(error), {"Retry-After": "1"} if status == 503 else None)
+        return error_response(status, str(error), {"Retry-After": "1"} if status == 503 else None)
 
     @app.exception_handler(RequestValidationError)
     async def _form(_: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         where = ".".join(printable(str(part), 80) for part in first["loc"] if part != "body") or "the body"
-        return said(422, f"{where}: {first['msg']}")
+        return error_response(422, f"{where}: {first['msg']}")
 
     @app.exception_handler(AnyHTTPException)
     async def _http(request: Request, error: AnyHTTPException) -> Response:
         text = str(error.detail)
         if text in ("Not Found", "Method Not Allowed"):
             text = f"there is no {request.method} {request.url.path} here: /openapi.json lists what there is"
-        return said(error.status_code, text, error.headers)
+        return error_response(error.status_code, text, error.headers)
 
     @app.exception_handler(ClientDisconnected)
     async def _gone(_: Request, error: ClientDisconnected) -> Response:
@@ -256,7 +256,7 @@ def _error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def _bug(_: Request, error: Exception) -> Response:
-        return said(500, "the server failed: its log says why")
+        return error_response(500, "the server failed: its log says why")
 
 
 def _health_routes(app: FastAPI, state: AppState) -> None:
@@ -264,34 +264,34 @@ def _health_routes(app: FastAPI, state: AppState) -> None:
     async def healthz() -> schema.Status:
         return schema.Status(status="ok")
 
-    @app.get("/readyz", responses=errors(503), summary="It takes puzzles")
+    @app.get("/readyz", responses=errors(503), summary="The server accepts puzzles")
     async def readyz() -> schema.Status:
         if state.gate.closing:
-            raise HTTPException(503, "the server is shutting down: ask another", {"Retry-After": "1"})
+            raise HTTPException(503, "the server is shutting down: use another one", {"Retry-After": "1"})
         return schema.Status(status="ready")
 
     text: dict[int | str, Any] = {
         200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Prometheus text"}
     }
 
-    @app.get("/metrics", response_class=Response, responses=text | errors(403), summary="Numbers")  # type: ignore[arg-type]
+    @app.get("/metrics", response_class=Response, responses=text | errors(403), summary="Prometheus metrics")  # type: ignore[arg-type]
     async def metrics() -> Response:
         return Response(state.metrics.text(), media_type=state.metrics.content_type)
 
 
 def _model_routes(app: FastAPI, state: AppState) -> None:
-    @app.get("/v1/models", responses=errors(403, 500, 503), summary="What is served")
+    @app.get("/v1/models", responses=errors(403, 500, 503), summary="The models that are served")
     async def models() -> schema.Models:
         return schema.Models(models=[model_info(served) for served in state.registry.served.values()])
 
-    @app.get("/v1/models/{name}", responses=errors(403, 404, 422, 500, 503), summary="All about one model")
+    @app.get("/v1/models/{name}", responses=errors(403, 404, 422, 500, 503), summary="Details of one model")
     async def detail(name: str) -> schema.Detail:
         return await state.about(name).detail()
 
     @app.post(
         "/v1/models/{name}/reload",
         responses=errors(400, 403, 404, 422, 500, 503),
-        summary="Read the run anew; what is under way finishes on the old weights",
+        summary="Load the run again from disk; active requests finish on the old weights",
     )
     async def reload(name: str) -> schema.Reloaded:
         served = await state.registry.reload(name)
@@ -308,14 +308,14 @@ def _solve_routes(app: FastAPI, state: AppState) -> None:
     )
     async def solve_many(name: str, body: schema.SolveManyRequest, request: Request) -> Response:
         began = time.monotonic()
-        found = await state.solve(state.registry.get(name), request, body.puzzles, body, body.nfe)
+        solutions = await state.solve(state.registry.get(name), request, body.puzzles, body, body.nfe)
         seconds = round(time.monotonic() - began, 6)
-        answer = schema.Solutions(solutions=found, seconds=seconds, nfe=sum(s.nfe for s in found))
+        answer = schema.Solutions(solutions=solutions, seconds=seconds, nfe=sum(s.nfe for s in solutions))
         # Serialised in a thread: a thousand solutions would block the event loop.
         return Response(await asyncio.to_thread(answer.model_dump_json), media_type="application/json")
 
     @app.post(
-        "/v1/models/{name}/check", responses=errors(400, 403, 404, 408, 413, 422, 500, 503), summary="Judge an answer"
+        "/v1/models/{name}/check", responses=errors(400, 403, 404, 408, 413, 422, 500, 503), summary="Check an answer"
     )
     async def check(name: str, body: schema.CheckRequest) -> schema.Check:
         served = state.registry.get(name)
@@ -325,49 +325,49 @@ def _solve_routes(app: FastAPI, state: AppState) -> None:
         return schema.Check(
             valid=bool(verify(*pair)[0]) if verify is not None else None,
             wrong=cell_indices(violating_cells(served.task, *pair)[0]),
-            said=list(explain(question, answer)) if explain is not None else [],
+            explanation=list(explain(question, answer)) if explain is not None else [],
         )
 
 
 def _stream_routes(app: FastAPI, state: AppState) -> None:
-    stream: dict[int | str, dict[str, Any]] = {
-        200: {"content": {"text/event-stream": {"itemSchema": event_schema()}}, "description": "what it thinks"}
+    responses: dict[int | str, dict[str, Any]] = {
+        200: {"content": {"text/event-stream": {"itemSchema": event_schema()}}, "description": "the steps"}
     }
 
     @app.post(
         "/v1/models/{name}/think",
         response_class=Response,
-        responses=stream | ERRORS,
-        summary="Solve one puzzle, and say every step of every trajectory",
+        responses=responses | ERRORS,
+        summary="Solve one puzzle, streaming every step of every trajectory",
     )
     async def think(name: str, body: schema.SolveRequest) -> Response:
         served = state.registry.get(name)
         if state.streams >= served.limits.streams:
-            raise queue_full(f"{state.streams} streams are open, and that is the most: come again in a while", 1)
-        told = ReplayStream(served, body)
-        order = told.order
+            raise queue_full(f"{state.streams} streams are open, which is the limit: try again later", 1)
+        stream = ReplayStream(served, body)
+        work = stream.work
         if body.exact:
-            state.enter(served)
+            state.acquire_fallback(served)
         try:
-            state.submit(served, order)
+            state.submit(served, work)
         except BaseException:
             if body.exact:
-                state.fallback.leave()
+                state.fallback.release()
             raise
         state.streams += 1
         state.metrics.streams.set(state.streams)
 
-        def after() -> None:
-            served.worker.cancel(order)  # nothing is left of it, unless the client hung up
-            told.close()
-            if told.solution is not None:
-                state.metrics.solved(served.name, told.solution)
+        def on_close() -> None:
+            served.worker.cancel(work)  # no effect unless the client disconnected
+            stream.close()
+            if stream.solution is not None:
+                state.metrics.count_solution(served.name, stream.solution)
             if body.exact:
-                state.fallback.leave()
+                state.fallback.release()
             state.streams -= 1
             state.metrics.streams.set(state.streams)
 
-        return EventStream(told.events(state.fallback), told.deadline - time.monotonic() + SLACK, after)
+        return EventStream(stream.events(state.fallback), stream.deadline - time.monotonic() + READ_SLACK, on_close)
 
 
 def _page_routes(app: FastAPI) -> None:
@@ -379,9 +379,9 @@ def _page_routes(app: FastAPI) -> None:
 
             known = name in web.names()
         except ImportError:
-            raise HTTPException(404, "this build has no page: the models are at /v1/models") from None
+            raise HTTPException(404, "this build has no web page: the models are at /v1/models") from None
         if not known:
-            raise HTTPException(404, f"the page has no {name[:100]}")
+            raise HTTPException(404, f"the web page has no file {name[:100]}")
         body, kind = web.asset(name)
         return Response(
             body,

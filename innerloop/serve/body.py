@@ -14,7 +14,7 @@ from innerloop.text import printable
 
 __all__ = ["MAX_FIELDS", "BoundedRoute", "Malformed", "TooManyValues", "parse"]
 
-MAX_FIELDS = 64  # values of a request beside its puzzles
+MAX_FIELDS = 64  # values of a request besides its puzzles
 FIRST_CHECK_BYTES = 64 * 1024  # bytes of a body after which it is checked for the first time
 MAX_CONTAINERS = 16  # lists and objects of a request: itself, its puzzles, its noise
 
@@ -28,14 +28,14 @@ class TooManyValues(InputError):
 
 
 def parse(body: bytes, puzzles: int) -> Any:
-    """The JSON value of a body, of at most `puzzles` + FIELDS values. Raises Malformed or TooMany.
+    """The JSON value of a body, of at most `puzzles` + MAX_FIELDS values. Raises Malformed or TooManyValues.
 
     Takes milliseconds for megabytes: counting uses str.count, and what is parsed and validated afterwards is small.
     """
     try:
         text = body.decode()
     except UnicodeDecodeError as error:
-        raise Malformed(f"the body is no text in UTF-8 (byte {error.start}): send JSON in UTF-8") from None
+        raise Malformed(f"the body is not UTF-8 (byte {error.start}): send JSON in UTF-8") from None
     check_counts(text, puzzles)
     try:
         return parse_json(text, "the body")
@@ -44,22 +44,22 @@ def parse(body: bytes, puzzles: int) -> Any:
 
 
 def check_counts(text: str, puzzles: int) -> None:
-    """Raise Malformed or TooMany where a JSON text, or the beginning of one, holds more values than any request."""
+    """Raise Malformed or TooManyValues if a JSON text, or the beginning of one, has more values than any request."""
     lists, values = count_values(text, puzzles + MAX_FIELDS)
     if lists > MAX_CONTAINERS:
-        raise Malformed(f"the body holds more than {MAX_CONTAINERS} lists and objects: no request has so many")
+        raise Malformed(f"the body holds more than {MAX_CONTAINERS} lists and objects: no request has that many")
     if values > puzzles + MAX_FIELDS:
         raise TooManyValues(
             f"the body holds more than {puzzles + MAX_FIELDS} values: send at most {puzzles} puzzles at once"
         )
 
 
-def count_values(text: str, most: int) -> tuple[int, int]:
-    """(lists and objects, values) of a JSON text, counted by its punctuation; (0, most + 1) for too many strings."""
+def count_values(text: str, limit: int) -> tuple[int, int]:
+    """(lists and objects, values) of a JSON text, counted by its punctuation; (0, limit + 1) for too many strings."""
     if "\\" in text:
         text = text.replace("\\\\", "").replace('\\"', "")  # without escapes every second quote ends a string
-    if text.count('"') > 2 * (most + 2):  # a string follows a comma, a colon or a bracket, or is all there is
-        return 0, most + 1
+    if text.count('"') > 2 * (limit + 2):  # a string follows a comma, a colon or a bracket, or is all there is
+        return 0, limit + 1
     outside = "".join(text.split('"')[::2])
     lists = outside.count("[") + outside.count("{")
     return lists, lists + outside.count(",") + outside.count(":")
@@ -70,24 +70,24 @@ class BoundedRequest(Request):
 
     async def body(self) -> bytes:
         if not hasattr(self, "_body"):
-            parts, size, look = [], 0, FIRST_CHECK_BYTES
+            parts, size, next_check = [], 0, FIRST_CHECK_BYTES
             async for part in self.stream():
                 parts.append(part)
                 size += len(part)
-                if size > look:
-                    look = 2 * size
+                if size > next_check:
+                    next_check = 2 * size
                     parts = [b"".join(parts)]
-                    self._held(check_counts, parts[0].decode(errors="replace"))
+                    self._checked(check_counts, parts[0].decode(errors="replace"))
             self._body = b"".join(parts)
         return self._body
 
     async def json(self) -> Any:
-        return self._held(parse, await self.body())
+        return self._checked(parse, await self.body())
 
-    def _held(self, call: Callable[[Any, int], Any], given: Any) -> Any:
-        """call(given, limit of puzzles); its exceptions become HTTP 422 and 413."""
+    def _checked(self, check: Callable[[Any, int], Any], body: Any) -> Any:
+        """check(body, limit of puzzles); its exceptions become HTTP 422 and 413."""
         try:
-            return call(given, self.app.state.innerloop.registry.limits.puzzles)
+            return check(body, self.app.state.innerloop.registry.limits.puzzles)
         except Malformed as error:
             raise HTTPException(422, str(error)) from None
         except TooManyValues as error:

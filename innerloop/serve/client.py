@@ -48,7 +48,7 @@ CONNECTION_LOST = (
     httpx.RemoteProtocolError,
     httpx.ReadError,
     httpx.WriteError,
-)  # a kept-alive connection the server closed
+)  # a keep-alive connection that the server closed
 
 
 class RequestFailed(InputError):
@@ -62,9 +62,9 @@ class RequestFailed(InputError):
 class Client:
     """A connection to one server.
 
-    timeout   seconds to wait for data; must be above the longest request
+    timeout   seconds to wait for data; must exceed the longest request
     patience  seconds in all that a call waits for room in the queue
-    Options of a solve: depth, width, pick, noise, views, halting, least, seed, seconds, exact, priority.
+    Options of a solve: depth, width, pick, noise, views, halting, min_confidence, seed, seconds, exact, priority.
     """
 
     def __init__(self, url: str = "http://127.0.0.1:8000", timeout: float = 120.0, patience: float = 60.0) -> None:
@@ -72,7 +72,7 @@ class Client:
         try:
             self._http = httpx.Client(base_url=self.url, timeout=timeout)
         except (httpx.InvalidURL, ValueError) as error:
-            raise InputError(f"{url} is no address ({error}): give one such as http://127.0.0.1:8000") from None
+            raise InputError(f"{url} is not a valid URL ({error}): give one such as http://127.0.0.1:8000") from None
         self._default_model = ""
 
     def __enter__(self) -> Client:
@@ -86,7 +86,7 @@ class Client:
     def close(self) -> None:
         self._http.close()
 
-    # -- what is there ------------------------------------------------------------------------------------------------
+    # -- models -------------------------------------------------------------------------------------------------------
     def ready(self) -> bool:
         """Whether the server accepts puzzles; False where it does not answer."""
         try:
@@ -99,31 +99,31 @@ class Client:
 
     def model(self, name: str = "") -> Detail:
         """Details of one model. The name may be left out where only one is served."""
-        return self._get(self._at(name), Detail)
+        return self._get(self._path(name), Detail)
 
-    # -- what it does -------------------------------------------------------------------------------------------------
+    # -- requests -----------------------------------------------------------------------------------------------------
     def solve(self, puzzle: str, model: str = "", **options: Any) -> SolutionBody:
-        return self._post(self._at(model, "/solve"), {"puzzle": puzzle} | options, SolutionBody)
+        return self._post(self._path(model, "/solve"), {"puzzle": puzzle} | options, SolutionBody)
 
     def solve_many(
         self, puzzles: Sequence[str], model: str = "", nfe: float | None = None, **options: Any
     ) -> list[SolutionBody]:
         """Solutions in the order of the puzzles. nfe: block calls a puzzle, on average."""
         body = {"puzzles": list(puzzles), "nfe": nfe} | options
-        return self._post(self._at(model, "/solve_many"), body, Solutions).solutions
+        return self._post(self._path(model, "/solve_many"), body, Solutions).solutions
 
     def check(self, puzzle: str, answer: str, model: str = "") -> Check:
         """Check an answer by the task's rules."""
-        return self._post(self._at(model, "/check"), {"puzzle": puzzle, "answer": answer}, Check)
+        return self._post(self._path(model, "/check"), {"puzzle": puzzle, "answer": answer}, Check)
 
     def reload(self, model: str = "") -> Reloaded:
         """Have the server load a run again from disk."""
-        return self._post(self._at(model, "/reload"), None, Reloaded)
+        return self._post(self._path(model, "/reload"), None, Reloaded)
 
     def think(self, puzzle: str, model: str = "", **options: Any) -> Iterator[Begin | StepBody | Done]:
         """One Begin, a StepBody for each step of each trajectory, one Done. Breaking out of the loop cancels it."""
-        path, body = self._at(model, "/think"), {"puzzle": puzzle} | options
-        until = time.monotonic() + self.patience
+        path, body = self._path(model, "/think"), {"puzzle": puzzle} | options
+        deadline = time.monotonic() + self.patience
         while True:
             try:
                 with self._http.stream("POST", path, json=body) as reply:
@@ -133,10 +133,10 @@ class Client:
                     reply.read()
             except httpx.HTTPError as error:
                 raise self._no_answer(error) from None
-            self._wait(reply, until)
+            self._wait(reply, deadline)
 
-    # -- how ----------------------------------------------------------------------------------------------------------
-    def _at(self, name: str, verb: str = "") -> str:
+    # -- HTTP ---------------------------------------------------------------------------------------------------------
+    def _path(self, name: str, verb: str = "") -> str:
         """The path of a model, which need not be named where there is only one."""
         if not name:
             if not self._default_model:
@@ -154,32 +154,32 @@ class Client:
         return self._call("POST", path, body, kind)
 
     def _call(self, method: str, path: str, body: Any, kind: type[Kind]) -> Kind:
-        until, again = time.monotonic() + self.patience, True
+        deadline, may_repeat = time.monotonic() + self.patience, True
         while True:
             try:
                 reply = self._http.request(method, path, json=body)
             except CONNECTION_LOST as error:  # safe to repeat: the same puzzle and options have the same answer
-                if not again:
+                if not may_repeat:
                     raise self._no_answer(error) from None
-                again = False
+                may_repeat = False
                 continue
             except httpx.HTTPError as error:
                 raise self._no_answer(error) from None
             if reply.status_code == 200:
                 return self._read(kind, reply.content)
-            self._wait(reply, until)
+            self._wait(reply, deadline)
 
-    def _wait(self, reply: httpx.Response, until: float) -> None:
-        """Sleep for Retry-After where the queue is full, else raise Refused."""
-        pause = reply.headers.get("retry-after", "")
-        if reply.status_code == 429 and pause.isdigit() and time.monotonic() + int(pause) <= until:
-            time.sleep(int(pause))
+    def _wait(self, reply: httpx.Response, deadline: float) -> None:
+        """Sleep for Retry-After if the queue is full, else raise RequestFailed."""
+        retry_after = reply.headers.get("retry-after", "")
+        if reply.status_code == 429 and retry_after.isdigit() and time.monotonic() + int(retry_after) <= deadline:
+            time.sleep(int(retry_after))
             return
         try:
-            said = str(reply.json()["error"])
+            message = str(reply.json()["error"])
         except (ValueError, KeyError, TypeError):
-            said = f"{self.url} answered with status {reply.status_code}, and not like innerloop serve"
-        raise RequestFailed(said, reply.status_code)
+            message = f"{self.url} answered with status {reply.status_code}, and not as innerloop serve does"
+        raise RequestFailed(message, reply.status_code)
 
     def _events(self, reply: httpx.Response) -> Iterator[Begin | StepBody | Done]:
         name = ""
@@ -192,14 +192,14 @@ class Client:
             elif key == "data":
                 yield self._read(EVENTS[name], value)
         if name != "done":
-            raise RequestFailed(f"{self.url} stopped in the middle of a thought")
+            raise RequestFailed(f"{self.url} ended the stream before it was done")
 
     def _read(self, kind: type[Kind], text: str | bytes) -> Kind:
         try:
             return kind.model_validate_json(text)
         except ValidationError:
-            raise RequestFailed(f"{self.url} does not answer like innerloop serve: check the address") from None
+            raise RequestFailed(f"{self.url} does not answer as innerloop serve does: check the address") from None
 
     def _no_answer(self, error: Exception) -> RequestFailed:
-        said = str(error) or type(error).__name__
-        return RequestFailed(f"{self.url} does not answer ({said}): is innerloop serve running there?")
+        reason = str(error) or type(error).__name__
+        return RequestFailed(f"{self.url} does not answer ({reason}): is innerloop serve running there?")

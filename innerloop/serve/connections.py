@@ -4,7 +4,7 @@
     waiting      for a request, or for the rest of its head         10 to 15 s; 75 s between two requests
     receiving    the head is complete, the body is not              408 by serve/gate.py; 2 s for a body nobody reads
     answering    the request is complete                            never, while the answer is computed
-    not reading  the client does not take the written bytes         30 s
+    not reading  the client does not read the written bytes         30 s
 
 At the limit, a new connection replaces the one that has waited longest without a complete request, of the peer address
 with the most connections.
@@ -31,19 +31,19 @@ from innerloop.serve.origin import HEADERS
 
 __all__ = ["Connection", "ConnectionPool", "Listener", "connection_limit"]
 
-HEAD_TIMEOUT = 10.0  # seconds in which the head of a request must come, or up to half as much again
+HEAD_TIMEOUT = 10.0  # seconds in which the head of a request must arrive, times a random 1 to 1.5
 KEEP_ALIVE = 75.0  # seconds between two requests of a connection: longer than clients keep theirs
-LINGER_TIMEOUT = 2.0  # seconds in which a body that nobody reads may still come, after the answer
-WRITE_TIMEOUT = 30.0  # seconds in which a client takes nothing of what it is sent
-MIN_BYTES_TAKEN = 512  # bytes that it must take between two checks to count as reading
-MAX_BODY_PARTS = 1024  # parts in which a body may come, and one more for every DENSE bytes
+LINGER_TIMEOUT = 2.0  # seconds after the answer in which an unread body may still arrive
+WRITE_TIMEOUT = 30.0  # seconds without the client reading any written bytes
+MIN_BYTES_READ = 512  # bytes that a client must read between two checks to count as reading
+MAX_BODY_PARTS = 1024  # parts of a body, and one more for every BYTES_PER_PART bytes
 BYTES_PER_PART = 64
-BACKLOG = 1024  # connections that the system queues before accept
+BACKLOG = 1024  # connections that the kernel queues before accept
 ACCEPTS_PER_TURN = 8  # accepts in a row before the event loop serves others
-ACCEPT_RETRY_SECONDS = 0.25  # seconds without listening where the system has no room
-LOG_INTERVAL = 60.0  # seconds between two log lines about that
-SPARE_DESCRIPTORS = 16  # file descriptors that are kept for files
-MIN_CONNECTIONS = 4  # connections, however few descriptors there are
+ACCEPT_RETRY_SECONDS = 0.25  # seconds before the next accept after one failed
+LOG_INTERVAL = 60.0  # seconds between two warnings about failed accepts
+SPARE_DESCRIPTORS = 16  # file descriptors left for files
+MIN_CONNECTIONS = 4  # least number of connections, however few descriptors there are
 RESOURCE_ERRNOS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 log = logging.getLogger("innerloop.serve")
@@ -70,14 +70,14 @@ class Connection(H11Protocol):
 
     pool: ConnectionPool  # given by Listener
 
-    def __init__(self, *given: Any, **named: Any) -> None:
-        super().__init__(*given, **named)
-        most = self.config.h11_max_incomplete_event_size or 16 * 1024
-        self.conn = BoundedH11(h11.SERVER, most)
-        self.since = self.moved = self.loop.time()  # when this phase began; when the client last took something
-        self.begun = self.served = False  # something of a request has come; one was answered
-        self.head = HEAD_TIMEOUT * random.uniform(1, 1.5)  # so that many who came at once are not all closed at once
-        self.left = 0  # bytes written that the client had not taken at the last look
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        max_event_bytes = self.config.h11_max_incomplete_event_size or 16 * 1024
+        self.conn = BoundedH11(h11.SERVER, max_event_bytes)
+        self.phase_start = self.last_read = self.loop.time()  # of this phase; of the client's last read
+        self.request_begun = self.has_answered = False  # bytes of a request have arrived; a request was answered
+        self.head_timeout = HEAD_TIMEOUT * random.uniform(1, 1.5)  # connections made together are not closed together
+        self.unsent_bytes = 0  # bytes in the write buffer at the last check
         self.peer = ""
 
     # -- asyncio's --------------------------------------------------------------------------------------------------
@@ -87,11 +87,11 @@ class Connection(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self.pool.leave(self)
+        self.pool.remove(self)
 
     def data_received(self, data: bytes) -> None:
-        if not self.begun:
-            self.begun, self.since = True, self.loop.time()
+        if not self.request_begun:
+            self.request_begun, self.phase_start = True, self.loop.time()
         try:
             super().data_received(data)
         except h11.LocalProtocolError:  # invalid bytes while a request is being answered
@@ -99,7 +99,7 @@ class Connection(H11Protocol):
 
     # -- uvicorn's --------------------------------------------------------------------------------------------------
     def on_response_complete(self) -> None:
-        self.served, self.begun, self.since = True, False, self.loop.time()
+        self.has_answered, self.request_begun, self.phase_start = True, False, self.loop.time()
         super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
@@ -107,7 +107,7 @@ class Connection(H11Protocol):
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             self.transport.abort()
             return
-        text = json.dumps({"error": "this is no HTTP request that can be read: send HTTP/1.1"}).encode()
+        text = json.dumps({"error": "the request is not valid HTTP: send HTTP/1.1"}).encode()
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(text)).encode())]
         headers += [(b"connection", b"close"), *HEADERS.items()]
         events = [h11.Response(status_code=400, headers=headers, reason=b"Bad Request"), h11.Data(data=text)]
@@ -115,7 +115,7 @@ class Connection(H11Protocol):
             self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
 
-    # -- checked from time to time ----------------------------------------------------------------------------------
+    # -- checked periodically ---------------------------------------------------------------------------------------
     @property
     def is_answering(self) -> bool:
         """The request is complete and its answer is not."""
@@ -125,23 +125,23 @@ class Connection(H11Protocol):
     def is_receiving(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete and bool(self.cycle.more_body)
 
-    def look(self, now: float) -> None:
-        """Record whether the client has taken bytes since the last check."""
-        left = self.transport.get_write_buffer_size() if self.transport is not None else 0
-        if left == 0 or left <= self.left - MIN_BYTES_TAKEN:
-            self.moved = now
-        self.left = left
+    def check_reading(self, now: float) -> None:
+        """Record whether the client has read bytes since the last check."""
+        unsent = self.transport.get_write_buffer_size() if self.transport is not None else 0
+        if unsent == 0 or unsent <= self.unsent_bytes - MIN_BYTES_READ:
+            self.last_read = now
+        self.unsent_bytes = unsent
 
     def is_overdue(self, now: float) -> bool:
-        """Whether a timeout has passed. To be called after `look`."""
-        if now - self.moved > WRITE_TIMEOUT:
+        """Whether a timeout has passed. Call `check_reading` first."""
+        if now - self.last_read > WRITE_TIMEOUT:
             return True
         if self.is_answering or self.is_receiving:
             return False
         if self.conn.their_state is h11.SEND_BODY:
-            return now - self.since > LINGER_TIMEOUT
-        begun = self.begun or bool(self.conn.trailing_data[0])
-        return now - self.since > (KEEP_ALIVE if self.served and not begun else self.head)
+            return now - self.phase_start > LINGER_TIMEOUT
+        request_begun = self.request_begun or bool(self.conn.trailing_data[0])
+        return now - self.phase_start > (KEEP_ALIVE if self.has_answered and not request_begun else self.head_timeout)
 
     def close(self) -> None:
         """Close at once; unsent bytes are dropped."""
@@ -150,65 +150,65 @@ class Connection(H11Protocol):
 
 
 class ConnectionPool:
-    """All open connections of a server, at most `most`."""
+    """All open connections of a server, at most `limit`."""
 
-    def __init__(self, most: int) -> None:
-        self.most = most
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
         self.members: set[Connection] = set()
-        self.left: Callable[[], None] = lambda: None  # called when there is room again
+        self.on_room: Callable[[], None] = lambda: None  # called when there is room again
 
-    def make(self) -> bool:
+    def make_room(self) -> bool:
         """Whether there is room for one more; at the limit, a connection without a complete request is closed."""
-        if len(self.members) < self.most:
+        if len(self.members) < self.limit:
             return True
         waiting = [c for c in self.members if not c.is_answering]
         if not waiting:
             return False
         peers = Counter(c.peer for c in self.members)
-        victim = min(waiting, key=lambda c: (-peers[c.peer], c.since))
+        victim = min(waiting, key=lambda c: (-peers[c.peer], c.phase_start))
         self.members.discard(victim)
         victim.close()
         return True
 
-    def leave(self, one: Connection) -> None:
-        self.members.discard(one)
-        self.left()
+    def remove(self, connection: Connection) -> None:
+        self.members.discard(connection)
+        self.on_room()
 
     def sweep(self, now: float) -> None:
         """Close all connections whose timeout has passed."""
-        for one in list(self.members):
-            one.look(now)
-            if one.is_overdue(now):
-                one.close()
+        for connection in list(self.members):
+            connection.check_reading(now)
+            if connection.is_overdue(now):
+                connection.close()
 
 
 class Listener:
     """Accepts connections while there is room. It replaces the asyncio server that uvicorn would make."""
 
-    def __init__(self, sock: socket.socket, crowd: ConnectionPool, protocol: Callable[[], Connection]) -> None:
-        self.sock, self.pool, self.protocol = sock, crowd, protocol
+    def __init__(self, sock: socket.socket, pool: ConnectionPool, protocol: Callable[[], Connection]) -> None:
+        self.sock, self.pool, self.protocol = sock, pool, protocol
         self._loop = asyncio.get_running_loop()
-        self._open, self._reading, self._told = True, False, -LOG_INTERVAL
+        self._open, self._listening, self._last_warning = True, False, -LOG_INTERVAL
         self._tasks: set[asyncio.Future[Any]] = set()
-        crowd.left = self._listen
+        pool.on_room = self._listen
         sock.listen(BACKLOG)
         sock.setblocking(False)
         self._listen()
 
     def _listen(self) -> None:
-        if self._open and not self._reading:
-            self._reading = True
+        if self._open and not self._listening:
+            self._listening = True
             self._loop.add_reader(self.sock.fileno(), self._accept)
 
     def _pause(self) -> None:
-        """Stop accepting: new connections wait in the system's queue, where they cost nothing."""
-        if self._reading:
-            self._reading = False
+        """Stop accepting: new connections wait in the kernel's queue."""
+        if self._listening:
+            self._listening = False
             self._loop.remove_reader(self.sock.fileno())
 
     def _accept(self) -> None:
         for _ in range(ACCEPTS_PER_TURN):
-            if not self.pool.make():
+            if not self.pool.make_room():
                 self._pause()
                 return
             try:
@@ -218,36 +218,38 @@ class Listener:
             except OSError as error:
                 self._accept_failed(error)
                 return
-            self._enter(sock)
+            self._start(sock)
 
-    def _enter(self, sock: socket.socket) -> None:
+    def _start(self, sock: socket.socket) -> None:
         sock.setblocking(False)
-        one = self.protocol()
-        one.pool = self.pool
-        self.pool.members.add(one)
-        task = asyncio.ensure_future(self._loop.connect_accepted_socket(lambda: one, sock))
+        connection = self.protocol()
+        connection.pool = self.pool
+        self.pool.members.add(connection)
+        task = asyncio.ensure_future(self._loop.connect_accepted_socket(lambda: connection, sock))
         self._tasks.add(task)
 
-        def entered(task: asyncio.Future[Any]) -> None:
+        def set_up(task: asyncio.Future[Any]) -> None:
             self._tasks.discard(task)
             if task.cancelled() or task.exception() is not None:  # it was closed before it was set up
-                self.pool.leave(one)
+                self.pool.remove(connection)
                 sock.close()
 
-        task.add_done_callback(entered)
+        task.add_done_callback(set_up)
 
     def _accept_failed(self, error: OSError) -> None:
-        """accept() failed, mostly for lack of descriptors: close a waiting connection, and accept again after PAUSE."""
+        """Close a waiting connection if descriptors are lacking, and retry accept() after ACCEPT_RETRY_SECONDS."""
         now = self._loop.time()
-        if now - self._told > LOG_INTERVAL:
-            self._told = now
-            log.warning("no connection can be taken (%s): trying again, and saying so once a minute", error.strerror)
+        if now - self._last_warning > LOG_INTERVAL:
+            self._last_warning = now
+            log.warning(
+                "cannot accept connections (%s): retrying, with this warning at most once a minute", error.strerror
+            )
         self._pause()
         self._loop.call_later(ACCEPT_RETRY_SECONDS, self._listen)
         if error.errno in RESOURCE_ERRNOS:
-            most, self.pool.most = self.pool.most, len(self.pool.members)
-            self.pool.make()
-            self.pool.most = most
+            limit, self.pool.limit = self.pool.limit, len(self.pool.members)
+            self.pool.make_room()
+            self.pool.limit = limit
 
     def close(self) -> None:
         self._pause()

@@ -21,50 +21,48 @@ MAX_REQUESTS = 64  # requests that may wait for it or run at once
 
 
 class Fallback:
-    """Solves what is not known, by OR-tools CP-SAT started from the model's proposal."""
+    """Solves puzzles that the model does not know by OR-tools CP-SAT, with the model's answer as a hint."""
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(THREADS, "innerloop-exact")
         self._active = 0
         self._latest_deadline = math.inf  # time.monotonic() at which all must be done
-        self._seconds = 1.0  # of a request, as a fading mean
+        self._mean_seconds = 1.0  # of a request, exponential moving average
 
     def warm(self) -> None:
         """Import OR-tools, which takes about a second, before the first request."""
         self._pool.submit(cp_sat)
 
-    def enter(self) -> None:
-        """Reserve a place for a request that may need the exact solver. Raises Full at MOST requests; see `leave`."""
+    def acquire(self) -> None:
+        """Reserve a slot for a request that may need the exact solver. Raises QueueFull at MAX_REQUESTS."""
         if self._active >= MAX_REQUESTS:
-            raise QueueFull(
-                f"{MAX_REQUESTS} requests that may need the exact solver are under way: come again in a while"
-            )
+            raise QueueFull(f"{MAX_REQUESTS} requests that may need the exact solver are active: try again later")
         self._active += 1
 
-    def leave(self) -> None:
+    def release(self) -> None:
         self._active -= 1
 
-    def wait(self, most: float) -> float:
-        """Seconds until one of them is likely done, from 1 to `most`."""
-        return min(max(1.0, self._seconds / THREADS), most)
+    def retry_after(self, limit: float) -> float:
+        """Seconds until one of them is likely done, from 1 to `limit`."""
+        return min(max(1.0, self._mean_seconds / THREADS), limit)
 
     def limit_deadlines(self, deadline: float) -> None:
         """Cap the deadline of every later call at `deadline` (time.monotonic())."""
         self._latest_deadline = min(self._latest_deadline, deadline)
 
     async def solve_unknown(
-        self, task: Any, question: Tokens, found: Solution, deadline: float, seed: int = 0
+        self, task: Any, question: Tokens, solution: Solution, deadline: float, seed: int = 0
     ) -> Solution:
-        """`found` where it is known, else the exact solver's result by `deadline` (time.monotonic())."""
-        if found.known:
-            return found
+        """`solution` where it is known, else the exact solver's result by `deadline` (time.monotonic())."""
+        if solution.known:
+            return solution
 
-        def left() -> float:
+        def remaining() -> float:
             return min(deadline, self._latest_deadline) - time.monotonic()
 
         began = time.monotonic()
         improved = await asyncio.get_running_loop().run_in_executor(
-            self._pool, lambda: with_exact_fallback(task, question, found, left(), seed)
+            self._pool, lambda: with_exact_fallback(task, question, solution, remaining(), seed)
         )
-        self._seconds += 0.1 * (time.monotonic() - began - self._seconds)
+        self._mean_seconds += 0.1 * (time.monotonic() - began - self._mean_seconds)
         return improved

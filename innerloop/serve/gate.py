@@ -17,116 +17,116 @@ from innerloop.serve.origin import HEADERS, AllowedHosts
 
 __all__ = ["AccessMiddleware", "AccessState"]
 
-ARRIVAL_TIMEOUT = 30.0  # seconds in which the whole of a request must come
-FIRST_SECONDS = 5.0  # seconds allowed whatever the size, or up to half as much again ...
+ARRIVAL_TIMEOUT = 30.0  # seconds in which the whole request must arrive
+FIRST_SECONDS = 5.0  # seconds allowed for any size, times a random 1 to 1.5 ...
 MIN_BYTES_PER_SECOND = 16 * 1024  # ... and bytes a second after that
 SMALL_BODY = 64 * 1024  # bytes of a body that is always accepted
-MAX_LARGE_BODIES = 16  # bodies of the largest size that memory may hold at once
+MAX_LARGE_BODIES = 16  # large bodies in memory at once, at the largest size
 ALWAYS_ANSWERED = ("/healthz", "/readyz", "/metrics")  # answered even during shutdown
 
 
 class AccessState:
-    """Shared by all requests: allowed hosts, whether the server is closing, requests under way, bytes held."""
+    """Shared by all requests: allowed hosts, whether the server is closing, active requests, bytes of large bodies."""
 
     def __init__(self, hosts: AllowedHosts | None = None) -> None:
         self.hosts = hosts or AllowedHosts()
-        self.closing, self.inside = False, 0
-        self.held = 0  # bytes of bodies larger than SMALL
+        self.closing, self.active_requests = False, 0
+        self.large_body_bytes = 0  # of bodies larger than SMALL_BODY, over all requests
 
 
 class AccessMiddleware:
-    """ASGI middleware around the whole application. body: most bytes of a request."""
+    """ASGI middleware around the whole application. max_body: largest body of a request, bytes."""
 
-    def __init__(self, app: Any, gate: AccessState, metrics: Any, body: int) -> None:
-        self.app, self.gate, self.metrics, self.body = app, gate, metrics, body
+    def __init__(self, app: Any, gate: AccessState, metrics: Any, max_body: int) -> None:
+        self.app, self.gate, self.metrics, self.max_body = app, gate, metrics, max_body
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        began, call = time.perf_counter(), RequestChannel(receive, send, self.body, headers, self.gate)
-        watched = scope["path"] not in ALWAYS_ANSWERED
+        began, channel = time.perf_counter(), RequestChannel(receive, send, self.max_body, headers, self.gate)
+        counted = scope["path"] not in ALWAYS_ANSWERED
         refusal = self.gate.hosts.refusal(scope["method"], scope["path"], headers)
-        closed = self.gate.closing and watched
-        self.gate.inside += watched
+        shutting_down = self.gate.closing and counted
+        self.gate.active_requests += counted
         try:
             if refusal:
-                await JSONResponse({"error": refusal}, 403)(scope, call.receive, call.send)
-            elif closed:
-                said = {"error": "the server is shutting down: ask another"}
-                await JSONResponse(said, 503, {"Retry-After": "1"})(scope, call.receive, call.send)
+                await JSONResponse({"error": refusal}, 403)(scope, channel.receive, channel.send)
+            elif shutting_down:
+                body = {"error": "the server is shutting down: use another one"}
+                await JSONResponse(body, 503, {"Retry-After": "1"})(scope, channel.receive, channel.send)
             else:
-                await self.app(scope, call.receive, call.send)
+                await self.app(scope, channel.receive, channel.send)
         finally:
-            call.free()
-            self.gate.inside -= watched
+            channel.release()
+            self.gate.active_requests -= counted
             route = getattr(scope.get("route"), "path", "other")
-            self.metrics.requests.labels(route, "gone" if call.disconnected else str(call.status)).inc()
+            self.metrics.requests.labels(route, "gone" if channel.disconnected else str(channel.status)).inc()
             self.metrics.seconds.labels(route).observe(time.perf_counter() - began)
-            if call.disconnected:
+            if channel.disconnected:
                 self.metrics.cancelled.labels(route).inc()
 
 
 class RequestChannel:
-    """ASGI receive and send of one request, with limits. most: bytes of its body; a larger Content-Length fails."""
+    """ASGI receive and send of one request, with limits. max_bytes: of its body; a larger Content-Length is refused."""
 
     def __init__(
-        self, receive: Any, send: Any, most: int, headers: dict[bytes, bytes], gate: AccessState | None = None
+        self, receive: Any, send: Any, max_bytes: int, headers: dict[bytes, bytes], gate: AccessState | None = None
     ) -> None:
-        self._receive, self._send, self.most, self.gate = receive, send, most, gate or AccessState()
-        stated = headers.get(b"content-length", b"")
-        self.content_length = int(stated) if stated.isdigit() and len(stated) < 20 else 0
+        self._receive, self._send, self.max_bytes, self.gate = receive, send, max_bytes, gate or AccessState()
+        length = headers.get(b"content-length", b"")
+        self.content_length = int(length) if length.isdigit() and len(length) < 20 else 0
         self.size, self.status, self.answered, self.disconnected = 0, 500, False, False
-        self.held = 0  # bytes that are counted in gate.held
-        self.start = FIRST_SECONDS * random.uniform(
-            1, 1.5
-        )  # so that many that came at once do not all time out at once
-        self.began: float | None = asyncio.get_running_loop().time()  # None: all of it is here
+        self.counted_bytes = 0  # bytes of this request that are counted in gate.large_body_bytes
+        # Random, so that requests that came together do not all time out together.
+        self.min_seconds = FIRST_SECONDS * random.uniform(1, 1.5)
+        self.began: float | None = asyncio.get_running_loop().time()  # None: the request is complete
 
     async def receive(self) -> Any:
         """The next ASGI message. Raises HTTPException 413 for a body that is too large, 408 for a slow one."""
-        if self.content_length <= self.most:
+        if self.content_length <= self.max_bytes:
             message = await self._next()
             self.disconnected = self.disconnected or (message["type"] == "http.disconnect" and not self.answered)
             self.size += len(message.get("body", b""))
-            if self.size <= self.most:
-                self._hold()
+            if self.size <= self.max_bytes:
+                self._count_large_body()
                 return message
-        raise HTTPException(413, f"the request is larger than {self.most} bytes: send less at once")
+        raise HTTPException(413, f"the request is larger than {self.max_bytes} bytes: send less at once")
 
     async def _next(self) -> Any:
-        """The next message; 408 where the body arrives slower than PACE."""
-        until = (
+        """The next message; 408 where it arrives slower than MIN_BYTES_PER_SECOND."""
+        deadline = (
             None
             if self.began is None
-            else self.began + min(ARRIVAL_TIMEOUT, self.start + self.size / MIN_BYTES_PER_SECOND)
+            else self.began + min(ARRIVAL_TIMEOUT, self.min_seconds + self.size / MIN_BYTES_PER_SECOND)
         )
         try:
-            async with asyncio.timeout_at(until):
+            async with asyncio.timeout_at(deadline):
                 message = await self._receive()
         except TimeoutError:
-            raise HTTPException(408, f"the request came too slowly: send it within {ARRIVAL_TIMEOUT:g} s") from None
+            raise HTTPException(408, f"the request arrived too slowly: send it within {ARRIVAL_TIMEOUT:g} s") from None
         if not message.get("more_body"):
             self.began = None
         return message
 
-    def _hold(self) -> None:
-        """Count the bytes of large bodies over all requests. Raises HTTPException 429 above BODIES * most."""
+    def _count_large_body(self) -> None:
+        """Count the bytes of large bodies over all requests. Raises HTTPException 429 above MAX_LARGE_BODIES bodies."""
         if self.size > SMALL_BODY:
-            more, self.held = self.size - self.held, self.size
-            self.gate.held += more
-            if self.gate.held > MAX_LARGE_BODIES * self.most:
-                raise HTTPException(429, "other large requests are under way: come again", {"Retry-After": "1"})
+            added, self.counted_bytes = self.size - self.counted_bytes, self.size
+            self.gate.large_body_bytes += added
+            if self.gate.large_body_bytes > MAX_LARGE_BODIES * self.max_bytes:
+                raise HTTPException(429, "too many large requests are active: try again later", {"Retry-After": "1"})
 
-    def free(self) -> None:
-        self.gate.held, self.held = self.gate.held - self.held, 0
+    def release(self) -> None:
+        self.gate.large_body_bytes -= self.counted_bytes
+        self.counted_bytes = 0
 
     async def send(self, message: Any) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            given = message.get("headers", [])
-            known = {name.lower() for name, _ in given}
-            message = {**message, "headers": [*given, *(pair for pair in HEADERS.items() if pair[0] not in known)]}
+            headers = message.get("headers", [])
+            present = {name.lower() for name, _ in headers}
+            message = {**message, "headers": [*headers, *(pair for pair in HEADERS.items() if pair[0] not in present)]}
         self.answered = message["type"] == "http.response.body" and not message.get("more_body", False)
         await self._send(message)

@@ -28,7 +28,7 @@ class LocalServer:
 
     url: str
     process: subprocess.Popen[str]
-    said: IO[str]  # its standard error
+    stderr: IO[str]
     client: Client = field(init=False)
 
     def __post_init__(self) -> None:
@@ -42,37 +42,39 @@ class LocalServer:
 
     def log(self) -> str:
         """What it wrote to its standard error so far."""
-        self.said.seek(0)
-        return self.said.read()
+        self.stderr.seek(0)
+        return self.stderr.read()
 
 
 @contextlib.contextmanager
-def running(*runs: Any, within: float = 120.0, **flags: Any) -> Iterator[LocalServer]:
+def running(*runs: Any, timeout: float = 120.0, **flags: Any) -> Iterator[LocalServer]:
     """`innerloop serve RUNS` on a free port, with flags such as queue=100. Raises InputError where it does not start.
 
-    within  seconds for it to be ready
+    timeout  seconds until it must be ready
     """
     options = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
     command = [sys.executable, "-m", "innerloop.cli", "serve", *map(str, runs), "--port", "0", *options]
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as said:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True)
-        alarm = threading.Timer(within, process.kill)
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as stderr:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True)
+        timer = threading.Timer(timeout, process.kill)
         try:
             assert process.stdout is not None
-            alarm.start()
-            line = process.stdout.readline()  # it writes one line, when it is ready; none if it ends before
-            alarm.cancel()
+            timer.start()
+            line = process.stdout.readline()  # one line once it is ready; empty if it ends before
+            timer.cancel()
             if " at http" not in line:
                 process.wait(10)
-                said.seek(0)
-                raise InputError(said.read().strip().removeprefix("error: ") or "the server ended before it was ready")
-            local = LocalServer(line.split()[-1], process, said)
+                stderr.seek(0)
+                raise InputError(
+                    stderr.read().strip().removeprefix("error: ") or "the server ended before it was ready"
+                )
+            local = LocalServer(line.split()[-1], process, stderr)
             try:
                 yield local
             finally:
                 local.client.close()
         finally:
-            alarm.cancel()
+            timer.cancel()
             if process.poll() is None:
                 process.terminate()
                 try:

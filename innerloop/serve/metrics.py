@@ -26,7 +26,7 @@ class Metrics:
         self.registry = prometheus.CollectorRegistry()
         here = self.registry
         counter = partial(prometheus.Counter, registry=here)
-        self.requests = counter("innerloop_requests", "requests that were answered", ["route", "status"])
+        self.requests = counter("innerloop_requests", "requests answered", ["route", "status"])
         self.seconds = prometheus.Histogram(
             "innerloop_request_seconds", "time to the end of the answer", ["route"], buckets=BUCKETS, registry=here
         )
@@ -34,8 +34,8 @@ class Metrics:
         self.rows = counter("innerloop_rows", "rows stepped, padding included", ["model"])
         self.nfe = counter("innerloop_nfe", "block calls", ["model"])
         self.solutions = counter("innerloop_solutions", "puzzles answered", ["model", "known", "valid", "source"])
-        self.cancelled = counter("innerloop_cancelled", "requests whose client went away", ["route"])
-        self.streams = prometheus.Gauge("innerloop_streams", "streams of steps that are open", registry=here)
+        self.cancelled = counter("innerloop_cancelled", "requests whose client disconnected", ["route"])
+        self.streams = prometheus.Gauge("innerloop_streams", "open streams", registry=here)
         prometheus.ProcessCollector(registry=self.registry)
         prometheus.GCCollector(registry=self.registry)
 
@@ -47,14 +47,14 @@ class Metrics:
         """The callback of a Worker after each step of an engine, of `calls` block calls a step."""
         steps, rows, nfe = (c.labels(model) for c in (self.steps, self.rows, self.nfe))
 
-        def tick(stepped: int, paid: int) -> None:
-            steps.inc(stepped)
-            rows.inc(paid)
-            nfe.inc(stepped * calls)
+        def tick(steps_run: int, rows_run: int) -> None:
+            steps.inc(steps_run)
+            rows.inc(rows_run)
+            nfe.inc(steps_run * calls)
 
         return tick
 
-    def solved(self, model: str, solution: Any) -> None:
+    def count_solution(self, model: str, solution: Any) -> None:
         """Count one solution that was sent."""
         valid = "unknown" if solution.valid is None else str(solution.valid).lower()
         self.solutions.labels(model, str(solution.known).lower(), valid, solution.source).inc()
@@ -74,10 +74,10 @@ class WorkerGauges:
         self.workers = workers
 
     def collect(self) -> Iterator[Any]:
-        waiting = GaugeMetricFamily("innerloop_waiting", "trajectories that wait for a row", labels=["model"])
-        live = GaugeMetricFamily("innerloop_live_rows", "trajectories that are being stepped", labels=["model"])
-        found: Iterable[tuple[str, Any]] = self.workers()
-        for name, worker in found:
+        waiting = GaugeMetricFamily("innerloop_waiting", "trajectories waiting for a row", labels=["model"])
+        live = GaugeMetricFamily("innerloop_live_rows", "trajectories running", labels=["model"])
+        workers: Iterable[tuple[str, Any]] = self.workers()
+        for name, worker in workers:
             running = worker.live
             live.add_metric([name], running)
             waiting.add_metric([name], max(0, worker.waiting - running))

@@ -25,7 +25,7 @@ from innerloop.runs.single import names_of
 from innerloop.runs.solving import solver_of
 from innerloop.serve import schema
 from innerloop.serve.fallback import Fallback
-from innerloop.serve.orders import EngineFactory, Work
+from innerloop.serve.work import EngineFactory, Work
 from innerloop.serve.worker import Worker, WorkerClosed
 from innerloop.show import replay
 from innerloop.solve.choose import RULES
@@ -44,7 +44,7 @@ class ModelNotFound(InputError):
 
 
 class RequestTooLarge(InputError):
-    """More than this server accepts in one request."""
+    """A request with more puzzles or trajectories than this server accepts."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Limits:
     seconds: float = 30.0  # of a request
     queue: int = 20_000  # trajectories that wait or run, of a model
     streams: int = 16  # open at once
-    moments: int = 4096  # depth x width of a stream
+    stream_steps: int = 4096  # depth x width of a stream
     body: int = 4 << 20  # bytes of a request
     rows: int = 64  # trajectories stepped at once
     connections: int = 512  # open at once
@@ -76,14 +76,14 @@ class Served:
     source: str  # what it was opened from
     opened: Any  # runs.run.Opened
     solver: Solver
-    engine_factory: EngineFactory  # of its engines
+    engine_factory: EngineFactory
     worker: Worker  # shared by all reloads of this model
     limits: Limits
     rules: list[str]  # selection rules that work with this model
-    stops: bool  # it has a halting rule of its own
-    varies: bool  # trajectories differ without noise and views
+    can_halt: bool  # the loop's halting rule works
+    stochastic: bool  # its own noise makes trajectories differ
     loaded: str  # ISO time
-    about: Any = None  # about.About, made when asked for
+    about: Any = None  # about.DetailCache, made by the first request
 
     @property
     def task(self) -> Any:
@@ -95,34 +95,41 @@ class Served:
 
     @property
     def identifiers(self) -> int:
-        """Puzzle identifiers it learned, 0 among them."""
+        """Number of puzzle identifiers it was trained on, 0 included."""
         config = getattr(self.opened.run.config, "net", None)
         return int(config.puzzles) if config is not None and config.puzzle_emb_size else 1
 
     @cached_property
-    def names(self) -> tuple[str, ...]:
-        """Of the puzzle identifiers, by number; empty where none were kept."""
+    def identifier_names(self) -> tuple[str, ...]:
+        """Names of the puzzle identifiers, by number; empty if the run has none."""
         return names_of(self.opened)
 
-    def number(self, identifier: int | str) -> int:
-        """The number of a puzzle identifier that is given by name or number. Raises InputError for one not learned."""
+    def identifier_number(self, identifier: int | str) -> int:
+        """The number of a puzzle identifier, given by name or number. Raises InputError for one that is not known."""
         if isinstance(identifier, int):
             if identifier >= self.identifiers:
                 raise InputError(
-                    f"identifier {identifier} is none that this model learned: it has 0 to {self.identifiers - 1}"
+                    f"identifier {identifier} is not one that this model was trained on: "
+                    f"it has 0 to {self.identifiers - 1}"
                 )
             return identifier
-        if identifier not in self.names:
-            few = 1 < len(self.names) <= MAX_NAMES_SEARCHED
-            near = did_you_mean(identifier, self.names[1:]) if few else f"it has {len(self.names)} names"
-            raise InputError(f'identifier "{printable(identifier, 80)}" is none that this model learned: {near}')
-        return self.names.index(identifier)
+        if identifier not in self.identifier_names:
+            searchable = 1 < len(self.identifier_names) <= MAX_NAMES_SEARCHED
+            hint = (
+                did_you_mean(identifier, self.identifier_names[1:])
+                if searchable
+                else f"it has {len(self.identifier_names)} names"
+            )
+            raise InputError(
+                f'identifier "{printable(identifier, 80)}" is not one that this model was trained on: {hint}'
+            )
+        return self.identifier_names.index(identifier)
 
     # -- validation ---------------------------------------------------------------------------------------------------
     def tokens(self, texts: Sequence[str]) -> Tokens:
         """(N, S) of N puzzles. Raises InputError for what is not written in the task's symbols."""
-        most = 4 * math.prod(self.task.shape)  # line breaks included, and generously
-        if any(len(text) > most for text in texts):
+        limit = 4 * math.prod(self.task.shape)  # leaves room for line breaks
+        if any(len(text) > limit for text in texts):
             longest = max(map(len, texts))
             raise InputError(
                 f"a puzzle of {longest} symbols is too long: this model's have {math.prod(self.task.shape)}"
@@ -130,37 +137,39 @@ class Served:
         return self.solver.questions(list(texts))[0]
 
     def solve_options(self, body: schema.Options) -> SolveOptions:
-        """The SolveOptions of a request. Raises InputError for what this server or this model cannot do."""
+        """The SolveOptions of a request. Raises InputError for options that this server or model does not support."""
         limits = self.limits
-        for name, value, most in (("depth", body.depth, limits.depth), ("width", body.width, limits.width)):
-            if value > most:
-                raise InputError(f"{name} {value} is more than this server allows: give at most {most}")
+        for name, value, limit in (("depth", body.depth, limits.depth), ("width", body.width, limits.width)):
+            if value > limit:
+                raise InputError(f"{name} {value} is more than this server allows: give at most {limit}")
         if body.seconds is not None and body.seconds > limits.seconds:
             raise InputError(
                 f"seconds {body.seconds:g} is more than this server allows: give at most {limits.seconds:g}"
             )
-        self.number(body.identifier)
+        self.identifier_number(body.identifier)
         if body.exact:
             need_exact(self.task)
         pick: str = body.pick
         if pick == "auto" and self.solver.verify is None and not self.solver.calibrations:
-            pick = "q" if "q" in self.rules else "vote"  # the answer says so, and has no confidence
+            pick = "q" if "q" in self.rules else "vote"  # the solution names the rule, and has no confidence
         if pick not in ("auto", *self.rules):
             raise InputError(
-                f'this model cannot pick by "{printable(pick, 40)}": it can pick by {", ".join(self.rules)}, or auto'
+                f'this model has no selection rule "{printable(pick, 40)}": use one of {", ".join(self.rules)}, or auto'
             )
         options = self.solver.resolve(
             SolveOptions(
                 body.depth, body.width, pick, (body.noise[0], body.noise[1]),
-                views=body.views, halting=body.halting, least=body.least, seed=body.seed,
+                views=body.views, halting=body.halting, min_confidence=body.min_confidence, seed=body.seed,
             )
         )  # fmt: skip
-        if options.halting and not self.stops:
-            raise InputError("this model has no halting rule of its own: leave halting out, and give a depth")
+        if options.halting and not self.can_halt:
+            raise InputError("this model has no halting rule: leave out `halting`, and give a depth")
         return options
 
-    def order(self, texts: Sequence[str], body: schema.Options, nfe: float | None, ended: Callable[[], None]) -> Work:
-        """The work request for the worker. Raises TooLarge, or InputError for invalid puzzles or options."""
+    def make_work(
+        self, texts: Sequence[str], body: schema.Options, nfe: float | None, on_done: Callable[[], None]
+    ) -> Work:
+        """The Work for the worker. Raises RequestTooLarge, or InputError for invalid puzzles or options."""
         if len(texts) > self.limits.puzzles:
             raise RequestTooLarge(
                 f"{len(texts)} puzzles are more than this server takes at once: {self.limits.puzzles}"
@@ -168,24 +177,26 @@ class Served:
         if len(texts) * body.width > self.limits.queue:
             raise RequestTooLarge(
                 f"{len(texts)} puzzles of width {body.width} are more trajectories than this server's queue holds, "
-                f"{self.limits.queue}: ask for less width, or for fewer puzzles at once"
+                f"{self.limits.queue}: give a smaller width, or fewer puzzles at once"
             )
         options = self.solve_options(body)
         solver = self.solver
         views = solver.views(options)
-        cases = [PuzzleJob(solver, q, options, self.number(body.identifier), views) for q in self.tokens(texts)]
+        puzzle_jobs = [
+            PuzzleJob(solver, q, options, self.identifier_number(body.identifier), views) for q in self.tokens(texts)
+        ]
         return Work(
-            cases,
+            puzzle_jobs,
             self.engine_factory,
-            ended,
+            on_done,
             deadline=time.monotonic() + (body.seconds or self.limits.seconds),
             priority=body.priority,
-            steps=nfe * len(cases) / solver.calls if nfe else math.inf,
+            max_steps=nfe * len(puzzle_jobs) / solver.nfe_per_step if nfe else math.inf,
         )
 
-    def said(self, found: Solution, question: Tokens) -> schema.SolutionBody:
+    def solution_body(self, solution: Solution, question: Tokens) -> schema.SolutionBody:
         """A Solution as the response body."""
-        return schema.SolutionBody(**replay.solution_json(self.task, question, found))
+        return schema.SolutionBody(**replay.solution_json(self.task, question, solution))
 
 
 # -- loading ----------------------------------------------------------------------------------------------------------
@@ -194,26 +205,26 @@ class Served:
 def load_model(
     name: str, source: str, opener: Callable[[str], Any], limits: Limits, on_step: Callable[[int], Any], worker: Worker
 ) -> Served:
-    """Open a run to be solved in the thread of `worker`. ticked(calls): makes the callback for steps of `calls` NFE."""
-    place = Path(source)
-    for path in [place, *(place.glob("*") if place.is_dir() else ())]:
+    """Open a run to serve. on_step(calls) returns the callback of its engines, whose steps cost `calls` block calls."""
+    source_path = Path(source)
+    for path in [source_path, *(source_path.glob("*") if source_path.is_dir() else ())]:
         if path.exists() and not path.is_dir():
             check_regular(path)  # opening a pipe would block this thread, and the shutdown, for ever
     opened = opener(source)
     solver = solver_of(opened, rows=limits.rows)
     _ = solver.float32_loop  # made before the first request
 
-    def engine(d: SolveOptions) -> Engine:
-        return solver.engine(d, sizes=batch_sizes(limits.rows))
+    def engine(options: SolveOptions) -> Engine:
+        return solver.engine(options, sizes=batch_sizes(limits.rows))
 
-    rules, stops, varies = capabilities(solver)
-    at = datetime.now(UTC).isoformat(timespec="seconds")
-    maker = EngineFactory(engine, on_step(solver.calls))
-    return Served(name, source, opened, solver, maker, worker, limits, rules, stops, varies, at)
+    rules, can_halt, stochastic = capabilities(solver)
+    loaded = datetime.now(UTC).isoformat(timespec="seconds")
+    factory = EngineFactory(engine, on_step(solver.nfe_per_step))
+    return Served(name, source, opened, solver, factory, worker, limits, rules, can_halt, stochastic, loaded)
 
 
 def batch_sizes(rows: int) -> list[int]:
-    """The batch sizes that are run, four an octave: 1 .. 8, 10, 12, 14, 16, 20 ... rows.
+    """The batch sizes that are run, four per power of two: 1 .. 8, 10, 12, 14, 16, 20 ... rows.
 
     Kernels are compiled and kept for every size that occurs: about 5 MB and 15 ms each on a CPU, so all of 64 sizes
     take more memory than most models. Padding a batch to the next of these sizes adds less than a quarter.
@@ -223,25 +234,25 @@ def batch_sizes(rows: int) -> list[int]:
 
 @torch.no_grad()
 def capabilities(solver: Solver) -> tuple[list[str], bool, bool]:
-    """(rules it can pick by, whether it stops by itself, whether its trajectories differ), found by trying a step."""
+    """(supported selection rules, whether it can halt by itself, whether it draws noise), found by trying a step."""
     first, question = solver.blank
     second = solver.loop.step(first, question)
     answer = solver.loop.read(second)
     try:
         default_halt(solver.loop)(solver.loop, first, second, torch.ones(1, dtype=torch.long, device=solver.device))
-        stops = True
+        can_halt = True
     except InputError:  # it has no halting head
-        stops = False
-    lacks = {"verified": solver.verify is None, "q": answer.q_halt is None, "value": answer.value is None}
-    lacks["first"] = not stops
-    return [rule for rule in RULES if not lacks.get(rule)], stops, has_key(first)
+        can_halt = False
+    missing = {"verified": solver.verify is None, "q": answer.q_halt is None, "value": answer.value is None}
+    missing["first"] = not can_halt
+    return [rule for rule in RULES if not missing.get(rule)], can_halt, has_key(first)
 
 
 class Registry:
     """The models of a server by name, and the exact solver behind them.
 
     opener  opens a run: called as opener(source) -> runs.run.Opened
-    ticked  called as ticked(name, block calls of a step); returns the callback that a worker calls after each step
+    on_step called as on_step(name, block calls of a step); returns the callback that a worker calls after each step
     """
 
     def __init__(
@@ -256,26 +267,28 @@ class Registry:
         self._workers: dict[str, Worker] = {}
         self._loading: dict[str, asyncio.Lock] = {}
 
-    def add(self, given: str) -> Served:
+    def add(self, run: str) -> Served:
         """Load RUN, or NAME=RUN; without a name the last part of the path. Raises InputError."""
-        name, sign, source = given.partition("=")
-        if not sign or Path(given).exists():
-            name, source = Path(given).resolve().name.removesuffix(".safetensors"), given
+        name, separator, source = run.partition("=")
+        if not separator or Path(run).exists():
+            name, source = Path(run).resolve().name.removesuffix(".safetensors"), run
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-            raise InputError(f'"{name}" cannot be the name of a model in an address: give one, such as mine={source}')
+            raise InputError(f'"{name}" cannot be the name of a model in a URL: give one, such as mine={source}')
         if name in self.served:
-            raise InputError(f'two models would be called "{name}": give one another name, such as {name}2={source}')
+            raise InputError(
+                f'two models would be called "{name}": give one of them another name, such as {name}2={source}'
+            )
         self._workers[name], self._loading[name] = Worker(self.limits.queue, name), asyncio.Lock()
         return self._load(name, source)
 
     def get(self, name: str) -> Served:
-        """Raises NoModel."""
+        """The model of that name. Raises ModelNotFound."""
         if name not in self.served:
-            raise ModelNotFound(f'no model is called "{name[:100]}": there is {", ".join(self.served)}')
+            raise ModelNotFound(f'no model is called "{name[:100]}": the models are {", ".join(self.served)}')
         return self.served[name]
 
     async def reload(self, name: str) -> Served:
-        """Load a model's run again and serve it from now on; requests under way finish on the old weights.
+        """Load a model's run again and serve it from now on; active requests finish on the old weights.
 
         Raises InputError where the run cannot be opened: the model that is served stays.
         """
@@ -285,10 +298,10 @@ class Registry:
 
     def _load(self, name: str, source: str) -> Served:
         worker = self._workers[name]
-        fresh = load_model(name, source, self.opener, self.limits, lambda calls: self.on_step(name, calls), worker)
-        worker.keep(fresh.engine_factory)
-        self.served[name] = fresh
-        return fresh
+        model = load_model(name, source, self.opener, self.limits, lambda calls: self.on_step(name, calls), worker)
+        worker.use_weights(model.engine_factory)
+        self.served[name] = model
+        return model
 
     def workers(self) -> Iterable[tuple[str, Worker]]:
         return self._workers.items()
@@ -299,7 +312,7 @@ class Registry:
         for worker in self._workers.values():
             worker.limit_deadlines(deadline)
 
-    def end(self) -> None:
+    def close(self) -> None:
         """Accept nothing more, answer everything at once, join the threads: torch must not outlive Python."""
         for worker in self._workers.values():
             worker.close()

@@ -17,9 +17,9 @@ from innerloop.text import printable
 __all__ = ["HEADERS", "AllowedHosts"]
 
 HOST_NAME = re.compile(r"[a-z0-9_]([a-z0-9_.-]{0,252}[a-z0-9_])?\.?")
-ALWAYS_ALLOWED = ("/healthz", "/readyz")  # asked by load balancers under any name; they reveal nothing
+ALWAYS_ALLOWED = ("/healthz", "/readyz")  # load balancers request them under any host name; they reveal nothing
 
-# Added to every answer. Our page has a policy of its own; no other answer is a page.
+# Added to every answer. The web page has its own policy; no other answer is a page.
 HEADERS = {
     b"x-content-type-options": b"nosniff",
     b"x-frame-options": b"DENY",
@@ -39,49 +39,58 @@ class AllowedHosts:
 
     def __init__(self, bound: str = "127.0.0.1", allowed: Iterable[str] = ()) -> None:
         self.extra = {name.strip().lower().rstrip(".") for name in allowed}
-        wrong = [n for n in self.extra if n != "*" and not HOST_NAME.fullmatch(n) and parse_ip(n.strip("[]")) is None]
-        if wrong:
-            raise InputError(f'--allow-host is "{printable(wrong[0], 100)}": give a name such as puzzles.example, or *')
+        invalid = [n for n in self.extra if n != "*" and not HOST_NAME.fullmatch(n) and parse_ip(n.strip("[]")) is None]
+        if invalid:
+            raise InputError(
+                f'--allow-host is "{printable(invalid[0], 100)}": give a name such as puzzles.example, or *'
+            )
         listening = parse_ip(bound)
-        self.near = bound == "localhost" or (listening is not None and listening.is_loopback)
-        self.own = {"localhost", bound.lower(), *self.extra} | (set() if self.near else {socket.gethostname().lower()})
+        self.loopback_only = bound == "localhost" or (listening is not None and listening.is_loopback)
+        self.names = {"localhost", bound.lower(), *self.extra} | (
+            set() if self.loopback_only else {socket.gethostname().lower()}
+        )
 
     def refusal(self, method: str, path: str, headers: Mapping[bytes, bytes]) -> str:
         """Why a request is refused, in a sentence; empty where it is allowed."""
         host = headers.get(b"host")
         if path in ALWAYS_ALLOWED:
             return ""
-        if host is not None and not self.known(host):
+        if host is not None and not self.is_known(host):
             shown = printable(host.decode("latin-1"), 100)
-            return f'this server is not called "{shown}": start it with --allow-host to give it that name'
+            return f'"{shown}" is not a host name of this server: start it with --allow-host to add that name'
         if self.is_cross_site(method, host or b"", headers):
-            return "this was asked by a page of another site: open the server's own address, or ask without a browser"
+            return (
+                "this request comes from a page of another site: open the server's own address, "
+                "or use a client other than a browser"
+            )
         return ""
 
-    def known(self, host: bytes) -> bool:
-        """Whether that is a name of this server; the port does not matter."""
+    def is_known(self, host: bytes) -> bool:
+        """Whether that is a host name of this server; the port is ignored."""
         if "*" in self.extra:
             return True
         name = host_name(host)
-        if name in self.own:
+        if name in self.names:
             return True
-        found = parse_ip(name)
-        return found is not None and (found.is_loopback or not self.near)
+        address = parse_ip(name)
+        return address is not None and (address.is_loopback or not self.loopback_only)
 
     def is_cross_site(self, method: str, host: bytes, headers: Mapping[bytes, bytes]) -> bool:
         """Whether the headers say that a page of another site sent this."""
         site = headers.get(b"sec-fetch-site")
         if site is not None:
-            opened = headers.get(b"sec-fetch-mode") == b"navigate" and headers.get(b"sec-fetch-dest") == b"document"
-            followed = opened and method in ("GET", "HEAD")  # a link to here, in a window of its own
-            return site not in (b"same-origin", b"none") and not followed
+            is_navigation = (
+                headers.get(b"sec-fetch-mode") == b"navigate" and headers.get(b"sec-fetch-dest") == b"document"
+            )
+            is_link = is_navigation and method in ("GET", "HEAD")  # a link to this server, opened as a page
+            return site not in (b"same-origin", b"none") and not is_link
         origin = headers.get(b"origin")
         if origin is None:
             return False
-        scheme, sign, place = origin.lower().partition(b"://")
-        if not sign or scheme not in (b"http", b"https"):
-            return True  # "null" is a page from a disk, or one in a sandbox
-        return place != host.lower() and host_name(place) not in self.extra
+        scheme, separator, host_part = origin.lower().partition(b"://")
+        if not separator or scheme not in (b"http", b"https"):
+            return True  # "null" is a local file or a sandboxed page
+        return host_part != host.lower() and host_name(host_part) not in self.extra
 
 
 def host_name(host: bytes) -> str:

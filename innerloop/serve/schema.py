@@ -1,7 +1,7 @@
 """Request, response and event types of the HTTP API (pydantic).
 
-A board is the task's text: S symbols, row by row; cells are numbered row by row from 0. Outputs of heads that a model
-lacks are null.
+Puzzles and answers are text in the task's notation: S symbols, row by row; cells are numbered row by row from 0.
+Outputs of heads that a model lacks are null.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ __all__ = [
 ]  # fmt: skip
 
 PuzzleText = Annotated[str, Field(min_length=1)]
-Named = Annotated[str, Field(min_length=1, max_length=1000)]
+IdentifierName = Annotated[str, Field(min_length=1, max_length=1000)]
 Rule = Literal["verified", "vote", "q", "value", "residual", "certainty", "first"]
 # Not an enum: each model supports some of these, and its error message lists them.
 Pick = Annotated[str, WithJsonSchema({"type": "string", "enum": ["auto", *get_args(Rule)]})]
 Noise = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
-# In JSON 64.0 is a whole number as well. MOST keeps numbers within int32.
+# In JSON 64.0 is a whole number as well. MAX_INT keeps numbers within int32.
 WholeNumber = Annotated[int, BeforeValidator(lambda v: int(v) if isinstance(v, float) and v.is_integer() else v)]
 MAX_INT = 2**31 - 1
 PICK_HELP = (
-    "selection rule; auto: verified where the rules are known, else what calibration found best, and without one the "
-    "halting head or a vote"
+    "selection rule; auto: verified where the task's rules are known, else the rule of highest calibrated accuracy, "
+    "else the halting head or a vote"
 )
 
 
@@ -64,29 +64,29 @@ class RequestModel(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-# -- asked ------------------------------------------------------------------------------------------------------------
+# -- requests ---------------------------------------------------------------------------------------------------------
 
 
 class Options(RequestModel):
-    """How much to think, how to choose, and what it may cost. What a server allows stands in `limits` of its models."""
+    """Compute, selection rule and limits of one solve. `limits` of a model has the largest values accepted."""
 
     depth: WholeNumber = Field(64, ge=1, le=MAX_INT, description="steps of a trajectory, at most")
-    width: WholeNumber = Field(1, ge=1, le=MAX_INT, description="trajectories that differ")
+    width: WholeNumber = Field(1, ge=1, le=MAX_INT, description="trajectories of a puzzle")
     pick: Pick = Field("auto", description=PICK_HELP)
     noise: list[Noise] = Field(
         [0.0, 0.0], min_length=2, max_length=2, description="standard deviations: on the first state, on every step"
     )
-    views: bool = Field(True, description="trajectories after the first see the puzzle by another of its symmetries")
-    halting: bool = Field(False, description="trajectories stop by the loop's own rule")
-    least: float = Field(0.5, ge=0, le=1, description="confidence below which the answer is not known")
-    seed: WholeNumber = Field(0, ge=0, le=MAX_INT, description="of views and noise")
-    seconds: float | None = Field(
-        None, gt=0, allow_inf_nan=False, description="deadline; none: what the server allows at most"
+    views: bool = Field(
+        True, description="each trajectory after the first sees the puzzle under another symmetry of its task"
     )
-    exact: bool = Field(False, description="where the model does not know, ask the exact solver")
+    halting: bool = Field(False, description="trajectories stop by the loop's halting rule")
+    min_confidence: float = Field(0.5, ge=0, le=1, description="confidence below which `known` is false")
+    seed: WholeNumber = Field(0, ge=0, le=MAX_INT, description="of views and noise")
+    seconds: float | None = Field(None, gt=0, allow_inf_nan=False, description="time limit; null: the server's largest")
+    exact: bool = Field(False, description="solve puzzles that the model does not know by the exact solver")
     priority: float = Field(0.0, ge=-1000, le=1000, description="higher goes first")
-    identifier: Named | Annotated[WholeNumber, Field(ge=0, le=MAX_INT)] = Field(
-        0, description="puzzle identifier, by name or by number, for models that learned some; 0: none"
+    identifier: IdentifierName | Annotated[WholeNumber, Field(ge=0, le=MAX_INT)] = Field(
+        0, description="puzzle identifier, by name or by number, for models trained with identifiers; 0: none"
     )
 
 
@@ -97,7 +97,7 @@ class SolveRequest(Options):
 
 
 class SolveManyRequest(Options):
-    """Many puzzles at the same dials."""
+    """Many puzzles, with the same options."""
 
     puzzles: list[PuzzleText] = Field(min_length=1, fail_fast=True)
     nfe: float | None = Field(
@@ -106,17 +106,17 @@ class SolveManyRequest(Options):
 
 
 class CheckRequest(RequestModel):
-    """An answer to be judged by the task's rules."""
+    """An answer to check by the task's rules."""
 
     puzzle: PuzzleText
     answer: PuzzleText
 
 
-# -- said -------------------------------------------------------------------------------------------------------------
+# -- responses --------------------------------------------------------------------------------------------------------
 
 
 class Error(ResponseModel):
-    error: str = Field(description="one sentence: what is wrong, and how to mend it")
+    error: str = Field(description="one sentence: what is wrong, and how to fix it")
 
 
 class Status(ResponseModel):
@@ -124,13 +124,13 @@ class Status(ResponseModel):
 
 
 class Limits(ResponseModel):
-    """What this server allows at most."""
+    """The largest values that this server accepts."""
 
     depth: int
     width: int
     puzzles: int = Field(description="of one request")
     seconds: float = Field(description="of one request")
-    moments: int = Field(description="depth x width of one stream")
+    stream_steps: int = Field(description="depth x width of one stream")
 
 
 class Model(ResponseModel):
@@ -143,21 +143,21 @@ class Model(ResponseModel):
     charset: str = Field(description="symbols of the tokens 1, 2, ...")
     pad: str = Field(description="symbol of padding")
     blank: str = Field(description="symbol of an empty cell of a question; empty: there is none")
-    boxes: list[int] = Field(description="rows and columns between two thick lines; 0: none")
+    boxes: list[int] = Field(description="rows and columns of a box, drawn with thick lines; 0: no boxes")
     units: list[list[int]] | None = Field(description="cells that constrain each other")
-    glyphs: dict[str, str] = Field(description="symbol -> what is shown in its cell")
+    glyphs: dict[str, str] = Field(description="symbol -> text shown in its cell")
     colours: dict[str, str] = Field(description="symbol -> #rrggbb, or empty")
     verifies: bool = Field(description="the task's rules are known")
     parameters: int
     trained_depth: int
-    rules: list[Rule] = Field(description="selection rules this model can pick by")
-    varies: bool = Field(description="trajectories differ without noise and views")
-    views: bool = Field(description="the task has symmetries to look by")
-    exact: bool = Field(description="an exact solver stands behind it")
+    rules: list[Rule] = Field(description="selection rules that this model supports")
+    stochastic: bool = Field(description="its own noise makes trajectories differ, without `noise` or `views`")
+    views: bool = Field(description="the task has symmetries")
+    exact: bool = Field(description="an exact solver is available")
     limits: Limits
     calibrated: bool = Field(description="confidences were measured on validation puzzles")
-    fixed: list[int] | None = Field(description="cells that are the same in every puzzle; none known: null")
-    identifiers: int = Field(description="puzzle identifiers it learned, 0 among them")
+    fixed: list[int] | None = Field(description="cells that are the same in every puzzle; null: unknown")
+    identifiers: int = Field(description="number of puzzle identifiers it was trained on, 0 included")
 
 
 class Models(ResponseModel):
@@ -186,7 +186,7 @@ class DepthPoint(ResponseModel):
 
 
 class Halted(ResponseModel):
-    """Where one held-out puzzle stopped by the loop's own rule."""
+    """Step at which the loop's halting rule stopped on one held-out puzzle."""
 
     steps: int
     rating: float | None
@@ -194,7 +194,7 @@ class Halted(ResponseModel):
 
 
 class Slot(ResponseModel):
-    """How many directions a slot of the state uses, from the run's study.json."""
+    """Dimension of one slot of the state, from the run's study.json."""
 
     slot: str
     participation_ratio: float | None
@@ -204,7 +204,7 @@ class Slot(ResponseModel):
 
 
 class TrustPoint(ResponseModel):
-    """What a rule's confidence is worth, from the run's calibration."""
+    """How well a rule's confidence is calibrated, from the run's calibration."""
 
     rule: str
     accuracy: float
@@ -223,7 +223,7 @@ class Detail(Model):
     examples: list[Example] = Field(description="held-out puzzles, easy to hard")
     source: str = Field(description="where the examples come from")
     curves: Curves
-    measuring: bool = Field(description="curves.halting is being measured: ask again in a while")
+    measuring: bool = Field(description="curves.halting is still being measured: request it again later")
     born: dict[str, Any] = Field(description="birth certificate of the run")
 
 
@@ -235,17 +235,17 @@ class Reloaded(ResponseModel):
 class SolutionBody(ResponseModel):
     known: bool = Field(description='false: "I don\'t know"; the answer is then the best guess')
     answer: str
-    valid: bool | None = Field(description="what the verifier says; null without one")
-    confidence: float | None = Field(description="probability of being right; null where nothing tells")
+    valid: bool | None = Field(description="verdict of the verifier; null without one")
+    confidence: float | None = Field(description="probability that the answer is right; null without a calibration")
     pick: str
     why: str
     source: Literal["model", "exact"]
-    trajectory: int = Field(description="the one that won, from 0")
+    trajectory: int = Field(description="index of the chosen one, from 0")
     width: int = Field(description="trajectories that were run at least in part")
-    steps: int = Field(description="of the winner")
+    steps: int = Field(description="of the chosen trajectory")
     nfe: int = Field(description="block calls, over all trajectories")
     seconds: float
-    wrong: list[int] = Field(description="cells that break a rule on sight")
+    wrong: list[int] = Field(description="cells that violate a rule by themselves")
     certainty: list[float] = Field(description="probability of each cell's token")
 
 
@@ -258,7 +258,7 @@ class Solutions(ResponseModel):
 class Check(ResponseModel):
     valid: bool | None
     wrong: list[int]
-    said: list[str]
+    explanation: list[str] = Field(description="violated rules in words; empty if there are none")
 
 
 # -- events of a stream -----------------------------------------------------------------------------------------------
@@ -280,7 +280,7 @@ class StepBody(ResponseModel):
     valid: bool | None
     confidence: float | None = Field(description="of the halting head")
     residual: float | None
-    would_halt: bool = Field(description="here the loop's own rule stops first")
+    would_halt: bool = Field(description="the loop's halting rule holds here for the first time")
 
 
 class Score(ResponseModel):
@@ -292,11 +292,13 @@ class Score(ResponseModel):
 
 
 class Done(ResponseModel):
-    solution: SolutionBody = Field(description="what /solve answers at these dials")
+    solution: SolutionBody = Field(description="what /solve answers with these options")
     paths: list[list[list[float]]] = Field(
-        description="for each trajectory and step, two principal components; of states that were seen by different "
-        "symmetries, of the way from the first step"
+        description="for each trajectory and step, two principal components; of the change since the first step "
+        "where trajectories see the puzzle under different symmetries"
     )
-    explained: list[float] = Field(description="shares of the variance after the first step that the two hold")
+    explained: list[float] = Field(
+        description="share of the variance after the first step that each of the two explains"
+    )
     scores: list[Score]
-    halts: list[int | None] = Field(description="step at which the loop's own rule stops each trajectory")
+    halts: list[int | None] = Field(description="step at which the loop's halting rule stops each trajectory")

@@ -43,21 +43,23 @@ def is_loopback(host: str) -> bool:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A socket there; port 0 takes a free one. Raises InputError where that cannot be had."""
+    """A socket bound to that address; port 0 takes a free one. Raises InputError if it cannot be bound."""
     if not 0 <= port < 65536:
-        raise InputError(f"--port is {port}: give 1 to 65535, or 0 for any that is free")
+        raise InputError(f"--port is {port}: give 1 to 65535, or 0 for any free one")
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        sock = socket.socket(*found[:3])  # with its protocol named, or asyncio leaves Nagle on: 40 ms an answer
+        info = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        sock = socket.socket(
+            *info[:3]
+        )  # with its protocol given, or asyncio leaves Nagle's algorithm on: 40 ms per answer
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind(found[4])
+            sock.bind(info[4])
         except OSError:
             sock.close()
             raise
     except OSError as error:
         raise InputError(
-            f"{host} port {port} cannot be had ({error.strerror or error}): give another --host or --port"
+            f"{host} port {port} cannot be bound ({error.strerror or error}): give another --host or --port"
         ) from None
     return sock
 
@@ -65,10 +67,10 @@ def bind(host: str, port: int) -> socket.socket:
 class Server(uvicorn.Server):
     """uvicorn with a graceful shutdown.
 
-    After the first SIGTERM or SIGINT, /readyz and all new requests answer 503 while requests under way go on. When they
+    After the first SIGTERM or SIGINT, /readyz and all new requests answer 503 while accepted requests go on. When they
     are answered, or after `grace` seconds with their best answers so far, the process exits with 0. A second signal
-    answers them at once. Where a thread or the event loop hangs, the process exits with 1 after LAST + HANGS more
-    seconds.
+    answers them at once. If a thread or the event loop hangs, the process exits with 1, CLOSE_TIMEOUT + HANG_TIMEOUT
+    seconds later.
     """
 
     def __init__(
@@ -81,7 +83,7 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self.registry, self.gate, self.grace, self.ready = registry, gate, grace, ready
         self._signal_time = 0.0  # time.monotonic() of the first signal; 0: none yet
-        self._end = math.inf  # time.monotonic() by which all requests should be answered, once shutting down
+        self._deadline = math.inf  # time.monotonic() by which all requests should be answered, once shutting down
         self._closing: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -108,28 +110,28 @@ class Server(uvicorn.Server):
         """Start the shutdown. uvicorn would raise the signal again at the end; this does not, so the exit code is 0."""
         grace = 0.0 if self._signal_time else self.grace
         self._signal_time = self._signal_time or time.monotonic()
-        watch = threading.Timer(grace + CLOSE_TIMEOUT + HANG_TIMEOUT, force_exit)
-        watch.daemon = True
-        watch.start()
+        timer = threading.Timer(grace + CLOSE_TIMEOUT + HANG_TIMEOUT, force_exit)
+        timer.daemon = True
+        timer.start()
         if self._loop is None or not self.started:
             self.should_exit = True
         else:
-            self._loop.call_soon_threadsafe(self._told)
+            self._loop.call_soon_threadsafe(self._shut_down)
 
-    def _told(self) -> None:
-        again, self.gate.closing = self.gate.closing, True
-        self._end = min(self._end, time.monotonic() + (0.0 if again else self.grace))
-        self.registry.limit_deadlines(self._end)
+    def _shut_down(self) -> None:
+        second, self.gate.closing = self.gate.closing, True
+        self._deadline = min(self._deadline, time.monotonic() + (0.0 if second else self.grace))
+        self.registry.limit_deadlines(self._deadline)
         self._closing = self._closing or asyncio.ensure_future(self._close())
 
     async def _close(self) -> None:
-        while self.gate.inside and time.monotonic() < self._end + CLOSE_TIMEOUT:
+        while self.gate.active_requests and time.monotonic() < self._deadline + CLOSE_TIMEOUT:
             await asyncio.sleep(0.02)
         self.should_exit = True
 
 
 def force_exit() -> None:
-    """Exit at once, with code 1: something hangs."""
-    log.error("the server was told to end and something in it does not: it is ended without that")
+    """Exit at once with code 1, because a thread or the event loop hangs."""
+    log.error("the server does not shut down: a thread or the event loop hangs, so the process exits")
     logging.shutdown()
     os._exit(1)

@@ -42,7 +42,7 @@ def model_json(name: str, opened: Any, solver: Solver) -> dict[str, Any]:
         "verifies": solver.verify is not None,
         "calibrated": bool(solver.calibrations),
         "parameters": sum(p.numel() for p in opened.loop.parameters()),
-        "trained_depth": run.plan.deepest,
+        "trained_depth": run.plan.trained_depth,
         "fixed": getattr(task, "fixed", None),
     }
 

@@ -21,15 +21,15 @@ Row = NDArray[np.float32]
 
 
 class StatePaths:
-    """The states of up to `moments` steps, in bounded memory.
+    """The states of up to `steps` steps, in bounded memory.
 
     places  cells of the puzzle
     cells   (width, places): how each trajectory saw them (Views.cells); None where all saw the puzzle as it stands
     """
 
-    def __init__(self, width: int, moments: int, places: int, cells: NDArray[np.int64] | None = None) -> None:
+    def __init__(self, width: int, steps: int, places: int, cells: NDArray[np.int64] | None = None) -> None:
         self.rows: list[list[Row]] = [[] for _ in range(width)]
-        self.places, self.cells, self.room = places, cells, MAX_BYTES // (4 * moments)
+        self.places, self.cells, self.room = places, cells, MAX_BYTES // (4 * steps)
         self._sketch: CountSketch | None = None
 
     def add(self, k: int, state: Any) -> None:

@@ -23,7 +23,7 @@ from innerloop.noise import salted
 from innerloop.show.paths import StatePaths
 from innerloop.solve.choose import RULES
 from innerloop.solve.engine import CachedRead, Done, StepOutput
-from innerloop.solve.job import PuzzleJob, wave
+from innerloop.solve.job import PuzzleJob, next_wave
 from innerloop.solve.options import Solution, SolveOptions
 from innerloop.solve.solver import Solver
 from innerloop.solve.verify import violating_cells
@@ -35,7 +35,7 @@ class ReplayStep(NamedTuple):
     """One step of one trajectory."""
 
     trajectory: int
-    moment: StepOutput  # without the state, and in the puzzle's own view
+    output: StepOutput  # without the state, and in the puzzle's own view
     stops: bool  # the loop's own halting rule holds here for the first time
     seconds: float  # since the solve began
 
@@ -43,51 +43,55 @@ class ReplayStep(NamedTuple):
 class TrajectoryEnd(NamedTuple):
     """Where `Solver.solve` would have ended a trajectory."""
 
-    moment: StepOutput
-    how: str  # one of engine.ENDS
+    output: StepOutput
+    end: str  # one of engine.ENDS
     valid: bool | None
     seconds: float
 
 
 class Replay:
-    """Submit the jobs of `case(watch)`; pass every watched moment to `see`, and its result to `step`.
+    """Records the steps of one puzzle, in this order:
 
-    `see` may run in another thread than the rest.
-    dials  options completed by Solver.settled
+    1. submit the jobs of `puzzle_job(watch)` to an engine
+    2. in `watch`, pass each output to `record`, and what that returns to `step_json`
+    3. when all have ended: `solution`, then `end_json`
+
+    `record` may run in another thread than the rest.
+    options  as Solver.resolve returns them
     """
 
     def __init__(self, solver: Solver, question: Tokens, options: SolveOptions, identifier: int = 0) -> None:
-        self.solver, self.question, self.d, self.identifier = solver, question, options, identifier
-        self.begun, self.views = time.monotonic(), solver.views(options)
-        self.seen: list[list[ReplayStep]] = [[] for _ in range(options.width)]
+        self.solver, self.question, self.options, self.identifier = solver, question, options, identifier
+        self.start_time, self.views = time.monotonic(), solver.views(options)
+        self.steps: list[list[ReplayStep]] = [[] for _ in range(options.width)]
         self.halts: list[int | None] = [None] * options.width
-        seen_by = None if self.views is None else self.views.cells
-        self.paths = StatePaths(options.width, options.depth * options.width, len(question), seen_by)
+        view_cells = None if self.views is None else self.views.cells
+        self.paths = StatePaths(options.width, options.depth * options.width, len(question), view_cells)
         engine = solver.engine(options)
         self._halt: Any = engine.halt
         self._loops = [CachedRead(engine.loop.loop) for _ in range(options.width)]  # each state is read once
         self._states: list[Any] = [None] * options.width  # the state before each trajectory's next step
-        self._judged: dict[bytes, tuple[bool | None, list[int]]] = {}
+        self._verdicts: dict[bytes, tuple[bool | None, list[int]]] = {}
 
-    def case(self, watch: Callable[[int, StepOutput], None]) -> PuzzleJob:
+    def puzzle_job(self, watch: Callable[[int, StepOutput], None]) -> PuzzleJob:
         """The puzzle's job, with no rule that ends a trajectory early."""
-        watching = replace(self.d, pick="residual", halting=False)
+        watching = replace(self.options, pick="residual", halting=False)
         return PuzzleJob(self.solver, self.question, watching, self.identifier, self.views, watch=watch)
 
-    # -- while it thinks ----------------------------------------------------------------------------------------------
-    def see(self, k: int, moment: StepOutput) -> ReplayStep:
+    # -- while it runs ------------------------------------------------------------------------------------------------
+    def record(self, k: int, output: StepOutput) -> ReplayStep:
         """Record a step of trajectory k; its state goes to the projection only."""
-        stops = self._stops(k, moment)
-        self.paths.add(k, moment.state)
-        return ReplayStep(k, moment._replace(state=None), stops, time.monotonic() - self.begun)
+        stops = self._stops(k, output)
+        self.paths.add(k, output.state)
+        return ReplayStep(k, output._replace(state=None), stops, time.monotonic() - self.start_time)
 
     @torch.no_grad()
-    def _stops(self, k: int, moment: StepOutput) -> bool:
+    def _stops(self, k: int, output: StepOutput) -> bool:
         """Whether the loop's own rule holds after this step, for the first time."""
         if self._halt is None or self.halts[k] is not None:
             return False
         device = self.solver.device
-        old, new = self._states[k], map_tensors(lambda t: t[None], moment.state)
+        old, new = self._states[k], map_tensors(lambda t: t[None], output.state)
         if old is None:
             question = self.question[None]
             view = question if self.views is None else self.views.take(np.array([k])).apply(question)
@@ -96,56 +100,56 @@ class Replay:
             old = salted(first, torch.full_like(tokens[:, 0], k))
         self._states[k] = new
         try:
-            held = self._halt(self._loops[k], old, new, torch.tensor([moment.step], device=device))
+            stops = self._halt(self._loops[k], old, new, torch.tensor([output.step], device=device))
         except InputError:  # it has no halting head
             self._halt = None
             return False
-        if not bool(torch.as_tensor(held).all()):
+        if not bool(torch.as_tensor(stops).all()):
             return False
-        self.halts[k], self._states[k] = moment.step, None
+        self.halts[k], self._states[k] = output.step, None
         return True
 
-    def step(self, seen: ReplayStep) -> dict[str, Any]:
+    def step_json(self, step: ReplayStep) -> dict[str, Any]:
         """The JSON of a step; the steps of one trajectory must come in order."""
-        k, moment = seen.trajectory, seen.moment
-        before = self.seen[k][-1].moment.answer if self.seen[k] else self.question
-        self.seen[k].append(seen)
-        valid, wrong = self._judge(moment.answer)
+        k, output = step.trajectory, step.output
+        before = self.steps[k][-1].output.answer if self.steps[k] else self.question
+        self.steps[k].append(step)
+        valid, wrong = self._verdict(output.answer)
         return {
             "trajectory": k,
-            "step": moment.step,
-            "answer": self.solver.task.decode(moment.answer),
-            "certainty": rounded_shares(moment.certainty),
-            "changed": cell_indices(moment.answer != before),
+            "step": output.step,
+            "answer": self.solver.task.decode(output.answer),
+            "certainty": rounded_shares(output.certainty),
+            "changed": cell_indices(output.answer != before),
             "wrong": wrong,
             "valid": valid,
-            "confidence": rounded_or_none(moment.q),
-            "residual": rounded_or_none(moment.residual, 9),
-            "would_halt": seen.stops,
+            "confidence": rounded_or_none(output.q),
+            "residual": rounded_or_none(output.residual, 9),
+            "would_halt": step.stops,
         }
 
-    def _judge(self, answer: Tokens) -> tuple[bool | None, list[int]]:
+    def _verdict(self, answer: Tokens) -> tuple[bool | None, list[int]]:
         """(valid, wrong cells); cached, as a solve repeats the same answer many times."""
         key = answer.tobytes()
-        if key not in self._judged:
+        if key not in self._verdicts:
             pair = self.question[None], answer[None]
             valid = bool(self.solver.verify(*pair)[0]) if self.solver.verify is not None else None
-            self._judged[key] = valid, [] if valid else cell_indices(violating_cells(self.solver.task, *pair)[0])
-        return self._judged[key]
+            self._verdicts[key] = valid, [] if valid else cell_indices(violating_cells(self.solver.task, *pair)[0])
+        return self._verdicts[key]
 
     # -- when it is over ----------------------------------------------------------------------------------------------
     def solution(self) -> Solution:
         """What `Solver.solve` would have answered; its seconds end at the last step that it needed."""
         ends = self._ends()
-        if self.d.pick == "verified":
+        if self.options.pick == "verified":
             ends = self._until_verified(ends)
-        found = self._ended(ends).solution()
-        return replace(found, seconds=max((e.seconds for e in ends.values()), default=found.seconds))
+        solution = self._ended(ends).solution()
+        return replace(solution, seconds=max((e.seconds for e in ends.values()), default=solution.seconds))
 
-    def ended(self, found: Solution) -> dict[str, Any]:
+    def end_json(self, solution: Solution) -> dict[str, Any]:
         """The JSON of the end, for `solution()` or the exact solver's improvement of it."""
         paths, explained = self.paths.drawn()
-        answer = solution_json(self.solver.task, self.question, found)
+        answer = solution_json(self.solver.task, self.question, solution)
         return {
             "solution": answer,
             "paths": paths,
@@ -156,50 +160,50 @@ class Replay:
 
     def _ends(self) -> dict[int, TrajectoryEnd]:
         """Where each trajectory that took a step would have ended by itself."""
-        return {k: self._end(path) for k, path in enumerate(self.seen) if path}
+        return {k: self._end(path) for k, path in enumerate(self.steps) if path}
 
     def _end(self, path: list[ReplayStep]) -> TrajectoryEnd:
         """Where one trajectory would have ended, by the engine's rules."""
-        for seen in path:
-            moment, valid = seen.moment, self._judge(seen.moment.answer)[0]
-            end = TrajectoryEnd(moment, "depth" if moment.step == self.d.depth else "late", valid, seen.seconds)
-            if self.d.pick == "verified" and valid:
-                return end._replace(how="verified")
-            if seen.stops and (self.d.halting or self.d.pick == "first"):
-                return end._replace(how="halted")
+        for step in path:
+            output, valid = step.output, self._verdict(step.output.answer)[0]
+            end = TrajectoryEnd(output, "depth" if output.step == self.options.depth else "late", valid, step.seconds)
+            if self.options.pick == "verified" and valid:
+                return end._replace(end="verified")
+            if step.stops and (self.options.halting or self.options.pick == "first"):
+                return end._replace(end="halted")
         return end
 
     def _until_verified(self, ends: dict[int, TrajectoryEnd]) -> dict[int, TrajectoryEnd]:
-        """Those of the waves in which `solve` begins trajectories (PuzzleJob.wave), cut short once one is verified."""
+        """The ends of the trajectories that `solve` would start, wave by wave, until one is verified."""
         used: dict[int, TrajectoryEnd] = {}
-        begun = range(0)
-        while begun.stop < self.d.width and not any(e.how == "verified" for e in used.values()):
-            begun = wave(begun.stop, self.d.width)
-            used |= {k: ends[k] for k in begun if k in ends}
-        first = min((e.moment.step for e in used.values() if e.how == "verified"), default=math.inf)
+        wave = range(0)
+        while wave.stop < self.options.width and not any(e.end == "verified" for e in used.values()):
+            wave = next_wave(wave.stop, self.options.width)
+            used |= {k: ends[k] for k in wave if k in ends}
+        first = min((e.output.step for e in used.values() if e.end == "verified"), default=math.inf)
         for k, end in used.items():
-            if k in begun and end.moment.step > first:
-                seen = self.seen[k][int(first) - 1]
-                used[k] = TrajectoryEnd(seen.moment, "cancelled", self._judge(seen.moment.answer)[0], seen.seconds)
+            if k in wave and end.output.step > first:
+                step = self.steps[k][int(first) - 1]
+                used[k] = TrajectoryEnd(step.output, "cancelled", self._verdict(step.output.answer)[0], step.seconds)
         return used
 
     def _ended(self, ends: dict[int, TrajectoryEnd]) -> PuzzleJob:
         """A job of the puzzle whose trajectories ended there."""
-        case = PuzzleJob(self.solver, self.question, self.d, self.identifier, begun=self.begun)
+        puzzle_job = PuzzleJob(self.solver, self.question, self.options, self.identifier, start_time=self.start_time)
         for k, end in ends.items():
-            job = case.job(k)
-            job.owner = None  # it points back at the case, which would stay until Python looks for cycles
-            case.done[k] = Done(job, end.how, end.moment, end.moment.step)
-        return case
+            job = puzzle_job.make_job(k)
+            job.owner = None  # breaks the reference cycle, so that memory is freed at once
+            puzzle_job.done[k] = Done(job, end.end, end.output, end.output.step)
+        return puzzle_job
 
     def _scores(self) -> list[dict[str, Any]]:
         """The selection rule's score of each trajectory, where it would have ended."""
         ends = self._ends()
         if not ends:
             return []
-        scores = RULES[self.d.pick](self._ended(ends).trajectories()[1])
+        scores = RULES[self.options.pick](self._ended(ends).trajectories()[1])
         return [
-            {"trajectory": k, "score": rounded_or_none(s), "steps": e.moment.step, "valid": e.valid, "end": e.how}
+            {"trajectory": k, "score": rounded_or_none(s), "steps": e.output.step, "valid": e.valid, "end": e.end}
             for (k, e), s in zip(ends.items(), scores, strict=True)
         ]
 
@@ -207,13 +211,13 @@ class Replay:
 # -- plain values -----------------------------------------------------------------------------------------------------
 
 
-def solution_json(task: Any, question: Tokens, found: Solution) -> dict[str, Any]:
+def solution_json(task: Any, question: Tokens, solution: Solution) -> dict[str, Any]:
     """A Solution to a question (S,), as JSON."""
     names = ("known", "valid", "pick", "why", "source", "trajectory", "width", "steps", "nfe")
-    wrong = [] if found.valid else cell_indices(violating_cells(task, question[None], found.answer[None])[0])
-    rest = {"confidence": rounded_or_none(found.confidence), "seconds": round(found.seconds, 6), "wrong": wrong}
-    fields = {name: getattr(found, name) for name in names}
-    return fields | rest | {"answer": found.text, "certainty": rounded_shares(found.certainty)}
+    wrong = [] if solution.valid else cell_indices(violating_cells(task, question[None], solution.answer[None])[0])
+    rest = {"confidence": rounded_or_none(solution.confidence), "seconds": round(solution.seconds, 6), "wrong": wrong}
+    fields = {name: getattr(solution, name) for name in names}
+    return fields | rest | {"answer": solution.text, "certainty": rounded_shares(solution.certainty)}
 
 
 def cell_indices(mask: NDArray[np.bool_]) -> list[int]:

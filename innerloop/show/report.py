@@ -74,7 +74,7 @@ def measured_json(opened: Any, solver: Solver, examples: Any) -> dict[str, Any]:
     found, reasons = described.read_objects(lambda name: read_record(folder, name), ("eval", "study", "result"))
     judged, result = found["eval"], found["result"]
     curves = described.curves_json(judged, found["study"], solver, reasons)
-    curves["halting"] = halting_points(opened.loop, opened.task, examples, run.plan.deepest)
+    curves["halting"] = halting_points(opened.loop, opened.task, examples, run.plan.trained_depth)
     metrics = folder / "metrics.jsonl"
     known = {"curves": curves, "born": certificate_fields(result, judged, reasons), "trained": run_fields(run)}
     known["commands"] = next_commands(folder)
@@ -159,10 +159,10 @@ def replay_json(solver: Solver, examples: Any, i: int, options: SolveOptions) ->
     """The trace of one solve, as the server streams it: {request, begin, steps, done, said}."""
     task, question, number = solver.task, examples.inputs[i], int(examples.puzzle[i])
     replay, steps = Replay(solver, question, options, number), []
-    case = replay.case(lambda k, moment: steps.append(replay.step(replay.see(k, moment))))
+    puzzle_job = replay.puzzle_job(lambda k, output: steps.append(replay.step_json(replay.record(k, output))))
     engine = solver.engine(options)
-    for k in case.wave():
-        engine.submit(case.job(k))
+    for k in puzzle_job.start_wave():
+        engine.submit(puzzle_job.make_job(k))
     engine.run()
     found = replay.solution()
     explain = getattr(task, "explain", None)
@@ -170,8 +170,8 @@ def replay_json(solver: Solver, examples: Any, i: int, options: SolveOptions) ->
         "request": {"puzzle": task.decode(question), "identifier": number, **dataclasses.asdict(options)},
         "begin": {"width": options.width, "depth": options.depth, "rule": options.pick},
         "steps": steps,
-        "done": replay.ended(found),
-        "said": list(explain(question, found.answer)) if explain is not None and found.valid is False else [],
+        "done": replay.end_json(found),
+        "explanation": list(explain(question, found.answer)) if explain is not None and found.valid is False else [],
     }
 
 

@@ -30,13 +30,13 @@ class IsotonicCurve:
     """A monotone map from a rule's score to the probability that its answer is right."""
 
     scores: Scores  # ascending
-    chances: Shares  # of being right at each, rising
+    chances: Shares  # probability of being right at each score, ascending
 
     def __post_init__(self) -> None:
         if len(self.scores) != len(self.chances):
-            raise InputError("a curve needs as many chances as scores")
+            raise InputError("a curve has one chance per score")
         if any(a > b for line in (self.scores, self.chances) for a, b in pairwise(line)):
-            raise InputError("a curve must rise")
+            raise InputError("the scores and chances of a curve must not fall")
 
     def __call__(self, score: float) -> float:
         """Linear between scores, constant beyond them. 0 for -inf (rule not met) and NaN."""
@@ -61,7 +61,7 @@ class RuleCalibration:
 
     def __post_init__(self) -> None:
         if len(self.coverage) != len(self.risk):
-            raise InputError("a calibration needs as many risks as coverages")
+            raise InputError("a calibration has one risk per coverage")
 
     def risk_at(self, coverage: float) -> float:
         """Share of wrong answers among the most confident share `coverage` of the puzzles, or the next larger one."""
@@ -74,15 +74,15 @@ def fit(scores: Floats, right: NDArray[np.bool_]) -> IsotonicCurve:
     Each step is smoothed by two pseudo-counts, one right and one wrong, so that no probability is 0 or 1. Raises
     InputError if no score is finite.
     """
-    met = np.isfinite(scores)
-    if not met.any():
-        raise InputError("no score to calibrate on: the rule was met by no validation puzzle")
-    order = np.argsort(scores[met], kind="stable")
-    values, hits = scores[met][order], right[met][order].astype(float)
-    known, start = np.unique(values, return_index=True)
+    finite = np.isfinite(scores)
+    if not finite.any():
+        raise InputError("no score to calibrate on: no validation puzzle meets the rule")
+    order = np.argsort(scores[finite], kind="stable")
+    values, hits = scores[finite][order], right[finite][order].astype(float)
+    distinct, start = np.unique(values, return_index=True)
     blocks: list[list[float]] = []  # right, count, first score, last score
-    for i, v in enumerate(known):
-        part = hits[start[i] : start[i + 1] if i + 1 < len(known) else None]
+    for i, v in enumerate(distinct):
+        part = hits[start[i] : start[i + 1] if i + 1 < len(distinct) else None]
         blocks.append([float(part.sum()), float(len(part)), float(v), float(v)])
         while len(blocks) > 1 and blocks[-2][0] / blocks[-2][1] >= blocks[-1][0] / blocks[-1][1]:
             last = blocks.pop()
@@ -94,12 +94,12 @@ def fit(scores: Floats, right: NDArray[np.bool_]) -> IsotonicCurve:
 
 def auroc(scores: Floats, right: NDArray[np.bool_]) -> float:
     """Chance that a right answer scores above a wrong one, ties counted half; NaN where there is only one kind."""
-    good, bad = int(right.sum()), int((~right).sum())
-    if not good or not bad:
+    n_right, n_wrong = int(right.sum()), int((~right).sum())
+    if not n_right or not n_wrong:
         return float("nan")
     _, tie, counts = np.unique(np.nan_to_num(scores, nan=-np.inf), return_inverse=True, return_counts=True)
     rank = (np.cumsum(counts) - (counts - 1) / 2)[tie]  # mean rank of each tie, from 1
-    return float((rank[right].sum() - good * (good + 1) / 2) / (good * bad))
+    return float((rank[right].sum() - n_right * (n_right + 1) / 2) / (n_right * n_wrong))
 
 
 def ece(confidence: Floats, right: NDArray[np.bool_], bins: int = 10) -> float:
@@ -132,26 +132,31 @@ def calibrate_rule(rule: str, scores: Floats, right: NDArray[np.bool_], seed: in
     order = np.random.default_rng(seed).permutation(n)
     fitted, tested = order[: n // 2], order[n // 2 :]
     curve = fit(scores[fitted], right[fitted])
-    held, outcome = scores[tested], right[tested]
-    sure = np.array([curve(s) for s in held])
-    coverage, risk = risk_coverage(held, outcome)
+    test_scores, test_right = scores[tested], right[tested]
+    confidence = np.array([curve(s) for s in test_scores])
+    coverage, risk = risk_coverage(test_scores, test_right)
     areas = np.diff(np.r_[0.0, coverage]) * risk
-    numbers = (float(outcome.mean()), auroc(held, outcome), ece(sure, outcome), float(areas.sum()))
+    numbers = (
+        float(test_right.mean()),
+        auroc(test_scores, test_right),
+        ece(confidence, test_right),
+        float(areas.sum()),
+    )
     return RuleCalibration(rule, len(tested), *numbers, tuple(coverage.tolist()), tuple(risk.tolist()), curve)
 
 
-def to_json(found: dict[str, RuleCalibration]) -> dict[str, Any]:
+def to_json(calibrations: dict[str, RuleCalibration]) -> dict[str, Any]:
     """Plain values, as calibration.json holds them."""
-    return {rule: asdict(t) for rule, t in found.items()}
+    return {rule: asdict(t) for rule, t in calibrations.items()}
 
 
 def from_json(value: Any, where: str = "calibration.json") -> dict[str, RuleCalibration]:
     """What to_json wrote. Raises InputError for anything else."""
-    made = schema.read(dict[str, RuleCalibration], value, where)
-    for rule, t in made.items():
+    calibrations = schema.read(dict[str, RuleCalibration], value, where)
+    for rule, t in calibrations.items():
         if t.rule != rule:
-            raise InputError(f"{where}: the rule {printable(rule, 40)} calls itself {printable(t.rule, 40)}")
-    return made
+            raise InputError(f"{where}: the entry {printable(rule, 40)} is of the rule {printable(t.rule, 40)}")
+    return calibrations
 
 
 def from_file(value: Any) -> dict[str, RuleCalibration] | None:

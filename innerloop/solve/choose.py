@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 class Trajectories(NamedTuple):
     """Results of K trajectories of one puzzle; NaN where the loop has no such head."""
 
-    answers: Tokens  # (K, S) in the puzzle's own view
+    answers: Tokens  # (K, S) in the puzzle's original view
     certainty: Floats  # (K,) mean log probability of the cells' tokens; NaN: the logits are not finite
     q: Floats  # (K,) the halting head's probability that the answer is right
     value: Floats  # (K,) output of the value head
@@ -43,8 +43,8 @@ class Choice(NamedTuple):
 def vote(t: Trajectories) -> Floats:
     """Share of the trajectories that agree on the whole answer."""
     keys = [row.tobytes() for row in t.answers]
-    counted = Counter(keys)
-    return np.array([counted[k] for k in keys]) / len(keys)
+    counts = Counter(keys)
+    return np.array([counts[k] for k in keys]) / len(keys)
 
 
 def lowest_residual(t: Trajectories) -> Floats:
@@ -54,8 +54,8 @@ def lowest_residual(t: Trajectories) -> Floats:
 
 def first(t: Trajectories) -> Floats:
     """The fewest steps until the halting rule; ties by the halting head (arXiv 2601.19085)."""
-    tie = np.nan_to_num(t.q) / 2
-    return np.where(t.halted, tie - t.steps, -np.inf)
+    tie_break = np.nan_to_num(t.q) / 2
+    return np.where(t.halted, tie_break - t.steps, -np.inf)
 
 
 def verified(t: Trajectories) -> Floats:
@@ -74,11 +74,11 @@ RULES: dict[str, Callable[[Trajectories], Floats]] = {
 }
 REASONS = {
     "verified": "the verifier accepts its answer",
-    "vote": "{share} agree on its answer",
-    "q": "the halting head trusts it most ({score:.3f})",
-    "value": "the value head expects most of it ({score:.3f})",
-    "residual": "its state moved least in the last step ({residual:.2e})",
-    "certainty": "its tokens are the most probable ({score:.3f} a cell, in log)",
+    "vote": "{votes} trajectories agree on its answer",
+    "q": "highest probability of the halting head ({score:.3f})",
+    "value": "highest output of the value head ({score:.3f})",
+    "residual": "smallest residual in the last step ({residual:.2e})",
+    "certainty": "highest mean log probability per cell ({score:.3f})",
     "first": "it halted first, after {steps} steps",
 }
 REASONS_UNMET = {
@@ -98,15 +98,15 @@ def choose(t: Trajectories, rule: str) -> Choice:
     scores = RULES[rule](t)
     non_finite = np.isnan(t.certainty)
     if np.isnan(scores).all() and not non_finite.all():
-        raise InputError(f'this loop has nothing to pick by "{rule}": it has no such head; use vote or residual')
+        raise InputError(f'this loop has no head for the rule "{rule}": use vote or residual')
     scores = np.where(non_finite, -np.inf, scores)
     if np.isneginf(scores).all():
         why = REASONS_UNMET.get(rule, "no trajectory meets the rule").format(n=len(scores))
-        why = "the model's numbers are not finite" if non_finite.all() else why
+        why = "the model's logits are not finite" if non_finite.all() else why
         return Choice(int(vote(t).argmax()), float("-inf"), why)
     winner = int(np.nan_to_num(scores, nan=-np.inf).argmax())
-    share = f"{round(len(scores) * vote(t)[winner])} of {len(scores)}"
+    votes = f"{round(len(scores) * vote(t)[winner])} of {len(scores)}"
     why = REASONS[rule].format(
-        share=share, score=scores[winner], residual=t.residual[winner], steps=int(t.steps[winner])
+        votes=votes, score=scores[winner], residual=t.residual[winner], steps=int(t.steps[winner])
     )
     return Choice(winner, float(scores[winner]), why)

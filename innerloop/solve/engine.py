@@ -54,7 +54,7 @@ class Job:
     priority: float = 0.0  # higher goes first; ties in order of arrival
     deadline: float = float("inf")  # on the clock of time.monotonic(); the job then ends as "late"
     watch: Callable[[StepOutput], None] | None = None  # called after each step, in the engine's thread
-    owner: Any = None  # any value of the caller's
+    owner: Any = None  # any value of the caller
 
     def __post_init__(self) -> None:
         self.wants_residual |= self.watch is not None
@@ -88,7 +88,7 @@ class Engine(Rows):
 
 
 def narrow(tokens: Tensor, vocab: int) -> Tensor:
-    """int64 tokens in the dtype that those of such a vocabulary are kept in."""
+    """int64 tokens in the smallest dtype for this vocabulary, uint8 or int32."""
     return tokens.to(torch.uint8 if token_dtype(vocab) is np.uint8 else torch.int32)
 
 
@@ -106,45 +106,44 @@ class BoardReader:
         """Verify the answers of jobs that ask for it, then call the `watch` functions."""
         ends = self.verified(rows)
         watched = [i for i, job in enumerate(rows.jobs) if job is not None and job.watch is not None]
-        for i, moment in zip(watched, self.moments(rows, watched, states=True), strict=True):
-            rows.jobs[i].watch(moment)
+        for i, output in zip(watched, self.outputs(rows, watched, states=True), strict=True):
+            rows.jobs[i].watch(output)
         return ends
 
     def verified(self, rows: Rows) -> dict[int, str]:
         """Rows whose answer is valid. An answer that did not change in this step was checked before and is skipped."""
-        wanted = [i for i, job in enumerate(rows.jobs) if job is not None and job.verify]
-        if not wanted or self.verify is None:
+        to_verify = [i for i, job in enumerate(rows.jobs) if job is not None and job.verify]
+        if not to_verify or self.verify is None:
             return {}
         logits = rows.loop.read(rows.state).logits
         answers = narrow(logits.argmax(-1), logits.shape[-1]).cpu()
         before, rows.reader_memory = rows.reader_memory, answers
         same = [False] * len(answers) if before is None else (answers == before).all(1).tolist()
-        fresh = [i for i in wanted if not same[i] or rows.steps[i] == 1]
-        if not fresh:
+        changed = [i for i in to_verify if not same[i] or rows.steps[i] == 1]
+        if not changed:
             return {}
-        valid = self.verify(np.stack([rows.jobs[i].question for i in fresh]), answers.numpy()[fresh])
-        return {i: "verified" for i, ok in zip(fresh, valid, strict=True) if ok}
+        valid = self.verify(np.stack([rows.jobs[i].question for i in changed]), answers.numpy()[changed])
+        return {i: "verified" for i, ok in zip(changed, valid, strict=True) if ok}
 
     def result(self, rows: Rows, which: Sequence[int]) -> list[StepOutput]:
-        return self.moments(rows, which)
+        return self.outputs(rows, which)
 
     @torch.no_grad()
-    def moments(self, rows: Rows, which: Sequence[int], states: bool = False) -> list[StepOutput]:
+    def outputs(self, rows: Rows, which: Sequence[int], states: bool = False) -> list[StepOutput]:
         """The outputs of these rows after their last step, with `states` or without."""
         if not which:
             return []
-        at = torch.tensor(which, device=rows.device)
-        answer = take(rows.loop.read(rows.state), at)
-        state = take(rows.state, at) if states else None
+        index = torch.tensor(which, device=rows.device)
+        answer = take(rows.loop.read(rows.state), index)
+        state = take(rows.state, index) if states else None
         certainty, tokens = torch.softmax(answer.logits.float(), -1).max(-1)
-        none = [float("nan")] * len(which)
-        q = none if answer.q_halt is None else halting_margin(answer).sigmoid().tolist()
-        value = none if answer.value is None else answer.value.tolist()
-        moved = none if rows.residual is None else rows.residual[at].tolist()
+        nan = [float("nan")] * len(which)
+        q = nan if answer.q_halt is None else halting_margin(answer).sigmoid().tolist()
+        value = nan if answer.value is None else answer.value.tolist()
+        residual = nan if rows.residual is None else rows.residual[index].tolist()
         answers, certainties = narrow(tokens, answer.logits.shape[-1]).cpu().numpy(), certainty.cpu().numpy()
+        steps = [rows.steps[i] for i in which]
+        row_states = [take(state, k) if states else None for k in range(len(which))]
         return [
-            StepOutput(
-                rows.steps[i], answers[k], certainties[k], q[k], value[k], moved[k], take(state, k) if states else None
-            )
-            for k, i in enumerate(which)
+            StepOutput(*row) for row in zip(steps, answers, certainties, q, value, residual, row_states, strict=True)
         ]

@@ -1,8 +1,8 @@
 """Exact solving with OR-tools CP-SAT: a task's rules as a constraint model, optionally warm-started by a proposal.
 
-    found = exact(task, question)                          # without a proposal
-    found = exact(task, question, hint=answer)             # the model's answer as a hint
-    found = exact(task, question, hint=answer, sure=mask)  # cells in mask are fixed in a first attempt
+    result = exact(task, question)                          # without a proposal
+    result = exact(task, question, hint=answer)             # the model's answer as a hint
+    result = exact(task, question, hint=answer, fixed=mask)  # a first attempt fixes the cells in mask
 
 The rules come from the task: `domain` (what each cell can hold) and `constrain` (the rest), or from a function
 constrain(model, has, question) of yours. Every answer has passed the verifier. CP-SAT is by Perron and Didier,
@@ -28,23 +28,22 @@ __all__ = ["Constrain", "ExactResult", "ExactSolutions", "cp_sat", "exact", "sol
 Has = Callable[[int, int], Any]  # (cell, token) -> literal "this cell holds this token"
 Constrain = Callable[[Any, Has, Tokens], Any]  # (model, has, question) -> objective to minimise, or None
 
-QUICK_CONFLICTS = (
-    2_000  # conflict limit of a first search without presolve, since presolve takes longer than most questions
-)
-HOLD_SHARE = 0.5  # share of the time limit for the attempt with fixed cells
+# Conflict limit of a first search without presolve: presolve takes longer than the search of most questions.
+QUICK_CONFLICTS = 2_000
+FIXED_SHARE = 0.5  # share of the time limit for the attempt with fixed cells
 
 
 class ExactResult(NamedTuple):
     """Result for one question."""
 
-    answer: Tokens | None  # (S,), verified; None: there is none, or none was found in time
+    answer: Tokens | None  # (S,), verified; None: none exists, or none was found in time
     status: str  # "optimal" | "feasible" (an answer, not proved best) | "infeasible" (proved) | "unknown" (out of time)
-    seconds: float  # all of it, `building` included
+    seconds: float  # all of it, `build_seconds` included
     cost: float | None  # of the answer; None without an objective
     bound: float | None  # lower bound of the cost; None without an objective, or if cells were fixed
     branches: int  # decisions of the search
     restricted: bool  # found with fixed cells: with an objective, others may be better
-    building: float  # seconds to build the CP-SAT model in Python
+    build_seconds: float  # seconds to build the CP-SAT model in Python
 
 
 class ExactSolutions(NamedTuple):
@@ -59,7 +58,7 @@ def exact(
     task: Any,
     question: Tokens,
     hint: Tokens | None = None,
-    sure: NDArray[np.bool_] | None = None,
+    fixed: NDArray[np.bool_] | None = None,
     seconds: float = 10.0,
     seed: int = 0,
     workers: int = 1,
@@ -71,9 +70,9 @@ def exact(
 
     hint       (S,) proposed answer. It may be wrong anywhere: it changes how long the search takes, and which of
                several equally good answers is found
-    sure       bool (S,): cells to fix at the hint's token for at most half of the time, except those that violate a
+    fixed       bool (S,): cells to fix at the hint's token for at most half of the time, except those that violate a
                rule (`wrong_cells`). If this finds no answer, the question is searched without fixed cells. With an
-               objective an answer with fixed cells is only "feasible": leave `sure` out for the best
+               objective an answer with fixed cells is only "feasible": leave `fixed` out for the best
     seconds    time limit of the call; seed, workers: of CP-SAT. One worker is deterministic unless time runs out; more
                are faster on hard questions and may find different answers
     constrain  a function of your own in place of the task's, for a task without an exact model (such as a grid)
@@ -84,27 +83,27 @@ def exact(
     """
     cp_sat()
     began = time.perf_counter()
-    _check(task, question, hint, sure, seconds, seed, workers)
+    _check(task, question, hint, fixed, seconds, seed, workers)
     domain = _domain(task, question)
-    branches, building = 0, 0.0
-    if hint is not None and sure is not None:
-        sure = sure & ~task.wrong_cells(question, hint)
-    for held, allowed in _attempts(domain, hint, sure):
-        left = (seconds - (time.perf_counter() - began)) * (HOLD_SHARE if held else 1)
+    branches, build_seconds = 0, 0.0
+    if hint is not None and fixed is not None:
+        fixed = fixed & ~task.wrong_cells(question, hint)
+    for cells_fixed, allowed in _attempts(domain, hint, fixed):
+        time_left = (seconds - (time.perf_counter() - began)) * (FIXED_SHARE if cells_fixed else 1)
         if not allowed.any(1).all():
-            found = _Found(None, "infeasible", None, None, 0, 0.0)
+            result = _SearchResult(None, "infeasible", None, None, 0, 0.0)
         else:
-            found = _search(allowed, constrain or task.constrain, question, hint, left, seed, workers)
-        branches, building = branches + found.branches, building + found.building
-        if found.answer is not None:
+            result = _search(allowed, constrain or task.constrain, question, hint, time_left, seed, workers)
+        branches, build_seconds = branches + result.branches, build_seconds + result.build_seconds
+        if result.answer is not None:
             break
-    answer, status, cost, bound, *_ = found
+    answer, status, cost, bound, *_ = result
     if answer is not None:
         _verify(task, question, answer, cost, verify, constrain)
-    if held and answer is not None and cost is not None:
+    if cells_fixed and answer is not None and cost is not None:
         status, bound = "feasible", None
     took = time.perf_counter() - began
-    return ExactResult(answer, status, took, cost, bound, branches, held and answer is not None, building)
+    return ExactResult(answer, status, took, cost, bound, branches, cells_fixed and answer is not None, build_seconds)
 
 
 def solutions(
@@ -121,26 +120,26 @@ def solutions(
     began = time.perf_counter()
     _check(task, question, None, None, seconds, 0, 1)
     if limit < 1:
-        raise InputError(f"limit={limit} leaves no answer: give 1 or more.")
+        raise InputError(f"limit={limit} allows no answer: give 1 or more.")
     cells = _Cells(cp, _domain(task, question))
     (constrain or task.constrain)(cells.model, cells.has, question)
-    found: dict[bytes, Tokens] = {}
+    answers: dict[bytes, Tokens] = {}
 
     class Collect(cp.CpSolverSolutionCallback):  # type: ignore[misc, name-defined]
         def on_solution_callback(self) -> None:
             answer = cells.read(self.boolean_value)  # auxiliary variables may repeat an answer
-            found.setdefault(answer.tobytes(), answer)
-            if len(found) == limit:
+            answers.setdefault(answer.tobytes(), answer)
+            if len(answers) == limit:
                 self.stop_search()
 
     solver = _solver(cp, seconds - (time.perf_counter() - began), 0, 1)
     solver.parameters.enumerate_all_solutions = True
     status = _status(solver, cells.model, Collect())
-    for answer in found.values():
+    for answer in answers.values():
         _verify(task, question, answer, None, verify, constrain)
-    complete = status == "infeasible" or (status == "optimal" and len(found) < limit)
-    answers = np.array(list(found.values()), token_dtype(task.vocab)).reshape(-1, len(question))
-    return ExactSolutions(answers, complete, time.perf_counter() - began)
+    complete = status == "infeasible" or (status == "optimal" and len(answers) < limit)
+    tokens = np.array(list(answers.values()), token_dtype(task.vocab)).reshape(-1, len(question))
+    return ExactSolutions(tokens, complete, time.perf_counter() - began)
 
 
 def cp_sat() -> Any:
@@ -155,13 +154,13 @@ def cp_sat() -> Any:
 # -- one model --------------------------------------------------------------------------------------------------------
 
 
-class _Found(NamedTuple):
+class _SearchResult(NamedTuple):
     answer: Tokens | None
     status: str
     cost: float | None
     bound: float | None
     branches: int
-    building: float
+    build_seconds: float
 
 
 class _Cells:
@@ -175,28 +174,28 @@ class _Cells:
         self.model = cp.CpModel()
         no, yes = self.model.new_constant(0), self.model.new_constant(1)
         vocab = allowed.shape[1]
-        decided = [[yes if token == t else no for token in range(vocab)] for t in range(vocab)]
-        self.table: list[list[Any]] = []
+        constants = [[yes if token == t else no for token in range(vocab)] for t in range(vocab)]
+        self.literals: list[list[Any]] = []
         self.open: dict[int, list[int]] = {}  # cell -> the tokens it may hold
         self.answer = allowed.argmax(1).astype(token_dtype(vocab))
         for cell, count in enumerate(allowed.sum(1).tolist()):
             if count == 1:
-                self.table.append(decided[self.answer[cell]])
+                self.literals.append(constants[self.answer[cell]])
                 continue
             tokens = self.open[cell] = np.flatnonzero(allowed[cell]).tolist()
-            literals = [self.model.new_bool_var("") for _ in tokens[: 1 if count == 2 else count]]
+            variables = [self.model.new_bool_var("") for _ in tokens[: 1 if count == 2 else count]]
             if count == 2:
-                literals.append(literals[0].negated())
+                variables.append(variables[0].negated())
             else:
-                self.model.add_exactly_one(literals)
+                self.model.add_exactly_one(variables)
             row = [no] * vocab
-            for token, literal in zip(tokens, literals, strict=True):
+            for token, literal in zip(tokens, variables, strict=True):
                 row[token] = literal
-            self.table.append(row)
+            self.literals.append(row)
 
     def has(self, cell: int, token: int) -> Any:
         """The literal "this cell holds this token": a variable, its negation, or a constant."""
-        return self.table[cell][token]
+        return self.literals[cell][token]
 
     def add_hint(self, hint: Tokens) -> None:
         """Add the hint; cells whose hinted token is not in their domain are left out."""
@@ -205,7 +204,7 @@ class _Cells:
         for cell, tokens in self.open.items():
             if hint[cell] in tokens:
                 tokens = tokens[: 1 if len(tokens) == 2 else len(tokens)]  # the negation needs no hint
-                variables += [self.table[cell][token].index for token in tokens]
+                variables += [self.literals[cell][token].index for token in tokens]
                 values += [int(token == hint[cell]) for token in tokens]
         self.model.proto.solution_hint.vars.extend(variables)  # add_hint, one by one, takes longer than the search
         self.model.proto.solution_hint.values.extend(values)
@@ -214,7 +213,7 @@ class _Cells:
         """(S,) the answer, from the values of the literals."""
         answer = self.answer.copy()
         for cell, tokens in self.open.items():
-            answer[cell] = next(token for token in tokens if value(self.table[cell][token]))
+            answer[cell] = next(token for token in tokens if value(self.literals[cell][token]))
         return answer
 
 
@@ -229,16 +228,16 @@ def _domain(task: Any, question: Tokens) -> NDArray[np.bool_]:
 
 
 def _attempts(
-    domain: NDArray[np.bool_], hint: Tokens | None, sure: NDArray[np.bool_] | None
+    domain: NDArray[np.bool_], hint: Tokens | None, fixed: NDArray[np.bool_] | None
 ) -> Iterator[tuple[bool, NDArray[np.bool_]]]:
     """Yields (whether cells are fixed, allowed tokens (S, vocab)): with fixed cells, if any, then without."""
-    if hint is not None and sure is not None:
-        cells = np.flatnonzero(sure & (hint < domain.shape[1]))
+    if hint is not None and fixed is not None:
+        cells = np.flatnonzero(fixed & (hint < domain.shape[1]))
         cells = cells[domain[cells, hint[cells]]]  # tokens outside the domain are not fixed
         if (domain[cells].sum(1) > 1).any():
-            held = domain.copy()
-            held[cells] = np.arange(domain.shape[1]) == hint[cells, None]
-            yield True, held
+            restricted = domain.copy()
+            restricted[cells] = np.arange(domain.shape[1]) == hint[cells, None]
+            yield True, restricted
     yield False, domain
 
 
@@ -250,7 +249,7 @@ def _search(
     seconds: float,
     seed: int,
     workers: int,
-) -> _Found:
+) -> _SearchResult:
     """Build the model, solve it, read the answer."""
     began, cp = time.perf_counter(), cp_sat()
     cells = _Cells(cp, allowed)
@@ -259,13 +258,13 @@ def _search(
         cells.model.minimize(objective)
     if hint is not None:
         cells.add_hint(hint)
-    building = time.perf_counter() - began
-    solver, status, branches = _run(cp, cells.model, seconds - building, seed, workers, objective is None)
+    build_seconds = time.perf_counter() - began
+    solver, status, branches = _run(cp, cells.model, seconds - build_seconds, seed, workers, objective is None)
     answer = cells.read(solver.boolean_value) if status in ("optimal", "feasible") else None
     cost = bound = None
     if objective is not None and answer is not None:
         cost, bound = solver.objective_value, solver.best_objective_bound
-    return _Found(answer, status, cost, bound, branches, building)
+    return _SearchResult(answer, status, cost, bound, branches, build_seconds)
 
 
 def _run(cp: Any, model: Any, seconds: float, seed: int, workers: int, any_answer: bool) -> tuple[Any, str, int]:
@@ -290,7 +289,7 @@ def _solver(cp: Any, seconds: float, seed: int, workers: int) -> Any:
     solver.parameters.max_time_in_seconds = max(seconds, 0.0)
     solver.parameters.random_seed = seed
     solver.parameters.num_workers = workers
-    solver.parameters.catch_sigint_signal = False  # Ctrl-C is left to the calling program, such as a server
+    solver.parameters.catch_sigint_signal = False  # Ctrl-C is left to the calling program
     return solver
 
 
@@ -298,23 +297,25 @@ def _status(solver: Any, model: Any, callback: Any = None) -> str:
     """Solve the model; the status in lower case."""
     status = str(solver.status_name(solver.solve(model, callback))).lower()
     if status == "model_invalid":
-        raise InputError(f"constrain() makes a model that CP-SAT does not take: {model.validate().strip()}")
+        raise InputError(f"constrain() makes a model that CP-SAT rejects: {model.validate().strip()}")
     return status
 
 
 # -- checks -----------------------------------------------------------------------------------------------------------
 
 
-def _check(task: Any, question: Any, hint: Any, sure: Any, seconds: float, seed: int, workers: int) -> None:
-    size = task.shape[0] * task.shape[1]
-    kept = token_dtype(task.vocab)
-    wanted = ((question, "the question", kept), (hint, "the hint", kept), (sure, "sure", bool))
-    for tokens, what, kind in wanted:
-        if tokens is not None and (getattr(tokens, "shape", None), getattr(tokens, "dtype", None)) != ((size,), kind):
-            found = f"{getattr(tokens, 'dtype', type(tokens).__name__)} {getattr(tokens, 'shape', '')}"
-            raise InputError(f"{what} is {found.strip()}: {task.name} takes {np.dtype(kind)} ({size},), one puzzle.")
-    if sure is not None and hint is None:
-        raise InputError("sure names cells of a hint: give both.")
+def _check(task: Any, question: Any, hint: Any, fixed: Any, seconds: float, seed: int, workers: int) -> None:
+    cells = task.shape[0] * task.shape[1]
+    dtype = token_dtype(task.vocab)
+    arguments = ((question, "the question", dtype), (hint, "the hint", dtype), (fixed, "fixed", bool))
+    for array, what, expected in arguments:
+        if array is not None and (getattr(array, "shape", None), getattr(array, "dtype", None)) != ((cells,), expected):
+            given = f"{getattr(array, 'dtype', type(array).__name__)} {getattr(array, 'shape', '')}"
+            raise InputError(
+                f"{what} is {given.strip()}: {task.name} takes {np.dtype(expected)} ({cells},), one puzzle."
+            )
+    if fixed is not None and hint is None:
+        raise InputError("fixed needs a hint, whose tokens its cells get: give both.")
     if question.max(initial=0) >= task.vocab:
         raise InputError(f"the question holds token {question.max()}; {task.name} has 0 to {task.vocab - 1}.")
     if not seconds > 0 or workers < 1 or not 0 <= seed < 2**31:
@@ -333,13 +334,13 @@ def _verify(
     constrain: Constrain | None,
 ) -> None:
     """Raise InputError if the constraint model allows an invalid answer, or minimises something other than the cost."""
-    judge = task.valid_batch if verify is None else verifier_of(task, verify)
-    if not judge(question[None], answer[None])[0]:
-        whose = "constrain() that was given" if constrain else f"exact model of the task {task.name!r}"
-        raise InputError(f"the {whose} allows an answer that is not valid: add the rule that it leaves out.")
-    said = task.cost(question[None], answer[None]) if cost is not None and constrain is None else None
-    if said is not None and abs(said[0] - cost) > 1e-6 * max(1.0, abs(said[0])):
+    check = task.valid_batch if verify is None else verifier_of(task, verify)
+    if not check(question[None], answer[None])[0]:
+        model = "constrain() that was given" if constrain else f"exact model of the task {task.name!r}"
+        raise InputError(f"the {model} allows an answer that is not valid: add the rule that it leaves out.")
+    true_cost = task.cost(question[None], answer[None]) if cost is not None and constrain is None else None
+    if true_cost is not None and abs(true_cost[0] - cost) > 1e-6 * max(1.0, abs(true_cost[0])):
         raise InputError(
-            f"the exact model of the task {task.name!r} minimises {cost:g} where the answer's cost is {said[0]:g}: "
-            "let constrain() return what cost() says."
+            f"the exact model of the task {task.name!r} minimises {cost:g} where the answer's cost is "
+            f"{true_cost[0]:g}: let constrain() return the objective that cost() computes."
         )

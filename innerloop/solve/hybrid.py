@@ -20,9 +20,9 @@ from innerloop.solve.exact import exact
 from innerloop.solve.options import Solution, SolveOptions
 from innerloop.tasks.task import Task
 
-__all__ = ["HOLD_CERTAINTY", "FallbackSettings", "has_exact", "need_exact", "tune_fallback", "with_exact_fallback"]
+__all__ = ["FIX_CERTAINTY", "FallbackSettings", "has_exact", "need_exact", "tune_fallback", "with_exact_fallback"]
 
-HOLD_CERTAINTY = 0.9  # a cell is fixed in the first attempt from this certainty on
+FIX_CERTAINTY = 0.9  # a cell is fixed in the first attempt from this certainty on
 
 
 def has_exact(task: Any) -> bool:
@@ -39,36 +39,37 @@ def need_exact(task: Any) -> None:
 
 
 def with_exact_fallback(
-    task: Any, question: Tokens, found: Solution, seconds: float, seed: int = 0, hints: bool = True
+    task: Any, question: Tokens, solution: Solution, seconds: float, seed: int = 0, hints: bool = True
 ) -> Solution:
-    """`found` if it is known, else the exact solver's solution of question (S,) within `seconds`.
+    """`solution` if it is known, else the exact solver's solution of question (S,) within `seconds`.
 
-    hints=False keeps the model's answer from the exact solver, for comparison.
+    hints=False gives the exact solver no hint, for comparison.
     """
-    if found.known:
-        return found
+    if solution.known:
+        return solution
     if seconds <= 0:
-        return replace(found, why=f"{found.why}; no time was left for the exact solver")
-    thought = hints and found.steps > 0
-    hint, sure = (found.answer, found.certainty >= HOLD_CERTAINTY) if thought else (None, None)
+        return replace(solution, why=f"{solution.why}; no time was left for the exact solver")
+    has_proposal = hints and solution.steps > 0
+    hint, fixed = (solution.answer, solution.certainty >= FIX_CERTAINTY) if has_proposal else (None, None)
     if task.cost(question[None], question[None]) is not None:
-        sure = None
-    result = exact(task, question, hint, sure, seconds, seed)
-    took = found.seconds + result.seconds
+        fixed = None
+    result = exact(task, question, hint, fixed, seconds, seed)
+    total_seconds = solution.seconds + result.seconds
     if result.answer is None:
-        said = "proved that there is no answer" if result.status == "infeasible" else "found no answer in time"
-        return replace(found, why=f"{found.why}; the exact solver {said}", seconds=took)
-    said = f"the exact solver found it in {result.seconds:.3f} s" + (" from the model's proposal" if thought else "")
+        outcome = "proved that there is no answer" if result.status == "infeasible" else "found no answer in time"
+        return replace(solution, why=f"{solution.why}; the exact solver {outcome}", seconds=total_seconds)
+    hinted = " from the model's proposal" if has_proposal else ""
+    outcome = f"the exact solver found it in {result.seconds:.3f} s{hinted}"
     return replace(
-        found,
+        solution,
         known=True,
         answer=result.answer,
         text=task.decode(result.answer),
         valid=True,
         confidence=1.0,
-        why=f"{found.why}; {said}",
+        why=f"{solution.why}; {outcome}",
         source="exact",
-        seconds=took,
+        seconds=total_seconds,
         certainty=np.ones(len(question), np.float32),
     )
 
@@ -76,11 +77,11 @@ def with_exact_fallback(
 class FallbackSettings(NamedTuple):
     """Depth and width of the model before the exact solver is called, measured on sample puzzles."""
 
-    depth: int  # 0: call the exact solver at once, since the model only adds time
+    depth: int  # 0: call the exact solver at once, because the model only adds time
     width: int
     seconds: float  # per puzzle, model and exact solver together
     known: float  # share of the puzzles that the model solves
-    alone: float  # seconds per puzzle of the exact solver without the model
+    exact_seconds: float  # per puzzle, of the exact solver without the model
 
 
 def tune_fallback(
@@ -89,11 +90,11 @@ def tune_fallback(
     seconds: float = 10.0,
     depths: Sequence[int] = (1, 2, 4, 8, 16, 32),
     widths: Sequence[int] = (1, 4, 16),
-    together: bool = False,
+    batched: bool = False,
 ) -> FallbackSettings:
-    """The depth and width of least mean time on sample questions (N, S), solved one after the other.
+    """The depth and width of smallest mean time on sample questions (N, S), solved one after the other.
 
-    With `together` the model solves all questions in one batch, as for a file of puzzles, which costs far less per
+    With `batched` the model solves all questions in one batch, as for a file of puzzles, which costs far less per
     puzzle. A question that the model does not solve costs the model's time plus the exact solver's mean time. `solver`
     is a solve.solver.Solver with a verifier. Raises InputError if its task has no exact model.
     """
@@ -101,15 +102,17 @@ def tune_fallback(
     began = time.perf_counter()
     for question in questions:
         exact(solver.task, question, seconds=seconds)
-    alone = (time.perf_counter() - began) / len(questions)
-    best = FallbackSettings(0, 1, alone, 0.0, alone)
-    parts = [questions] if together else questions[:, None]
+    exact_seconds = (time.perf_counter() - began) / len(questions)
+    best = FallbackSettings(0, 1, exact_seconds, 0.0, exact_seconds)
+    parts = [questions] if batched else questions[:, None]
     for width in widths if solver.trajectories_differ(SolveOptions()) else widths[:1]:
         for depth in depths:
             solver.solve(parts[0], depth, width, "verified")  # warm-up
             began = time.perf_counter()
-            known = [found.known for part in parts for found in solver.solve(part, depth, width, "verified")]
-            took, share = (time.perf_counter() - began) / len(questions), float(np.mean(known))
-            whole = took + (1 - share) * alone
-            best = min(best, FallbackSettings(depth, width, whole, share, alone), key=lambda p: p.seconds)
+            known = [s.known for part in parts for s in solver.solve(part, depth, width, "verified")]
+            model_seconds, share = (time.perf_counter() - began) / len(questions), float(np.mean(known))
+            total_seconds = model_seconds + (1 - share) * exact_seconds
+            best = min(
+                best, FallbackSettings(depth, width, total_seconds, share, exact_seconds), key=lambda p: p.seconds
+            )
     return best

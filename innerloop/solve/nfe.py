@@ -12,7 +12,7 @@ from innerloop.core import Question
 from innerloop.ledger import charge_rows, counting, is_counting, rows_of, step_cost
 from innerloop.parts.mixers import Net
 
-GRAPHS = 64  # limit of compiled graphs for one step
+GRAPHS = 64  # limit of compiled graphs of one step
 
 
 @torch.no_grad()
@@ -34,9 +34,9 @@ def in_float32(loop: Any) -> Any:
     config: Any = getattr(loop, "c", None)
     if getattr(config, "dtype", "float32") == "float32":
         return loop
-    twin = type(loop)(replace(config, dtype="float32"))
-    twin.load_state_dict(loop.state_dict())
-    return twin.to(next(loop.parameters()).device).eval()
+    copy = type(loop)(replace(config, dtype="float32"))
+    copy.load_state_dict(loop.state_dict())
+    return copy.to(next(loop.parameters()).device).eval()
 
 
 def compile_step(loop: Any) -> Any | None:
@@ -45,8 +45,8 @@ def compile_step(loop: Any) -> Any | None:
     Blocks that run as one fused C++ region (parts/fused.py) would lose it: torch.compile sees only their plain PyTorch
     form.
     """
-    within = loop.loop if hasattr(loop, "loop") else loop
-    nets = [m for m in within.modules() if isinstance(m, Net)] if hasattr(within, "modules") else []
+    inner = loop.loop if hasattr(loop, "loop") else loop
+    nets = [m for m in inner.modules() if isinstance(m, Net)] if hasattr(inner, "modules") else []
     if nets and all(net.fused for net in nets):
         return None
     return CompiledLoop(loop)
@@ -61,12 +61,12 @@ class CompiledLoop:
     """
 
     def __init__(self, loop: Any) -> None:
-        _many_graphs()
+        _raise_graph_limit()
         self.loop, self._graph = loop, torch.compile(loop.step, dynamic=False)
         self._calls: int | None = None  # block calls of a step per example, once measured
 
     def step(self, s: Any, x: Any) -> Any:
-        if is_counting() and self._calls is None:  # charged by its own nets, this once
+        if is_counting() and self._calls is None:  # its nets charge this first step themselves
             with counting() as cost:
                 new = self.loop.step(s, x)
             self._calls = int(cost.nfe) // rows_of(new)
@@ -78,16 +78,16 @@ class CompiledLoop:
         return getattr(self.loop, name)
 
 
-def _many_graphs() -> None:
+def _raise_graph_limit() -> None:
     """Raise torch's limit of graphs, so that every batch size of several models can have one.
 
     torch counts graphs by the step's code, which all models of a system share, and beyond 8 runs it uncompiled.
     """
-    from torch._dynamo import config  # importing takes seconds, which torch.compile takes anyway
+    from torch._dynamo import config  # a slow import, which torch.compile needs anyway
 
     config.recompile_limit = max(config.recompile_limit, GRAPHS)
 
 
 def compiled_batch_sizes(rows: int) -> list[int]:
-    """Batch sizes worth a compilation each: every fourth power of two, and `rows`."""
+    """Batch sizes to compile for: powers of 4 below `rows`, and `rows`."""
     return [n for n in (1, 4, 16, 64, 256) if n < rows] + [rows]

@@ -14,8 +14,8 @@ from innerloop.data.protocols import Tokens
 from innerloop.errors import InputError
 from innerloop.width import MAX_WIDTH
 
-MAX_TRAJECTORIES = 10_000_000  # most trajectories of a call whose rule begins all of a puzzle's at once
-FLOAT32_DEPTH = 256  # from this depth on the state is float32: bfloat16 drifts over thousands of steps
+MAX_TRAJECTORIES = 10_000_000  # most trajectories of a call whose rule starts all of a puzzle's at once
+FLOAT32_DEPTH = 256  # from this depth on the state is float32: bfloat16 rounding errors add up over thousands of steps
 
 
 class EngineKey(NamedTuple):
@@ -35,44 +35,44 @@ class EngineKey(NamedTuple):
 class SolveOptions:
     """Depth, width, selection rule and noise. `pick` is a name in solve.choose.RULES, or "auto"."""
 
-    depth: int = 64  # steps at most
-    width: int = 1  # trajectories at most
+    depth: int = 64  # most steps of a trajectory
+    width: int = 1  # most trajectories of a puzzle
     pick: str = "auto"
     noise: tuple[float, float] = (0.0, 0.0)  # standard deviations of noise on the first state, and after every step
     slots: tuple[str, ...] = ()  # fields of the state that get this noise; empty: all floating ones
     views: bool = True  # each trajectory after the first sees the puzzle under another symmetry of its task
     halting: bool = False  # trajectories stop by the loop's halting rule; always so with pick="first"
-    least: float = 0.5  # confidence below which the answer is "I don't know"; uses a calibration or a verifier
+    min_confidence: float = 0.5  # confidence below which `known` is False; needs a calibration or a verifier
     seed: int = 0  # of views and noise
 
     def check(self, puzzles: int = 1) -> None:
         """Raise InputError for values out of range for any loop, or too large for so many puzzles.
 
-        Called before anything of the size of depth or width is allocated.
+        Called before memory of the size of depth or width is allocated.
         """
         if not (is_whole(self.depth) and is_whole(self.width) and self.depth >= 1 and self.width >= 1):
             raise InputError(f"depth {self.depth} and width {self.width} must both be 1 or more, in whole numbers")
         if self.depth > MAX_DEPTH or self.width > MAX_WIDTH:
             raise InputError(
-                f"depth {self.depth} and width {self.width} are more than can be run: "
+                f"depth {self.depth} or width {self.width} is too large: "
                 f"give a depth up to {MAX_DEPTH} and a width up to {MAX_WIDTH}"
             )
-        if self.pick != "verified" and self.width * puzzles > MAX_TRAJECTORIES:  # with a verifier most are never begun
+        if self.pick != "verified" and self.width * puzzles > MAX_TRAJECTORIES:  # "verified" rarely starts all of them
             raise InputError(
                 f"{puzzles} puzzles of width {self.width} are more than {MAX_TRAJECTORIES} trajectories at once: "
-                "give less width, or fewer puzzles"
+                "give a smaller width, or fewer puzzles"
             )
         if len(self.noise) != 2 or not all(math.isfinite(n) and n >= 0 for n in self.noise):
             raise InputError(
-                f"noise is {self.noise}: give two numbers from 0 up, for the first state and for every step"
+                f"noise is {self.noise}: give two numbers of 0 or more, for the first state and for every step"
             )
-        if not 0 <= self.least <= 1:
-            raise InputError(f"least is {self.least}: give a probability from 0 to 1")
+        if not 0 <= self.min_confidence <= 1:
+            raise InputError(f"min_confidence is {self.min_confidence}: give a probability from 0 to 1")
         if not (is_whole(self.seed) and 0 <= self.seed < 2**63):
             raise InputError(f"seed is {self.seed}: give a whole number from 0 to 2^63 - 1")
 
     @property
-    def kind(self) -> EngineKey:
+    def engine_key(self) -> EngineKey:
         return EngineKey(self.noise, self.slots, self.seed if any(self.noise) else 0, self.depth >= FLOAT32_DEPTH)
 
 
@@ -82,7 +82,7 @@ class Budget:
 
     nfe: float | None = None  # block calls a puzzle, on average
     seconds: float | None = None  # of the whole call
-    rate: float | None = None  # least puzzles per second; limits the seconds of the call
+    rate: float | None = None  # lowest throughput, puzzles per second; limits the seconds of the call
 
     def limits(self, puzzles: int) -> tuple[float, float]:
         """(block calls, seconds) of all puzzles, inf: no limit. Raises InputError for limits not above 0."""
@@ -91,26 +91,26 @@ class Budget:
             if value is None:
                 continue
             if not value > 0:
-                raise InputError(f"a budget of {name}={value} allows nothing: give a number above 0, or none")
+                raise InputError(f"a budget of {name}={value} is not above 0: give a number above 0, or None")
             if value == float("inf"):
-                raise InputError(f"a budget of {name}={value} is no limit: give a finite number, or none")
-        spans = [s for s in (self.seconds, puzzles / self.rate if self.rate else None) if s is not None]
-        return (self.nfe * puzzles if self.nfe else float("inf"), min(spans, default=float("inf")))
+                raise InputError(f"a budget of {name}={value} is no limit: give a finite number, or None")
+        time_limits = [s for s in (self.seconds, puzzles / self.rate if self.rate else None) if s is not None]
+        return (self.nfe * puzzles if self.nfe else float("inf"), min(time_limits, default=float("inf")))
 
 
 @dataclass(frozen=True)
 class Solution:
     """The answer to one puzzle, what it cost, and why it is this one."""
 
-    known: bool  # False: "I don't know"; `answer` is then the best guess
+    known: bool  # False: "I don't know"; `answer` is then a guess
     answer: Tokens  # (S,) tokens
     text: str  # the answer as the task writes it
     valid: bool | None  # verdict of the verifier; None without one
     confidence: float | None  # probability that it is right; 1.0 if verified, None without a calibration
     pick: str  # the selection rule
-    why: str  # reason for the choice, for people
-    source: str  # "model", or "exact" where an exact solver answered
-    trajectory: int  # index of the chosen one
+    why: str  # reason for the choice, in words
+    source: str  # "model", or "exact" if the exact solver found the answer
+    trajectory: int  # index of the chosen trajectory
     width: int  # trajectories that were run at least in part
     steps: int  # of the chosen trajectory
     nfe: int  # block calls, over all trajectories
@@ -119,5 +119,5 @@ class Solution:
 
 
 def is_whole(value: Any) -> bool:
-    """Whether this is an integer of Python or numpy, and no bool."""
+    """Whether `value` is an integer of Python or numpy, and not a bool."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool)

@@ -48,7 +48,7 @@ class Solver:
 
     verify  the task's verifier where it knows its rules, else none; or one of your own (solve.verify.as_verifier)
     calibrations  of each rule, as `calibrate` returns it
-    rows    trajectories run at once
+    rows    trajectories stepped at once
     compile whether a step is compiled (solve.nfe.compile_step): for thousands of puzzles, or a GPU. It has no effect if
             the loop's blocks are compiled already
     """
@@ -70,7 +70,7 @@ class Solver:
         self.calibrations = calibrations or {}
         self.compile = compile
         self._compiled: dict[EngineKey, CompiledLoop | None] = {}
-        self.calls = nfe_per_step(loop, task)
+        self.nfe_per_step = nfe_per_step(loop, task)
 
     # -- one call -----------------------------------------------------------------------------------------------------
     def solve(
@@ -91,11 +91,11 @@ class Solver:
         budget   its seconds include the exact solver
         exact    seconds of the exact solver for each puzzle that the model does not solve (solve/hybrid.py)
         done     called as done(i, solution) as soon as puzzle i is answered
-        watch    called as watch(i, k, moment) after every step of trajectory k of puzzle i
+        watch    called as watch(i, k, StepOutput) after every step of trajectory k of puzzle i
         Further keywords are fields of SolveOptions. Raises InputError for puzzles or options that this loop or task
         does not support.
         """
-        until = time.monotonic()
+        start = time.monotonic()
         if not 0 <= exact < float("inf"):
             raise InputError(f"exact is {exact}: give the seconds that the exact solver may take a puzzle, or 0")
         if exact:
@@ -103,53 +103,59 @@ class Solver:
         resolved = self.resolve(SolveOptions(depth, width, pick, **options))
         questions, ids = self.questions(puzzles)
         resolved.check(len(questions))
-        spent, seconds = (budget or Budget()).limits(len(questions))
-        until += seconds
+        max_nfe, seconds = (budget or Budget()).limits(len(questions))
+        deadline = start + seconds
         engine = self.engine(resolved)
         views = self.views(resolved)
         jobs = [PuzzleJob(self, q, resolved, int(p), views) for q, p in zip(questions, ids, strict=True)]
         for i, job in enumerate(jobs):
             job.watch = None if watch is None else partial(watch, i)
-        place = {id(job): i for i, job in enumerate(jobs)}
-        found: list[Any] = [None] * len(jobs)
-        for job in self.run_jobs(engine, jobs, spent / self.calls, until):
-            known, i = job.solution(), place[id(job)]
-            left = min(exact, until - time.monotonic())
-            found[i] = (
-                with_exact_fallback(self.task, job.question, known, left, resolved.seed % 2**31) if exact else known
-            )
+        index = {id(job): i for i, job in enumerate(jobs)}
+        solutions: list[Any] = [None] * len(jobs)
+        for job in self.run_jobs(engine, jobs, max_nfe / self.nfe_per_step, deadline):
+            solution, i = job.solution(), index[id(job)]
+            seconds_left = min(exact, deadline - time.monotonic())
+            if exact:
+                seed = resolved.seed % 2**31
+                solution = with_exact_fallback(self.task, job.question, solution, seconds_left, seed)
+            solutions[i] = solution
             if done:
-                done(i, found[i])
-        return found
+                done(i, solution)
+        return solutions
 
-    def run_jobs(self, engine: Engine, jobs: Sequence[PuzzleJob], cap: float, until: float) -> Iterator[PuzzleJob]:
-        """Yields each job when its answer is final; all of them once `cap` steps or the time `until` are reached."""
-        queue = deque(sorted(((k, job) for job in jobs for k in job.wave()), key=lambda begun: begun[0]))
-        open_ = {id(job): job for job in jobs}
+    def run_jobs(
+        self, engine: Engine, jobs: Sequence[PuzzleJob], max_steps: float, deadline: float
+    ) -> Iterator[PuzzleJob]:
+        """Yields each job when its answer is final, and all that are left after `max_steps` steps or at `deadline`.
+
+        max_steps: over all trajectories; deadline: time.monotonic().
+        """
+        queue = deque(sorted(((k, job) for job in jobs for k in job.start_wave()), key=lambda pair: pair[0]))
+        unfinished = {id(job): job for job in jobs}
 
         def close(job: PuzzleJob) -> PuzzleJob:
-            del open_[id(job)]
+            del unfinished[id(job)]
             for ended in engine.cancel([j for j in job.jobs if j.owner[1] not in job.done]):
                 job.record_done(ended)
             return job
 
-        while open_:
+        while unfinished:
             while queue and len(engine) < self.rows:
                 k, job = queue.popleft()
-                if id(job) in open_ and k in job.pending:
-                    engine.submit(job.job(k))
-            over = engine.tick()
-            for ended in over:  # all first: several trajectories of one puzzle may end at once
+                if id(job) in unfinished and k in job.pending:
+                    engine.submit(job.make_job(k))
+            all_ended = engine.tick()
+            for ended in all_ended:  # all first: several trajectories of one puzzle may end at once
                 ended.job.owner[0].record_done(ended)
-            for job in (ended.job.owner[0] for ended in over):
-                if id(job) not in open_:
+            for job in (ended.job.owner[0] for ended in all_ended):
+                if id(job) not in unfinished:
                     continue
                 if job.finished:
                     yield close(job)
                 else:
-                    queue.extend((k, job) for k in job.wave())
-            if engine.counters.steps >= cap or time.monotonic() >= until:
-                yield from [close(job) for job in list(open_.values())]
+                    queue.extend((k, job) for k in job.start_wave())
+            if engine.counters.steps >= max_steps or time.monotonic() >= deadline:
+                yield from [close(job) for job in list(unfinished.values())]
 
     def questions(self, puzzles: Any) -> tuple[Tokens, NDArray[np.int64]]:
         """(tokens (N, S), identifiers (N,)) of `puzzles`. Raises InputError for puzzles this loop cannot take."""
@@ -175,10 +181,10 @@ class Solver:
                 f"give a whole number for each, ({rows},)"
             )
         config = getattr(getattr(self.loop, "c", None), "net", None)
-        most = config.puzzles if config is not None and config.puzzle_emb_size else None
-        if ids.min() < 0 or (most is not None and ids.max() >= most):
-            learned = "are from 0 on" if most is None else f"that this model learned are 0 to {most - 1}"
-            raise InputError(f"puzzle identifiers run from {ids.min()} to {ids.max()}: those {learned}")
+        count = config.puzzles if config is not None and config.puzzle_emb_size else None
+        if ids.min() < 0 or (count is not None and ids.max() >= count):
+            allowed = "0 or more" if count is None else f"0 to {count - 1}, as this model was trained on"
+            raise InputError(f"puzzle identifiers run from {ids.min()} to {ids.max()}: give {allowed}")
         return ids.astype(np.int64)
 
     # -- options for this loop and task --------------------------------------------------------------------------------
@@ -193,16 +199,15 @@ class Solver:
                 f"use one of {', '.join(self.rules)}, or auto"
             )
         if options.pick == "verified" and self.verify is None:
-            verifier_of(self.task)  # says why there is none
+            verifier_of(self.task)  # raises, and says why there is none
         if options.pick not in self.rules:
             raise InputError(
-                f'this loop has nothing to pick by "{options.pick}": it has no such head, '
-                f"use one of {', '.join(self.rules)}, or auto"
+                f'this loop has no head for the rule "{options.pick}": use one of {", ".join(self.rules)}, or auto'
             )
         if options.width > 1 and not self.trajectories_differ(options):
             raise InputError(
-                f"width {options.width} would repeat the same thought: {self.task.name} has no symmetry to look by and "
-                "the loop no noise of its own, so give noise, such as 0.3,0.3"
+                f"width {options.width} would run the same trajectory {options.width} times: {self.task.name} has no "
+                "symmetries and the loop no noise of its own, so give noise, such as 0.3,0.3"
             )
         return options
 
@@ -213,13 +218,13 @@ class Solver:
         return has_key(self.blank[0])
 
     @property
-    def has_head(self) -> bool:
+    def has_halting_head(self) -> bool:
         """Whether the loop has a halting head."""
         return self.loop.read(self.blank[0]).q_halt is not None
 
     @cached_property
-    def stops(self) -> bool:
-        """Whether the loop's halting rule works, found by calling it on a step."""
+    def can_halt(self) -> bool:
+        """Whether the loop's halting rule works, tried on one step."""
         first, question = self.blank
         with torch.no_grad():
             second = self.loop.step(first, question)
@@ -233,9 +238,9 @@ class Solver:
     def rules(self) -> list[str]:
         """The rules of solve.choose that this loop (heads, halting) and task (verifier) support."""
         answer = self.loop.read(self.blank[0])
-        lacks = {"verified": self.verify is None, "q": answer.q_halt is None, "value": answer.value is None}
-        lacks["first"] = not self.stops
-        return [rule for rule in RULES if not lacks.get(rule)]
+        missing = {"verified": self.verify is None, "q": answer.q_halt is None, "value": answer.value is None}
+        missing["first"] = not self.can_halt
+        return [rule for rule in RULES if not missing.get(rule)]
 
     @cached_property
     def blank(self) -> tuple[Any, Question]:
@@ -251,7 +256,7 @@ class Solver:
             return "verified"
         if not self.calibrations:
             raise InputError(
-                "pick=auto chooses by validation puzzles where the rules are not known: calibrate first, or name a rule"
+                "pick=auto needs a calibration if the task's rules are not known: calibrate first, or name a rule"
             )
         return max(self.calibrations.values(), key=lambda t: (t.accuracy, -np.nan_to_num(t.ece, nan=1.0))).rule
 
@@ -261,30 +266,30 @@ class Solver:
             return 1.0
         if not np.isfinite(choice.score) or valid is False:
             return 0.0
-        known = self.calibrations.get(options.pick)
-        return None if known is None else known.curve(choice.score)
+        calibration = self.calibrations.get(options.pick)
+        return None if calibration is None else calibration.curve(choice.score)
 
     def views(self, options: SolveOptions) -> Views | None:
         """One symmetry view per trajectory, the first the identity; None without symmetries or if turned off."""
         if not options.views or options.width == 1:
             return None
-        found: Views | None = self.task.views(options.width, np.random.default_rng(options.seed))
-        if found is not None:
-            found.cells[0], found.tokens[0] = np.arange(found.cells.shape[1]), np.arange(found.tokens.shape[1])
-        return found
+        views: Views | None = self.task.views(options.width, np.random.default_rng(options.seed))
+        if views is not None:
+            views.cells[0], views.tokens[0] = np.arange(views.cells.shape[1]), np.arange(views.tokens.shape[1])
+        return views
 
-    def engine(self, options: SolveOptions, **how: Any) -> Engine:
-        """An engine for these options; `how` overrides its arguments."""
-        loop = self.float32_loop if options.kind.deep else self.loop
-        if options.kind.noisy:
+    def engine(self, options: SolveOptions, **overrides: Any) -> Engine:
+        """An engine for these options; `overrides` replace its other arguments."""
+        loop = self.float32_loop if options.engine_key.deep else self.loop
+        if options.engine_key.noisy:
             loop = Noisy(loop, *options.noise, options.slots, options.seed)
         arguments: dict[str, Any] = {"halt": default_halt(loop), "verify": self.verify, "device": self.device}
         if self.compile:
-            if options.kind not in self._compiled:
-                self._compiled[options.kind] = compile_step(loop)
-            if (graph := self._compiled[options.kind]) is not None:
+            if options.engine_key not in self._compiled:
+                self._compiled[options.engine_key] = compile_step(loop)
+            if (graph := self._compiled[options.engine_key]) is not None:
                 loop, arguments["sizes"] = graph, compiled_batch_sizes(self.rows)
-        return Engine(loop, self.rows, **arguments | how)
+        return Engine(loop, self.rows, **arguments | overrides)
 
     @cached_property
     def float32_loop(self) -> Any:
@@ -293,25 +298,28 @@ class Solver:
 
     # -- calibration --------------------------------------------------------------------------------------------------
     def calibrate(self, examples: Examples, rules: Sequence[str] = (), **options: Any) -> dict[str, RuleCalibration]:
-        """Calibrate every selection rule of this loop on labelled `examples`; the result is kept in `calibrations`.
+        """Calibrate every selection rule of this loop on labelled `examples`; the result is stored in `calibrations`.
 
         An answer is right if the verifier accepts it, or, without a verifier, if it equals the label.
         """
-        every = self.trajectories(examples, SolveOptions(pick="vote", **options))
+        trajectories = self.trajectories(examples, SolveOptions(pick="vote", **options))
         right = [
-            self.right(q, label, t.answers) for q, label, t in zip(examples.inputs, examples.labels, every, strict=True)
+            self.is_right(q, label, t.answers)
+            for q, label, t in zip(examples.inputs, examples.labels, trajectories, strict=True)
         ]
-        found = {}
+        calibrations = {}
         for rule in rules or [r for r in RULES if r != "verified"]:
-            if np.isnan(RULES[rule](every[0])).all() or (rule == "first" and not any(t.halted.any() for t in every)):
+            if np.isnan(RULES[rule](trajectories[0])).all() or (
+                rule == "first" and not any(t.halted.any() for t in trajectories)
+            ):
                 continue
-            choices = [choose(t, rule) for t in every]
+            choices = [choose(t, rule) for t in trajectories]
             outcome = np.array([r[c.winner] for r, c in zip(right, choices, strict=True)])
-            found[rule] = calibrate_rule(rule, np.array([c.score for c in choices]), outcome)
-        self.calibrations = found
-        return found
+            calibrations[rule] = calibrate_rule(rule, np.array([c.score for c in choices]), outcome)
+        self.calibrations = calibrations
+        return calibrations
 
-    def right(self, question: Tokens, label: Tokens, answers: Tokens) -> NDArray[np.bool_]:
+    def is_right(self, question: Tokens, label: Tokens, answers: Tokens) -> NDArray[np.bool_]:
         """bool (K,): whether each of K answers to one question is right."""
         if self.verify is not None:
             return self.verify(np.repeat(question[None], len(answers), 0), answers)
@@ -326,8 +334,8 @@ class Solver:
         questions, ids = self.questions(examples)
         jobs = [PuzzleJob(self, q, options, int(p), views) for q, p in zip(questions, ids, strict=True)]
         for job in jobs:
-            for k in job.wave():
-                engine.submit(job.job(k))
+            for k in job.start_wave():
+                engine.submit(job.make_job(k))
         for ended in engine.run():
             ended.job.owner[0].record_done(ended)
         return [job.trajectories()[1] for job in jobs]

@@ -5,7 +5,7 @@
     verify = verifier_of(task, lambda q, a: ...)  # both must hold
     verify(questions, answers)                   # tokens (B, S) each -> bool (B,)
 
-A verifier decides about one answer; a calibrated confidence is the frequency of right answers among similar ones.
+A verifier decides about one answer. A calibrated confidence is the frequency of right answers among similar ones.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ def verifier_of(task: Any, function: Callable[..., Any] | None = None) -> Verifi
     if function is None:
         if not task.verifies:
             raise InputError(
-                f"the rules of the task {task.name!r} are not known, so nothing verifies its answers: "
-                "give a function verify(question, answer) -> bool, or choose answers by another rule."
+                f"the rules of the task {task.name!r} are not known, so it has no verifier: "
+                "give a function verify(question, answer) -> bool, or use another selection rule."
             )
         return task.valid_batch  # type: ignore[no-any-return]
-    own = as_verifier(function)
+    extra = as_verifier(function)
 
     def both(questions: Tokens, answers: Tokens) -> NDArray[np.bool_]:
         ok: NDArray[np.bool_] = task.valid_batch(questions, answers)
-        ok[ok] = own(questions[ok], answers[ok])
+        ok[ok] = extra(questions[ok], answers[ok])
         return ok
 
     return both
@@ -57,7 +57,7 @@ class FunctionVerifier:
     """Makes a function a verifier, and checks its results.
 
     The first call tries the function on two copies of the first row, (2, S) (three copies if S is 2). If it returns one
-    bool per copy, it takes batches; it must then say the same for the row alone, since a verdict must not depend on the
+    bool per copy, it takes batches; its result must then be the same for the row alone, since it must not depend on the
     batch. Otherwise it is called with the single pair (S,), (S,) and must return one bool. A function that does neither
     raises InputError. `batched` is the result; None before the first call.
 
@@ -74,7 +74,7 @@ class FunctionVerifier:
         """bool (B,) of (B, S) questions and answers."""
         if questions.shape != answers.shape or questions.ndim != 2:
             raise InputError(
-                f"a verifier was given questions {questions.shape} and answers {answers.shape}: give two tables (B, S)."
+                f"a verifier was given questions {questions.shape} and answers {answers.shape}: give two arrays (B, S)."
             )
         if len(questions) == 0:
             return np.zeros(0, bool)
@@ -91,22 +91,22 @@ class FunctionVerifier:
         table = [_read_only(np.repeat(tokens, copies, 0)) for tokens in (question, answer)]
         failed: Exception | None = None
         try:
-            found = np.asarray(self.function(*table))
-        except Exception as error:  # a function for single pairs may fail in any way here
-            failed, found = error, np.zeros(())
-        if found.shape == (copies,):
-            verdicts = self._bools(found, (copies,))
-            alone = self._bools(self.function(question, answer), (1,))
-            if (verdicts != alone).any():
-                raise InputError(f"{self._name()} judges a row differently in a batch: judge each row by itself.")
+            result = np.asarray(self.function(*table))
+        except Exception as error:  # a function for single pairs may raise anything here
+            failed, result = error, np.zeros(())
+        if result.shape == (copies,):
+            batch_results = self._bools(result, (copies,))
+            single_result = self._bools(self.function(question, answer), (1,))
+            if (batch_results != single_result).any():
+                raise InputError(f"{self._name()} gives a row another result in a batch: check each row by itself.")
             return True
         try:
             single = self.function(question[0], answer[0])
         except Exception as error:
-            said = failed or f"its result has shape {found.shape}"
+            reason = failed or f"its result has shape {result.shape}"
             raise InputError(
                 f"{self._name()} takes neither one question and answer of shape (S,) ({error}) "
-                f"nor a batch of them (B, S) ({said}): return a bool for the one, or bools (B,) for the other."
+                f"nor a batch of them (B, S) ({reason}): return a bool for the one, or bools (B,) for the other."
             ) from error
         self._bools(single, ())
         return False

@@ -55,14 +55,14 @@ def residuals(loop: Loop, x: Any, depth: int, state: Any = None) -> ResidualCurv
         before, now = slots(old), slots(new)
         return {k: residual(before[k], v) for k, v in now.items() if v.is_floating_point()}
 
-    _, moments = record_updates(loop, x, depth, moved, state=state)
+    _, records = record_updates(loop, x, depth, moved, state=state)
     curves = {}
-    for slot in moments[0].kept:
-        values = torch.stack([m.kept[slot] for m in moments])
-        owners = {m.name for m, v in zip(moments, values, strict=True) if bool((v > 0).any())}
-        mine = torch.tensor([m.name in owners for m in moments], device=values.device)
+    for slot in records[0].kept:
+        values = torch.stack([m.kept[slot] for m in records])
+        owners = {m.name for m, v in zip(records, values, strict=True) if bool((v > 0).any())}
+        mine = torch.tensor([m.name in owners for m in records], device=values.device)
         curves[slot] = values.where(mine[:, None], torch.nan)
-    return ResidualCurves([m.step for m in moments], [m.name for m in moments], curves)
+    return ResidualCurves([m.step for m in records], [m.name for m in records], curves)
 
 
 def residual_cycles(curves: ResidualCurves, slot: str) -> list[Tensor]:

@@ -134,7 +134,7 @@ def compare(
 
     found: dict[str, dict[str, list[Dimension]]] = {}
     for name, loop in loops.items():
-        _, moments = record_updates(loop, x, depth, pick)
-        ends = {m.step: m.kept for m in moments}  # the last update of each step
+        _, records = record_updates(loop, x, depth, pick)
+        ends = {m.step: m.kept for m in records}  # the last update of each step
         found[name] = {s: [dimension(ends[t][s], draws, seed) for t in range(1, depth + 1)] for s in ends[depth]}
     return found

@@ -89,11 +89,11 @@ def state_after(name: str, old: Any, new: Any) -> Any:
 
 
 class RecordedLoop:
-    """A loop that appends the result of `keep` for every update to `moments`, and applies `steer`."""
+    """A loop that appends the result of `keep` for every update to `records`, and applies `steer`."""
 
     def __init__(self, loop: Loop, keep: KeepFn = state_after, steer: Sequence[Intervention] = ()) -> None:
         self.loop, self.keep, self.steer = loop, keep, tuple(steer)
-        self.moments: list[UpdateRecord] = []
+        self.records: list[UpdateRecord] = []
         self.pushed: set[int] = set()  # which of `steer` have happened
         self.steps = self.updates = 0
 
@@ -114,7 +114,7 @@ class RecordedLoop:
     def _see(self, name: str, old: Any, new: Any) -> Any:
         self.updates += 1
         new = self._push(new, self.updates)
-        self.moments.append(UpdateRecord(self.steps, self.updates, name, self.keep(name, old, new)))
+        self.records.append(UpdateRecord(self.steps, self.updates, name, self.keep(name, old, new)))
         return new
 
     def _push(self, state: Any, update: int | None) -> Any:
@@ -156,11 +156,11 @@ class RecordedLoop:
 def record_updates(
     loop: Loop, x: Any, depth: int, keep: KeepFn = state_after, steer: Sequence[Intervention] = (), state: Any = None
 ) -> tuple[Thought, list[UpdateRecord]]:
-    """Think `depth` steps, without gradient, and return the thought and its moments.
+    """Think `depth` steps, without gradient, and return the thought and its records.
 
-    keep   called after every update as keep(name, old, new); its result is the moment's `kept`. States are large:
+    keep   called after every update as keep(name, old, new); its result is the record's `kept`. States are large:
            keep a number of each where that will do
-    Raises InputError for a push at a moment that never came.
+    Raises InputError for a push at an update that never came.
     """
     watched = RecordedLoop(loop, keep, steer)
     thought = think(watched, x, depth, state=state)
@@ -170,4 +170,4 @@ def record_updates(
                 f"the push at step {push.step}, update {push.update} never came: this thought has {depth} steps of "
                 f"{watched.updates} updates"
             )
-    return thought, watched.moments
+    return thought, watched.records

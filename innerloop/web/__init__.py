@@ -46,8 +46,8 @@ def standalone(data: Any) -> str:
     """The page with scripts, style and data embedded; opens from a disk.
 
     data  {"model": as /v1/models/NAME says it, "thoughts": [{"request", "begin", "steps": [step, ...], "done",
-          "said"}, ...]} where begin, step and done are the events of /v1/models/NAME/think. The model may say more than
-          a server does: "start" (which example is shown first), "learning", "trained" and "commands", see
+          "explanation"}, ...]} where begin, step and done are the events of /v1/models/NAME/think. The model may have
+          more fields than a server's: "start" (which example is shown first), "learning", "trained" and "commands", see
           show/report.py.
     Raises InputError for what is not JSON, such as a NaN.
     """

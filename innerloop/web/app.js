@@ -180,8 +180,9 @@ async function ended(body) {
   if (!source.live) app.told = true;
   else if (still.matches) tell();
   if (body.solution.valid !== false) return;
-  const { said } = await source.check(app.model.name, thought.request.puzzle, body.solution.answer).catch(() => ({}));
-  thought.said = said ?? [];
+  const { puzzle } = thought.request;
+  const { explanation } = await source.check(app.model.name, puzzle, body.solution.answer).catch(() => ({}));
+  thought.explanation = explanation ?? [];
   show();
 }
 
@@ -258,7 +259,7 @@ function show(grown = false) {
   ui.gallery.show(thought, shown, step, told);
   const solution = told && thought.done.solution;
   fill(at("why"), solution && `${solution.why}.`);
-  if (told || app.stop || thought.done) verdict(`Thinking, step ${step}`, true, solution, thought.said);
+  if (told || app.stop || thought.done) verdict(`Thinking, step ${step}`, true, solution, thought.explanation);
 }
 
 /** What went wrong, with a way on; null: nothing. A sentence about the puzzle stands by its field. */
@@ -296,10 +297,10 @@ function meaning({ key, target, ctrlKey, metaKey, altKey }) {
 
 function pasted(event) {
   if (!source.live || !ui.form || event.target.closest?.("input, textarea")) return;
-  const { cells, said } = parse(app.model, event.clipboardData.getData("text"));
+  const { cells, problem } = parse(app.model, event.clipboardData.getData("text"));
   event.preventDefault();
   if (cells) ui.form.put(cells);
-  else ui.form.say(said, true);
+  else ui.form.say(problem, true);
 }
 
 /** Light and dark: as the system has it, until the reader chooses. */
@@ -312,9 +313,9 @@ function colours() {
 const named = (what) => `${app.model.name}-${what}`;
 
 async function savePage() {
-  const { request, begin, tracks, done, said } = app.thought;
+  const { request, begin, tracks, done, explanation } = app.thought;
   const examples = [{ question: request.puzzle }];
-  const thoughts = [{ request, begin, steps: tracks.flat(), done, said }];
+  const thoughts = [{ request, begin, steps: tracks.flat(), done, explanation }];
   const page = await standalone({ model: { ...app.model, examples, measuring: false }, thoughts });
   save(named("thought.html"), page, "text/html");
 }

@@ -74,7 +74,7 @@ export function board(model, view, small = false) {
     const kind = (given && glyph && !colour ? " given" : "") + (peer ? " peer" : "");
     const opacity = given || sure === null ? 1 : (0.25 + 0.75 * sure).toFixed(2);
     const haze = given || colour || sure === null ? 0 : 0.62 * (1 - sure);
-    const said = block ? "" : glyph || (colour && !small ? symbol : "");
+    const text = block ? "" : glyph || (colour && !small ? symbol : "");
     const ink = `ink ${wrong ? "bad" : given ? "given" : "new"}${glyph ? "" : " hint"}`;
     const on = colour ? (dark(colour) ? " light" : " dim") : "";
     const size = glyph ? Math.min(24, 52 / glyph.length) : 13;
@@ -86,7 +86,7 @@ export function board(model, view, small = false) {
       haze > 0.003 && box("haze", ...place, { opacity: haze.toFixed(3) }),
       wrong && box("wrong", ...place, { fill: `url(#${id}h)` }),
       changed && inset("ring", place),
-      said && words(ink + on, ...middle, said, { "font-size": size }),
+      text && words(ink + on, ...middle, text, { "font-size": size }),
     );
     if (small) return;
     node.dataset.symbol = symbol;

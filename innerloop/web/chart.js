@@ -58,15 +58,15 @@ export function axes({ width, height, x, y, margin = {} }) {
   const X = scale(x.domain, [inner.left, inner.right], x.kind);
   const Y = scale(y.domain, [inner.bottom, inner.top], y.kind);
   const svg = s("svg", { class: "chart", width, height, viewBox: `0 0 ${width} ${height}`, role: "img" });
-  for (const [v, said] of y.ticks ?? []) {
+  for (const [v, label] of y.ticks ?? []) {
     const level = stroke("rule", `M${inner.left} ${Y(v)}H${inner.right}`);
-    svg.append(level, words("tick end", inner.left - 8, Y(v), said, { dy: "0.32em" }));
+    svg.append(level, words("tick end", inner.left - 8, Y(v), label, { dy: "0.32em" }));
   }
   let last = -Infinity;
-  for (const [v, said] of x.ticks ?? []) {
-    if (X(v) - last < 7 * said.length + 6) continue; // leave out what would run into its neighbour
+  for (const [v, label] of x.ticks ?? []) {
+    if (X(v) - last < 7 * label.length + 6) continue; // leave out what would run into its neighbour
     last = X(v);
-    svg.append(words("tick middle", last, inner.bottom + 17, said));
+    svg.append(words("tick middle", last, inner.bottom + 17, label));
   }
   svg.append(words("label middle", (inner.left + inner.right) / 2, height - 6, x.label ?? ""));
   const turned = { transform: `translate(12 ${(inner.top + inner.bottom) / 2}) rotate(-90)` };

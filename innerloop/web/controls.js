@@ -26,7 +26,7 @@ export function dials(model) {
     at("pick").value = pick;
     at("views").checked = views;
   };
-  const several = model.views || model.varies ? Math.min(4, width) : 1;
+  const several = model.views || model.stochastic ? Math.min(4, width) : 1;
   set({ depth: Math.min(64, depth), width: several, pick: rules[0], noise: [0, 0], views: model.views });
   for (const option of at("pick").options) option.hidden = option.disabled = !rules.includes(option.value);
   for (const id of ["views", "exact"]) at(id).closest("label").hidden = !model[id];
@@ -34,7 +34,7 @@ export function dials(model) {
   const request = () => ({
     ...{ depth: number("depth"), width: number("width"), pick: at("pick").value },
     ...{ noise: [number("start"), number("path")], views: checked("views"), halting: checked("halting") },
-    ...{ least: number("least"), seed: number("seed"), exact: checked("exact") },
+    ...{ min_confidence: number("min_confidence"), seed: number("seed"), exact: checked("exact") },
   });
   return { request, set };
 }

@@ -21,7 +21,7 @@ export function s(tag, props, ...children) {
 
 export const stroke = (kind, d, more) => s("path", { class: kind, d, ...more });
 export const box = (kind, x, y, width, height, more) => s("rect", { class: kind, x, y, width, height, ...more });
-export const words = (kind, x, y, said, more) => s("text", { class: kind, x, y, ...more }, said);
+export const words = (kind, x, y, text, more) => s("text", { class: kind, x, y, ...more }, text);
 
 /** The element with this id. */
 export function at(id) {

@@ -87,10 +87,10 @@ export function haltingFigure(points) {
       ]);
       const mean = group.reduce((sum, p) => sum + p.steps, 0) / group.length;
       const right = percent(group.filter((p) => p.right).length / group.length);
-      const said = `${name}: ${number(mean)} steps on average, ${right} right`;
-      const text = words("name end", width - 4, base - tall - 7, said);
+      const label = `${name}: ${number(mean)} steps on average, ${right} right`;
+      const text = words("name end", width - 4, base - tall - 7, label);
       const signs = [stroke("rule", `M4 ${base}H${width - 4}`), stroke("mean", `M${X(mean)} ${base + 1}l-4 7h8Z`)];
-      svg.append(s("g", null, s("title", null, said), bars, text, signs));
+      svg.append(s("g", null, s("title", null, label), bars, text, signs));
     });
     return { svg, keys: Object.entries({ "s1 area": "right", bad: "wrong" }) };
   });
@@ -106,11 +106,11 @@ export function modulesFigure(rows) {
     rows.forEach(({ slot, participation_ratio: ratio, effective_rank: rank, low, high }, i) => {
       const y = 27 + i * 44;
       const bar = box("area", X(0), y - 9, X(ratio) - X(0), 18);
-      const said = `module ${slot}: participation ratio ${number(ratio)}, effective rank ${number(rank)}`;
+      const label = `module ${slot}: participation ratio ${number(ratio)}, effective rank ${number(rank)}`;
       const span = finite(high) && stroke("whisker", `M${X(low)} ${y}H${X(high)}m0 -5v10M${X(low)} ${y - 5}v10`);
       const spot = finite(rank) && s("g", { class: "series s2" }, mark("square", X(rank), y));
       const name = words("name end", 52, y, slot, { dy: "0.32em" });
-      svg.append(s("g", { class: "series s1" }, s("title", null, said), name, bar, span, spot));
+      svg.append(s("g", { class: "series s1" }, s("title", null, label), name, bar, span, spot));
     });
     return { svg, keys: Object.entries({ "s1 area": "participation ratio", s2: "effective rank" }) };
   });

@@ -2,7 +2,7 @@
 
 import { at, clamp, fill, finite, h, number } from "./dom.js";
 
-/** {cells} of a text, or {said}: a sentence about what is wrong with it. Line breaks are ignored. */
+/** {cells} of a text, or {problem}: a sentence about what is wrong with it. Line breaks are ignored. */
 export function parse(model, text) {
   const known = new Set([...model.charset, model.pad]);
   const loose = (c) => (!known.has(c) && model.blank && "0._".includes(c) ? model.blank : c);
@@ -11,9 +11,9 @@ export function parse(model, text) {
   const size = model.rows * model.columns;
   if (bad >= 0) {
     const where = `row ${Math.floor(bad / model.columns) + 1}, column ${(bad % model.columns) + 1}`;
-    return { said: `“${cells[bad]}” in ${where} is none of ${model.charset}` };
+    return { problem: `“${cells[bad]}” in ${where} is none of ${model.charset}` };
   }
-  return cells.length === size ? { cells } : { said: `${number(cells.length)} of ${number(size)} cells` };
+  return cells.length === size ? { cells } : { problem: `${number(cells.length)} of ${number(size)} cells` };
 }
 
 /** The symbol that a key types into a cell, or undefined. Small and capital letters stand in for each other. */
@@ -69,16 +69,16 @@ export function puzzleForm(model, change) {
     change(cells, examples[i] ?? null);
   }
   function read() {
-    const { cells, said } = parse(model, text.value);
+    const { cells, problem } = parse(model, text.value);
     if (cells) return settle(cells);
     pressed(-1);
-    say(said);
+    say(problem);
   }
   const pick = (i) => put(parse(model, examples[i].question).cells, i);
   /** A sentence by the field; wrong: the field is at fault. */
   function say(sentence, wrong = false) {
-    fill(at("said"), sentence);
-    at("said").classList.toggle("bad", wrong);
+    fill(at("problem"), sentence);
+    at("problem").classList.toggle("bad", wrong);
     text.setAttribute("aria-invalid", wrong);
   }
   return { put, pick, say, raw: () => text.value, cells: () => parse(model, text.value).cells };

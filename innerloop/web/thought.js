@@ -2,7 +2,7 @@
 
 export class Thought {
   constructor(request, begin, question) {
-    Object.assign(this, { request, begin, question, done: null, said: [] });
+    Object.assign(this, { request, begin, question, done: null, explanation: [] });
     this.tracks = Array.from({ length: begin.width }, () => []);
   }
 

@@ -90,8 +90,8 @@ export function timeline(seek) {
     }
     const rail = stroke("rail", `M${LEFT} ${RAIL}H${width - RIGHT}`);
     const size = { width, height: bottom + 22, viewBox: `0 0 ${width} ${bottom + 22}` };
-    const said = `${steps.length} steps, the last residual ${number(steps.at(-1)?.residual)}`;
-    fill(place, s("svg", { class: "chart", ...size, role: "img", "aria-label": said }, parts, rail, thumb));
+    const label = `${steps.length} steps, the last residual ${number(steps.at(-1)?.residual)}`;
+    fill(place, s("svg", { class: "chart", ...size, role: "img", "aria-label": label }, parts, rail, thumb));
     move(Number(slider.value));
   }
 

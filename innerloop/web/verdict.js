@@ -26,8 +26,8 @@ export function spoken(solution) {
   return `${title}. ${about} ${solution.why}. ${solution.steps} steps, ${solution.nfe} block calls.`;
 }
 
-/** The card: what is going on, or a solution; said: sentences about what is wrong with a best guess. */
-export function verdict(text, busy, solution, said = []) {
+/** The card: what is going on, or a solution; explanation: sentences about what is wrong with a best guess. */
+export function verdict(text, busy, solution, explanation = []) {
   const [kind, sign, title, about] = solution ? judged(solution) : [busy ? "busy" : "idle", "", "", text];
   const card = at("verdict");
   const put = (name, ...what) => fill(card.querySelector(name), ...what);
@@ -43,8 +43,8 @@ export function verdict(text, busy, solution, said = []) {
   put(".why", `${why}.`);
   put(
     ".faults",
-    said.slice(0, 4).map((t) => h("li", null, t)),
-    said.length > 4 && h("li", null, `and ${said.length - 4} more`),
+    explanation.slice(0, 4).map((t) => h("li", null, t)),
+    explanation.length > 4 && h("li", null, `and ${explanation.length - 4} more`),
   );
 }
 

@@ -77,13 +77,13 @@ class Orbit(nn.Module):
         return State(h, torch.zeros_like(x.puzzle, dtype=torch.long))
 
     def step(self, s: State, x: Question) -> State:
-        h = self.net.iterate(self.begin(s), self.embedded(s, x), self.c.rounds, self.grad)
+        h = self.net.iterate(self.add_start_noise(s), self.embedded(s, x), self.c.rounds, self.grad)
         return State(h, torch.zeros_like(s.key))
 
     def embedded(self, s: State, x: Question) -> Tensor:
         return self.embed(x, self.dtype)
 
-    def begin(self, s: State) -> Tensor:
+    def add_start_noise(self, s: State) -> Tensor:
         """The state, plus initial noise in rows whose key is not 0: those were salted and have taken no step."""
         may_skip = s.key.device.type == "cpu" and not self.training and not torch.compiler.is_compiling()
         if may_skip and not s.key.any():
@@ -95,10 +95,10 @@ class Orbit(nn.Module):
     def split_steps(self, parts: int) -> Orbit:
         """A loop of the same weights whose step is 1 / `parts` of this one's, so that it can halt earlier."""
         if parts < 1 or self.c.rounds % parts:
-            raise InputError(f"a step of {self.c.rounds} rounds cannot be cut into {parts} equal parts")
-        twin = copy(self)
-        twin.c = replace(self.c, rounds=self.c.rounds // parts)
-        return twin
+            raise InputError(f"a step of {self.c.rounds} rounds cannot be split into {parts} equal parts")
+        copied = copy(self)
+        copied.c = replace(self.c, rounds=self.c.rounds // parts)
+        return copied
 
     def read(self, s: State) -> Answer:
         return self.heads(s.h)

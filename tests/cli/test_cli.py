@@ -163,7 +163,7 @@ def test_train_on_a_file_of_ones_own(puzzles, capsys):
 def test_a_run_that_diverges_says_why_and_exits_1(capsys, monkeypatch):
     from innerloop.learn.train import Trainer
 
-    monkeypatch.setattr(Trainer, "learn", lambda self: ({"loss": float("nan"), "count": 1.0}, False))
+    monkeypatch.setattr(Trainer, "train_step", lambda self: ({"loss": float("nan"), "count": 1.0}, False))
     assert cli.main(["train", "sudoku4", "--out", "bad", "--set", *TINY]) == 1
     assert "not finite" in capsys.readouterr().out
 

@@ -82,8 +82,8 @@ def words(dtype, rows=6):
     return Rows(words.astype(dtype))
 
 
-@pytest.mark.parametrize(("dtype", "resident"), [(np.uint16, "on"), (np.int32, "off")])
-def test_training_sees_every_token_as_it_is(tmp_path, dtype, resident):
+@pytest.mark.parametrize(("dtype", "device_steps"), [(np.uint16, "on"), (np.int32, "off")])
+def test_training_sees_every_token_as_it_is(tmp_path, dtype, device_steps):
     size = NetConfig(
         vocab=VOCAB, seq=SIZE, rows=1, hidden_size=16, heads=2, layers=1, block="attention", puzzle_emb_size=0
     )
@@ -94,7 +94,9 @@ def test_training_sees_every_token_as_it_is(tmp_path, dtype, resident):
     step = loop.step
     loop.step = lambda s, x: seen.append(x.inputs) or step(s, x)
     rows = words(dtype)
-    plan = Plan(steps=3, batch=6, depths=(1,), resident=resident, halting=HaltingConfig(max_steps=2), check_every=3)
+    plan = Plan(
+        steps=3, batch=6, depths=(1,), device_steps=device_steps, halting=HaltingConfig(max_steps=2), check_every=3
+    )
     trainer = Trainer(loop, Next(), rows, plan, tmp_path, validation=rows, live=False)
     result = trainer.run()
     assert result.steps == 3 and not result.stopped and result.best["exact"] >= 0

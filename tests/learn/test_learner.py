@@ -15,7 +15,7 @@ PLAN = Plan(steps=24, batch=8, optimizer="adamw", lr=0.05, weight_decay=0.0, war
 class Bandit(Learner):
     """REINFORCE on a policy over five arms of which number 3 pays: no task, no examples, no validation."""
 
-    def learn(self):
+    def train_step(self):
         p = self.loop.weight[0].log_softmax(0)
         arms = torch.multinomial(p.detach().exp(), self.plan.batch, True, generator=self.draws)
         reward = (arms == 3).float()
@@ -48,7 +48,7 @@ def test_a_resumed_run_is_the_same_bit_for_bit(tmp_path):
     whole.run()
     cut = bandit(tmp_path / "cut")
     for _ in range(12):
-        cut.learn()
+        cut.train_step()
     cut.save()
     resumed = bandit(tmp_path / "cut")
     resumed.restore(checkpoint.load_state(tmp_path / "cut"))
@@ -70,7 +70,7 @@ def test_a_state_of_another_model_is_refused_and_changes_nothing(tmp_path):
 
 def test_a_step_that_is_not_finite_changes_nothing_and_ends_the_run(tmp_path):
     class Broken(Bandit):
-        def learn(self):
+        def train_step(self):
             self.zero_grad()
             (self.loop.weight.sum() * (float("nan") if self.step == 3 else 0.0)).backward()
             return self.apply({"policy_loss": torch.zeros((), dtype=torch.float64)})

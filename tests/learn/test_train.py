@@ -43,7 +43,7 @@ from innerloop.recipes import get
 from innerloop.runs.fit import build, unseen_puzzles
 from innerloop.runs.run import override
 from innerloop.weights import gram
-from innerloop.width import Noisy, wide
+from innerloop.width import Noisy, think_wide
 
 TINY = ["config.net.hidden_size=32", "plan.batch=16", "plan.compile=off", "data.count=100", "data.holdout=40"]
 
@@ -84,7 +84,7 @@ def test_ignored_places_cost_and_teach_nothing(loss):
 def test_judge_counts_a_row_without_labels_as_exact_but_empty():
     logits = torch.eye(3)[None].repeat(2, 1, 1)
     got = accuracy_of(logits, torch.tensor([[0, 1, 1], [IGNORE] * 3]))
-    assert got.exact.tolist() == [False, True] and got.places.tolist() == [3, 0]
+    assert got.exact.tolist() == [False, True] and got.num_labels.tolist() == [3, 0]
     assert got.token[0].item() == pytest.approx(2 / 3)
 
 
@@ -162,7 +162,7 @@ def test_which_parameters_each_optimizer_and_the_average_take():
     assert tables == {"embed.puzzles.weight"} and all(n.startswith("net.") for n in hidden)
     assert rest >= {"heads.tokens.weight", "heads.q.weight", "heads.q.bias", "embed.tokens.weight"}
     assert hidden == {n for n, p in loop.named_parameters() if n.startswith("net.") and p.ndim == 2}
-    averaged = {id(p) for p in EMA(loop, 0.9).live.values()}
+    averaged = {id(p) for p in EMA(loop, 0.9).params.values()}
     assert averaged == groups[0] | groups[1], "a table of puzzles is never averaged"
 
 
@@ -292,15 +292,16 @@ def test_difficulty_is_told_by_quartiles_of_the_rating():
     assert by_rating(exact, np.full(8, 3, np.float32)) == {} == by_rating(exact, np.full(8, np.nan, np.float32))
 
 
-def test_a_row_lives_its_steps_then_leaves_and_the_others_stay():
+def test_a_row_takes_its_steps_then_leaves_and_the_others_stay():
     built = build(tiny())
     feed, halting = ExampleStream(built.train, None, 0), HaltingConfig(3, learned=False)
     carry = initial_carry(built.loop, feed.fill(torch.ones(2, dtype=torch.bool), 0))
-    lives, seen, position = torch.tensor([1, 3]), [], 0
+    max_steps, seen, position = torch.tensor([1, 3]), [], 0
     for _ in range(4):
         fresh = feed.fill(carry.halted, position)
         position += int(carry.halted.sum())
-        carry = supervised_step(built.loop, carry, fresh, halting, Draw(torch.zeros(2, dtype=torch.long), lives)).carry
+        draw = Draw(torch.zeros(2, dtype=torch.long), max_steps)
+        carry = supervised_step(built.loop, carry, fresh, halting, draw).carry
         seen.append((carry.steps.tolist(), carry.halted.tolist(), carry.batch.question.inputs.clone()))
     assert [s[0] for s in seen] == [[1, 1], [1, 2], [1, 3], [1, 1]]
     assert [s[1] for s in seen] == [[True, False], [True, False], [True, True], [True, False]]
@@ -356,10 +357,11 @@ def test_exploration_keeps_a_share_of_rows_for_a_random_number_of_steps():
     assert sorted(set(spread.tolist())) == list(range(1, 9))
 
 
-def test_brief_lives_are_a_share_and_the_others_still_reach_every_depth():
-    life = HaltingConfig(16, spread=True, brief=0.7).draw(20_000, torch.Generator().manual_seed(0)).max_steps
-    assert sorted(set(life.tolist())) == list(range(1, 33))
-    longer = (life > 4).float().mean().item()
+def test_a_share_of_short_puzzles_leaves_every_depth_trained():
+    halting = HaltingConfig(16, spread=True, short_fraction=0.7)
+    max_steps = halting.draw(20_000, torch.Generator().manual_seed(0)).max_steps
+    assert sorted(set(max_steps.tolist())) == list(range(1, 33))
+    longer = (max_steps > 4).float().mean().item()
     assert abs(longer - 0.3 * 28 / 32) < 0.01
 
 
@@ -400,7 +402,7 @@ def test_a_resumed_run_is_bit_equal(tmp_path):
     whole.run()
     first = trainer(tmp_path / "cut", *change)
     while first.step < 27:  # beyond its checkpoint, then lost
-        first.learn()
+        first.train_step()
         if first.step == 20:
             first.save()
     second = trainer(tmp_path / "cut", *change)
@@ -459,11 +461,11 @@ def test_the_loss_is_a_mean_over_the_whole_batch_however_it_is_cut(tmp_path):
     told = []
     for cut in (1, 4):
         t = trainer(tmp_path / str(cut), f"plan.accumulate={cut}", "config.dtype=float32", "plan.clip=0")
-        told.append(t.learn()[0])
+        told.append(t.train_step()[0])
     for name in ("grad_norm", "loss", "count", "lm_loss"):
         assert told[0][name] == pytest.approx(told[1][name], rel=1e-3), name
     t = trainer(tmp_path / "sum", "config.dtype=float32")
-    numbers = t.learn()[0]
+    numbers = t.train_step()[0]
     assert numbers["loss"] == pytest.approx((numbers["lm_loss"] + numbers["q_halt_loss"]) / t.plan.batch)
 
 
@@ -515,7 +517,7 @@ for job in jobs:
     trainers.append(t)
     if stop:
         while t.step < int(stop):
-            t.learn()
+            t.train_step()
         t.save()
     else:
         t.run()
@@ -550,7 +552,7 @@ def test_two_processes_learn_what_one_does(tmp_path):
 def test_a_loss_that_is_not_finite_stops_with_the_last_good_weights(tmp_path):
     t = trainer(tmp_path, "plan.steps=30", "plan.save_every=100")
     for _ in range(5):
-        t.learn()
+        t.train_step()
     good = {k: v.clone() for k, v in t.loop.state_dict().items()}
     t.loop.embed.tokens.weight.register_hook(lambda g: g * float("nan"))
     result = t.run()
@@ -564,7 +566,7 @@ def test_the_best_validated_weights_are_kept(tmp_path):
     assert watch.observe(1, 0.5, 0.5) and not watch.observe(2, 0.45, 0.45) and not watch.warnings
     assert not watch.observe(3, 0.2, 0.2) and watch.warnings[0].startswith("collapse")
     assert watch.best["step"] == 1 and watch.new_warnings() and not watch.new_warnings()
-    again = BestTracker(**watch.state())
+    again = BestTracker(watch.state())
     assert again.best == watch.best and again.observe(4, 0.5, 0.6)
     slow = BestTracker()
     slow.observe(0, 0.9, 0.9)
@@ -666,7 +668,7 @@ def test_what_no_rule_tells_stays_unknown(tmp_path):
     best = train(built.loop, grid, built.train, plan, tmp_path, validation=built.validation, live=False).best
     assert best["valid"] is None and best["token"] == pytest.approx(row.token, abs=0.5)
     old = {"best": {"step": 1, "exact": 0.5, "valid": 0.9}, "warnings": [], "told": 0}
-    watch = BestTracker(**upgraded_state(old, verifies=False))
+    watch = BestTracker(upgraded_state(old, verifies=False))
     assert watch.best["valid"] is None and not watch.observe(2, 0.5, None, 0.8) and watch.observe(3, 0.5, None, 0.95)
     assert upgraded_state(old, verifies=True) == old
     notes = {"result.json": {"best": old["best"], "seconds": 1.0}}
@@ -690,7 +692,7 @@ def test_a_loop_with_a_key_is_evaluated_wide_without_noise(pick):
     assert (one.pick, three.pick, three.nfe) == ("-", pick, 6.0 * len(loop.schedule))
     (_, question), *_ = batches(few, 99, "cpu")
     with torch.no_grad():
-        thought = wide(loop, question, 3, PICKS[pick], 2)
+        thought = think_wide(loop, question, 3, PICKS[pick], 2)
     again = score_set(loop, built.task, few, 2, 3, pick=pick)
     assert np.array_equal(again.answers, thought.answer.logits.argmax(-1).numpy())
 
@@ -701,14 +703,14 @@ def test_a_noisy_loop_may_be_given_as_it_is_and_others_are_told_to_differ():
     (row,) = evaluate(Noisy(built.loop, 0.3, 0.3, ("z",)), built.task, few, (2,), (3,), pick="q")
     assert row.nfe == 6.0 * len(built.loop.schedule)
     assert has_own_noise(keyed()[0], few) and not has_own_noise(built.loop, few)
-    with pytest.raises(InputError, match="give them noise"):
+    with pytest.raises(InputError, match="give noise"):
         evaluate(built.loop, built.task, few, (2,), (3,))
 
 
 def test_the_first_to_halt_is_picked_only_where_something_halts():
     built = build(tiny())
     few = built.validation.take(np.arange(4))
-    with pytest.raises(InputError, match="halting only"):
+    with pytest.raises(InputError, match="halting="):
         evaluate(built.loop, built.task, few, (2,), (3,), pick="first", noise=(1.0, 0.0))
     (row,) = evaluate(built.loop, built.task, few, (4,), (3,), halting=(True,), pick="first", noise=(1.0, 0.0))
     assert row.pick == "first" and row.steps <= 4
@@ -766,7 +768,7 @@ def test_float32_products_switch_only_where_they_stay_float32(monkeypatch):
         torch.set_float32_matmul_precision("highest")
         precision.fast_float32.cache_clear()
         monkeypatch.setattr(precision, "matmul_error", lambda p: 1e-2 if p == "medium" else 1e-7)
-        assert "would round" in precision.fast_float32() and torch.get_float32_matmul_precision() == "highest"
+        assert "oneDNN rounds" in precision.fast_float32() and torch.get_float32_matmul_precision() == "highest"
     finally:
         precision.fast_float32.cache_clear()
         torch.set_float32_matmul_precision(before)

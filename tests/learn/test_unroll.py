@@ -1,4 +1,4 @@
-"""Whole thoughts: depth schedules, tapes, weighting by halting; and noise that is a function of a key."""
+"""Full unrolls: depth schedules, tapes, weighting by halting; and noise that is a function of a key."""
 
 import math
 from collections import Counter
@@ -11,7 +11,7 @@ from innerloop import noise
 from innerloop.core import Answer, Question
 from innerloop.errors import InputError
 from innerloop.learn.supervise import Batch
-from innerloop.learn.unroll import Unroll, geometric_prior, log_halting_probabilities, unrolled
+from innerloop.learn.unroll import Unroll, geometric_prior, log_halting_probabilities, unrolled_step
 from innerloop.noise import key_of, normal, salted, scramble, uniform
 from innerloop.recipes import get
 from innerloop.runs.fit import build
@@ -40,7 +40,7 @@ BATCH = Batch(Question(torch.ones(3, 2, dtype=torch.long), torch.zeros(3, dtype=
 
 def grad_of(unroll, depth, q=0.0):
     loop = Counting(q)
-    sum(unrolled(loop, BATCH, unroll, depth, None, "softmax").losses.values()).backward()
+    sum(unrolled_step(loop, BATCH, unroll, depth, None, "softmax").losses.values()).backward()
     return loop.w.grad.item()
 
 
@@ -64,7 +64,7 @@ def test_a_window_is_the_mean_over_the_last_answers():
 
 
 def test_ponder_weighs_answers_by_the_chance_to_halt_there():
-    out = unrolled(Counting(0.3), BATCH, Unroll(3, weigh="ponder", prior=0.4, beta=0.1), 3, None, "softmax")
+    out = unrolled_step(Counting(0.3), BATCH, Unroll(3, weigh="ponder", prior=0.4, beta=0.1), 3, None, "softmax")
     lam = 1 / (1 + math.exp(-0.3))
     p = [lam, (1 - lam) * lam, (1 - lam) ** 2]
     g = [0.4, 0.6 * 0.4, 0.36]
@@ -86,10 +86,10 @@ def test_halting_laws_sum_to_one_and_equal_laws_have_no_divergence():
 def test_depth_schedules():
     gen = torch.Generator().manual_seed(0)
     ramp = Unroll(8, "ramp", first=2, ramp=0.5)
-    assert [ramp.steps(p, gen) for p in (0, 0.25, 0.49, 0.5, 1)] == [2, 5, 8, 8, 8]
-    seen = Counter(Unroll(4, "uniform").steps(0, gen) for _ in range(400))
+    assert [ramp.draw_depth(p, gen) for p in (0, 0.25, 0.49, 0.5, 1)] == [2, 5, 8, 8, 8]
+    seen = Counter(Unroll(4, "uniform").draw_depth(0, gen) for _ in range(400))
     assert set(seen) == {1, 2, 3, 4}
-    drawn = torch.tensor([float(Unroll(32, "poisson").steps(0, gen)) for _ in range(6000)])
+    drawn = torch.tensor([float(Unroll(32, "poisson").draw_depth(0, gen)) for _ in range(6000)])
     assert abs(drawn.mean() - 33) < 1 and abs(drawn.median() - 29) <= 1 and abs(drawn.std() - 18) < 1.5
 
 
@@ -114,7 +114,7 @@ def test_a_system_learns_by_whole_thoughts(tmp_path):
     how = {"validation": built.validation, "seed": 0, "live": False}
     result = train(built.loop, built.task, built.train, built.run.plan, tmp_path, **how)
     assert result.best["exact"] > 0.5
-    assert built.run.plan.deepest == 4
+    assert built.run.plan.trained_depth == 4
 
 
 def test_keyed_noise_is_normal_and_a_function_of_the_key_alone():

@@ -79,11 +79,11 @@ class Family:
     def draw(self, t, training):
         if not training:
             return None
-        life = torch.full((len(self.batch(1).labels),), self.halting.max_steps)
+        max_steps = torch.full((len(self.batch(1).labels),), self.halting.max_steps)
         if f"step{t}.draw.rand" not in self.data.files:
-            return Draw(torch.zeros_like(life), life)
+            return Draw(torch.zeros_like(max_steps), max_steps)
         lucky = self.tensor(f"step{t}.draw.rand") < self.arch["halt_exploration_prob"]
-        return Draw(lucky * self.tensor(f"step{t}.draw.randint").long(), life)
+        return Draw(lucky * self.tensor(f"step{t}.draw.randint").long(), max_steps)
 
     def close(self, ours, key, twin=None):
         """Equal to within the noise floor; `twin` is the same quantity computed in float32, for bfloat16 families."""

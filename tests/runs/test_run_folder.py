@@ -24,7 +24,7 @@ from innerloop import cli, files
 from innerloop.cli import judging
 from innerloop.errors import InputError
 from innerloop.learn import checkpoint
-from innerloop.learn.lock import LOCK, hold
+from innerloop.learn.lock import LOCK, lock_folder
 from innerloop.learn.log import Log
 from innerloop.learn.train import Trainer
 from innerloop.recipes import get
@@ -124,8 +124,8 @@ def test_the_file_that_a_link_points_to_is_left_alone(tmp_path, start):
 
 HOLDER = """
 import sys, time
-from innerloop.learn.lock import hold
-with hold(sys.argv[1]):
+from innerloop.learn.lock import lock_folder
+with lock_folder(sys.argv[1]):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -141,7 +141,7 @@ def test_a_lock_names_its_holder_and_dies_with_it(run, capsys):
             assert f"process {child.pid} on " in said and str(run) in said and " since 20" in said and "-c" in said
         assert contents(run).keys() - before.keys() == {Path(LOCK)}
         child.send_signal(signal.SIGKILL)
-    with hold(run) as note:
+    with lock_folder(run) as note:
         assert not note
     assert contents(run) == before
 
@@ -150,11 +150,11 @@ def test_a_thread_may_hold_again_and_another_may_not(tmp_path):
     refused = []
 
     def other():
-        with pytest.raises(InputError, match=f"process {os.getpid()}"), hold(tmp_path):
+        with pytest.raises(InputError, match=f"process {os.getpid()}"), lock_folder(tmp_path):
             pass
         refused.append(True)
 
-    with hold(tmp_path), hold(tmp_path / "." / "x" / ".."):
+    with lock_folder(tmp_path), lock_folder(tmp_path / "." / "x" / ".."):
         thread = threading.Thread(target=other)
         thread.start()
         thread.join()
@@ -172,7 +172,7 @@ def test_a_lock_whose_file_was_removed_meanwhile_is_taken_anew(tmp_path, monkeyp
         real(handle, how)
 
     monkeypatch.setattr(fcntl, "flock", late)
-    with hold(tmp_path):
+    with lock_folder(tmp_path):
         assert len(tries) == 2 and json.loads((tmp_path / LOCK).read_text())["pid"] == os.getpid()
 
 
@@ -200,7 +200,7 @@ def test_begun_anew_with_a_wrong_plan_nothing_is_forgotten(run, monkeypatch, cap
         raise InputError("a wrong plan")
 
     before = contents(run)
-    monkeypatch.setattr(Trainer, "blank", wrong)
+    monkeypatch.setattr(Trainer, "empty_carry", wrong)
     for more in (["--fresh"], []):
         assert cli.main(["train", str(run), *more]) == 2
         assert "a wrong plan" in sentence(capsys)
@@ -330,7 +330,7 @@ ODD = {
 def learner(tmp_path_factory):
     """A trainer that has learned a step, in a folder without a state."""
     made = trainer(tmp_path_factory.mktemp("learner"))
-    made.learn()
+    made.train_step()
     made.restore(thawed(frozen(made.state())))  # shared objects are split up, so that later states are equal as bytes
     return made
 
@@ -447,9 +447,9 @@ def test_memory_that_runs_out_is_no_damage(run, monkeypatch):
 
 HEAD = "heads.tokens.weight"
 WEIGHTS = {
-    "not a number": (lambda t: t * float("nan"), f"{HEAD} holds a number that is not finite"),
-    "endless": (lambda t: t + float("inf"), f"{HEAD} holds a number that is not finite"),
-    "beyond float32": (lambda t: t.double() + 1e300, f"{HEAD} holds a number that is not finite"),
+    "not a number": (lambda t: t * float("nan"), f"{HEAD} has a value that is not finite"),
+    "endless": (lambda t: t + float("inf"), f"{HEAD} has a value that is not finite"),
+    "beyond float32": (lambda t: t.double() + 1e300, f"{HEAD} has a value that is not finite"),
     "whole numbers": (lambda t: t.to(torch.int32), f"{HEAD} holds int32 where this model has float32"),
     "another shape": (lambda t: t[:-1].clone(), f"another configuration (it differs in {HEAD})"),
 }
@@ -487,7 +487,7 @@ def test_a_file_that_is_no_safetensors_is_one_sentence(run, name, capsys):
     (run / "m.safetensors").write_bytes(HEADERS[name])
     for source in (run, run / "m.safetensors"):
         assert cli.main(["solve", str(source), "1.3.34.2.1.34.2."]) == 2
-        assert "damaged or no safetensors file" in sentence(capsys)
+        assert "damaged or not a safetensors file" in sentence(capsys)
 
 
 def test_a_larger_file_than_the_model_is_not_read(run):
@@ -513,10 +513,10 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Trainer, "update", wild)
     result = learner.run()
-    assert result.stopped.startswith(f"step 4: {HEAD} holds a number that is not finite")
+    assert result.stopped.startswith(f"step 4: {HEAD} has a value that is not finite")
     assert checkpoint.load_state(tmp_path)["step"] == 3
     assert not checkpoint.non_finite(load_file(tmp_path / checkpoint.MODEL))
-    with pytest.raises(InputError, match=f"{HEAD} holds a number that is not finite"):
+    with pytest.raises(InputError, match=f"{HEAD} has a value that is not finite"):
         checkpoint.save_weights(tmp_path / checkpoint.MODEL, learner.loop.state_dict())
     assert not checkpoint.non_finite(load_file(tmp_path / checkpoint.MODEL))
 

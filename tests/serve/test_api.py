@@ -101,10 +101,12 @@ def test_models_say_what_the_page_needs(http, opened):
     assert first["boxes"] == [2, 2] and len(first["units"]) == 12 and all(len(u) == 4 for u in first["units"])
     assert first["glyphs"]["3"] == "3" and first["glyphs"]["."] == "" and set(first["colours"]) == set("_.1234")
     assert first["parameters"] == sum(p.numel() for p in opened.loop.parameters())
-    assert first["trained_depth"] == opened.run.plan.deepest
-    assert first["verifies"] and first["exact"] and first["views"] and not first["varies"] and not first["calibrated"]
+    assert first["trained_depth"] == opened.run.plan.trained_depth
+    assert (
+        first["verifies"] and first["exact"] and first["views"] and not first["stochastic"] and not first["calibrated"]
+    )
     assert set(first["rules"]) == {"verified", "vote", "q", "residual", "certainty", "first"}
-    assert first["limits"] == {"depth": 100_000, "width": 128, "puzzles": 1000, "seconds": 60.0, "moments": 4096}
+    assert first["limits"] == {"depth": 100_000, "width": 128, "puzzles": 1000, "seconds": 60.0, "stream_steps": 4096}
 
 
 def test_all_about_one_model(client, opened, solver):
@@ -213,7 +215,7 @@ def test_what_the_model_does_not_know_the_exact_solver_does(client, opened):
 
 def test_check_judges_by_the_rules(client):
     right = client.solve(EASY, "four").answer
-    assert client.check(EASY, right, "four") == schema.Check(valid=True, wrong=[], said=[])
+    assert client.check(EASY, right, "four") == schema.Check(valid=True, wrong=[], explanation=[])
     last = "1" if right[-1] != "1" else "2"
     judged = client.check(EASY, right[:-1] + last, "four")
     assert judged.valid is False and 15 in judged.wrong
@@ -297,10 +299,10 @@ BAD = [
     ("/v1/models/four/solve", {"puzzle": EASY, "depth": 100_001}, 400, "at most 100000"),
     ("/v1/models/four/solve", {"puzzle": EASY, "width": 129}, 400, "at most 128"),
     ("/v1/models/four/solve", {"puzzle": EASY, "seconds": 61}, 400, "at most 60"),
-    ("/v1/models/four/solve", {"puzzle": EASY, "pick": "value"}, 400, 'cannot pick by "value"'),
+    ("/v1/models/four/solve", {"puzzle": EASY, "pick": "value"}, 400, 'no selection rule "value"'),
     ("/v1/models/four/solve", {"puzzle": EASY, "identifier": 1}, 400, "it has 0 to 0"),
-    ("/v1/models/four/solve", {"puzzle": EASY, "width": 2, "views": False}, 400, "repeat the same thought"),
-    ("/v1/models/four/solve", {"puzzle": EASY, "pick": "best"}, 400, 'cannot pick by "best": it can pick by verified'),
+    ("/v1/models/four/solve", {"puzzle": EASY, "width": 2, "views": False}, 400, "same trajectory"),
+    ("/v1/models/four/solve", {"puzzle": EASY, "pick": "best"}, 400, 'no selection rule "best": use one of verified'),
     ("/v1/models/four/solve", {"puzzle": EASY, "depth": "8"}, 422, "depth"),
     ("/v1/models/four/solve", {"puzzle": EASY, "dept": 8}, 422, "dept"),
     ("/v1/models/four/solve", {"puzzle": EASY, "noise": [0.1]}, 422, "noise"),
@@ -331,7 +333,7 @@ def test_bodies_that_are_no_json(http, body):
 
 
 def test_nothing_but_json_numbers_within_reason(http):
-    for dial in ('"seconds": Infinity', '"least": NaN', '"seed": 1e300', '"noise": [0, -Infinity]'):
+    for dial in ('"seconds": Infinity', '"min_confidence": NaN', '"seed": 1e300', '"noise": [0, -Infinity]'):
         text = f'{{"puzzle": "{EASY}", {dial}}}'
         reply = http.post("/v1/models/four/solve", content=text, headers={"Content-Type": "application/json"})
         assert reply.status_code == 422 and list(reply.json()) == ["error"]
@@ -399,7 +401,7 @@ def test_the_client_speaks_in_sentences(client, server):
         client.model("\u00e4?")
     with pytest.raises(RequestFailed, match="does not answer"), Client("http://127.0.0.1:9") as nobody:
         nobody.models()
-    with pytest.raises(InputError, match="no address"):
+    with pytest.raises(InputError, match="is not a valid URL"):
         Client("http://here:there")
     assert not Client("http://127.0.0.1:9").ready()
 
@@ -453,7 +455,7 @@ def test_what_cannot_be_served_is_said_at_once(run, tmp_path, capsys):
     port = taken.getsockname()[1]
     (tmp_path / "no model here").mkdir()
     for words, said in [
-        ((run, "--port", port), "cannot be had"),
+        ((run, "--port", port), "cannot be bound"),
         ((tmp_path / "nothing",), "there is no folder"),
         ((run, run), "two models"),
         ((f"a b={run}",), "cannot be the name"),
@@ -476,8 +478,8 @@ def test_a_full_queue_a_patient_client_and_the_end(run, puzzles):
                 until(lambda: metric(http, "innerloop_live_rows") == 8)
                 full = http.post("/v1/models/four/solve", json={"puzzle": EASY})
                 assert full.status_code == 429 and 1 <= int(full.headers["retry-after"]) <= 60
-                assert "8 is the most" in full.json()["error"]
-                with pytest.raises(RequestFailed, match="is the most"), Client(server.url, patience=0) as hasty:
+                assert "8 is the limit" in full.json()["error"]
+                with pytest.raises(RequestFailed, match="is the limit"), Client(server.url, patience=0) as hasty:
                     hasty.solve(EASY)
                 patient = pool.submit(client.solve, EASY, depth=8)
                 until(lambda: metric(http, "innerloop_requests_total", status="429") == 3)

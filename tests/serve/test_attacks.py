@@ -68,7 +68,7 @@ def serving(**limits):
     finally:
         made.should_exit = True
         thread.join()
-        registry.end()
+        registry.close()
         sock.close()
 
 
@@ -145,8 +145,8 @@ def test_who_keeps_others_waiting_is_closed(served, kind):
 def test_who_does_not_read_is_closed(served):
     """More is asked for than the buffers on the way hold; without an end to it the server would wait for ever."""
     with connect(served, b"GET /static/standalone.html HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100):
-        until(lambda: any(c.left for c in list(served.pool.members)))
-        (stuck,) = [c for c in list(served.pool.members) if c.left]
+        until(lambda: any(c.unsent_bytes for c in list(served.pool.members)))
+        (stuck,) = [c for c in list(served.pool.members) if c.unsent_bytes]
         until(lambda: stuck not in served.pool.members)
 
 
@@ -201,7 +201,7 @@ class Scarce:
 
 def test_without_descriptors_it_waits_and_does_not_spin(served, http, caplog):
     listener = served.servers[0]
-    listener._told = -connections.LOG_INTERVAL
+    listener._last_warning = -connections.LOG_INTERVAL
     listener.sock = scarce = Scarce(listener.sock, 3)
     try:
         began = time.monotonic()
@@ -210,7 +210,7 @@ def test_without_descriptors_it_waits_and_does_not_spin(served, http, caplog):
     finally:
         listener.sock = scarce.sock
     assert 3 * connections.ACCEPT_RETRY_SECONDS <= seconds < 3 and scarce.times == 0
-    assert [r.getMessage().startswith("no connection can be taken (Too many") for r in caplog.records] == [True]
+    assert [r.getMessage().startswith("cannot accept connections (Too many") for r in caplog.records] == [True]
 
 
 def test_room_is_left_for_files(monkeypatch):
@@ -280,7 +280,7 @@ def test_counting_leaves_what_is_read_as_it_is(text):
         (b'{"puzzle": "1", "' + b"k" * 1_000_000 + b'": 0}', 422, "Extra inputs"),
         (b'{"puzzle": "1", "a\\n\\u202eb": 0}', 422, "Extra inputs"),
         (b'{"puzzle": "' + b"1" * 1_000_000 + b'"}', 400, "too long"),
-        (b'{"puzzle": "' + EASY.encode() + b'", "pick": "' + b"evil" * 10_000 + b'"}', 400, "cannot pick by"),
+        (b'{"puzzle": "' + EASY.encode() + b'", "pick": "' + b"evil" * 10_000 + b'"}', 400, "no selection rule"),
     ],
     ids=["values", "depth", "digits", "number", "field", "escapes", "puzzle", "pick"],
 )
@@ -300,18 +300,18 @@ def test_a_wrong_rule_is_answered_with_those_that_there_are(http):
     rules = http.get("/v1/models").json()["models"][0]["rules"]
     for pick in ("evil", "value"):
         said = http.post(f"{MODEL}/solve", json={"puzzle": EASY, "pick": pick})
-        assert said.status_code == 400 and said.json()["error"].endswith(f"by {', '.join(rules)}, or auto")
+        assert said.status_code == 400 and said.json()["error"].endswith(f"use one of {', '.join(rules)}, or auto")
     for pick in [*rules, "auto"]:
         assert http.post(f"{MODEL}/solve", json={"puzzle": EASY, "pick": pick, "depth": 4}).status_code == 200
 
 
 def test_large_bodies_share_what_memory_they_may_take(served, http, monkeypatch):
-    monkeypatch.setattr(served.gate, "held", gate.MAX_LARGE_BODIES * served.registry.limits.body)
+    monkeypatch.setattr(served.gate, "large_body_bytes", gate.MAX_LARGE_BODIES * served.registry.limits.body)
     assert http.post(f"{MODEL}/solve", json={"puzzle": EASY, "depth": 4}).status_code == 200
     full = http.post(f"{MODEL}/solve", content=b" " * 100_000 + b"{}", headers=JSON)
     assert full.status_code == 429 and full.headers["retry-after"] == "1"
     monkeypatch.undo()
-    assert served.gate.held == 0
+    assert served.gate.large_body_bytes == 0
 
 
 # -- other sites ------------------------------------------------------------------------------------------------------

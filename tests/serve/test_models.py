@@ -30,7 +30,7 @@ EASY = "1.3.34.2.1.34.2."
 def registry():
     made = Registry(open_run, Limits(depth=100, width=4, puzzles=3, queue=8))
     yield made
-    made.end()
+    made.close()
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_names(registry, run):
         registry.add(f"b={run}")
     with pytest.raises(InputError, match="cannot be the name"):
         registry.add(f"a/b={run}")
-    with pytest.raises(ModelNotFound, match="there is four, b"):
+    with pytest.raises(ModelNotFound, match="the models are four, b"):
         registry.get("c")
 
 
@@ -75,11 +75,13 @@ def test_a_puzzle_identifier_is_given_by_name_or_number(registry, tmp_path):
     served = registry.add(str(tmp_path / "arc"))
     text = served.task.decode(built.train.inputs[0])
     request = lambda i: schema.SolveRequest(puzzle=text, identifier=i, depth=1)  # noqa: E731
-    number = served.names.index("bb")
+    number = served.identifier_names.index("bb")
     for given in ("bb", number, float(number)):
-        (case,) = served.order([text], request(given), None, lambda: None).puzzles
+        (case,) = served.make_work([text], request(given), None, lambda: None).puzzles
         assert case.puzzle == number > 0
-    with pytest.raises(InputError, match='identifier "bc" is none that this model learned: did you mean "bb"'):
+    with pytest.raises(
+        InputError, match='identifier "bc" is not one that this model was trained on: did you mean "bb"'
+    ):
         served.solve_options(request("bc"))
     with pytest.raises(ValidationError):
         request(-1)
@@ -92,17 +94,17 @@ def test_the_door(registry, run):
         ({"width": 5}, "width 5"),
         ({"seconds": 31.0}, "seconds 31"),
         ({"identifier": 1}, "identifier 1"),
-        ({"identifier": "aa"}, 'identifier "aa" is none .* it has 0 names'),
-        ({"pick": "value"}, "cannot pick by"),
-        ({"width": 2, "views": False}, "repeat the same thought"),
+        ({"identifier": "aa"}, 'identifier "aa" is not one .* it has 0 names'),
+        ({"pick": "value"}, "has no selection rule"),
+        ({"width": 2, "views": False}, "same trajectory"),
     ]:
         with pytest.raises(InputError, match=said):
             served.solve_options(asked(**dials))
     many = schema.SolveManyRequest(puzzles=[EASY] * 3, width=3)
     with pytest.raises(RequestTooLarge, match="queue holds"):
-        served.order(many.puzzles, many, None, lambda: None)
+        served.make_work(many.puzzles, many, None, lambda: None)
     with pytest.raises(RequestTooLarge, match="at once: 3"):
-        served.order([EASY] * 4, asked(), None, lambda: None)
+        served.make_work([EASY] * 4, asked(), None, lambda: None)
     with pytest.raises(InputError, match="limit of rows is 0"):
         Limits(rows=0)
 
@@ -126,7 +128,7 @@ def test_rules_that_nobody_knows(registry, unknown):
     assert served.solve_options(asked()).pick == ("q" if "q" in said.rules else "vote")
     with pytest.raises(InputError, match="exact model"):
         served.solve_options(asked(exact=True))
-    with pytest.raises(InputError, match='cannot pick by "verified"'):
+    with pytest.raises(InputError, match='no selection rule "verified"'):
         served.solve_options(asked(pick="verified"))
     detail = asyncio.run(DetailCache(served).detail())
     assert len(detail.examples) == 12 and detail.source == "p.csv" and set(detail.examples[0].question) <= set("-abcd")
@@ -169,7 +171,7 @@ def test_what_is_sent_of_a_solution(registry, run):
     served = registry.add(str(run))
     found = served.solver.solve(["." * 16], 1, 1, "residual")[0]
     question = served.tokens(["." * 16])[0]
-    said = served.said(found, question)
+    said = served.solution_body(found, question)
     assert said.wrong and not said.valid and said.confidence == 0.0
-    clean = served.said(served.solver.solve([EASY], 16)[0], served.tokens([EASY])[0])
+    clean = served.solution_body(served.solver.solve([EASY], 16)[0], served.tokens([EASY])[0])
     assert clean.valid and clean.wrong == [] and np.allclose(clean.certainty, np.round(clean.certainty, 3))

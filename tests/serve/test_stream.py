@@ -21,16 +21,16 @@ EASY = "1.3.34.2.1.34.2."
 def served(run, opened):
     registry = Registry(lambda source: opened, Limits())
     yield registry.add(f"four={run}")
-    registry.end()
+    registry.close()
 
 
 def run_stream(served, **dials):
     async def go():
-        told = ReplayStream(served, schema.SolveRequest(puzzle=EASY, **dials))
-        served.worker.submit(told.order)
-        events = [e async for e in told.events(Fallback())]
-        told.close()
-        return told, events
+        stream = ReplayStream(served, schema.SolveRequest(puzzle=EASY, **dials))
+        served.worker.submit(stream.work)
+        events = [e async for e in stream.events(Fallback())]
+        stream.close()
+        return stream, events
 
     return asyncio.run(go())
 
@@ -40,9 +40,9 @@ def test_nothing_is_left_of_a_stream(served):
     gc.collect()
     gc.disable()
     try:
-        told, _ = run_stream(served, depth=8, width=3, pick="vote")
-        gone = weakref.ref(told)
-        del told
+        stream, _ = run_stream(served, depth=8, width=3, pick="vote")
+        gone = weakref.ref(stream)
+        del stream
         end = time.monotonic() + 20
         while gone() is not None and time.monotonic() < end:  # the thread may still be about to let go
             time.sleep(0.01)
@@ -55,7 +55,7 @@ def test_what_goes_wrong_in_a_stream_is_its_own_error(served, monkeypatch):
     def broken(*_):
         raise ValueError("no path today")
 
-    monkeypatch.setattr(Replay, "see", broken)
+    monkeypatch.setattr(Replay, "record", broken)
     _, events = run_stream(served, depth=4)
     assert events[-1] == b'event: error\ndata: {"error": "the server failed: its log says why"}\n\n'
     monkeypatch.undo()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from innerloop.serve.orders import EngineFactory, Work, queue_key
+from innerloop.serve.work import EngineFactory, Work, queue_key
 from innerloop.serve.worker import MAX_IDLE_ENGINES, MAX_NOISY_ENGINES, QueueFull, Worker, WorkerClosed
 from innerloop.solve.engine import Engine
 from innerloop.solve.job import PuzzleJob
@@ -20,39 +20,39 @@ class Desk:
 
     def __init__(self, solver, queue=10_000, make=None, on_step=lambda steps, rows: None):
         self.solver, self.worker = solver, Worker(queue)
-        assert solver.rules  # made once from two steps of the loop, which are not those of any order
+        assert solver.rules  # made once from two steps of the loop, which are not those of any request
         solver.loop.steps = 0
         self.engine_factory = EngineFactory(make or solver.engine, on_step)
-        self.ended = []  # orders, first those that ended first
+        self.finished = []  # in the order in which they ended
 
-    def order(self, texts, d, **how):
+    def make_work(self, texts, d, **how):
         d = self.solver.resolve(d)
         views = self.solver.views(d)
-        cases = [PuzzleJob(self.solver, q, d, 0, views) for q in self.solver.questions(texts)[0]]
+        puzzle_jobs = [PuzzleJob(self.solver, q, d, 0, views) for q in self.solver.questions(texts)[0]]
         done = threading.Event()
 
         def end():
-            self.ended.append(order)
+            self.finished.append(work)
             done.set()
 
-        order = Work(cases, self.engine_factory, end, **how)
-        order.done = done
-        return order
+        work = Work(puzzle_jobs, self.engine_factory, end, **how)
+        work.done = done
+        return work
 
     def first(self, one, other):
-        """Whether one order ended before another; both must."""
+        """Whether one request ended before another; both must."""
         assert one.done.wait(120) and other.done.wait(120)
-        return self.ended.index(one) < self.ended.index(other)
+        return self.finished.index(one) < self.finished.index(other)
 
     def submit(self, texts, d, **how):
-        order = self.order(texts, d, **how)
-        self.worker.submit(order)
-        return order
+        work = self.make_work(texts, d, **how)
+        self.worker.submit(work)
+        return work
 
     def ask(self, texts, d, **how):
-        order = self.submit(texts, d, **how)
-        assert order.done.wait(60)
-        return order.solutions
+        work = self.submit(texts, d, **how)
+        assert work.done.wait(60)
+        return work.solutions
 
 
 @pytest.fixture
@@ -111,11 +111,11 @@ DIALS = [
 
 def test_answers_are_those_of_the_solver_alone_whoever_else_is_there(desk, puzzles):
     """All kinds of dials at once, in several engines, against one call each of Solver.solve."""
-    orders = [desk.submit(puzzles, d) for d in DIALS]
-    for d, order in zip(DIALS, orders, strict=True):
-        assert order.done.wait(120)
+    works = [desk.submit(puzzles, d) for d in DIALS]
+    for d, work in zip(DIALS, works, strict=True):
+        assert work.done.wait(120)
         alone = desk.solver.solve(puzzles, d.depth, d.width, d.pick, noise=d.noise, seed=d.seed, halting=d.halting)
-        for mine, other in zip(order.solutions, alone, strict=True):
+        for mine, other in zip(work.solutions, alone, strict=True):
             assert mine.known == other.known and mine.valid == other.valid
             if (
                 d.pick != "verified" or mine.valid
@@ -143,15 +143,15 @@ def test_more_kinds_of_noise_than_engines_are_all_served(opened, puzzles):
     loop, most = Slow(opened.loop), []
     desk = Desk(Solver(loop, opened.task), on_step=lambda *_: most.append(len(desk.worker._engine_queues)))
     loop.gate.clear()
-    orders = [
+    works = [
         desk.submit(puzzles[:2], SolveOptions(30, 1, "q", noise=(0.2, 0.2), seed=s))
         for s in range(2 * MAX_NOISY_ENGINES)
     ]
     loop.gate.set()
-    assert all(order.done.wait(60) for order in orders)
+    assert all(work.done.wait(60) for work in works)
     assert MAX_NOISY_ENGINES <= max(most) < MAX_NOISY_ENGINES + MAX_IDLE_ENGINES
     alone = desk.solver.solve(puzzles[:2], 30, 1, "q", noise=(0.2, 0.2), seed=7)
-    assert texts_of(orders[7].solutions) == texts_of(alone)
+    assert texts_of(works[7].solutions) == texts_of(alone)
 
 
 def test_who_asks_for_no_noise_does_not_wait_for_those_who_do(opened, puzzles):
@@ -164,7 +164,7 @@ def test_who_asks_for_no_noise_does_not_wait_for_those_who_do(opened, puzzles):
     ]
     plain = desk.submit(puzzles[:1], SolveOptions(4, 1, "residual"))
     loop.gate.set()
-    assert desk.first(plain, noisy[0]) and all(order.done.wait(60) and order.error is None for order in noisy)
+    assert desk.first(plain, noisy[0]) and all(work.done.wait(60) and work.error is None for work in noisy)
 
 
 def test_a_small_order_overtakes_a_large_one_and_the_large_one_still_ends(opened, puzzles):
@@ -178,7 +178,7 @@ def test_a_small_order_overtakes_a_large_one_and_the_large_one_still_ends(opened
 
 
 def test_trajectories_that_follow_failed_ones_wait_behind_what_their_order_has_left(opened, puzzles):
-    """A large order whose puzzles all need every wave does not keep a small one waiting."""
+    """A large request whose puzzles all need every wave does not keep a small one waiting."""
     loop = Slow(opened.loop)
     desk = Desk(Solver(loop, opened.task, rows=4))
     loop.gate.clear()
@@ -228,14 +228,14 @@ def test_what_is_cancelled_leaves_nothing_behind(opened, puzzles):
     desk = Desk(
         Solver(Slow(opened.loop, 0.002), opened.task, rows=8), on_step=lambda stepped, rows: steps.append(stepped)
     )
-    order = desk.submit(puzzles, SolveOptions(100_000, 3, "residual"))
+    work = desk.submit(puzzles, SolveOptions(100_000, 3, "residual"))
     while not steps:
         time.sleep(0.01)
-    desk.worker.cancel(order)
+    desk.worker.cancel(work)
     until = time.monotonic() + 10
     while desk.worker.waiting and time.monotonic() < until:
         time.sleep(0.01)
-    assert desk.worker.waiting == 0 and not order.done.is_set()
+    assert desk.worker.waiting == 0 and not work.done.is_set()
     time.sleep(0.1)
     count = len(steps)
     time.sleep(0.2)
@@ -246,18 +246,18 @@ def test_what_is_cancelled_leaves_nothing_behind(opened, puzzles):
 def test_the_queue_is_bounded_and_says_when_there_will_be_room(opened, puzzles):
     desk = Desk(Solver(Slow(opened.loop, 0.08), opened.task, rows=4), queue=100)
     first = desk.submit(puzzles * 4, SolveOptions(2, 1, "residual"))  # 100 trajectories: 50 steps of 0.08 s or more
-    with pytest.raises(QueueFull, match="100 is the most"):
-        desk.worker.submit(desk.order(puzzles[:1], SolveOptions(2, 1, "residual")))
-    assert desk.worker.wait(50, 60) == 1  # nothing is known yet
+    with pytest.raises(QueueFull, match="100 is the limit"):
+        desk.worker.submit(desk.make_work(puzzles[:1], SolveOptions(2, 1, "residual")))
+    assert desk.worker.retry_after(50, 60) == 1  # nothing is known yet
     while desk.worker.waiting > 80:
         time.sleep(0.01)
-    left = desk.worker.wait(80, 60)
+    left = desk.worker.retry_after(80, 60)
     begun = time.monotonic()
     while desk.worker.waiting > 20:
         time.sleep(0.01)
     took = time.monotonic() - begun
     assert 0.3 * took <= left <= 3 * took + 1, (took, left)  # most of a step is sleep, whoever else is on this machine
-    assert desk.worker.wait(100, 2) <= 2 and desk.submit(puzzles, SolveOptions(2, 1, "residual")).done.wait(60)
+    assert desk.worker.retry_after(100, 2) <= 2 and desk.submit(puzzles, SolveOptions(2, 1, "residual")).done.wait(60)
     assert first.done.wait(60)
 
 
@@ -289,8 +289,8 @@ def test_an_engine_that_cannot_be_made_is_the_error_of_its_order(opened, puzzles
         return solver.engine(d)
 
     desk = Desk(solver, make=make)
-    order = desk.submit(puzzles, SolveOptions(4, 1, "q", noise=(9.0, 9.0)))
-    assert order.done.wait(30) and isinstance(order.error, MemoryError)
+    work = desk.submit(puzzles, SolveOptions(4, 1, "q", noise=(9.0, 9.0)))
+    assert work.done.wait(30) and isinstance(work.error, MemoryError)
     assert desk.ask(puzzles[:1], SolveOptions(4, 1, "residual"))[0].steps == 4
 
 
@@ -298,25 +298,26 @@ def test_a_budget_holds_for_all_puzzles_together(desk, puzzles):
     solver, depth = desk.solver, 40
     d = SolveOptions(depth, 4, "residual")
     cap = 60  # block calls a puzzle
-    found = desk.ask(puzzles, d, steps=cap * len(puzzles) / solver.calls)
+    found = desk.ask(puzzles, d, max_steps=cap * len(puzzles) / solver.nfe_per_step)
     spent = sum(s.nfe for s in found)
-    assert cap * len(puzzles) <= spent <= cap * len(puzzles) + solver.rows * solver.calls  # the last tick is whole
+    last_tick = solver.rows * solver.nfe_per_step
+    assert cap * len(puzzles) <= spent <= cap * len(puzzles) + last_tick
     alone = solver.solve(puzzles, depth, 4, "residual", budget=Budget(nfe=cap))
     assert texts_of(found) == texts_of(alone) and [s.nfe for s in found] == [s.nfe for s in alone]
 
 
 def test_a_closed_worker_finishes_what_it_took_and_takes_no_more(opened, puzzles):
     desk = Desk(Solver(Slow(opened.loop, 0.002), opened.task))
-    order = desk.submit(puzzles, SolveOptions(30, 2, "residual"))
+    work = desk.submit(puzzles, SolveOptions(30, 2, "residual"))
     desk.worker.close()
     with pytest.raises(WorkerClosed):
-        desk.worker.submit(desk.order(puzzles, SolveOptions(3, 1, "residual")))
+        desk.worker.submit(desk.make_work(puzzles, SolveOptions(3, 1, "residual")))
     desk.worker.thread.join(60)
-    assert not desk.worker.thread.is_alive() and all(s.steps == 30 for s in order.solutions)
+    assert not desk.worker.thread.is_alive() and all(s.steps == 30 for s in work.solutions)
 
 
 def test_new_weights_take_over_while_the_old_ones_finish(opened, puzzles):
-    """Both in one thread: each order ends on the weights it was made for, and the old ones leave when they are done."""
+    """In one thread: each request ends on the weights it was made for, and the old ones leave when they are done."""
     old, new = Slow(opened.loop, 0.005), Slow(opened.loop)
     desk, fresh = Desk(Solver(old, opened.task)), Solver(new, opened.task)
     assert fresh.rules  # which takes steps to look at the loop
@@ -325,7 +326,7 @@ def test_new_weights_take_over_while_the_old_ones_finish(opened, puzzles):
     while not desk.worker.live:
         time.sleep(0.001)
     desk.engine_factory = EngineFactory(fresh.engine)
-    desk.worker.keep(desk.engine_factory)
+    desk.worker.use_weights(desk.engine_factory)
     after = desk.submit(puzzles, SolveOptions(5, 1, "residual"))
     assert desk.first(after, before) and all(s.steps == 200 for s in before.solutions)
     assert new.steps - looked == 5 and old.steps >= 200
@@ -335,29 +336,29 @@ def test_new_weights_take_over_while_the_old_ones_finish(opened, puzzles):
 
 def test_hurry_ends_everything_now(opened, puzzles):
     desk = Desk(Solver(Slow(opened.loop, 0.005), opened.task))
-    order = desk.submit(puzzles, SolveOptions(100_000, 1, "residual"))
+    work = desk.submit(puzzles, SolveOptions(100_000, 1, "residual"))
     while not desk.worker.live:
         time.sleep(0.001)
     desk.worker.limit_deadlines()
-    assert order.done.wait(60) and all(s.steps > 0 for s in order.solutions)
+    assert work.done.wait(60) and all(s.steps > 0 for s in work.solutions)
     late = desk.ask(puzzles[:1], SolveOptions(100_000, 1, "residual"))[0]
     assert not late.known and late.steps == 0, "what comes after that has no time either"
 
 
-def test_nothing_of_solved_cases_is_kept(desk, puzzles):
-    """Verified early, a wide order leaves most of its tickets unused: they are forgotten, and so are its cases."""
+def test_nothing_of_solved_puzzles_is_kept(desk, puzzles):
+    """Verified early, a wide request leaves most of its trajectories unused: they and its puzzles are dropped."""
     for _ in range(30):
         desk.ask(puzzles[:4], SolveOptions(16, 100, "verified"))
     kept = sum(len(lane.waiting_trajectories) for lane in desk.worker._engine_queues.values())
-    assert kept <= 64 and not desk.worker._open and not desk.worker._orders and not any(desk.worker._pending)
+    assert kept <= 64 and not desk.worker._open and not desk.worker._active and not any(desk.worker._pending)
 
 
 def test_watchers_see_every_step(desk, puzzles):
     seen = []
-    order = desk.order(puzzles[:1], SolveOptions(10, 2, "residual"))
-    order.puzzles[0].watch = lambda k, moment: seen.append((k, moment.step, moment.answer))
-    desk.worker.submit(order)
-    assert order.done.wait(30)
+    work = desk.make_work(puzzles[:1], SolveOptions(10, 2, "residual"))
+    work.puzzles[0].watch = lambda k, output: seen.append((k, output.step, output.answer))
+    desk.worker.submit(work)
+    assert work.done.wait(30)
     assert sorted((k, step) for k, step, _ in seen) == [(k, s) for k in (0, 1) for s in range(1, 11)]
-    last = next(a for k, s, a in seen if (k, s) == (order.solutions[0].trajectory, 10))
-    assert np.array_equal(last, order.solutions[0].answer)
+    last = next(a for k, s, a in seen if (k, s) == (work.solutions[0].trajectory, 10))
+    assert np.array_equal(last, work.solutions[0].answer)

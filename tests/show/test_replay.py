@@ -55,7 +55,7 @@ def test_a_thought_ends_as_the_solver_answers(opened, puzzles, dials):
         for name in ("known", "valid", "steps", "trajectory", "width", "why", "confidence"):
             assert found[name] == getattr(wanted, name), name
         # Rows of a wave that can no longer win may be stepped once more before they leave the engine.
-        assert 0 <= wanted.nfe - found["nfe"] <= (dials.pick == "verified") * (dials.width - 1) * solver.calls
+        assert 0 <= wanted.nfe - found["nfe"] <= (dials.pick == "verified") * (dials.width - 1) * solver.nfe_per_step
         assert found["answer"] == wanted.text and 0 < found["seconds"] < 60
         steps = [(s["trajectory"], s["step"]) for s in told["steps"]]
         assert sorted(steps) == [(k, t) for k in range(dials.width) for t in range(1, dials.depth + 1)]

@@ -75,7 +75,7 @@ def test_answers_are_those_of_one_by_one_with_different_stopping_times(system, s
     for d in ended:
         i = d.job.owner
         answer, steps = alone(loop, boards[i], depths[i], halt, salts[i])
-        assert np.array_equal(d.moment.answer, answer) and d.steps == steps
+        assert np.array_equal(d.result.answer, answer) and d.steps == steps
         taken.add(steps)
     assert len(taken) > 2
     assert engine.counters.steps == sum(d.steps for d in ended) and engine.counters.rows >= engine.counters.steps
@@ -88,7 +88,7 @@ def test_noise_is_a_trajectorys_own_in_any_company():
     for i, board in enumerate(boards):
         for k in range(3):
             engine.submit(Job(board, 4, salt=k, owner=(i, k)))
-    found = {d.job.owner: d.moment.answer for d in engine.run()}
+    found = {d.job.owner: d.result.answer for d in engine.run()}
     for (i, k), answer in found.items():
         assert np.array_equal(answer, alone(loop, boards[i], 4, lambda *_: False, k)[0])
     assert any((found[i, 0] != found[i, 1]).any() for i in range(6))
@@ -156,15 +156,15 @@ def test_cancelled_jobs_leave_with_what_they_have_wherever_they_stand():
     engine.tick()
     engine.tick()
     ended = engine.cancel([jobs[1], jobs[4]])
-    assert [(d.job.owner, d.end, d.steps, d.moment is None) for d in ended] == [
+    assert [(d.job.owner, d.end, d.steps, d.result is None) for d in ended] == [
         (1, "cancelled", 2, False), (4, "cancelled", 0, True),
     ]  # fmt: skip
-    assert np.array_equal(ended[0].moment.answer, alone(loop, boards[1], 2, lambda *_: False)[0])
+    assert np.array_equal(ended[0].result.answer, alone(loop, boards[1], 2, lambda *_: False)[0])
     assert engine.cancel([jobs[1], jobs[4]]) == [] and len(engine) == 4
     rest = engine.run()
     assert sorted(d.job.owner for d in rest) == [0, 2, 3, 5] and all(d.steps == 9 for d in rest)
     for d in rest:
-        assert np.array_equal(d.moment.answer, alone(loop, d.job.question, 9, lambda *_: False)[0])
+        assert np.array_equal(d.result.answer, alone(loop, d.job.question, 9, lambda *_: False)[0])
 
 
 def test_deadlines_end_what_runs_and_what_waits():
@@ -174,7 +174,7 @@ def test_deadlines_end_what_runs_and_what_waits():
         engine.submit(Job(puzzles(1)[0], 10_000 if i < 2 else 1, deadline=soon if i < 2 else float("inf"), owner=i))
     ended = engine.run()
     assert [(d.job.owner, d.end) for d in ended] == [(0, "late"), (1, "late"), (2, "depth")]
-    assert ended[0].steps > 0 and ended[1].moment is None
+    assert ended[0].steps > 0 and ended[1].result is None
 
 
 def test_a_watcher_sees_every_step_and_the_residual():

@@ -76,7 +76,7 @@ def test_every_task_is_solved(name: str, options: dict[str, Any]) -> None:
         assert found.status == "optimal" and found.answer is not None and found.answer.dtype == np.uint8
         assert task.valid_batch(question[None], found.answer[None])[0]
         assert (found.cost, found.bound, found.restricted) == (None, None, False)
-        assert 0 < found.building < found.seconds
+        assert 0 < found.build_seconds < found.seconds
         if name == "sudoku":
             assert np.array_equal(found.answer, label)
 
@@ -197,7 +197,7 @@ def test_what_the_first_search_leaves_open_the_second_finds(monkeypatch: pytest.
     assert found.branches != exact(task, np.ones(256, np.uint8)).branches
 
 
-# -- hints and sure cells ---------------------------------------------------------------------------------------------
+# -- hints and fixed cells ---------------------------------------------------------------------------------------------
 
 
 @each
@@ -208,11 +208,11 @@ def test_hints_change_nothing_but_time(name: str, options: dict[str, Any]) -> No
         noisy = np.where(rng.random(len(label)) < 0.2, rng.integers(0, 256, len(label)), label).astype(np.uint8)
         anything = rng.integers(0, task.vocab, len(label), dtype=np.uint8)
         for hint in (label, noisy, anything, np.full_like(label, 255)):
-            for sure in (None, rng.random(len(label)) < 0.5, np.ones(len(label), bool)):
-                found = exact(task, question, hint, sure)
+            for fixed in (None, rng.random(len(label)) < 0.5, np.ones(len(label), bool)):
+                found = exact(task, question, hint, fixed)
                 assert found.status == "optimal" and found.answer is not None
                 assert task.valid_batch(question[None], found.answer[None])[0]
-                assert sure is not None or not found.restricted
+                assert fixed is not None or not found.restricted
                 if name == "sudoku":
                     assert np.array_equal(found.answer, label)
 
@@ -225,18 +225,18 @@ def test_a_right_hint_is_taken_and_what_is_sure_is_held() -> None:
         alone, hinted = exact(task, question), exact(task, question, label)
         assert hinted.answer is not None and np.array_equal(hinted.answer, label) and hinted.branches <= alone.branches
         differs += not np.array_equal(alone.answer, label)  # type: ignore[arg-type]
-        sure = rng.random(len(label)) < 0.7
-        held = exact(task, question, label, sure)
-        assert held.restricted and held.answer is not None and np.array_equal(held.answer[sure], label[sure])
+        fixed = rng.random(len(label)) < 0.7
+        held = exact(task, question, label, fixed)
+        assert held.restricted and held.answer is not None and np.array_equal(held.answer[fixed], label[fixed])
     assert differs > 5, "the solver alone finds these boards as well: nothing was tested"
 
 
 def test_sure_cells_that_are_wrong_are_freed() -> None:
     task = get("queens", size=8, givens=(0, 0))
-    empty, all_sure = np.ones(64, np.uint8), np.ones(64, bool)
-    found = exact(task, empty, hint=empty, sure=all_sure)  # no queen at all: wrong, but no cell is so on sight
+    empty, all_cells = np.ones(64, np.uint8), np.ones(64, bool)
+    found = exact(task, empty, hint=empty, fixed=all_cells)  # no queen at all: wrong, but no cell is so on sight
     assert found.answer is not None and not found.restricted and found.status == "optimal"
-    row = all_sure & (np.arange(64) < 56)  # all but the last row
+    row = all_cells & (np.arange(64) < 56)  # all but the last row
     assert exact(task, empty, empty, row).answer is not None
     attacked = empty.copy()
     attacked[[0, 9]] = 2  # two queens that attack each other are not held, so the rest can be
@@ -293,13 +293,13 @@ def test_the_best_answer_by_brute_force() -> None:
         for found in (exact(task, question), exact(task, question, hint), exact(task, question, hint[::-1].copy())):
             assert found.status == "optimal" and found.cost == found.bound == costs.min()
             assert task.cost(question[None], found.answer[None])[0] == found.cost  # type: ignore[index]
-        sure = rng.random(5) < 0.5
-        held = exact(task, question, hint, sure)
+        fixed = rng.random(5) < 0.5
+        held = exact(task, question, hint, fixed)
         assert held.answer is not None and held.cost is not None and held.cost >= costs.min()
         lesser += held.cost > costs.min()
         if held.restricted:
             assert (held.status, held.bound) == ("feasible", None)
-            assert held.cost == costs[(rows[:, sure] == hint[sure]).all(1)].min()
+            assert held.cost == costs[(rows[:, fixed] == hint[fixed]).all(1)].min()
         assert len(solutions(task, question).answers) == len(rows)
     assert lesser, "holding cells never cost anything: nothing was tested"
 
@@ -363,8 +363,8 @@ def test_bad_arguments_are_named() -> None:
         ("the question is list", {"question": q.tolist()}),
         ("token 200", {"question": np.where(q == 1, 200, q).astype(np.uint8)}),
         ("the hint is float64", {"hint": hint.astype(float)}),
-        ("sure is uint8", {"hint": hint, "sure": hint}),
-        ("give both", {"sure": hint == 1}),
+        ("fixed is uint8", {"hint": hint, "fixed": hint}),
+        ("give both", {"fixed": hint == 1}),
         ("seconds=0,", {"seconds": 0}),
         ("seconds=nan,", {"seconds": float("nan")}),
         ("workers=0", {"workers": 0}),

@@ -170,7 +170,7 @@ def test_what_is_no_verifier_is_refused_in_a_sentence() -> None:
 
 def test_a_verdict_that_hangs_on_its_batch_mates_is_refused() -> None:
     questions = np.zeros((5, 4), np.uint8)
-    with pytest.raises(InputError, match="differently in a batch"):
+    with pytest.raises(InputError, match="another result in a batch"):
         as_verifier(lambda q, a: np.arange(len(a)) == len(a) - 1)(questions, questions)
 
 

@@ -132,9 +132,9 @@ def test_a_player_is_causal_and_a_loop():
     other.inputs[:, 7:] = 3
     a, b = (think(player, q, 2).answer.logits for q in (x, other))
     assert torch.allclose(a[:, :7], b[:, :7], atol=1e-5) and not torch.allclose(a[:, 7:], b[:, 7:], atol=1e-3)
-    thought, moments = record_updates(player, x, 2)
-    assert [(m.step, m.name) for m in moments] == [(1, "1"), (1, "2"), (2, "1"), (2, "2")]
-    assert torch.equal(moments[-1].kept.z, thought.state.z)
+    thought, records = record_updates(player, x, 2)
+    assert [(m.step, m.name) for m in records] == [(1, "1"), (1, "2"), (2, "1"), (2, "2")]
+    assert torch.equal(records[-1].kept.z, thought.state.z)
     wide = Player(player_config(6), 4)
     assert sum(p.numel() for p in wide.blocks.parameters()) == 4 * sum(p.numel() for p in wide.blocks["1"].parameters())
 

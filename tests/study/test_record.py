@@ -26,14 +26,14 @@ def made(name, **fields):
 def test_every_update_of_every_step_is_seen_and_nothing_changes():
     loop, x = made("trm", cycles=2, thoughts=3), sample_question()
     rule = loop.grad
-    thought, moments = record_updates(loop, x, 3)
-    assert [m.name for m in moments] == ["z", "z", "z", "y"] * 2 * 3
-    assert [(m.step, m.update) for m in moments] == [(s, u) for s in (1, 2, 3) for u in range(1, 9)]
+    thought, records = record_updates(loop, x, 3)
+    assert [m.name for m in records] == ["z", "z", "z", "y"] * 2 * 3
+    assert [(m.step, m.update) for m in records] == [(s, u) for s in (1, 2, 3) for u in range(1, 9)]
     assert loop.grad is rule and vars(loop)["grad"] is rule
     assert torch.equal(thought.answer.logits, think(loop, x, 3).answer.logits)
-    assert torch.equal(moments[-1].kept.y, thought.state.y)
+    assert torch.equal(records[-1].kept.y, thought.state.y)
     # what is kept chains: "z" moves z and leaves y, "y" the other way round
-    for before, m in pairwise(moments):
+    for before, m in pairwise(records):
         moved = {k: not torch.equal(v, slots(before.kept)[k]) for k, v in slots(m.kept).items()}
         assert moved == {"y": m.name == "y", "z": m.name == "z"}
 
@@ -47,8 +47,8 @@ def test_the_rule_is_back_in_its_place_even_after_an_error():
 
 
 def test_a_loop_without_a_schedule_is_one_update_a_step_and_wrappers_are_seen_through():
-    _, moments = record_updates(made("ut"), sample_question(), 3)
-    assert [(m.step, m.update, m.name) for m in moments] == [(s, 1, "step") for s in (1, 2, 3)]
+    _, records = record_updates(made("ut"), sample_question(), 3)
+    assert [(m.step, m.update, m.name) for m in records] == [(s, 1, "step") for s in (1, 2, 3)]
     noisy = Noisy(made("trm", cycles=1, thoughts=2), path=0.1)
     assert [m.name for m in record_updates(noisy, sample_question(), 2)[1]] == ["z", "z", "y"] * 2
 
@@ -77,8 +77,8 @@ class Rule(nn.Module):
 
 def test_a_rule_that_is_a_module_can_be_watched():
     loop = Module()
-    thought, moments = record_updates(loop, sample_question(), 2)
-    assert [int(m.kept[0, 0]) for m in moments] == [1, 11, 12, 22] and int(thought.state[0, 0]) == 22
+    thought, records = record_updates(loop, sample_question(), 2)
+    assert [int(m.kept[0, 0]) for m in records] == [1, 11, 12, 22] and int(thought.state[0, 0]) == 22
     assert isinstance(loop.grad, Rule)
 
 
@@ -130,6 +130,6 @@ def test_every_system_can_be_watched(name):
     loop, x = made(name), sample_question()
     with torch.no_grad():
         plain = think(loop, x, 2)
-    thought, moments = record_updates(loop, x, 2)
+    thought, records = record_updates(loop, x, 2)
     assert torch.equal(thought.answer.logits, plain.answer.logits)
-    assert {m.step for m in moments} == {1, 2} and any(v.is_floating_point() for v in slots(moments[-1].kept).values())
+    assert {m.step for m in records} == {1, 2} and any(v.is_floating_point() for v in slots(records[-1].kept).values())

@@ -76,7 +76,7 @@ HOSTILE = [
 @pytest.mark.parametrize("text", HOSTILE)
 def test_data_are_in_no_script_and_end_no_element(text):
     """Whatever a page is given, its scripts stay those of the template, to the letter, and its policy names them."""
-    data = {"model": {"name": text, text: [text]}, "thoughts": [{"said": [text]}]}
+    data = {"model": {"name": text, text: [text]}, "thoughts": [{"explanation": [text]}]}
     page, plain = web.standalone(data), web.asset(web.STANDALONE)[0].decode()
     assert kept(page) == data
     start, end = plain.index("null<"), plain.index("null<") + 4

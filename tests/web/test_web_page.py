@@ -10,7 +10,15 @@ from innerloop import cli
 
 pytestmark = pytest.mark.slow  # a browser, and a model that is trained for it
 
-DIALS = {"depth": 8, "width": 3, "pick": "auto", "noise": [0, 0], "views": True, "halting": False, "least": 0.5}
+DIALS = {
+    "depth": 8,
+    "width": 3,
+    "pick": "auto",
+    "noise": [0, 0],
+    "views": True,
+    "halting": False,
+    "min_confidence": 0.5,
+}
 DIALS |= {"seed": 0, "exact": False, "identifier": 0}
 BLANK = "." * 16
 
@@ -246,16 +254,16 @@ def test_paste_into_field_and_board(server, visit, examples):
 def test_a_bad_puzzle_is_told_by_its_field(server, visit):
     page = visit(server.url, expect=("400",))
     page.fill("#text", "1234")
-    assert page.inner_text("#said") == "4 of 16 cells" and page.get_attribute("#text", "aria-invalid") == "false"
+    assert page.inner_text("#problem") == "4 of 16 cells" and page.get_attribute("#text", "aria-invalid") == "false"
     page.click("#solve")
     page.wait_for_selector("#text[aria-invalid=true]")
     with pytest.raises(urllib.error.HTTPError) as refused:
         ask(server, "v1/models/sudoku4/think", {"puzzle": "1234", **DIALS})
-    assert page.inner_text("#said").removeprefix("▲ ") == json.loads(refused.value.read())["error"]
+    assert page.inner_text("#problem").removeprefix("▲ ") == json.loads(refused.value.read())["error"]
     page.fill("#text", "12z4" + BLANK[4:])
-    assert "“z” in row 1, column 3" in page.inner_text("#said")
+    assert "“z” in row 1, column 3" in page.inner_text("#problem")
     page.fill("#text", BLANK)
-    assert page.inner_text("#said") == "" and page.get_attribute("#text", "aria-invalid") == "false"
+    assert page.inner_text("#problem") == "" and page.get_attribute("#text", "aria-invalid") == "false"
 
 
 def test_dials_reach_the_server_and_their_errors_are_told(server, visit):

@@ -12,7 +12,7 @@ from innerloop.core import Question, think
 from innerloop.errors import InputError
 from innerloop.halt import residual
 from innerloop.learn.supervise import Batch
-from innerloop.learn.unroll import Unroll, unrolled
+from innerloop.learn.unroll import Unroll, unrolled_step
 from innerloop.parts.config import NetConfig
 from innerloop.study.contract import CHECKS, Subject, sample_question
 from innerloop.weights.deq import DEQ, Config
@@ -187,7 +187,7 @@ def test_it_learns_by_each_gradient():
         optimizer = torch.optim.AdamW([p for n, p in loop.named_parameters() if "puzzles" not in n], lr=3e-3)
         losses = []
         for _ in range(40):
-            out = unrolled(loop.train(), batch, Unroll(1), 1, None, "softmax")
+            out = unrolled_step(loop.train(), batch, Unroll(1), 1, None, "softmax")
             loss = out.losses["lm_loss"] / 16
             optimizer.zero_grad()
             loss.backward()

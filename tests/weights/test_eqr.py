@@ -13,7 +13,7 @@ from innerloop.runs.fit import fit_config
 from innerloop.tasks import get
 from innerloop.weights import trm
 from innerloop.weights.eqr import Config, EqR
-from innerloop.width import lowest_residual, wide
+from innerloop.width import lowest_residual, think_wide
 
 TINY = NetConfig(
     vocab=6, seq=16, rows=4, hidden_size=32, heads=2, layers=1, expansion=2.0, multiple_of=32, puzzle_emb_size=32
@@ -86,7 +86,7 @@ def test_a_damped_loop_without_noise_settles_closer_than_a_noisy_one():
 def test_the_steadiest_trajectory_is_chosen_row_by_row():
     x, loop = asked(), made(noise=0.1)
     every = [think(loop, x, 3, state=salted(loop.init(x), i)) for i in range(6)]
-    chosen = wide(loop, x, 6, lowest_residual, 3)
+    chosen = think_wide(loop, x, 6, lowest_residual, 3)
     moved = torch.stack([t.state.residual[:, 0] for t in every])
     assert torch.equal(chosen.state.residual[:, 0], moved.min(0).values)
     winner = moved.argmin(0)
@@ -101,5 +101,5 @@ def test_it_is_evaluated_wide_without_further_noise():
     rows = evaluate(loop, task, task.make(5, 0), (2,), (1, 3), pick="residual")
     assert [r.pick for r in rows] == ["-", "residual"] and rows[1].nfe == 6 * len(loop.schedule)
     plain = trm.TRM(trm.Config(fit_config(TINY, task, 1), cycles=1, thoughts=1, dtype="float32"))
-    with pytest.raises(InputError, match="no residual"):
+    with pytest.raises(InputError, match="no field `residual`"):
         evaluate(plain, task, task.make(5, 0), (2,), (3,), pick="residual", noise=(1.0, 0.0))

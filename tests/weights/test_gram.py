@@ -23,7 +23,7 @@ from innerloop.tasks.task import Task
 from innerloop.weights.gram import GRAM, Config
 from innerloop.weights.trm import TRM
 from innerloop.weights.trm import Config as TRMConfig
-from innerloop.width import best, wide
+from innerloop.width import best, think_wide
 
 TINY = NetConfig(
     vocab=6, seq=16, rows=4, hidden_size=32, heads=2, layers=1, expansion=1.5, multiple_of=32, puzzle_emb_size=32
@@ -216,7 +216,8 @@ def test_the_best_of_n_by_an_oracle_never_falls_with_n():
     labels = asked(rows=8, target=True).target
     oracle = best(lambda answer: (answer.logits.argmax(-1) == labels).float().mean(1))
     with torch.no_grad():
-        curve = [(wide(loop, x, n, oracle, 2).answer.logits.argmax(-1) == labels).float().mean(1) for n in range(1, 13)]
+        answers = [think_wide(loop, x, n, oracle, 2).answer.logits.argmax(-1) for n in range(1, 13)]
+    curve = [(a == labels).float().mean(1) for a in answers]
     rises = torch.stack(curve).diff(dim=0)
     assert (rises >= 0).all() and (rises > 0).any()
 

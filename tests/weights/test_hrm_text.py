@@ -11,7 +11,7 @@ from innerloop import grad
 from innerloop.core import Question, think
 from innerloop.errors import InputError
 from innerloop.learn.stream import ExampleStream, to_batch
-from innerloop.learn.unroll import Unroll, unrolled
+from innerloop.learn.unroll import Unroll, unrolled_step
 from innerloop.parts.attention import attention_context, prefix_lengths
 from innerloop.parts.cache import Cache
 from innerloop.parts.config import NetConfig
@@ -197,7 +197,7 @@ def test_only_the_response_is_learned():
     task, loop = sums(2)
     s = task.make(8, seed=0)
     batch = to_batch(s.inputs, s.labels, s.puzzle, "cpu")
-    out = unrolled(loop, batch, Unroll(1), 1, None, "softmax")
+    out = unrolled_step(loop, batch, Unroll(1), 1, None, "softmax")
     out.answer.logits.retain_grad()
     out.losses["lm_loss"].backward()
     asked = torch.from_numpy(s.labels) > 0
@@ -307,7 +307,7 @@ def test_it_learns_sums_and_writes_what_it_reads():
     for step in range(STEPS):
         loop.set_progress(step / STEPS)
         batch = feed.fill(torch.ones(32, dtype=torch.bool), 32 * step)
-        loss = unrolled(loop, batch, plan, 1, None, "softmax").losses["lm_loss"] / 32
+        loss = unrolled_step(loop, batch, plan, 1, None, "softmax").losses["lm_loss"] / 32
         first = first or loss.item()
         optimizer.zero_grad()
         loss.backward()

@@ -14,7 +14,7 @@ from innerloop.errors import InputError
 from innerloop.grad import last
 from innerloop.halt import converged, cosine, entropy, kl, unchanged_for
 from innerloop.learn.stream import ExampleStream, to_batch
-from innerloop.learn.unroll import Unroll, unrolled
+from innerloop.learn.unroll import Unroll, unrolled_step
 from innerloop.noise import salted
 from innerloop.parts.cache import Cache
 from innerloop.parts.config import NetConfig
@@ -246,7 +246,7 @@ def trained():
             group["lr"] = 3e-3 * min(1.0, step / 20) * (1 - step / 250)
         batch = feed.fill(torch.ones(32, dtype=torch.bool), 32 * step)
         salt = torch.randint(1, 1 << 40, (32,), generator=draws)
-        loss = unrolled(loop, batch, plan, plan.steps(0, draws), salt, "softmax").losses["lm_loss"] / 32
+        loss = unrolled_step(loop, batch, plan, plan.draw_depth(0, draws), salt, "softmax").losses["lm_loss"] / 32
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(loop.parameters(), 1.0)

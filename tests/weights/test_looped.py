@@ -9,7 +9,7 @@ from torch import nn
 from innerloop.core import detach, think
 from innerloop.grad import rule_named
 from innerloop.learn.supervise import Batch
-from innerloop.learn.unroll import Unroll, unrolled
+from innerloop.learn.unroll import Unroll, unrolled_step
 from innerloop.parts.config import NetConfig
 from innerloop.parts.mixers import Net
 from innerloop.study.contract import CHECKS, Subject, sample_question
@@ -40,7 +40,7 @@ def loop(**how):
 def gradients(net, depth, taped, window, grad=None):
     net.zero_grad()
     unroll = Unroll(depth, grad=grad or f"last({taped})", weigh="window", window=window)
-    sum(unrolled(net, BATCH, unroll, depth, None).losses.values()).backward()
+    sum(unrolled_step(net, BATCH, unroll, depth, None).losses.values()).backward()
     return [p.grad.to_dense() if p.grad.is_sparse else p.grad.clone() for p in net.parameters()]
 
 
@@ -92,7 +92,7 @@ def test_the_first_state_is_neutral():
 
 def test_the_curriculum_reaches_the_depth():
     plan, gen = Unroll(12, draw="ramp", first=4, ramp=0.5, grad="last(4)", weigh="window", window=4), torch.Generator()
-    depths = [plan.steps(p / 20, gen) for p in range(21)]
+    depths = [plan.draw_depth(p / 20, gen) for p in range(21)]
     assert depths[0] == 4 and depths[10:] == [12] * 11 and depths == sorted(depths)
     rule_named(plan.grad)
 

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from innerloop.core import Question, think
 from innerloop.errors import InputError
 from innerloop.learn.stream import ExampleStream
-from innerloop.learn.unroll import Unroll, unrolled
+from innerloop.learn.unroll import Unroll, unrolled_step
 from innerloop.parts.attention import attend_plain, rotate
 from innerloop.parts.config import NetConfig
 from innerloop.parts.layers import rms_norm
@@ -342,7 +342,7 @@ def test_it_learns_sums_and_writes_what_it_reads():
         for group in optimizer.param_groups:
             group["lr"] = 5e-3 * (1 - step / STEPS)
         batch = feed.fill(torch.ones(32, dtype=torch.bool), 32 * step)
-        loss = sum(unrolled(loop, batch, Unroll(3), 3, None, "softmax").losses.values()) / 32
+        loss = sum(unrolled_step(loop, batch, Unroll(3), 3, None, "softmax").losses.values()) / 32
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

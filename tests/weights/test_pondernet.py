@@ -11,7 +11,7 @@ from innerloop import halt
 from innerloop.core import Answer, Question, think
 from innerloop.errors import InputError
 from innerloop.learn.supervise import Batch
-from innerloop.learn.unroll import Unroll, log_geometric_prior, log_halting_probabilities, ponder_losses, unrolled
+from innerloop.learn.unroll import Unroll, log_geometric_prior, log_halting_probabilities, ponder_losses, unrolled_step
 from innerloop.noise import salted
 from innerloop.parts.config import NetConfig
 from innerloop.study.contract import sample_question
@@ -117,7 +117,7 @@ def test_before_learning_it_halts_as_it_is_told():
     for t in think(loop, x, 3, record=lambda loop, s: loop.read(s).q_halt.sigmoid()).trace:
         assert torch.allclose(t, torch.tensor(0.2))
     batch = Batch(x, x.inputs.clone())
-    out = unrolled(loop, batch, Unroll(6, weigh="ponder", prior=0.2), 6, torch.arange(6))
+    out = unrolled_step(loop, batch, Unroll(6, weigh="ponder", prior=0.2), 6, torch.arange(6))
     assert out.losses["ponder_loss"].abs() < 1e-6 and set(out.losses) == {"lm_loss", "ponder_loss"}
     out.losses["lm_loss"].backward()
     assert loop.heads.q.weight.grad.abs().max() > 0  # answers that differ in their loss teach the halting

@@ -9,7 +9,7 @@ from innerloop.halt import confident, halting_margin
 from innerloop.noise import key_of, normal, salted, scramble
 from innerloop.parts.config import NetConfig
 from innerloop.weights import trm
-from innerloop.width import Noisy, best, by_value, first_to_halt, lowest_residual, wide
+from innerloop.width import Noisy, best, by_value, first_to_halt, lowest_residual, think_wide
 
 TINY = NetConfig(
     vocab=6, seq=16, rows=4, hidden_size=32, heads=2, layers=1, expansion=2.0, multiple_of=32, puzzle_emb_size=32
@@ -74,7 +74,7 @@ def test_the_halting_head_picks_the_best_of_k():
     loop, x = made(), asked()
     shaken = noisy(loop)
     every = [think(shaken, x, 3, state=salted(shaken.init(x), i)) for i in range(8)]
-    chosen = wide(noisy(loop), x, 8, best(), 3)
+    chosen = think_wide(noisy(loop), x, 8, best(), 3)
     q = torch.stack([t.answer.q_halt for t in every])
     assert torch.equal(chosen.answer.q_halt, q.max(0).values) and len(q.argmax(0).unique()) > 1
 
@@ -84,7 +84,7 @@ def test_an_oracles_pick_never_falls_with_more_trajectories():
     loop, x = made(), asked(16)
     labels = torch.randint(1, 6, (16, 16), generator=torch.Generator().manual_seed(3))
     right = lambda answer: (answer.logits.argmax(-1) == labels).float().mean(1)  # noqa: E731
-    curve = [right(wide(noisy(loop, 1.0), x, n, best(right), 2).answer) for n in range(1, 13)]
+    curve = [right(think_wide(noisy(loop, 1.0), x, n, best(right), 2).answer) for n in range(1, 13)]
     rises = torch.stack(curve).diff(dim=0)
     assert (rises >= 0).all() and (rises > 0).any()
 
@@ -113,18 +113,18 @@ def test_the_first_to_halt_of_real_trajectories_spends_the_fewest_steps():
     shaken = noisy(loop, 1.0)
     firsts = [salted(shaken.init(x), i) for i in range(5)]
     every = torch.stack([think(shaken, x, 6, halt=confident(), state=s).steps for s in firsts])
-    chosen = wide(noisy(loop, 1.0), x, 5, first_to_halt, 6, halt=confident())
+    chosen = think_wide(noisy(loop, 1.0), x, 5, first_to_halt, 6, halt=confident())
     assert torch.equal(chosen.steps, every.min(0).values) and every.float().std() > 0
 
 
 def test_value_picks_and_what_is_missing_is_said():
     runs = [thought(1, [0.0, 0.0], torch.tensor(v), mark=m) for v, m in (([0.2, 0.9], 0.0), ([0.3, 0.1], 1.0))]
     assert best(by_value)(runs).state[0].tolist() == [1.0, 0.0]
-    with pytest.raises(InputError, match="no score"):
+    with pytest.raises(InputError, match="no head for that score"):
         best(by_value)([thought(1, [0.0]), thought(1, [1.0])])
-    with pytest.raises(InputError, match="no score"):
+    with pytest.raises(InputError, match="no head for that score"):
         best(halting_margin)([thought(1), thought(1)])
-    with pytest.raises(InputError, match="no residual"):
+    with pytest.raises(InputError, match="no field `residual`"):
         lowest_residual(runs)
 
 

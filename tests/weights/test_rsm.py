@@ -12,7 +12,7 @@ from innerloop.errors import InputError
 from innerloop.halt import confident, converged
 from innerloop.learn.supervise import Batch
 from innerloop.learn.train import train
-from innerloop.learn.unroll import Unroll, unrolled
+from innerloop.learn.unroll import Unroll, unrolled_step
 from innerloop.parts.config import NetConfig
 from innerloop.recipes import get
 from innerloop.runs.fit import build
@@ -47,7 +47,7 @@ def test_the_inner_depth_grows_at_the_recipes_milestones():
 
 def test_the_outer_depth_grows_by_the_plan():
     draw = torch.Generator()
-    assert [TAUGHT.steps(p, draw) for p in (0, 0.2, 0.4, 0.6, 0.8, 0.99)] == [2, 3, 4, 6, 7, 8]
+    assert [TAUGHT.draw_depth(p, draw) for p in (0, 0.2, 0.4, 0.6, 0.8, 0.99)] == [2, 3, 4, 6, 7, 8]
 
 
 def test_weights_remember_the_depth_they_were_learned_at(tmp_path):
@@ -75,7 +75,7 @@ def test_learning_tapes_the_last_step_and_judges_its_answer_alone():
     labels = torch.randint(1, 6, (3, 16))
     calls = []
     hook = loop.net.register_forward_hook(lambda *_: calls.append(torch.is_grad_enabled()))
-    out = unrolled(loop, Batch(x, labels), TAUGHT, 5, None, "softmax")
+    out = unrolled_step(loop, Batch(x, labels), TAUGHT, 5, None, "softmax")
     hook.remove()
     assert calls == [False] * 12 + [True] * 3 and set(out.losses) == {"lm_loss"}
     out.losses["lm_loss"].backward()

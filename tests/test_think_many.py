@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from innerloop import each, halt
+from innerloop import halt, think_many
 from innerloop.core import Question, SomeFailed, Thought, think
 from innerloop.errors import InputError
 from innerloop.ledger import charge, counting
@@ -52,7 +52,7 @@ STEPS = [1, 1, 4, 3, 1, 8, 5, 2]
 @workers
 def test_texts_stop_one_by_one_and_come_back_in_order(workers):
     with counting() as ledger:
-        thoughts = each(Sort(), WORDS, depth=50, halt=halt.finished, workers=workers)
+        thoughts = think_many(Sort(), WORDS, depth=50, halt=halt.finished, workers=workers)
     assert [t.answer for t in thoughts] == ["".join(sorted(w)) for w in WORDS]
     assert [t.steps for t in thoughts] == STEPS
     assert (ledger.calls, ledger.nfe, ledger.serial_steps) == (8, sum(STEPS), sum(STEPS))
@@ -68,7 +68,7 @@ def test_workers_wait_beside_each_other():
             gate.wait()
             return Draft(word, True)
 
-    assert len(each(Waits(), "abcdefgh"[:4].split() * 4, depth=1, workers=4)) == 4
+    assert len(think_many(Waits(), "abcdefgh"[:4].split() * 4, depth=1, workers=4)) == 4
 
 
 @workers
@@ -78,7 +78,7 @@ def test_a_question_that_fails_is_named_and_loses_no_other(workers):
         counting() as ledger,
         pytest.raises(SomeFailed, match=r"2 of 4 .* question 1: ValueError: cannot sort !") as told,
     ):
-        each(Sort(), words, depth=9, halt=halt.finished, workers=workers)
+        think_many(Sort(), words, depth=9, halt=halt.finished, workers=workers)
     assert list(told.value.errors) == [1, 3]
     assert [t and t.answer for t in told.value.thoughts] == ["ab", None, "bc", None]
     assert ledger.tokens_out == 4
@@ -101,7 +101,7 @@ def test_objects_are_questions_too(workers):
             return s
 
     near = lambda loop, old, new, steps: abs(old - new) < 1e-12  # noqa: E731
-    thoughts = each(Root(), (Square(n) for n in (4.0, 9.0, 2.0)), depth=99, halt=near, workers=workers)
+    thoughts = think_many(Root(), (Square(n) for n in (4.0, 9.0, 2.0)), depth=99, halt=near, workers=workers)
     assert [round(t.answer, 9) for t in thoughts] == [2, 3, 1.414213562] and thoughts[0].steps < 9
 
 
@@ -114,20 +114,21 @@ def test_a_loop_over_tensors_answers_as_think_does_alone(workers):
         boards = [Question(torch.randint(1, 6, (1, 16)), torch.zeros(1, dtype=torch.long)) for _ in range(7)]
     rule = halt.unchanged_for(2)  # which counts
     with torch.no_grad(), counting() as ledger:
-        thoughts = each(loop, boards, depth=8, halt=rule, workers=workers, record=lambda loop, s: s.y.sum().item())
+        total = lambda loop, s: s.y.sum().item()  # noqa: E731
+        thoughts = think_many(loop, boards, depth=8, halt=rule, workers=workers, record=total)
         alone = [think(loop, x, 8, halt=halt.unchanged_for(2)) for x in boards]
     steps = [int(t.steps) for t in thoughts]
     assert steps == [int(t.steps) for t in alone] and len(set(steps)) > 1
     assert all(torch.equal(t.answer.logits, a.answer.logits) for t, a in zip(thoughts, alone, strict=True))
     assert [len(t.trace) for t in thoughts] == steps and not thoughts[0].answer.logits.requires_grad
     assert ledger.nfe == 2 * 2 * sum(steps) and ledger.calls == 14
-    assert each(loop, boards[:2], depth=1, workers=workers)[1].answer.logits.requires_grad
+    assert think_many(loop, boards[:2], depth=1, workers=workers)[1].answer.logits.requires_grad
 
 
 @workers
 def test_a_budget_is_of_all_questions_together(workers):
     with counting() as ledger:
-        thoughts = each(
+        thoughts = think_many(
             Sort(), ["zyxwvutsrqponmlkjihgfedcba"] * 4, depth=99, halt=halt.spent(ledger, money=3), workers=workers
         )
     assert 12 <= ledger.tokens_out < 12 + 5 and all(t.steps >= 1 for t in thoughts)
@@ -144,10 +145,10 @@ def test_a_budget_is_of_all_questions_together(workers):
 )
 def test_what_makes_no_sense_is_refused(questions, how, said):
     with pytest.raises(InputError, match=said):
-        each(Sort(), questions, **{"depth": 1} | how)
+        think_many(Sort(), questions, **{"depth": 1} | how)
 
 
 @workers
 def test_no_question_is_no_work(workers):
-    found: list[Thought] = each(Sort(), [], depth=1, workers=workers)
+    found: list[Thought] = think_many(Sort(), [], depth=1, workers=workers)
     assert found == []

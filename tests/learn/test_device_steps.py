@@ -30,7 +30,7 @@ WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "equal", "
 
 def prepared(name, mode, *more):
     recipe, changes = KINDS[name]
-    run = override(get(recipe), [*SMALL, *changes, f"plan.resident={mode}", *more])
+    run = override(get(recipe), [*SMALL, *changes, f"plan.device_steps={mode}", *more])
     return build(run)
 
 
@@ -82,7 +82,7 @@ class NoWaiting(TorchDispatchMode):
 def test_no_step_asks_the_device_and_every_result_stays_in_its_place(name, tmp_path):
     built = prepared(name, "on")
     t = Trainer(built.loop, built.task, built.train, built.run.plan, tmp_path, live=False)
-    t.learn()
+    t.train_step()
     r = t.graph_trainer
     held = [x for x in checkpoint.flatten((r.carry, r.position, r.step_index, r.sums, r.inputs)) if x is not None]
     places = [x.data_ptr() for x in (*held, *t.loop.parameters(), *t.average.shadow.values())]
@@ -115,7 +115,7 @@ def test_steps_taken_to_warm_up_are_taken_back(tmp_path):
             assert all((v == 0).all() for s in t.optimizers[0].state.values() for v in s.values())
             t = Trainer(built.loop, built.task, built.train, built.run.plan, tmp_path / "next", live=False)
             r = t.graph_trainer
-            t.learn()
+            t.train_step()
 
 
 def test_rates_on_the_device_are_the_same_rates(tmp_path):
@@ -154,11 +154,11 @@ def test_what_diverges_stays_as_it_was_saved(tmp_path):
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (["plan.accumulate=2"], "more than one segment"),
-        (["plan.resident=maybe"], 'use "auto", "on" or "off"'),
+        (["plan.accumulate=2"], "plan.accumulate or plan.unroll"),
+        (["plan.device_steps=maybe"], 'use "auto", "on" or "off"'),
     ],
 )
-def test_what_cannot_be_resident_is_refused_in_words(more, said, tmp_path):
+def test_what_cannot_run_on_the_device_is_refused_in_words(more, said, tmp_path):
     with pytest.raises(InputError, match=said):
         trained("orbit", "on", tmp_path, *more)
 
