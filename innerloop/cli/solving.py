@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import sys
 import time
@@ -20,8 +18,9 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from innerloop import files, tasks
-from innerloop.cli.inputs import choose_device, open_run, print_reading, refuse_overwrite
+from innerloop import files
+from innerloop.cli.answers import in_notation, solve_file
+from innerloop.cli.inputs import choose_device, open_run, print_reading
 from innerloop.cli.judging import parse_noise
 from innerloop.data.arc_files import has_tests, is_arc, read_arc
 from innerloop.data.official import is_official
@@ -29,10 +28,10 @@ from innerloop.data.opening import open_questions, read_questions
 from innerloop.data.protocols import Tokens
 from innerloop.data.sets import PuzzleSet
 from innerloop.errors import InputError
-from innerloop.rules.bounds import SearchBound, Undecided
 from innerloop.runs.single import match_identifiers
 from innerloop.runs.solving import solver_of
 from innerloop.schema import Amount, Count, Range, Seed
+from innerloop.solve.count import can_count, count_answers
 from innerloop.solve.engine import StepOutput
 from innerloop.solve.options import Budget, Solution, SolveOptions
 from innerloop.solve.solver import Solver
@@ -46,7 +45,6 @@ FRAME_SECONDS, PLAY_SECONDS = (
     0.5,
 )  # seconds a changed board is shown in a terminal, and all of them together at most
 CHECK_SECONDS = 2.0  # seconds that the check for a solution may take
-CSV_COLUMNS = ("question", "answer", "known", "valid", "confidence", "steps", "nfe", "source")
 Words = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[RUN] PUZZLE|FILE|-")]
 
 
@@ -89,7 +87,8 @@ def solve(
         exact: Seconds that an exact solver may take for each puzzle the model does not know.
         label: The right answer, where known: wrong cells are then shown in red.
         quiet: Print only the answer and the verdict.
-        out: File for the answers to a file of puzzles; by default they are printed.
+        out: File for the answers to a file of puzzles, .csv or .jsonl: its own columns, and those of the answers. By
+            default they are printed as CSV.
         seed: Of noise and symmetries.
         device: auto, cpu or cuda.
     """
@@ -105,17 +104,11 @@ def solve(
     solve_kwargs |= {"budget": Budget(nfe or None, seconds or None), "pick": choose_rule(solver, pick)}
     solve_kwargs["width"] = width or default_width(solver, pick, solve_kwargs["noise"])
     if file or len(questions) > 1:
-        return solve_file(solver, questions, out, solve_kwargs)
+        return solve_file(solver, questions, out, solve_kwargs, Path(puzzle) if file else None)
     solve_kwargs["budget"] = budget_after_check(opened.task, questions.inputs[0], solve_kwargs["budget"])
     use_one_thread(opened.loop)
     solve_one(solver, questions, solve_kwargs, label_tokens(opened.task, questions, label) if label else None, quiet)
     return 0
-
-
-def read_answers(path: Path) -> None:
-    """Raise InputError unless this is a file of answers, as `many` writes it."""
-    if next(files.lines(path), "").rstrip().split(",")[: len(CSV_COLUMNS)] != [*CSV_COLUMNS]:
-        raise InputError(f"{files.shown(path)} holds no answers")
 
 
 def default_width(solver: Solver, pick: str, noise: tuple[float, float]) -> int:
@@ -211,11 +204,10 @@ def check_solvable(task: Any, question: Tokens, seconds: float = CHECK_SECONDS) 
 
     Whether it has one may take for ever to find out: what `seconds` do not decide is said to be undecided.
     """
-    counts = type(task).every is not tasks.Task.every or type(task).solutions is not tasks.Task.solutions
-    try:
-        counted = counts and task.cost(question[None], question[None]) is None
-        ways = task.solutions(question, bound=SearchBound(seconds=seconds)) if counted else 1
-    except Undecided:
+    if not can_count(task, question):
+        return
+    ways = count_answers(task, question, seconds)
+    if ways is None:
         print(f"whether this puzzle has a solution was not decided in {seconds:.2g} s", file=sys.stderr)
         return
     if ways == 0:
@@ -283,16 +275,10 @@ def play_boards(console: Console, solver: Solver, question: Any, path: Sequence[
 
 def verdict_line(solver: Solver, found: Solution) -> str:
     """One line: valid or confidence, cost, and the reason for the choice."""
-    if found.known and found.valid:
-        said = "[bold green]valid[/]"
-    elif found.known:
-        said = "[bold]complete[/]" if found.confidence is None else f"[bold]{found.confidence:.0%} sure[/]"
-    else:
-        said = "[bold red]I don't know[/] (the line above is the best guess)"
-    cost = f"{found.steps} step{'s' * (found.steps != 1)}, {found.nfe} block calls, {1000 * found.seconds:.0f} ms"
-    return f"{said} after {cost}: {markup(found.why)}" + (
-        "" if solver.verify else " (this puzzle's rules are not known)"
-    )
+    style = "bold red" if not found.known else "bold green" if found.valid else "bold"
+    guess = "" if found.known else " (the line above is the best guess)"
+    rules = "" if solver.verify else " (this puzzle's rules are not known)"
+    return f"[{style}]{found.outcome}[/]{guess} after {found.cost}: {markup(found.why)}{rules}"
 
 
 def to_ascii(drawn: Text) -> Text:
@@ -312,39 +298,3 @@ def draw_board(
         line.append("rules hold" if holds else "rules do not hold", style="bold green" if holds else "bold red")
     drawn = task.terminal(question, output.answer, before, label)
     return Group(to_ascii(drawn) if ascii_only else drawn, line)
-
-
-# -- a file of puzzles ------------------------------------------------------------------------------------------------
-
-
-def in_notation(questions: PuzzleSet, text: str) -> str:
-    """The text of a question or answer in the notation that the questions came in."""
-    return questions.reading.notation.write(text) if questions.reading is not None else text
-
-
-def solve_file(solver: Solver, questions: PuzzleSet, out: str, solve_kwargs: dict[str, Any]) -> int:
-    """Answers to all puzzles as CSV, in their order; with the names of the puzzles, where they have any."""
-    if out and Path(out).is_file():
-        refuse_overwrite(Path(out), read_answers)
-    found = solver.solve(questions, **solve_kwargs)
-    names = (
-        [[questions.identifiers[i]] for i in questions.puzzle] if questions.puzzle.any() else [list[str]()] * len(found)
-    )
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*CSV_COLUMNS, *["puzzle" for _ in names[0]]])
-    for q, s, named in zip(questions.inputs, found, names, strict=True):
-        valid = "" if s.valid is None else "yes" if s.valid else "no"
-        sure = "" if s.confidence is None else f"{s.confidence:.4f}"
-        known = "yes" if s.known else "no"
-        texts = [in_notation(questions, text) for text in (solver.task.decode(q), s.text)]
-        writer.writerow([*texts, known, valid, sure, s.steps, s.nfe, s.source, *named])
-    if out:
-        files.write_text(out, text.getvalue())
-    else:
-        sys.stdout.write(text.getvalue())
-    count, exact = sum(s.known for s in found), sum(s.source == "exact" for s in found)
-    summary = f"{count} of {len(found)} answers are {'valid' if solver.verify else 'known'}"
-    summary += f", {exact} of them by the exact solver" if exact else ""
-    print(summary + (f"; written to {out}" if out else ""), file=sys.stderr)
-    return 0

@@ -16,6 +16,7 @@ from innerloop import files, recipes
 from innerloop.cli.inputs import choose_device, read_run
 from innerloop.data.leakage import leakage
 from innerloop.data.opening import INFERRED
+from innerloop.data.stated import UNSTATED, Stated
 from innerloop.errors import InputError
 from innerloop.learn import checkpoint
 from innerloop.learn.lock import lock_folder
@@ -26,6 +27,7 @@ from innerloop.runs.certificate import birth_certificate
 from innerloop.runs.fit import BuiltRun, build
 from innerloop.runs.folder import check_run, commits, write_run
 from innerloop.runs.origin import IDENTIFIERS
+from innerloop.runs.run import Data
 from innerloop.runs.solving import CALIBRATION
 from innerloop.schema import Amount
 from innerloop.text import command, markup, printable
@@ -42,6 +44,9 @@ def train(
     test: str = "",
     system: str = "",
     task: str = "",
+    shape: str = "",
+    blank: str = "",
+    alphabet: str = "",
     out: str = "",
     set: tuple[str, ...] = (),
     device: str = "auto",
@@ -67,6 +72,9 @@ def train(
         test: Puzzles to validate on; without it a part of --data is held out.
         system: Of the recipe family: the system to train (innerloop list).
         task: Of the recipe family: what to train it on.
+        shape: Rows and columns of a board of --data, such as 5x7, where its rows do not tell.
+        blank: The symbol of an empty cell of --data; none: no cell is given. Likewise.
+        alphabet: What a cell of --data may hold, as .123 or, where cells have several characters, 1,2,10,--.
         out: Folder of the run; by default runs/NAME.
         set: Fields to change, such as plan.steps=500 config.net.hidden_size=96 seed=1.
         device: auto, cpu or cuda.
@@ -76,7 +84,8 @@ def train(
     """
     rank = int(os.environ.get("RANK", "0"))
     console = Console(emoji=False, highlight=False, quiet=rank > 0, soft_wrap=True)
-    run, folder = choose_run(recipe, data, test, out, set, {"system": system, "task": task})
+    stated = Stated.parse(shape, blank, alphabet)
+    run, folder = choose_run(recipe, data, test, out, set, {"system": system, "task": task}, stated)
     where, why = choose_device(device)
     built = build(run, folder if folder == Path(recipe) else "")
     trainer_kwargs = {"device": where, "sinks": log, "minutes": minutes, "resume": not fresh}
@@ -125,14 +134,21 @@ def train_in_folder(console: Console, built: BuiltRun, folder: Path, why: str, t
 
 
 def choose_run(
-    recipe: str, data: str, test: str, out: str, changes: tuple[str, ...], parameters: dict[str, str]
+    recipe: str,
+    data: str,
+    test: str,
+    out: str,
+    changes: tuple[str, ...],
+    parameters: dict[str, str],
+    stated: Stated = UNSTATED,
 ) -> tuple[runs.Run, Path]:
     """The Run that was asked for, and its folder."""
     folder = Path(recipe)
     if (folder / "run.json").exists():
-        if data or test or out or any(parameters.values()):
+        if data or test or out or any(parameters.values()) or stated != UNSTATED:
             raise InputError(
-                f"{folder} is a run and has all that: leave out --data, --test, --out, --system and --task"
+                f"{folder} is a run and has all that: leave out --data, --test, --out, --system, --task, --shape, "
+                "--blank and --alphabet"
             )
         return runs.override(read_run(folder), changes), folder
     if folder.is_dir() or "/" in recipe:
@@ -142,10 +158,15 @@ def choose_run(
     run = recipes.get(recipe, **{k: v for k, v in parameters.items() if v})
     if test and not data:
         raise InputError("--test is given without --data: give both, or neither")
+    if stated != UNSTATED and (not data or run.data.task not in ("", *INFERRED)):
+        raise InputError("--shape, --blank and --alphabet speak of a file whose rows tell its task: give it by --data")
     if data:
         # 0 rows to take means all: the recipe's count was for the puzzles it generates. What the file tells, it tells.
         file = replace(run.data, train=data, test=test, count=0)
-        run = replace(run, data=replace(file, task="", options={}) if file.task in INFERRED else file)
+        if not test and file.holdout == Data().holdout:
+            file = replace(file, holdout=0)  # of few puzzles few are held out
+        told = file.task in ("", *INFERRED)
+        run = replace(run, data=replace(file, task="", options=stated.options()) if told else file)
     name = run.name if any(parameters.values()) else recipe
     return runs.override(run, changes), Path(out or f"runs/{name}")
 

@@ -14,9 +14,11 @@ __all__ = ["VERBS", "function_name", "load"]
 VERBS = {  # verb -> the file of this folder that holds its function, in the order people need them
     "demo": "demo",
     "list": "catalogue",
+    "data": "inspecting",
     "train": "training",
     "eval": "judging",
     "solve": "solving",
+    "worth": "weighing",
     "calibrate": "calibrating",
     "serve": "serving",
     "plot": "drawing",

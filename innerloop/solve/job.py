@@ -151,6 +151,8 @@ class PuzzleJob:
             nfe=nfe,
             seconds=time.monotonic() - self.start_time,
             certainty=output.certainty,
+            question=self.question,
+            task=self.solver.task,
         )
 
     def is_complete(self, answer: Tokens) -> bool:
@@ -161,5 +163,13 @@ class PuzzleJob:
         """The solution if no trajectory took a step; its answer is the question."""
         certainty = np.zeros(len(self.question), np.float32)
         text, seconds = self.solver.task.decode(self.question), time.monotonic() - self.start_time
-        cost = {"trajectory": 0, "width": 0, "steps": 0, "nfe": 0, "seconds": seconds, "certainty": certainty}
-        return Solution(False, self.question, text, None, 0.0, self.options.pick, why, "model", **cost)  # type: ignore[arg-type]
+        cost: dict[str, Any] = {
+            "trajectory": 0,
+            "width": 0,
+            "steps": 0,
+            "nfe": 0,
+            "seconds": seconds,
+            "certainty": certainty,
+        }
+        cost |= {"question": self.question, "task": self.solver.task}
+        return Solution(False, self.question, text, None, 0.0, self.options.pick, why, "model", **cost)

@@ -1,17 +1,19 @@
 """Anybody's own fixed-size puzzle, read from CSV or JSONL without a line of code.
 
 What is not given is inferred: the alphabet is every symbol of the file in code-point order (so it does not depend on
-the order of rows), the shape is the square of the row length, or one row where the length is no square. The library
-cannot know the rules: `valid` then only says that givens were kept and no blank is left, unless a `rule` is passed.
+the order of rows), the shape is the square of the row length, or one row where the length is no square, the blank is
+a symbol around which nearly all rows leave the question as it is. The library cannot know the rules: `valid` then only
+says that givens were kept and no blank is left, unless a `rule` is passed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import isqrt
 
 import numpy as np
 
+from innerloop.data.cells import read_words, word_symbols
 from innerloop.data.sets import Example, PuzzleSet
 from innerloop.errors import InputError
 from innerloop.rules.symmetry import Views, dihedral, same_names, turns
@@ -20,36 +22,40 @@ from innerloop.tasks.task import Task, item_rng
 __all__ = ["Grid"]
 
 MOST_SYMBOLS = 254
+BLANKS = ".0 ?"  # symbols that an empty cell may have where nothing is said
+FAULTY = 10  # one row in so many may change a given, and is a fault of the row
+PIECE = 65_536  # rows that are compared at once
 SYMMETRIES = ("turns", "names")
 
 
 class Grid(Task):
     """A puzzle of fixed size with unknown rules.
 
-    alphabet: the symbols of tokens 1, 2...; shape: (rows, columns); blank: the symbol of an undecided cell: every other
-    cell of the question must stay as it is (None: no cell is given, the answer may be anything). rule: an optional
-    check `rule(question, answer) -> bool` on (S,) tokens, which makes `valid` a real verification. examples: rows
-    that `sample` draws from (a grid has no generator of its own). symmetries: what leaves your puzzle the same puzzle,
-    to learn from and to solve in several views: "turns" (turned and mirrored) and "names" (every symbol but the blank
-    called otherwise, as colours are). `options` holds neither rule nor examples.
+    alphabet: the symbols of tokens 1, 2..., or a list of words where cells have several characters; shape: (rows,
+    columns); blank: the symbol or word of an undecided cell: every other cell of the question must stay as it is (None:
+    no cell is given, the answer may be anything). rule: an optional check `rule(question, answer) -> bool` on (S,)
+    tokens, which makes `valid` a real verification. examples: rows that `sample` draws from (a grid has no generator of
+    its own). symmetries: what leaves your puzzle the same puzzle, to learn from and to solve in several views: "turns"
+    (turned and mirrored) and "names" (every symbol but the blank called otherwise, as colours are). `options` holds
+    neither rule nor examples.
     """
 
     name = "grid"
 
     def __init__(
         self,
-        alphabet: str = ".0123456789",
+        alphabet: str | Sequence[str] = ".0123456789",
         shape: tuple[int, int] = (9, 9),
         blank: str | None = None,
         rule: Callable[[np.ndarray, np.ndarray], bool] | None = None,
         examples: PuzzleSet | None = None,
         symmetries: tuple[str, ...] = (),
     ):
-        if not alphabet or len(set(alphabet)) != len(alphabet) or len(alphabet) > MOST_SYMBOLS:
+        if not alphabet or len(set(alphabet)) != len(alphabet) or len(alphabet) > MOST_SYMBOLS or "" in [*alphabet]:
             raise InputError(
                 f"alphabet={alphabet!r} must list 1 to {MOST_SYMBOLS} different symbols; leave out the repeated ones."
             )
-        if blank is not None and (len(blank) != 1 or blank not in alphabet):
+        if blank is not None and (not blank or blank not in [*alphabet]):
             raise InputError(
                 f"blank={blank!r} is no symbol of the alphabet {alphabet!r}; choose one of its symbols or none."
             )
@@ -57,11 +63,13 @@ class Grid(Task):
             raise InputError(f"shape={shape} is no grid; give (rows, columns), both at least 1.")
         if unknown := [name for name in symmetries if name not in SYMMETRIES]:
             raise InputError(f"symmetries={list(symmetries)}: {unknown[0]!r} is none of {', '.join(SYMMETRIES)}.")
-        self.charset, self.vocab, self.shape = alphabet, len(alphabet) + 1, (int(shape[0]), int(shape[1]))
-        self.blank = alphabet.index(blank) + 1 if blank else 0
+        self.words = tuple(alphabet) if any(len(word) > 1 for word in alphabet) else ()  # of tokens 1, 2...
+        self.charset = word_symbols(self.words) if self.words else "".join(alphabet)
+        self.vocab, self.shape = len(alphabet) + 1, (int(shape[0]), int(shape[1]))
+        self.blank = [*alphabet].index(blank) + 1 if blank else 0
         self.rule, self.verifies, self.examples = rule, rule is not None, examples
         self.local = self.lined = min(self.shape) > 1  # most puzzles on a grid speak of neighbours, rows and columns
-        self.options = {"alphabet": alphabet, "shape": list(self.shape), "blank": blank}
+        self.options = {"alphabet": [*self.words] or self.charset, "shape": list(self.shape), "blank": blank}
         self.symmetries = tuple(symmetries)
         if "names" in symmetries:
             self.symbols = (tuple(t for t in range(1, self.vocab) if t != self.blank),)
@@ -69,19 +77,33 @@ class Grid(Task):
             self.options["symmetries"] = list(symmetries)
 
     @classmethod
-    def infer(cls, questions: list[str], answers: list[str], shape: tuple[int, int] | None = None) -> Grid:
-        """The grid that holds these texts; the blank is '.' (else '0', ' ' or '?') if it is never in an answer and
-        every cell with another symbol is unchanged in the answer.
+    def infer(
+        cls,
+        questions: Sequence[str],
+        answers: Sequence[str],
+        shape: tuple[int, int] | None = None,
+        blank: str | None = "",
+        alphabet: Sequence[str] = (),
+    ) -> Grid:
+        """The grid that holds these texts, one symbol a cell (word_symbols of an alphabet of words).
+
+        blank, alphabet: where they are known; "": the blank is the first of '.', '0', ' ' and '?' around which at
+        least nine rows in ten leave the question as it is, and which their answers do not hold.
         """
-        alphabet = "".join(sorted(set().union(*questions, *answers)))
-        if len(alphabet) > MOST_SYMBOLS:
+        found = alphabet or "".join(sorted(set().union(*questions, *answers)))
+        if len(found) > MOST_SYMBOLS:
             raise InputError(
-                f"the rows hold {len(alphabet):,} different symbols, and at most {MOST_SYMBOLS} can be told apart; "
+                f"the rows hold {len(found):,} different symbols, and at most {MOST_SYMBOLS} can be told apart; "
                 "use fewer symbols."
             )
+        if blank and blank not in [*found]:
+            raise InputError(f"no cell holds {blank!r}, which was given as the empty cell; give another or none.")
+        if blank == "":
+            symbol = find_blank(questions, answers)
+            blank = found[word_symbols(found).index(symbol)] if symbol else None
         size = len(questions[0])
         side = isqrt(size)
-        return cls(alphabet, shape or ((side, side) if side * side == size else (1, size)), _blank(questions, answers))
+        return cls(found, shape or ((side, side) if side * side == size else (1, size)), blank)
 
     def sample(self, seed: int, i: int) -> Example:
         if self.examples is None:
@@ -89,6 +111,26 @@ class Grid(Task):
         s = self.examples
         row = int(item_rng(seed, i).integers(len(s)))
         return Example(s.inputs[row], s.labels[row], float(s.rating[row]))
+
+    def encode_many(self, texts: list[str], where: str = "the text", what: str = "question") -> np.ndarray:
+        """As everywhere; where cells are words, a text is S symbols or S words."""
+        if self.words:
+            symbols, size = dict(zip(self.words, self.charset, strict=True)), self.shape[0] * self.shape[1]
+            texts = [
+                text if len(text) == size else read_words(text, symbols, f"{where}, row {row}")[0]
+                for row, text in enumerate(texts, 1)
+            ]
+        return super().encode_many(texts, where, what)
+
+    def decode(self, tokens: np.ndarray) -> str:
+        """As everywhere; words are parted by spaces."""
+        if not self.words:
+            return super().decode(tokens)
+        names = (self.pad_symbol, *self.words)
+        return " ".join(names[int(t)] for t in np.asarray(tokens).reshape(-1))
+
+    def glyph(self, token: int) -> str:
+        return self.words[token - 1] if self.words and token not in (0, self.blank) else super().glyph(token)
 
     def views(self, count: int, rng: np.random.Generator) -> Views | None:
         if not self.symmetries:
@@ -146,11 +188,24 @@ class Grid(Task):
         return ok
 
 
-def _blank(questions: list[str], answers: list[str]) -> str | None:
-    solved: set[str] = set().union(*answers)
-    for blank in ".0 ?":
-        if blank in solved or not any(blank in q for q in questions):
+def find_blank(questions: Sequence[str], answers: Sequence[str]) -> str | None:
+    """The symbol of an empty cell, where nearly all rows use one: the others are at fault, and not the guess."""
+    size = len(questions[0])
+    for blank in BLANKS:
+        if not any(blank in question for question in questions):
             continue
-        if all(x in (blank, y) for q, a in zip(questions, answers, strict=True) for x, y in zip(q, a, strict=True)):
+        broken = 0
+        for start in range(0, len(questions), PIECE):
+            asked, solved = (_codes(texts[start : start + PIECE], size) for texts in (questions, answers))
+            wrong = ((asked != ord(blank)) & (asked != solved)).any(1) | (solved == ord(blank)).any(1)
+            broken += int(wrong.sum())
+            if FAULTY * broken > len(questions):
+                break
+        else:
             return blank
     return None
+
+
+def _codes(texts: Sequence[str], size: int) -> np.ndarray:
+    """(N, S) code points."""
+    return np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), np.uint32).reshape(len(texts), size)
