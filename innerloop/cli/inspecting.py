@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from innerloop import files
-from innerloop.data.formats import write_csv
-from innerloop.data.inspect import Inspection, Pair, inspect
+from innerloop.data.formats import ANSWER_NAMES, QUESTION_NAMES, write_csv
+from innerloop.data.inspect import Inspection, inspect
 from innerloop.data.sheet import ending_of
 from innerloop.data.stated import Stated
 from innerloop.errors import InputError
@@ -26,6 +26,7 @@ __all__ = ["data"]
 
 DataFile = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
 PICTURES, NAMED = 3, 10  # rows that are drawn, and at most named
+OFTEN = 10  # one row in so many with two answers, and the question lacks something
 WIDEST = 60  # columns of a board that is drawn
 
 
@@ -128,7 +129,7 @@ def findings(found: Inspection) -> list[tuple[str, str]]:
     s, task = found.examples, found.task
     lines: list[tuple[str, str]] = []
     if found.sheet is not None:
-        lines.append(("columns", ", ".join(found.sheet.header)))
+        lines.append(("columns", ", ".join(columns_of(found))))
     if task.blank:
         given = ((s.inputs != 0) & (s.inputs != task.blank)).sum(1)
         low, middle, high = int(given.min()), int(np.median(given)), int(given.max())
@@ -138,7 +139,7 @@ def findings(found: Inspection) -> list[tuple[str, str]]:
     if found.answered:
         missing = f"; {len(s) - len(known):,} rows have none" if 0 < len(known) < len(s) else ""
         lines.append(("ratings", rated + missing))
-    lines.append(("repeats", repeats_of(found.repeats)))
+    lines.append(("repeats", repeats_of(found)))
     lines.append(("twins", twins_of(found)))
     for symbol, first in found.rare_symbols():
         lines.append(("rare", f"{symbol!r} stands in {first.what} only, first in row {first.row}: is it meant?"))
@@ -148,13 +149,31 @@ def findings(found: Inspection) -> list[tuple[str, str]]:
     return lines
 
 
-def repeats_of(pairs: Sequence[Pair]) -> str:
+def columns_of(found: Inspection) -> list[str]:
+    """The names of the columns, with what two of them were taken for."""
+    assert found.sheet is not None
+    plain = [name.strip().lower() for name in found.sheet.header]
+    shown = list(found.sheet.header)
+    for names, role in ((QUESTION_NAMES, "the question"), (ANSWER_NAMES if found.answered else (), "the answer")):
+        name = next((name for name in names if name in plain), None)
+        if name is not None:
+            shown[plain.index(name)] += f" ({role})"
+    return shown
+
+
+def repeats_of(found: Inspection) -> str:
+    pairs = found.repeats
     if not pairs:
         return "none"
     other = [pair for pair in pairs if not pair.same_answer]
     told = f"{len(pairs):,} rows repeat the question of others, first row {pairs[0].row} that of row {pairs[0].earlier}"
-    more = f"; {len(other):,} with another answer, first row {other[0].row}" if other else ""
-    return told + more
+    if not other:
+        return told
+    told += f"; {len(other):,} with another answer, first row {other[0].row}"
+    rest = [name for name in columns_of(found) if "(" not in name] if found.sheet else []
+    if OFTEN * len(other) > len(found.rows) and rest:
+        told += f": is a part of the question in another column ({', '.join(rest)})? Write all of it into one"
+    return told
 
 
 def twins_of(found: Inspection) -> str:

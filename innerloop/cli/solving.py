@@ -87,8 +87,7 @@ def solve(
         exact: Seconds that an exact solver may take for each puzzle the model does not know.
         label: The right answer, where known: wrong cells are then shown in red.
         quiet: Print only the answer and the verdict.
-        out: File for the answers to a file of puzzles, .csv or .jsonl: its own columns, and those of the answers. By
-            default they are printed as CSV.
+        out: File for the answers to a file of puzzles, .csv or .jsonl, beside its own columns; by default printed.
         seed: Of noise and symmetries.
         device: auto, cpu or cuda.
     """

@@ -209,7 +209,7 @@ def without_solver(by: Mapping[str, Mapping[str, Any]]) -> str:
     if "verified" in by:
         kept = by["verified"]
         return (
-            f"No exact solver is at hand for this puzzle: the model with its verifier answers {kept['valid']:.1%} of it, "
+            f"No exact solver is at hand for this puzzle: the model with its verifier answers {kept['valid']:.1%}, "
             f'{kept["p50_ms"]:.1f} ms at the median, {kept["per_second"]:,.0f} a second, and says "I don\'t know" to '
             "the rest."
         )
