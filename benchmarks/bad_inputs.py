@@ -61,6 +61,7 @@ READ_BY: dict[str, list[list[str]]] = {
 }  # fmt: skip
 PUZZLES = {"p.csv": "p.csv", "p.jsonl": "p.jsonl", "official/train/dataset.json": "official"}
 SOLVE = ["depth", "width", "pick", "noise", "nfe", "seconds", "exact", "label", "seed", "device"]
+STATED = ["shape", "blank", "alphabet"]
 FLAGS: dict[str, tuple[list[str], list[str]]] = {
     "solve": (
         ["RUN", PUZZLE],
@@ -70,7 +71,12 @@ FLAGS: dict[str, tuple[list[str], list[str]]] = {
     "calibrate": (["RUN", "--depth", "1"], ["depth", "width", "noise", "limit", "seed", "device", "data"]),
     "study": (["RUN", "--depth", "1"], ["depth", "limit", "seed", "device", "control", "data"]),
     "report": (["RUN", "--depth", "1", "--out", "new.html"], ["depth"]),
-    "train": (["sudoku4", "--out", "new", "--set", *TINY], ["minutes", "device", "log", "data", "test", "task"]),
+    "train": (
+        ["sudoku4", "--out", "new", "--set", *TINY],
+        ["minutes", "device", "log", "data", "test", "task", *STATED],
+    ),
+    "data": (["p.csv"], [*STATED, "seed"]),
+    "worth": (["RUN", "p.csv", "--limit", "2", "--depth", "1"], ["limit", "depth", "width", "seconds", "device"]),
     "serve": (["RUN"], ["port", "threads", "rows", "depth", "width", "puzzles", "seconds", "queue", "body", "grace"]),
     "export": (["RUN"], ["out", "single", "dtype", "split", "data"]),
     "import": (["RUN/train_state.pt", "--out", "new"], ["heads", "cycles", "low", "prefix", "seq", "arch", "data"]),
@@ -156,6 +162,7 @@ def bad_puzzles(rng: random.Random, folder: Path) -> Case:
     about = spoil(folder / name, rng)
     source = PUZZLES[name]
     words = [["eval", "RUN", "--data", source, *QUICK], ["solve", "RUN", source, "--depth", "1", "--out", "new.csv"]]
+    words += [["data", source], ["data", source, "--fix", "--out", "new"]]
     return Case("file", f"{name}: {about}", rng.choice(words))
 
 

@@ -15,7 +15,7 @@ from innerloop.data.formats import write_csv
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted(p for p in (ROOT / "docs").glob("*.md") if p.name != "log.md")]
-RUN = ("list", "check", "eval", "solve", "plot", "report")  # verbs quick enough on a tiny run
+RUN = ("list", "check", "data", "worth", "eval", "solve", "plot", "report")  # verbs quick enough on a tiny run
 TINY = ["plan.steps=2", "plan.batch=4", "plan.compile=off", "data.count=8", "data.holdout=4", "config.dtype=float32"]
 
 
