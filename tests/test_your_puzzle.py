@@ -22,10 +22,10 @@ def test_the_page_leads_from_a_file_to_verified_answers(tmp_path, monkeypatch, c
     monkeypatch.chdir(tmp_path)
     lines = "\n".join(re.findall(r"```sh\n(.*?)```", PAGE, re.S)).splitlines()
     ran = []
-    for line in [line for line in lines if not any(name in line.split() for name in OTHER_FILES)]:
+    for line in [line for line in lines if line and not any(name in line.split() for name in OTHER_FILES)]:
         program, *words = shlex.split(line)
-        if program == "python":  # as printed, but of 120 puzzles
-            monkeypatch.setattr(sys, "argv", [words[0], "120", *words[2:]])
+        if program == "python":  # as printed, but of 100 puzzles
+            monkeypatch.setattr(sys, "argv", [words[0], "100", *words[2:]])
             runpy.run_path(str(ROOT / words[0]), run_name="__main__")
             continue
         words += ["--set", *TINY] if words[0] == "train" else ["--limit", "20"] if words[0] == "eval" else []

@@ -77,7 +77,9 @@ def worth(
         rows = compare(solver, measured, how, at_once, seconds, labels)
     console.print(f"{len(measured):,} puzzles of {printable(file)} on {printable(why)}", markup=False)
     for told, c in zip(("one at a time", "together"), chosen, strict=True):
-        console.print(f"{told}: up to {c['depth']} steps of {c['width']} trajectories before CP-SAT", markup=False)
+        several = f", {c['width']} trajectories" if c["width"] > 1 else ""
+        before = " before CP-SAT is asked" if "hybrid" in methods else ""
+        console.print(f"{told}: up to {c['depth']} steps{several}{before}", markup=False)
     print_rows(console, rows, solver.verify is not None)
     console.print(advice(rows), markup=False)
     if out:
@@ -118,10 +120,8 @@ def print_rows(console: Console, rows: Sequence[Mapping[str, Any]], verified: bo
         table.add_column(name, justify="left" if name == "method" else "right", no_wrap=True)
     for r in rows:
         shares = f"{100 * r['valid']:.1f}", f"{100 * r['low']:.1f} to {100 * r['high']:.1f}"
-        table.add_row(
-            r["method"], *shares, f"{r['p50_ms']:.1f}", f"{r['p99_ms']:.1f}", f"{r['per_second']:,.0f}",
-            f"{r['solver_calls']:,} calls",
-        )  # fmt: skip
+        speeds = f"{r['p50_ms']:.1f}", f"{r['p99_ms']:.1f}", f"{r['per_second']:,.0f}"
+        table.add_row(r["method"], *shares, *speeds, f"{r['solver_calls']:,} calls")
     console.print(table)
 
 
