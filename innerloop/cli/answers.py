@@ -84,11 +84,12 @@ def print_summary(solver: Solver, found: Sequence[Solution], counts: Sequence[in
     summary = f"{count} of {len(found)} answers are {'valid' if solver.verify else 'known'}"
     summary += f", {exact} of them by the exact solver" if exact else ""
     print(summary + (f"; written to {out}" if out else ""), file=sys.stderr)
-    for ways, told in ((0, "has no solution: its givens contradict each other"), (SEVERAL, "has several solutions")):
+    for ways, told in ((0, "no solution: givens contradict each other"), (SEVERAL, "several solutions")):
         rows = [str(i) for i, n in enumerate(counts, 1) if n == ways]
         if rows:
             more = f" and {len(rows) - NAMED:,} more" if len(rows) > NAMED else ""
-            print(f"row {', '.join(rows[:NAMED])}{more} {told}", file=sys.stderr)
+            which = f"rows {', '.join(rows[:NAMED])}{more} have" if len(rows) > 1 else f"row {rows[0]} has"
+            print(f"{which} {told}", file=sys.stderr)
     left = sum(n is None for n in counts)
     if 0 < left < len(counts):
         print(f"of {left:,} rows it was not decided in time how many solutions they have", file=sys.stderr)

@@ -79,7 +79,8 @@ def worth(
     for told, c in zip(("one at a time", "together"), chosen, strict=True):
         several = f", {c['width']} trajectories" if c["width"] > 1 else ""
         before = " before CP-SAT is asked" if "hybrid" in methods else ""
-        console.print(f"{told}: up to {c['depth']} steps{several}{before}", markup=False)
+        steps = f"{c['depth']} step{'s' * (c['depth'] != 1)}"
+        console.print(f"{told}: up to {steps}{several}{before}", markup=False)
     print_rows(console, rows, solver.verify is not None)
     console.print(advice(rows), markup=False)
     if out:

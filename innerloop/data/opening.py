@@ -43,6 +43,7 @@ __all__ = [
 
 FORMATS = "an official folder, .csv[.gz], .jsonl[.gz], .npy, .npz, ARC .json[.gz] or a folder of them"
 WRONG_GUESS_HINT = ", or train with --set data.task=grid if this is another kind of puzzle"
+GIVENS_HINT = ", or say --blank none if an answer may change what the question gives"
 
 
 def open_set(
@@ -77,7 +78,8 @@ def open_set(
     s = _with_reading(s, found, "the task is known" if isinstance(task, Task) else "the file says so")
     if isinstance(found, Grid) and found.examples is None:
         found.examples = s
-    check_labels(found, s, "" if isinstance(task, Task) else WRONG_GUESS_HINT)
+    hint = GIVENS_HINT if isinstance(found, Grid) else WRONG_GUESS_HINT
+    check_labels(found, s, "" if isinstance(task, Task) else hint)
     return found, s
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from innerloop.data.cells import Shape, read_cells, read_lines, read_words
 from innerloop.errors import InputError
-from innerloop.text import printable
+from innerloop.text import command, printable
 
 __all__ = ["STRICT", "Fault", "ReadOptions", "Rows", "Table"]
 
@@ -146,7 +146,8 @@ class Rows:
             more = len(self.repeated) - 1
             rest = f", and {more:,} more rows repeat others; remove all but one of each"
             told = rest if more else "; remove one of them"
-            raise InputError(f"{self.path}, row {row}: the question repeats row {earlier}{told}.")
+            mend = command("data", self.path, "--fix")
+            raise InputError(f"{self.path}, row {row}: the question repeats row {earlier}{told}, or run {mend}.")
         ratings = np.array(self.ratings, np.float32)
         kept = (self.rows, self.header, self.records)
         return Table(self.questions, self.answers, ratings, box, self.shape, *kept)

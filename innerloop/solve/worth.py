@@ -10,7 +10,7 @@
   hybrid, no hints  the same, but CP-SAT is not told of the guess
 
 Latencies are of one puzzle at a time, the throughput is of all together: the model in batches, CP-SAT one by one. The
-methods take turns of fifty puzzles: all meet the same noise of the machine, and each finds the caches as it left them.
+methods take turns, of fifty puzzles at most: all meet the same noise of the machine, and each finds the caches as it left them.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from innerloop.solve.exact import exact
 from innerloop.solve.hybrid import has_exact, with_exact_fallback
 from innerloop.solve.solver import Solver
 
-__all__ = ["METHODS", "TURN", "advice", "compare", "ways"]
+__all__ = ["METHODS", "advice", "compare", "ways"]
 
-TURN = 50  # puzzles that one method answers before the next has its turn
+TURN, TURNS = 50, 10  # puzzles that one method answers before the next has its turn: at most, and turns at least
 METHODS = ("solver", "model", "verified", "hybrid", "hybrid, no hints")
 MARGIN = 1.1  # how many times faster a model has to be, to be worth one more part to train and keep
 Right = NDArray[np.bool_]
@@ -74,7 +74,8 @@ def compare(
     proved = np.zeros(len(inputs), bool)
     for method in how:
         one(method, solver, inputs[0], how[method], limit)  # the first call pays for what all share
-    turns = [(m, i) for k in range(0, len(inputs), TURN) for m in how for i in range(k, min(k + TURN, len(inputs)))]
+    count, turn = len(inputs), min(TURN, max(1, len(inputs) // TURNS))
+    turns = [(m, i) for k in range(0, count, turn) for m in how for i in range(k, min(k + turn, count))]
     for method, i in turns:
         began = time.perf_counter()
         answer, asked, best = one(method, solver, inputs[i], how[method], limit)
@@ -175,9 +176,11 @@ def advice(rows: Sequence[Mapping[str, Any]]) -> str:
     if "solver" not in by:
         return without_solver(by)
     alone = by["solver"]
-    rivals = [by[m] for m in ("verified", "hybrid") if m in by and by[m]["valid"] >= alone["valid"]]
-    soon = min(rivals, key=lambda r: r["p50_ms"], default=alone)
-    many = max(rivals, key=lambda r: r["per_second"], default=alone)
+    rivals = [by[m] for m in ("verified", "hybrid") if m in by]
+    single = [r for r in rivals if r["valid"] >= alone["valid"]]
+    whole = [r for r in rivals if r["together_valid"] >= alone["together_valid"]]
+    soon = min(single, key=lambda r: r["p50_ms"], default=alone)
+    many = max(whole, key=lambda r: r["per_second"], default=alone)
     sooner = soon["p50_ms"] * MARGIN < alone["p50_ms"]
     more = many["per_second"] > MARGIN * alone["per_second"]
     latency = f"{soon['p50_ms']:.1f} against {alone['p50_ms']:.1f} ms at the median"
@@ -185,7 +188,8 @@ def advice(rows: Sequence[Mapping[str, Any]]) -> str:
     tail = soon["p99_ms"] > MARGIN * alone["p99_ms"]
     slow = f"; its slowest in a hundred takes {soon['p99_ms']:.0f} against {alone['p99_ms']:.0f} ms" if tail else ""
     if sooner and more:
-        return f"Use {NAMES[soon['method']]}: {latency} of CP-SAT alone, and {rate} for many at once{slow}."
+        other = "" if soon is many else f" by {NAMES[many['method']]}"
+        return f"Use {NAMES[soon['method']]}: {latency} of CP-SAT alone{slow}; for many at once {rate}{other}."
     if sooner:
         return f"For one puzzle at a time use {NAMES[soon['method']]}: {latency}{slow}; for many CP-SAT alone ({rate})."
     if more:
@@ -193,7 +197,7 @@ def advice(rows: Sequence[Mapping[str, Any]]) -> str:
             f"For one puzzle at a time use CP-SAT alone ({latency} with the model before it); for many at once "
             f"{NAMES[many['method']]}: {rate}."
         )
-    lack = "" if rivals else ", and with the model fewer puzzles are answered"
+    lack = "" if single else ", and with the model fewer puzzles are answered"
     return (
         f"Use CP-SAT alone: it answers {alone['valid']:.1%} of these puzzles, {alone['p50_ms']:.1f} ms at the median, "
         f"{alone['per_second']:,.0f} a second; the model before it makes that no faster{lack}."
