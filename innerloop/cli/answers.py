@@ -9,6 +9,7 @@ from typing import Any
 
 from innerloop import files
 from innerloop.cli.inputs import refuse_overwrite
+from innerloop.data.cells import word_symbols
 from innerloop.data.formats import TEXT_SUFFIXES, write_plain_or_zipped
 from innerloop.data.opening import cells_of
 from innerloop.data.sets import PuzzleSet
@@ -75,7 +76,13 @@ def values_of(questions: PuzzleSet, s: Solution, count: int | None) -> tuple[str
 
 def in_notation(questions: PuzzleSet, text: str) -> str:
     """The text of a question or answer in the notation that the questions came in."""
-    return questions.reading.notation.write(text) if questions.reading is not None else text
+    reading = questions.reading
+    if reading is None:
+        return text
+    if reading.words:
+        word = dict(zip(word_symbols(reading.words), reading.words, strict=True))
+        return " ".join(word.get(symbol, symbol) for symbol in text)
+    return reading.notation.write(text)
 
 
 def print_summary(solver: Solver, found: Sequence[Solution], counts: Sequence[int | None], out: str) -> None:

@@ -14,12 +14,14 @@ from rich.table import Table
 from rich.text import Text
 
 from innerloop import files
+from innerloop.data.cells import parted
 from innerloop.data.formats import ANSWER_NAMES, QUESTION_NAMES, write_csv
 from innerloop.data.inspect import Inspection, inspect
 from innerloop.data.sheet import ending_of
 from innerloop.data.stated import Stated
 from innerloop.errors import InputError
 from innerloop.schema import Seed, Whole
+from innerloop.tasks.grid import Grid
 from innerloop.text import command, printable
 
 __all__ = ["data"]
@@ -27,6 +29,7 @@ __all__ = ["data"]
 DataFile = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
 PICTURES, NAMED = 3, 10  # rows that are drawn, and at most named
 OFTEN = 10  # one row in so many with two answers, and the question lacks something
+SAMPLE, MOST_WORDS = 200, 40  # rows that are looked at for words, and words that an alphabet may have
 WIDEST = 60  # columns of a board that is drawn
 
 
@@ -130,6 +133,8 @@ def findings(found: Inspection) -> list[tuple[str, str]]:
     lines: list[tuple[str, str]] = []
     if found.sheet is not None:
         lines.append(("columns", ", ".join(columns_of(found))))
+    if words := words_of(found):
+        lines.append(("words", words))
     if task.blank:
         given = ((s.inputs != 0) & (s.inputs != task.blank)).sum(1)
         low, middle, high = int(given.min()), int(np.median(given)), int(given.max())
@@ -147,6 +152,23 @@ def findings(found: Inspection) -> list[tuple[str, str]]:
     if len(found.faults) > NAMED:
         lines.append(("", f"and {len(found.faults) - NAMED:,} more rows"))
     return lines
+
+
+def words_of(found: Inspection) -> str:
+    """What to say where all questions are as many words, each of which may be a cell."""
+    if found.sheet is None or (isinstance(found.task, Grid) and found.task.words):
+        return ""
+    place = next((i for i, name in enumerate(columns_of(found)) if name.endswith("(the question)")), 0)
+    texts = [row[place] for row in found.sheet.rows[:SAMPLE] if isinstance(row[place], str)]
+    split = [parted(text) for text in texts]
+    words = sorted({word for row in split for word in row})
+    counts = {len(row) for row in split}
+    if len(counts) != 1 or counts == {1} or max(map(len, words)) == 1 or len(words) > MOST_WORDS:
+        return ""
+    return (
+        f"its questions are {counts.pop()} words each, such as {' '.join(split[0][:3])}; if a word is a cell, say "
+        f"--alphabet with all that a cell may hold, such as {','.join(words)}"
+    )
 
 
 def columns_of(found: Inspection) -> list[str]:

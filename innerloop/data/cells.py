@@ -21,7 +21,7 @@ from typing import Any
 from innerloop.errors import InputError
 from innerloop.text import printable
 
-__all__ = ["CELL_SYMBOLS", "Shape", "read_cells", "read_lines", "read_words", "word_symbols"]
+__all__ = ["CELL_SYMBOLS", "Shape", "parted", "read_cells", "read_lines", "read_words", "word_symbols"]
 
 CELL_SYMBOLS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 Shape = tuple[int, int] | None
@@ -123,12 +123,19 @@ def _symbols() -> Iterator[str]:
         code += 1
 
 
+def parted(text: str) -> list[str]:
+    """The words of a text."""
+    return [word for word in BETWEEN_WORDS.split(text) if word]
+
+
 def read_words(value: Any, symbols: dict[str, str], where: str) -> tuple[str, Shape]:
-    """(symbols, shape) of a text or list of words. symbols: of every word.
+    """(symbols, shape) of a text or list of words, or of a text of their symbols. symbols: of every word.
 
     Raises InputError, which begins with `where`, for a word that is not in the alphabet.
     """
     if isinstance(value, str):
+        if value and value not in symbols and set(symbols.values()).issuperset(value):
+            return value, None
         lines = [BETWEEN_WORDS.split(line.strip(" \t,;|")) for line in LINE_BREAK.split(value) if line.strip()]
     elif isinstance(value, list):
         lines = value if value and all(isinstance(v, list) for v in value) else [value]

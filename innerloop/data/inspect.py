@@ -92,7 +92,7 @@ class Inspection(NamedTuple):
             held = ((self.examples.inputs == token) | (self.examples.labels == token)).any(1)
             count = int(held.sum())
             if 0 < count <= len(held) // RARE:
-                symbol = self.task.decode(np.array([token]))
+                symbol = self.task.spell(np.array([token]))
                 found.append((symbol, Fault(self.rows[int(np.argmax(held))], f"{count:,} of {len(held):,} rows")))
         return found
 
@@ -114,7 +114,9 @@ def inspect(path: Path | str, stated: Stated = UNSTATED) -> Inspection:
     for i in np.flatnonzero(~good):
         faults.append(Fault(table.rows[i], fault_of(task, s.inputs[i], s.labels[i])))
     if not good.any():
-        raise InputError(f"{path}, row {faults[0].row}: {faults[0].what}; and no row is better.")
+        raise InputError(
+            f"{path}, row {faults[0].row}: {faults[0].what}; no other row can be read either, so mend that first."
+        )
     kept = np.flatnonzero(good)
     s = s if good.all() else s.take(kept)
     s = replace(s, reading=s.reading._replace(puzzles=len(s)) if s.reading else None)
@@ -142,7 +144,9 @@ def _readable(table: Table, where: str, stated: Stated, faults: list[Fault]) -> 
     if len(kept) == len(table.questions):
         return table
     if not kept:
-        raise InputError(f"{where}, row {faults[0].row}: {faults[0].what}; and no row is better.")
+        raise InputError(
+            f"{where}, row {faults[0].row}: {faults[0].what}; no other row can be read either, so mend that first."
+        )
     take: Any = lambda column: [column[i] for i in kept]  # noqa: E731
     columns = {name: take(getattr(table, name)) for name in ("questions", "answers", "rows", "records")}
     return table._replace(ratings=table.ratings[kept], **columns)

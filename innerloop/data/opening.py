@@ -147,7 +147,7 @@ def fault_of(task: Task, question: np.ndarray, answer: np.ndarray) -> str:
     given = (question != 0) & (question != task.blank) & (task.blank > 0)
     if (changed := np.flatnonzero(given & (answer != question))).size:
         cell = int(changed[0])
-        there, here = (task.decode(tokens[cell : cell + 1]) for tokens in (question, answer))
+        there, here = (task.spell(tokens[cell : cell + 1]) for tokens in (question, answer))
         return f"the answer changes a given: cell {cell + 1} is {there!r} in the question and {here!r} in the answer"
     return f"the answer breaks the rules of {task.name}"
 

@@ -19,7 +19,7 @@ from innerloop.data.cells import Shape, read_cells, read_lines, read_words
 from innerloop.errors import InputError
 from innerloop.text import command, printable
 
-__all__ = ["STRICT", "Fault", "ReadOptions", "Rows", "Table"]
+__all__ = ["STRICT", "Fault", "ReadOptions", "Rows", "Table", "no_row"]
 
 MAX_DUPLICATES = 1000  # rows that repeat others, after which no more are counted
 
@@ -29,6 +29,11 @@ class Fault(NamedTuple):
 
     row: int  # from 1, without the header and empty lines
     what: str  # a clause
+
+
+def no_row(where: str, faults: list[Fault]) -> str:
+    """What to say of a file all of whose rows are at fault."""
+    return f"{where}, row {faults[0].row}: {faults[0].what}; no other row can be read either, so mend that first."
 
 
 @dataclass(frozen=True)
@@ -155,7 +160,7 @@ class Rows:
     def nothing(self) -> str:
         """What to say of a file of which no row is left."""
         if self.how.faults:
-            return f"{self.path}, row {self.how.faults[0].row}: {self.how.faults[0].what}; and no row is better."
+            return no_row(str(self.path), self.how.faults)
         return f"{self.path} holds no puzzle; give at least one row."
 
     def leave_out_other_lengths(self) -> None:

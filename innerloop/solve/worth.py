@@ -10,7 +10,8 @@
   hybrid, no hints  the same, but CP-SAT is not told of the guess
 
 Latencies are of one puzzle at a time, the throughput is of all together: the model in batches, CP-SAT one by one. The
-methods take turns, of fifty puzzles at most: all meet the same noise of the machine, and each finds the caches as it left them.
+methods take turns, of fifty puzzles at most: all meet the same noise of the machine, and each finds the caches as it
+left them.
 """
 
 from __future__ import annotations

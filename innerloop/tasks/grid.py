@@ -122,12 +122,9 @@ class Grid(Task):
             ]
         return super().encode_many(texts, where, what)
 
-    def decode(self, tokens: np.ndarray) -> str:
-        """As everywhere; words are parted by spaces."""
-        if not self.words:
-            return super().decode(tokens)
+    def spell(self, tokens: np.ndarray) -> str:
         names = (self.pad_symbol, *self.words)
-        return " ".join(names[int(t)] for t in np.asarray(tokens).reshape(-1))
+        return " ".join(names[int(t)] for t in tokens.reshape(-1)) if self.words else self.decode(tokens)
 
     def glyph(self, token: int) -> str:
         return self.words[token - 1] if self.words and token not in (0, self.blank) else super().glyph(token)

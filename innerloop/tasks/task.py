@@ -215,6 +215,10 @@ class Task:
         symbols = self.pad_symbol + self.charset
         return "".join(symbols[int(t)] for t in np.asarray(tokens).reshape(-1))
 
+    def spell(self, tokens: np.ndarray) -> str:
+        """The same for people and files: words parted by spaces where cells have several characters."""
+        return self.decode(tokens)
+
     # --- symmetries ---------------------------------------------------------------------------------------------------
     def augment(
         self, inputs: np.ndarray, labels: np.ndarray, rng: np.random.Generator

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,25 @@ def test_solve_keeps_columns_and_flags_rows_that_are_no_puzzle(own: Path, capsys
         assert cli.main(["solve", "demo-sudoku4", "q.jsonl.gz", "--out", "a.jsonl"]) == 0
     (line,) = Path("a.jsonl").read_text().splitlines()
     assert json.loads(line)["tags"] == ["x"] and json.loads(line)["answer"] == SOLVED
+
+
+def test_what_is_stated_of_a_file_is_stated_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """Cells of several characters from the file to the answers, by a run that remembers them."""
+    rows = [f"{i},{a} -- {b} --,{a} {a} {b} {b}" for i, (a, b) in enumerate(product(("1", "10", "12"), repeat=2))]
+    Path("words.csv").write_text("\n".join(["id,question,answer", *rows]) + "\n")
+    assert cli.main(["data", "words.csv"]) == 2  # their lengths differ
+    assert "4 words each" in (said := " ".join(capsys.readouterr().out.split())) and "such as --,10,12" in said
+    stated = ["--shape", "2x2", "--blank=--", "--alphabet=--,1,10,12"]
+    assert cli.main(["data", "words.csv", *stated]) == 0
+    assert "1  ·  \n10 ·" in "\n".join(line[:6] for line in capsys.readouterr().out.splitlines())
+    tiny = ["plan.steps=1", "plan.batch=2", "plan.compile=off", "config.dtype=float32", "config.net.hidden_size=16"]
+    words = ["train", "grid", "--data", "words.csv", "--out", "r", "--device", "cpu"]
+    assert cli.main([*words, *stated, "--set", *tiny]) == 0
+    assert "7 puzzles to learn from, 2 others" in capsys.readouterr().out
+    assert cli.main(["solve", "r", "words.csv", "--depth", "1", "--out", "a.csv"]) == 0
+    (first, *_) = rows_of("a.csv")
+    assert first["question"] == "1 -- 1 --" and set(first["found_answer"].split()) <= {"--", "1", "10", "12", "_"}
+    assert len(first["found_answer"].split()) == 4 and cli.main(["train", "r", *stated]) == 2
 
 
 def test_print_shows_a_board_and_why() -> None:

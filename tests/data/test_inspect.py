@@ -108,10 +108,16 @@ def test_cells_of_several_characters_are_read_trained_on_and_written_back(tmp_pa
     stated = Stated.parse("2x3", "--", ",".join(words))
     task, s = open_set(path, stated=stated, allow_duplicates=True)
     assert isinstance(task, Grid) and task.shape == (2, 3) and task.vocab == 6 and task.words[task.blank - 1] == "--"
-    assert task.decode(s.inputs[0]) == rows[0][1] and "cells -- 1 2 10 40" in str(s.reading)
+    assert (
+        task.spell(s.inputs[0]) == rows[0][1]
+        and len(task.decode(s.inputs[0])) == 6
+        and "cells -- 1 2 10 40" in str(s.reading)
+    )
     assert task.terminal(s.inputs[0], s.labels[0]).plain.count("\n") == 1
     again = get("grid", **json.loads(json.dumps(task.options)))  # as a run keeps them
     assert np.array_equal(open_questions(path, again).inputs, s.inputs)
+    write_csv(tmp_path / "symbols.csv", s, again)
+    assert np.array_equal(open_questions(tmp_path / "symbols.csv", again).inputs, s.inputs)
     data = Data("", stated.options(), train=str(path), count=0, holdout=0)
     unique = {row[1]: row for row in rows}
     csv_of(path, unique.values())
