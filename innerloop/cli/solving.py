@@ -57,6 +57,7 @@ def solve(
     width: Annotated[int, Range(0, 65_536)] = 0,
     pick: str = "auto",
     noise: str = "0,0",
+    guess: bool = True,
     nfe: Amount = 0,
     seconds: Amount = 0,
     exact: Amount = 0,
@@ -79,11 +80,13 @@ def solve(
             puzzle, a file of puzzles (.csv, .txt or any that train reads), or - for standard input.
         model: The run, if it is not given before the puzzle.
         depth: Steps of thought at most.
-        width: Trajectories a puzzle gets at most; those after the first see it turned and renamed, or noisy. 0: 16
+        width: Trajectories a puzzle gets at most; those after the first differ by a guess, a symmetry or noise. 0: 16
             where the rules are known, since more are then begun only if one has failed; else 1.
         pick: Which of them is the answer: verified, vote, q (halting head), value, residual, certainty, first; auto
             takes the verifier where the rules are known, else what `calibrate` found best.
         noise: Standard deviations of the noise on the first state and on every step.
+        guess: Further trajectories try a guessed cell each, where the rules are known and there is no noise.
+            With --no-guess they see the puzzle turned and renamed.
         nfe: Block calls a puzzle may cost on average; 0: no limit.
         seconds: Time for all of them; 0: no limit.
         exact: Seconds that an exact solver may take for each puzzle the model does not know.
@@ -99,7 +102,12 @@ def solve(
     opened, puzzle = open_run(model or words[0], where), words[-1]
     questions, file = read_input(opened.task, puzzle)
     questions = with_identifiers(opened, questions)
-    solve_kwargs: dict[str, Any] = {"depth": depth, "width": width, "noise": parse_noise(noise)}
+    solve_kwargs: dict[str, Any] = {
+        "depth": depth,
+        "width": width,
+        "noise": parse_noise(noise),
+        "guess": guess and None,
+    }
     solve_kwargs |= {"seed": seed, "exact": exact}
     solver = solver_of(opened)
     solve_kwargs |= {"budget": Budget(nfe or None, seconds or None), "pick": choose_rule(solver, pick)}

@@ -59,6 +59,7 @@ class Grid(Task):
             raise InputError(f"symmetries={list(symmetries)}: {unknown[0]!r} is none of {', '.join(SYMMETRIES)}.")
         self.charset, self.vocab, self.shape = alphabet, len(alphabet) + 1, (int(shape[0]), int(shape[1]))
         self.blank = alphabet.index(blank) + 1 if blank else 0
+        self.takes_guesses = bool(blank)
         self.rule, self.verifies, self.examples = rule, rule is not None, examples
         self.local = self.lined = min(self.shape) > 1  # most puzzles on a grid speak of neighbours, rows and columns
         self.options = {"alphabet": alphabet, "shape": list(self.shape), "blank": blank}

@@ -141,8 +141,9 @@ def test_what_the_model_leaves_costs_the_exact_solvers_mean_time(built, monkeypa
             return [SimpleNamespace(known=int(q[0]) < 3) for q in questions]
 
     monkeypatch.setattr(hybrid, "exact", lambda *a, **k: time.sleep(0.05))
-    found = tune_fallback(Instant(), np.arange(4)[:, None], depths=(1,), together=True)
-    assert found.known == 0.75 and found.depth == 1 and found.seconds == pytest.approx(found.alone / 4, abs=0.005)
+    found = tune_fallback(Instant(), np.arange(4)[:, None], depths=(1,), batched=True)
+    assert found.known == 0.75 and found.depth == 1
+    assert found.seconds == pytest.approx(found.exact_seconds / 4, abs=0.005)
 
 
 def test_patience_is_the_time_that_pays(built, test_set, monkeypatch):
@@ -314,7 +315,7 @@ def test_bad_dials_are_one_sentence(built, solver):
         ({"pick": "value"}, "no head for"),
         ({"noise": (-1.0, 0.0)}, "noise is"),
         ({"min_confidence": 2.0}, "min_confidence is"),
-        ({"width": 2, "views": False}, "same trajectory"),
+        ({"width": 2, "views": False, "guess": False}, "same trajectory"),
         ({"budget": Budget(nfe=0)}, "not above 0"),
     ):
         with pytest.raises(InputError, match=said):
