@@ -332,6 +332,7 @@ def test_plot_and_report(run, capsys):
     assert cli.main(["report", str(run), "--depth", "0"]) == 2 and "--depth is 0" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_demo_end_to_end(capsys):
     assert cli.main(["demo", "--recipe", "sudoku4", "--out", "d", "--set", *TINY]) == 0
     out = capsys.readouterr().out
@@ -342,6 +343,7 @@ def test_demo_end_to_end(capsys):
     assert contents(Path("d")) == before
 
 
+@pytest.mark.slow
 def test_check_passes_and_fails(tmp_path, capsys):
     import innerloop.weights.trm as trm
 
@@ -509,6 +511,7 @@ def test_bad_input_is_one_sentence_and_loses_nothing(name, run, capsys, monkeypa
     assert contents(run) == before
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_sentence_and_loses_nothing(run):
     """A process that may write no file above 4 KiB: neither weights nor state fit."""
     before = contents(run)

@@ -145,11 +145,13 @@ def in_float32(folder):
 # -- ONNX -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [1, 7])
 def test_onnx_of_a_trained_run_answers_as_it_does(trained, onnx_file, rows):
     parity(in_float32(trained), onnx_file, rows)
 
 
+@pytest.mark.slow
 def test_an_onnx_file_is_described_whole_and_names_no_path_of_this_machine(trained, onnx_file):
     session, about = session_of(onnx_file)
     given, said = graph.io_names(about)
@@ -163,6 +165,7 @@ def test_an_onnx_file_is_described_whole_and_names_no_path_of_this_machine(train
     assert len(data) < 1.2 * (trained / "model.safetensors").stat().st_size, "a weight stands there more than once"
 
 
+@pytest.mark.slow
 def test_the_runner_needs_neither_torch_nor_this_library(trained, onnx_file):
     """It gives the answer that the run gives in float32, from a process in which both cannot be imported."""
     puzzle = "1.3.34.2.1.34.2."

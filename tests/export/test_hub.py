@@ -83,6 +83,7 @@ def test_a_file_of_a_file_is_the_same(single, tmp_path):
     assert torch.equal(answers(open_single(single)), answers(open_single(again)))
 
 
+@pytest.mark.slow
 def test_half_the_size_where_no_answer_changes(tmp_path, capsys):
     """A run that computes in bfloat16 loses nothing by storing its weights so."""
     folder, single, path = (tmp_path / name for name in ("run", "single.safetensors", "half.safetensors"))
@@ -325,6 +326,7 @@ def client(code, home, endpoint, **more):
     return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, cwd=ROOT, timeout=120)
 
 
+@pytest.mark.slow
 def test_push_to_hub_and_back(folder, hub, tmp_path):
     """The real client against a hub on this machine: what was pushed is what is fetched, to the last bit."""
     pytest.importorskip("huggingface_hub")
