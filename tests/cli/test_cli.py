@@ -336,7 +336,7 @@ def test_plot_and_report(run, capsys):
 def test_demo_end_to_end(capsys):
     assert cli.main(["demo", "--recipe", "sudoku4", "--out", "d", "--set", *TINY]) == 0
     out = capsys.readouterr().out
-    assert "report.html" in out and out.count("\n  innerloop ") == 3 and os.path.exists("d/figures/depth.svg")
+    assert "report.html" in out and out.count("\n  innerloop ") == 2 and os.path.exists("d/figures/depth.svg")
     assert cli.main(["demo", "--recipe", "sudoku4", "--out", "d", "--set", *TINY]) == 0
     before = contents(Path("d"))
     assert cli.main(["demo", "--recipe", "sudoku6", "--out", "d"]) == 2, "a demo must not replace another run"
