@@ -10,7 +10,7 @@ import torch
 import tyro
 
 from innerloop import files
-from innerloop.cli.inputs import load_examples, open_run, print_reading, read_run, refuse_overwrite
+from innerloop.cli.inputs import load_examples, next_command, open_run, print_reading, read_run, refuse_overwrite
 from innerloop.data.official import write_official
 from innerloop.data.opening import open_set
 from innerloop.errors import InputError
@@ -23,7 +23,6 @@ from innerloop.runs.folder import OpenedRun
 from innerloop.runs.origin import refuse_changed
 from innerloop.runs.single import read_texts
 from innerloop.schema import Whole
-from innerloop.text import command
 
 GRAPHS = {"graph": graph.save_graph, "onnx": save_onnx, "aoti": graph.save_aoti}
 COMPARED_PUZZLES = 500  # puzzles on which weights stored in half precision must not change an answer
@@ -61,7 +60,7 @@ def import_(
     run, notes = exchange.import_official(file, Path(out), arch, data, **given)
     for note in notes:
         print(note)
-    print(f"{run.system} for {run.data.task} is in {out}; next: {command('eval', out, '--depth', '1,4,16')}")
+    print(f"{run.system} for {run.data.task} is in {out}; next: {next_command('eval', out, '--depth', '1,4,16')}")
     return 0
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +23,7 @@ from innerloop.runs.folder import OpenedRun
 from innerloop.runs.origin import known, refuse_changed
 from innerloop.runs.single import match_identifiers
 from innerloop.show import records
-from innerloop.text import printable
+from innerloop.text import command, printable
 
 RunFolder = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 
@@ -52,6 +54,14 @@ def choose_device(choice: str) -> tuple[torch.device, str]:
     torch.cuda.set_device(local)
     why = "as asked" if choice == "cuda" else "a CUDA GPU was found"
     return torch.device("cuda", local), f"cuda:{local} ({why}: {torch.cuda.get_device_name(local)})"
+
+
+def next_command(verb: object, *words: object) -> str:
+    """A command line to type next: it names the path that started this program, if a shell finds no other way to it."""
+    started, found = Path(sys.argv[0]), shutil.which("innerloop") or ""
+    by_name = started.name != "innerloop" or os.path.realpath(found) == os.path.realpath(started)
+    line = command(str(verb), *words)
+    return line if by_name else shlex.quote(str(started)) + line.removeprefix("innerloop")
 
 
 def parse_numbers(text: str, flag: str, kind: Any) -> tuple[Any, ...]:

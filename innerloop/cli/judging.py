@@ -13,6 +13,7 @@ from innerloop.cli.inputs import (
     RunFolder,
     choose_device,
     load_examples,
+    next_command,
     open_run,
     parse_numbers,
     result_path,
@@ -23,7 +24,7 @@ from innerloop.learn.evaluate import Row, as_dicts, evaluate
 from innerloop.runs.certificate import birth_certificate
 from innerloop.runs.folder import OpenedRun
 from innerloop.schema import Amount, Count, Range, Seed, Whole
-from innerloop.text import command, markup
+from innerloop.text import markup
 
 WidthArg = Annotated[int, Range(1, 4096)]  # trajectories of a puzzle, thought about at once
 HALTS = {"off": (False,), "on": (True,), "both": (False, True)}
@@ -80,7 +81,7 @@ def eval_(
         )  # fmt: skip
     files.write_json(target, eval_record(opened, examples, rows, seed, scales))
     print_rows(Console(emoji=False, highlight=False), rows)
-    console.print(f"written to {markup(target)}; next: [bold]{markup(command('plot', run), 4096)}[/]")
+    console.print(f"written to {markup(target)}; next: [bold]{markup(next_command('plot', run), 4096)}[/]")
     return 0
 
 

@@ -40,10 +40,7 @@ from innerloop.text import markup
 
 VERIFIED_WIDTH = 16  # trajectories where a verifier decides, unless --width says otherwise
 ONE_THREAD_BELOW = 1_000_000  # parameters below which one thread is used
-FRAME_SECONDS, PLAY_SECONDS = (
-    0.12,
-    0.5,
-)  # seconds a changed board is shown in a terminal, and all of them together at most
+FRAME_SECONDS, PLAY_SECONDS = 0.5, 5.0  # seconds a changed board is shown in a terminal, and all of them at most
 CHECK_SECONDS = 2.0  # seconds that the check for a solution may take
 Words = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[RUN] PUZZLE|FILE|-")]
 
@@ -55,6 +52,7 @@ def solve(
     width: Annotated[int, Range(0, 65_536)] = 0,
     pick: str = "auto",
     noise: str = "0,0",
+    guess: bool = True,
     nfe: Amount = 0,
     seconds: Amount = 0,
     exact: Amount = 0,
@@ -70,22 +68,21 @@ def solve(
 
     Example:  innerloop solve runs/demo puzzles.csv --depth 64 --width 20 --out answers.csv
 
-    Example:  head -1 puzzles.txt | innerloop solve runs/demo - --exact 10
-
     Args:
         words: A trained run (its folder, a single file, or the name of a model that comes along), and the text of a
             puzzle, a file of puzzles (.csv, .txt or any that train reads), or - for standard input.
         model: The run, if it is not given before the puzzle.
         depth: Steps of thought at most.
-        width: Trajectories a puzzle gets at most; those after the first see it turned and renamed, or noisy. 0: 16
+        width: Trajectories a puzzle gets at most; those after the first differ by a guess, a symmetry or noise. 0: 16
             where the rules are known, since more are then begun only if one has failed; else 1.
         pick: Which of them is the answer: verified, vote, q (halting head), value, residual, certainty, first; auto
             takes the verifier where the rules are known, else what `calibrate` found best.
         noise: Standard deviations of the noise on the first state and on every step.
+        guess: Further trajectories try a guessed cell each where the rules are known, instead of a symmetry.
         nfe: Block calls a puzzle may cost on average; 0: no limit.
         seconds: Time for all of them; 0: no limit.
         exact: Seconds that an exact solver may take for each puzzle the model does not know.
-        label: The right answer, where known: wrong cells are then shown in red.
+        label: The right answer, where known: wrong cells are shown in red.
         quiet: Print only the answer and the verdict.
         out: File for the answers to a file of puzzles, .csv or .jsonl, beside its own columns; by default printed.
         seed: Of noise and symmetries.
@@ -97,7 +94,7 @@ def solve(
     opened, puzzle = open_run(model or words[0], where), words[-1]
     questions, file = read_input(opened.task, puzzle)
     questions = with_identifiers(opened, questions)
-    solve_kwargs: dict[str, Any] = {"depth": depth, "width": width, "noise": parse_noise(noise)}
+    solve_kwargs: dict[str, Any] = {"depth": depth, "noise": parse_noise(noise), "guess": None if guess else False}
     solve_kwargs |= {"seed": seed, "exact": exact}
     solver = solver_of(opened)
     solve_kwargs |= {"budget": Budget(nfe or None, seconds or None), "pick": choose_rule(solver, pick)}
@@ -261,6 +258,9 @@ def play_boards(console: Console, solver: Solver, question: Any, path: Sequence[
     """Show the boards of a path, in a terminal one over the other; returns the last."""
     before = question
     with Live(console=console, refresh_per_second=30) if console.is_terminal else nullcontext() as live:
+        if live is not None:
+            live.update(solver.task.terminal(question, question, None, None), refresh=True)
+            time.sleep(FRAME_SECONDS)
         for output in path:
             board = draw_board(solver, question, output, before, label, console.options.ascii_only)
             before = output.answer

@@ -13,7 +13,7 @@ import tyro
 from rich.console import Console
 
 from innerloop import files, recipes
-from innerloop.cli.inputs import choose_device, read_run
+from innerloop.cli.inputs import choose_device, next_command, read_run
 from innerloop.data.leakage import leakage
 from innerloop.data.opening import INFERRED
 from innerloop.data.stated import UNSTATED, Stated
@@ -30,7 +30,7 @@ from innerloop.runs.origin import IDENTIFIERS
 from innerloop.runs.run import Data
 from innerloop.runs.solving import CALIBRATION
 from innerloop.schema import Amount
-from innerloop.text import command, markup, printable
+from innerloop.text import markup, printable
 
 RESULT = "result.json"
 FINISHED_FILES = (RESULT, "config.json", "run.json")  # of a run that is done
@@ -119,7 +119,7 @@ def train_in_folder(console: Console, built: BuiltRun, folder: Path, why: str, t
         print_start(console, built, folder, leak, why, began)
         result = trainer.run()
     except KeyboardInterrupt:
-        console.print(f"interrupted; go on with: [bold]{markup(command('train', folder), 4096)}[/]")
+        console.print(f"interrupted; go on with: [bold]{markup(next_command('train', folder), 4096)}[/]")
         return 130
     except torch.OutOfMemoryError:
         raise InputError("the GPU's memory is full: raise plan.accumulate (same result, less memory)") from None
@@ -233,7 +233,8 @@ def print_result(console: Console, folder: Path, result: Result, built: BuiltRun
         console.print(f"[bold red]stopped[/]: {markup(result.stopped)}")
         return
     if result.steps < steps:
-        console.print(f"step {result.steps} of {steps}; go on with: [bold]{markup(command('train', folder), 4096)}[/]")
+        next_ = markup(next_command("train", folder), 4096)
+        console.print(f"step {result.steps} of {steps}; go on with: [bold]{next_}[/]")
         return
     if result.best:
         best = f"exact {result.best['exact']:.1%}"
@@ -241,4 +242,4 @@ def print_result(console: Console, folder: Path, result: Result, built: BuiltRun
         console.print(f"[bold]best validation[/]: {best} at step {result.best['step']:.0f}")
     where = markup(folder / checkpoint.MODEL)
     console.print(f"{result.steps} steps in {result.seconds:.1f} s of training; weights in {where}")
-    console.print(f"next: [bold]{markup(command('eval', folder, '--depth', '1,4,16,64'), 4096)}[/]")
+    console.print(f"next: [bold]{markup(next_command('eval', folder, '--depth', '1,4,16,64'), 4096)}[/]")

@@ -19,6 +19,7 @@ from innerloop.data.protocols import Tokens
 from innerloop.rules.symmetry import Views
 from innerloop.solve.choose import Trajectories, choose
 from innerloop.solve.engine import Done, Job
+from innerloop.solve.guess import with_guess
 from innerloop.solve.options import Solution, SolveOptions
 
 WAVE_GROWTH = 4  # trajectories started after a wave, as a multiple of those started before it
@@ -53,7 +54,8 @@ class PuzzleJob:
         if self.pending or self.best is not None:
             return range(0)
         started, width = self.started, self.options.width
-        wave = next_wave(started, width) if self.options.pick == "verified" else range(started, width)
+        in_waves = self.options.pick == "verified" or (self.options.guess and not started)
+        wave = next_wave(started, width) if in_waves else range(started, width)
         self.started = wave.stop
         self.pending.update(wave)
         return wave
@@ -65,15 +67,21 @@ class PuzzleJob:
     def make_job(self, k: int) -> Job:
         """The engine job of trajectory k, to be submitted."""
         options = self.options
-        question = self.question if self.views is None else self.views.take(np.array([k])).apply(self.question[None])[0]
         watch = None if self.watch is None else (lambda output: self.watch(k, self.in_original_view(k, output)))  # type: ignore[misc]
         halting = options.halting or options.pick == "first"
         job = Job(
-            question, self.step_limit(k), halting, options.pick == "verified", options.pick == "residual", k,
+            self.question_of(k), self.step_limit(k), halting, options.pick == "verified", options.pick == "residual", k,
             self.puzzle, self.priority - k, self.deadline, watch, (self, k),
         )  # fmt: skip
         self.jobs.append(job)
         return job
+
+    def question_of(self, k: int) -> Tokens:
+        """(S,) what trajectory k sees: the question with a guess, or in its symmetry view, or as it is."""
+        if self.options.guess and k:
+            first = self.done[0].result
+            return with_guess(self.question, first.answer, first.certainty, self.solver.task.blank, k)
+        return self.question if self.views is None else self.views.take(np.array([k])).apply(self.question[None])[0]
 
     def record_done(self, done: Done) -> None:
         """Record an ended trajectory; if it is the best valid one, limit the others to fewer steps than it took."""

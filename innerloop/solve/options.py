@@ -41,6 +41,8 @@ class SolveOptions:
     noise: tuple[float, float] = (0.0, 0.0)  # standard deviations of noise on the first state, and after every step
     slots: tuple[str, ...] = ()  # fields of the state that get this noise; empty: all floating ones
     views: bool = True  # each trajectory after the first sees the puzzle under another symmetry of its task
+    guess: bool | None = None  # each after the first is given a cell that the first guessed (solve/guess.py), with the
+    # rule "verified"; None: where the task takes guesses and there is no noise
     halting: bool = False  # trajectories stop by the loop's halting rule; always so with pick="first"
     min_confidence: float = 0.5  # confidence below which `known` is False; needs a calibration or a verifier
     seed: int = 0  # of views and noise

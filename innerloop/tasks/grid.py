@@ -67,6 +67,7 @@ class Grid(Task):
         self.charset = word_symbols(self.words) if self.words else "".join(alphabet)
         self.vocab, self.shape = len(alphabet) + 1, (int(shape[0]), int(shape[1]))
         self.blank = [*alphabet].index(blank) + 1 if blank else 0
+        self.takes_guesses = bool(blank)
         self.rule, self.verifies, self.examples = rule, rule is not None, examples
         self.local = self.lined = min(self.shape) > 1  # most puzzles on a grid speak of neighbours, rows and columns
         self.options = {"alphabet": [*self.words] or self.charset, "shape": list(self.shape), "blank": blank}
