@@ -21,7 +21,16 @@ from rich.live import Live
 from rich.text import Text
 
 from innerloop import files, tasks
-from innerloop.cli.inputs import choose_device, open_run, print_reading, refuse_overwrite
+from innerloop.cli.inputs import (
+    NO_CODE,
+    CodeFlags,
+    RulesFile,
+    choose_device,
+    open_run,
+    print_reading,
+    refuse_overwrite,
+    with_rules,
+)
 from innerloop.cli.judging import parse_noise
 from innerloop.data.arc_files import has_tests, is_arc, read_arc
 from innerloop.data.official import is_official
@@ -65,6 +74,8 @@ def solve(
     out: str = "",
     seed: Seed = 0,
     device: str = "auto",
+    rules: RulesFile = "",
+    code: CodeFlags = NO_CODE,
 ) -> int:
     """Solve one puzzle step by step in the terminal, or a file of puzzles; or say "I don't know".
 
@@ -95,13 +106,11 @@ def solve(
     """
     if len(words) + bool(model) != 2:
         raise InputError("give a run and a puzzle, such as: innerloop solve runs/demo puzzles.csv")
-    where, _ = choose_device(device)
-    opened, puzzle = open_run(model or words[0], where), words[-1]
-    questions, file = read_input(opened.task, puzzle)
+    opened = with_rules(open_run(model or words[0], choose_device(device)[0], code), rules)
+    questions, file = read_input(opened.task, words[-1])
     questions = with_identifiers(opened, questions)
-    solve_kwargs: dict[str, Any] = {"depth": depth, "width": width, "noise": parse_noise(noise)}
-    solve_kwargs |= {"seed": seed, "exact": exact}
-    solver = solver_of(opened)
+    solver, scales = solver_of(opened), parse_noise(noise)
+    solve_kwargs: dict[str, Any] = {"depth": depth, "width": width, "noise": scales, "seed": seed, "exact": exact}
     solve_kwargs |= {"budget": Budget(nfe or None, seconds or None), "pick": choose_rule(solver, pick)}
     solve_kwargs["width"] = width or default_width(solver, pick, solve_kwargs["noise"])
     if file or len(questions) > 1:

@@ -31,10 +31,12 @@ class Grid(Task):
     check `rule(question, answer) -> bool` on (S,) tokens, which makes `valid` a real verification. examples: rows
     that `sample` draws from (a grid has no generator of its own). symmetries: what leaves your puzzle the same puzzle,
     to learn from and to solve in several views: "turns" (turned and mirrored) and "names" (every symbol but the blank
-    called otherwise, as colours are). `options` holds neither rule nor examples.
+    called otherwise, as colours are). `options` holds neither rule nor examples. A subclass may define `rule` as a
+    method, and `constrain` for the exact solver (docs/add_a_task.md).
     """
 
     name = "grid"
+    rule: Callable[[np.ndarray, np.ndarray], bool] | None = None
 
     def __init__(
         self,
@@ -59,7 +61,8 @@ class Grid(Task):
             raise InputError(f"symmetries={list(symmetries)}: {unknown[0]!r} is none of {', '.join(SYMMETRIES)}.")
         self.charset, self.vocab, self.shape = alphabet, len(alphabet) + 1, (int(shape[0]), int(shape[1]))
         self.blank = alphabet.index(blank) + 1 if blank else 0
-        self.rule, self.verifies, self.examples = rule, rule is not None, examples
+        self.rule = rule or self.rule
+        self.verifies, self.examples = self.rule is not None, examples
         self.local = self.lined = min(self.shape) > 1  # most puzzles on a grid speak of neighbours, rows and columns
         self.options = {"alphabet": alphabet, "shape": list(self.shape), "blank": blank}
         self.symmetries = tuple(symmetries)
