@@ -57,12 +57,14 @@ def with_rules(task: Any, rule: Callable[..., Any] | None = None, constrain: Con
     """
     if rule is None and constrain is None:
         return task
-    members: dict[str, Any] = {}
+    # What the task knows besides (all answers by its own search, its symmetries) may not hold under the added rules.
+    members: dict[str, Any] = {"every": Task.every, "solutions": Task.solutions, "views": Task.views}
     if constrain is not None:
         cp_sat()
         members["constrain"] = added(task, on_texts(constrain, task))
         if rule is None and not task.verifies:
             rule = judged_by(subclassed(task, members))
+            members["asks_model"] = True
     if rule is not None:
         check = verifier_of(task, on_texts(rule, task))
         members |= {"verifies": True, "valid_batch": lambda self, inputs, answers: check(inputs, answers)}

@@ -31,8 +31,9 @@ class Grid(Task):
     check `rule(question, answer) -> bool` on (S,) tokens, which makes `valid` a real verification. examples: rows
     that `sample` draws from (a grid has no generator of its own). symmetries: what leaves your puzzle the same puzzle,
     to learn from and to solve in several views: "turns" (turned and mirrored) and "names" (every symbol but the blank
-    called otherwise, as colours are). `options` holds neither rule nor examples. A subclass may define `rule` as a
-    method, and `constrain` for the exact solver (docs/add_a_task.md).
+    called otherwise, as colours are). fill: the symbols that an undecided cell may take, of which the exact solver
+    chooses (default: every symbol but the blank). `options` holds neither rule nor examples. A subclass may define
+    `rule` as a method, and `constrain` for the exact solver (docs/add_a_task.md).
     """
 
     name = "grid"
@@ -46,6 +47,7 @@ class Grid(Task):
         rule: Callable[[np.ndarray, np.ndarray], bool] | None = None,
         examples: PuzzleSet | None = None,
         symmetries: tuple[str, ...] = (),
+        fill: str = "",
     ):
         if not alphabet or len(set(alphabet)) != len(alphabet) or len(alphabet) > MOST_SYMBOLS:
             raise InputError(
@@ -59,6 +61,8 @@ class Grid(Task):
             raise InputError(f"shape={shape} is no grid; give (rows, columns), both at least 1.")
         if unknown := [name for name in symmetries if name not in SYMMETRIES]:
             raise InputError(f"symmetries={list(symmetries)}: {unknown[0]!r} is none of {', '.join(SYMMETRIES)}.")
+        if wrong := [symbol for symbol in fill if symbol not in alphabet or symbol == blank]:
+            raise InputError(f"fill={fill!r}: {wrong[0]!r} is no symbol of the alphabet but the blank; leave it out.")
         self.charset, self.vocab, self.shape = alphabet, len(alphabet) + 1, (int(shape[0]), int(shape[1]))
         self.blank = alphabet.index(blank) + 1 if blank else 0
         self.rule = rule or self.rule
@@ -70,6 +74,9 @@ class Grid(Task):
             self.symbols = (tuple(t for t in range(1, self.vocab) if t != self.blank),)
         if symmetries:
             self.options["symmetries"] = list(symmetries)
+        self.fill = np.isin(np.arange(self.vocab), [alphabet.index(symbol) + 1 for symbol in fill or alphabet])
+        if fill:
+            self.options["fill"] = fill
 
     @classmethod
     def infer(cls, questions: list[str], answers: list[str], shape: tuple[int, int] | None = None) -> Grid:
@@ -84,7 +91,11 @@ class Grid(Task):
             )
         size = len(questions[0])
         side = isqrt(size)
-        return cls(alphabet, shape or ((side, side) if side * side == size else (1, size)), _blank(questions, answers))
+        blank = _blank(questions, answers)
+        return cls(
+            alphabet, shape or ((side, side) if side * side == size else (1, size)), blank,
+            fill=_fill(alphabet, blank, questions, answers),
+        )  # fmt: skip
 
     def sample(self, seed: int, i: int) -> Example:
         if self.examples is None:
@@ -130,8 +141,9 @@ class Grid(Task):
         return super().kept(inputs, answers) if self.blank else np.ones(len(inputs), bool)
 
     def domain(self, question: np.ndarray) -> np.ndarray:
-        """As everywhere, and a cell of padding stays padding."""
+        """As everywhere, but of the symbols of `fill`, and a cell of padding stays padding."""
         allowed = super().domain(question)
+        allowed[question == self.blank] &= self.fill
         allowed[question == 0] = np.arange(self.vocab) == 0
         return allowed
 
@@ -147,6 +159,15 @@ class Grid(Task):
             for row in np.flatnonzero(ok):
                 ok[row] = bool(self.rule(inputs[row], answers[row]))
         return ok
+
+
+def _fill(alphabet: str, blank: str | None, questions: list[str], answers: list[str]) -> str:
+    """The symbols that answers have in undecided cells; "" where they are all but the blank."""
+    if blank is None:
+        return ""
+    rows = zip(questions, answers, strict=True)
+    found = {y for q, a in rows if blank in q for x, y in zip(q, a, strict=True) if x == blank}
+    return "" if found >= set(alphabet) - {blank} else "".join(sorted(found))
 
 
 def _blank(questions: list[str], answers: list[str]) -> str | None:
