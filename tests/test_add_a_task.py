@@ -41,9 +41,8 @@ def home(tmp_path_factory):
     shutil.copytree(ROOT / "examples", folder / "examples")
     puzzles = folder / "examples/futoshiki.csv"
     puzzles.write_text("".join(puzzles.read_text().splitlines(keepends=True)[: 1 + FEW]))
-    (folder / "my_rules.py").write_text(
-        next(block for block in PYTHON if "def constrain(model, has, question: str)" in block)
-    )
+    rules = next(block for block in PYTHON if "def constrain(model, has, question: str)" in block)
+    (folder / "my_rules.py").write_text(rules)
     for name, block in TASKS.items():
         (folder / f"{name}.py").write_text(block)
     torch.set_num_threads(1)
@@ -107,7 +106,11 @@ SMALL = {  # written by hand
     "skyscrapers": ({"size": 2}, "02000..00..00000", "0200012002100000", "01000..00..00000"),
     "nonogram": ({"size": 2, "runs": 1}, "0122..1..", "0122##1-#", "0121..0.."),
 }
-REAL_FILES = {"futoshiki": ("futoshiki5", futoshiki), "skyscrapers": ("skyscrapers5", skyscrapers), "nonogram": ("nonogram10", nonogram)}  # fmt: skip
+REAL_FILES = {
+    "futoshiki": ("futoshiki5", futoshiki),
+    "skyscrapers": ("skyscrapers5", skyscrapers),
+    "nonogram": ("nonogram10", nonogram),
+}
 
 
 def judged(task, question, answer):
@@ -172,16 +175,9 @@ def test_without_the_users_word_no_code_of_a_run_is_executed(home, capsys, monke
     monkeypatch.setattr(plugins, "run_text", lambda *_: pytest.fail("code was run"))
     with contextlib.chdir(home):
         question = "examples/futoshiki.csv"
-        for words in (
-            ["eval"],
-            ["study"],
-            ["report"],
-            ["calibrate"],
-            ["solve", question],
-            ["export", "--single", "x.safetensors"],
-        ):
-            assert cli.main([words[0], "runs/futoshiki", *words[1:]]) == 2, words
+        verbs = {"eval": [], "study": [], "report": [], "calibrate": [], "train": [], "solve": [question]}
+        verbs |= {"serve": ["--port", "0"], "export": ["--single", "x.safetensors"]}
+        for verb, more in verbs.items():
+            assert cli.main([verb, "runs/futoshiki", *more]) == 2, verb
             said = capsys.readouterr().err
             assert "not run without your word" in said and "--trust-code" in said and len(said.splitlines()) == 1
-        assert cli.main(["train", "runs/futoshiki"]) == 2 and "--trust-code" in capsys.readouterr().err
-        assert cli.main(["serve", "runs/futoshiki", "--port", "0"]) == 2 and "--trust-code" in capsys.readouterr().err

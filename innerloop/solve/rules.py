@@ -57,8 +57,8 @@ def with_rules(task: Any, rule: Callable[..., Any] | None = None, constrain: Con
     """
     if rule is None and constrain is None:
         return task
-    # What the task knows besides (all answers by its own search, its symmetries) may not hold under the added rules.
-    members: dict[str, Any] = {"every": Task.every, "solutions": Task.solutions, "views": Task.views}
+    # The task's own search for all answers knows nothing of the added rules; nor need they hold in another view.
+    members: dict[str, Any] = {"every": Task.every, "solutions": Task.solutions, "symmetric": False}
     if constrain is not None:
         cp_sat()
         members["constrain"] = added(task, on_texts(constrain, task))
