@@ -11,7 +11,6 @@ solver's defaults, on one worker and on as many as it takes by itself. Every puz
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -116,8 +115,8 @@ def by_hand(build: Callable[[str], tuple[Any, list[Any]]], workers: int) -> Call
     return solve
 
 
-def measure(task: Any, texts: list[tuple[str, str]], build: Any, rounds: int) -> dict[str, Any]:
-    """Milliseconds of every way on one family, and the ratio of the median to that of the best way by hand."""
+def measure(family: str, task: Any, texts: list[tuple[str, str]], build: Any, rounds: int) -> list[dict[str, Any]]:
+    """A row for every way on one family: milliseconds, and the median over that of the best way by hand."""
     tokens = {question: task.encode(question) for question, _ in texts}
     ways: dict[str, Callable[[str], Any]] = {
         "innerloop": lambda question: exact(task, tokens[question]),
@@ -137,15 +136,13 @@ def measure(task: Any, texts: list[tuple[str, str]], build: Any, rounds: int) ->
                     assert task.decode(found.answer) == answer
                 else:
                     assert "".join(map(str, found)) == "".join(s for s in answer if s.isdigit())
-    numbers = {name: {f"p{p}": 1000 * float(np.percentile(t, p)) for p in (50, 99)} for name, t in best.items()}
-    ratio = numbers["innerloop"]["p50"] / min(n["p50"] for name, n in numbers.items() if name != "innerloop")
-    built = [exact(task, tokens[question]).build_seconds for question, _ in texts]
-    return {
-        "puzzles": len(texts),
-        "milliseconds": numbers,
-        "ratio_p50": ratio,
-        "build_milliseconds": 1000 * float(np.median(built)),
-    }
+    p50, p99 = ({name: 1000 * float(np.percentile(t, p)) for name, t in best.items()} for p in (50, 99))
+    hand = min(v for name, v in p50.items() if name != "innerloop")
+    rows = [
+        {"family": family, "way": name, "puzzles": len(texts), "p50_ms": v, "p99_ms": p99[name], "ratio_p50": v / hand}
+        for name, v in p50.items()
+    ]
+    return [{k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()} for row in rows]
 
 
 def main() -> None:
@@ -165,14 +162,13 @@ def main() -> None:
     texts = [(sudoku.decode(q), sudoku.decode(a)) for q, a in zip(made.inputs, made.labels, strict=True)]
     own, puzzles = tasks.get(plugins.use(EXAMPLE), size=SIZE), list(futoshiki(args.count, args.seed))
     grid = with_rules(Grid.infer(*map(list, zip(*puzzles, strict=True))), constrain=constrain)
-    found = {
-        "futoshiki 5x5": measure(own, puzzles, futoshiki_by_hand, args.rounds),
-        "futoshiki 5x5 as a grid with rules": measure(grid, puzzles, futoshiki_by_hand, args.rounds),
-        "sudoku 9x9": measure(sudoku, texts, sudoku_by_hand, args.rounds),
-    }
-    print(json.dumps(found, indent=2))
+    rows = measure("futoshiki 5x5", own, puzzles, futoshiki_by_hand, args.rounds)
+    rows += measure("futoshiki 5x5, a grid with rules on texts", grid, puzzles, futoshiki_by_hand, args.rounds)
+    rows += measure("Sudoku 9x9", sudoku, texts, sudoku_by_hand, args.rounds)
+    for row in rows:
+        print("{family}: {way}: p50 {p50_ms:.2f} ms, p99 {p99_ms:.2f} ms, {ratio_p50:.2f}x".format(**row))
     if args.out:
-        files.write_json(args.out, {"families": found, "born": birth_certificate([args.seed])})
+        files.write_json(args.out, {"rows": rows, "born": birth_certificate([args.seed])})
 
 
 if __name__ == "__main__":
