@@ -31,6 +31,7 @@ __all__ = [
 ]  # fmt: skip
 
 MAX_CODE_BYTES = 1 << 20
+MODULE_PREFIX = "innerloop_file_"  # of the names of modules that are made from files
 GROUPS = {"task": "innerloop.tasks", "system": "innerloop.systems", "recipe": "innerloop.recipes"}  # entry points
 NAME_PATTERN = re.compile(r"(?P<file>[^/\\@:\x00-\x1f]{1,120}\.py)@(?P<digest>[0-9a-f]{16})(:(?P<member>[^\W\d]\w*))?")
 FILE_PATTERN = re.compile(r".+\.py(:[^\W\d]\w*)?", re.DOTALL)  # FILE.py, or FILE.py:NAME of one of its classes
@@ -94,7 +95,7 @@ def use(path: Path | str, expected: str = "") -> str:
 
 def run_text(text: str, path: Path, digest: str) -> ModuleType:
     """The module that a text makes. Raises InputError where it does not run."""
-    spec = importlib.util.spec_from_file_location(f"innerloop_file_{digest}", path)
+    spec = importlib.util.spec_from_file_location(f"{MODULE_PREFIX}{digest}", path)
     if spec is None:
         raise InputError(f"{files.shown(path)} is not a Python file: give a .py file")
     module = importlib.util.module_from_spec(spec)

@@ -22,11 +22,11 @@ HOMES = {"system": (), "task": ("data",)}  # kind of code -> where run.json name
 
 
 class Code(NamedTuple):
-    """What the user permits: to run the code that a run keeps, or to take his own in its place."""
+    """Code of your own. The code that a run keeps is not run without your word; a file that you give is."""
 
-    trust_code: bool = False  # run the code that the run keeps of its own task or system, in its folder code/
-    task: str = ""  # a Python file with a task of your own, FILE.py, in place of the run's
-    system: str = ""  # a Python file with a system of your own, FILE.py, in place of the run's
+    trust_code: bool = False  # Run the code that the run keeps of its own task or system, in its folder code.
+    task: str = ""  # A Python file with a task of your own, FILE.py, in place of the run's.
+    system: str = ""  # A Python file with a system of your own, FILE.py, in place of the run's.
 
 
 NO_CODE = Code()
