@@ -35,8 +35,9 @@ class Futoshiki(Grid):
 
     def rule(self, question: np.ndarray, answer: np.ndarray) -> bool:
         """Whether an answer (S,) that keeps the question (S,) is right."""
-        lines = all(set(answer[line]) == set(self.numbers) for line in self.lines)
-        return lines and all(answer[small] < answer[large] for small, large in self.signs(question))
+        held = answer.tolist()
+        lines = all({held[cell] for cell in line} == set(self.numbers) for line in self.lines)
+        return lines and all(held[small] < held[large] for small, large in self.signs(question))
 
     def constrain(self, model: Any, has: Any, question: np.ndarray) -> None:
         """The same for the exact solver: `has(cell, token)` is its literal "this cell holds this token"."""

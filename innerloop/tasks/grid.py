@@ -74,7 +74,9 @@ class Grid(Task):
             self.symbols = (tuple(t for t in range(1, self.vocab) if t != self.blank),)
         if symmetries:
             self.options["symmetries"] = list(symmetries)
-        self.fill = np.isin(np.arange(self.vocab), [alphabet.index(symbol) + 1 for symbol in fill or alphabet])
+        self.fill = np.isin(
+            np.arange(self.vocab), [i for i, s in enumerate(alphabet, 1) if s in (fill or alphabet) and s != blank]
+        )
         if fill:
             self.options["fill"] = fill
 
@@ -142,9 +144,8 @@ class Grid(Task):
 
     def domain(self, question: np.ndarray) -> np.ndarray:
         """As everywhere, but of the symbols of `fill`, and a cell of padding stays padding."""
-        allowed = super().domain(question)
-        allowed[question == self.blank] &= self.fill
-        allowed[question == 0] = np.arange(self.vocab) == 0
+        allowed: np.ndarray = np.arange(self.vocab) == question[:, None]
+        allowed[question == self.blank if self.blank else question != 0] = self.fill
         return allowed
 
     def valid_batch(self, inputs: np.ndarray, answers: np.ndarray) -> np.ndarray:
