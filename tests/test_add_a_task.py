@@ -169,6 +169,15 @@ def test_the_commands_of_the_page_run_in_their_order(home, capsys):
                 exec(compile(block, str(PAGE), "exec"), {})
 
 
+def test_an_error_in_a_file_of_the_users_is_told_as_such(tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("INNERLOOP_DEBUG", raising=False)
+    (tmp_path / "r.py").write_text("def constrain(model, has, question):\n    return nothing\n")
+    words = ["solve", "demo-sudoku4", "1...............", "--rules", str(tmp_path / "r.py"), "--depth", "1", "--quiet"]
+    assert cli.main([*words, "--exact", "5", "--pick", "vote", "--width", "1", "--seconds", "5"]) in (0, 2)
+    said = capsys.readouterr().err
+    assert "r.py, line 2: NameError" in said and "mend that file" in said and "fault of innerloop" not in said
+
+
 def test_without_the_users_word_no_code_of_a_run_is_executed(home, capsys, monkeypatch):
     """In a process that has not run it yet: the sentence says what to do, and every verb says it."""
     monkeypatch.setattr(plugins, "_loaded", {})

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from innerloop import plugins, recipes, tasks, weights
+from innerloop import cli, plugins, recipes, tasks, weights
 from innerloop.errors import InputError
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
@@ -98,12 +98,13 @@ def package(tmp_path, monkeypatch):
     plugins.installed.cache_clear()
 
 
-def test_an_installed_package_offers_tasks_systems_and_recipes(package):
+def test_an_installed_package_offers_tasks_systems_and_recipes(package, capsys):
     assert {"futoshiki", "sudoku"} <= set(tasks.names()) and "my_loop" in weights.names()
     assert tasks.get("futoshiki", size=4).shape == (7, 7)
     assert tasks.get("sudoku").box == (3, 3), "no package takes the place of the library's own"
     assert weights.get("my_loop")[0].__name__ == "MyLoop" and recipes.get("mine").data.task == "futoshiki"
     assert recipes.get("grid", task="futoshiki").data.task == "futoshiki"
+    assert cli.main(["list"]) == 0 and "from installed packages" in capsys.readouterr().out
     with pytest.raises(InputError, match="pkg_none:X of the package"):
         tasks.get("broken")
     with pytest.raises(InputError, match='did you mean "futoshiki"'):
