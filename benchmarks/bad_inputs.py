@@ -60,25 +60,29 @@ READ_BY: dict[str, list[list[str]]] = {
     "model.safetensors": [["solve", PUZZLE, "--quiet"], ["eval", *QUICK]],
 }  # fmt: skip
 PUZZLES = {"p.csv": "p.csv", "p.jsonl": "p.jsonl", "official/train/dataset.json": "official"}
+OWN = ["task", "system", "trust-code"]
 SOLVE = ["depth", "width", "pick", "noise", "nfe", "seconds", "exact", "label", "seed", "device"]
 STATED = ["shape", "blank", "alphabet"]
 FLAGS: dict[str, tuple[list[str], list[str]]] = {
     "solve": (
         ["RUN", PUZZLE],
-        ["depth", "width", "pick", "noise", "nfe", "seconds", "exact", "label", "seed", "device"],
+        ["depth", "width", "pick", "noise", "nfe", "seconds", "exact", "label", "seed", "device", "rules", *OWN],
     ),
-    "eval": (["RUN", *QUICK], ["depth", "width", "halt", "pick", "noise", "limit", "seed", "device", "data"]),
-    "calibrate": (["RUN", "--depth", "1"], ["depth", "width", "noise", "limit", "seed", "device", "data"]),
-    "study": (["RUN", "--depth", "1"], ["depth", "limit", "seed", "device", "control", "data"]),
-    "report": (["RUN", "--depth", "1", "--out", "new.html"], ["depth"]),
+    "eval": (["RUN", *QUICK], ["depth", "width", "halt", "pick", "noise", "limit", "seed", "device", "data", *OWN]),
+    "calibrate": (["RUN", "--depth", "1"], ["depth", "width", "noise", "limit", "seed", "device", "data", *OWN]),
+    "study": (["RUN", "--depth", "1"], ["depth", "limit", "seed", "device", "control", "data", *OWN]),
+    "report": (["RUN", "--depth", "1", "--out", "new.html"], ["depth", *OWN]),
     "train": (
         ["sudoku4", "--out", "new", "--set", *TINY],
-        ["minutes", "device", "log", "data", "test", "task", *STATED],
+        ["minutes", "device", "log", "data", "test", *OWN, *STATED],
     ),
     "data": (["p.csv"], [*STATED, "seed"]),
     "worth": (["RUN", "p.csv", "--limit", "2", "--depth", "1"], ["limit", "depth", "width", "seconds", "device"]),
-    "serve": (["RUN"], ["port", "threads", "rows", "depth", "width", "puzzles", "seconds", "queue", "body", "grace"]),
-    "export": (["RUN"], ["out", "single", "dtype", "split", "data"]),
+    "serve": (
+        ["RUN"],
+        ["port", "threads", "rows", "depth", "width", "puzzles", "seconds", "queue", "body", "grace", "rules", *OWN],
+    ),
+    "export": (["RUN"], ["out", "single", "dtype", "split", "data", *OWN]),
     "import": (["RUN/train_state.pt", "--out", "new"], ["heads", "cycles", "low", "prefix", "seq", "arch", "data"]),
     "plot": (["RUN"], ["out"]),
     "check": (["p.csv"], []),

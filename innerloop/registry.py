@@ -16,10 +16,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from innerloop import pretrained, recipes, tasks, weights
+from innerloop import plugins, pretrained, recipes, tasks, weights
 from innerloop.errors import InputError
 from innerloop.parts.mixers import BLOCKS
 from innerloop.runs import limits
+from innerloop.runs.code import Code, given
 from innerloop.runs.fit import fit_config
 from innerloop.runs.folder import OpenedRun
 from innerloop.runs.solving import solver_of
@@ -33,7 +34,7 @@ KINDS: dict[str, Callable[[], Any]] = {
     "systems": weights.names,
     "tasks": tasks.names,
     "blocks": lambda: BLOCKS,
-    "recipes": recipes.all_recipes,
+    "recipes": lambda: {**recipes.all_recipes(), **plugins.installed("recipe")},
     "pretrained": pretrained.names,
 }
 
@@ -48,14 +49,15 @@ def list(kind: str = "systems") -> list[str]:  # type: ignore[valid-type]
 def create(system: str, task: str | Task = "sudoku", *, seed: int = 0, **changes: Any) -> nn.Module:
     """An untrained model of a system, sized for its task.
 
-    task     name of a task, with its default options, or a Task (innerloop.tasks.get)
+    system   name of a system, or a Python file of your own
+    task     name of a task, with its default options; a Python file of your own; or a Task (innerloop.tasks.get)
     seed     of the initial weights; torch's global generator is not changed
     changes  fields of the system's Config, or of its parts.config.NetConfig
     Raises InputError for an unknown name or field.
     """
-    kind, described = weights.get(system)
+    kind, described = weights.get(given(system))
     if isinstance(task, str):
-        task = tasks.get(task)
+        task = tasks.get(given(task))
     config = described()
     own, net = ({f.name for f in fields(c)} for c in (config, config.net))
     if unknown := sorted(changes.keys() - own - net):
@@ -65,14 +67,34 @@ def create(system: str, task: str | Task = "sudoku", *, seed: int = 0, **changes
     return limits.build(kind, replace(config, net=fit_config(size, task, 1)), seed)
 
 
-def open_run(source: str | Path, device: torch.device | str = "cpu") -> OpenedRun:
+def open_run(
+    source: str | Path,
+    device: torch.device | str = "cpu",
+    *,
+    task: str | Path = "",
+    system: str | Path = "",
+    trust_code: bool = False,
+) -> OpenedRun:
     """A trained model, ready to use: the folder of a run, a NAME.safetensors, or a name of list("pretrained").
 
+    task, system  a Python file of your own, or a name, in place of the run's
+    trust_code    whether the code that the run's folder keeps may be run, if its task or system is code of its own
     Raises InputError, which names the nearest name, if there is none.
     """
-    return pretrained.open(source, device)
+    return pretrained.open(source, device, Code(trust_code, str(task), str(system)))
 
 
-def open_solver(source: str | Path, device: torch.device | str = "cpu", **how: Any) -> Solver:
-    """The solver of a trained model, with its calibration if it has one; `how`: arguments of solve.solver.Solver."""
-    return solver_of(open_run(source, device), **how)
+def open_solver(
+    source: str | Path,
+    device: torch.device | str = "cpu",
+    *,
+    task: str | Path = "",
+    system: str | Path = "",
+    trust_code: bool = False,
+    **how: Any,
+) -> Solver:
+    """The solver of a trained model, with its calibration if it has one; `how`: arguments of solve.solver.Solver.
+
+    task, system, trust_code: as in open_run.
+    """
+    return solver_of(open_run(source, device, task=task, system=system, trust_code=trust_code), **how)

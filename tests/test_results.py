@@ -25,6 +25,7 @@ NO_SUBJECT = {
     "cost_cpu",
     "coverage_colouring",
     "coverage_queens",
+    "exact_overhead",
     "float32_cpu",
 }
 NO_SUBJECT |= {"flow_residual", "looped_regression", "memory_cpu", "othello", "start", "step_cpu", "step_cpu_float32"}

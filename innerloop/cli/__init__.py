@@ -79,7 +79,7 @@ def options_first(function: Callable[..., Any], words: Sequence[str]) -> list[st
 
     A puzzle may begin with "-": what is no known option is none.
     """
-    types = typing.get_type_hints(function)
+    types = flag_types(function)
     several = [p.name for p in inspect.signature(function).parameters.values() if p.default is p.empty]
     if not any(types[name] == tuple[str, ...] for name in several):
         return list(words)
@@ -101,6 +101,15 @@ def options_first(function: Callable[..., Any], words: Sequence[str]) -> list[st
             if kind not in (None, bool) and not equals:
                 options += [value for value in [next(rest, None)] if value is not None]
     return [*options, "--", *own] if own else options
+
+
+def flag_types(function: Callable[..., Any]) -> dict[str, Any]:
+    """The type of every option of a verb; those of a group of options (a NamedTuple) one by one."""
+    types = typing.get_type_hints(function)
+    groups = [kind for kind in types.values() if isinstance(kind, type) and hasattr(kind, "_fields")]
+    for kind in groups:
+        types |= typing.get_type_hints(kind)
+    return types
 
 
 def parser_message(box: str) -> str:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from innerloop import files
-from innerloop.cli.inputs import RunFolder, choose_device, load_examples, open_run
+from innerloop.cli.inputs import NO_CODE, CodeFlags, RunFolder, choose_device, load_examples, open_run
 from innerloop.cli.judging import parse_noise
 from innerloop.errors import InputError
 from innerloop.runs.certificate import birth_certificate
@@ -30,6 +30,7 @@ def calibrate(
     limit: Whole = 500,
     seed: Seed = 0,
     device: str = "auto",
+    code: CodeFlags = NO_CODE,
 ) -> int:
     """Measure how far every selection rule and its confidence can be trusted, on puzzles the run did not learn from.
 
@@ -46,7 +47,7 @@ def calibrate(
         device: auto, cpu or cuda.
     """
     where, _ = choose_device(device)
-    opened = open_run(run, where)
+    opened = open_run(run, where, code)
     if not opened.folder.is_dir():
         raise InputError(f"{run} is no folder: calibration.json is written into the folder of a run")
     examples, console = load_examples(opened, data, limit), Console(emoji=False, highlight=False, soft_wrap=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from innerloop import plugins
 from innerloop.cli.verbs import VERBS, function_name
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,6 +35,13 @@ def list_(markdown: bool = False) -> int:
     console = Console(emoji=False, highlight=False)
     for title, columns, rows in tables():
         console.print(_table(title, columns, rows))
+    packages = [
+        (name, kind, point.dist.name if point.dist else point.value)
+        for kind in plugins.GROUPS
+        for name, point in sorted(plugins.installed(kind).items())
+    ]
+    if packages:
+        console.print(_table("from installed packages", ("name", "what", "package"), packages))
     return 0
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import inspect
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from innerloop import plugins, weights
 from innerloop.errors import InputError
 from innerloop.parts.config import NetConfig
 from innerloop.study.contract import CHECKS, Subject, sample_question
@@ -62,25 +61,8 @@ def load_loop(path: Path) -> tuple[type[nn.Module], Any]:
     """(the loop's class, its Config made small or None) of a file. Raises InputError where it has none."""
     if not path.is_file():
         raise InputError(f"there is no file {path}: give the Python file of a loop")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise InputError(f"{path} is not a Python file: give a .py file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module  # dataclasses look their module up
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        why = (str(error).splitlines() or [""])[0]
-        raise InputError(f"{path} cannot be imported ({type(error).__name__}: {why}): run it by itself first") from None
-    public = [getattr(module, name, None) for name in getattr(module, "__all__", ())]
-    loops = [c for c in public if isinstance(c, type) and all(callable(getattr(c, k, None)) for k in LOOP_METHODS)]
-    if not loops:
-        raise InputError(f"{path} lists no class with init, step and read in its __all__: add one")
-    config = getattr(module, "Config", None)
-    return loops[0], small_config(config) if dataclasses.is_dataclass(config) else None
-
-
-LOOP_METHODS = ("init", "step", "read")
+    kind, config = weights.in_file(plugins.module_of(plugins.use(path)), str(path))
+    return kind, small_config(config) if dataclasses.is_dataclass(config) else None
 
 
 def small_config(config: Any) -> Any:

@@ -8,12 +8,12 @@ from typing import Annotated, Any
 import tyro
 
 from innerloop import files
-from innerloop.cli.inputs import RunFolder, open_run, read_run
+from innerloop.cli.inputs import NO_CODE, CodeFlags, RunFolder, open_run, read_run
 from innerloop.errors import InputError
 from innerloop.schema import Range
 
 
-def plot(runs: tyro.conf.Positional[tuple[str, ...]], out: str = "") -> int:
+def plot(runs: tyro.conf.Positional[tuple[str, ...]], out: str = "", code: CodeFlags = NO_CODE) -> int:
     """Draw accuracy over depth and the learning curve, as PNG and SVG.
 
     Example:  innerloop plot runs/demo
@@ -30,14 +30,19 @@ def plot(runs: tyro.conf.Positional[tuple[str, ...]], out: str = "") -> int:
 
     folders = [Path(r) for r in runs]
     for folder in folders:
-        read_run(folder)
+        read_run(folder, code)
     written = figures.draw(folders, Path(out) if out else folders[0] / "figures")
     for path in written:
         print(path)
     return 0
 
 
-def report(run: RunFolder, depth: Annotated[int, Range(1, 4096)] = 16, out: str = "") -> int:
+def report(
+    run: RunFolder,
+    depth: Annotated[int, Range(1, 4096)] = 16,
+    out: str = "",
+    code: CodeFlags = NO_CODE,
+) -> int:
     """Write one self-contained HTML page about a run: puzzles solved step by step, curves, how it was trained.
 
     It is the page of `serve`, as a recording: it opens from a disk and asks for nothing.
@@ -52,7 +57,7 @@ def report(run: RunFolder, depth: Annotated[int, Range(1, 4096)] = 16, out: str 
     from innerloop.cli.inputs import load_examples, result_path
     from innerloop.show.report import page
 
-    opened = open_run(run)
+    opened = open_run(run, code=code)
     target = result_path(opened, out, "report.html")
     examples = load_examples(opened, "", 200)
     files.write_text(target, page(opened, examples, instructive_row(opened, examples), depth))

@@ -10,7 +10,17 @@ import torch
 import tyro
 
 from innerloop import files
-from innerloop.cli.inputs import load_examples, next_command, open_run, print_reading, read_run, refuse_overwrite
+from innerloop.cli.inputs import (
+    NO_CODE,
+    Code,
+    CodeFlags,
+    load_examples,
+    next_command,
+    open_run,
+    print_reading,
+    read_run,
+    refuse_overwrite,
+)
 from innerloop.data.official import write_official
 from innerloop.data.opening import open_set
 from innerloop.errors import InputError
@@ -76,6 +86,7 @@ def export(
     graph: str = "",
     onnx: str = "",
     aoti: str = "",
+    code: CodeFlags = NO_CODE,
 ) -> int:
     """Write a run as one file, to the Hugging Face hub, as a graph, or as an official checkpoint; puzzles as a folder.
 
@@ -109,8 +120,8 @@ def export(
     if len(chosen) != 1:
         raise InputError(f"give one of --{', --'.join(given)}, and not {len(chosen)}")
     if data:
-        return export_puzzles(source, data, split)
-    opened = open_run(source)
+        return export_puzzles(source, data, split, code)
+    opened = open_run(source, code=code)
     if out:
         refuse_overwrite(Path(out), read_checkpoint)
         state, notes = exchange.export_official(opened, prefix)
@@ -172,11 +183,11 @@ def task_of_other_split(root: Path, split: str) -> Any:
     return open_set(other, limit=1)[0] if (other / "dataset.json").is_file() else None
 
 
-def export_puzzles(source: str, data: str, split: str) -> int:
+def export_puzzles(source: str, data: str, split: str, code: Code) -> int:
     if split not in ("train", "test"):
         raise InputError(f'--split is "{split}": use train or test')
     if (Path(source) / "run.json").exists():
-        run = read_run(Path(source))
+        run = read_run(Path(source), code)
         task, train, validation = load_data(run.data, source)
         refuse_changed(source, run.data, train=train, validation=validation)
         found_sets = {"train": train, "test": validation}

@@ -18,16 +18,27 @@ from innerloop.data.opening import open_set
 from innerloop.errors import InputError
 from innerloop.learn.precision import prepare
 from innerloop.runs import run as runs
+from innerloop.runs.code import NO_CODE, Code
 from innerloop.runs.fit import load_data
-from innerloop.runs.folder import OpenedRun
+from innerloop.runs.folder import OpenedRun, read_folder
 from innerloop.runs.origin import known, refuse_changed
 from innerloop.runs.single import match_identifiers
 from innerloop.show import records
+from innerloop.solve import rules
 from innerloop.text import command, printable
 
 RunFolder = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+CodeFlags = Annotated[Code, tyro.conf.OmitArgPrefixes]
+RulesFile = Annotated[
+    str,
+    tyro.conf.arg(metavar="FILE.py", help="A Python file with the functions rule, constrain, or both."),
+]
 
 __all__ = [
+    "NO_CODE",
+    "Code",
+    "CodeFlags",
+    "RulesFile",
     "RunFolder",
     "choose_device",
     "load_examples",
@@ -38,6 +49,7 @@ __all__ = [
     "refuse_overwrite",
     "result_path",
     "training_set_size",
+    "with_rules",
 ]
 
 
@@ -70,24 +82,28 @@ def parse_numbers(text: str, flag: str, kind: Any) -> tuple[Any, ...]:
     return tuple(schema.parse(kind, part, flag) for part in parts)
 
 
-def read_run(folder: Path) -> runs.Run:
-    """The Run of a folder's run.json."""
+def read_run(folder: Path, code: Code = NO_CODE) -> runs.Run:
+    """The Run of a folder's run.json; code of its own is run where that is permitted."""
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}: give the folder of a run, such as runs/demo")
-    path = folder / "run.json"
-    return runs.read_run(files.read_json(path), files.shown(path))
+    return read_folder(folder, code)[0]
 
 
-def open_run(source: str | Path, device: torch.device | str = "cpu") -> OpenedRun:
+def open_run(source: str | Path, device: torch.device | str = "cpu", code: Code = NO_CODE) -> OpenedRun:
     """Open a trained model: the folder of a run, a single file NAME.safetensors, or the name of a bundled one.
 
     Sets the process up for it (learn.precision.prepare).
     """
     if Path(source).is_dir():
-        read_run(Path(source))
-    opened = pretrained.open(source, device)
+        read_run(Path(source), code)
+    opened = pretrained.open(source, device, code)
     prepare(opened.loop, device)
     return opened
+
+
+def with_rules(opened: OpenedRun, file: str) -> OpenedRun:
+    """The model with the rules of a Python file of the user's added to its task; "": as it is."""
+    return opened._replace(task=rules.with_rules(opened.task, *rules.read_rules(file))) if file else opened
 
 
 def load_examples(opened: OpenedRun, data: str, limit: int) -> Any:

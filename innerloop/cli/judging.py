@@ -10,6 +10,8 @@ from rich.table import Table
 
 from innerloop import files
 from innerloop.cli.inputs import (
+    NO_CODE,
+    CodeFlags,
     RunFolder,
     choose_device,
     load_examples,
@@ -42,6 +44,7 @@ def eval_(
     seed: Seed = 0,
     device: str = "auto",
     out: str = "",
+    code: CodeFlags = NO_CODE,
 ) -> int:
     """Evaluate a run: accuracy over depth, width and halting, with 95 % intervals.
 
@@ -67,7 +70,7 @@ def eval_(
     depths, widths = parse_numbers(depth, "--depth", Count), parse_numbers(width, "--width", WidthArg)
     scales = parse_noise(noise)
     where, why = choose_device(device)
-    opened = open_run(run, where)
+    opened = open_run(run, where, code)
     target = result_path(opened, out, "eval.json")
     examples = load_examples(opened, data, limit)
     console = Console(emoji=False, highlight=False, soft_wrap=True)

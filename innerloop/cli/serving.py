@@ -9,9 +9,11 @@ from typing import Annotated, Any
 import torch
 import tyro
 
-from innerloop.cli.inputs import choose_device, open_run
+from innerloop.cli.inputs import NO_CODE, Code, CodeFlags, RulesFile, choose_device, open_run
 from innerloop.errors import InputError
+from innerloop.runs.code import given
 from innerloop.schema import Amount, Count, Positive, Range
+from innerloop.solve.rules import Rules, read_rules, with_rules
 
 __all__ = ["serve"]
 
@@ -38,6 +40,8 @@ def serve(
     connections: Count = 512,
     allow_host: tuple[str, ...] = (),
     grace: Amount = 0.0,
+    rules: RulesFile = "",
+    code: CodeFlags = NO_CODE,
 ) -> int:
     """Serve trained runs: an HTTP API, and a page where you watch them think.
 
@@ -70,18 +74,41 @@ def serve(
     from innerloop.serve.origin import AllowedHosts
     from innerloop.serve.server import bind, is_loopback
 
-    if not runs:
-        raise InputError("there is nothing to serve: give the folder of a run, such as runs/demo")
+    opener = Opener(runs, device, code, rules)
     limits = Limits(depth, width, puzzles, seconds, queue, streams, body=body, rows=rows, connections=connections)
     torch.set_num_threads(threads or torch.get_num_threads())
     with bind(host, port) as sock:
         if not is_loopback(host):
             print(WARNING.format(host=host), file=sys.stderr, flush=True)
-        listen(runs, limits, device, address(host, sock), sock, grace or seconds, AllowedHosts(host, allow_host))
+        listen(opener, limits, address(host, sock), sock, grace or seconds, AllowedHosts(host, allow_host))
     return 0
 
 
-def listen(runs: tuple[str, ...], limits: Any, device: str, url: str, sock: Any, grace: float, hosts: Any) -> None:
+class Opener:
+    """Opens the runs of a server, with the user's task, system and rules.
+
+    Code that a run keeps is run while the server begins, if the user said so, and never when a run is loaded again: who
+    may ask for that may not be the user. Raises InputError for a file of one's own that several runs would share.
+    """
+
+    def __init__(self, runs: tuple[str, ...], device: str, code: Code, rules: str) -> None:
+        if not runs:
+            raise InputError("there is nothing to serve: give the folder of a run, such as runs/demo")
+        if len(runs) > 1 and any((code.task, code.system, rules)):
+            raise InputError("--task, --system and --rules are of one run: serve it alone, or leave them out")
+        self.runs, self.rules = runs, read_rules(rules) if rules else Rules(None, None)
+        self.code = code._replace(task=given(code.task), system=given(code.system))  # run once: now
+        self.device, self.why = choose_device(device)
+
+    def __call__(self, source: str) -> Any:
+        opened = open_run(source, self.device, self.code)
+        return opened._replace(task=with_rules(opened.task, *self.rules))
+
+    def trust_no_more(self) -> None:
+        self.code = self.code._replace(trust_code=False)
+
+
+def listen(opener: Opener, limits: Any, url: str, sock: Any, grace: float, hosts: Any) -> None:
     """Load the runs and serve them on `sock` until the server ends."""
     from innerloop.serve.app import create_app
     from innerloop.serve.gate import AccessState
@@ -89,17 +116,17 @@ def listen(runs: tuple[str, ...], limits: Any, device: str, url: str, sock: Any,
     from innerloop.serve.models import Registry
     from innerloop.serve.server import Server
 
-    where, why = choose_device(device)
     metrics, gate = Metrics(), AccessState(hosts)
-    registry = Registry(lambda source: open_run(source, where), limits, metrics.on_step)
+    registry = Registry(opener, limits, metrics.on_step)
     try:
-        for run in runs:
+        for run in opener.runs:
             registry.add(run)
+        opener.trust_no_more()
         app = create_app(registry, gate, metrics)
         if any(served.exact for served in registry.served.values()):
             registry.fallback.warm()
         logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
-        ready = f"serving {', '.join(registry.served)} on {why} at {url}"
+        ready = f"serving {', '.join(registry.served)} on {opener.why} at {url}"
         Server(app, registry, gate, grace, lambda: print(ready, flush=True)).run(sockets=[sock])
     finally:
         registry.close()

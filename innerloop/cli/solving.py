@@ -20,7 +20,7 @@ from rich.text import Text
 
 from innerloop import files
 from innerloop.cli.answers import in_notation, solve_file
-from innerloop.cli.inputs import choose_device, open_run, print_reading
+from innerloop.cli.inputs import NO_CODE, CodeFlags, RulesFile, choose_device, open_run, print_reading, with_rules
 from innerloop.cli.judging import parse_noise
 from innerloop.data.arc_files import has_tests, is_arc, read_arc
 from innerloop.data.official import is_official
@@ -61,6 +61,8 @@ def solve(
     out: str = "",
     seed: Seed = 0,
     device: str = "auto",
+    rules: RulesFile = "",
+    code: CodeFlags = NO_CODE,
 ) -> int:
     """Solve one puzzle step by step in the terminal, or a file of puzzles; or say "I don't know".
 
@@ -90,17 +92,15 @@ def solve(
     """
     if len(words) + bool(model) != 2:
         raise InputError("give a run and a puzzle, such as: innerloop solve runs/demo puzzles.csv")
-    where, _ = choose_device(device)
-    opened, puzzle = open_run(model or words[0], where), words[-1]
-    questions, file = read_input(opened.task, puzzle)
+    opened = with_rules(open_run(model or words[0], choose_device(device)[0], code), rules)
+    questions, file = read_input(opened.task, words[-1])
     questions = with_identifiers(opened, questions)
-    solve_kwargs: dict[str, Any] = {"depth": depth, "noise": parse_noise(noise), "guess": None if guess else False}
-    solve_kwargs |= {"seed": seed, "exact": exact}
-    solver = solver_of(opened)
-    solve_kwargs |= {"budget": Budget(nfe or None, seconds or None), "pick": choose_rule(solver, pick)}
+    solver, scales = solver_of(opened), parse_noise(noise)
+    solve_kwargs: dict[str, Any] = {"depth": depth, "noise": scales, "guess": None if guess else False, "seed": seed}
+    solve_kwargs |= {"exact": exact, "budget": Budget(nfe or None, seconds or None), "pick": choose_rule(solver, pick)}
     solve_kwargs["width"] = width or default_width(solver, pick, solve_kwargs["noise"])
     if file or len(questions) > 1:
-        return solve_file(solver, questions, out, solve_kwargs, Path(puzzle) if file else None)
+        return solve_file(solver, questions, out, solve_kwargs, Path(words[-1]) if file else None)
     solve_kwargs["budget"] = budget_after_check(opened.task, questions.inputs[0], solve_kwargs["budget"])
     use_one_thread(opened.loop)
     solve_one(solver, questions, solve_kwargs, label_tokens(opened.task, questions, label) if label else None, quiet)

@@ -10,7 +10,16 @@ from rich.console import Console
 from rich.table import Table
 
 from innerloop import files
-from innerloop.cli.inputs import RunFolder, choose_device, load_examples, open_run, result_path
+from innerloop.cli.inputs import (
+    NO_CODE,
+    Code,
+    CodeFlags,
+    RunFolder,
+    choose_device,
+    load_examples,
+    open_run,
+    result_path,
+)
 from innerloop.errors import InputError
 from innerloop.learn.stream import to_batch
 from innerloop.runs.certificate import birth_certificate
@@ -32,6 +41,7 @@ def study(
     seed: Seed = 0,
     device: str = "auto",
     out: str = "",
+    code: CodeFlags = NO_CODE,
 ) -> int:
     """Look inside a run: does it settle, where, on how many directions, and what do its states say.
 
@@ -56,7 +66,7 @@ def study(
     from innerloop.study import survey
 
     where, why = choose_device(device)
-    opened = open_run(run, where)
+    opened = open_run(run, where, code)
     folder = result_path(opened, out)
     examples = load_examples(opened, data, limit)
     if not 8 <= len(examples) <= MAX_ROWS:
@@ -70,7 +80,7 @@ def study(
     controls: dict[str, Any] = {"untrained": build_model(opened.run).to(where).eval()}
     for other in control:
         name = other if Path(other).name in controls else Path(other).name
-        controls[name] = matching_loop(other, opened, where)
+        controls[name] = matching_loop(other, opened, where, code._replace(system=""))
     with console.status("measuring"):
         found = survey.survey(opened.loop, x, labels, open_places, depth, controls, task.blank, seed)
     born = birth_certificate([opened.run.seed, seed])
@@ -84,9 +94,9 @@ def study(
     return 0
 
 
-def matching_loop(folder: str, opened: OpenedRun, where: Any) -> Any:
+def matching_loop(folder: str, opened: OpenedRun, where: Any, code: Code) -> Any:
     """The loop of another run, if it takes the same puzzles."""
-    other = open_run(folder, where)
+    other = open_run(folder, where, code)
     if other.task.name != opened.task.name or other.task.shape != opened.task.shape:
         raise InputError(
             f"{folder} was trained on another task, or another size of it, than {opened.folder}: compare alike ones"

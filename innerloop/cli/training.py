@@ -13,7 +13,7 @@ import tyro
 from rich.console import Console
 
 from innerloop import files, recipes
-from innerloop.cli.inputs import choose_device, next_command, read_run
+from innerloop.cli.inputs import Code, choose_device, next_command, read_run
 from innerloop.data.leakage import leakage
 from innerloop.data.opening import INFERRED
 from innerloop.data.stated import UNSTATED, Stated
@@ -22,8 +22,10 @@ from innerloop.learn import checkpoint
 from innerloop.learn.lock import lock_folder
 from innerloop.learn.precision import prepare
 from innerloop.learn.train import Result, Trainer
+from innerloop.plugins import is_file, name_of
 from innerloop.runs import run as runs
 from innerloop.runs.certificate import birth_certificate
+from innerloop.runs.code import given
 from innerloop.runs.fit import BuiltRun, build
 from innerloop.runs.folder import check_run, commits, write_run
 from innerloop.runs.origin import IDENTIFIERS
@@ -53,6 +55,7 @@ def train(
     log: tuple[str, ...] = (),
     minutes: Amount = 0.0,
     fresh: bool = False,
+    trust_code: bool = False,
 ) -> int:
     """Train a recipe, on its own puzzles or on yours; go on with a run that was interrupted.
 
@@ -70,8 +73,8 @@ def train(
         recipe: Name of a recipe (innerloop list), or the folder of a run to go on with.
         data: Puzzles to learn from: .csv, .jsonl, .npz, an official folder, or a Hugging Face name.
         test: Puzzles to validate on; without it a part of --data is held out.
-        system: Of the recipe family: the system to train (innerloop list).
-        task: Of the recipe family: what to train it on.
+        system: Of the recipe family: the system to train, by name (innerloop list) or as a Python file, FILE.py.
+        task: A task of your own as a Python file, FILE.py; of the recipe family also the name of one of its tasks.
         shape: Rows and columns of a board of --data, such as 5x7, where its rows do not tell.
         blank: The symbol of an empty cell of --data; none: no cell is given. Likewise.
         alphabet: What a cell of --data may hold, as .123 or, where cells have several characters, 1,2,10,--.
@@ -81,11 +84,12 @@ def train(
         log: Also log to tensorboard, wandb or trackio.
         minutes: Train at most so long; the same command goes on where this one ended.
         fresh: Forget what an earlier run left in the folder.
+        trust_code: Run the code that the folder of a run keeps of its own task or system.
     """
     rank = int(os.environ.get("RANK", "0"))
     console = Console(emoji=False, highlight=False, quiet=rank > 0, soft_wrap=True)
     stated = Stated.parse(shape, blank, alphabet)
-    run, folder = choose_run(recipe, data, test, out, set, {"system": system, "task": task}, stated)
+    run, folder = choose_run(recipe, data, test, out, set, Code(trust_code, task, system), stated)
     where, why = choose_device(device)
     built = build(run, folder if folder == Path(recipe) else "")
     trainer_kwargs = {"device": where, "sinks": log, "minutes": minutes, "resume": not fresh}
@@ -134,27 +138,23 @@ def train_in_folder(console: Console, built: BuiltRun, folder: Path, why: str, t
 
 
 def choose_run(
-    recipe: str,
-    data: str,
-    test: str,
-    out: str,
-    changes: tuple[str, ...],
-    parameters: dict[str, str],
-    stated: Stated = UNSTATED,
+    recipe: str, data: str, test: str, out: str, changes: tuple[str, ...], code: Code, stated: Stated = UNSTATED
 ) -> tuple[runs.Run, Path]:
     """The Run that was asked for, and its folder."""
     folder = Path(recipe)
     if (folder / "run.json").exists():
-        if data or test or out or any(parameters.values()) or stated != UNSTATED:
+        if data or test or out or code.system or code.task or stated != UNSTATED:
             raise InputError(
                 f"{folder} is a run and has all that: leave out --data, --test, --out, --system, --task, --shape, "
                 "--blank and --alphabet"
             )
-        return runs.override(read_run(folder), changes), folder
-    if folder.is_dir() or "/" in recipe:
+        return runs.override(read_run(folder, code), changes), folder
+    own_file = is_file(recipe)
+    if folder.is_dir() or ("/" in recipe and not own_file):
         raise InputError(
             f"{recipe} is neither a recipe nor the folder of a run (it has no run.json): see innerloop list"
         )
+    parameters = {"system": given(code.system), "task": given(code.task)}
     run = recipes.get(recipe, **{k: v for k, v in parameters.items() if v})
     if test and not data:
         raise InputError("--test is given without --data: give both, or neither")
@@ -167,7 +167,7 @@ def choose_run(
             file = replace(file, holdout=0)  # of few puzzles few are held out
         told = file.task in ("", *INFERRED)
         run = replace(run, data=replace(file, task="", options=stated.options()) if told else file)
-    name = run.name if any(parameters.values()) else recipe
+    name = run.name if code.system or own_file or recipe == "family" else recipe
     return runs.override(run, changes), Path(out or f"runs/{name}")
 
 
@@ -185,7 +185,8 @@ def print_start(console: Console, built: BuiltRun, folder: Path, leak: str, why:
     """Print what is about to be trained, on which data and device, and from which step."""
     run, count = built.run, sum(p.numel() for p in built.loop.parameters())
     size = "x".join(map(str, built.task.shape))
-    console.print(f"[bold]{markup(run.name)}[/]: {run.system} with {count:,} parameters on {built.task.name} {size}")
+    system = markup(name_of(run.system))
+    console.print(f"[bold]{markup(run.name)}[/]: {system} with {count:,} parameters on {built.task.name} {size}")
     console.print(f"{len(built.train):,} puzzles to learn from, {len(built.validation):,} others to validate on")
     for name, examples in (("learn from", built.train), ("validate on", built.validation)):
         if examples.reading is not None and (run.data.test or examples is built.train):

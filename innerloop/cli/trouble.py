@@ -12,6 +12,7 @@ import traceback
 from pathlib import Path
 
 from innerloop.errors import InputError
+from innerloop.plugins import MODULE_PREFIX
 from innerloop.text import printable
 
 __all__ = ["escape_unencodable", "exit_code", "input_error_code"]
@@ -48,9 +49,22 @@ def exit_code(error: BaseException) -> int:
         return input_error_code(
             "there is not enough memory for this: ask for less width, fewer puzzles or a smaller batch"
         )
+    if where := user_code(error):
+        if os.environ.get(DEBUG_VARIABLE):
+            raise error
+        return input_error_code(f"{where}: {type(error).__name__}: {printable(str(error), 200)}: mend that file")
     if isinstance(error, RecursionError):
         return input_error_code("an input is nested too deeply to be read: it is damaged, or no file of this kind")
     return report_bug(error)
+
+
+def user_code(error: BaseException) -> str:
+    """FILE, line N of the last step of an error that was in a file that the user gave; "" where there is none."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    for frame, line in reversed(frames):
+        if str(frame.f_globals.get("__name__", "")).startswith(MODULE_PREFIX):
+            return f"{Path(frame.f_code.co_filename)}, line {line}"
+    return ""
 
 
 def report_bug(error: BaseException) -> int:

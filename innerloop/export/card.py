@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from innerloop.errors import InputError
+from innerloop.plugins import name_of
 from innerloop.runs.folder import OpenedRun
 from innerloop.tasks.grid import Grid
 from innerloop.text import command
@@ -40,7 +41,7 @@ def card(opened: OpenedRun, notes: dict[str, Any]) -> str:
 
 
 def front_matter(run: Any, task: Any) -> str:
-    tags = "".join(f"\n- {tag}" for tag in ("innerloop", "recurrent-depth", run.system, task.name))
+    tags = "".join(f"\n- {tag}" for tag in ("innerloop", "recurrent-depth", name_of(run.system), task.name))
     return f"---\nlibrary_name: innerloop\ntags:{tags}\n---"
 
 
@@ -76,7 +77,7 @@ def model_facts(opened: OpenedRun) -> list[tuple[str, str]]:
     cited += f" No paper; it builds on {', '.join(f'{name} ({linked(at)})' for name, at in older)}." if older else ""
     config = run.config.net
     return [
-        ("system", f"`{run.system}`: {first}{cited}"),
+        ("system", f"`{name_of(run.system)}`: {first}{cited}"),
         ("parameters", f"{sum(p.numel() for p in loop.parameters()):,}"),
         ("width, layers, block", f"{config.hidden_size}, {config.layers}, `{config.block}`"),
         ("board", f"{task.shape[0]}x{task.shape[1]} cells, written with `{task.charset}`"),
@@ -171,6 +172,9 @@ def certificate_rows(certificate: dict[str, Any]) -> list[tuple[str, str]]:
 def limit_sentences(opened: OpenedRun, notes: dict[str, Any]) -> list[str]:
     task = opened.task
     said = [f"It takes {task.name} of {task.shape[0]}x{task.shape[1]} cells and nothing else."]
+    for kind, name in (("system", opened.run.system), ("task", opened.run.data.task)):
+        if name_of(name) != name:
+            said.append(f"Its {kind} is code that is not part of it: open it with `--{kind} {name_of(name)}`.")
     if task.verifies:
         said.append("An answer may be wrong. The task's rules tell, without a label: look at `valid` before using it.")
     else:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from typing import Any
 
-from innerloop import tasks, weights
+from innerloop import plugins, tasks, weights
 from innerloop.errors import InputError
 from innerloop.learn.plan import Plan
 from innerloop.learn.supervise import HaltingConfig
@@ -144,19 +144,30 @@ def family(system: str = REFERENCE, task: str = "sudoku6") -> Run:
         raise InputError(refusal)
     width = matched_width(system, task)
     run = unmatched_run(system, task, width)
-    about = f"{system} on {FAMILY_TASKS[task].about}, matched to {REFERENCE}"
+    about = f"{plugins.name_of(system)} on {family_task(task).about}, matched to {REFERENCE}"
     return replace(run, plan=replace(run.plan, **schedule_fields(matched_steps(system, task))), about=about)
+
+
+@cache
+def family_task(task: str) -> FamilyTask:
+    """A task of the comparison, or one of the user's own (plugins) at a size that suits most."""
+    if task in FAMILY_TASKS:
+        return FAMILY_TASKS[task]
+    if not plugins.parse(task) and task not in plugins.installed("task"):
+        raise InputError(f'the family has no task "{task}": use one of {", ".join(FAMILY_TASKS)}')
+    made = tasks.get(task)
+    block = "attention" if made.units is None else "units"
+    return FamilyTask(Data(task, count=5000, holdout=300), block, 64, 800, 2e-3, f"{made.name}, a task of one's own")
 
 
 def refusal_reason(system: str, task: str) -> str:
     """Why this pair makes no sense, or an empty text. Raises InputError for unknown names."""
     weights.get(system)
-    if task not in FAMILY_TASKS:
-        raise InputError(f'the family has no task "{task}": use one of {", ".join(FAMILY_TASKS)}')
+    world = family_task(task)
     lesson = SYSTEM_SETTINGS.get(system, SystemSettings())
     if lesson.only and task not in lesson.only:
         return f"{system} cannot take {task}: {lesson.why}"
-    causal = getattr(tasks.get(FAMILY_TASKS[task].data.task, **FAMILY_TASKS[task].data.options), "causal", False)
+    causal = getattr(tasks.get(world.data.task, **world.data.options), "causal", False)
     if causal and not getattr(weights.get(system)[0], "causal", False):
         return f"{system} cannot take {task}: it reads every place at once, and the answer stands in the question"
     return ""
@@ -164,7 +175,7 @@ def refusal_reason(system: str, task: str) -> str:
 
 def unmatched_run(system: str, task: str, width: int) -> Run:
     """The pair at some width, before its steps are matched."""
-    world, lesson = FAMILY_TASKS[task], SYSTEM_SETTINGS.get(system, SystemSettings())
+    world, lesson = family_task(task), SYSTEM_SETTINGS.get(system, SystemSettings())
     made = tasks.get(world.data.task, **world.data.options)
     shared: dict[str, Any] = {
         "vocab": made.vocab,
@@ -193,7 +204,8 @@ def unmatched_run(system: str, task: str, width: int) -> Run:
     )
     plan = replace(plan, depths=(lesson.depth or plan.trained_depth,))
     config = kind(**{k: v for k, v in given.items() if k in known})
-    return Run(f"{system}-{task}", system, config, world.data, plan)
+    name = "-".join(plugins.name_of(part).removesuffix(".py") for part in (system, task))
+    return Run(name, system, config, world.data, plan)
 
 
 def schedule_fields(steps: int) -> dict[str, Any]:
@@ -219,7 +231,7 @@ def parameter_count(run: Run) -> int:
 @cache
 def matched_width(system: str, task: str) -> int:
     """The width, in steps of 2 (4 with attention), whose number of parameters is nearest to the reference's."""
-    world = FAMILY_TASKS[task]
+    world = family_task(task)
     if system == REFERENCE:
         return world.hidden_size
     want = parameter_count(unmatched_run(REFERENCE, task, world.hidden_size))
@@ -238,4 +250,4 @@ def flops_per_step(system: str, task: str) -> int:
 @cache
 def matched_steps(system: str, task: str) -> int:
     """Optimizer steps that the reference's training FLOPs buy."""
-    return max(1, round(FAMILY_TASKS[task].steps * flops_per_step(REFERENCE, task) / flops_per_step(system, task)))
+    return max(1, round(family_task(task).steps * flops_per_step(REFERENCE, task) / flops_per_step(system, task)))

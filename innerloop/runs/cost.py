@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 
 from innerloop import tasks
+from innerloop.data.sets import token_dtype
+from innerloop.errors import InputError
 from innerloop.learn.plan import Plan
 from innerloop.learn.stream import ExampleStream
 from innerloop.learn.supervise import Batch, SupervisedStep, initial_carry, supervised_step
@@ -28,7 +31,12 @@ def training_flops(run: Run, loop: Any = None) -> int:
     loop = (loop or build_model(run)).train()
     grows = hasattr(loop, "set_progress") or run.plan.unroll.draw == "ramp"
     shares = [(i + 0.5) / 8 for i in range(8)] if grows else [0.5]
-    examples = tasks.get(run.data.task, **run.data.options).make(COUNTED_ROWS, 0)
+    task = tasks.get(run.data.task, **run.data.options)
+    try:
+        examples = task.make(COUNTED_ROWS, 0)
+    except InputError:  # it has no generator: the count does not depend on which tokens they are
+        tokens = np.ones((COUNTED_ROWS, task.shape[0] * task.shape[1]), token_dtype(task.vocab))
+        examples = task.as_set(tokens, tokens)
     batch = ExampleStream(examples, None, 0).fill(torch.ones(COUNTED_ROWS, dtype=torch.bool), 0)
     return sum(step_flops(loop, batch, run.plan, progress) for progress in shares) // COUNTED_ROWS // len(shares)
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from innerloop import tasks, weights
+from innerloop import plugins, tasks, weights
 from innerloop.data.leakage import leakage
 from innerloop.data.opening import INFERRED, open_set
 from innerloop.data.stated import STATED_OPTIONS, UNSTATED, Stated
@@ -108,7 +108,8 @@ def build(run: Run, folder: Path | str = "") -> BuiltRun:
     """Open the data, fit the system to it and make the model. folder: as in `sets`."""
     commit()  # cached now: later commits do not count
     task, train, validation = load_data(run.data, folder)
-    data = replace(run.data, task=task.name, options=task.options)
+    own = plugins.parse(run.data.task) is not None  # a task of the user's keeps its name and what it was made with
+    data = run.data if own else replace(run.data, task=task.name, options=task.options)
     run = replace(
         run, data=data, config=replace(run.config, net=fit_config(run.config.net, task, len(train.identifiers)))
     )

@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 
-from innerloop import files, tasks
+from innerloop import files, plugins, tasks
 from innerloop.errors import InputError
 from innerloop.learn import checkpoint
 from innerloop.runs import origin
 from innerloop.runs.certificate import birth_certificate, commit
+from innerloop.runs.code import NO_CODE, Code, keep_code, permitted
 from innerloop.runs.fit import BuiltRun, build_model
 from innerloop.runs.run import Run, read_run, to_json
 from innerloop.text import printable
@@ -42,7 +43,11 @@ def kept_run(folder: Path) -> dict[str, Any] | None:
     path = folder / "run.json"
     if not path.exists():
         return None
-    return to_json(read_run(files.read_json(path), files.shown(path)))
+    value = files.read_json(path)
+    run = value.get("run") if isinstance(value, dict) else None
+    if isinstance(run, dict) and plugins.parse(run.get("system")) and not plugins.is_loaded(run["system"]):
+        return run  # of other code than this run's
+    return to_json(read_run(value, files.shown(path)))
 
 
 def first_difference(old: Any, new: Any, name: str = "") -> tuple[str, str, str] | None:
@@ -70,11 +75,13 @@ def write_run(folder: Path, run: Run, built: BuiltRun | None = None) -> None:
     if not same or not (folder / "config.json").exists():
         # Written first: a folder with a run.json is complete.
         files.write_json(folder / "config.json", {"system": run.system, "config": value["config"]})
+    keep_code(folder, run)
     if not same:
         data: dict[str, Any] = {}
         if built is not None:
             origin.keep_names(folder, built.train.identifiers)
             data = origin.data_block(folder, run.data, built.train, built.validation)
+            data["alphabet"] = getattr(built.task, "charset", "")
         files.write_json(path, {"run": value, "data": data, "born": birth_certificate([run.seed])})
     elif commit() and commit() not in (known := commits(folder)):
         whole = files.read_json(path)
@@ -97,21 +104,34 @@ class OpenedRun(typing.NamedTuple):
     folder: Path
 
 
-def open_run(folder: Path | str, device: torch.device | str = "cpu") -> OpenedRun:
-    """Open the trained model of a run folder, in eval mode. The folder is all that is needed."""
+def read_folder(folder: Path, code: Code = NO_CODE) -> tuple[Run, dict[str, Any]]:
+    """(the run of a folder, all of its run.json); code that it is made of is loaded if that is permitted."""
+    path = folder / "run.json"
+    value = files.read_json(path)
+    return read_run(permitted(value, folder, code, files.shown(path)), files.shown(path)), value
+
+
+def open_run(folder: Path | str, device: torch.device | str = "cpu", code: Code = NO_CODE) -> OpenedRun:
+    """Open the trained model of a run folder, in eval mode. The folder is all that is needed.
+
+    code: what code may be run; without it none that the folder holds.
+    """
     commit()
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"there is no folder {files.shown(folder)}: give the folder of a run, such as runs/demo")
-    run = read_run(files.read_json(folder / "run.json"), files.shown(folder / "run.json"))
-    path, task = folder / checkpoint.MODEL, known_task(run, files.shown(folder / "run.json"))
+    run, value = read_folder(folder, code)
+    path, task = folder / checkpoint.MODEL, known_task(run, value, files.shown(folder / "run.json"))
     loop = build_model(run, path)
     checkpoint.load_weights(path, loop)
     return OpenedRun(run, loop.to(device).eval(), task, folder)
 
 
-def known_task(run: Run, where: str) -> Any:
-    """The task of a trained run. Raises InputError, which names the file, where its model takes other puzzles."""
+def known_task(run: Run, value: Any, where: str) -> Any:
+    """The task of a trained run. Raises InputError, which names the file, where its model takes other puzzles.
+
+    value: its run.json, which says the alphabet that the model learned.
+    """
     try:
         task = tasks.get(run.data.task, **run.data.options)
     except InputError as error:
@@ -120,6 +140,12 @@ def known_task(run: Run, where: str) -> Any:
     if (config.vocab, config.seq) != (task.vocab, cells):
         raise InputError(
             f"{where}: its model takes {config.seq} cells of {config.vocab} tokens, its task has {cells} of "
-            f"{task.vocab}: it is damaged"
+            f"{task.vocab}: it is damaged, or another task was given"
+        )
+    learned = origin.kept_alphabet(value)
+    if learned and learned != task.charset:
+        one, other = (printable(json.dumps(text, ensure_ascii=False), 300) for text in (learned, task.charset))
+        raise InputError(
+            f"{where}: its model learned the alphabet {one} and the task has {other}: give the one it learned"
         )
     return task

@@ -53,6 +53,7 @@ class DataBlock(TypedDict, total=False):
     paths: dict[str, Annotated[str, Length(0, 4096)]]
     train: str
     validation: str
+    alphabet: str  # of the task: which symbol each token was in training
 
 
 # -- paths ------------------------------------------------------------------------------------------------------------
@@ -110,6 +111,17 @@ def read_data_block(folder: Path | str) -> dict[str, Any]:
     if not isinstance(value, dict) or "data" not in value:
         return {}
     return dict(schema.read(DataBlock, value["data"], files.shown(path), "data"))
+
+
+def kept_alphabet(value: Any) -> str:
+    """The alphabet that the model of a run learned, of its run.json; "" where none was kept."""
+    block = value.get("data") if isinstance(value, dict) else None
+    kept = block.get("alphabet") if isinstance(block, dict) else None
+    if not isinstance(kept, str):  # older runs: a grid's options hold it
+        data = value["run"].get("data") if isinstance(value, dict) and isinstance(value.get("run"), dict) else None
+        options = data.get("options") if isinstance(data, dict) else None
+        kept = options.get("alphabet") if isinstance(options, dict) else None
+    return kept if isinstance(kept, str) else ""
 
 
 def predates_data_block(folder: Path | str) -> bool:

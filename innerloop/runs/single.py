@@ -13,6 +13,7 @@ from innerloop import files
 from innerloop.errors import InputError
 from innerloop.learn import checkpoint
 from innerloop.runs import run as runs
+from innerloop.runs.code import NO_CODE, Code, permitted
 from innerloop.runs.fit import build_model
 from innerloop.runs.folder import OpenedRun, known_task
 from innerloop.runs.origin import IDENTIFIERS, renumber_identifiers
@@ -24,15 +25,18 @@ TEXTS = ("run.json", "config.json", IDENTIFIERS, "result.json", "eval.json", "ca
 SUFFIX = ".safetensors"
 
 
-def open_single(path: Path | str, device: torch.device | str = "cpu") -> OpenedRun:
+def open_single(path: Path | str, device: torch.device | str = "cpu", code: Code = NO_CODE) -> OpenedRun:
     """The model of a single file, ready to evaluate; `folder` of what comes back is the file itself.
+
+    code: a task or system of the user's own in place of the run's; the file holds none.
 
     Raises InputError for a file that is damaged, that another program wrote, or that a later version did.
     """
     path = Path(path)
     metadata, name = read_texts(path), f"the run.json in {files.shown(path)}"
-    run = runs.read_run(files.parse_json(metadata["run.json"], name), name)
-    task = known_task(run, name)
+    value = files.parse_json(metadata["run.json"], name)
+    run = runs.read_run(permitted(value, path, code, name), name)
+    task = known_task(run, value, name)
     loop = build_model(run, path)
     if digest(checkpoint.load_weights(path, loop)) != metadata.get(CHECKSUM_KEY):
         raise InputError(f"{files.shown(path)} is damaged (its weights do not have their checksum): get it again")

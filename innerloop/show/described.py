@@ -9,6 +9,7 @@ import numpy as np
 
 from innerloop import schema
 from innerloop.errors import InputError
+from innerloop.plugins import name_of
 from innerloop.show import records
 from innerloop.show.replay import rounded_or_none
 from innerloop.solve.solver import Solver
@@ -27,9 +28,9 @@ def model_json(name: str, opened: Any, solver: Solver) -> dict[str, Any]:
     units = None if task.units is None else [list(dict.fromkeys(unit)) for unit in np.asarray(task.units).tolist()]
     return {
         "name": name,
-        "system": run.system,
+        "system": name_of(run.system),
         "task": task.name,
-        "about": run.about or f"{run.system.upper()} on {task.name}",
+        "about": run.about or f"{name_of(run.system).upper()} on {task.name}",
         "rows": task.shape[0],
         "columns": task.shape[1],
         "charset": task.charset,

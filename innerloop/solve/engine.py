@@ -20,6 +20,7 @@ from innerloop.data.sets import token_dtype
 from innerloop.errors import InputError
 from innerloop.halt import Halt, halting_margin
 from innerloop.rows import CachedRead, Counters, Done, QueueFull, Rows
+from innerloop.rules.symmetry import Views
 from innerloop.solve.verify import Verifier
 from innerloop.tree import take
 
@@ -55,6 +56,7 @@ class Job:
     deadline: float = float("inf")  # on the clock of time.monotonic(); the job then ends as "late"
     watch: Callable[[StepOutput], None] | None = None  # called after each step, in the engine's thread
     owner: Any = None  # any value of the caller
+    given: tuple[Tokens, Views] | None = None  # the puzzle of which `question` is this view, to be verified as it is
 
     def __post_init__(self) -> None:
         self.wants_residual |= self.watch is not None
@@ -92,6 +94,11 @@ def narrow(tokens: Tensor, vocab: int) -> Tensor:
     return tokens.to(torch.uint8 if token_dtype(vocab) is np.uint8 else torch.int32)
 
 
+def as_given(job: Job, answer: Tokens) -> tuple[Tokens, Tokens]:
+    """Question and answer of a job to verify, in the view in which its puzzle was given if it says so."""
+    return (job.question, answer) if job.given is None else (job.given[0], job.given[1].undo(answer[None])[0])
+
+
 class BoardReader:
     """The Reader for puzzles: results are StepOutputs; a row ends as soon as its answer is valid."""
 
@@ -122,7 +129,8 @@ class BoardReader:
         changed = [i for i in to_verify if not same[i] or rows.steps[i] == 1]
         if not changed:
             return {}
-        valid = self.verify(np.stack([rows.jobs[i].question for i in changed]), answers.numpy()[changed])
+        pairs = [as_given(rows.jobs[i], answers[i].numpy()) for i in changed]
+        valid = self.verify(np.stack([question for question, _ in pairs]), np.stack([answer for _, answer in pairs]))
         return {i: "verified" for i, ok in zip(changed, valid, strict=True) if ok}
 
     def result(self, rows: Rows, which: Sequence[int]) -> list[StepOutput]:

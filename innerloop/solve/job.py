@@ -67,11 +67,13 @@ class PuzzleJob:
     def make_job(self, k: int) -> Job:
         """The engine job of trajectory k, to be submitted."""
         options = self.options
+        view = None if self.views is None else self.views.take(np.array([k]))
+        given = None if view is None or getattr(self.solver.task, "symmetric", True) else (self.question, view)
         watch = None if self.watch is None else (lambda output: self.watch(k, self.in_original_view(k, output)))  # type: ignore[misc]
         halting = options.halting or options.pick == "first"
         job = Job(
             self.question_of(k), self.step_limit(k), halting, options.pick == "verified", options.pick == "residual", k,
-            self.puzzle, self.priority - k, self.deadline, watch, (self, k),
+            self.puzzle, self.priority - k, self.deadline, watch, (self, k), given,
         )  # fmt: skip
         self.jobs.append(job)
         return job

@@ -32,10 +32,12 @@ from innerloop.rules.symmetry import Views
 from innerloop.solve.calibrate import RuleCalibration, calibrate_rule
 from innerloop.solve.choose import RULES, Choice, Trajectories, choose
 from innerloop.solve.engine import Engine, StepOutput
+from innerloop.solve.exact import Constrain
 from innerloop.solve.hybrid import need_exact, with_exact_fallback
 from innerloop.solve.job import PuzzleJob
 from innerloop.solve.nfe import CompiledLoop, compile_step, compiled_batch_sizes, in_float32, nfe_per_step
 from innerloop.solve.options import Budget, EngineKey, Solution, SolveOptions
+from innerloop.solve.rules import with_rules
 from innerloop.solve.verify import Verifier, verifier_of
 from innerloop.text import printable
 from innerloop.width import Noisy
@@ -46,7 +48,8 @@ __all__ = ["Budget", "Solution", "SolveOptions", "Solver"]
 class Solver:
     """A trained loop and its task, ready to answer.
 
-    verify  the task's verifier where it knows its rules, else none; or one of your own (solve.verify.as_verifier)
+    verify  a rule of your own, verify(question, answer) -> bool, besides those that the task knows
+    constrain  your rules as a model for the exact solver, constrain(model, has, question); see solve.rules
     calibrations  of each rule, as `calibrate` returns it
     rows    trajectories stepped at once
     compile whether a step is compiled (solve.nfe.compile_step): for thousands of puzzles, or a GPU. It has no effect if
@@ -58,15 +61,16 @@ class Solver:
         loop: Any,
         task: Task,
         *,
-        verify: Verifier | None = None,
+        verify: Callable[..., Any] | None = None,
+        constrain: Constrain | None = None,
         calibrations: dict[str, RuleCalibration] | None = None,
         rows: int = 64,
         compile: bool = False,
         device: torch.device | str = "cpu",
     ) -> None:
         self.loop, self.rows, self.device = loop, rows, torch.device(device)
-        self.task: Any = task
-        self.verify = verify or (verifier_of(task) if task.verifies else None)
+        self.task: Any = with_rules(task, verify, constrain)
+        self.verify: Verifier | None = verifier_of(self.task) if self.task.verifies else None
         self.calibrations = calibrations or {}
         self.compile = compile
         self._compiled: dict[EngineKey, CompiledLoop | None] = {}

@@ -36,11 +36,14 @@ class Grid(Task):
     no cell is given, the answer may be anything). rule: an optional check `rule(question, answer) -> bool` on (S,)
     tokens, which makes `valid` a real verification. examples: rows that `sample` draws from (a grid has no generator of
     its own). symmetries: what leaves your puzzle the same puzzle, to learn from and to solve in several views: "turns"
-    (turned and mirrored) and "names" (every symbol but the blank called otherwise, as colours are). `options` holds
-    neither rule nor examples.
+    (turned and mirrored) and "names" (every symbol but the blank called otherwise, as colours are). fill: the symbols
+    that an undecided cell may take, of which the exact solver chooses (default: every symbol but the blank). `options`
+    holds neither rule nor examples. A subclass may define `rule` as a method, and `constrain` for the exact solver
+    (docs/add_a_task.md).
     """
 
     name = "grid"
+    rule: Callable[[np.ndarray, np.ndarray], bool] | None = None
 
     def __init__(
         self,
@@ -50,6 +53,7 @@ class Grid(Task):
         rule: Callable[[np.ndarray, np.ndarray], bool] | None = None,
         examples: PuzzleSet | None = None,
         symmetries: tuple[str, ...] = (),
+        fill: str = "",
     ):
         if not alphabet or len(set(alphabet)) != len(alphabet) or len(alphabet) > MOST_SYMBOLS or "" in [*alphabet]:
             raise InputError(
@@ -63,12 +67,15 @@ class Grid(Task):
             raise InputError(f"shape={shape} is no grid; give (rows, columns), both at least 1.")
         if unknown := [name for name in symmetries if name not in SYMMETRIES]:
             raise InputError(f"symmetries={list(symmetries)}: {unknown[0]!r} is none of {', '.join(SYMMETRIES)}.")
+        if wrong := [symbol for symbol in fill if symbol not in alphabet or symbol == blank]:
+            raise InputError(f"fill={fill!r}: {wrong[0]!r} is no symbol of the alphabet but the blank; leave it out.")
         self.words = tuple(alphabet) if any(len(word) > 1 for word in alphabet) else ()  # of tokens 1, 2...
         self.charset = word_symbols(self.words) if self.words else "".join(alphabet)
         self.vocab, self.shape = len(alphabet) + 1, (int(shape[0]), int(shape[1]))
         self.blank = [*alphabet].index(blank) + 1 if blank else 0
         self.takes_guesses = bool(blank)
-        self.rule, self.verifies, self.examples = rule, rule is not None, examples
+        self.rule = rule or self.rule
+        self.verifies, self.examples = self.rule is not None, examples
         self.local = self.lined = min(self.shape) > 1  # most puzzles on a grid speak of neighbours, rows and columns
         self.options = {"alphabet": [*self.words] or self.charset, "shape": list(self.shape), "blank": blank}
         self.symmetries = tuple(symmetries)
@@ -76,6 +83,11 @@ class Grid(Task):
             self.symbols = (tuple(t for t in range(1, self.vocab) if t != self.blank),)
         if symmetries:
             self.options["symmetries"] = list(symmetries)
+        self.fill = np.isin(
+            np.arange(self.vocab), [i for i, s in enumerate(alphabet, 1) if s in (fill or alphabet) and s != blank]
+        )
+        if fill:
+            self.options["fill"] = fill
 
     @classmethod
     def infer(
@@ -104,7 +116,10 @@ class Grid(Task):
             blank = found[word_symbols(found).index(symbol)] if symbol else None
         size = len(questions[0])
         side = isqrt(size)
-        return cls(found, shape or ((side, side) if side * side == size else (1, size)), blank)
+        return cls(
+            found, shape or ((side, side) if side * side == size else (1, size)), blank,
+            fill=_fill(found, blank, questions, answers),
+        )  # fmt: skip
 
     def sample(self, seed: int, i: int) -> Example:
         if self.examples is None:
@@ -167,9 +182,9 @@ class Grid(Task):
         return super().kept(inputs, answers) if self.blank else np.ones(len(inputs), bool)
 
     def domain(self, question: np.ndarray) -> np.ndarray:
-        """As everywhere, and a cell of padding stays padding."""
-        allowed = super().domain(question)
-        allowed[question == 0] = np.arange(self.vocab) == 0
+        """As everywhere, but of the symbols of `fill`, and a cell of padding stays padding."""
+        allowed: np.ndarray = np.arange(self.vocab) == question[:, None]
+        allowed[question == self.blank if self.blank else question != 0] = self.fill
         return allowed
 
     def valid_batch(self, inputs: np.ndarray, answers: np.ndarray) -> np.ndarray:
@@ -184,6 +199,15 @@ class Grid(Task):
             for row in np.flatnonzero(ok):
                 ok[row] = bool(self.rule(inputs[row], answers[row]))
         return ok
+
+
+def _fill(alphabet: Sequence[str], blank: str | None, questions: Sequence[str], answers: Sequence[str]) -> str:
+    """The symbols that answers have in undecided cells; "" where they are all but the blank, or cells are words."""
+    if blank is None or any(len(symbol) > 1 for symbol in alphabet):
+        return ""
+    rows = zip(questions, answers, strict=True)
+    found = {y for q, a in rows if blank in q for x, y in zip(q, a, strict=False) if x == blank}
+    return "" if found >= set(alphabet) - {blank} else "".join(sorted(found))
 
 
 def find_blank(questions: Sequence[str], answers: Sequence[str]) -> str | None:

@@ -26,6 +26,7 @@ __all__ = ["Sudoku"]
 GIVENS = {4: (5, 8), 6: (12, 18), 8: (24, 32), 9: (35, 45), 10: (42, 54), 12: (65, 85), 16: (125, 155)}
 FEWEST = {4: 4, 6: 8, 9: 17}  # proved minima of unique puzzles; below them no search can succeed
 TRIES = 200
+CHUNK = 1024  # boards whose units are gathered at once
 
 
 class Sudoku(Task):
@@ -100,10 +101,13 @@ class Sudoku(Task):
         return allowed
 
     def constrain(self, model: Any, has: Callable[[int, int], Any], question: np.ndarray) -> None:
-        """Every digit stands once in each unit."""
+        """Every digit stands once in each unit; of the open cells, where it is not given there."""
+        held = question.tolist()
         for unit in self.board.units:
+            given, cells = {held[cell] for cell in unit}, [cell for cell in unit if held[cell] < 2]
             for token in range(2, self.vocab):
-                model.add_exactly_one([has(cell, token) for cell in unit])
+                if token not in given:
+                    model.add_exactly_one([has(cell, token) for cell in cells])
 
     def valid_batch(self, inputs: np.ndarray, answers: np.ndarray) -> np.ndarray:
         self.check(inputs, "questions")
@@ -113,8 +117,9 @@ class Sudoku(Task):
         bits = np.where(digit, np.int64(1) << np.where(digit, answers, 0).astype(np.int64), 0)
         full = sum(1 << t for t in range(2, self.vocab))
         complete = np.ones(len(answers), bool)
-        for unit in self.units:
-            complete &= np.bitwise_or.reduce(bits[:, unit], axis=1) == full
+        for start in range(0, len(answers), CHUNK):
+            part = bits[start : start + CHUNK, self.units]
+            complete[start : start + CHUNK] = (np.bitwise_or.reduce(part, axis=2) == full).all(1)
         return complete & self.kept(inputs, answers)
 
     def views(self, count: int, rng: np.random.Generator) -> Views:

@@ -51,6 +51,8 @@ class Task:
     identifiers: tuple[str, ...] = ("<blank>",)  # names of the puzzle identifiers `sample` gives
     causal: bool = False  # True: a position must not attend to later ones, which hold the answer (running text)
     verifies: bool = True  # False: `valid` is only a check of form, the rules are not known
+    symmetric: bool = True  # False: `valid` judges only a puzzle as it was given, not a view of it (Task.views)
+    asks_model: bool = False  # True: `valid` asks the exact model, so its own answers need no check
     options: dict[str, Any]  # what to pass to `get(name, **options)` to have this task again (plain JSON values)
     aliases: dict[str, str] = {}  # noqa: RUF012  other ways to write a symbol of the charset
 

@@ -10,7 +10,8 @@ import pytest
 from pydantic import ValidationError
 
 from innerloop import cli
-from innerloop.cli.inputs import open_run
+from innerloop.cli.inputs import Code, open_run
+from innerloop.cli.serving import Opener
 from innerloop.errors import InputError
 from innerloop.export.hub import save_single
 from innerloop.learn.checkpoint import save_weights
@@ -21,6 +22,7 @@ from innerloop.runs.run import Data
 from innerloop.serve import schema
 from innerloop.serve.about import DetailCache, held_out_puzzles, model_info
 from innerloop.serve.models import Limits, ModelNotFound, Registry, RequestTooLarge, batch_sizes
+from innerloop.solve.hybrid import with_exact_fallback
 from innerloop.tasks import get
 
 EASY = "1.3.34.2.1.34.2."
@@ -134,6 +136,35 @@ def test_rules_that_nobody_knows(registry, unknown):
     assert len(detail.examples) == 12 and detail.source == "p.csv" and set(detail.examples[0].question) <= set("-abcd")
     held, _ = held_out_puzzles(served.opened, 1000)
     assert len(held) == 20
+
+
+def test_rules_of_ones_own_make_a_verifier_and_an_exact_model(unknown, tmp_path):
+    """Of the same run: what `serve --rules` says of it, on which the page builds."""
+    pytest.importorskip("ortools", reason="OR-tools is not installed: pip install 'innerloop[solve]'")
+    (tmp_path / "rules.py").write_text(
+        "def constrain(model, has, question: str):\n"
+        "    for cell in range(16):\n"
+        "        if question[cell] != '-':\n"
+        "            model.add(has(cell, question[cell]) == 1)\n"
+        "    for row in range(4):\n"
+        "        for symbol in 'abcd':\n"
+        "            model.add_exactly_one([has(4 * row + i, symbol) for i in range(4)])\n"
+    )
+    source = str(unknown / "run")
+    registry = Registry(Opener((source,), "cpu", Code(), str(tmp_path / "rules.py")), Limits())
+    try:
+        served = registry.add(f"grid={source}")
+        said = model_info(served)
+        assert said.verifies and said.exact and "verified" in said.rules and served.task.verifies
+        text = "ab-" + "d" + "-" * 12
+        question = served.tokens([text])
+        guess = served.solver.solve(text, depth=1)[0]
+        found = with_exact_fallback(served.task, question[0], guess, 10.0)
+        assert found.valid and found.text[:4] == "abcd" and {*found.text} == {*"abcd"}
+        assert registry.served["grid"].solver.verify(question, found.answer[None])[0]
+        assert not served.solver.verify(question, question)[0]
+    finally:
+        registry.close()
 
 
 def test_a_run_whose_file_is_gone(registry, unknown, tmp_path):
