@@ -13,11 +13,12 @@ from innerloop.cli.drawing import instructive_row, plot, report
 from innerloop.cli.inputs import choose_device, open_run, read_run
 from innerloop.cli.judging import eval_record, print_rows
 from innerloop.cli.solving import choose_rule, solve_one
-from innerloop.cli.training import RESULT, delete_run_files, train
+from innerloop.cli.training import train
 from innerloop.learn.evaluate import evaluate
 from innerloop.learn.lock import lock_folder
 from innerloop.runs.fit import load_data, unseen_puzzles
 from innerloop.runs.solving import solver_of
+from innerloop.runs.training import RESULT, delete_run_files
 from innerloop.text import command, markup
 
 DEPTHS = (1, 2, 4, 8, 16, 32, 64, 128)

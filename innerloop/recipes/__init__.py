@@ -8,7 +8,8 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 
 from innerloop.errors import InputError
 from innerloop.runs.run import Run
@@ -39,3 +40,14 @@ def get(name: str, **parameters: str) -> Run:
         if parameter not in taken:
             raise InputError(f'the recipe {name} takes no {parameter}: leave it out, or use the recipe "family"')
     return recipes[name](**parameters)
+
+
+def matched(name: str, changes: Sequence[str], **parameters: str) -> tuple[Run, str]:
+    """(the Run of a recipe, what was matched anew for these changes of --set, "" if nothing was).
+
+    A recipe that promises a match has a function `rematch(run, changes)` beside it, which keeps it where a part is
+    swapped. The changes themselves are still to be made (runs.run.override).
+    """
+    run = get(name, **parameters)
+    rematch = getattr(sys.modules[all_recipes()[name].__module__], "rematch", None)
+    return rematch(run, changes) if rematch and changes else (run, "")

@@ -69,6 +69,11 @@ def read_run(value: Any, where: str) -> Run:
     return from_json(value["run"], where)
 
 
+def read_config(value: Any, where: str) -> Run:
+    """The Run in a config file: what `innerloop show RECIPE --out` writes, or the run.json of a run."""
+    return from_json(value["run"] if isinstance(value, dict) and "run" in value else value, where)
+
+
 def override(run: Run, changes: Sequence[str]) -> Run:
     """`run` with fields replaced, each written "plan.steps=500". InputError for unknown fields or wrong values."""
     for change in changes:
