@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from innerloop.runs.run import read_config
 from innerloop.text import command, did_you_mean, markup, printable
 
 LONGEST = 48  # characters of a value
+WIDTH = 120  # columns of a table that goes to no terminal
 
 
 def show(
@@ -62,7 +64,8 @@ def show(
         raise InputError(f"no field begins with {printable(part, 60)}: {did_you_mean(part, parts)}")
     print_fields(chosen)
     example = next((f for f in chosen if f.path == "plan.lr"), chosen[-1])
-    changed = command("train", recipe, "--set", f"{example.path}={as_text(example.value)}")
+    whose = [word for name, value in (("--system", system), ("--task", task)) if value for word in (name, value)]
+    changed = command("train", recipe, *whose, "--set", f"{example.path}={as_text(example.value)}")
     console.print(f"to change a field: [bold]{markup(changed, 4096)}[/]")
     return 0
 
@@ -71,13 +74,19 @@ def print_fields(fields: list[Field]) -> None:
     """A table on a terminal of any width: what does not fit is wrapped."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("field", style="cyan", no_wrap=True)
-    table.add_column("value", style="bold", overflow="fold")
-    table.add_column("takes", overflow="fold", style="dim")
-    table.add_column("meaning", overflow="fold")
+    table.add_column("value", style="bold", overflow="fold", max_width=24)
+    table.add_column("meaning, and what it takes", overflow="fold")
     for f in fields:
         value = "from the puzzles" if f.fitted else cut(as_text(f.value))
-        table.add_row(f.path, markup(value), markup(f.takes), markup(f.meaning))
-    Console(emoji=False, highlight=False).print(table)
+        table.add_row(f.path, markup(value), explained(f))
+    Console(emoji=False, highlight=False, width=None if sys.stdout.isatty() else WIDTH).print(table)
+
+
+def explained(f: Field) -> str:
+    """Meaning and values, with markup; names that stand in the meaning already are not repeated."""
+    told = all(f'"{name}"' in f.meaning for name in f.takes.split(", "))
+    takes = "" if told else f"({markup(f.takes)})" if f.meaning else markup(f.takes)
+    return f"{markup(f.meaning)} [dim]{takes}[/]" if takes else markup(f.meaning)
 
 
 def as_text(value: Any) -> str:

@@ -146,7 +146,7 @@ def comparison_cells(comparisons: Sequence[Comparison]) -> tuple[list[str], list
         own = f", {c.setting.width} wide" * (c.setting.width > 1) + ", its own halting" * c.setting.halting
         ps = ["" if math.isnan(p) else f"{p:.3f}" for p in (c.test.p, c.p_holm, c.test.p_signs)]
         row = [c.name, str(len(c.seeds)), f"{c.setting.depth}{own}", f"{c.metric} {signed[0]}{unit}"]
-        rows.append([*row, f"{signed[1]} to {signed[2]}", *ps])
+        rows.append([*row, f"{signed[1]} to {signed[2]}" if gap.sd else "no spread", *ps])
     return columns, rows
 
 

@@ -27,6 +27,7 @@ from innerloop.runs.run import Data, Run, override
 
 REFERENCE = "trm"
 BATCH = 32
+LOOSE = 0.12  # largest relative difference that still counts as a match: widths come in steps
 CARRIED_STATE = HaltingConfig(
     max_steps=8, learned=False, explore=0.0, spread=True, short_fraction=0.5
 )  # depths 1 to 16
@@ -323,8 +324,9 @@ def match_sentence(run: Run, task: str, width: int, steps: int) -> str:
     fitted = replace(run, config=replace(run.config, net=net))
     count, want = parameter_count(fitted), reference_parameters(task)
     spent = run.plan.steps * run.plan.batch * training_flops(fitted) / reference_flops(task)
+    again = abs(count / want - 1) <= LOOSE and abs(spent - 1) <= LOOSE
     return (
-        f"matched to {REFERENCE} again: hidden_size {width} -> {net.hidden_size}, steps {steps} -> {run.plan.steps}; "
+        f"{'matched to' if again else 'no longer matched to'} {REFERENCE}{' again' if again else ''}: hidden_size {width} -> {net.hidden_size}, steps {steps} -> {run.plan.steps}; "
         f"{count:,} parameters where {REFERENCE} has {want:,} ({count / want - 1:+.1%}), and {spent:.2f} times its "
         "training FLOPs"
     )

@@ -34,7 +34,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Run:
-    name: str
+    name: str  # what tables, logs and cards call it
     system: str  # name in innerloop.weights
     config: Any  # that system's Config
     data: Data = field(default_factory=Data)

@@ -105,7 +105,7 @@ def depth_curve(judged: Mapping[str, Sequence[dict[str, Any]]]) -> Figure:
         axes.set_xscale("log", base=2)
         shown = depths if len(depths) <= MOST_TICKS else [d for d in depths if d & (d - 1) == 0]
         axes.set_xticks(shown, [str(d) for d in shown])
-        axes.set_xlabel("steps of thought")
+        axes.set_xlabel("steps of thought" + range_note(judged))
         percent(axes)
         sizes = sorted({v.get("test_puzzles", 0) for v in every})
         axes.set_ylabel(f"share of {sizes[0]:,} held-out puzzles" if len(sizes) == 1 else "share of held-out puzzles")
@@ -182,11 +182,9 @@ def learning_curve(logged: Mapping[str, Sequence[Rows]]) -> Figure:
             axes.plot(x, mean(y), color=colour, linestyle=dashes, marker="o" if len(x) <= 30 else "", label=label)
             if len(curves) > 1:
                 axes.fill_between(x, *band(y), color=colour, alpha=0.18, linewidth=0)
-        axes.set_xlabel("optimizer steps")
-        single = (
-            f"validated at {next(iter(depths))} steps" if len(logged) > 1 and len(depths) == 1 else "solved exactly"
-        )
-        axes.set_ylabel(f"puzzles {single}")
+        axes.set_xlabel("optimizer steps" + range_note(logged))
+        at = f", depth {next(iter(depths))}" if len(logged) > 1 and len(depths) == 1 else ""
+        axes.set_ylabel(f"puzzles solved exactly{at}")
         percent(axes)
         legend(axes)
     return figure
@@ -201,6 +199,11 @@ def validations(seeds: Sequence[Rows]) -> tuple[list[dict[int, float]], str]:
 
 
 # -- what they share --------------------------------------------------------------------------------------------------
+
+
+def range_note(groups: Mapping[str, Sequence[Any]]) -> str:
+    """What a band means, behind the label of an axis, where one is drawn over seeds."""
+    return "  (band: range over seeds)" if any(len(seeds) > 1 for seeds in groups.values()) else ""
 
 
 def look(number: int) -> tuple[str, Any]:
