@@ -51,8 +51,8 @@ READ_BY: dict[str, list[list[str]]] = {
         ["train", "--minutes", "0.001", "--device", "cpu"],
     ],
     "config.json": [["export", "--single", "new.safetensors"]],
-    "eval.json": [["export", "--single", "new.safetensors"], ["plot", "--out", "new"]],
-    "result.json": [["export", "--single", "new.safetensors"], ["eval", *QUICK]],
+    "eval.json": [["export", "--single", "new.safetensors"], ["plot", "--out", "new"], ["table"]],
+    "result.json": [["export", "--single", "new.safetensors"], ["eval", *QUICK], ["table", "--validation"]],
     "calibration.json": [["solve", PUZZLE, "--quiet"], ["report", "--depth", "1", "--out", "new.html"]],
     "study.json": [["report", "--depth", "1", "--out", "new.html"]],
     "metrics.jsonl": [["report", "--depth", "1", "--out", "new.html"], ["plot", "--out", "new"]],
@@ -70,11 +70,20 @@ FLAGS: dict[str, tuple[list[str], list[str]]] = {
     "calibrate": (["RUN", "--depth", "1"], ["depth", "width", "noise", "limit", "seed", "device", "data"]),
     "study": (["RUN", "--depth", "1"], ["depth", "limit", "seed", "device", "control", "data"]),
     "report": (["RUN", "--depth", "1", "--out", "new.html"], ["depth"]),
-    "train": (["sudoku4", "--out", "new", "--set", *TINY], ["minutes", "device", "log", "data", "test", "task"]),
+    "train": (
+        ["sudoku4", "--out", "new", "--set", *TINY],
+        ["minutes", "device", "log", "data", "test", "task", "until", "workers"],
+    ),
     "serve": (["RUN"], ["port", "threads", "rows", "depth", "width", "puzzles", "seconds", "queue", "body", "grace"]),
     "export": (["RUN"], ["out", "single", "dtype", "split", "data"]),
     "import": (["RUN/train_state.pt", "--out", "new"], ["heads", "cycles", "low", "prefix", "seq", "arch", "data"]),
     "plot": (["RUN"], ["out"]),
+    "table": (["RUN"], ["metric", "depth", "format", "out"]),
+    "show": (["sudoku4"], ["part", "set", "system", "task", "out"]),
+    "sweep": (
+        ["sudoku4", "--out", "new", "--set", "plan.lr=1,2", *TINY],
+        ["seeds", "halving", "workers", "task", "set"],
+    ),
     "check": (["p.csv"], []),
     "list": ([], ["markdown"]),
 }
@@ -163,8 +172,8 @@ def bad_flag(rng: random.Random, folder: Path) -> Case:
     verb = rng.choice(list(FLAGS))
     base, flags = FLAGS[verb]
     flag, value = rng.choice([*flags, "nothing"]), text(rng)
-    # A server that starts does not end: it is given a second thing that is wrong.
-    more = ["--device", "none"] if verb == "serve" else []
+    # A server that starts does not end, and a sweep trains: they are given a second thing that is wrong.
+    more = ["--device", "none"] if verb in ("serve", "sweep") else []
     return Case("flag", f"{verb} --{flag}", [verb, *base, f"--{flag}", value, *more])
 
 

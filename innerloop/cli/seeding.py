@@ -12,7 +12,7 @@ from rich.console import Console
 
 from innerloop import files
 from innerloop.cli.choosing import choose_run
-from innerloop.cli.inputs import parse_numbers, read_run
+from innerloop.cli.inputs import choose_device, parse_numbers, read_run
 from innerloop.cli.tabulating import print_summary
 from innerloop.errors import InputError
 from innerloop.learn.log import step_of
@@ -51,6 +51,7 @@ def train_seeds(
     console = Console(emoji=False, highlight=False, soft_wrap=True)
     if "RANK" in os.environ:
         raise InputError("several seeds train in processes of their own: leave out torchrun, or --seeds")
+    choose_device(str(options["device"]))
     if known := seed_runs(Path(recipe)):
         if seeds or out or any(options[name] for name in ("data", "test", "system", "task")):
             raise InputError(
@@ -139,7 +140,7 @@ def train_members(console: Console, members: Sequence[Member], workers: str, fre
             running.append(member)
             return
         running.remove(member)
-        said = best_of(member) if code == 0 else f"failed with {code}: {markup(failure(job))}; the others go on"
+        said = best_of(member) if code == 0 else f"failed with {code}, the others go on: {markup(failure(job))}"
         console.print(f"{markup(member.name)}: {said}")
 
     with console.status("starting") as status:

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from innerloop import files
 from innerloop.cli.choosing import Recipe, Seeds, Workers, choose_run
+from innerloop.cli.inputs import choose_device
 from innerloop.cli.seeding import Member, members_of, parse_seeds, train_members
 from innerloop.cli.tabulating import print_summary
 from innerloop.errors import InputError
@@ -62,6 +63,7 @@ def sweep(
         raise InputError("--halving is 1, which keeps every variant: give 2 or more, or 0 to train all to the end")
     if "RANK" in os.environ:
         raise InputError("a sweep trains in processes of its own: leave out torchrun")
+    choose_device(device)
     folder = Path(out or f"runs/sweep-{Path(recipe).stem}")
     options = {"data": data, "test": test, "system": system, "task": task, "device": device, "fresh": fresh}
     return run_sweep(recipe, sweeps.variants(set), folder, options, parse_seeds(seeds, set), halving, workers)

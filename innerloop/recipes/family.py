@@ -325,8 +325,8 @@ def match_sentence(run: Run, task: str, width: int, steps: int) -> str:
     count, want = parameter_count(fitted), reference_parameters(task)
     spent = run.plan.steps * run.plan.batch * training_flops(fitted) / reference_flops(task)
     again = abs(count / want - 1) <= LOOSE and abs(spent - 1) <= LOOSE
+    said = f"matched to {REFERENCE} again" if again else f"no longer matched to {REFERENCE}"
     return (
-        f"{'matched to' if again else 'no longer matched to'} {REFERENCE}{' again' if again else ''}: hidden_size {width} -> {net.hidden_size}, steps {steps} -> {run.plan.steps}; "
-        f"{count:,} parameters where {REFERENCE} has {want:,} ({count / want - 1:+.1%}), and {spent:.2f} times its "
-        "training FLOPs"
+        f"{said}: hidden_size {width} -> {net.hidden_size}, steps {steps} -> {run.plan.steps}; {count:,} parameters "
+        f"where {REFERENCE} has {want:,} ({count / want - 1:+.1%}), and {spent:.2f} times its training FLOPs"
     )
