@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -132,6 +132,7 @@ def train_members(console: Console, members: Sequence[Member], workers: str, fre
     crew = workers_of(workers, len(jobs), device)
     where = f"the Ray cluster at {crew.ray}" if crew.ray else f"{crew.processes} at once, {crew.threads} thread(s) each"
     console.print(f"{len(jobs)} runs, {markup(where)}; what each prints is kept in its {LOG}")
+    created = {parent for job in jobs for parent in job.log.parents if not parent.exists()}
     running: list[Member] = []
 
     def report(job: Job, code: int | None) -> None:
@@ -149,20 +150,21 @@ def train_members(console: Console, members: Sequence[Member], workers: str, fre
         except KeyboardInterrupt:
             console.print("interrupted; the same command goes on")
             raise
-    refuse_together(jobs, codes)
+    refuse_together(jobs, codes, created)
     return [m for m, code in zip(left, codes, strict=True) if code]
 
 
-def refuse_together(jobs: Sequence[Job], codes: Sequence[int]) -> None:
-    """Raise InputError where every job was refused for the same reason; what they left is removed then."""
+def refuse_together(jobs: Sequence[Job], codes: Sequence[int], created: Iterable[Path]) -> None:
+    """Raise InputError where every job was refused for the same reason; logs and `created` folders are removed then."""
     reasons = {failure(job) for job in jobs}
     if set(codes) != {2} or len(reasons) > 1:
         return
     for job in jobs:
         with contextlib.suppress(OSError):
             job.log.unlink()
-            job.log.parent.rmdir()  # fails unless it is empty, as intended
-            job.log.parent.parent.rmdir()
+    for folder in sorted(created, key=lambda p: len(p.parts), reverse=True):
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # fails unless it is empty, as intended
     raise InputError(reasons.pop())
 
 

@@ -37,6 +37,12 @@ def test_a_job_that_fails_or_is_killed_takes_no_other_down(tmp_path):
     assert failure(all_jobs[0]) == "no such thing" and (tmp_path / "threads").read_text() == "3\n"
 
 
+def test_a_job_is_a_command_line_of_this_package(tmp_path, monkeypatch):
+    monkeypatch.undo()
+    listed = Job("list", ("list",), tmp_path / "list.log")
+    assert run_jobs([listed], Workers(1, 1), lambda j, code: None) == [0] and "sudoku4" in listed.log.read_text()
+
+
 def test_no_more_run_at_once_than_workers(tmp_path):
     busy, most = [], []
 
