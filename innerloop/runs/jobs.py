@@ -110,10 +110,12 @@ def begin(job: Job, environment: dict[str, str]) -> subprocess.Popen[bytes]:
 
 
 def job_environment(workers: Workers, slot: int) -> dict[str, str]:
-    """The environment of a process: its number of threads, its GPU, and this package where it was found."""
-    found = str(Path(__file__).parents[2])
-    path = os.pathsep.join(dict.fromkeys([found, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]))
-    environment = os.environ | {"OMP_NUM_THREADS": str(workers.threads), "PYTHONPATH": path}
+    """The environment of a process: its number of threads, its GPU, and this package where it is not installed."""
+    environment = os.environ | {"OMP_NUM_THREADS": str(workers.threads)}
+    home = Path(__file__).parents[2]
+    if home.name not in ("site-packages", "dist-packages"):  # those are found anyway, behind Python's own modules
+        paths = [str(home), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+        environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
     if workers.gpus > 1:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
         names = visible.split(",") if visible else [str(i) for i in range(workers.gpus)]
