@@ -16,7 +16,7 @@ from innerloop.cli.drawing import instructive_row, plot, report
 from innerloop.cli.inputs import choose_device, next_command, open_run, read_run
 from innerloop.cli.judging import eval_record, print_rows
 from innerloop.cli.solving import choose_rule, solve_one
-from innerloop.cli.training import RESULT, delete_run_files, train
+from innerloop.cli.training import train
 from innerloop.data.opening import open_set
 from innerloop.learn.evaluate import evaluate
 from innerloop.learn.lock import lock_folder
@@ -24,6 +24,7 @@ from innerloop.pretrained import HARD_SUDOKUS
 from innerloop.rules.sudoku_techniques import LEVELS, level
 from innerloop.runs.fit import load_data, unseen_puzzles
 from innerloop.runs.solving import solver_of
+from innerloop.runs.training import RESULT, delete_run_files
 from innerloop.solve.solver import Solver
 from innerloop.text import markup
 

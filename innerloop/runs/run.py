@@ -36,7 +36,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Run:
-    name: str
+    name: str  # what tables, logs and cards call it
     system: str  # name in innerloop.weights
     config: Any  # that system's Config
     data: Data = field(default_factory=Data)
@@ -69,6 +69,11 @@ def read_run(value: Any, where: str) -> Run:
     if not isinstance(value, dict) or "run" not in value:
         raise InputError(f'{where} holds no "run": it is damaged, or of another kind')
     return from_json(value["run"], where)
+
+
+def read_config(value: Any, where: str) -> Run:
+    """The Run in a config file: what `innerloop show RECIPE --out` writes, or the run.json of a run."""
+    return from_json(value["run"] if isinstance(value, dict) and "run" in value else value, where)
 
 
 def override(run: Run, changes: Sequence[str]) -> Run:

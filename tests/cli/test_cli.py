@@ -320,7 +320,7 @@ def test_plot_and_report(run, capsys):
     assert cli.main(["eval", str(run), "--depth", "1,4"]) == 0
     assert cli.main(["plot", str(run)]) == 0
     assert {p.name for p in (run / "figures").iterdir()} == {
-        f"{n}.{k}" for n in ("depth", "learning") for k in ("png", "svg")
+        f"{n}.{k}" for n in ("depth", "learning") for k in ("png", "svg", "pdf")
     }
     assert cli.main(["report", str(run), "--depth", "3"]) == 0
     page = (run / "report.html").read_text()
