@@ -110,6 +110,8 @@ def words(recipe: str, options: Mapping[str, Any], changes: Sequence[str]) -> tu
     for name, value in ((name.replace("_", "-"), value) for name, value in options.items()):
         if value is True:
             found.append(f"--{name}")
+        elif value == "auto":
+            continue
         elif value and isinstance(value, tuple):
             found += [f"--{name}", *value]
         elif value:
