@@ -22,6 +22,7 @@ from innerloop.cli.inputs import (
 )
 from innerloop.errors import InputError
 from innerloop.learn.evaluate import Row, as_dicts, evaluate
+from innerloop.plugins import trust_flag
 from innerloop.runs.certificate import birth_certificate
 from innerloop.runs.folder import OpenedRun
 from innerloop.schema import Amount, Count, Range, Seed, Whole
@@ -83,7 +84,8 @@ def eval_(
         )  # fmt: skip
     files.write_json(target, eval_record(opened, examples, rows, seed, scales))
     print_rows(Console(emoji=False, highlight=False), rows)
-    console.print(f"written to {markup(target)}; next: [bold]{markup(command('plot', run), 4096)}[/]")
+    following = command("plot", run, *trust_flag(opened.run))
+    console.print(f"written to {markup(target)}; next: [bold]{markup(following, 4096)}[/]")
     return 0
 
 

@@ -21,7 +21,7 @@ from innerloop.learn import checkpoint
 from innerloop.learn.lock import lock_folder
 from innerloop.learn.precision import prepare
 from innerloop.learn.train import Result, Trainer
-from innerloop.plugins import is_file, name_of
+from innerloop.plugins import is_file, name_of, trust_flag
 from innerloop.runs import run as runs
 from innerloop.runs.certificate import birth_certificate
 from innerloop.runs.code import given
@@ -114,7 +114,8 @@ def train_in_folder(console: Console, built: BuiltRun, folder: Path, why: str, t
         print_start(console, built, folder, leak, why, began)
         result = trainer.run()
     except KeyboardInterrupt:
-        console.print(f"interrupted; go on with: [bold]{markup(command('train', folder), 4096)}[/]")
+        again = command("train", folder, *trust_flag(built.run))
+        console.print(f"interrupted; go on with: [bold]{markup(again, 4096)}[/]")
         return 130
     except torch.OutOfMemoryError:
         raise InputError("the GPU's memory is full: raise plan.accumulate (same result, less memory)") from None
@@ -134,7 +135,7 @@ def choose_run(
     """The Run that was asked for, and its folder."""
     folder = Path(recipe)
     if (folder / "run.json").exists():
-        if data or test or out or code.system or code.task:
+        if data or test or out or any(word and not is_file(word) for word in (code.system, code.task)):
             raise InputError(
                 f"{folder} is a run and has all that: leave out --data, --test, --out, --system and --task"
             )
@@ -214,12 +215,13 @@ def write_result(folder: Path, built: BuiltRun, result: Result, leak: str) -> No
 
 
 def print_result(console: Console, folder: Path, result: Result, built: BuiltRun) -> None:
-    task, steps = built.task, built.run.plan.steps
+    task, steps, flag = built.task, built.run.plan.steps, trust_flag(built.run)
     if result.stopped:
         console.print(f"[bold red]stopped[/]: {markup(result.stopped)}")
         return
     if result.steps < steps:
-        console.print(f"step {result.steps} of {steps}; go on with: [bold]{markup(command('train', folder), 4096)}[/]")
+        again = command("train", folder, *flag)
+        console.print(f"step {result.steps} of {steps}; go on with: [bold]{markup(again, 4096)}[/]")
         return
     if result.best:
         best = f"exact {result.best['exact']:.1%}"
@@ -227,4 +229,4 @@ def print_result(console: Console, folder: Path, result: Result, built: BuiltRun
         console.print(f"[bold]best validation[/]: {best} at step {result.best['step']:.0f}")
     where = markup(folder / checkpoint.MODEL)
     console.print(f"{result.steps} steps in {result.seconds:.1f} s of training; weights in {where}")
-    console.print(f"next: [bold]{markup(command('eval', folder, '--depth', '1,4,16,64'), 4096)}[/]")
+    console.print(f"next: [bold]{markup(command('eval', folder, '--depth', '1,4,16,64', *flag), 4096)}[/]")
