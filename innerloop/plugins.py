@@ -27,7 +27,7 @@ from innerloop.text import printable
 
 __all__ = [
     "CodeName", "installed", "is_file", "is_loaded", "load_installed", "module_of", "name_of", "parse", "public",
-    "source_of", "use",
+    "source_of", "trust_flag", "use",
 ]  # fmt: skip
 
 MAX_CODE_BYTES = 1 << 20
@@ -114,6 +114,11 @@ def failed(what: str, error: BaseException) -> InputError:
     if isinstance(error, ModuleNotFoundError):
         advice = "install that package, or put what the file needs into the file: it must stand alone"
     return InputError(f"{what} cannot be imported ({type(error).__name__}: {why}): {advice}")
+
+
+def trust_flag(run: Any) -> tuple[str, ...]:
+    """What a printed command that opens a run's folder needs: --trust-code where the run has code of its own."""
+    return ("--trust-code",) if parse(run.system) or parse(run.data.task) else ()
 
 
 def module_of(name: str) -> ModuleType:

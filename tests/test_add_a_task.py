@@ -162,6 +162,11 @@ def test_the_commands_of_the_page_run_in_their_order(home, capsys):
             more = ["--set", *TINY] if words[0] == "train" else []
             assert cli.main([*words, *more]) == 0, command
         said = capsys.readouterr()
+        printed = re.findall(r"next: (innerloop .*)", said.out)
+        assert len(printed) == 3 and all("--trust-code" in line for line in printed)
+        for line in printed:
+            assert cli.main(shlex.split(line)[1:]) == 0, line
+        assert cli.main(["train", "runs/futoshiki", "--task", "examples/futoshiki.py"]) == 0
         assert f"{FEW} of {FEW} answers are valid" in said.err
         assert (home / "runs/futoshiki/code/futoshiki.py").read_text() == PYTHON[0]
         for block in PYTHON:

@@ -53,8 +53,9 @@ class Source(NamedTuple):
 
     @property
     def named(self) -> bool:
-        """Whether anything is named that a run has already."""
-        return self._replace(trust_code=False) != Source()
+        """Whether anything is named that a run has already; a file of its own code may stand in for the kept one."""
+        own = {name: "" for name in ("system", "task") if is_file(getattr(self, name))}
+        return self._replace(trust_code=False, **own) != Source()
 
 
 def choose_run(recipe: str, source: Source, out: str, changes: Sequence[str]) -> tuple[runs.Run, Path, str]:

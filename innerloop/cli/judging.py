@@ -25,6 +25,7 @@ from innerloop.cli.inputs import (
 from innerloop.data.sets import fingerprint
 from innerloop.errors import InputError
 from innerloop.learn.evaluate import Row, as_dicts, evaluate
+from innerloop.plugins import trust_flag
 from innerloop.runs.certificate import birth_certificate
 from innerloop.runs.folder import OpenedRun
 from innerloop.runs.group import find_runs, holds_runs
@@ -101,7 +102,8 @@ def judge(opened: Any, data: str, limit: int, out: str, sizes: Any, dials: dict[
     record = eval_record(opened, examples, rows, dials["seed"], dials["noise"])
     files.write_json(target, record | ({} if data else {"chose_weights": True}))
     print_rows(Console(emoji=False, highlight=False), rows)
-    console.print(f"written to {markup(target)}; next: [bold]{markup(next_command('plot', opened.folder), 4096)}[/]")
+    following = next_command("plot", opened.folder, *trust_flag(opened.run))
+    console.print(f"written to {markup(target)}; next: [bold]{markup(following, 4096)}[/]")
 
 
 def parse_noise(noise: str) -> tuple[float, float]:

@@ -19,7 +19,7 @@ from innerloop.learn import checkpoint
 from innerloop.learn.lock import lock_folder
 from innerloop.learn.precision import prepare
 from innerloop.learn.train import Result
-from innerloop.plugins import name_of
+from innerloop.plugins import name_of, trust_flag
 from innerloop.runs.fit import BuiltRun, build
 from innerloop.runs.group import seed_runs
 from innerloop.runs.training import fit
@@ -126,7 +126,8 @@ def train_in_folder(console: Console, built: BuiltRun, folder: Path, why: str, h
                 console.print(note, markup=False)
             result = fit(built, folder, **how)
     except KeyboardInterrupt:
-        console.print(f"interrupted; go on with: [bold]{markup(next_command('train', folder), 4096)}[/]")
+        again = next_command("train", folder, *trust_flag(built.run))
+        console.print(f"interrupted; go on with: [bold]{markup(again, 4096)}[/]")
         return 130
     except torch.OutOfMemoryError:
         raise InputError("the GPU's memory is full: raise plan.accumulate (same result, less memory)") from None
@@ -164,13 +165,13 @@ def print_validation(step: int, rows: list[Any]) -> None:
 
 
 def print_result(console: Console, folder: Path, result: Result, built: BuiltRun) -> None:
-    task, steps = built.task, built.run.plan.steps
+    task, steps, flag = built.task, built.run.plan.steps, trust_flag(built.run)
     if result.stopped:
         console.print(f"[bold red]stopped[/]: {markup(result.stopped)}")
         return
     if result.steps < steps:
-        next_ = markup(next_command("train", folder), 4096)
-        console.print(f"step {result.steps} of {steps}; go on with: [bold]{next_}[/]")
+        again = next_command("train", folder, *flag)
+        console.print(f"step {result.steps} of {steps}; go on with: [bold]{markup(again, 4096)}[/]")
         return
     if result.best:
         best = f"exact {result.best['exact']:.1%}"
@@ -178,4 +179,5 @@ def print_result(console: Console, folder: Path, result: Result, built: BuiltRun
         console.print(f"[bold]best validation[/]: {best} at step {result.best['step']:.0f}")
     where = markup(folder / checkpoint.MODEL)
     console.print(f"{result.steps} steps in {result.seconds:.1f} s of training; weights in {where}")
-    console.print(f"next: [bold]{markup(next_command('eval', folder, '--depth', '1,4,16,64'), 4096)}[/]")
+    following = next_command("eval", folder, "--depth", "1,4,16,64", *flag)
+    console.print(f"next: [bold]{markup(following, 4096)}[/]")

@@ -47,9 +47,11 @@ def front_matter(run: Any, task: Any) -> str:
 
 def usage(opened: OpenedRun) -> str:
     question = example(opened.task)
+    names = (("--system", opened.run.system), ("--task", opened.run.data.task))
+    own = [word for flag, name in names if name_of(name) != name for word in (flag, name_of(name))]
     return (
         "```sh\npip install innerloop\n"
-        f"{command('solve', 'MODEL', question)}\n```\n\n"
+        f"{command('solve', 'MODEL', question, *own)}\n```\n\n"
         "MODEL is the folder of this card, or the single file that holds it. In Python:\n\n"
         "```python\nfrom innerloop import pretrained\n\n"
         'opened = pretrained.open("MODEL")  # its loop, its task and its run\n```'

@@ -17,6 +17,7 @@ import numpy as np
 from innerloop import files, web
 from innerloop.errors import InputError
 from innerloop.learn.evaluate import score_set
+from innerloop.plugins import trust_flag
 from innerloop.show import described, records
 from innerloop.show.replay import Replay, rounded_or_none
 from innerloop.solve.calibrate import from_file
@@ -77,7 +78,7 @@ def measured_json(opened: Any, solver: Solver, examples: Any) -> dict[str, Any]:
     curves["halting"] = halting_points(opened.loop, opened.task, examples, run.plan.trained_depth)
     metrics = folder / "metrics.jsonl"
     known = {"curves": curves, "born": certificate_fields(result, judged, reasons), "trained": run_fields(run)}
-    known["commands"] = next_commands(folder)
+    known["commands"] = next_commands(folder, run)
     return known | ({"learning": learning_curve(metrics)} if metrics.exists() else {})
 
 
@@ -143,12 +144,13 @@ def certificate_fields(result: dict[str, Any], judged: dict[str, Any], reasons: 
     return {k: v for k, v in shown.items() if own[k] not in (None, "")}
 
 
-def next_commands(folder: Path) -> dict[str, str]:
+def next_commands(folder: Path, run: Any) -> dict[str, str]:
     """Suggested next commands."""
+    own = trust_flag(run)
     return {
-        "ask it your own puzzles": command("serve", folder),
-        "measure what depth buys": command("eval", folder, "--depth", "1,2,4,8,16,32,64", "--halt", "both"),
-        "look inside": command("study", folder),
+        "ask it your own puzzles": command("serve", folder, *own),
+        "measure what depth buys": command("eval", folder, "--depth", "1,2,4,8,16,32,64", "--halt", "both", *own),
+        "look inside": command("study", folder, *own),
     }
 
 
