@@ -74,7 +74,7 @@ def train(
         task: Of the recipe family: what to train it on.
         shape: Rows and columns of a board of --data, such as 5x7, where its rows do not tell.
         blank: The symbol of an empty cell of --data; none: no cell is given. Likewise.
-        alphabet: What a cell of --data may hold, as .123 or, where cells have several characters, 1,2,10,--.
+        alphabet: What a cell of --data may hold, as .123 or, where cells have several characters, 1,2,10,__.
         out: Folder of the run; by default runs/NAME.
         set: Fields to change, such as plan.steps=500 config.net.hidden_size=96 seed=1.
         device: auto, cpu or cuda.
