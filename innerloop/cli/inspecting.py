@@ -51,13 +51,13 @@ def data(
 
     Example:  innerloop data my_puzzles.csv --fix --out clean
 
-    Example:  innerloop data cells.csv --shape 4x6 --blank "--" --alphabet "--,1,2,10"
+    Example:  innerloop data cells.csv --shape 4x6 --blank __ --alphabet __,1,2,10
 
     Args:
         file: Puzzles, in any format that train reads.
         shape: Rows and columns of a board, such as 5x7, where the rows do not tell.
         blank: The symbol of an empty cell; none: no cell of a question is given.
-        alphabet: What a cell may hold, as .123 or, where cells have several characters, 1,2,10,--.
+        alphabet: What a cell may hold, as .123 or, where cells have several characters, 1,2,10,__.
         fix: Write FILE.train and FILE.test without faults and repeats, twins on one side.
         test: With --fix: about how many rows go to the second; 0: a tenth, at most 500.
         out: With --fix: the folder to write to; by default that of the file.
@@ -72,16 +72,15 @@ def data(
     found = inspect(path, Stated.parse(shape, blank, alphabet))
     console = Console(emoji=False, highlight=False, soft_wrap=True)
     print_inspection(console, found)
-    words = [
-        word for pair in (("--shape", shape), ("--blank", blank), ("--alphabet", alphabet)) if pair[1] for word in pair
-    ]
+    given = {"--shape": shape, "--blank": blank, "--alphabet": alphabet}
+    words = [f"{name}={value}" for name, value in given.items() if value]  # a value may begin with a dash
     if fix:
         write_fixed(found, targets, test, seed)
-        train_words = ("grid", "--data", targets[0], *words, "--out", "runs/mine")
-        print(f"next: {command('train', *train_words)}", file=sys.stderr)
-        return 0
-    if found.faults or found.repeats:
+    elif found.faults or found.repeats:
         raise InputError(first_fault(found, path, words))
+    if found.answered:
+        train_words = ("grid", "--data", targets[0] if fix else path, *words, "--out", "runs/mine")
+        print(f"next: {command('train', *train_words)}", file=sys.stderr)
     return 0
 
 

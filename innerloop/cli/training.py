@@ -31,7 +31,7 @@ Until = Annotated[Whole, tyro.conf.arg(help="Train up to this step; the same com
 Shape = Annotated[str, tyro.conf.arg(help="Rows and columns of a board of --data, such as 5x7, where no row tells.")]
 Blank = Annotated[str, tyro.conf.arg(help="The symbol of an empty cell of --data; none: no cell is given.")]
 Alphabet = Annotated[
-    str, tyro.conf.arg(help="What a cell of --data may hold, as .123 or, if cells have several characters, 1,2,10,--.")
+    str, tyro.conf.arg(help="What a cell of --data may hold, as .123 or, if cells have several characters, 1,2,10,__.")
 ]
 Fresh = Annotated[bool, tyro.conf.arg(help="Forget what an earlier run left in the folder.")]
 TrustCode = Annotated[bool, tyro.conf.arg(help="Run the code that a run's folder keeps of its own task or system.")]
