@@ -51,8 +51,8 @@ READ_BY: dict[str, list[list[str]]] = {
         ["train", "--minutes", "0.001", "--device", "cpu"],
     ],
     "config.json": [["export", "--single", "new.safetensors"]],
-    "eval.json": [["export", "--single", "new.safetensors"], ["plot", "--out", "new"]],
-    "result.json": [["export", "--single", "new.safetensors"], ["eval", *QUICK]],
+    "eval.json": [["export", "--single", "new.safetensors"], ["plot", "--out", "new"], ["table"]],
+    "result.json": [["export", "--single", "new.safetensors"], ["eval", *QUICK], ["table", "--validation"]],
     "calibration.json": [["solve", PUZZLE, "--quiet"], ["report", "--depth", "1", "--out", "new.html"]],
     "study.json": [["report", "--depth", "1", "--out", "new.html"]],
     "metrics.jsonl": [["report", "--depth", "1", "--out", "new.html"], ["plot", "--out", "new"]],
@@ -62,6 +62,7 @@ READ_BY: dict[str, list[list[str]]] = {
 PUZZLES = {"p.csv": "p.csv", "p.jsonl": "p.jsonl", "official/train/dataset.json": "official"}
 OWN = ["task", "system", "trust-code"]
 SOLVE = ["depth", "width", "pick", "noise", "nfe", "seconds", "exact", "label", "seed", "device"]
+STATED = ["shape", "blank", "alphabet"]
 FLAGS: dict[str, tuple[list[str], list[str]]] = {
     "solve": (
         ["RUN", PUZZLE],
@@ -71,7 +72,12 @@ FLAGS: dict[str, tuple[list[str], list[str]]] = {
     "calibrate": (["RUN", "--depth", "1"], ["depth", "width", "noise", "limit", "seed", "device", "data", *OWN]),
     "study": (["RUN", "--depth", "1"], ["depth", "limit", "seed", "device", "control", "data", *OWN]),
     "report": (["RUN", "--depth", "1", "--out", "new.html"], ["depth", *OWN]),
-    "train": (["sudoku4", "--out", "new", "--set", *TINY], ["minutes", "device", "log", "data", "test", *OWN]),
+    "train": (
+        ["sudoku4", "--out", "new", "--set", *TINY],
+        ["minutes", "device", "log", "data", "test", "until", "workers", *OWN, *STATED],
+    ),
+    "data": (["p.csv"], [*STATED, "seed"]),
+    "worth": (["RUN", "p.csv", "--limit", "2", "--depth", "1"], ["limit", "depth", "width", "seconds", "device"]),
     "serve": (
         ["RUN"],
         ["port", "threads", "rows", "depth", "width", "puzzles", "seconds", "queue", "body", "grace", "rules", *OWN],
@@ -79,6 +85,12 @@ FLAGS: dict[str, tuple[list[str], list[str]]] = {
     "export": (["RUN"], ["out", "single", "dtype", "split", "data", *OWN]),
     "import": (["RUN/train_state.pt", "--out", "new"], ["heads", "cycles", "low", "prefix", "seq", "arch", "data"]),
     "plot": (["RUN"], ["out"]),
+    "table": (["RUN"], ["metric", "depth", "format", "out"]),
+    "show": (["sudoku4"], ["part", "set", "system", "task", "out"]),
+    "sweep": (
+        ["sudoku4", "--out", "new", "--set", "plan.lr=1,2", *TINY],
+        ["seeds", "halving", "workers", "task", "set"],
+    ),
     "check": (["p.csv"], []),
     "list": ([], ["markdown"]),
 }
@@ -160,6 +172,7 @@ def bad_puzzles(rng: random.Random, folder: Path) -> Case:
     about = spoil(folder / name, rng)
     source = PUZZLES[name]
     words = [["eval", "RUN", "--data", source, *QUICK], ["solve", "RUN", source, "--depth", "1", "--out", "new.csv"]]
+    words += [["data", source], ["data", source, "--fix", "--out", "new"]]
     return Case("file", f"{name}: {about}", rng.choice(words))
 
 
@@ -167,8 +180,8 @@ def bad_flag(rng: random.Random, folder: Path) -> Case:
     verb = rng.choice(list(FLAGS))
     base, flags = FLAGS[verb]
     flag, value = rng.choice([*flags, "nothing"]), text(rng)
-    # A server that starts does not end: it is given a second thing that is wrong.
-    more = ["--device", "none"] if verb == "serve" else []
+    # A server that starts does not end, and a sweep trains: they are given a second thing that is wrong.
+    more = ["--device", "none"] if verb in ("serve", "sweep") else []
     return Case("flag", f"{verb} --{flag}", [verb, *base, f"--{flag}", value, *more])
 
 

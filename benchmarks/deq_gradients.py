@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from subject import of_recipe
 from torch import Tensor
 
 from innerloop import files, grad, recipes
@@ -121,7 +122,7 @@ def adjoint_error(loop: Any, tests: Any) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--recipe", default="sudoku4")
+    parser.add_argument("--recipe", default="sudoku4_trm")
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--solver", default="anderson")
@@ -133,6 +134,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     rows = []
+    parameters = sum(p.numel() for p in build(recipes.get(args.recipe)).loop.parameters())
     for seed in args.seeds:
         for tape in TAPES:
             rows.append(one(tape, seed, args))
@@ -145,7 +147,8 @@ def main() -> None:
         print(f"{tape}: exact {statistics.mean(exact):.3f} +- {spread:.3f} over {len(exact)} seeds, {seconds:.0f} s")
     if args.out:
         how = {k: getattr(args, k) for k in ("recipe", "steps", "solver", "iterations", "tol", "jacobian")}
-        files.write_json(args.out, {"born": birth_certificate(args.seeds), "setting": how, "rows": rows})
+        about = {"subject": of_recipe(args.recipe, parameters), "born": birth_certificate(args.seeds)}
+        files.write_json(args.out, about | {"setting": how, "rows": rows})
 
 
 if __name__ == "__main__":

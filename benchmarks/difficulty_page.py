@@ -105,7 +105,10 @@ def width(value: dict[str, Any] | None) -> list[str]:
             f"solves {solved(alone, 'accuracy')} % within {value['steps']} steps.\nThe best that as many steps buy as "
             f"several trajectories: {told}."
         )
-    more = "A guess is what a search would try next; the benchmark makes it, the solver does not offer it yet."
+    more = (
+        "A guess is what a search would try next; the solver makes it by itself wherever a verifier decides "
+        "(`--no-guess` turns it off)."
+    )
     return [*lines, more, "[All widths](docs/results.md#trajectories)."]
 
 

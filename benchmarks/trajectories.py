@@ -9,8 +9,8 @@ the plain one. The others, by arm:
   views         see the puzzle turned and renamed, without noise
   start S       start with the model's own noise, S times what it was trained with
   path S        have noise of standard deviation S on their state after every step
-  guess         are given one cell more: of the cell that the first trajectory is least sure of after its first steps,
-                the likeliest digit, then the next; then the same of the next cell
+  guess         are given one cell more, as the solver does (solve/guess.py): of the cells that the first trajectory is
+                least certain of after its first steps
 The scales of noise are tried on --tune, puzzles of another file, at a width of 8; the best of each kind is then judged.
 Only puzzles that the first trajectory has not solved in the fewest steps are given others. Resumable by set.
 """
@@ -36,10 +36,12 @@ from innerloop.learn.precision import prepare
 from innerloop.pretrained import open as open_model
 from innerloop.runs.certificate import birth_certificate, commit
 from innerloop.solve.engine import Engine, Job
+from innerloop.solve.guess import with_guess
 from innerloop.solve.nfe import nfe_per_step
 from innerloop.width import Noisy
 
 STARTS, PATHS = (0.5, 1.0, 2.0, 4.0), (0.1, 0.3, 1.0)
+EMPTY = 1  # token of an empty cell
 TUNED = 8  # trajectories at which the scales are compared
 
 
@@ -63,19 +65,12 @@ def first_valid(loop: Any, task: Any, jobs: list[Job], shape: tuple[int, int]) -
 
 
 def given_more(loop: Any, inputs: np.ndarray, depth: int, width: int) -> np.ndarray:
-    """(N, width - 1, S) the questions with one guessed cell each: of the cells least sure, the likeliest digits."""
+    """(N, width - 1, S) the questions of trajectories 1 .. width - 1: with what the first would fill in."""
     with torch.no_grad():
         x = Question(torch.from_numpy(inputs.astype(np.int64)), torch.zeros(len(inputs), dtype=torch.long))
-        p = torch.softmax(think(loop, x, depth).answer.logits.float(), -1).numpy()
-    p[..., :2] = 0  # padding and the empty cell are no guesses
-    entropy = -(p * np.log(np.maximum(p, 1e-9))).sum(-1)
-    entropy[inputs != 1] = -1
-    made = np.repeat(inputs[:, None], width - 1, 1)
-    for i in range(len(inputs)):
-        pairs = [(c, d) for c in np.argsort(-entropy[i]) for d in np.argsort(-p[i, c])[:3]]
-        for k, (c, d) in enumerate(pairs[: width - 1]):
-            made[i, k, c] = d
-    return made
+        certainty, answer = (t.numpy() for t in torch.softmax(think(loop, x, depth).answer.logits.float(), -1).max(-1))
+    first = zip(inputs, answer.astype(inputs.dtype), certainty, strict=True)
+    return np.array([[with_guess(q, a, c, EMPTY, k) for k in range(1, width)] for q, a, c in first])
 
 
 def arm(kind: str, scale: float, loop: Any, task: Any, inputs: np.ndarray, plan: list[int], seed: int) -> np.ndarray:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from innerloop.registry import create, list, open_run, open_solver
     from innerloop.runs.fit import build
     from innerloop.runs.run import Data, Run
+    from innerloop.runs.training import fit
     from innerloop.solve.options import Budget, Solution
     from innerloop.solve.solver import Solver
     from innerloop.width import Noisy, best, think_wide, vote
@@ -69,6 +70,7 @@ _HOMES = {
     "registry": ("create", "list", "open_run", "open_solver"),
     "runs.fit": ("build",),
     "runs.run": ("Data", "Run"),
+    "runs.training": ("fit",),
     "solve.options": ("Budget", "Solution"),
     "solve.solver": ("Solver",),
     "width": ("Noisy", "best", "think_wide", "vote"),
@@ -99,6 +101,7 @@ __all__ = [
     "counting",
     "create",
     "evaluate",
+    "fit",
     "list",
     "open_run",
     "open_set",

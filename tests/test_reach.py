@@ -41,5 +41,5 @@ def test_one_training_step_enters_few_files(tmp_path):
     with torch.random.fork_rng(devices=[]):
         trainer = Trainer(opened.loop, opened.task, examples, Plan(batch=8), tmp_path, live=False)
         trainer.train_step()  # what is made once
-        files = entered(trainer.learn)
+        files = entered(trainer.train_step)
     assert "weights/orbit.py" in files and len(files) <= 19, files

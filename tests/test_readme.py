@@ -15,7 +15,7 @@ from innerloop.data.formats import write_csv
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted(p for p in (ROOT / "docs").glob("*.md") if p.name != "log.md")]
-RUN = ("list", "check", "eval", "solve", "plot", "report")  # verbs quick enough on a tiny run
+RUN = ("list", "show", "check", "data", "worth", "eval", "solve", "table", "plot", "report")  # quick on a tiny run
 TINY = ["plan.steps=2", "plan.batch=4", "plan.compile=off", "data.count=8", "data.holdout=4", "config.dtype=float32"]
 
 
@@ -46,7 +46,8 @@ def home(tmp_path_factory):
     with contextlib.chdir(folder):
         assert cli.main(["train", "sudoku4", "--out", "runs/demo", "--device", "cpu", "--set", *TINY]) == 0
         assert cli.main(["eval", "runs/demo", "--depth", "1,4"]) == 0
-    shutil.copytree(folder / "runs/demo", folder / "runs/mine")
+    for name in ("mine", "sudoku6/seed0"):
+        shutil.copytree(folder / "runs/demo", folder / "runs" / name)
     shutil.copytree(ROOT / "examples", folder / "examples")
     return folder
 

@@ -1,27 +1,36 @@
-"""`demo`: train a small model, evaluate it over depth, show one solve, write a report."""
+"""`demo`: train a small model, turn its two dials (depth, trajectories), show one solve, write a report."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.rule import Rule
+from rich.table import Table
 
 from innerloop import files
 from innerloop.cli.drawing import instructive_row, plot, report
-from innerloop.cli.inputs import choose_device, open_run, read_run
+from innerloop.cli.inputs import choose_device, next_command, open_run, read_run
 from innerloop.cli.judging import eval_record, print_rows
 from innerloop.cli.solving import choose_rule, solve_one
-from innerloop.cli.training import RESULT, delete_run_files, train
+from innerloop.cli.training import train
+from innerloop.data.opening import open_set
 from innerloop.learn.evaluate import evaluate
 from innerloop.learn.lock import lock_folder
+from innerloop.pretrained import HARD_SUDOKUS
+from innerloop.rules.sudoku_techniques import LEVELS, level
 from innerloop.runs.fit import load_data, unseen_puzzles
 from innerloop.runs.solving import solver_of
-from innerloop.text import command, markup
+from innerloop.runs.training import RESULT, delete_run_files
+from innerloop.solve.solver import Solver
+from innerloop.text import markup
 
-DEPTHS = (1, 2, 4, 8, 16, 32, 64, 128)
+DEPTHS = (1, 2, 3, 4, 8, 16, 32)
 TEST_PUZZLES = 500  # puzzles to judge
+WIDTHS, HARD_DEPTH = (1, 4, 16, 64), 16  # trajectories of a hard puzzle, and the steps of each
 
 
 def demo(recipe: str = "demo", out: str = "runs/demo", set: tuple[str, ...] = (), device: str = "auto") -> int:
@@ -55,19 +64,60 @@ def demo(recipe: str = "demo", out: str = "runs/demo", set: tuple[str, ...] = ()
         rows += evaluate(loop, opened.task, examples, DEPTHS[-1:], halting=(True,), device=where)
     files.write_json(folder / "eval.json", eval_record(opened, examples, rows, 0, (0.0, 0.0)))
     print_rows(Console(emoji=False, highlight=False), rows)
-    console.print(Rule("3  watch one being solved", align="left"))
-    row = instructive_row(opened, examples)
+    print_levels(console, opened.task, examples)
     solver = solver_of(opened)
+    hard = print_hard(console, solver, folder)
+    console.print(Rule("4  watch one being solved", align="left"))
+    row = instructive_row(opened, examples)
     solve_one(solver, examples.take([row]), {"depth": 16, "pick": choose_rule(solver, "auto")}, examples.labels[row])
-    console.print(Rule("4  keep it", align="left"))
+    console.print(Rule("5  keep it", align="left"))
     plot((out,))
     report(out)
     question = opened.task.decode(examples.inputs[row])
     console.print(f"\nopen [bold]{markup((folder / 'report.html').resolve())}[/] in a browser. Then try:")
+    answers = ("--depth", HARD_DEPTH, "--width", WIDTHS[-1], "--out", folder / "answers.csv")
     for words in (
         ("solve", out, question),
-        ("eval", out, "--depth", "1,4,16,64", "--halt", "both"),
-        ("train", recipe, "--data", "your_puzzles.csv", "--out", "runs/yours"),
+        *([("solve", out, hard, *answers)] if hard else []),
+        ("serve", out),
     ):
-        console.print("  " + markup(command(*words), 4096))
+        console.print("  " + markup(next_command(*words), 4096))
     return 0
+
+
+def print_levels(console: Console, task: Any, examples: Any) -> None:
+    """Say how hard these puzzles are for a person, if they are Sudokus."""
+    if task.name != "sudoku":
+        return
+    digits = examples.inputs.astype(int) - 1  # token 1 is an empty cell
+    share = np.mean([level(grid, task.board) == LEVELS[0] for grid in digits.tolist()])
+    console.print(f"{share:.1%} of them are solved by a person who only looks for cells and digits with one place left")
+
+
+def print_hard(console: Console, solver: Solver, folder: Path) -> Path | None:
+    """Solve the hard puzzles that come along by more and more trajectories; returns their copy in the run's folder.
+
+    None, and nothing is done, for a task other than 9x9 Sudoku.
+    """
+    task = solver.task
+    if task.name != "sudoku" or task.shape != (9, 9):
+        return None
+    console.print(Rule("3  turn the other dial: puzzles that nobody solves without a guess", align="left"))
+    puzzles = open_set(str(HARD_SUDOKUS), task)[1]
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for column in ("trajectories", "solved, verified", "block calls a puzzle", "seconds"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for width in WIDTHS:
+        began = time.perf_counter()
+        with console.status("solving"):
+            found = solver.solve(puzzles, HARD_DEPTH, width, "verified")
+        solved, calls = (sum(getattr(s, name) for s in found) for name in ("known", "nfe"))
+        cells = f"{solved} of {len(found)}", f"{calls / len(found):.0f}", f"{time.perf_counter() - began:.1f}"
+        table.add_row(str(width), *cells)
+    console.print(table)
+    console.print(
+        "each trajectory after the first tries a cell that the first was least certain of; a verifier decides"
+    )
+    copy = folder / HARD_SUDOKUS.name
+    files.write_text(copy, files.read_text(HARD_SUDOKUS))
+    return copy

@@ -1,4 +1,4 @@
-"""`plot` and `report`: figures of runs (PNG, SVG), and one HTML page about a run."""
+"""`plot` and `report`: figures of runs (PNG, SVG, PDF), and one HTML page about a run."""
 
 from __future__ import annotations
 
@@ -8,31 +8,33 @@ from typing import Annotated, Any
 import tyro
 
 from innerloop import files
-from innerloop.cli.inputs import NO_CODE, CodeFlags, RunFolder, open_run, read_run
+from innerloop.cli.inputs import NO_CODE, CodeFlags, RunFolder, open_run
 from innerloop.errors import InputError
+from innerloop.runs.group import conditions
 from innerloop.schema import Range
 
 
 def plot(runs: tyro.conf.Positional[tuple[str, ...]], out: str = "", code: CodeFlags = NO_CODE) -> int:
-    """Draw accuracy over depth and the learning curve, as PNG and SVG.
+    """Draw accuracy over depth and the learning curve, as PNG, SVG and PDF; seeds of a run as one line with a band.
 
     Example:  innerloop plot runs/demo
+
+    Example:  innerloop plot runs/sudoku6                           (the mean of its seeds, in the band of all)
 
     Example:  innerloop plot runs/hrm runs/trm --out figures        (both in one figure)
 
     Args:
-        runs: Folders of runs; several are drawn over each other.
-        out: Folder for the figures; by default figures/ in the first run.
+        runs: Folders of runs, or of several; what differs in more than the seed is drawn over each other.
+        out: Folder for the figures; by default figures/ in the folder given, and of several in the current one.
     """
     if not runs:
         raise InputError("no run is given: innerloop plot RUN, such as runs/demo")
     from innerloop.show import figures
 
     folders = [Path(r) for r in runs]
-    for folder in folders:
-        read_run(folder, code)
-    written = figures.draw(folders, Path(out) if out else folders[0] / "figures")
-    for path in written:
+    groups = {c.name: c.folders for c in conditions(folders, code)}
+    home = folders[0] / "figures" if len(folders) == 1 else Path("figures")
+    for path in figures.draw(groups, Path(out) if out else home):
         print(path)
     return 0
 

@@ -15,6 +15,7 @@ from innerloop.cli.inputs import (
     Code,
     CodeFlags,
     load_examples,
+    next_command,
     open_run,
     print_reading,
     read_run,
@@ -32,7 +33,6 @@ from innerloop.runs.folder import OpenedRun
 from innerloop.runs.origin import refuse_changed
 from innerloop.runs.single import read_texts
 from innerloop.schema import Whole
-from innerloop.text import command
 
 GRAPHS = {"graph": graph.save_graph, "onnx": save_onnx, "aoti": graph.save_aoti}
 COMPARED_PUZZLES = 500  # puzzles on which weights stored in half precision must not change an answer
@@ -70,7 +70,7 @@ def import_(
     run, notes = exchange.import_official(file, Path(out), arch, data, **given)
     for note in notes:
         print(note)
-    print(f"{run.system} for {run.data.task} is in {out}; next: {command('eval', out, '--depth', '1,4,16')}")
+    print(f"{run.system} for {run.data.task} is in {out}; next: {next_command('eval', out, '--depth', '1,4,16')}")
     return 0
 
 

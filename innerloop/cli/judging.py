@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 from rich.console import Console
@@ -15,18 +16,20 @@ from innerloop.cli.inputs import (
     RunFolder,
     choose_device,
     load_examples,
+    next_command,
     open_run,
     parse_numbers,
     result_path,
     training_set_size,
 )
+from innerloop.data.sets import fingerprint
 from innerloop.errors import InputError
 from innerloop.learn.evaluate import Row, as_dicts, evaluate
-from innerloop.plugins import trust_flag
 from innerloop.runs.certificate import birth_certificate
 from innerloop.runs.folder import OpenedRun
+from innerloop.runs.group import find_runs, holds_runs
 from innerloop.schema import Amount, Count, Range, Seed, Whole
-from innerloop.text import command, markup
+from innerloop.text import markup
 
 WidthArg = Annotated[int, Range(1, 4096)]  # trajectories of a puzzle, thought about at once
 HALTS = {"off": (False,), "on": (True,), "both": (False, True)}
@@ -50,10 +53,12 @@ def eval_(
 
     Example:  innerloop eval runs/demo --depth 1,4,16,64 --halt both
 
+    Example:  innerloop eval runs/sudoku6 --data test.csv      (all runs in a folder, one after the other)
+
     Example:  innerloop eval runs/demo --data test.csv --depth 16 --width 1,8 --noise 0.5,0 --pick q
 
     Args:
-        run: Folder of a trained run.
+        run: Folder of a trained run, or of several.
         data: Puzzles to judge; without it those the run was validated on.
         depth: Steps of thought, separated by commas; independent of the depth of training.
         width: Trajectories a puzzle gets; above 1 they need --noise, or a system with noise of its own.
@@ -68,9 +73,23 @@ def eval_(
     if halt not in HALTS:
         raise InputError(f'--halt is "{halt}": use on, off or both')
     depths, widths = parse_numbers(depth, "--depth", Count), parse_numbers(width, "--width", WidthArg)
-    scales = parse_noise(noise)
+    dials = {"halting": HALTS[halt], "pick": pick, "noise": parse_noise(noise), "seed": seed}
     where, why = choose_device(device)
-    opened = open_run(run, where, code)
+    dials["device"] = where
+    folders = find_runs(Path(run)) if holds_runs(Path(run)) else [run]
+    if out and len(folders) > 1:
+        raise InputError(f"{run} holds {len(folders)} runs, and --out is one file: leave it out")
+    for folder in folders:
+        if len(folders) > 1:
+            print(f"\n{folder}")
+        judge(open_run(folder, where, code), data, limit, out, (depths, widths), dials, why)
+    if len(folders) > 1:
+        print(f"next: {next_command('table', run)}")
+    return 0
+
+
+def judge(opened: Any, data: str, limit: int, out: str, sizes: Any, dials: dict[str, Any], why: str) -> None:
+    """Evaluate one run, print the table and write the result. sizes: (depths, widths); dials: others of `evaluate`."""
     target = result_path(opened, out, "eval.json")
     examples = load_examples(opened, data, limit)
     console = Console(emoji=False, highlight=False, soft_wrap=True)
@@ -78,15 +97,11 @@ def eval_(
     console.print(f"{len(examples):,} puzzles of {markup(examples.source)} on {markup(why)}{chose}")
     loop: Any = opened.loop
     with console.status("evaluating"):
-        rows = evaluate(
-            loop, opened.task, examples, depths, widths, halting=HALTS[halt], pick=pick, noise=scales, device=where,
-            seed=seed,
-        )  # fmt: skip
-    files.write_json(target, eval_record(opened, examples, rows, seed, scales))
+        rows = evaluate(loop, opened.task, examples, *sizes, **dials)
+    record = eval_record(opened, examples, rows, dials["seed"], dials["noise"])
+    files.write_json(target, record | ({} if data else {"chose_weights": True}))
     print_rows(Console(emoji=False, highlight=False), rows)
-    following = command("plot", run, *trust_flag(opened.run))
-    console.print(f"written to {markup(target)}; next: [bold]{markup(following, 4096)}[/]")
-    return 0
+    console.print(f"written to {markup(target)}; next: [bold]{markup(next_command('plot', opened.folder), 4096)}[/]")
 
 
 def parse_noise(noise: str) -> tuple[float, float]:
@@ -104,6 +119,7 @@ def eval_record(opened: OpenedRun, examples: Any, rows: Sequence[Row], seed: int
         "test_puzzles": len(examples),
         "train_puzzles": training_set_size(opened.folder, opened.run),
         "trained_depth": opened.run.plan.trained_depth,
+        "fingerprint": fingerprint(examples),
         "noise": list(noise),
         "rows": as_dicts(rows),
         "born": birth_certificate([opened.run.seed, seed]),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import sys
 import time
@@ -20,17 +18,9 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from innerloop import files, tasks
-from innerloop.cli.inputs import (
-    NO_CODE,
-    CodeFlags,
-    RulesFile,
-    choose_device,
-    open_run,
-    print_reading,
-    refuse_overwrite,
-    with_rules,
-)
+from innerloop import files
+from innerloop.cli.answers import in_notation, solve_file
+from innerloop.cli.inputs import NO_CODE, CodeFlags, RulesFile, choose_device, open_run, print_reading, with_rules
 from innerloop.cli.judging import parse_noise
 from innerloop.data.arc_files import has_tests, is_arc, read_arc
 from innerloop.data.official import is_official
@@ -38,10 +28,10 @@ from innerloop.data.opening import open_questions, read_questions
 from innerloop.data.protocols import Tokens
 from innerloop.data.sets import PuzzleSet
 from innerloop.errors import InputError
-from innerloop.rules.bounds import SearchBound, Undecided
 from innerloop.runs.single import match_identifiers
 from innerloop.runs.solving import solver_of
 from innerloop.schema import Amount, Count, Range, Seed
+from innerloop.solve.count import can_count, count_answers
 from innerloop.solve.engine import StepOutput
 from innerloop.solve.options import Budget, Solution, SolveOptions
 from innerloop.solve.solver import Solver
@@ -50,12 +40,8 @@ from innerloop.text import markup
 
 VERIFIED_WIDTH = 16  # trajectories where a verifier decides, unless --width says otherwise
 ONE_THREAD_BELOW = 1_000_000  # parameters below which one thread is used
-FRAME_SECONDS, PLAY_SECONDS = (
-    0.12,
-    0.5,
-)  # seconds a changed board is shown in a terminal, and all of them together at most
+FRAME_SECONDS, PLAY_SECONDS = 0.5, 5.0  # seconds a changed board is shown in a terminal, and all of them at most
 CHECK_SECONDS = 2.0  # seconds that the check for a solution may take
-CSV_COLUMNS = ("question", "answer", "known", "valid", "confidence", "steps", "nfe", "source")
 Words = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[RUN] PUZZLE|FILE|-")]
 
 
@@ -66,6 +52,7 @@ def solve(
     width: Annotated[int, Range(0, 65_536)] = 0,
     pick: str = "auto",
     noise: str = "0,0",
+    guess: bool = True,
     nfe: Amount = 0,
     seconds: Amount = 0,
     exact: Amount = 0,
@@ -83,24 +70,23 @@ def solve(
 
     Example:  innerloop solve runs/demo puzzles.csv --depth 64 --width 20 --out answers.csv
 
-    Example:  head -1 puzzles.txt | innerloop solve runs/demo - --exact 10
-
     Args:
         words: A trained run (its folder, a single file, or the name of a model that comes along), and the text of a
             puzzle, a file of puzzles (.csv, .txt or any that train reads), or - for standard input.
         model: The run, if it is not given before the puzzle.
         depth: Steps of thought at most.
-        width: Trajectories a puzzle gets at most; those after the first see it turned and renamed, or noisy. 0: 16
+        width: Trajectories a puzzle gets at most; those after the first differ by a guess, a symmetry or noise. 0: 16
             where the rules are known, since more are then begun only if one has failed; else 1.
         pick: Which of them is the answer: verified, vote, q (halting head), value, residual, certainty, first; auto
             takes the verifier where the rules are known, else what `calibrate` found best.
         noise: Standard deviations of the noise on the first state and on every step.
+        guess: Further trajectories try a guessed cell each where the rules are known, instead of a symmetry.
         nfe: Block calls a puzzle may cost on average; 0: no limit.
         seconds: Time for all of them; 0: no limit.
         exact: Seconds that an exact solver may take for each puzzle the model does not know.
-        label: The right answer, where known: wrong cells are then shown in red.
+        label: The right answer, where known: wrong cells are shown in red.
         quiet: Print only the answer and the verdict.
-        out: File for the answers to a file of puzzles; by default they are printed.
+        out: File for the answers to a file of puzzles, .csv or .jsonl, beside its own columns; by default printed.
         seed: Of noise and symmetries.
         device: auto, cpu or cuda.
     """
@@ -110,21 +96,15 @@ def solve(
     questions, file = read_input(opened.task, words[-1])
     questions = with_identifiers(opened, questions)
     solver, scales = solver_of(opened), parse_noise(noise)
-    solve_kwargs: dict[str, Any] = {"depth": depth, "width": width, "noise": scales, "seed": seed, "exact": exact}
-    solve_kwargs |= {"budget": Budget(nfe or None, seconds or None), "pick": choose_rule(solver, pick)}
+    solve_kwargs: dict[str, Any] = {"depth": depth, "noise": scales, "guess": None if guess else False, "seed": seed}
+    solve_kwargs |= {"exact": exact, "budget": Budget(nfe or None, seconds or None), "pick": choose_rule(solver, pick)}
     solve_kwargs["width"] = width or default_width(solver, pick, solve_kwargs["noise"])
     if file or len(questions) > 1:
-        return solve_file(solver, questions, out, solve_kwargs)
+        return solve_file(solver, questions, out, solve_kwargs, Path(words[-1]) if file else None)
     solve_kwargs["budget"] = budget_after_check(opened.task, questions.inputs[0], solve_kwargs["budget"])
     use_one_thread(opened.loop)
     solve_one(solver, questions, solve_kwargs, label_tokens(opened.task, questions, label) if label else None, quiet)
     return 0
-
-
-def read_answers(path: Path) -> None:
-    """Raise InputError unless this is a file of answers, as `many` writes it."""
-    if next(files.lines(path), "").rstrip().split(",")[: len(CSV_COLUMNS)] != [*CSV_COLUMNS]:
-        raise InputError(f"{files.shown(path)} holds no answers")
 
 
 def default_width(solver: Solver, pick: str, noise: tuple[float, float]) -> int:
@@ -220,11 +200,10 @@ def check_solvable(task: Any, question: Tokens, seconds: float = CHECK_SECONDS) 
 
     Whether it has one may take for ever to find out: what `seconds` do not decide is said to be undecided.
     """
-    counts = type(task).every is not tasks.Task.every or type(task).solutions is not tasks.Task.solutions
-    try:
-        counted = counts and task.cost(question[None], question[None]) is None
-        ways = task.solutions(question, bound=SearchBound(seconds=seconds)) if counted else 1
-    except Undecided:
+    if not can_count(task, question):
+        return
+    ways = count_answers(task, question, seconds)
+    if ways is None:
         print(f"whether this puzzle has a solution was not decided in {seconds:.2g} s", file=sys.stderr)
         return
     if ways == 0:
@@ -279,6 +258,9 @@ def play_boards(console: Console, solver: Solver, question: Any, path: Sequence[
     """Show the boards of a path, in a terminal one over the other; returns the last."""
     before = question
     with Live(console=console, refresh_per_second=30) if console.is_terminal else nullcontext() as live:
+        if live is not None:
+            live.update(solver.task.terminal(question, question, None, None), refresh=True)
+            time.sleep(FRAME_SECONDS)
         for output in path:
             board = draw_board(solver, question, output, before, label, console.options.ascii_only)
             before = output.answer
@@ -292,16 +274,10 @@ def play_boards(console: Console, solver: Solver, question: Any, path: Sequence[
 
 def verdict_line(solver: Solver, found: Solution) -> str:
     """One line: valid or confidence, cost, and the reason for the choice."""
-    if found.known and found.valid:
-        said = "[bold green]valid[/]"
-    elif found.known:
-        said = "[bold]complete[/]" if found.confidence is None else f"[bold]{found.confidence:.0%} sure[/]"
-    else:
-        said = "[bold red]I don't know[/] (the line above is the best guess)"
-    cost = f"{found.steps} step{'s' * (found.steps != 1)}, {found.nfe} block calls, {1000 * found.seconds:.0f} ms"
-    return f"{said} after {cost}: {markup(found.why)}" + (
-        "" if solver.verify else " (this puzzle's rules are not known)"
-    )
+    style = "bold red" if not found.known else "bold green" if found.valid else "bold"
+    guess = "" if found.known else " (the line above is the best guess)"
+    rules = "" if solver.verify else " (this puzzle's rules are not known)"
+    return f"[{style}]{found.outcome}[/]{guess} after {found.cost}: {markup(found.why)}{rules}"
 
 
 def to_ascii(drawn: Text) -> Text:
@@ -321,39 +297,3 @@ def draw_board(
         line.append("rules hold" if holds else "rules do not hold", style="bold green" if holds else "bold red")
     drawn = task.terminal(question, output.answer, before, label)
     return Group(to_ascii(drawn) if ascii_only else drawn, line)
-
-
-# -- a file of puzzles ------------------------------------------------------------------------------------------------
-
-
-def in_notation(questions: PuzzleSet, text: str) -> str:
-    """The text of a question or answer in the notation that the questions came in."""
-    return questions.reading.notation.write(text) if questions.reading is not None else text
-
-
-def solve_file(solver: Solver, questions: PuzzleSet, out: str, solve_kwargs: dict[str, Any]) -> int:
-    """Answers to all puzzles as CSV, in their order; with the names of the puzzles, where they have any."""
-    if out and Path(out).is_file():
-        refuse_overwrite(Path(out), read_answers)
-    found = solver.solve(questions, **solve_kwargs)
-    names = (
-        [[questions.identifiers[i]] for i in questions.puzzle] if questions.puzzle.any() else [list[str]()] * len(found)
-    )
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*CSV_COLUMNS, *["puzzle" for _ in names[0]]])
-    for q, s, named in zip(questions.inputs, found, names, strict=True):
-        valid = "" if s.valid is None else "yes" if s.valid else "no"
-        sure = "" if s.confidence is None else f"{s.confidence:.4f}"
-        known = "yes" if s.known else "no"
-        texts = [in_notation(questions, text) for text in (solver.task.decode(q), s.text)]
-        writer.writerow([*texts, known, valid, sure, s.steps, s.nfe, s.source, *named])
-    if out:
-        files.write_text(out, text.getvalue())
-    else:
-        sys.stdout.write(text.getvalue())
-    count, exact = sum(s.known for s in found), sum(s.source == "exact" for s in found)
-    summary = f"{count} of {len(found)} answers are {'valid' if solver.verify else 'known'}"
-    summary += f", {exact} of them by the exact solver" if exact else ""
-    print(summary + (f"; written to {out}" if out else ""), file=sys.stderr)
-    return 0

@@ -1,10 +1,9 @@
-"""`train`: train a recipe on its own or the user's data, in a run folder; resume one."""
+"""`train`: train a recipe on its own or the user's data, in a run folder; resume one; several seeds of it at once."""
 
 from __future__ import annotations
 
 import os
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,159 +11,128 @@ import torch
 import tyro
 from rich.console import Console
 
-from innerloop import files, recipes
-from innerloop.cli.inputs import Code, choose_device, read_run
-from innerloop.data.leakage import leakage
-from innerloop.data.opening import INFERRED
+from innerloop import files
+from innerloop.cli.choosing import Recipe, Seeds, Source, Workers, choose_run
+from innerloop.cli.inputs import choose_device, next_command
 from innerloop.errors import InputError
 from innerloop.learn import checkpoint
 from innerloop.learn.lock import lock_folder
 from innerloop.learn.precision import prepare
-from innerloop.learn.train import Result, Trainer
-from innerloop.plugins import is_file, name_of, trust_flag
-from innerloop.runs import run as runs
-from innerloop.runs.certificate import birth_certificate
-from innerloop.runs.code import given
+from innerloop.learn.train import Result
+from innerloop.plugins import name_of
 from innerloop.runs.fit import BuiltRun, build
-from innerloop.runs.folder import check_run, commits, write_run
-from innerloop.runs.origin import IDENTIFIERS
-from innerloop.runs.solving import CALIBRATION
-from innerloop.schema import Amount
-from innerloop.text import command, markup, printable
+from innerloop.runs.group import seed_runs
+from innerloop.runs.training import fit
+from innerloop.schema import Amount, Whole
+from innerloop.text import markup, printable
 
-RESULT = "result.json"
-FINISHED_FILES = (RESULT, "config.json", "run.json")  # of a run that is done
-RUN_FILES = (checkpoint.MODEL, "metrics.jsonl", "eval.json", "study.json", CALIBRATION, IDENTIFIERS, *FINISHED_FILES)
-MAX_LEAKAGE_CHECK = 100_000  # training puzzles up to which leakage is looked for without being asked
+Minutes = Annotated[Amount, tyro.conf.arg(help="Train at most so long; the same command goes on where this one ended.")]
+Until = Annotated[Whole, tyro.conf.arg(help="Train up to this step; the same command without it goes on.")]
+Shape = Annotated[str, tyro.conf.arg(help="Rows and columns of a board of --data, such as 5x7, where no row tells.")]
+Blank = Annotated[str, tyro.conf.arg(help="The symbol of an empty cell of --data; none: no cell is given.")]
+Alphabet = Annotated[
+    str, tyro.conf.arg(help="What a cell of --data may hold, as .123 or, if cells have several characters, 1,2,10,--.")
+]
+Fresh = Annotated[bool, tyro.conf.arg(help="Forget what an earlier run left in the folder.")]
+TrustCode = Annotated[bool, tyro.conf.arg(help="Run the code that a run's folder keeps of its own task or system.")]
+DryRun = Annotated[
+    bool, tyro.conf.arg(help="Train nothing: say sizes, FLOPs, memory and the time to expect, from a few timed steps.")
+]
 
 
 def train(
-    recipe: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE|RUN")],
+    recipe: Recipe,
     data: str = "",
     test: str = "",
     system: str = "",
     task: str = "",
+    shape: Shape = "",
+    blank: Blank = "",
+    alphabet: Alphabet = "",
     out: str = "",
     set: tuple[str, ...] = (),
+    seeds: Seeds = "",
+    workers: Workers = "auto",
     device: str = "auto",
     log: tuple[str, ...] = (),
-    minutes: Amount = 0.0,
-    fresh: bool = False,
-    trust_code: bool = False,
+    minutes: Minutes = 0.0,
+    until: Until = 0,
+    fresh: Fresh = False,
+    dry_run: DryRun = False,
+    trust_code: TrustCode = False,
 ) -> int:
     """Train a recipe, on its own puzzles or on yours; go on with a run that was interrupted.
 
-    Example:  innerloop train sudoku4 --set plan.steps=500 data.count=400
-
     Example:  innerloop train demo --data my_puzzles.csv --out runs/mine
 
-    Example:  innerloop train runs/mine            (goes on where it was interrupted)
+    Example:  innerloop train runs/mine
 
-    Example:  innerloop train family --system hrm --task maze11
+    Example:  innerloop train sudoku6 --seeds 0,1,2
 
     Example:  torchrun --nproc-per-node 8 -m innerloop.cli train demo
 
     Args:
-        recipe: Name of a recipe (innerloop list), or the folder of a run to go on with.
+        recipe: Name of a recipe (innerloop list), a config file (innerloop show), or the folder of a run to go on with.
         data: Puzzles to learn from: .csv, .jsonl, .npz, an official folder, or a Hugging Face name.
         test: Puzzles to validate on; without it a part of --data is held out.
         system: Of the recipe family: the system to train, by name (innerloop list) or as a Python file, FILE.py.
         task: A task of your own as a Python file, FILE.py; of the recipe family also the name of one of its tasks.
         out: Folder of the run; by default runs/NAME.
-        set: Fields to change, such as plan.steps=500 config.net.hidden_size=96 seed=1.
+        set: Fields to change, such as plan.steps=500 config.net.hidden_size=96 seed=1 (innerloop show RECIPE).
         device: auto, cpu or cuda.
         log: Also log to tensorboard, wandb or trackio.
-        minutes: Train at most so long; the same command goes on where this one ended.
-        fresh: Forget what an earlier run left in the folder.
-        trust_code: Run the code that the folder of a run keeps of its own task or system.
     """
-    rank = int(os.environ.get("RANK", "0"))
-    console = Console(emoji=False, highlight=False, quiet=rank > 0, soft_wrap=True)
-    run, folder = choose_run(recipe, data, test, out, set, Code(trust_code, task, system))
+    source = Source(data, test, system, task, shape, blank, alphabet, trust_code)
+    if (seeds or seed_runs(Path(recipe))) and not dry_run:
+        from innerloop.cli.seeding import train_seeds
+
+        options = source._asdict() | {"device": device, "minutes": minutes, "until": until, "log": log, "fresh": fresh}
+        return train_seeds(recipe, options, set, seeds, out, workers)
+    run, folder, note = choose_run(recipe, source, out, set)
     where, why = choose_device(device)
+    console = Console(emoji=False, highlight=False, quiet=not is_first(), soft_wrap=True)
     built = build(run, folder if folder == Path(recipe) else "")
-    trainer_kwargs = {"device": where, "sinks": log, "minutes": minutes, "resume": not fresh}
-    with lock_folder(folder) if rank == 0 else nullcontext("") as note:
-        if note:
-            console.print(note, markup=False)
-        return train_in_folder(console, built, folder, why, trainer_kwargs)
+    if note:
+        console.print(note, markup=False)
+    if dry_run:
+        from innerloop.cli.forecasting import forecast
+
+        return forecast(console, built, where, why)
+    how = {"device": where, "sinks": log, "minutes": minutes, "until": until, "fresh": fresh}
+    return train_in_folder(console, built, folder, why, how)
 
 
-def train_in_folder(console: Console, built: BuiltRun, folder: Path, why: str, trainer_kwargs: dict[str, Any]) -> int:
-    """Train in a locked folder; returns the exit code. The folder is written only once the run has been checked."""
-    first, fresh = int(os.environ.get("RANK", "0")) == 0, not trainer_kwargs["resume"]
-    if first and not fresh:
-        check_run(folder, built.run, built)
-    leak = leak_sentence(built)
-    torch.manual_seed(built.run.seed)  # for loops that draw from it while they learn
-    said = prepare(built.loop, trainer_kwargs["device"])
+def is_first() -> bool:
+    """Whether this is the process that writes and prints: rank 0 under torchrun."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def train_in_folder(console: Console, built: BuiltRun, folder: Path, why: str, how: dict[str, Any]) -> int:
+    """Train in a folder, saying what happens; returns the exit code. Nothing is written before the run is checked."""
+    first = is_first()
+    if seed_runs(folder):
+        raise InputError(f"{files.shown(folder)} holds several runs: choose another folder (--out), or give --seeds")
+    said = prepare(built.loop, how["device"])
     if said:
         console.print(said, markup=False)
-    trainer_kwargs |= {"validation": built.validation, "seed": built.run.seed, "live": first}
-    trainer_kwargs["on_check"] = print_validation if first else None
-    trainer = None
+
+    def start(step: int, leak: str) -> None:
+        print_start(console, built, folder, leak, why, step)
+
+    how |= {"on_start": start, "live": first, "on_check": print_validation if first else None}
     try:
-        trainer = Trainer(built.loop, built.task, built.train, built.run.plan, folder, **trainer_kwargs)
-        began = trainer.step
-        done = began >= built.run.plan.steps and all((folder / name).exists() for name in FINISHED_FILES)
-        if first and fresh:
-            delete_run_files(folder)
-        if first and not done:
-            write_run(folder, built.run, built)
-        print_start(console, built, folder, leak, why, began)
-        result = trainer.run()
+        with lock_folder(folder) if first else nullcontext("") as note:
+            if note:
+                console.print(note, markup=False)
+            result = fit(built, folder, **how)
     except KeyboardInterrupt:
-        again = command("train", folder, *trust_flag(built.run))
-        console.print(f"interrupted; go on with: [bold]{markup(again, 4096)}[/]")
+        console.print(f"interrupted; go on with: [bold]{markup(next_command('train', folder), 4096)}[/]")
         return 130
     except torch.OutOfMemoryError:
         raise InputError("the GPU's memory is full: raise plan.accumulate (same result, less memory)") from None
-    finally:
-        if trainer:
-            trainer.distributed.close()
     if first:
-        if not done:  # an earlier process wrote its result
-            write_result(folder, built, result, leak)
         print_result(console, folder, result, built)
     return 1 if result.stopped else 0
-
-
-def choose_run(
-    recipe: str, data: str, test: str, out: str, changes: tuple[str, ...], code: Code
-) -> tuple[runs.Run, Path]:
-    """The Run that was asked for, and its folder."""
-    folder = Path(recipe)
-    if (folder / "run.json").exists():
-        if data or test or out or any(word and not is_file(word) for word in (code.system, code.task)):
-            raise InputError(
-                f"{folder} is a run and has all that: leave out --data, --test, --out, --system and --task"
-            )
-        return runs.override(read_run(folder, code), changes), folder
-    own_file = is_file(recipe)
-    if folder.is_dir() or ("/" in recipe and not own_file):
-        raise InputError(
-            f"{recipe} is neither a recipe nor the folder of a run (it has no run.json): see innerloop list"
-        )
-    parameters = {"system": given(code.system), "task": given(code.task)}
-    run = recipes.get(recipe, **{k: v for k, v in parameters.items() if v})
-    if test and not data:
-        raise InputError("--test is given without --data: give both, or neither")
-    if data:
-        # 0 rows to take means all: the recipe's count was for the puzzles it generates. What the file tells, it tells.
-        file = replace(run.data, train=data, test=test, count=0)
-        run = replace(run, data=replace(file, task="", options={}) if file.task in INFERRED else file)
-    name = run.name if code.system or own_file or recipe == "family" else recipe
-    return runs.override(run, changes), Path(out or f"runs/{name}")
-
-
-def delete_run_files(folder: Path) -> None:
-    """Remove what a run wrote in `folder`, and nothing else; its run.json last, without which it could not begin."""
-    state = [folder / checkpoint.STATE, *checkpoint.pieces(folder)]  # the list before what it lists
-    for path in [*state, *(folder / name for name in RUN_FILES)]:
-        try:
-            path.unlink(missing_ok=True)
-        except OSError as error:
-            raise files.unwritable(path, error) from None
 
 
 def print_start(console: Console, built: BuiltRun, folder: Path, leak: str, why: str, step: int) -> None:
@@ -187,12 +155,6 @@ def print_start(console: Console, built: BuiltRun, folder: Path, leak: str, why:
         console.print(f"the run is kept in {markup(folder)}")
 
 
-def leak_sentence(built: BuiltRun) -> str:
-    if len(built.train) > MAX_LEAKAGE_CHECK:
-        return f"leakage is not looked for in more than {MAX_LEAKAGE_CHECK:,} puzzles: see innerloop.data.leakage"
-    return str(leakage(built.train, built.validation, built.task)).replace("test puzzle", "validation puzzle")
-
-
 def print_validation(step: int, rows: list[Any]) -> None:
     """One line a validation. Uses print, which the live progress display redirects above itself."""
     parts = [
@@ -201,27 +163,14 @@ def print_validation(step: int, rows: list[Any]) -> None:
     print(f"step {step}: " + ", ".join(parts), flush=True)
 
 
-def write_result(folder: Path, built: BuiltRun, result: Result, leak: str) -> None:
-    sizes: dict[str, Any] = {
-        "leakage": leak,
-        "train_puzzles": len(built.train),
-        "validation_puzzles": len(built.validation),
-    }
-    sizes["parameters"] = sum(p.numel() for p in built.loop.parameters())
-    born = birth_certificate([built.run.seed])
-    known = commits(folder)
-    born |= {"commits": known} if len(known) > 1 else {}
-    files.write_json(folder / RESULT, result._asdict() | sizes | {"born": born})
-
-
 def print_result(console: Console, folder: Path, result: Result, built: BuiltRun) -> None:
-    task, steps, flag = built.task, built.run.plan.steps, trust_flag(built.run)
+    task, steps = built.task, built.run.plan.steps
     if result.stopped:
         console.print(f"[bold red]stopped[/]: {markup(result.stopped)}")
         return
     if result.steps < steps:
-        again = command("train", folder, *flag)
-        console.print(f"step {result.steps} of {steps}; go on with: [bold]{markup(again, 4096)}[/]")
+        next_ = markup(next_command("train", folder), 4096)
+        console.print(f"step {result.steps} of {steps}; go on with: [bold]{next_}[/]")
         return
     if result.best:
         best = f"exact {result.best['exact']:.1%}"
@@ -229,4 +178,4 @@ def print_result(console: Console, folder: Path, result: Result, built: BuiltRun
         console.print(f"[bold]best validation[/]: {best} at step {result.best['step']:.0f}")
     where = markup(folder / checkpoint.MODEL)
     console.print(f"{result.steps} steps in {result.seconds:.1f} s of training; weights in {where}")
-    console.print(f"next: [bold]{markup(command('eval', folder, '--depth', '1,4,16,64', *flag), 4096)}[/]")
+    console.print(f"next: [bold]{markup(next_command('eval', folder, '--depth', '1,4,16,64'), 4096)}[/]")

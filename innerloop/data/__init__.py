@@ -1,1 +1,1 @@
-"""Puzzle data: formats, opening, hubs, leakage between sets, pictures."""
+"""Puzzle data: formats, opening, inspection, hubs, leakage between sets, pictures."""

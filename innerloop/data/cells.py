@@ -6,21 +6,28 @@
 [[0, 1], [1, 0]]            2 rows of 2
 ["53.", ".7."]              2 rows of 3: texts of equal length are rows of symbols
 ["10", "2"]                 2 cells: numbers as texts
+
+Where the alphabet of a file is given as words of several characters, each word is one symbol inside:
+
+"10 2 --"                   3 words, parted by spaces, commas, semicolons or bars; line breaks are rows
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from innerloop.errors import InputError
 from innerloop.text import printable
 
-__all__ = ["CELL_SYMBOLS", "Shape", "read_cells", "read_lines"]
+__all__ = ["CELL_SYMBOLS", "Shape", "parted", "read_cells", "read_lines", "read_words", "word_symbols"]
 
 CELL_SYMBOLS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 Shape = tuple[int, int] | None
 LINE_BREAK = re.compile(r"\r\n|\r|\n")
+BETWEEN_WORDS = re.compile(r"[\s,;|]+")
+MORE_SYMBOLS = 0x100  # code point from which words get a symbol that no one-character word has
 
 
 def read_cells(value: Any, where: str, cells: int = 0) -> tuple[str, Shape]:
@@ -87,3 +94,59 @@ def symbol(value: Any, where: str) -> str:
             f"{where}: a cell holds {printable(repr(value), 40)}; cells are single symbols or whole numbers 0..35."
         )
     return CELL_SYMBOLS[known]
+
+
+# -- cells of several characters --------------------------------------------------------------------------------------
+
+
+def word_symbols(words: Sequence[str]) -> str:
+    """One symbol a word: the word itself where it is one character, A for 10 as in lists of numbers, else a new one."""
+    taken = {word for word in words if len(word) == 1}
+    symbols = []
+    for word in words:
+        found = CELL_SYMBOLS[number] if (number := parse_number(word)) is not None else ""
+        if len(word) == 1:
+            found = word
+        elif not found or found in taken:
+            found = next(free for free in _symbols() if free not in taken)
+        taken.add(found)
+        symbols.append(found)
+    return "".join(symbols)
+
+
+def _symbols() -> Iterator[str]:
+    yield from CELL_SYMBOLS + CELL_SYMBOLS[10:].lower()
+    code = MORE_SYMBOLS
+    while True:
+        if chr(code).isalpha():
+            yield chr(code)
+        code += 1
+
+
+def parted(text: str) -> list[str]:
+    """The words of a text."""
+    return [word for word in BETWEEN_WORDS.split(text) if word]
+
+
+def read_words(value: Any, symbols: dict[str, str], where: str) -> tuple[str, Shape]:
+    """(symbols, shape) of a text or list of words, or of a text of their symbols. symbols: of every word.
+
+    Raises InputError, which begins with `where`, for a word that is not in the alphabet.
+    """
+    if isinstance(value, str):
+        if value and value not in symbols and set(symbols.values()).issuperset(value):
+            return value, None
+        lines = [BETWEEN_WORDS.split(line.strip(" \t,;|")) for line in LINE_BREAK.split(value) if line.strip()]
+    elif isinstance(value, list):
+        lines = value if value and all(isinstance(v, list) for v in value) else [value]
+    else:
+        lines = [[value]]
+    if len({len(line) for line in lines}) > 1:
+        raise InputError(f"{where}: the rows of a board have different lengths; give all the same.")
+    words = [str(word) for line in lines for word in line]
+    if unknown := next((word for word in words if word not in symbols), None):
+        raise InputError(
+            f"{where}: a cell holds {printable(repr(unknown), 40)}, which is not in the alphabet "
+            f"{printable(','.join(symbols), 80)}; correct the row or the alphabet."
+        )
+    return "".join(symbols[word] for word in words), (len(lines), len(lines[0])) if len(lines) > 1 else None

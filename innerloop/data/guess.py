@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from innerloop.data.formats import Table
 from innerloop.data.notation import (
+    EMPTY_SYMBOLS,
     FEW_ROWS,
     ROWS_INSPECTED,
     Notation,
@@ -17,6 +17,8 @@ from innerloop.data.notation import (
     notation_of,
     notation_of_questions,
 )
+from innerloop.data.stated import UNSTATED, Stated
+from innerloop.data.table import Table
 from innerloop.errors import InputError
 from innerloop.tasks.arc import ARC
 from innerloop.tasks.grid import Grid
@@ -28,6 +30,8 @@ from innerloop.tasks.task import Task
 __all__ = ["INFERRED", "Guess", "are_latin_squares", "check_shape", "guess_notation", "infer_task"]
 
 INFERRED = ("sudoku", "maze", "queens", "arc", "grid")  # the tasks whose size and alphabet the rows of a file tell
+
+SUDOKU_BLANKS = ("", *".0", *EMPTY_SYMBOLS)  # symbols of an empty cell that Sudokus are read with
 
 
 class Guess(NamedTuple):
@@ -69,12 +73,18 @@ def guess_shape(cells: int) -> tuple[int, int]:
     return (side, side) if side * side == cells else (1, cells)
 
 
-def infer_task(table: Table, task: str | None, where: str) -> Guess:
+def infer_task(table: Table, task: str | None, where: str, stated: Stated = UNSTATED) -> Guess:
     """The task of a text table: by name where given, else by row length and alphabet, else a grid.
 
-    A known task is taken when most of the first rows look like it, so that one bad row is reported, not believed.
+    A known task is taken when most of the first rows look like it, so that one bad row is reported, not believed. What
+    is stated is believed: a task whose cells are written otherwise is not taken.
     """
     size, side = len(table.questions[0]), isqrt(len(table.questions[0]))
+    if stated.blank and not stated.several and not any(stated.blank in question for question in table.questions):
+        raise InputError(
+            f"{where}: no question holds {stated.blank!r}, which was given as the empty cell; give another."
+        )
+    table = table._replace(shape=_stated_shape(table, stated, where))
     square = side * side == size and table.shape in (None, (side, side))
     if task is not None and task not in INFERRED:
         raise InputError(
@@ -87,23 +97,57 @@ def infer_task(table: Table, task: str | None, where: str) -> Guess:
         )
     if task == "arc":
         return Guess(ARC(), "the task was named")
-    refused = ""
-    if square and task in ("sudoku", None):
+    refused, symbols_stated = "", stated.blank != "" or bool(stated.alphabet)
+    if square and task in ("sudoku", None) and not stated.several and stated.blank in SUDOKU_BLANKS:
         guess, refused = _sudoku(table, side, task)
         if guess is not None:
             return guess
-    name = task or (_look(table, side) if square else "grid")
+    name = task or (_look(table, side) if square and not symbols_stated else "grid")
     because = "the task was named" if task else f"most of its rows look like {name}"
     if name == "maze":
         return Guess(Maze(side), because)
     if name == "queens":
         return Guess(Queens(side), because)
     shape = table.shape or guess_shape(size)
-    told = "the file states its shape" if table.shape else f"{size} cells are taken for a square" if square else ""
-    told = told or f"{size} cells are no square and no shape is stated, so they are one row"
-    found = Grid.infer(table.questions, table.answers, shape)
+    found = Grid.infer(table.questions, table.answers, shape, stated.blank, stated.alphabet)
     because = "the task was named" if task else refused or "its rows look like no puzzle whose rules are known"
-    return Guess(found, f"{because}; {told}")
+    because = "its alphabet or empty cell is stated" if symbols_stated and not refused and not task else because
+    return Guess(found, f"{because}; {_why_shape(size, table.shape, stated)}{_why_blank(found, stated)}")
+
+
+def _stated_shape(table: Table, stated: Stated, where: str) -> tuple[int, int] | None:
+    """The shape that is stated beside the file, else by it. Raises InputError where it has other cells than a row."""
+    size = len(table.questions[0])
+    if stated.shape is None or stated.shape == table.shape:
+        return table.shape
+    rows, columns = stated.shape
+    if rows * columns != size:
+        raise InputError(
+            f"{where}: boards of {rows}x{columns} have {rows * columns} cells where its rows have {size}; "
+            "give a shape of that many cells."
+        )
+    if table.shape is not None:
+        told = "x".join(map(str, table.shape))
+        raise InputError(f"{where} states boards of {told} where {rows}x{columns} was given; leave out the shape.")
+    return stated.shape
+
+
+def _why_shape(size: int, shape: tuple[int, int] | None, stated: Stated) -> str:
+    if shape is not None:
+        return "its shape is stated" if stated.shape else "the file states its shape"
+    if isqrt(size) ** 2 == size:
+        return f"{size} cells are taken for a square"
+    return f"{size} cells are no square and no shape is stated, so they are one row"
+
+
+def _why_blank(found: Grid, stated: Stated) -> str:
+    """What follows from its having an empty cell or none, where nothing was said about it."""
+    if stated.blank != "":
+        return ""
+    if not found.blank:
+        return "; no symbol is an empty cell, so that no cell of a question is given"
+    symbol = found.charset[found.blank - 1]
+    return f"; every other cell than {symbol!r} is given, and stays as it is in at least nine answers of ten"
 
 
 def _sudoku(table: Table, side: int, task: str | None) -> tuple[Guess | None, str]:

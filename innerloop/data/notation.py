@@ -17,6 +17,7 @@ from innerloop.errors import InputError
 
 __all__ = [
     "BOXES",
+    "EMPTY_SYMBOLS",
     "ROWS_INSPECTED",
     "BoxCounts",
     "Notation",

@@ -12,11 +12,14 @@ import numpy as np
 from innerloop.data import hub
 from innerloop.data.arc_files import load_json, looks_like_arc, read_arc
 from innerloop.data.arrays import SYMBOLS, read_arrays
-from innerloop.data.formats import TEXT_SUFFIXES, Table, read_table, read_texts
+from innerloop.data.cells import word_symbols
+from innerloop.data.formats import TEXT_SUFFIXES, read_table, read_texts
 from innerloop.data.guess import INFERRED, are_latin_squares, guess_notation, infer_task
 from innerloop.data.notation import BOXES, FEW_ROWS, ROWS_INSPECTED, count_valid
 from innerloop.data.official import is_official, read_official
 from innerloop.data.sets import PuzzleSet, Reading
+from innerloop.data.stated import UNSTATED, Stated
+from innerloop.data.table import ReadOptions, Table
 from innerloop.errors import InputError
 from innerloop.tasks.arc import ARC
 from innerloop.tasks.grid import Grid
@@ -26,10 +29,21 @@ from innerloop.tasks.sudoku import Sudoku
 from innerloop.tasks.task import Task
 from innerloop.text import printable
 
-__all__ = ["INFERRED", "check_labels", "open_questions", "open_set", "read_questions"]
+__all__ = [
+    "INFERRED",
+    "cells_of",
+    "check_labels",
+    "fault_of",
+    "open_questions",
+    "open_set",
+    "read_questions",
+    "set_of_table",
+    "valid_labels",
+]
 
 FORMATS = "an official folder, .csv[.gz], .jsonl[.gz], .npy, .npz, ARC .json[.gz] or a folder of them"
 WRONG_GUESS_HINT = ", or train with --set data.task=grid if this is another kind of puzzle"
+GIVENS_HINT = ", or say --blank none if an answer may change what the question gives"
 
 
 def open_set(
@@ -39,13 +53,15 @@ def open_set(
     *,
     split: str | None = None,
     allow_duplicates: bool = False,
+    stated: Stated = UNSTATED,
 ) -> tuple[Task, PuzzleSet]:
     """Read a set and the task it belongs to; labels are checked against the task's rules, once, here.
 
     path_or_name: an official folder (`DIR`, `DIR/train`), .csv[.gz], .jsonl[.gz], .npz or one .npy of a pair, ARC
     .json[.gz] or a folder of them, or a Hugging Face name (`sapientinc/sudoku-extreme`). `split` ("train", "test"; ARC
     also "all") may also end the path; without one it is train. task: a Task or a name, where the guess would be wrong.
-    limit: at most so many rows. `reading` of the set says what the file was taken for, and why. Raises InputError
+    limit: at most so many rows. stated: shape, empty cell and alphabet of a file of text, where its rows do not tell
+    them and no Task does. `reading` of the set says what the file was taken for, and why. Raises InputError
     naming file and row.
     """
     path = Path(path_or_name)
@@ -58,11 +74,12 @@ def open_set(
         path, split = hub.fetch(str(path_or_name), split), None
     if limit is not None and limit < 1:
         raise InputError(f"limit={limit} leaves no row; give at least 1.")
-    found, s = _read(path, task, limit, split, allow_duplicates)
+    found, s = _read(path, task, limit, split, allow_duplicates, stated)
     s = _with_reading(s, found, "the task is known" if isinstance(task, Task) else "the file says so")
     if isinstance(found, Grid) and found.examples is None:
         found.examples = s
-    check_labels(found, s, "" if isinstance(task, Task) else WRONG_GUESS_HINT)
+    hint = GIVENS_HINT if isinstance(found, Grid) else WRONG_GUESS_HINT
+    check_labels(found, s, "" if isinstance(task, Task) else hint)
     return found, s
 
 
@@ -89,7 +106,8 @@ def open_questions(path: str | Path, task: Task, limit: int | None = None) -> Pu
 
 def read_questions(texts: Iterable[str], task: Task, where: str = "the text") -> PuzzleSet:
     """Questions given as texts, by the rules of `open_questions`; `where` they are from, for messages."""
-    return replace(_of_table(read_texts(texts, where, line_breaks_end_rows(task)), task, where)[1], task=task.name)
+    table = read_texts(texts, where, line_breaks_end_rows(task), cells_of(task))
+    return replace(set_of_table(table, task, where)[1], task=task.name)
 
 
 def _first(s: PuzzleSet, limit: int | None) -> PuzzleSet:
@@ -104,26 +122,48 @@ def _with_reading(s: PuzzleSet, task: Task, because: str) -> PuzzleSet:
 
 
 def check_labels(task: Task, s: PuzzleSet, advice: str = "") -> None:
-    """Raise InputError naming the first row whose label breaks the rules; tasks of unknown rules pass."""
-    if not task.verifies:
-        return
+    """Raise InputError naming the first row whose label breaks the rules, or of a grid changes a given."""
     for start in range(0, len(s), 65536):
         inputs, labels = (a[start : start + 65536] for a in (s.inputs, s.labels))
-        # A row with ignored cells has no full answer to check.
-        valid = task.valid_batch(inputs, labels) | (labels == 0).any(1)
+        valid = valid_labels(task, inputs, labels)
         if valid.all():
             continue
-        row = start + int(np.argmax(~valid)) + 1
-        raise InputError(
-            f"{s.source}, row {row}: the answer breaks the rules of {task.name} or changes a given; correct the row"
-            f"{advice}."
-        )
+        row = int(np.argmax(~valid))
+        what = fault_of(task, inputs[row], labels[row])
+        raise InputError(f"{s.source}, row {start + row + 1}: {what}; correct the row{advice}.")
+
+
+def valid_labels(task: Task, inputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """bool (B,): labels that keep what is known of the rules; a row with ignored cells has no full answer to check."""
+    if not task.verifies and not (isinstance(task, Grid) and task.blank):
+        return np.ones(len(inputs), bool)
+    return task.valid_batch(inputs, labels) | (labels == 0).any(1)
+
+
+def fault_of(task: Task, question: np.ndarray, answer: np.ndarray) -> str:
+    """What is wrong with an answer that `valid_labels` does not take, in a clause."""
+    if task.blank and (left := np.flatnonzero(answer == task.blank)).size:
+        return f"the answer leaves cell {left[0] + 1} empty"
+    given = (question != 0) & (question != task.blank) & (task.blank > 0)
+    if (changed := np.flatnonzero(given & (answer != question))).size:
+        cell = int(changed[0])
+        there, here = (task.spell(tokens[cell : cell + 1]) for tokens in (question, answer))
+        return f"the answer changes a given: cell {cell + 1} is {there!r} in the question and {here!r} in the answer"
+    return f"the answer breaks the rules of {task.name}"
 
 
 def _read(
-    path: Path, task: Task | str | None, limit: int | None, split: str | None, allow_duplicates: bool
+    path: Path,
+    task: Task | str | None,
+    limit: int | None,
+    split: str | None,
+    allow_duplicates: bool,
+    stated: Stated = UNSTATED,
 ) -> tuple[Task, PuzzleSet]:
     name = path.name.lower()
+    text = not path.is_dir() and name.removesuffix(".gz").endswith(TEXT_SUFFIXES)
+    if stated != UNSTATED and not text:
+        raise InputError(f"{path} states shape and symbols itself; leave out shape, blank and alphabet.")
     if path.is_dir():
         if is_official(path):
             s, _, notes = read_official(path, split, limit)
@@ -139,19 +179,30 @@ def _read(
         raise InputError(f"{path} has no splits; leave out {split!r}.")
     if name.endswith((".npz", ".npy")):
         s, options = read_arrays(path, task if isinstance(task, Task) else None)
-        stated = s.task if options is not None else None
-        return _task_of(s, task, stated, options), _first(s, limit)
-    if name.removesuffix(".gz").endswith(TEXT_SUFFIXES):
-        return _text(path, task, limit, allow_duplicates)
+        named = s.task if options is not None else None
+        return _task_of(s, task, named, options), _first(s, limit)
+    if text:
+        return _text(path, task, limit, allow_duplicates, stated=stated)
     raise InputError(f"{path}: the ending says no known format; give {FORMATS}.")
 
 
 def _text(
-    path: Path, task: Task | str | None, limit: int | None, allow_duplicates: bool = False, answers: bool = True
+    path: Path,
+    task: Task | str | None,
+    limit: int | None,
+    allow_duplicates: bool = False,
+    answers: bool = True,
+    stated: Stated = UNSTATED,
 ) -> tuple[Task, PuzzleSet]:
     """A file of text."""
-    table = read_table(path, limit, allow_duplicates, answers, breaks=line_breaks_end_rows(task))
-    return _of_table(table, task, str(path))
+    how = ReadOptions(allow_duplicates, answers, line_breaks_end_rows(task), cells_of(task, stated))
+    return set_of_table(read_table(path, limit, how), task, str(path), stated)
+
+
+def cells_of(task: Task | str | None, stated: Stated = UNSTATED) -> dict[str, str]:
+    """Symbol of every word, where cells have several characters; else empty."""
+    words: tuple[str, ...] = getattr(task, "words", ()) or (stated.alphabet if stated.several else ())
+    return dict(zip(words, word_symbols(words), strict=True))
 
 
 def line_breaks_end_rows(task: Task | str | None) -> bool:
@@ -159,9 +210,12 @@ def line_breaks_end_rows(task: Task | str | None) -> bool:
     return not isinstance(task, Task) or "\n" not in task.charset
 
 
-def _of_table(table: Table, task: Task | str | None, where: str) -> tuple[Task, PuzzleSet]:
+def set_of_table(
+    table: Table, task: Task | str | None, where: str, stated: Stated = UNSTATED
+) -> tuple[Task, PuzzleSet]:
+    """The rows of a file of text as tokens, of the task that is given or that they look like."""
     try:
-        guess = guess_notation(table, task, where) if isinstance(task, Task) else infer_task(table, task, where)
+        guess = guess_notation(table, task, where) if isinstance(task, Task) else infer_task(table, task, where, stated)
     except InputError as error:
         raise error if where in str(error) else InputError(f"{where}: {error}") from None
     found, notation = guess.task, guess.notation
@@ -181,6 +235,7 @@ def _of_table(table: Table, task: Task | str | None, where: str) -> tuple[Task, 
         notation.digits or symbols,
         notation.blanks if notation.digits else blank,
         notation,
+        getattr(found, "words", ()),
     )
     return found, found.as_set(inputs, labels, source=where, reading=reading, **columns)
 

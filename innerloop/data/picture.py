@@ -58,6 +58,7 @@ def terminal(
     box_rows, box_columns = task.boxes()
     given, wrong = _kinds(task, question, answer, label)
     text = Text()
+    widest = max(len(task.glyph(int(token))) for token in np.unique(answer))  # cells may hold words
     for r in range(rows):
         if box_rows and r and r % box_rows == 0:
             ruled = ["─" * (2 * box_columns)] * (columns // box_columns)
@@ -74,7 +75,7 @@ def terminal(
             style = "bold red" if wrong[cell] else "bold" if given[cell] else "cyan"
             if previous is not None and previous[cell] != answer[cell]:
                 style += " underline"
-            text.append(glyph + " ", style=f"{style} on {fill}" if fill else style)
+            text.append(glyph.ljust(widest) + " ", style=f"{style} on {fill}" if fill else style)
         text.append("\n")
     text.right_crop(1)
     return text

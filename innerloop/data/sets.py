@@ -15,12 +15,15 @@ from innerloop.errors import InputError
 from innerloop.text import printable
 
 __all__ = [
+    "LEAST_HELD",
+    "MOST_HELD",
     "MOST_VOCAB",
     "Example",
     "PuzzleSet",
     "Reading",
     "Score",
     "as_tokens",
+    "count_held_out",
     "fingerprint",
     "largest",
     "token_dtype",
@@ -28,6 +31,7 @@ __all__ = [
 
 MOST_VOCAB = 65_536  # tokens are 0 .. 65,535
 PIECE = 16 << 20  # bytes that are hashed at once
+LEAST_HELD, MOST_HELD = 20, 500  # puzzles that are held out of a file where nobody says how many
 
 
 def token_dtype(vocab: int) -> type[np.integer[Any]]:
@@ -38,6 +42,11 @@ def token_dtype(vocab: int) -> type[np.integer[Any]]:
 def largest(vocab: int) -> int:
     """The largest token that an answer of such a vocabulary may hold by mistake, and is wrong then and no error."""
     return 255 if vocab <= 256 else MOST_VOCAB - 1
+
+
+def count_held_out(puzzles: int) -> int:
+    """How many of so many puzzles are held out where nobody says: a tenth, of few puzzles up to a quarter."""
+    return max(1, min(MOST_HELD, max(puzzles // 10, min(LEAST_HELD, puzzles // 4))))
 
 
 class Example(NamedTuple):
@@ -71,10 +80,13 @@ class Reading(NamedTuple):
     symbols: str = ""  # as the file writes them; "" where it holds numbers
     blank: str = ""  # symbols of an empty cell
     notation: Notation = Notation("")  # how to write answers as the file writes them
+    words: tuple[str, ...] = ()  # what a cell may hold, where it has several characters
 
     def __str__(self) -> str:
         rows, columns = self.shape
         size = f"read as {self.task} {rows}x{columns}: {self.puzzles:,} puzzle{'s' * (self.puzzles != 1)}"
+        if self.words:
+            return f"{size}, cells {printable(' '.join(self.words), 60)}; {self.reason}"
         symbols = f", symbols {printable(ranges(self.symbols), 60)}" if self.symbols else ""
         blank = f", empty cells {' or '.join(map(repr, self.blank))}" if self.blank else ""
         return f"{size}{symbols}{blank}; {self.reason}"

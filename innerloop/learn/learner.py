@@ -198,12 +198,15 @@ class Learner:
         averaged = self.average.shadow if self.average else {}
         return checkpoint.non_finite(self.loop.state_dict()) or checkpoint.non_finite(averaged)
 
-    def run(self) -> Result:
-        """Train until plan.steps or `minutes` are over. Raises InputError if another process trains in this folder."""
-        with lock_folder(self.folder) if self.distributed.is_main else nullcontext("") as note:
-            return self.run_steps(note)
+    def run(self, until: int = 0) -> Result:
+        """Train until step `until` (0: plan.steps) or until `minutes` are over; another call goes on from there.
 
-    def run_steps(self, note: str) -> Result:
+        Raises InputError if another process trains in this folder.
+        """
+        with lock_folder(self.folder) if self.distributed.is_main else nullcontext("") as note:
+            return self.run_steps(note, min(until or self.plan.steps, self.plan.steps))
+
+    def run_steps(self, note: str, last: int) -> Result:
         plan, stopped, start = self.plan, "", time.monotonic()
         shown = self.live and self.distributed.is_main
         log = Log(self.folder, plan.steps, self.step, shown, self.sinks, self.folder.name)
@@ -213,7 +216,7 @@ class Learner:
         recent: dict[str, float] = {}
         metrics = {"loss": 0.0}
         try:
-            while self.step < plan.steps and not stopped:
+            while self.step < last and not stopped:
                 began, before = time.perf_counter(), self.step
                 metrics, finite = self.train_step()
                 self.seconds += time.perf_counter() - began

@@ -24,8 +24,8 @@ class Plan:
     accumulate: Count = 1  # micro-batches per optimizer step, to save memory; equal up to rounding
     optimizer: str = "adam_atan2"  # "adam_atan2", "adamw" or "muon"
     lr: Rate = 1e-4  # peak learning rate
-    weight_decay: Amount = 1.0
-    puzzle_lr: Amount = 1e-4  # of the puzzle embeddings' sign descent
+    weight_decay: Amount = 1.0  # decoupled: weights shrink by lr times this at every step
+    puzzle_lr: Amount = 1e-4  # learning rate of the puzzle embeddings' sign descent
     warmup: Whole = 2000  # steps to the peak
     floor: Share = 0.0  # learning rate at the end, as a share of the peak: 0 cosine to zero, 1 constant (official)
     clip: Amount = 0.0  # largest gradient norm; 0: no clipping

@@ -57,7 +57,7 @@ class HaltingConfig:
     `learned=False, spread=True` trains all depths up to twice max_steps instead.
     """
 
-    max_steps: Count = 16  # N_sup, halt_max_steps
+    max_steps: Count = 16  # steps of a puzzle at most: N_sup in the paper, halt_max_steps in the official code
     learned: bool = True  # the halting head may end a row before max_steps
     explore: Share = 0.1  # share of rows that must take a random number of steps before the head may end them
     spread: bool = False  # step limit of each puzzle uniform in 1 .. 2 max_steps instead of max_steps

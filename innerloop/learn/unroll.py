@@ -36,7 +36,7 @@ class Unroll:
     first: Count = 1  # depth at which a ramp begins
     ramp: Share = 0.5  # share of training after which a ramp has reached `depth`
     grad: str = "full"  # which steps carry gradient: the name of a rule in innerloop.grad
-    weigh: str = "last"  # loss of the "last" answer, the mean over the last `window`, or "ponder" (PonderNet)
+    weigh: str = "last"  # loss of the "last" answer, the mean over a "window" of last ones, or "ponder" (PonderNet)
     window: Count = 1  # number of answers in a window
     prior: Share = 0.2  # of "ponder": prior probability to halt at a step; the expected number of steps is 1 / prior
     beta: Amount = 0.01  # of "ponder": weight of KL(halting || prior)

@@ -16,9 +16,10 @@ from innerloop.runs.folder import OpenedRun, open_run
 from innerloop.runs.single import README, SUFFIX, open_single
 from innerloop.text import did_you_mean, printable
 
-__all__ = ["card", "names", "open"]
+__all__ = ["HARD_SUDOKUS", "card", "names", "open"]
 
 FOLDER = Path(__file__).parent
+HARD_SUDOKUS = FOLDER / "sudoku9_hard.csv"  # 100 puzzles that no technique without a guess solves
 MAX_FILE_BYTES = 4_000_000  # bytes of one
 
 

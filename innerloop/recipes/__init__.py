@@ -9,7 +9,8 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -98,3 +99,15 @@ def with_files(run: Run, folder: Path) -> Run:
     if plugins.is_file(run.data.task):
         run = replace(run, data=replace(run.data, task=plugins.use(folder / run.data.task)))
     return run
+
+
+def matched(name: str, changes: Sequence[str], **parameters: str) -> tuple[Run, str]:
+    """(the Run of a recipe, what was matched anew for these changes of --set, "" if nothing was).
+
+    A recipe that promises a match has a function `rematch(run, changes)` beside it, which keeps it where a part is
+    swapped. The changes themselves are still to be made (runs.run.override).
+    """
+    run = get(name, **parameters)
+    own = all_recipes().get(name)  # recipes of files and packages promise none
+    rematch = getattr(sys.modules[own.__module__], "rematch", None) if own else None
+    return rematch(run, changes) if rematch and changes else (run, "")

@@ -10,6 +10,7 @@ data, block, batch, optimizer, averaging. What a system's paper asks for beyond 
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from typing import Any
@@ -22,9 +23,11 @@ from innerloop.learn.unroll import Unroll
 from innerloop.parts.config import NetConfig
 from innerloop.runs.cost import training_flops
 from innerloop.runs.fit import build_model, fit_config
-from innerloop.runs.run import Data, Run
+from innerloop.runs.run import Data, Run, override
 
 REFERENCE = "trm"
+BATCH = 32
+LOOSE = 0.12  # largest relative difference that still counts as a match: widths come in steps
 CARRIED_STATE = HaltingConfig(
     max_steps=8, learned=False, explore=0.0, spread=True, short_fraction=0.5
 )  # depths 1 to 16
@@ -191,7 +194,7 @@ def unmatched_run(system: str, task: str, width: int) -> Run:
     known = {f.name for f in fields(kind)}
     given = {"net": fit_config(size, made, 1), "dtype": "float32", **lesson.config}
     plan = Plan(
-        batch=32,
+        batch=BATCH,
         optimizer="adamw",
         lr=world.lr,
         weight_decay=0.1,
@@ -234,10 +237,19 @@ def matched_width(system: str, task: str) -> int:
     world = family_task(task)
     if system == REFERENCE:
         return world.hidden_size
-    want = parameter_count(unmatched_run(REFERENCE, task, world.hidden_size))
     widths = range(8, 3 * world.hidden_size + 1, 4 if world.block == "attention" else 2)
-    count = cache(lambda w: parameter_count(unmatched_run(system, task, w)))
-    above = bisect_left(widths, want, hi=len(widths) - 1, key=count)  # wider has more
+    return nearest(widths, reference_parameters(task), lambda w: parameter_count(unmatched_run(system, task, w)))
+
+
+@cache
+def reference_parameters(task: str) -> int:
+    return parameter_count(unmatched_run(REFERENCE, task, FAMILY_TASKS[task].hidden_size))
+
+
+def nearest(widths: Sequence[int], want: int, count: Callable[[int], int]) -> int:
+    """The width whose count is nearest to `want`; a wider one has more."""
+    count = cache(count)
+    above = bisect_left(widths, want, hi=len(widths) - 1, key=count)
     return min(widths[max(0, above - 1) : above + 1], key=lambda w: abs(count(w) - want))
 
 
@@ -251,3 +263,82 @@ def flops_per_step(system: str, task: str) -> int:
 def matched_steps(system: str, task: str) -> int:
     """Optimizer steps that the reference's training FLOPs buy."""
     return max(1, round(family_task(task).steps * flops_per_step(REFERENCE, task) / flops_per_step(system, task)))
+
+
+# -- matching again, where a part was swapped -------------------------------------------------------------------------
+
+
+def rematch(run: Run, changes: Sequence[str]) -> tuple[Run, str]:
+    """(`run` whose width and steps match the reference once `changes` are made, a sentence that says so).
+
+    A width or a number of steps that the changes name stays as it is; the sentence says how far the match then is off.
+    """
+    task = next((name for name, world in FAMILY_TASKS.items() if world.data == run.data), run.data.task)
+    changed = override(run, changes)
+    if (changed.system, changed.data) != (run.system, run.data):
+        return run, "this is another system or other puzzles: nothing is matched to the family any more"
+    if changed.config == run.config and training_cost(changed.plan) == training_cost(run.plan):
+        return run, ""
+    named = {change.partition("=")[0].strip() for change in changes}
+    before, made = run.config.net.hidden_size, run
+    if changed.config != run.config and not named & {"config.net.hidden_size", "config.size.width"}:
+        made = with_width(run, rematched_width(changed, task))
+    if "plan.steps" not in named:
+        made = with_steps(made, rematched_steps(override(made, changes), task))
+    after = override(made, changes)
+    return made, match_sentence(after, task, before, run.plan.steps)
+
+
+def training_cost(plan: Plan) -> Any:
+    """What of a plan changes the FLOPs of an optimizer step."""
+    return plan.batch, plan.unroll, plan.halting
+
+
+def with_width(run: Run, width: int) -> Run:
+    return replace(run, config=replace(run.config, net=replace(run.config.net, hidden_size=width)))
+
+
+def with_steps(run: Run, steps: int) -> Run:
+    return replace(run, plan=replace(run.plan, **schedule_fields(steps)))
+
+
+def rematched_width(changed: Run, task: str) -> int:
+    """The width at which a changed run has as many parameters as the reference."""
+    made = tasks.get(changed.data.task, **changed.data.options)
+    fitting: dict[int, Run] = {}
+    for width in range(8, 3 * family_task(task).hidden_size + 1, 2):
+        try:
+            wide = with_width(changed, width)
+            net = fit_config(wide.config.net, made, 1)
+        except InputError:  # a width that does not split into heads
+            continue
+        if net.hidden_size == width:
+            fitting[width] = replace(wide, config=replace(wide.config, net=net))
+    if not fitting:
+        raise InputError("no width fits these changes: give config.net.hidden_size yourself")
+    return nearest(sorted(fitting), reference_parameters(task), lambda w: parameter_count(fitting[w]))
+
+
+def rematched_steps(changed: Run, task: str) -> int:
+    """Optimizer steps that the reference's training FLOPs buy for a changed run."""
+    net = fit_config(changed.config.net, tasks.get(changed.data.task, **changed.data.options), 1)
+    fitted = replace(changed, config=replace(changed.config, net=net))
+    return max(1, round(reference_flops(task) / training_flops(fitted) / changed.plan.batch))
+
+
+def reference_flops(task: str) -> int:
+    """FLOPs of the reference's whole training."""
+    return family_task(task).steps * flops_per_step(REFERENCE, task) * BATCH
+
+
+def match_sentence(run: Run, task: str, width: int, steps: int) -> str:
+    net = fit_config(run.config.net, tasks.get(run.data.task, **run.data.options), 1)
+    fitted = replace(run, config=replace(run.config, net=net))
+    count, want = parameter_count(fitted), reference_parameters(task)
+    spent = run.plan.steps * run.plan.batch * training_flops(fitted) / reference_flops(task)
+    again = abs(count / want - 1) <= LOOSE and abs(spent - 1) <= LOOSE
+    said = f"matched to {REFERENCE} again" if again else f"no longer matched to {REFERENCE}"
+    return (
+        f"{said}: hidden_size {width} -> {net.hidden_size}, steps {steps} -> {run.plan.steps}; {count:,} parameters "
+        f"where {REFERENCE} has {want:,} ({count / want - 1:+.1%}), and {spent:.2f} times its training FLOPs"
+    )

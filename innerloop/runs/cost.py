@@ -18,25 +18,26 @@ from innerloop.ledger import count_flops
 from innerloop.runs.fit import build_model
 from innerloop.runs.run import Run
 
-__all__ = ["training_flops", "training_step"]
+__all__ = ["COUNTED_ROWS", "step_flops", "training_flops", "training_step"]
 
 COUNTED_ROWS = 4  # examples that are counted together
 
 
-def training_flops(run: Run, loop: Any = None) -> int:
+def training_flops(run: Run, loop: Any = None, examples: Any = None) -> int:
     """FLOPs of an optimizer step of `run` for one example, forward and backward: a mean over training.
 
-    `loop` stands in for the run's own system.
+    `loop` stands in for the run's own system, `examples` for puzzles that its task generates.
     """
     loop = (loop or build_model(run)).train()
     grows = hasattr(loop, "set_progress") or run.plan.unroll.draw == "ramp"
     shares = [(i + 0.5) / 8 for i in range(8)] if grows else [0.5]
     task = tasks.get(run.data.task, **run.data.options)
-    try:
-        examples = task.make(COUNTED_ROWS, 0)
-    except InputError:  # it has no generator: the count does not depend on which tokens they are
-        tokens = np.ones((COUNTED_ROWS, task.shape[0] * task.shape[1]), token_dtype(task.vocab))
-        examples = task.as_set(tokens, tokens)
+    if examples is None:
+        try:
+            examples = task.make(COUNTED_ROWS, 0)
+        except InputError:  # it has no generator: the count does not depend on which tokens they are
+            tokens = np.ones((COUNTED_ROWS, task.shape[0] * task.shape[1]), token_dtype(task.vocab))
+            examples = task.as_set(tokens, tokens)
     batch = ExampleStream(examples, None, 0).fill(torch.ones(COUNTED_ROWS, dtype=torch.bool), 0)
     return sum(step_flops(loop, batch, run.plan, progress) for progress in shares) // COUNTED_ROWS // len(shares)
 

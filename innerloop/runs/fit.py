@@ -14,6 +14,7 @@ import torch
 from innerloop import plugins, tasks, weights
 from innerloop.data.leakage import leakage
 from innerloop.data.opening import INFERRED, open_set
+from innerloop.data.stated import STATED_OPTIONS, UNSTATED, Stated
 from innerloop.parts.config import NetConfig
 from innerloop.parts.mixers import BLOCKS
 from innerloop.rules.symmetry import kinds, lines
@@ -50,9 +51,11 @@ def load_data(data: Data, folder: Path | str = "") -> tuple[Any, Any, Any]:
         return task, task.make(data.count, data.seed), task.make(data.holdout, data.seed + 1_000_003)
     told = not data.task or (data.task in INFERRED and not data.options)
     wanted = data.task or None if told else tasks.get(data.task, **data.options)
-    task, train = open_set(data.train, wanted, data.count or None)
-    if told and data.options:  # what the rows cannot tell, such as a grid's symmetries
-        known = tasks.get(task.name, **task.options | data.options)
+    stated = Stated.of_options(data.options) if told else UNSTATED
+    task, train = open_set(data.train, wanted, data.count or None, stated=stated)
+    more = {name: value for name, value in data.options.items() if name not in STATED_OPTIONS}
+    if told and more:  # what the rows cannot tell, such as a grid's symmetries
+        known = tasks.get(task.name, **task.options | more)
         if isinstance(known, Grid):
             known.examples = train
         task = known

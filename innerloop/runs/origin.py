@@ -19,7 +19,7 @@ from innerloop import files, schema
 from innerloop.data.arc_files import has_tests, is_arc, read_arc
 from innerloop.data.official import is_official
 from innerloop.data.opening import open_set
-from innerloop.data.sets import PuzzleSet, fingerprint
+from innerloop.data.sets import MOST_HELD, PuzzleSet, count_held_out, fingerprint
 from innerloop.errors import InputError
 from innerloop.learn import checkpoint
 from innerloop.schema import Length
@@ -206,11 +206,15 @@ def renumber_identifiers(s: PuzzleSet, names: tuple[str, ...], strict: bool = Tr
 def hold_out(task: Any, train: PuzzleSet, data: Data) -> tuple[PuzzleSet, PuzzleSet]:
     """(training set, validation set) where no file is given to validate on. Both are functions of `data.seed`.
 
-    A share of the *groups* is held out, so that no original is on both sides. ARC tells what to do by the puzzle's
+    A share of the *groups* is held out, so that no original is on both sides; of few puzzles a small one, unless the
+    run says how many. ARC tells what to do by the puzzle's
     identifier, which has to be learned: there every validated identifier trains as well. As the official build does,
     the test pairs of the training puzzles are held out, where the source has them with their outputs; else one pair of
     a puzzle with several, which is then in training neither as it stands nor as a variant of its group.
     """
+    if not data.holdout:
+        count = MOST_HELD if task.name == "arc" else count_held_out(len(np.unique(train.group)))
+        data = replace(data, holdout=count)
     if task.name == "arc" and int(train.puzzle.max()) > 0:
         test = official_test_pairs(task, train, data)
         if test is not None:

@@ -28,13 +28,15 @@ class Data:
     train: str = ""  # path or hub name of the examples; empty: generated
     test: str = ""  # likewise for validation; empty: a part of the training groups is held out
     count: Rows = 2000  # puzzles to generate, or rows to take from `train`; 0 with a file: all
-    holdout: Rows = 500  # puzzles to validate on: generated anew, or the first rows of `test`
+    # Puzzles to validate on: generated anew, the first rows of `test`, or held out of `train`; 0 with a file: all of
+    # `test`, or a tenth of `train` (data.sets.count_held_out).
+    holdout: Rows = 500
     seed: Seed = 0  # of generation and of the split
 
 
 @dataclass(frozen=True)
 class Run:
-    name: str
+    name: str  # what tables, logs and cards call it
     system: str  # name in innerloop.weights
     config: Any  # that system's Config
     data: Data = field(default_factory=Data)
@@ -67,6 +69,11 @@ def read_run(value: Any, where: str) -> Run:
     if not isinstance(value, dict) or "run" not in value:
         raise InputError(f'{where} holds no "run": it is damaged, or of another kind')
     return from_json(value["run"], where)
+
+
+def read_config(value: Any, where: str) -> Run:
+    """The Run in a config file: what `innerloop show RECIPE --out` writes, or the run.json of a run."""
+    return from_json(value["run"] if isinstance(value, dict) and "run" in value else value, where)
 
 
 def override(run: Run, changes: Sequence[str]) -> Run:

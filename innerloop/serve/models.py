@@ -159,7 +159,8 @@ class Served:
         options = self.solver.resolve(
             SolveOptions(
                 body.depth, body.width, pick, (body.noise[0], body.noise[1]),
-                views=body.views, halting=body.halting, min_confidence=body.min_confidence, seed=body.seed,
+                views=body.views, guess=body.guess, halting=body.halting, min_confidence=body.min_confidence,
+                seed=body.seed,
             )
         )  # fmt: skip
         if options.halting and not self.can_halt:

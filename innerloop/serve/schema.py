@@ -79,6 +79,9 @@ class Options(RequestModel):
     views: bool = Field(
         True, description="each trajectory after the first sees the puzzle under another symmetry of its task"
     )
+    guess: bool | None = Field(
+        None, description="each trajectory after the first tries a guessed cell; null: where a verifier decides"
+    )
     halting: bool = Field(False, description="trajectories stop by the loop's halting rule")
     min_confidence: float = Field(0.5, ge=0, le=1, description="confidence below which `known` is false")
     seed: WholeNumber = Field(0, ge=0, le=MAX_INT, description="of views and noise")

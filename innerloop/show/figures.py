@@ -1,8 +1,12 @@
-"""Figures for a paper, readable at half a page's width: accuracy over depth with its interval, and learning."""
+"""Figures for a paper, readable at half a page's width: accuracy over depth, and learning; bands over seeds.
+
+A run alone shows its 95 % interval over the puzzles, valid answers, and its accuracy in training. Several seeds of it
+are one line, their mean, in a band from the lowest to the highest; several runs share the axes, one colour each.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,119 +44,200 @@ STYLE: Any = {
     "savefig.dpi": 200,
 }
 SIZE = (3.4, 2.3)  # inches: one column of two
+KINDS = ("png", "svg", "pdf")
+LINES: Any = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))  # of every further round of colours
+LEGEND_ROW = 0.15  # inches that a row of the legend takes above the axes
+MOST_TICKS = 10  # depths that are written out; of more, the powers of two
+
+Rows = list[dict[str, Any]]
 
 
-def draw(folders: Sequence[Path], out: Path) -> list[Path]:
-    """All figures the runs have records for, PNG and SVG, into `out`. Raises InputError where there are none."""
+def draw(groups: Mapping[str, Sequence[Path]], out: Path) -> list[Path]:
+    """All figures the runs have records for, as PNG, SVG and PDF, into `out`. Raises InputError where there are none.
+
+    groups: name -> the folders of one run's seeds. A run that has no record of a kind is left out of that figure.
+    """
     figures = {}
-    judged = {f.name: records.read(f, "eval.json") for f in folders if (f / "eval.json").exists()}
+    evals = {name: [records.read(f, "eval.json") for f in folders] for name, folders in groups.items()}
+    judged = {name: found for name, values in evals.items() if (found := [v for v in values if v])}
     if judged:
         figures["depth"] = depth_curve(judged)
-    logged = {f.name: records.read_metrics(f / "metrics.jsonl") for f in folders if (f / "metrics.jsonl").exists()}
-    if any(logged.values()):
+    paths = {name: [f / "metrics.jsonl" for f in folders] for name, folders in groups.items()}
+    read = {name: [records.read_metrics(p) for p in found if p.exists()] for name, found in paths.items()}
+    logged = {name: lists for name, values in read.items() if (lists := [v for v in values if v])}
+    if logged:
         figures["learning"] = learning_curve(logged)
     if not figures:
-        raise InputError(f"{folders[0]} has neither eval.json nor metrics.jsonl yet: train it, or innerloop eval it")
+        first = files.shown(next(iter(groups.values()))[0])
+        raise InputError(f"{first} has neither eval.json nor metrics.jsonl yet: train it, or innerloop eval it")
     return save(figures, out)
 
 
-def save(figures: dict[str, Figure], folder: Path) -> list[Path]:
-    """Write each figure as NAME.png and NAME.svg; returns the paths."""
+def save(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
+    """Write each figure as NAME.png, NAME.svg and NAME.pdf; returns the paths."""
     written = []
     for name, figure in figures.items():
-        for kind in ("png", "svg"):
+        for kind in KINDS:
             path = folder / f"{name}.{kind}"
+            dated = {"CreationDate": None} if kind == "pdf" else {"Date": None} if kind == "svg" else {}
             with matplotlib.rc_context(STYLE):
                 # The kind is said, because the file is written under another name first.
-                files.write(path, lambda p, f=figure, k=kind: f.savefig(p, format=k))  # type: ignore[misc]
+                files.write(path, lambda p, f=figure, k=kind, m=dated: f.savefig(p, format=k, metadata=m))  # type: ignore[misc]
             written.append(path)
     return written
 
 
-def depth_curve(judged: dict[str, Any]) -> Figure:
-    """Exact accuracy over steps of thought with its 95 % interval, and valid answers dashed; a mark at training depth.
+# -- accuracy over depth ----------------------------------------------------------------------------------------------
 
-    judged: name of a run -> what its eval.json holds.
+
+def depth_curve(judged: Mapping[str, Sequence[dict[str, Any]]]) -> Figure:
+    """Exact accuracy over steps of thought, with a mark at the training depth.
+
+    judged: name of a run -> what the eval.json of each of its seeds holds.
     """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=SIZE, layout="constrained")
         axes = figure.subplots()
-        for i, (name, value) in enumerate(judged.items()):
-            _one_depth_curve(axes, name if len(judged) > 1 else "", value, COLOURS[i % len(COLOURS)])
-        depths = sorted({r["depth"] for v in judged.values() for r in v["rows"]})
+        for i, (name, values) in enumerate(judged.items()):
+            depth_lines(axes, name if len(judged) > 1 else "", values, i)
+        every = [v for values in judged.values() for v in values]
+        depths = sorted({r["depth"] for v in every for r in v["rows"]})
         axes.set_xscale("log", base=2)
-        axes.set_xticks(depths, [str(d) for d in depths])
-        axes.set_xlabel("steps of thought")
-        _percent(axes)
-        sizes = " / ".join(dict.fromkeys(f"{v['test_puzzles']:,}" for v in judged.values()))
-        axes.set_ylabel(f"share of {sizes} held-out puzzles")
-        _legend(axes)
+        shown = depths if len(depths) <= MOST_TICKS else [d for d in depths if d & (d - 1) == 0]
+        axes.set_xticks(shown, [str(d) for d in shown])
+        axes.set_xlabel("steps of thought" + range_note(judged))
+        percent(axes)
+        sizes = sorted({v.get("test_puzzles", 0) for v in every})
+        axes.set_ylabel(f"share of {sizes[0]:,} held-out puzzles" if len(sizes) == 1 else "share of held-out puzzles")
+        mark_trained(axes, sorted({v["trained_depth"] for v in every if v.get("trained_depth")}))
+        legend(axes)
     return figure
 
 
-def _one_depth_curve(axes: Axes, name: str, value: dict[str, Any], colour: str) -> None:
-    lead = f"{name} " if name else ""
-    widths = sorted({r["width"] for r in value["rows"]})
+def depth_lines(axes: Axes, name: str, values: Sequence[dict[str, Any]], number: int) -> None:
+    """The lines of one run, a line for each width."""
+    colour, dashes = look(number)
+    lead, seeds = f"{name} " if name else "", f" ({len(values)} seeds)" if len(values) > 1 else ""
+    widths = sorted({r["width"] for v in values for r in v["rows"]})
     for j, width in enumerate(widths):
-        rows = sorted((r for r in value["rows"] if r["width"] == width and not r["halting"]), key=lambda r: r["depth"])
-        if not rows:
+        curves = [[r for r in v["rows"] if r["width"] == width and not r["halting"]] for v in values]
+        x = sorted(set.intersection(*({r["depth"] for r in rows} for rows in curves)))
+        if not x:
             continue
-        x, note = [r["depth"] for r in rows], f", width {width}" if len(widths) > 1 else ""
-        marker = "os^Dv"[j % 5]
-        axes.plot(x, [100 * r["exact"] for r in rows], color=colour, marker=marker, label=f"{lead}exact{note}")
+        note = f", width {width}" if len(widths) > 1 else ""
+        label = (name or "exact") + note + seeds
+        exact = [[100 * {r["depth"]: r["exact"] for r in rows}[d] for d in x] for rows in curves]
+        axes.plot(x, mean(exact), color=colour, linestyle=dashes, marker="os^Dv"[j % 5], label=label)
+        if len(values) > 1:
+            axes.fill_between(x, *band(exact), color=colour, alpha=0.18, linewidth=0)
+            continue
+        rows = sorted(curves[0], key=lambda r: r["depth"])
         low, high = ([100 * r[k] for r in rows] for k in ("low", "high"))
         axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
         known = [r for r in rows if r.get("valid") is not None]
-        if any(abs(r["valid"] - r["exact"]) > 5e-4 for r in known):
+        if not name and any(abs(r["valid"] - r["exact"]) > 5e-4 for r in known):
             at, y = [r["depth"] for r in known], [100 * r["valid"] for r in known]
-            axes.plot(at, y, color=colour, linestyle=(0, (3, 2)), linewidth=1, label=f"{lead}valid{note}")
-    for i, r in enumerate(r for r in value["rows"] if r["halting"]):
-        axes.plot(
-            [r["steps"]],
-            [100 * r["exact"]],
-            color=HALTED,
-            marker="*",
-            markersize=9,
-            linestyle="",
-            markeredgewidth=0,
-            zorder=5,
-            label=f"{lead}its own halting" if i == 0 else None,
-        )
-    if value.get("trained_depth"):
-        axes.axvline(value["trained_depth"], color="#888888", linewidth=0.8, linestyle=":")
-        place = axes.get_xaxis_transform()
-        axes.text(value["trained_depth"] * 1.06, 0.02, "trained", color="#888888", fontsize=6.5, transform=place)
+            axes.plot(at, y, color=colour, linestyle=(0, (3, 2)), linewidth=1, label=f"valid{note}")
+    halted = [r for v in values for r in v["rows"] if r["halting"]]
+    if halted:
+        steps, exact_there = [r["steps"] for r in halted], [100 * r["exact"] for r in halted]
+        look_there: Any = {"marker": "*", "markersize": 9, "linestyle": "", "markeredgewidth": 0, "zorder": 5}
+        axes.plot(steps, exact_there, color=colour if name else HALTED, label=f"{lead}its own halting", **look_there)
 
 
-def learning_curve(logged: dict[str, list[dict[str, Any]]]) -> Figure:
-    """Validated exact accuracy, and the exact accuracy in training behind it, over optimizer steps."""
+def mark_trained(axes: Axes, depths: Sequence[int]) -> None:
+    """A line at each trained depth; the word once, at the first."""
+    place = axes.get_xaxis_transform()
+    for i, depth in enumerate(depths):
+        axes.axvline(depth, color="#888888", linewidth=0.8, linestyle=":")
+        if i == 0:
+            axes.text(depth * 1.06, 0.02, "trained", color="#888888", fontsize=6.5, transform=place)
+
+
+# -- learning ---------------------------------------------------------------------------------------------------------
+
+
+def learning_curve(logged: Mapping[str, Sequence[Rows]]) -> Figure:
+    """Validated exact accuracy over optimizer steps; of a run alone also the exact accuracy in training, behind it.
+
+    logged: name of a run -> the lines of the metrics.jsonl of each of its seeds.
+    """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=SIZE, layout="constrained")
         axes = figure.subplots()
-        for i, (name, records) in enumerate(logged.items()):
-            colour, lead = COLOURS[i % len(COLOURS)], f"{name} " if len(logged) > 1 else ""
-            seen = [(r["step"], 100 * r["train/exact_accuracy"]) for r in records if "train/exact_accuracy" in r]
-            if seen:
-                x, y = zip(*seen, strict=True)
-                axes.plot(x, y, color=colour, alpha=0.35, linewidth=0.8, label=f"{lead}training")
-            keys = [k for r in records for k in r if k.startswith("valid/exact@")]
-            for key in list(dict.fromkeys(keys))[-1:]:
-                x, y = zip(*[(r["step"], 100 * r[key]) for r in records if key in r], strict=True)
-                depth = key.partition("@")[2]
-                axes.plot(x, y, color=colour, marker="o", label=f"{lead}validation, {depth} steps")
-        axes.set_xlabel("optimizer steps")
-        axes.set_ylabel("puzzles solved exactly")
-        _percent(axes)
-        _legend(axes)
+        depths = set()
+        for i, (name, seeds) in enumerate(logged.items()):
+            colour, dashes = look(i)
+            if len(logged) == 1 and len(seeds) == 1:
+                seen = [(r["step"], 100 * r["train/exact_accuracy"]) for r in seeds[0] if "train/exact_accuracy" in r]
+                axes.plot(*columns(seen), color=colour, alpha=0.35, linewidth=0.8, label="training")
+            curves, depth = validations(seeds)
+            x = sorted(set.intersection(*map(set, curves))) if curves else []
+            if not x:
+                continue
+            depths.add(depth)
+            y = [[curve[step] for step in x] for curve in curves]
+            count = f" ({len(curves)} seeds)" if len(curves) > 1 else ""
+            label = (name if len(logged) > 1 else f"validation, {depth} steps") + count
+            axes.plot(x, mean(y), color=colour, linestyle=dashes, marker="o" if len(x) <= 30 else "", label=label)
+            if len(curves) > 1:
+                axes.fill_between(x, *band(y), color=colour, alpha=0.18, linewidth=0)
+        axes.set_xlabel("optimizer steps" + range_note(logged))
+        at = f", depth {next(iter(depths))}" if len(logged) > 1 and len(depths) == 1 else ""
+        axes.set_ylabel(f"puzzles solved exactly{at}")
+        percent(axes)
+        legend(axes)
     return figure
 
 
-def _legend(axes: Axes) -> None:
-    """Above the axes, where no curve can run through it."""
-    axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=2, borderaxespad=0, columnspacing=1.2)
+def validations(seeds: Sequence[Rows]) -> tuple[list[dict[int, float]], str]:
+    """(step -> exact accuracy in % for each seed, the depth of the validation: the last one that is logged)."""
+    keys = list(dict.fromkeys(k for rows in seeds for r in rows for k in r if k.startswith("valid/exact@")))
+    if not keys:
+        return [], ""
+    return [{r["step"]: 100 * r[keys[-1]] for r in rows if keys[-1] in r} for rows in seeds], keys[-1].partition("@")[2]
 
 
-def _percent(axes: Axes) -> None:
+# -- what they share --------------------------------------------------------------------------------------------------
+
+
+def range_note(groups: Mapping[str, Sequence[Any]]) -> str:
+    """What a band means, behind the label of an axis, where one is drawn over seeds."""
+    return "  (band: range over seeds)" if any(len(seeds) > 1 for seeds in groups.values()) else ""
+
+
+def look(number: int) -> tuple[str, Any]:
+    """(colour, line style) of the run with this number."""
+    return COLOURS[number % len(COLOURS)], LINES[number // len(COLOURS) % len(LINES)]
+
+
+def mean(curves: Sequence[Sequence[float]]) -> list[float]:
+    return [sum(column) / len(column) for column in zip(*curves, strict=True)]
+
+
+def band(curves: Sequence[Sequence[float]]) -> tuple[list[float], list[float]]:
+    """(lowest, highest) of all seeds at each point."""
+    at_each = list(zip(*curves, strict=True))
+    return [min(c) for c in at_each], [max(c) for c in at_each]
+
+
+def columns(pairs: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    return [x for x, _ in pairs], [y for _, y in pairs]
+
+
+def legend(axes: Axes) -> None:
+    """Above the axes, where no curve can run through it; the figure grows by its rows, the axes keep their size."""
+    handles, labels = axes.get_legend_handles_labels()
+    if not handles:
+        return
+    longest = max(map(len, labels))
+    across = 1 if longest > 30 else 2 if longest > 12 else 3
+    figure: Any = axes.figure
+    figure.set_size_inches(SIZE[0], SIZE[1] + LEGEND_ROW * max(0, -(-len(labels) // across) - 1))
+    axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=across, borderaxespad=0, columnspacing=1.2)
+
+
+def percent(axes: Axes) -> None:
     axes.set_ylim(-2, 102)
     axes.set_yticks([0, 25, 50, 75, 100], ["0 %", "25 %", "50 %", "75 %", "100 %"])
     axes.grid(axis="y", color="#888888", alpha=0.25, linewidth=0.5)

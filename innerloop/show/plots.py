@@ -21,7 +21,7 @@ LEGEND: Any = {"loc": "lower left", "bbox_to_anchor": (-0.02, 1.0), "borderaxesp
 
 
 def save(found: dict[str, Any], folder: Path) -> list[Path]:
-    """All figures there are measurements for, PNG and SVG."""
+    """All figures there are measurements for, as PNG, SVG and PDF."""
     drawn: dict[str, tuple[Callable[..., Figure], str, Any]] = {
         "residuals": (residuals, "residuals", found["residuals"]["slots"]),
         "ends": (stages, "stages", found["stages"]),

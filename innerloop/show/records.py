@@ -75,6 +75,8 @@ class EvalFile(TypedDict):
     test_puzzles: NotRequired[Whole]
     train_puzzles: NotRequired[Whole]
     trained_depth: NotRequired[Whole]
+    fingerprint: NotRequired[Name]
+    chose_weights: NotRequired[bool]
     born: NotRequired[BirthCertificate]
 
 

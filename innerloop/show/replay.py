@@ -57,10 +57,10 @@ class Replay:
     3. when all have ended: `solution`, then `end_json`
 
     `record` may run in another thread than the rest.
-    options  as Solver.resolve returns them
     """
 
     def __init__(self, solver: Solver, question: Tokens, options: SolveOptions, identifier: int = 0) -> None:
+        options = solver.resolve(options)
         self.solver, self.question, self.options, self.identifier = solver, question, options, identifier
         self.start_time, self.views = time.monotonic(), solver.views(options)
         self.steps: list[list[ReplayStep]] = [[] for _ in range(options.width)]
@@ -76,7 +76,8 @@ class Replay:
     def puzzle_job(self, watch: Callable[[int, StepOutput], None]) -> PuzzleJob:
         """The puzzle's job, with no rule that ends a trajectory early."""
         watching = replace(self.options, pick="residual", halting=False)
-        return PuzzleJob(self.solver, self.question, watching, self.identifier, self.views, watch=watch)
+        self.job = PuzzleJob(self.solver, self.question, watching, self.identifier, self.views, watch=watch)
+        return self.job
 
     # -- while it runs ------------------------------------------------------------------------------------------------
     def record(self, k: int, output: StepOutput) -> ReplayStep:
@@ -93,9 +94,7 @@ class Replay:
         device = self.solver.device
         old, new = self._states[k], map_tensors(lambda t: t[None], output.state)
         if old is None:
-            question = self.question[None]
-            view = question if self.views is None else self.views.take(np.array([k])).apply(question)
-            tokens = torch.from_numpy(view.astype(np.int64)).to(device)
+            tokens = torch.from_numpy(self.job.question_of(k)[None].astype(np.int64)).to(device)
             first = self._loops[k].init(Question(tokens, torch.full_like(tokens[:, 0], self.identifier)))
             old = salted(first, torch.full_like(tokens[:, 0], k))
         self._states[k] = new
@@ -189,7 +188,8 @@ class Replay:
 
     def _ended(self, ends: dict[int, TrajectoryEnd]) -> PuzzleJob:
         """A job of the puzzle whose trajectories ended there."""
-        puzzle_job = PuzzleJob(self.solver, self.question, self.options, self.identifier, start_time=self.start_time)
+        options = replace(self.options, guess=False)  # what they were asked plays no part here
+        puzzle_job = PuzzleJob(self.solver, self.question, options, self.identifier, start_time=self.start_time)
         for k, end in ends.items():
             job = puzzle_job.make_job(k)
             job.owner = None  # breaks the reference cycle, so that memory is freed at once

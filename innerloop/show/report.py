@@ -162,10 +162,8 @@ def replay_json(solver: Solver, examples: Any, i: int, options: SolveOptions) ->
     task, question, number = solver.task, examples.inputs[i], int(examples.puzzle[i])
     replay, steps = Replay(solver, question, options, number), []
     puzzle_job = replay.puzzle_job(lambda k, output: steps.append(replay.step_json(replay.record(k, output))))
-    engine = solver.engine(options)
-    for k in puzzle_job.start_wave():
-        engine.submit(puzzle_job.make_job(k))
-    engine.run()
+    for _ in solver.run_jobs(solver.engine(options), [puzzle_job], math.inf, math.inf):
+        pass  # it is the only one
     found = replay.solution()
     explain = getattr(task, "explain", None)
     return {

@@ -19,6 +19,7 @@ from innerloop.data.protocols import Tokens
 from innerloop.rules.symmetry import Views
 from innerloop.solve.choose import Trajectories, choose
 from innerloop.solve.engine import Done, Job
+from innerloop.solve.guess import with_guess
 from innerloop.solve.options import Solution, SolveOptions
 
 WAVE_GROWTH = 4  # trajectories started after a wave, as a multiple of those started before it
@@ -53,7 +54,8 @@ class PuzzleJob:
         if self.pending or self.best is not None:
             return range(0)
         started, width = self.started, self.options.width
-        wave = next_wave(started, width) if self.options.pick == "verified" else range(started, width)
+        in_waves = self.options.pick == "verified" or (self.options.guess and not started)
+        wave = next_wave(started, width) if in_waves else range(started, width)
         self.started = wave.stop
         self.pending.update(wave)
         return wave
@@ -66,16 +68,22 @@ class PuzzleJob:
         """The engine job of trajectory k, to be submitted."""
         options = self.options
         view = None if self.views is None else self.views.take(np.array([k]))
-        question = self.question if view is None else view.apply(self.question[None])[0]
         given = None if view is None or getattr(self.solver.task, "symmetric", True) else (self.question, view)
         watch = None if self.watch is None else (lambda output: self.watch(k, self.in_original_view(k, output)))  # type: ignore[misc]
         halting = options.halting or options.pick == "first"
         job = Job(
-            question, self.step_limit(k), halting, options.pick == "verified", options.pick == "residual", k,
+            self.question_of(k), self.step_limit(k), halting, options.pick == "verified", options.pick == "residual", k,
             self.puzzle, self.priority - k, self.deadline, watch, (self, k), given,
         )  # fmt: skip
         self.jobs.append(job)
         return job
+
+    def question_of(self, k: int) -> Tokens:
+        """(S,) what trajectory k sees: the question with a guess, or in its symmetry view, or as it is."""
+        if self.options.guess and k:
+            first = self.done[0].result
+            return with_guess(self.question, first.answer, first.certainty, self.solver.task.blank, k)
+        return self.question if self.views is None else self.views.take(np.array([k])).apply(self.question[None])[0]
 
     def record_done(self, done: Done) -> None:
         """Record an ended trajectory; if it is the best valid one, limit the others to fewer steps than it took."""
@@ -153,6 +161,8 @@ class PuzzleJob:
             nfe=nfe,
             seconds=time.monotonic() - self.start_time,
             certainty=output.certainty,
+            question=self.question,
+            task=self.solver.task,
         )
 
     def is_complete(self, answer: Tokens) -> bool:
@@ -163,5 +173,13 @@ class PuzzleJob:
         """The solution if no trajectory took a step; its answer is the question."""
         certainty = np.zeros(len(self.question), np.float32)
         text, seconds = self.solver.task.decode(self.question), time.monotonic() - self.start_time
-        cost = {"trajectory": 0, "width": 0, "steps": 0, "nfe": 0, "seconds": seconds, "certainty": certainty}
-        return Solution(False, self.question, text, None, 0.0, self.options.pick, why, "model", **cost)  # type: ignore[arg-type]
+        cost: dict[str, Any] = {
+            "trajectory": 0,
+            "width": 0,
+            "steps": 0,
+            "nfe": 0,
+            "seconds": seconds,
+            "certainty": certainty,
+        }
+        cost |= {"question": self.question, "task": self.solver.task}
+        return Solution(False, self.question, text, None, 0.0, self.options.pick, why, "model", **cost)

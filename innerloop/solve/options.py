@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,6 +41,8 @@ class SolveOptions:
     noise: tuple[float, float] = (0.0, 0.0)  # standard deviations of noise on the first state, and after every step
     slots: tuple[str, ...] = ()  # fields of the state that get this noise; empty: all floating ones
     views: bool = True  # each trajectory after the first sees the puzzle under another symmetry of its task
+    guess: bool | None = None  # each after the first is given a cell that the first guessed (solve/guess.py), with the
+    # rule "verified"; None: where the task takes guesses and there is no noise
     halting: bool = False  # trajectories stop by the loop's halting rule; always so with pick="first"
     min_confidence: float = 0.5  # confidence below which `known` is False; needs a calibration or a verifier
     seed: int = 0  # of views and noise
@@ -100,7 +102,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Solution:
-    """The answer to one puzzle, what it cost, and why it is this one."""
+    """The answer to one puzzle, what it cost, and why it is this one. `print` shows its board and a line of why."""
 
     known: bool  # False: "I don't know"; `answer` is then a guess
     answer: Tokens  # (S,) tokens
@@ -116,6 +118,31 @@ class Solution:
     nfe: int  # block calls, over all trajectories
     seconds: float  # from the start of the call
     certainty: NDArray[np.float32]  # (S,) probability of each cell's token, of the chosen trajectory
+    question: Tokens | None = field(default=None, repr=False)  # (S,)
+    task: Any = field(default=None, repr=False, compare=False)  # whose board it is
+
+    @property
+    def outcome(self) -> str:
+        """What came of it: valid, complete, 83% sure (by calibration), or I don't know."""
+        if not self.known:
+            return "I don't know"
+        if self.valid or self.confidence is None:
+            return "valid" if self.valid else "complete"
+        return f"{self.confidence:.0%} sure"
+
+    @property
+    def cost(self) -> str:
+        """Steps, block calls and time, for people."""
+        calls = f"{self.nfe} block call{'s' * (self.nfe != 1)}"
+        return f"{self.steps} step{'s' * (self.steps != 1)}, {calls}, {1000 * self.seconds:.0f} ms"
+
+    def __str__(self) -> str:
+        board = self.text
+        if self.task is not None and self.question is not None and hasattr(self.task, "terminal"):
+            board = self.task.terminal(self.question, self.answer).plain
+        guess = "" if self.known else " (the board is the best guess)"
+        rules = "" if self.valid is not None else " (this puzzle's rules are not known)"
+        return f"{board}\n{self.outcome}{guess} after {self.cost}: {self.why}{rules}"
 
 
 def is_whole(value: Any) -> bool:

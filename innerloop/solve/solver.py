@@ -208,6 +208,13 @@ class Solver:
             raise InputError(
                 f'this loop has no head for the rule "{options.pick}": use one of {", ".join(self.rules)}, or auto'
             )
+        guess = options.pick == "verified" and self.takes_guesses and not any(options.noise) and options.width > 1
+        if options.guess and not (options.pick == "verified" and self.takes_guesses):
+            raise InputError(
+                f"guess needs the rule verified and a task that takes guesses, and here pick is {options.pick} and the "
+                f"task {self.task.name}: leave it out"
+            )
+        options = replace(options, guess=guess if options.guess is None else options.guess)
         if options.width > 1 and not self.trajectories_differ(options):
             raise InputError(
                 f"width {options.width} would run the same trajectory {options.width} times: {self.task.name} has no "
@@ -217,9 +224,16 @@ class Solver:
 
     def trajectories_differ(self, options: SolveOptions) -> bool:
         """Whether trajectories differ from each other with these options."""
+        if options.guess or (options.guess is None and options.pick in ("auto", "verified") and self.takes_guesses):
+            return True
         if any(options.noise) or (options.views and self.task.views(1, np.random.default_rng(0)) is not None):
             return True
         return has_key(self.blank[0])
+
+    @property
+    def takes_guesses(self) -> bool:
+        """Whether a verifier decides, and the task lets a cell be guessed."""
+        return self.verify is not None and bool(self.task.blank) and getattr(self.task, "takes_guesses", False)
 
     @property
     def has_halting_head(self) -> bool:
@@ -274,8 +288,8 @@ class Solver:
         return None if calibration is None else calibration.curve(choice.score)
 
     def views(self, options: SolveOptions) -> Views | None:
-        """One symmetry view per trajectory, the first the identity; None without symmetries or if turned off."""
-        if not options.views or options.width == 1:
+        """A symmetry view per trajectory, the first the identity; None without symmetries, with guesses or if off."""
+        if not options.views or options.guess or options.width == 1:
             return None
         views: Views | None = self.task.views(options.width, np.random.default_rng(options.seed))
         if views is not None:

@@ -1,17 +1,19 @@
 """Anybody's own fixed-size puzzle, read from CSV or JSONL without a line of code.
 
 What is not given is inferred: the alphabet is every symbol of the file in code-point order (so it does not depend on
-the order of rows), the shape is the square of the row length, or one row where the length is no square. The library
-cannot know the rules: `valid` then only says that givens were kept and no blank is left, unless a `rule` is passed.
+the order of rows), the shape is the square of the row length, or one row where the length is no square, the blank is
+a symbol around which nearly all rows leave the question as it is. The library cannot know the rules: `valid` then only
+says that givens were kept and no blank is left, unless a `rule` is passed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import isqrt
 
 import numpy as np
 
+from innerloop.data.cells import read_words, word_symbols
 from innerloop.data.sets import Example, PuzzleSet
 from innerloop.errors import InputError
 from innerloop.rules.symmetry import Views, dihedral, same_names, turns
@@ -20,20 +22,24 @@ from innerloop.tasks.task import Task, item_rng
 __all__ = ["Grid"]
 
 MOST_SYMBOLS = 254
+BLANKS = ".0 ?"  # symbols that an empty cell may have where nothing is said
+FAULTY = 10  # one row in so many may change a given, and is a fault of the row
+PIECE = 65_536  # rows that are compared at once
 SYMMETRIES = ("turns", "names")
 
 
 class Grid(Task):
     """A puzzle of fixed size with unknown rules.
 
-    alphabet: the symbols of tokens 1, 2...; shape: (rows, columns); blank: the symbol of an undecided cell: every other
-    cell of the question must stay as it is (None: no cell is given, the answer may be anything). rule: an optional
-    check `rule(question, answer) -> bool` on (S,) tokens, which makes `valid` a real verification. examples: rows
-    that `sample` draws from (a grid has no generator of its own). symmetries: what leaves your puzzle the same puzzle,
-    to learn from and to solve in several views: "turns" (turned and mirrored) and "names" (every symbol but the blank
-    called otherwise, as colours are). fill: the symbols that an undecided cell may take, of which the exact solver
-    chooses (default: every symbol but the blank). `options` holds neither rule nor examples. A subclass may define
-    `rule` as a method, and `constrain` for the exact solver (docs/add_a_task.md).
+    alphabet: the symbols of tokens 1, 2..., or a list of words where cells have several characters; shape: (rows,
+    columns); blank: the symbol or word of an undecided cell: every other cell of the question must stay as it is (None:
+    no cell is given, the answer may be anything). rule: an optional check `rule(question, answer) -> bool` on (S,)
+    tokens, which makes `valid` a real verification. examples: rows that `sample` draws from (a grid has no generator of
+    its own). symmetries: what leaves your puzzle the same puzzle, to learn from and to solve in several views: "turns"
+    (turned and mirrored) and "names" (every symbol but the blank called otherwise, as colours are). fill: the symbols
+    that an undecided cell may take, of which the exact solver chooses (default: every symbol but the blank). `options`
+    holds neither rule nor examples. A subclass may define `rule` as a method, and `constrain` for the exact solver
+    (docs/add_a_task.md).
     """
 
     name = "grid"
@@ -41,7 +47,7 @@ class Grid(Task):
 
     def __init__(
         self,
-        alphabet: str = ".0123456789",
+        alphabet: str | Sequence[str] = ".0123456789",
         shape: tuple[int, int] = (9, 9),
         blank: str | None = None,
         rule: Callable[[np.ndarray, np.ndarray], bool] | None = None,
@@ -49,11 +55,11 @@ class Grid(Task):
         symmetries: tuple[str, ...] = (),
         fill: str = "",
     ):
-        if not alphabet or len(set(alphabet)) != len(alphabet) or len(alphabet) > MOST_SYMBOLS:
+        if not alphabet or len(set(alphabet)) != len(alphabet) or len(alphabet) > MOST_SYMBOLS or "" in [*alphabet]:
             raise InputError(
                 f"alphabet={alphabet!r} must list 1 to {MOST_SYMBOLS} different symbols; leave out the repeated ones."
             )
-        if blank is not None and (len(blank) != 1 or blank not in alphabet):
+        if blank is not None and (not blank or blank not in [*alphabet]):
             raise InputError(
                 f"blank={blank!r} is no symbol of the alphabet {alphabet!r}; choose one of its symbols or none."
             )
@@ -63,12 +69,15 @@ class Grid(Task):
             raise InputError(f"symmetries={list(symmetries)}: {unknown[0]!r} is none of {', '.join(SYMMETRIES)}.")
         if wrong := [symbol for symbol in fill if symbol not in alphabet or symbol == blank]:
             raise InputError(f"fill={fill!r}: {wrong[0]!r} is no symbol of the alphabet but the blank; leave it out.")
-        self.charset, self.vocab, self.shape = alphabet, len(alphabet) + 1, (int(shape[0]), int(shape[1]))
-        self.blank = alphabet.index(blank) + 1 if blank else 0
+        self.words = tuple(alphabet) if any(len(word) > 1 for word in alphabet) else ()  # of tokens 1, 2...
+        self.charset = word_symbols(self.words) if self.words else "".join(alphabet)
+        self.vocab, self.shape = len(alphabet) + 1, (int(shape[0]), int(shape[1]))
+        self.blank = [*alphabet].index(blank) + 1 if blank else 0
+        self.takes_guesses = bool(blank)
         self.rule = rule or self.rule
         self.verifies, self.examples = self.rule is not None, examples
         self.local = self.lined = min(self.shape) > 1  # most puzzles on a grid speak of neighbours, rows and columns
-        self.options = {"alphabet": alphabet, "shape": list(self.shape), "blank": blank}
+        self.options = {"alphabet": [*self.words] or self.charset, "shape": list(self.shape), "blank": blank}
         self.symmetries = tuple(symmetries)
         if "names" in symmetries:
             self.symbols = (tuple(t for t in range(1, self.vocab) if t != self.blank),)
@@ -81,22 +90,35 @@ class Grid(Task):
             self.options["fill"] = fill
 
     @classmethod
-    def infer(cls, questions: list[str], answers: list[str], shape: tuple[int, int] | None = None) -> Grid:
-        """The grid that holds these texts; the blank is '.' (else '0', ' ' or '?') if it is never in an answer and
-        every cell with another symbol is unchanged in the answer.
+    def infer(
+        cls,
+        questions: Sequence[str],
+        answers: Sequence[str],
+        shape: tuple[int, int] | None = None,
+        blank: str | None = "",
+        alphabet: Sequence[str] = (),
+    ) -> Grid:
+        """The grid that holds these texts, one symbol a cell (word_symbols of an alphabet of words).
+
+        blank, alphabet: where they are known; "": the blank is the first of '.', '0', ' ' and '?' around which at
+        least nine rows in ten leave the question as it is, and which their answers do not hold.
         """
-        alphabet = "".join(sorted(set().union(*questions, *answers)))
-        if len(alphabet) > MOST_SYMBOLS:
+        found = alphabet or "".join(sorted(set().union(*questions, *answers)))
+        if len(found) > MOST_SYMBOLS:
             raise InputError(
-                f"the rows hold {len(alphabet):,} different symbols, and at most {MOST_SYMBOLS} can be told apart; "
+                f"the rows hold {len(found):,} different symbols, and at most {MOST_SYMBOLS} can be told apart; "
                 "use fewer symbols."
             )
+        if blank and blank not in [*found]:
+            raise InputError(f"no cell holds {blank!r}, which was given as the empty cell; give another or none.")
+        if blank == "":
+            symbol = find_blank(questions, answers)
+            blank = found[word_symbols(found).index(symbol)] if symbol else None
         size = len(questions[0])
         side = isqrt(size)
-        blank = _blank(questions, answers)
         return cls(
-            alphabet, shape or ((side, side) if side * side == size else (1, size)), blank,
-            fill=_fill(alphabet, blank, questions, answers),
+            found, shape or ((side, side) if side * side == size else (1, size)), blank,
+            fill=_fill(found, blank, questions, answers),
         )  # fmt: skip
 
     def sample(self, seed: int, i: int) -> Example:
@@ -105,6 +127,23 @@ class Grid(Task):
         s = self.examples
         row = int(item_rng(seed, i).integers(len(s)))
         return Example(s.inputs[row], s.labels[row], float(s.rating[row]))
+
+    def encode_many(self, texts: list[str], where: str = "the text", what: str = "question") -> np.ndarray:
+        """As everywhere; where cells are words, a text is S symbols or S words."""
+        if self.words:
+            symbols, size = dict(zip(self.words, self.charset, strict=True)), self.shape[0] * self.shape[1]
+            texts = [
+                text if len(text) == size else read_words(text, symbols, f"{where}, row {row}")[0]
+                for row, text in enumerate(texts, 1)
+            ]
+        return super().encode_many(texts, where, what)
+
+    def spell(self, tokens: np.ndarray) -> str:
+        names = (self.pad_symbol, *self.words)
+        return " ".join(names[int(t)] for t in tokens.reshape(-1)) if self.words else self.decode(tokens)
+
+    def glyph(self, token: int) -> str:
+        return self.words[token - 1] if self.words and token not in (0, self.blank) else super().glyph(token)
 
     def views(self, count: int, rng: np.random.Generator) -> Views | None:
         if not self.symmetries:
@@ -162,20 +201,33 @@ class Grid(Task):
         return ok
 
 
-def _fill(alphabet: str, blank: str | None, questions: list[str], answers: list[str]) -> str:
-    """The symbols that answers have in undecided cells; "" where they are all but the blank."""
-    if blank is None:
+def _fill(alphabet: Sequence[str], blank: str | None, questions: Sequence[str], answers: Sequence[str]) -> str:
+    """The symbols that answers have in undecided cells; "" where they are all but the blank, or cells are words."""
+    if blank is None or any(len(symbol) > 1 for symbol in alphabet):
         return ""
     rows = zip(questions, answers, strict=True)
-    found = {y for q, a in rows if blank in q for x, y in zip(q, a, strict=True) if x == blank}
+    found = {y for q, a in rows if blank in q for x, y in zip(q, a, strict=False) if x == blank}
     return "" if found >= set(alphabet) - {blank} else "".join(sorted(found))
 
 
-def _blank(questions: list[str], answers: list[str]) -> str | None:
-    solved: set[str] = set().union(*answers)
-    for blank in ".0 ?":
-        if blank in solved or not any(blank in q for q in questions):
+def find_blank(questions: Sequence[str], answers: Sequence[str]) -> str | None:
+    """The symbol of an empty cell, where nearly all rows use one: the others are at fault, and not the guess."""
+    size = len(questions[0])
+    for blank in BLANKS:
+        if not any(blank in question for question in questions):
             continue
-        if all(x in (blank, y) for q, a in zip(questions, answers, strict=True) for x, y in zip(q, a, strict=True)):
+        broken = 0
+        for start in range(0, len(questions), PIECE):
+            asked, solved = (_codes(texts[start : start + PIECE], size) for texts in (questions, answers))
+            wrong = ((asked != ord(blank)) & (asked != solved)).any(1) | (solved == ord(blank)).any(1)
+            broken += int(wrong.sum())
+            if FAULTY * broken > len(questions):
+                break
+        else:
             return blank
     return None
+
+
+def _codes(texts: Sequence[str], size: int) -> np.ndarray:
+    """(N, S) code points."""
+    return np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), np.uint32).reshape(len(texts), size)

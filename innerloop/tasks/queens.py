@@ -31,6 +31,7 @@ class Queens(Task):
     charset = ".Q"
     vocab = 3
     blank = 1
+    takes_guesses = True
 
     def __init__(self, size: int = 8, givens: tuple[int, int] | None = None):
         if not 4 <= size <= 32:

@@ -46,6 +46,7 @@ class Task:
     local: bool = False  # True: the rules speak of neighbouring cells, and of all parts of the grid alike
     lined: bool = False  # True: of whole rows and columns
     blank: int = 0  # token of an empty cell of the question; 0 = the task has none
+    takes_guesses: bool = False  # True: a cell of the answer may be given in the question, so that it can be guessed
     void: str = "·"  # how an empty cell is shown in a terminal
     identifiers: tuple[str, ...] = ("<blank>",)  # names of the puzzle identifiers `sample` gives
     causal: bool = False  # True: a position must not attend to later ones, which hold the answer (running text)
@@ -216,6 +217,10 @@ class Task:
         """The S symbols of one puzzle, row by row, in one line."""
         symbols = self.pad_symbol + self.charset
         return "".join(symbols[int(t)] for t in np.asarray(tokens).reshape(-1))
+
+    def spell(self, tokens: np.ndarray) -> str:
+        """The same for people and files: words parted by spaces where cells have several characters."""
+        return self.decode(tokens)
 
     # --- symmetries ---------------------------------------------------------------------------------------------------
     def augment(

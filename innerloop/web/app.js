@@ -18,7 +18,7 @@ const app = { model: null, question: [], thought: null, selected: null }; // and
 const { classList } = document.body;
 const ui = { line: timeline(go), clock: clock(advance) }; // and form, dials, board, gallery: those of a model
 
-// -- a model ----------------------------------------------------------------------------------------------------------
+// -- a model ------------------------------------------------------------------------------------------------
 
 async function start() {
   const names = (await source.models()).map((m) => m.name);
@@ -78,7 +78,7 @@ function learned(model) {
   }, 4000);
 }
 
-// -- a puzzle ---------------------------------------------------------------------------------------------------------
+// -- a puzzle -----------------------------------------------------------------------------------------------
 
 /** Another puzzle is asked; example: where it comes from, null for one that was typed. */
 function asked(cells, example) {
@@ -119,7 +119,7 @@ function put(symbol) {
   ui.form.put(app.question.with(app.selected, symbol));
 }
 
-// -- a thought --------------------------------------------------------------------------------------------------------
+// -- a thought ----------------------------------------------------------------------------------------------
 
 function forget() {
   app.stop?.abort();
@@ -205,7 +205,7 @@ function choose(k) {
   show(true);
 }
 
-// -- time -------------------------------------------------------------------------------------------------------------
+// -- time ---------------------------------------------------------------------------------------------------
 
 function go(step) {
   ui.clock.pause();
@@ -238,7 +238,7 @@ function toggle() {
   ui.clock.toggle();
 }
 
-// -- drawing ----------------------------------------------------------------------------------------------------------
+// -- drawing ------------------------------------------------------------------------------------------------
 
 /** Bring the page up to date; grown: the thought has more steps, or another trajectory of it is shown. */
 function show(grown = false) {
@@ -275,7 +275,7 @@ function trouble(error, again) {
   if (error.wait) app.retry = setTimeout(again, 1000 * error.wait);
 }
 
-// -- keys, clipboard, colours, files ----------------------------------------------------------------------------------
+// -- keys, clipboard, colours, files ------------------------------------------------------------------------
 
 /** What a key is for here, as a function; nothing, where it is the browser's. */
 function meaning({ key, target, ctrlKey, metaKey, altKey }) {

@@ -1,4 +1,4 @@
-// One board for every puzzle: a grid of symbols, drawn from what a model says of its shape, glyphs, colours and boxes.
+// One board for every puzzle: a grid of symbols, drawn from what a model says of its shape, glyphs and boxes.
 
 import { box, fill, percent, s, stroke, words } from "./dom.js";
 

@@ -1,4 +1,4 @@
-// Taking things home: a drawing as SVG or PNG, the steps as CSV, and the whole page as one file that needs no server.
+// Export: a drawing as SVG or PNG, the steps as CSV, and the whole page as one file that needs no server.
 
 import { h, s } from "./dom.js";
 

@@ -32,6 +32,7 @@ def result(folder):
     return json.loads((folder / "sudoku4.json").read_text())
 
 
+@pytest.mark.slow
 def test_killed_and_sliced_it_ends_with_the_same_bits(tmp_path):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     done(whole)
@@ -63,6 +64,7 @@ def test_killed_and_sliced_it_ends_with_the_same_bits(tmp_path):
         assert value["born"]["command"].startswith("python benchmarks/records.py sudoku4") and value["born"]["torch"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "file"),
     [

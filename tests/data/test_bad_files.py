@@ -109,7 +109,7 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
         csv_of(GOOD, f"s,{ASKED[:-2]}..,{SOLVED[:-1]}4,1"),
         "row 2: the answer breaks the rules of sudoku",
     ),
-    "label changes a given": (csv_of(f"s,2{ASKED[1:]},{SOLVED},1", GOOD), "row 1: the answer breaks the rules"),
+    "label changes a given": (csv_of(f"s,2{ASKED[1:]},{SOLVED},1", GOOD), "row 1: the answer changes a given: cell 1"),
     "rating inf": (csv_of(f"s,{ASKED},{SOLVED},inf"), "row 1: the rating 'inf' is not finite"),
     "rating nan": (csv_of(f"s,{ASKED},{SOLVED},nan"), "row 1: the rating 'nan' is not finite"),
     "rating text": (csv_of(f"s,{ASKED},{SOLVED},hard"), "row 1: the rating 'hard' is no number"),

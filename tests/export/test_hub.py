@@ -83,6 +83,7 @@ def test_a_file_of_a_file_is_the_same(single, tmp_path):
     assert torch.equal(answers(open_single(single)), answers(open_single(again)))
 
 
+@pytest.mark.slow
 def test_half_the_size_where_no_answer_changes(tmp_path, capsys):
     """A run that computes in bfloat16 loses nothing by storing its weights so."""
     folder, single, path = (tmp_path / name for name in ("run", "single.safetensors", "half.safetensors"))
@@ -141,9 +142,9 @@ def test_damaged_and_foreign_files_say_so_in_one_sentence(single, tmp_path):
     bad.write_bytes(data[:-100] + bytes([data[-100] ^ 1]) + data[-99:])
     told("checksum")
     bad.write_bytes(b"\x80\x04 a pickle, perhaps")
-    told("no safetensors file")
+    told("not a safetensors file")
     bad.write_bytes(b"")
-    told("no safetensors file")
+    told("not a safetensors file")
     save_file({"w": torch.zeros(3)}, bad)
     told("weights but no run")
     rewritten(single, bad, {FORMAT_KEY: "2"})
@@ -325,6 +326,7 @@ def client(code, home, endpoint, **more):
     return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, cwd=ROOT, timeout=120)
 
 
+@pytest.mark.slow
 def test_push_to_hub_and_back(folder, hub, tmp_path):
     """The real client against a hub on this machine: what was pushed is what is fetched, to the last bit."""
     pytest.importorskip("huggingface_hub")

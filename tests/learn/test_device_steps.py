@@ -46,6 +46,7 @@ def same(a, b):
     return all(torch.equal(a[k], b[k]) for k in a)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
 def test_the_same_bits_as_step_by_step(name, tmp_path):
     plain, weights, state = trained(name, "off", tmp_path / "off")

@@ -788,6 +788,7 @@ def test_tensorboard_gets_what_the_file_gets(tmp_path):
     assert list((tmp_path / "tensorboard").glob("events*"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only glibc is told what to do with freed memory")
 def test_freed_memory_is_kept_for_the_next_tensor():
     """Sixty tensors of 64 MB one after the other: their pages are faulted in a few times, not sixty."""

@@ -80,6 +80,7 @@ def test_embedding_and_head_are_shared():
         assert all(p.grad is not None and p.grad.any() for p in module.parameters())
 
 
+@pytest.mark.slow
 def test_it_learns_the_token_after_the_next():
     """Each token is the sum of the two before, modulo 10: the next one and the one after it can both be known."""
     run, embed, head, main, mtp = made()

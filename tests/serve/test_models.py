@@ -98,7 +98,7 @@ def test_the_door(registry, run):
         ({"identifier": 1}, "identifier 1"),
         ({"identifier": "aa"}, 'identifier "aa" is not one .* it has 0 names'),
         ({"pick": "value"}, "has no selection rule"),
-        ({"width": 2, "views": False}, "same trajectory"),
+        ({"width": 2, "views": False, "guess": False}, "same trajectory"),
     ]:
         with pytest.raises(InputError, match=said):
             served.solve_options(asked(**dials))

@@ -39,6 +39,7 @@ def puzzles():
     [
         SolveOptions(10, 1, "verified"),
         SolveOptions(10, 4, "verified", seed=1),
+        SolveOptions(10, 4, "verified", guess=False, seed=1),
         SolveOptions(30, 2, "first"),
         SolveOptions(10, 3, "vote", noise=(0.3, 0.1), halting=True),
         SolveOptions(10, 3, "residual", views=False, noise=(0.3, 0.0)),
@@ -47,7 +48,7 @@ def puzzles():
 )
 def test_a_thought_ends_as_the_solver_answers(opened, puzzles, dials):
     solver = Solver(opened.loop, opened.task)
-    how = {name: getattr(dials, name) for name in ("noise", "views", "halting", "seed")}
+    how = {name: getattr(dials, name) for name in ("noise", "views", "guess", "halting", "seed")}
     alone = solver.solve(puzzles, dials.depth, dials.width, dials.pick, **how)
     for i, wanted in enumerate(alone):
         told = report.replay_json(solver, puzzles, i, dials)

@@ -184,6 +184,7 @@ def taught():
     return player.eval(), idle.eval()
 
 
+@pytest.mark.slow
 def test_a_model_of_moves_knows_the_board_as_mine_and_theirs(taught):
     """Linear mine/theirs beats the commonest class by 20 points, the untrained net and black/white by 5 or more.
 

@@ -33,7 +33,7 @@ def test_study_writes_figures_and_one_json(run, tmp_path, capsys):
     told = capsys.readouterr().out
     assert "dimension of z, untrained" in told and "solved boards" in told and "open cells read from y" in told
     names = {"residuals", "ends", "blanks", "dimension", "cells"}
-    assert {p.name for p in (out / "figures").iterdir()} == {f"{n}.{k}" for n in names for k in ("png", "svg")}
+    assert {p.name for p in (out / "figures").iterdir()} == {f"{n}.{k}" for n in names for k in ("png", "svg", "pdf")}
     found = json.loads((out / "study.json").read_text())
     assert found["puzzles"] == 20 and found["depth"] == 6 and found["born"]["command"]
     assert found["residuals"]["names"] == ["z", "z", "z", "y"] * 6

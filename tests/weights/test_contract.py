@@ -56,6 +56,7 @@ def test_contract(system, check):
 PLACED = ("shapes", "gradients", "batch independence")  # checks of what a prefix changes: which place is which token
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", CHECKS)
 @pytest.mark.parametrize("mix", [m for m in BLOCKS if m != "attention"])
 def test_contract_of_every_block(mix, check):

@@ -79,6 +79,7 @@ def test_solving_takes_fewer_calls_than_iterating():
     assert calls["anderson"] < 0.7 * calls["picard"] and calls["broyden"] < 0.7 * calls["picard"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("grad", "taped"), [("implicit", 1), ("phantom(5, 0.5)", 5), ("phantom(1, 1)", 1), ("last(1)", 1), ("full", 24)]
 )
@@ -177,6 +178,7 @@ def test_compiled_blocks_are_differentiated_as_written(monkeypatch):
     assert stances == ["force_eager"] * 2 and torch._dynamo is not None
 
 
+@pytest.mark.slow
 def test_it_learns_by_each_gradient():
     """To copy, and to say the token to the left: forty whole thoughts, one solve each."""
     inputs = sample_question(16).inputs

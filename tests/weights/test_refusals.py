@@ -68,6 +68,7 @@ def test_units_and_masks_that_do_not_fit():
         made("huginn", block="conv", mask="causal")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("system", ["gram", "deq", "pondernet"])
 def test_a_loss_that_is_not_finite_stops_with_the_last_good_state(system, tmp_path, monkeypatch):
     run = replace(family.unmatched_run(system, "sudoku4", 16), name="x")

@@ -1,0 +1,259 @@
+"""`data`: what a file of puzzles is taken for and why, its faulty rows, repeats and twins; and the file put right."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from innerloop import files
+from innerloop.data.cells import parted
+from innerloop.data.formats import ANSWER_NAMES, QUESTION_NAMES, write_csv
+from innerloop.data.inspect import Inspection, inspect
+from innerloop.data.sheet import ending_of
+from innerloop.data.stated import Stated
+from innerloop.errors import InputError
+from innerloop.schema import Seed, Whole
+from innerloop.tasks.grid import Grid
+from innerloop.text import command, printable
+
+__all__ = ["data"]
+
+DataFile = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
+PICTURES, NAMED = 3, 10  # rows that are drawn, and at most named
+OFTEN = 10  # one row in so many with two answers, and the question lacks something
+SAMPLE, MOST_WORDS = 200, 40  # rows that are looked at for words, and words that an alphabet may have
+WIDEST = 60  # columns of a board that is drawn
+
+
+def data(
+    file: DataFile,
+    shape: str = "",
+    blank: str = "",
+    alphabet: str = "",
+    fix: bool = False,
+    test: Whole = 0,
+    out: str = "",
+    seed: Seed = 0,
+) -> int:
+    """Look at a file of puzzles: what it is taken for and why, its first rows, and every row at fault.
+
+    Ends with 0 where the file can be trained on as it stands, and with 2 where rows are at fault or repeat others.
+
+    Example:  innerloop data my_puzzles.csv
+
+    Example:  innerloop data my_puzzles.csv --fix --out clean
+
+    Example:  innerloop data cells.csv --shape 4x6 --blank "--" --alphabet "--,1,2,10"
+
+    Args:
+        file: Puzzles, in any format that train reads.
+        shape: Rows and columns of a board, such as 5x7, where the rows do not tell.
+        blank: The symbol of an empty cell; none: no cell of a question is given.
+        alphabet: What a cell may hold, as .123 or, where cells have several characters, 1,2,10,--.
+        fix: Write FILE.train and FILE.test without faults and repeats, twins on one side.
+        test: With --fix: about how many rows go to the second; 0: a tenth, at most 500.
+        out: With --fix: the folder to write to; by default that of the file.
+        seed: Of the split.
+    """
+    if not fix and (out or test):
+        raise InputError("--out and --test say how --fix writes: add --fix")
+    path = Path(file)
+    if not path.exists():
+        raise InputError(f"there is no file {files.shown(path)}: check the path")
+    targets = fixed_names(path, Path(out) if out else path.parent)
+    found = inspect(path, Stated.parse(shape, blank, alphabet))
+    console = Console(emoji=False, highlight=False, soft_wrap=True)
+    print_inspection(console, found)
+    words = [
+        word for pair in (("--shape", shape), ("--blank", blank), ("--alphabet", alphabet)) if pair[1] for word in pair
+    ]
+    if fix:
+        write_fixed(found, targets, test, seed)
+        train_words = ("grid", "--data", targets[0], *words, "--out", "runs/mine")
+        print(f"next: {command('train', *train_words)}", file=sys.stderr)
+        return 0
+    if found.faults or found.repeats:
+        raise InputError(first_fault(found, path, words))
+    return 0
+
+
+# -- what was found ---------------------------------------------------------------------------------------------------
+
+
+def print_inspection(console: Console, found: Inspection) -> None:
+    """The findings, one line a kind, and the first rows as pictures."""
+    s, task = found.examples, found.task
+    what = str(s.reading) if found.answered else questions_alone(found)
+    console.print(f"{printable(s.source)} is {what}", markup=False)
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), show_header=False)
+    for name, text in findings(found):
+        table.add_row(Text(name, "dim"), Text(printable(text, 2000)))
+    console.print(table)
+    for i in range(min(PICTURES, len(s)) if task.shape[1] <= WIDEST else 0):
+        console.print(Text(f"\nrow {found.rows[i]}" + (" and its answer" if found.answered else ""), "dim"))
+        console.print(pictures(console, found, i))
+
+
+def pictures(console: Console, found: Inspection, i: int) -> Table:
+    """Question and answer side by side, or one below the other in a narrow terminal."""
+    s, task = found.examples, found.task
+    drawn = [task.terminal(s.inputs[i], s.inputs[i])]
+    if found.answered:
+        drawn.append(task.terminal(s.inputs[i], s.labels[i]))
+    if console.options.ascii_only:
+        drawn = [Text(d.plain.translate(str.maketrans("─│┼·█", "-|+.#"))) for d in drawn]
+    width = max(max(map(len, d.plain.splitlines())) for d in drawn)
+    grid = Table.grid(padding=(0, 6, 0, 0))
+    if len(drawn) * (width + 6) <= console.width:
+        grid.add_row(*drawn)
+    else:
+        for d in drawn:
+            grid.add_row(d)
+    return grid
+
+
+def questions_alone(found: Inspection) -> str:
+    rows, columns = found.task.shape
+    blank = found.task.charset[found.task.blank - 1] if found.task.blank else ""
+    told = f", empty cells {blank!r}" if blank else ""
+    return f"questions alone: {len(found.rows):,} of {rows}x{columns}{told}; solve takes them, training needs answers"
+
+
+def findings(found: Inspection) -> list[tuple[str, str]]:
+    """(name, what was found) of every kind that there is something to say of."""
+    s, task = found.examples, found.task
+    lines: list[tuple[str, str]] = []
+    if found.sheet is not None:
+        lines.append(("columns", ", ".join(columns_of(found))))
+    if words := words_of(found):
+        lines.append(("words", words))
+    if task.blank:
+        given = ((s.inputs != 0) & (s.inputs != task.blank)).sum(1)
+        low, middle, high = int(given.min()), int(np.median(given)), int(given.max())
+        lines.append(("givens", f"{low} to {high} of {s.inputs.shape[1]} cells, {middle} in the middle"))
+    known = s.rating[~np.isnan(s.rating)]
+    rated = f"{known.min():g} to {known.max():g}, {np.median(known):g} in the middle" if len(known) else "none"
+    if found.answered:
+        missing = f"; {len(s) - len(known):,} rows have none" if 0 < len(known) < len(s) else ""
+        lines.append(("ratings", rated + missing))
+    lines.append(("repeats", repeats_of(found)))
+    lines.append(("twins", twins_of(found)))
+    for symbol, first in found.rare_symbols():
+        lines.append(("rare", f"{symbol!r} stands in {first.what} only, first in row {first.row}: is it meant?"))
+    lines += [("at fault", f"row {fault.row}: {fault.what}") for fault in found.faults[:NAMED]]
+    if len(found.faults) > NAMED:
+        lines.append(("", f"and {len(found.faults) - NAMED:,} more rows"))
+    return lines
+
+
+def words_of(found: Inspection) -> str:
+    """What to say where all questions are as many words, each of which may be a cell."""
+    if found.sheet is None or (isinstance(found.task, Grid) and found.task.words):
+        return ""
+    place = next((i for i, name in enumerate(columns_of(found)) if name.endswith("(the question)")), 0)
+    texts = [row[place] for row in found.sheet.rows[:SAMPLE] if isinstance(row[place], str)]
+    split = [parted(text) for text in texts]
+    words = sorted({word for row in split for word in row})
+    counts = {len(row) for row in split}
+    if len(counts) != 1 or counts == {1} or max(map(len, words)) == 1 or len(words) > MOST_WORDS:
+        return ""
+    return (
+        f"its questions are {counts.pop()} words each, such as {' '.join(split[0][:3])}; if a word is a cell, say "
+        f"--alphabet with all that a cell may hold, such as {','.join(words)}"
+    )
+
+
+def columns_of(found: Inspection) -> list[str]:
+    """The names of the columns, with what two of them were taken for."""
+    assert found.sheet is not None
+    plain = [name.strip().lower() for name in found.sheet.header]
+    shown = list(found.sheet.header)
+    for names, role in ((QUESTION_NAMES, "the question"), (ANSWER_NAMES if found.answered else (), "the answer")):
+        name = next((name for name in names if name in plain), None)
+        if name is not None:
+            shown[plain.index(name)] += f" ({role})"
+    return shown
+
+
+def repeats_of(found: Inspection) -> str:
+    pairs = found.repeats
+    if not pairs:
+        return "none"
+    other = [pair for pair in pairs if not pair.same_answer]
+    told = f"{len(pairs):,} rows repeat the question of others, first row {pairs[0].row} that of row {pairs[0].earlier}"
+    if not other:
+        return told
+    told += f"; {len(other):,} with another answer, first row {other[0].row}"
+    rest = [name for name in columns_of(found) if "(" not in name] if found.sheet else []
+    if OFTEN * len(other) > len(found.rows) and rest:
+        told += f": is a part of the question in another column ({', '.join(rest)})? Write all of it into one"
+    return told
+
+
+def twins_of(found: Inspection) -> str:
+    if found.twins is None:
+        return "not looked for in so many rows"
+    if not found.twins:
+        known = found.task.views(1, np.random.default_rng(0)) is not None
+        return "none" if known else "none, since no symmetry of this puzzle is known"
+    first = found.twins[0]
+    told = f"row {first.row} is row {first.earlier} turned, mirrored or renamed"
+    return f"{len(found.twins):,} rows are variants of others, first {told}; --fix keeps them on one side"
+
+
+def first_fault(found: Inspection, path: Path, words: Sequence[str]) -> str:
+    """The sentence that ends a file which cannot be trained on as it stands."""
+    bad = len({fault.row for fault in found.faults})
+    if bad:
+        first, count = f"row {found.faults[0].row}: {found.faults[0].what}", bad - 1
+        more = f", and {count:,} more rows are at fault" if count else ""
+    else:
+        first, more = f"row {found.repeats[0].row}: the question repeats row {found.repeats[0].earlier}", ""
+    mend = command("data", path, *words, "--fix")
+    return f"{files.shown(path)}, {first}{more}; correct them, or leave them out by: {mend}"
+
+
+# -- the file put right -----------------------------------------------------------------------------------------------
+
+
+def fixed_names(path: Path, folder: Path) -> tuple[Path, Path]:
+    """Where --fix writes: NAME.train.csv and NAME.test.csv, with the ending of the file where it is one of text."""
+    name, suffix = path.name, ".csv"
+    for ending in (".csv", ".csv.gz", ".jsonl", ".jsonl.gz"):
+        if name.lower().endswith(ending):
+            name, suffix = name[: -len(ending)], name[-len(ending) :]
+    ending_of(f"x{suffix}")
+    return folder / f"{name}.train{suffix}", folder / f"{name}.test{suffix}"
+
+
+def write_fixed(found: Inspection, targets: tuple[Path, Path], test: int, seed: int) -> None:
+    """The two files. Raises InputError, before any is written, where one is there with other content."""
+    if not found.answered:
+        raise InputError(f"{found.examples.source} has no answers to learn from: there is nothing to split")
+    parts = found.split(test, seed)
+    for write in (False, True):
+        for path, rows in zip(targets, parts, strict=True):
+            put(path, found, rows, write)
+    left = found.total - sum(map(len, parts))
+    told = f"; {left:,} rows at fault or repeated are left out" if left else ""
+    names = " and ".join(f"{files.shown(p)} ({len(r):,} rows)" for p, r in zip(targets, parts, strict=True))
+    print(f"written: {names}{told}", file=sys.stderr)
+
+
+def put(path: Path, found: Inspection, rows: list[int], write: bool) -> None:
+    """Write rows to `path`; or only refuse where another file is there."""
+    if not write:
+        if path.exists():
+            raise InputError(f"{files.shown(path)} is there already: delete it, or give another folder by --out")
+    elif found.sheet is not None:
+        found.sheet.take(rows).write(path)
+    else:
+        write_csv(path, found.examples.take(rows), found.task)

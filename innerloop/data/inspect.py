@@ -1,0 +1,193 @@
+"""Inspection of a puzzle file: what it is taken for, every faulty row, repeats, twins; and the file put right.
+
+    found = inspect("mine.csv")
+    found.task, found.examples.reading, found.faults, found.repeats, found.twins
+    train, test = found.split()           # rows without faults and repeats; twins on one side
+
+The rows are read as `data.opening.open_set` reads them, but a faulty one is noted and left out instead of ending it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from innerloop.data.formats import TEXT_SUFFIXES, read_table
+from innerloop.data.guess import guess_shape, infer_task
+from innerloop.data.notation import ranges
+from innerloop.data.opening import cells_of, fault_of, open_set, set_of_table, valid_labels
+from innerloop.data.sets import PuzzleSet, count_held_out
+from innerloop.data.sheet import Sheet, sheet_of
+from innerloop.data.stated import UNSTATED, Stated
+from innerloop.data.table import Fault, ReadOptions, Table
+from innerloop.errors import InputError
+from innerloop.tasks.grid import Grid
+from innerloop.tasks.task import Task
+from innerloop.text import printable
+
+__all__ = ["Inspection", "Pair", "inspect"]
+
+MAX_TWINS = 100_000  # rows up to which twins are looked for
+RARE = 200  # a symbol is rare where at most one row in so many holds it
+
+
+class Pair(NamedTuple):
+    """Two rows of a file, by their numbers from 1: `row` repeats `earlier`, or is a twin of it."""
+
+    row: int
+    earlier: int
+    same_answer: bool = True
+
+
+class Inspection(NamedTuple):
+    """What was found. Rows of `examples` and `sheet` are those without faults; `rows` are their numbers in the file."""
+
+    task: Task
+    examples: PuzzleSet
+    answered: bool  # False: the file holds questions alone
+    rows: Sequence[int]
+    faults: list[Fault]  # in the order of the rows
+    repeats: list[Pair]  # rows whose question stood before
+    twins: list[Pair] | None  # rows that are others turned, mirrored or renamed; None: too many rows to look
+    classes: np.ndarray  # int64 (N,): twins and repeats share a number
+    sheet: Sheet | None  # the rows as they stand in a file of text
+
+    @property
+    def total(self) -> int:
+        """Rows of the file."""
+        return len({*self.rows, *(fault.row for fault in self.faults)})
+
+    def split(self, held: int = 0, seed: int = 0) -> tuple[list[int], list[int]]:
+        """(rows to learn from, rows to test on), as indices of `examples`: each question once, twins on one side.
+
+        held: about how many to test on; 0: a tenth, of few puzzles up to a quarter. Raises InputError where one side
+        would be empty.
+        """
+        repeated = {pair.row for pair in self.repeats}
+        kept = np.array([i for i, row in enumerate(self.rows) if row not in repeated], np.int64)
+        names, of_class = np.unique(self.classes[kept], return_inverse=True)
+        if len(names) < 2:
+            raise InputError(f"{self.examples.source}: two puzzles that are no twins are needed to split; give more.")
+        wanted = min(held or count_held_out(len(kept)), len(kept) - 1)
+        sizes, chosen, count = np.bincount(of_class), np.zeros(len(names), bool), 0
+        for name in np.random.default_rng(seed).permutation(len(names)):
+            if count and count + sizes[name] > wanted:
+                continue
+            chosen[name], count = True, count + int(sizes[name])
+            if count >= wanted or chosen.sum() == len(names) - 1:
+                break
+        test = chosen[of_class]
+        return kept[~test].tolist(), kept[test].tolist()
+
+    def rare_symbols(self) -> list[tuple[str, Fault]]:
+        """Symbols of a grid that hardly any row holds, each with the first row and how many do."""
+        if not isinstance(self.task, Grid) or len(self.rows) < RARE:
+            return []
+        found = []
+        for token in range(1, self.task.vocab):
+            held = ((self.examples.inputs == token) | (self.examples.labels == token)).any(1)
+            count = int(held.sum())
+            if 0 < count <= len(held) // RARE:
+                symbol = self.task.spell(np.array([token]))
+                found.append((symbol, Fault(self.rows[int(np.argmax(held))], f"{count:,} of {len(held):,} rows")))
+        return found
+
+
+def inspect(path: Path | str, stated: Stated = UNSTATED) -> Inspection:
+    """Read a whole file and say what is in it. Raises InputError where it cannot be read, or no row can."""
+    path = Path(path)
+    name = path.name.lower().removesuffix(".gz")
+    if path.is_dir() or not name.endswith(TEXT_SUFFIXES):
+        task, s = open_set(path, allow_duplicates=True, stated=stated)
+        return _inspected(task, s, True, range(1, len(s) + 1), [], None)
+    faults: list[Fault] = []
+    answers = None if not name.endswith(".txt") else False
+    how = ReadOptions(True, answers, words=cells_of(None, stated), keep=True, faults=faults)
+    table = _readable(read_table(path, None, how), str(path), stated, faults)
+    answered = bool(table.answers)
+    task, s = set_of_table(table, None if answered else _questions_alone(table, stated), str(path), stated)
+    good = valid_labels(task, s.inputs, s.labels)
+    for i in np.flatnonzero(~good):
+        faults.append(Fault(table.rows[i], fault_of(task, s.inputs[i], s.labels[i])))
+    if not good.any():
+        raise InputError(
+            f"{path}, row {faults[0].row}: {faults[0].what}; no other row can be read either, so mend that first."
+        )
+    kept = np.flatnonzero(good)
+    s = s if good.all() else s.take(kept)
+    s = replace(s, reading=s.reading._replace(puzzles=len(s)) if s.reading else None)
+    rows = [table.rows[i] for i in kept]
+    return _inspected(task, s, answered, rows, sorted(faults), sheet_of(table).take(kept.tolist()))
+
+
+def _readable(table: Table, where: str, stated: Stated, faults: list[Fault]) -> Table:
+    """The rows whose symbols the file's task has; the others are noted as faults."""
+    if not table.answers:
+        return table
+    guess = infer_task(table, None, where, stated)
+    digits, blanks = guess.notation.digits, guess.notation.blanks
+    known = set(digits + blanks) if digits and not guess.notation.standard else set(guess.task.charset)
+    known |= set() if digits and not guess.notation.standard else {*guess.task.aliases, guess.task.pad_symbol}
+    kept = []
+    for i, texts in enumerate(zip(table.questions, table.answers, strict=True)):
+        bad = next((k for k, text in enumerate(texts) if not known.issuperset(text)), None)
+        if bad is None:
+            kept.append(i)
+            continue
+        cell = next(j for j, symbol in enumerate(texts[bad]) if symbol not in known)
+        told = f"the {('question', 'answer')[bad]} has {texts[bad][cell]!r} in cell {cell + 1}"
+        faults.append(Fault(table.rows[i], f"{told}, where {guess.task.name} is written with {_written(known)}"))
+    if len(kept) == len(table.questions):
+        return table
+    if not kept:
+        raise InputError(
+            f"{where}, row {faults[0].row}: {faults[0].what}; no other row can be read either, so mend that first."
+        )
+    take: Any = lambda column: [column[i] for i in kept]  # noqa: E731
+    columns = {name: take(getattr(table, name)) for name in ("questions", "answers", "rows", "records")}
+    return table._replace(ratings=table.ratings[kept], **columns)
+
+
+def _written(symbols: set[str]) -> str:
+    return printable(ranges("".join(sorted(symbols))), 60)
+
+
+def _questions_alone(table: Table, stated: Stated) -> Grid:
+    """The grid of questions without answers: the first usual symbol of an empty cell that they hold is one."""
+    shape = stated.shape or table.shape or guess_shape(len(table.questions[0]))
+    asked = stated.blank
+    if asked == "":
+        asked = next((blank for blank in ".0" if any(blank in question for question in table.questions)), None)
+    return Grid.infer(table.questions, [], shape, asked, stated.alphabet)
+
+
+def _inspected(
+    task: Task, s: PuzzleSet, answered: bool, rows: Sequence[int], faults: list[Fault], sheet: Sheet | None
+) -> Inspection:
+    first: dict[bytes, int] = {}
+    repeats, keys = [], [row.tobytes() for row in np.ascontiguousarray(s.inputs)]
+    classes = np.array([first.setdefault(key, i) for i, key in enumerate(keys)], np.int64)
+    for i in np.flatnonzero(classes != np.arange(len(s))):
+        same = np.array_equal(s.labels[i], s.labels[classes[i]])
+        repeats.append(Pair(rows[int(i)], rows[int(classes[i])], same))
+    twins = _twins(task, s, classes) if len(s) <= MAX_TWINS else None
+    pairs = None if twins is None else [Pair(rows[i], rows[j]) for i, j in twins]
+    return Inspection(task, s, answered, rows, faults, repeats, pairs, classes, sheet)
+
+
+def _twins(task: Task, s: PuzzleSet, classes: np.ndarray) -> list[tuple[int, int]]:
+    """(row, earlier row) that are symmetric variants, and `classes` joined accordingly; equal rows are no twins."""
+    found, known = [], dict[bytes, list[int]]()
+    alone = np.flatnonzero(classes == np.arange(len(s)))
+    for i, key in zip(alone.tolist(), task.canonical_batch(s.inputs[alone]), strict=True):
+        twin = next((t for t in known.get(key, ()) if task.same(s.inputs[t], s.inputs[i])), None)
+        if twin is None:
+            known.setdefault(key, []).append(i)
+        else:
+            found.append((i, twin))
+            classes[classes == i] = twin
+    return found
