@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import shutil
@@ -18,6 +19,7 @@ from innerloop.data.opening import open_set
 from innerloop.errors import InputError
 from innerloop.learn.precision import prepare
 from innerloop.runs import run as runs
+from innerloop.runs.code import FOLDER as CODE_FOLDER
 from innerloop.runs.code import NO_CODE, Code
 from innerloop.runs.fit import load_data
 from innerloop.runs.folder import OpenedRun, read_folder
@@ -29,6 +31,7 @@ from innerloop.text import command, printable
 
 RunFolder = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 CodeFlags = Annotated[Code, tyro.conf.OmitArgPrefixes]
+CODE_VERBS = ("train", "eval", "solve", "serve", "calibrate", "plot", "report", "study", "export")  # take --trust-code
 RulesFile = Annotated[
     str,
     tyro.conf.arg(metavar="FILE.py", help="A Python file with the functions rule, constrain, or both."),
@@ -68,11 +71,21 @@ def choose_device(choice: str) -> tuple[torch.device, str]:
     return torch.device("cuda", local), f"cuda:{local} ({why}: {torch.cuda.get_device_name(local)})"
 
 
+def keeps_code(*words: object) -> bool:
+    """Whether one of these is the folder of a run that keeps code of its own."""
+    with contextlib.suppress(OSError, ValueError):  # no name of a folder
+        return any((Path(str(word)) / CODE_FOLDER).is_dir() for word in words)
+    return False
+
+
 def next_command(verb: object, *words: object) -> str:
-    """A command line to type next: it names the path that started this program, if a shell finds no other way to it."""
+    """A command line to type next: it names the path that started this program, if a shell finds no other way to it.
+
+    A run that keeps code of its own is opened with --trust-code.
+    """
     started, found = Path(sys.argv[0]), shutil.which("innerloop") or ""
     by_name = started.name != "innerloop" or os.path.realpath(found) == os.path.realpath(started)
-    line = command(str(verb), *words)
+    line = command(str(verb), *words, *(["--trust-code"] if verb in CODE_VERBS and keeps_code(*words[:1]) else []))
     return line if by_name else shlex.quote(str(started)) + line.removeprefix("innerloop")
 
 

@@ -165,7 +165,7 @@ def print_validation(step: int, rows: list[Any]) -> None:
 
 
 def print_result(console: Console, folder: Path, result: Result, built: BuiltRun) -> None:
-    task, steps, flag = built.task, built.run.plan.steps, trust_flag(built.run)
+    task, steps = built.task, built.run.plan.steps
     if result.stopped:
         console.print(f"[bold red]stopped[/]: {markup(result.stopped)}")
         return

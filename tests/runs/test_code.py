@@ -10,9 +10,9 @@ from safetensors.torch import save_file
 
 import innerloop
 from innerloop import plugins, recipes, tasks, weights
+from innerloop.cli.choosing import Source, choose_run
 from innerloop.cli.inputs import Code
 from innerloop.cli.serving import Opener
-from innerloop.cli.training import choose_run
 from innerloop.data.formats import write_csv
 from innerloop.errors import InputError
 from innerloop.export.hub import Pretrained, save_single
@@ -136,9 +136,9 @@ def test_what_train_is_given(tmp_path, monkeypatch):
     recipe = "from dataclasses import replace\nfrom innerloop import Run, recipes\n\ndef mine() -> Run:\n"
     recipe += "    run = recipes.get('grid')\n    return replace(run, name='mine')\n"
     Path("my_recipe.py").write_text(recipe)
-    run, folder = choose_run("./my_recipe.py", "p.csv", "", "", (), Code(task="./futoshiki.py"))
+    run, folder, _ = choose_run("./my_recipe.py", Source("p.csv", task="./futoshiki.py"), "", ())
     assert folder == Path("runs/mine") and tasks.get(run.data.task).name == "futoshiki" and run.data.train == "p.csv"
     with pytest.raises(InputError, match="takes no task"):
-        choose_run("sudoku4", "", "", "", (), Code(task="maze11"))
+        choose_run("sudoku4", Source(task="maze11"), "", ())
     with pytest.raises(InputError, match="there is no file"):
-        choose_run("sudoku4", "", "", "", (), Code(task="./nowhere.py"))
+        choose_run("sudoku4", Source(task="./nowhere.py"), "", ())
