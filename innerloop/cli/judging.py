@@ -25,6 +25,7 @@ from innerloop.cli.inputs import (
 from innerloop.data.sets import fingerprint
 from innerloop.errors import InputError
 from innerloop.learn.evaluate import Row, as_dicts, evaluate
+from innerloop.plugins import trust_flag
 from innerloop.runs.certificate import birth_certificate
 from innerloop.runs.folder import OpenedRun
 from innerloop.runs.group import find_runs, holds_runs

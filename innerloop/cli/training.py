@@ -169,6 +169,7 @@ def print_result(console: Console, folder: Path, result: Result, built: BuiltRun
     if result.stopped:
         console.print(f"[bold red]stopped[/]: {markup(result.stopped)}")
         return
+    flag = trust_flag(built.run)
     if result.steps < steps:
         again = next_command("train", folder, *flag)
         console.print(f"step {result.steps} of {steps}; go on with: [bold]{markup(again, 4096)}[/]")
