@@ -124,6 +124,12 @@ def test_nothing_runs_once_all_have_stopped():
     assert loop.calls == 1
 
 
+def test_an_example_that_has_stopped_stays_so_whatever_the_rule_says_later():
+    said = iter(([False, True], [True, False], [False, False]))
+    t = think(Pull(), torch.ones(2, 1), 3, halt=lambda *_: torch.tensor(next(said)))
+    assert t.steps.tolist() == [2, 1] and t.state[0].flatten().tolist() == [1.5, 1.0]
+
+
 def test_a_stopped_row_never_sees_what_its_batch_mates_become():
     """Also where the loop would send it to NaN: selection, not multiplication by a mask."""
 
@@ -320,6 +326,33 @@ def test_start_noise_comes_once_and_path_noise_after_every_step():
     assert spread(0.0, 0.5, 4) == pytest.approx(1.0, rel=0.1), "four steps of independent noise"
 
 
+def test_every_slot_gets_noise_of_its_own():
+    class Two(Pull):
+        def init(self, x):
+            return torch.zeros(len(x.inputs), 4000), torch.zeros(len(x.inputs), 4000)
+
+        def step(self, s, x):
+            return s
+
+    a, b = think(Noisy(Two(), 1.0), asks([[1, 2]], [0]), 1).state.inner
+    assert abs(torch.corrcoef(torch.cat((a, b)))[0, 1]) < 0.1
+
+
+def test_the_first_of_several_trajectories_is_the_one_that_runs_alone():
+    class Asked(Pull):
+        def init(self, x):
+            return (x.inputs.float(),)
+
+        def step(self, s, x):
+            return (self.w * s[0],)
+
+    loop, x, every = Noisy(Asked(), 1.0), asks([[1, 2]], [0]), []
+    think_wide(loop, x, 3, lambda thoughts: every.extend(thoughts) or thoughts[0], 2)
+    first, second, third = (t.answer.logits for t in every)
+    assert torch.equal(first, think(loop, x, 2).answer.logits)
+    assert not torch.equal(first, second) and not torch.equal(second, third)
+
+
 def test_picks_pass_over_what_is_no_number_and_ties_go_to_the_earliest():
     def thought(i, q, steps, moved):
         state = namedtuple("State", "residual")(torch.tensor(moved)[:, None])
@@ -351,6 +384,16 @@ def test_sure_needs_belief_and_an_answer_that_stayed():
     old = state([[1, 1]] * 4, [9.0] * 4)
     new = state([[1, 1], [1, 1], [1, 2], [1, 2]], [9.0, -9.0, 9.0, -9.0])
     assert halt.confident_and_unchanged(0.5)(Told(), old, new, 2).tolist() == [True, False, False, False]
+
+
+def test_sure_needs_as_much_belief_as_was_asked_for():
+    class Told:
+        def read(self, s):
+            return Answer(torch.nn.functional.one_hot(s[0], 3).float(), s[1])
+
+    same = (torch.tensor([[1], [1]]), torch.tensor([1.0, 3.0]))  # probabilities 0.73 and 0.95
+    stops = [halt.confident_and_unchanged(p)(Told(), same, same, 2).tolist() for p in (0.5, 0.9, 0.99)]
+    assert stops == [[True, True], [False, True], [False, False]]
 
 
 def test_steps_are_counted_row_by_row_also_where_all_stop_at_once():

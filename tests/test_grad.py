@@ -119,6 +119,18 @@ def test_implicit_passes_gradcheck():
     assert torch.autograd.gradcheck(run, (W, U, x))
 
 
+def test_a_solver_for_the_backward_pass_is_asked_there_and_there_alone():
+    asked = []
+
+    def solver(name):
+        return lambda *args: (asked.append(name), Picard(**TIGHT)(*args))[1]
+
+    x = draw(5, 3, 4).requires_grad_()
+    z = solved(lambda z: 0.5 * z + x, torch.zeros_like(x), grad.implicit(solver("forward"), solver("backward")))
+    assert asked == ["forward"]
+    assert torch.allclose(torch.autograd.grad(z.sum(), x)[0], torch.full_like(x, 2)) and asked[1:] == ["backward"]
+
+
 @pytest.mark.parametrize("solver", ["fixed_point_iter", "anderson", "broyden"])
 def test_outputs_and_gradients_agree_with_torchdeq(solver):
     W, U, x = leaves()

@@ -230,6 +230,12 @@ def test_a_narrow_state_takes_wider_rows_without_rounding_them():
     assert tree.put((torch.zeros(2, dtype=torch.bfloat16),), torch.tensor([1]), (wide,))[0][1] == wide[0]
 
 
+def test_a_wide_state_is_not_rounded_by_narrower_rows():
+    wide = torch.tensor([1 + 2**-20, 5.0])
+    narrow = torch.tensor([3.0], dtype=torch.bfloat16)
+    assert tree.put((wide,), torch.tensor([1]), (narrow,))[0].tolist() == [1 + 2**-20, 3.0]
+
+
 def test_refill_takes_a_mask_or_rows_and_both_agree():
     old = nested(1.0, 2.0, 3.0)
     old.a.requires_grad_()

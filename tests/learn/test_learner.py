@@ -1,5 +1,7 @@
 """A Learner with an objective of its own: what it does not repeat works as in supervised training."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -41,6 +43,14 @@ def test_it_learns_and_keeps_the_averaged_weights(tmp_path):
     assert torch.equal(kept.weight, learner.average.shadow["weight"]) and not torch.equal(
         kept.weight, learner.loop.weight
     )
+
+
+def test_gradients_are_cut_to_the_plan_and_their_norm_before_that_is_told(tmp_path):
+    for clip, left in ((1.0, [0.6, 0.8, 0, 0, 0]), (0.0, [3, 4, 0, 0, 0]), (9.0, [3, 4, 0, 0, 0])):
+        learner = bandit(tmp_path, replace(PLAN, clip=clip))
+        learner.loop.weight.grad = torch.tensor([[3.0, 4, 0, 0, 0]])
+        assert learner.clip().item() == pytest.approx(5)
+        assert learner.loop.weight.grad[0].tolist() == pytest.approx(left, rel=1e-5), clip
 
 
 def test_a_resumed_run_is_the_same_bit_for_bit(tmp_path):

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +19,7 @@ from safetensors.torch import load_file
 from innerloop import tasks
 from innerloop.core import Answer, Question, map_tensors, think
 from innerloop.data.leakage import leakage
+from innerloop.data.sets import PuzzleSet
 from innerloop.errors import InputError
 from innerloop.export import card
 from innerloop.halt import answer_unchanged
@@ -39,6 +41,8 @@ from innerloop.learn.supervise import (
 )
 from innerloop.learn.tracker import BestTracker, upgraded_state
 from innerloop.learn.train import Trainer, train
+from innerloop.noise import key_of, salted
+from innerloop.parts.embed import Table
 from innerloop.recipes import get
 from innerloop.runs.fit import build, unseen_puzzles
 from innerloop.runs.run import override
@@ -120,6 +124,15 @@ def test_sign_descent_touches_only_the_rows_of_the_batch_and_sums_repeated_ids()
     SparseSignSGD([table], lr=0.1, weight_decay=0.5).step()
     assert torch.allclose(table[1], torch.tensor([0.85, 0.85])) and torch.allclose(table[4], torch.tensor([0.85, 0.85]))
     assert (table[[0, 2, 3]] == 1).all()
+
+
+@pytest.mark.parametrize("name", ["adam_atan2", "adamw", "muon"])
+def test_tables_of_puzzles_have_a_rate_of_their_own(name):
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), Table(3, 2, std=1.0, sparse=True))
+    *_, tables = optimizers(model, name, 1e-3, 0.1, 1e-2)
+    (group,) = tables.param_groups
+    assert isinstance(tables, SparseSignSGD) and group["params"] == [model[1].weight]
+    assert (group["lr"], group["base_lr"], group["weight_decay"]) == (1e-2, 1e-2, 0.1)
 
 
 @pytest.mark.parametrize("name", ["adam_atan2", "adamw", "muon"])
@@ -215,6 +228,14 @@ def test_a_pass_takes_every_group_once():
         assert sorted(r.tobytes() for r in inputs) == sorted(r.tobytes() for r in built.train.inputs)
 
 
+def test_every_example_comes_with_its_own_puzzle_identifier():
+    ids = np.arange(12)
+    tokens = np.repeat(ids[:, None] + 1, 4, 1).astype(np.uint8)
+    s = PuzzleSet(tokens, tokens, 13, (2, 2), puzzle=ids, identifiers=tuple(map(str, ids)))
+    inputs, labels, puzzle = ExampleStream(s, None, 0).rows(5, 30)
+    assert (inputs == puzzle[:, None] + 1).all() and (labels == inputs).all() and set(puzzle) == set(ids)
+
+
 # -- deep supervision -------------------------------------------------------------------------------------------------
 
 
@@ -306,6 +327,29 @@ def test_a_row_takes_its_steps_then_leaves_and_the_others_stay():
     assert [s[0] for s in seen] == [[1, 1], [1, 2], [1, 3], [1, 1]]
     assert [s[1] for s in seen] == [[True, False], [True, False], [True, True], [True, False]]
     assert torch.equal(seen[0][2][1], seen[2][2][1]) and not torch.equal(seen[0][2][0], seen[1][2][0])
+
+
+def test_a_fresh_puzzle_is_thought_about_with_the_noise_that_was_drawn_for_it():
+    """The salt of a row counts when a puzzle enters it, and never for the puzzle that is in it already."""
+    State = namedtuple("State", "z key")
+
+    class Keyed:
+        def init(self, x):
+            return State(torch.zeros(*x.inputs.shape, 3), key_of(x))
+
+        def step(self, s, x):
+            return s
+
+        def read(self, s):
+            return Answer(s.z)
+
+    x = to_batch(np.ones((2, 4)), np.ones((2, 4)), np.zeros(2), "cpu")
+    draw = Draw(torch.zeros(2, dtype=torch.long), torch.tensor([8, 1]), torch.tensor([5, 6]))
+    first = supervised_step(Keyed(), initial_carry(Keyed(), x), x, HaltingConfig(8), draw).carry
+    assert first.state.key.tolist() == salted(Keyed().init(x.question), draw.salt).key.tolist()
+    assert len({*first.state.key.tolist(), *key_of(x.question).tolist()}) == 3
+    second = supervised_step(Keyed(), first, x, HaltingConfig(8), draw._replace(salt=torch.tensor([7, 7]))).carry
+    assert second.state.key[0] == first.state.key[0] and second.state.key[1] != first.state.key[1]
 
 
 def test_a_run_in_slices_is_the_run_in_one_go(tmp_path, monkeypatch):

@@ -75,6 +75,13 @@ def test_ponder_weighs_answers_by_the_chance_to_halt_there():
     assert "q_halt_loss" not in out.losses
 
 
+def test_the_steps_of_a_pondering_thought_are_their_mean():
+    metrics = unrolled_step(Counting(0.3), BATCH, Unroll(3, weigh="ponder"), 3, None, "softmax").metrics
+    lam = 1 / (1 + math.exp(-0.3))
+    assert metrics["steps"].item() == pytest.approx(3 * (lam + 2 * (1 - lam) * lam + 3 * (1 - lam) ** 2))
+    assert metrics["count"] == 3
+
+
 def test_halting_laws_sum_to_one_and_equal_laws_have_no_divergence():
     logits = torch.linspace(-60, 60, 7)[:, None].double()
     assert log_halting_probabilities(logits).exp().sum(0).item() == pytest.approx(1, abs=1e-12)

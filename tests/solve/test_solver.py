@@ -354,6 +354,7 @@ def made(**columns):
         ("residual", {"residual": [0.1, 1e-3, 1e-2, np.nan]}, 1),
         ("certainty", {"certainty": [-3.0, -1.0, -0.5, -2.0]}, 2),
         ("first", {"halted": [False, True, True, True], "steps": [1, 9, 4, 4], "q": [1, 0.1, 0.2, 0.9]}, 3),
+        ("first", {"halted": [True, True, False, False], "steps": [3, 2, 1, 1], "q": [1.0, 0.0, 1, 1]}, 1),
         ("verified", {"valid": [False, False, True, True]}, 2),
         ("verified", {"valid": [False, True, True, True], "steps": [1, 9, 7, 4]}, 3),
     ],

@@ -98,6 +98,13 @@ def test_sudoku_solve_and_ratings() -> None:
     assert task.wrong_cells(broken, broken).sum() >= 2
 
 
+def test_empty_cells_of_an_answer_are_not_at_fault() -> None:
+    task = get("sudoku", size=4)
+    question = task.encode("1...............")
+    answer = task.encode("12..2...........")
+    assert not task.wrong_cells(question, question).any() and not task.wrong_cells(question, answer)[2:4].any()
+
+
 NO_ANSWER = "." * 5 + "5.8....6.1.43..........1.5........1.6...3.......553.....61........4........."  # hours of search
 
 
@@ -366,6 +373,12 @@ def test_leakage_finds_every_disguised_row_and_no_other(task) -> None:
 def test_leakage_needs_sets_of_one_size() -> None:
     with pytest.raises(InputError, match="one size"):
         leakage(Sudoku(4).make(1, 0), Sudoku(6).make(1, 0), Sudoku(4))
+
+
+def test_a_twin_of_the_first_training_row_is_a_leak_too() -> None:
+    task = Sudoku(4)
+    train = task.make(3, seed=0)
+    assert leakage(train, train, task).twins.tolist() == [0, 1, 2]
 
 
 def test_a_sudoku_that_differs_in_one_given_is_no_leak() -> None:
