@@ -103,7 +103,7 @@ def choose(t: Trajectories, rule: str) -> Choice:
     if np.isneginf(scores).all():
         why = REASONS_UNMET.get(rule, "no trajectory meets the rule").format(n=len(scores))
         why = "the model's logits are not finite" if non_finite.all() else why
-        return Choice(int(vote(t).argmax()), float("-inf"), why)
+        return Choice(int(np.where(non_finite, -1.0, vote(t)).argmax()), float("-inf"), why)
     winner = int(np.nan_to_num(scores, nan=-np.inf).argmax())
     votes = f"{round(len(scores) * vote(t)[winner])} of {len(scores)}"
     why = REASONS[rule].format(

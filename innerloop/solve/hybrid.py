@@ -105,7 +105,7 @@ def tune_fallback(
     exact_seconds = (time.perf_counter() - began) / len(questions)
     best = FallbackSettings(0, 1, exact_seconds, 0.0, exact_seconds)
     parts = [questions] if batched else questions[:, None]
-    for width in widths if solver.trajectories_differ(SolveOptions()) else widths[:1]:
+    for width in widths if solver.trajectories_differ(SolveOptions()) else (1,):
         for depth in depths:
             solver.solve(parts[0], depth, width, "verified")  # warm-up
             began = time.perf_counter()

@@ -40,7 +40,6 @@ class PuzzleJob:
     puzzle: int = 0
     views: Views | None = None  # of trajectories 0 .. width - 1
     priority: float = 0.0
-    deadline: float = float("inf")
     watch: Callable[[int, Any], None] | None = None  # called as watch(trajectory, StepOutput)
     start_time: float = field(default_factory=time.monotonic)
     jobs: list[Job] = field(default_factory=list)
@@ -73,7 +72,7 @@ class PuzzleJob:
         halting = options.halting or options.pick == "first"
         job = Job(
             self.question_of(k), self.step_limit(k), halting, options.pick == "verified", options.pick == "residual", k,
-            self.puzzle, self.priority - k, self.deadline, watch, (self, k), given,
+            self.puzzle, self.priority - k, watch=watch, owner=(self, k), given=given,
         )  # fmt: skip
         self.jobs.append(job)
         return job

@@ -372,6 +372,12 @@ def test_an_unmet_rule_says_so_and_guesses_by_vote():
         assert choice.winner == 1 and choice.score == float("-inf") and said in choice.why
 
 
+def test_answers_of_logits_that_are_not_finite_are_no_guess_either():
+    answers = np.array([[9, 9], [9, 9], [1, 2], [3, 4]], np.uint8)
+    choice = choose(made(answers=answers, certainty=[np.nan, np.nan, -0.5, -0.6]), "verified")
+    assert choice.winner == 2 and choice.score == float("-inf")
+
+
 # -- trust ------------------------------------------------------------------------------------------------------------
 
 
