@@ -9,8 +9,8 @@ PACKAGE := pyproject.toml constraints.txt
 demo: .venv/.demo
 	$(BIN)/innerloop demo
 
-# One worker a core, each with one thread: small tensors gain nothing from more.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
+# One worker a core, each with one thread: small tensors gain nothing from more. The order is that of tests/conftest.py.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test: lint
 	$(PYTEST)

@@ -7,11 +7,20 @@ import torch
 
 from innerloop.learn.precision import fast_float32
 
+LONGEST = (
+    "test_graph", "test_load", "test_web_page", "test_records", "test_contract", "test_train", "test_solver",
+    "test_cli", "test_api", "test_web_hostile", "test_bad_inputs", "test_hub", "test_roster", "test_many_runs", "test_attacks",
+)  # fmt: skip
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
 def pytest_addoption(parser):
     parser.addoption("--golden", default=str(SHARED / "golden"), help="folder of golden vectors NAME_*.npz")
+
+
+def pytest_collection_modifyitems(items):
+    """The files that take longest first, so that no worker is left with one of them when the others are done."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 
 
 @pytest.fixture(scope="session")
