@@ -9,7 +9,8 @@ from innerloop.learn.precision import fast_float32
 
 LONGEST = (
     "test_graph", "test_load", "test_web_page", "test_records", "test_contract", "test_train", "test_solver",
-    "test_cli", "test_api", "test_web_hostile", "test_bad_inputs", "test_hub", "test_roster", "test_many_runs", "test_attacks",
+    "test_cli", "test_api", "test_web_hostile", "test_bad_inputs", "test_hub", "test_roster", "test_many_runs",
+    "test_attacks",
 )  # fmt: skip
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
