@@ -27,6 +27,7 @@ from innerloop.text import printable
 
 __all__ = ["Job", "Workers", "failure", "run_jobs", "workers_of"]
 
+GRACE_SECONDS = 60.0  # that an interrupted job has for its last checkpoint
 POLL_SECONDS = 0.1
 LAST_BYTES = 4000  # of a log, in which a failed job's message is looked for
 INTERRUPTED = 130
@@ -90,9 +91,19 @@ def run_jobs(jobs: Sequence[Job], workers: Workers, report: Report, wait: Callab
         for process, _ in running.values():
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(signal.SIGINT)
-        for process, _ in running.values():
-            process.wait()
+        end_all([process for process, _ in running.values()])
     return codes
+
+
+def end_all(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Wait for interrupted processes; those that still run after GRACE_SECONDS are killed."""
+    end = time.monotonic() + GRACE_SECONDS
+    for process in processes:
+        try:
+            process.wait(max(0.0, end - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def begin(job: Job, environment: dict[str, str]) -> subprocess.Popen[bytes]:

@@ -28,9 +28,7 @@ class Data:
     train: str = ""  # path or hub name of the examples; empty: generated
     test: str = ""  # likewise for validation; empty: a part of the training groups is held out
     count: Rows = 2000  # puzzles to generate, or rows to take from `train`; 0 with a file: all
-    # Puzzles to validate on: generated anew, the first rows of `test`, or held out of `train`; 0 with a file: all of
-    # `test`, or a tenth of `train` (data.sets.count_held_out).
-    holdout: Rows = 500
+    holdout: Rows = 500  # to validate on: made anew, of `test` or of `train`; 0 with a file: all of `test`, or a tenth
     seed: Seed = 0  # of generation and of the split
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -76,8 +77,9 @@ class Replay:
     def puzzle_job(self, watch: Callable[[int, StepOutput], None]) -> PuzzleJob:
         """The puzzle's job, with no rule that ends a trajectory early."""
         watching = replace(self.options, pick="residual", halting=False)
-        self.job = PuzzleJob(self.solver, self.question, watching, self.identifier, self.views, watch=watch)
-        return self.job
+        job = PuzzleJob(self.solver, self.question, watching, self.identifier, self.views, watch=watch)
+        self._job = weakref.ref(job)  # it refers to `watch`, and so to this
+        return job
 
     # -- while it runs ------------------------------------------------------------------------------------------------
     def record(self, k: int, output: StepOutput) -> ReplayStep:
@@ -94,7 +96,9 @@ class Replay:
         device = self.solver.device
         old, new = self._states[k], map_tensors(lambda t: t[None], output.state)
         if old is None:
-            tokens = torch.from_numpy(self.job.question_of(k)[None].astype(np.int64)).to(device)
+            job = self._job()
+            assert job is not None, "record is called while the job runs"
+            tokens = torch.from_numpy(job.question_of(k)[None].astype(np.int64)).to(device)
             first = self._loops[k].init(Question(tokens, torch.full_like(tokens[:, 0], self.identifier)))
             old = salted(first, torch.full_like(tokens[:, 0], k))
         self._states[k] = new

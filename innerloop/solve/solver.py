@@ -233,7 +233,7 @@ class Solver:
     @property
     def takes_guesses(self) -> bool:
         """Whether a verifier decides, and the task lets a cell be guessed."""
-        return self.verify is not None and bool(self.task.blank) and getattr(self.task, "takes_guesses", False)
+        return self.verify is not None and getattr(self.task, "takes_guesses", False)
 
     @property
     def has_halting_head(self) -> bool:

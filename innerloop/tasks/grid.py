@@ -203,7 +203,7 @@ class Grid(Task):
 
 def _fill(alphabet: Sequence[str], blank: str | None, questions: Sequence[str], answers: Sequence[str]) -> str:
     """The symbols that answers have in undecided cells; "" where they are all but the blank, or cells are words."""
-    if blank is None or any(len(symbol) > 1 for symbol in alphabet):
+    if blank is None or not answers or any(len(symbol) > 1 for symbol in alphabet):
         return ""
     rows = zip(questions, answers, strict=True)
     found = {y for q, a in rows if blank in q for x, y in zip(q, a, strict=False) if x == blank}

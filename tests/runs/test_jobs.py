@@ -16,7 +16,7 @@ from innerloop.runs.jobs import Job, Workers, failure, run_jobs, workers_of
 def _shell(tmp_path, monkeypatch):
     """The first word of a job is a shell command here: starting torch is not what is tested."""
     script = tmp_path / "shell"
-    script.write_text('#!/bin/sh\nshift 2\nexec sh -c "$1"\n')
+    script.write_text('#!/bin/sh\nshift 2\nexec env --default-signal=INT sh -c "$1"\n')
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setattr(jobs.sys, "executable", str(script))
 
@@ -64,6 +64,17 @@ def test_an_interrupt_reaches_every_job_and_is_raised_again(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run_jobs(running, Workers(2, 1), lambda j, code: None, wait)
     assert all((tmp_path / name / "told").exists() for name in "ab")
+
+
+def test_a_job_that_ignores_an_interrupt_is_killed_in_the_end(tmp_path, monkeypatch):
+    def wait():
+        if (tmp_path / "a" / "ready").exists():
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(jobs, "GRACE_SECONDS", 0.2)
+    deaf = job(tmp_path, "a", f"trap '' INT; echo > {tmp_path}/a/ready; while :; do sleep 0.05; done")
+    with pytest.raises(KeyboardInterrupt):
+        run_jobs([deaf], Workers(1, 1), lambda j, code: None, wait)
 
 
 def test_workers(monkeypatch):

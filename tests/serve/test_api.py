@@ -301,7 +301,7 @@ BAD = [
     ("/v1/models/four/solve", {"puzzle": EASY, "seconds": 61}, 400, "at most 60"),
     ("/v1/models/four/solve", {"puzzle": EASY, "pick": "value"}, 400, 'no selection rule "value"'),
     ("/v1/models/four/solve", {"puzzle": EASY, "identifier": 1}, 400, "it has 0 to 0"),
-    ("/v1/models/four/solve", {"puzzle": EASY, "width": 2, "views": False}, 400, "same trajectory"),
+    ("/v1/models/four/solve", {"puzzle": EASY, "width": 2, "views": False, "guess": False}, 400, "same trajectory"),
     ("/v1/models/four/solve", {"puzzle": EASY, "pick": "best"}, 400, 'no selection rule "best": use one of verified'),
     ("/v1/models/four/solve", {"puzzle": EASY, "depth": "8"}, 422, "depth"),
     ("/v1/models/four/solve", {"puzzle": EASY, "dept": 8}, 422, "dept"),
