@@ -108,7 +108,7 @@ def solve(
 
 
 def default_width(solver: Solver, pick: str, noise: tuple[float, float]) -> int:
-    """WIDE where a verifier decides and trajectories differ, since most puzzles then need only the first; else 1."""
+    """VERIFIED_WIDTH where a verifier decides and trajectories differ, as most puzzles need only the first; else 1."""
     free = solver.verify is not None and pick in ("auto", "verified")
     return VERIFIED_WIDTH if free and solver.trajectories_differ(SolveOptions(noise=noise)) else 1
 

@@ -66,7 +66,7 @@ class PuzzleJob:
     def make_job(self, k: int) -> Job:
         """The engine job of trajectory k, to be submitted."""
         options = self.options
-        view = None if self.views is None else self.views.take(np.array([k]))
+        view = self.view_of(k)
         given = None if view is None or getattr(self.solver.task, "symmetric", True) else (self.question, view)
         watch = None if self.watch is None else (lambda output: self.watch(k, self.in_original_view(k, output)))  # type: ignore[misc]
         halting = options.halting or options.pick == "first"
@@ -82,7 +82,12 @@ class PuzzleJob:
         if self.options.guess and k:
             first = self.done[0].result
             return with_guess(self.question, first.answer, first.certainty, self.solver.task.blank, k)
-        return self.question if self.views is None else self.views.take(np.array([k])).apply(self.question[None])[0]
+        view = self.view_of(k)
+        return self.question if view is None else view.apply(self.question[None])[0]
+
+    def view_of(self, k: int) -> Views | None:
+        """The symmetry view of trajectory k, one row; None without views."""
+        return None if self.views is None else self.views.take(np.array([k]))
 
     def record_done(self, done: Done) -> None:
         """Record an ended trajectory; if it is the best valid one, limit the others to fewer steps than it took."""
@@ -98,9 +103,9 @@ class PuzzleJob:
 
     def in_original_view(self, k: int, output: Any) -> Any:
         """The output of trajectory k, mapped back from its symmetry view to the puzzle's original cells and symbols."""
-        if self.views is None:
+        view = self.view_of(k)
+        if view is None:
             return output
-        view = self.views.take(np.array([k]))
         certainty = np.empty_like(output.certainty)
         certainty[view.cells[0]] = output.certainty
         return output._replace(answer=view.undo(output.answer[None])[0], certainty=certainty)
