@@ -157,9 +157,13 @@ class ConnectionPool:
         self.members: set[Connection] = set()
         self.on_room: Callable[[], None] = lambda: None  # called when there is room again
 
+    @property
+    def is_full(self) -> bool:
+        return len(self.members) >= self.limit
+
     def make_room(self) -> bool:
         """Whether there is room for one more; at the limit, a connection without a complete request is closed."""
-        if len(self.members) < self.limit:
+        if not self.is_full:
             return True
         waiting = [c for c in self.members if not c.is_answering]
         if not waiting:
@@ -207,7 +211,9 @@ class Listener:
             self._loop.remove_reader(self.sock.fileno())
 
     def _accept(self) -> None:
-        for _ in range(ACCEPTS_PER_TURN):
+        for accepted in range(ACCEPTS_PER_TURN):
+            if accepted and self.pool.is_full:
+                return  # whether another one waits is not known before the next turn: nobody makes room for nobody
             if not self.pool.make_room():
                 self._pause()
                 return

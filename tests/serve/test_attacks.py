@@ -174,13 +174,23 @@ def test_whose_request_is_under_way_keeps_the_place(served):
     """As many as there are places wait for an answer; a newcomer waits, and is let in when one is done."""
     text = json.dumps({"puzzle": EASY, "depth": 1000, "pick": "residual", "seconds": 0.8}).encode()
     asked = HEAD + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(text) + text
-    busy = [connect(served, asked) for _ in range(20)]
-    time.sleep(0.3)
-    late = connect(served, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-    assert b"200 OK" in received(late)
-    assert all(b"200 OK" in received(sock) for sock in busy)
-    for sock in [*busy, late]:
-        sock.close()
+    with contextlib.ExitStack() as stack:
+        busy = [stack.enter_context(connect(served, asked)) for _ in range(20)]
+        until(lambda: sum(c.is_answering for c in list(served.pool.members)) == 20)
+        late = stack.enter_context(
+            connect(served, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        )
+        assert b"200 OK" in received(late)
+        assert all(b"200 OK" in received(sock) for sock in busy)
+
+
+def test_nobody_loses_a_place_that_nobody_asks_for(served):
+    """Exactly as many connections as there are places, all at once: each of them stays."""
+    until(lambda: not served.pool.members)
+    with contextlib.ExitStack() as stack:
+        for _ in range(20):
+            stack.enter_context(connect(served, HEALTH + b"\r\n"))
+        until(lambda: len(served.pool.members) == 20)
 
 
 class Scarce:
