@@ -38,16 +38,24 @@ def birth_certificate(seeds: Sequence[int] = ()) -> dict[str, Any]:
 
 @cache
 def commit() -> str:
-    """The checkout's commit when it was first asked for, "+" where it had changes, or "" outside one.
+    """The checkout's commit when it was first asked for, "+" where its code had changes, or "" outside one.
 
-    Cached when work begins, so that a result which takes hours names the code that made it.
+    Cached when work begins, so that a result which takes hours names the code that made it. Other results are no code.
     """
-    root = Path(__file__).parents[2]
+    return commit_of(Path(__file__).parents[2])
+
+
+def commit_of(root: Path) -> str:
+    """The commit of the checkout at `root`, as `commit` says it."""
     if not (root / ".git").exists():  # installed, perhaps into a folder of somebody else's checkout
         return ""
-    words = ["git", "describe", "--always", "--exclude=*", "--dirty=+"]
+
+    def git(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=False)
+
     try:
-        return subprocess.run(words, cwd=root, capture_output=True, text=True, check=False).stdout.strip()
+        changed = git("diff", "--quiet", "HEAD", "--", ".", ":(exclude)results", ":(exclude)docs").returncode
+        return git("rev-parse", "--short", "HEAD").stdout.strip() + "+" * (changed == 1)
     except OSError:
         return ""
 

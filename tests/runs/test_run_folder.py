@@ -525,18 +525,31 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path, monkeypatch):
 
 
 def test_the_commit_is_that_of_the_beginning(monkeypatch):
-    said = iter(["abc1234+\n", "def5678\n"])
-    monkeypatch.setattr(
-        subprocess,
-        "run",
-        lambda *a, **k: subprocess.CompletedProcess(a, 0, next(said), "") if a[0][0] == "git" else None,
-    )
+    said = iter(["abc1234+", "def5678"])
+    monkeypatch.setattr(certificate, "commit_of", lambda root: next(said))
     commit.cache_clear()
     try:
         build(override(get("sudoku4_trm"), TINY))
         assert birth_certificate()["commit"] == "abc1234+"
     finally:
         commit.cache_clear()
+
+
+def test_a_plus_stands_for_changed_code_and_not_for_other_results(tmp_path):
+    git = lambda *words: subprocess.run(["git", *words], cwd=tmp_path, check=True, capture_output=True)  # noqa: E731
+    assert certificate.commit_of(tmp_path) == ""
+    git("init", "-q")
+    for name in ("results/a.json", "code.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("1")
+    git("add", ".")
+    git("-c", "user.name=a", "-c", "user.email=a@example", "commit", "-qm", "first")
+    made = certificate.commit_of(tmp_path)
+    assert len(made) >= 7 and "+" not in made
+    (tmp_path / "results" / "a.json").write_text("2")
+    assert certificate.commit_of(tmp_path) == made
+    (tmp_path / "code.py").write_text("2")
+    assert certificate.commit_of(tmp_path) == made + "+"
 
 
 def test_a_run_names_all_commits_that_worked_on_it(tmp_path, monkeypatch):
