@@ -203,7 +203,7 @@ def measured(run: str, args: argparse.Namespace) -> dict[str, Any]:
         for rows in range(1, 65):  # kernels of every batch size are compiled when it is first met, and kept
             server.client.solve_many(puzzles[:rows], **(DIALS | {"depth": 1}))
         rows = []
-        for number, kind in enumerate(["calm", *(k for a in ATTACKS for k in (a, "calm"))]):
+        for number, kind in enumerate(["calm", *(k for a in args.attacks for k in (a, "calm"))]):
             rows.append(round_of(server, kind, name, puzzles, args, args.seed + number))
             print(f"{kind:5} p50 {1e3 * rows[-1]['p50']:6.1f} ms, p99 {1e3 * rows[-1]['p99']:7.1f} ms", flush=True)
         sites = other_sites(server.url, name)
@@ -220,6 +220,7 @@ def measured(run: str, args: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", nargs="?", default="demo-sudoku4")
+    parser.add_argument("--attacks", nargs="+", choices=list(ATTACKS), default=list(ATTACKS))
     parser.add_argument("--seconds", type=float, default=20.0, help="of each round")
     parser.add_argument("--rate", type=float, default=10.0, help="honest requests a second")
     parser.add_argument("--wanted", type=float, default=2.0, help="a ratio below this")

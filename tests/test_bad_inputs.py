@@ -42,7 +42,7 @@ def _offline(monkeypatch):
 
 
 @settings(
-    max_examples=120, derandomize=True, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
+    max_examples=80, derandomize=True, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
 )
 @given(seed=st.integers(0, 2**32))
 def test_whatever_is_drawn_is_refused_in_one_sentence_or_harmless(ready, seed):

@@ -13,7 +13,7 @@ import pytest
 from innerloop.learn import checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
-SMALL = ["plan.steps=60", "plan.check_every=20", "plan.save_every=10", "data.count=80", "data.holdout=20"]
+SMALL = ["plan.steps=40", "plan.check_every=20", "plan.save_every=10", "data.count=80", "data.holdout=20"]
 JUDGED = ["--limit", "40", "--sweep", "20", "--threads", "1", "--depths", "4"]
 
 
@@ -46,7 +46,7 @@ def test_killed_and_sliced_it_ends_with_the_same_bits(tmp_path):
     assert not (cut / "sudoku4.json").exists()
     slices = 0
     while not (cut / "sudoku4.json").exists():
-        said = done(cut, "--minutes", "0.012")
+        said = done(cut, "--minutes", "0.02")
         slices += 1
         assert slices < 60, said
     assert slices > 1, "one slice was enough: make them shorter"
@@ -59,7 +59,7 @@ def test_killed_and_sliced_it_ends_with_the_same_bits(tmp_path):
     weights = [(folder / "runs" / "sudoku4" / "model.safetensors").read_bytes() for folder in (whole, cut)]
     assert weights[0] == weights[1]
     assert len(other["slices"]) == slices and len(one["slices"]) == 1
-    assert [x["step"] for x in other["curve"]] == [x["step"] for x in one["curve"]] == [20, 40, 60]
+    assert [x["step"] for x in other["curve"]] == [x["step"] for x in one["curve"]] == [20, 40]
     for value in (one, other):
         assert value["born"]["command"].startswith("python benchmarks/records.py sudoku4") and value["born"]["torch"]
 

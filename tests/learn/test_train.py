@@ -463,7 +463,7 @@ def test_a_resumed_run_is_bit_equal(tmp_path):
 @pytest.mark.slow
 def test_kill_9_at_any_moment_loses_at_most_one_interval(tmp_path):
     """Real processes, killed at random moments until the run is done; then bit-equal to an unbroken one."""
-    change = ["plan.steps=300", "plan.save_every=10", "plan.check_every=150"]
+    change = ["plan.steps=120", "plan.save_every=10", "plan.check_every=60"]
     script = (
         "import sys; from innerloop.recipes import get; from innerloop.runs.fit import build;"
         "from innerloop.runs.run import override;"
@@ -476,7 +476,7 @@ def test_kill_9_at_any_moment_loses_at_most_one_interval(tmp_path):
     rng, folder = np.random.default_rng(0), tmp_path / "killed"
     reached = lambda: (checkpoint.load_state(folder) or {"step": 0})["step"] if folder.exists() else 0  # noqa: E731
     kills = 0
-    for _ in range(3):
+    for _ in range(2):
         before, process = reached(), run(folder)
         while reached() <= before and process.poll() is None:
             time.sleep(0.02)
@@ -485,11 +485,11 @@ def test_kill_9_at_any_moment_loses_at_most_one_interval(tmp_path):
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert reached() > before and reached() % 10 == 0
-    assert kills >= 2 and run(folder).wait() == 0
+    assert kills and run(folder).wait() == 0
     a, b = (torch.load(tmp_path / d / checkpoint.STATE, weights_only=True) for d in ("whole", "killed"))
     assert weights_equal(a["model"], b["model"])
     lines = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert [s for s in lines if s % 150] == [s for s in range(10, 301, 10) if s % 150]
+    assert [s for s in lines if s % 60] == [s for s in range(10, 121, 10) if s % 60]
 
 
 def test_accumulation_changes_nothing_but_rounding(tmp_path):
@@ -835,14 +835,14 @@ def test_tensorboard_gets_what_the_file_gets(tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only glibc is told what to do with freed memory")
 def test_freed_memory_is_kept_for_the_next_tensor():
-    """Sixty tensors of 64 MB one after the other: their pages are faulted in a few times, not sixty."""
+    """Twelve tensors of 64 MB one after the other: their pages are faulted in once or twice, not twelve times."""
     code = """
 import resource, sys, torch
 from innerloop import files, memory
 kept = [getattr(memory, how)() for how in sys.argv[1:]]
 faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 before = faults()
-for _ in range(60):
+for _ in range(12):
     torch.ones(16_000_000)
 print(any(kept), faults() - before)
 """
