@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from innerloop import cli, tasks
+from innerloop import cli, pretrained, tasks
 from innerloop.data.formats import write_csv
+from innerloop.export.hub import save_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted(p for p in (ROOT / "docs").glob("*.md") if p.name != "log.md")]
@@ -37,7 +38,7 @@ ALL = [c for page in PAGES for c in commands(page) if "VERB" not in c]
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """A folder as the README imagines it: two runs, two files, the examples."""
+    """A folder as the README imagines it: a run of two steps, one that has learned, two files, the examples."""
     folder = tmp_path_factory.mktemp("home")
     task = tasks.get("sudoku", size=4)
     for i, name in enumerate(("my_puzzles.csv", "my_test.csv")):
@@ -46,8 +47,8 @@ def home(tmp_path_factory):
     with contextlib.chdir(folder):
         assert cli.main(["train", "sudoku4", "--out", "runs/demo", "--device", "cpu", "--set", *TINY]) == 0
         assert cli.main(["eval", "runs/demo", "--depth", "1,4"]) == 0
-    for name in ("mine", "sudoku6/seed0"):
-        shutil.copytree(folder / "runs/demo", folder / "runs" / name)
+    shutil.copytree(folder / "runs/demo", folder / "runs/sudoku6/seed0")
+    save_folder(pretrained.open("demo-sudoku4"), folder / "runs/mine")
     shutil.copytree(ROOT / "examples", folder / "examples")
     return folder
 
