@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip install -q --disable-pip-version-check
 PACKAGE := pyproject.toml constraints.txt
 
-.PHONY: demo test fast lint clean family-smoke
+.PHONY: demo test fast lint clean family-smoke pictures
 
 demo: .venv/.demo
 	$(BIN)/innerloop demo
@@ -22,6 +22,14 @@ fast: .venv/.test
 family-smoke: .venv/.test
 	rm -f runs/family_smoke.json
 	$(BIN)/python benchmarks/family.py --tasks sudoku4 --seeds 0 --limit 100 --out runs/family_smoke.json
+
+# Every picture of README and docs, from the bundled models and from results/, as they are now.
+pictures: .venv/.test
+	$(BIN)/python docs/picture.py demo-sudoku9
+	$(BIN)/python docs/screens.py demo-sudoku9
+	$(BIN)/python docs/ladder_picture.py results/ladder.jsonl
+	$(BIN)/python docs/family_picture.py results/family.json
+	$(BIN)/python docs/cost_picture.py results/cost_cpu.json
 
 lint: .venv/.test
 	$(BIN)/ruff check .

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import matplotlib
+from drawn_from import mark
 
 from innerloop.show.figures import COLOURS, STYLE
 
@@ -26,7 +27,7 @@ def main() -> None:
     import matplotlib.pyplot as plt
 
     rows = [r for r in json.loads(Path(sys.argv[1]).read_text())["rows"] if "curve" in r]
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE | {"svg.hashsalt": "innerloop"}):
         figure, axes = plt.subplots(1, len(rows), figsize=(2.1 * len(rows), 2.4), sharey=True)
         for axis, row in zip(axes, rows, strict=True):
             x, y = row["points"], row["seconds"]
@@ -42,7 +43,10 @@ def main() -> None:
         axes[0].set_ylabel("seconds, one thread")
         axes[0].text(1, axes[0].get_ylim()[1], "dashed: linear", color="0.4", fontsize=7, va="top")
         figure.tight_layout()
-        figure.savefig(Path(__file__).with_name("cost.svg"), metadata={"Date": None})
+        target = Path(__file__).with_name("cost.svg")
+        figure.savefig(target, metadata={"Date": None})
+    mark(target, sys.argv[1])
+    print(target)
 
 
 if __name__ == "__main__":

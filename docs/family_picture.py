@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+from drawn_from import mark
 
 from innerloop.show.figures import COLOURS, STYLE
 
@@ -41,7 +42,7 @@ def main() -> None:
     rows = json.loads(Path(sys.argv[1]).read_text())["rows"]
     found = panels(rows)
     names = sorted({r["system"] for r in rows})
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE | {"svg.hashsalt": "innerloop"}):
         figure, axes = plt.subplots(1, len(found), figsize=(2.5 * len(found), 0.17 * len(names) + 0.9), squeeze=False)
         for axis, (panel, systems) in zip(axes[0], found.items(), strict=True):
             means = {s: [100 * statistics.mean(c) for c in zip(*seeds, strict=True)] for s, seeds in systems.items()}
@@ -67,6 +68,7 @@ def main() -> None:
         figure.tight_layout()
         target = Path(__file__).with_name("family.svg")
         figure.savefig(target, bbox_inches="tight", metadata={"Date": None})
+    mark(target, sys.argv[1])
     print(target)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+from drawn_from import mark
 from matplotlib.axes import Axes
 
 from innerloop.show.figures import COLOURS, STYLE
@@ -80,7 +81,7 @@ def main() -> None:
 
     rows = tables.read(Path(sys.argv[1]))
     most = max(len(ladder.FACTORS[g]) for g in GROUPS)
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE | {"svg.hashsalt": "innerloop"}):
         figure = plt.figure(figsize=(9.6, 2.9 + 0.17 * most))
         upper, lower = figure.subfigures(2, 1, height_ratios=(2.3, 0.6 + 0.17 * most))
         for axis, rung in zip(upper.subplots(1, 4, sharey=True), TITLES, strict=True):
@@ -101,6 +102,7 @@ def main() -> None:
             part.subplots_adjust(left=left, right=0.99, bottom=below, top=0.9, wspace=space)
         target = Path(__file__).with_name("ladder.svg")
         figure.savefig(target, metadata={"Date": None})
+    mark(target, sys.argv[1])
     print(target)
 
 

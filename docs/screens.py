@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from drawn_from import mark
 from playwright.sync_api import Page, sync_playwright
 
 HERE = Path(__file__).parent
@@ -58,7 +59,7 @@ def shoot(page: Page, url: str, example: int, step: int, path: Path) -> None:
 
 def main() -> None:
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    ask.add_argument("run", help="folder of a trained run, best with eval.json and study.json in it")
+    ask.add_argument("run", help="name of a bundled model")
     ask.add_argument("--example", type=int, default=12, help="which of the page's examples, from 1")
     ask.add_argument("--step", type=int, default=2, help="step that is shown; below 0: counted back from the answer")
     ask.add_argument("--out", type=Path, default=HERE)
@@ -72,6 +73,7 @@ def main() -> None:
                 page = browser.new_page(**how, device_scale_factor=1 if width > 600 else 2)
                 path = given.out / f"page_{width}_{colours}.png"
                 shoot(page, url, given.example, given.step, path)
+                mark(path, given.run)
                 page.close()
                 print(path)
         browser.close()
