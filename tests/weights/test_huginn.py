@@ -36,7 +36,6 @@ TINY = NetConfig(
     puzzle_emb_size=0,
 )
 DEPTH = 6  # mean of training, less one
-STEPS = 170
 EXITS = {"kl": kl(), "entropy": entropy(), "latent": converged(0.02), "cosine": cosine(), "stable": unchanged_for()}
 
 
@@ -242,9 +241,9 @@ def trained():
     plan, draws = Unroll(DEPTH, "poisson", grad="last(8)"), torch.Generator().manual_seed(0)
     optimizer = torch.optim.AdamW(loop.parameters(), lr=3e-3, betas=(0.9, 0.95), weight_decay=0.1)
     feed = ExampleStream(task.make(1000, seed=0), None, 0)
-    for step in range(STEPS):
+    for step in range(250):
         for group in optimizer.param_groups:
-            group["lr"] = 3e-3 * min(1.0, step / 20) * (1 - step / STEPS)
+            group["lr"] = 3e-3 * min(1.0, step / 20) * (1 - step / 250)
         batch = feed.fill(torch.ones(32, dtype=torch.bool), 32 * step)
         salt = torch.randint(1, 1 << 40, (32,), generator=draws)
         loss = unrolled_step(loop, batch, plan, plan.draw_depth(0, draws), salt, "softmax").losses["lm_loss"] / 32
