@@ -120,7 +120,7 @@ def test_the_page_runs_as_printed(monkeypatch, capsys):
     """Every command in its order, on recipes made tiny; only what trains is shortened."""
     for name in ("sudoku6", "sudoku4"):
         whole = getattr(sudoku, name)()
-        small = override(whole, [*TINY, "data.options.size=4", "data.options.givens=[4,8]"])
+        small = override(whole, [*TINY, "plan.save_every=4", "data.options.size=4", "data.options.givens=[4,8]"])
         function = lambda run=small: run  # noqa: E731
         function.__annotations__, function.__module__, function.__name__ = {"return": "Run"}, sudoku.__name__, name
         monkeypatch.setattr(sudoku, name, function)

@@ -17,7 +17,7 @@ from innerloop.recipes import get
 from innerloop.runs.fit import build
 from innerloop.runs.run import override
 
-SMALL = ["data.count=80", "data.holdout=10", "plan.steps=37", "plan.check_every=15", "plan.save_every=11"]
+SMALL = ["data.count=80", "data.holdout=10", "plan.steps=27", "plan.check_every=15", "plan.save_every=11"]
 KINDS = {
     "orbit": ("sudoku4", []),
     "trm, halted by its head": ("sudoku4_trm", ["plan.halting.learned=true", "plan.halting.spread=false"]),
@@ -51,7 +51,7 @@ def same(a, b):
 def test_the_same_bits_as_step_by_step(name, tmp_path):
     plain, weights, state = trained(name, "off", tmp_path / "off")
     ahead, others, kept = trained(name, "on", tmp_path / "on")
-    assert same(weights, others) and plain.best == ahead.best and ahead.steps == 37
+    assert same(weights, others) and plain.best == ahead.best and ahead.steps == 27
     assert state["position"] == kept["position"] and torch.equal(state["draws"], kept["draws"])
     assert same(state["average"], kept["average"])
     rows = zip(state["carries"][0], kept["carries"][0], strict=True)
@@ -65,7 +65,7 @@ def test_slices_and_a_change_of_mode_leave_the_bits_as_they_are(tmp_path):
     modes = ["on", "off", "on", "off"] * 20
     for calls, mode in enumerate(modes):  # noqa: B007
         result, others, _ = trained("explores", mode, tmp_path / "cut", minutes=1e-9)
-        if result.steps == 37:
+        if result.steps == 27:
             break
     assert calls > 5 and same(weights, others)
 

@@ -110,8 +110,8 @@ def test_bad_unrolls_say_what_is_wrong():
 def test_a_system_learns_by_whole_thoughts(tmp_path):
     from innerloop.learn.train import train
 
-    changes = ("system=ut", "plan.unroll.depth=4", "plan.steps=250", "plan.check_every=250", "data.count=200")
-    run = override(get("sudoku4"), changes[1:])
+    changes = ("plan.unroll.depth=4", "plan.steps=150", "plan.check_every=150", "data.count=200", "data.holdout=100")
+    run = override(get("sudoku4"), changes)
     from dataclasses import replace
 
     from innerloop.weights import ut

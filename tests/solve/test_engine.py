@@ -60,25 +60,21 @@ def alone(loop, question, depth, halt, salt=0):
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
-@pytest.mark.parametrize("sizes", [None, (1, 2, 5)])
-def test_answers_are_those_of_one_by_one_with_different_stopping_times(system, sizes):
-    loop, boards = made(system), puzzles()
+def test_answers_are_those_of_one_by_one_with_different_stopping_times(system):
+    loop, boards = made(system), puzzles(16)
     halt = halting(loop, boards)
-    engine = Engine(loop, 5, halt=halt, sizes=sizes)
-    depths = [1 + i % 7 for i in range(len(boards))]
-    salts = [i % 3 for i in range(len(boards))]
-    for i, board in enumerate(boards):
-        engine.submit(Job(board, depths[i], halting=True, salt=salts[i], owner=i))
-    ended = sorted(engine.run(), key=lambda d: d.job.owner)
-    assert [d.job.owner for d in ended] == list(range(len(boards)))
-    taken = set()
-    for d in ended:
-        i = d.job.owner
-        answer, steps = alone(loop, boards[i], depths[i], halt, salts[i])
-        assert np.array_equal(d.result.answer, answer) and d.steps == steps
-        taken.add(steps)
-    assert len(taken) > 2
-    assert engine.counters.steps == sum(d.steps for d in ended) and engine.counters.rows >= engine.counters.steps
+    jobs = [Job(b, 1 + i % 7, halting=True, salt=i % 3, owner=i) for i, b in enumerate(boards)]
+    wanted = [alone(loop, j.question, j.depth, halt, j.salt) for j in jobs]
+    assert len({steps for _, steps in wanted}) > 2
+    for sizes in (None, (1, 2, 5)):
+        engine = Engine(loop, 5, halt=halt, sizes=sizes)
+        for job in jobs:
+            engine.submit(job)
+        ended = sorted(engine.run(), key=lambda d: d.job.owner)
+        assert [d.job.owner for d in ended] == list(range(len(boards)))
+        for d, (answer, steps) in zip(ended, wanted, strict=True):
+            assert np.array_equal(d.result.answer, answer) and d.steps == steps
+        assert engine.counters.steps == sum(d.steps for d in ended) and engine.counters.rows >= engine.counters.steps
 
 
 @torch.no_grad()

@@ -80,10 +80,10 @@ def test_a_solution_does_not_depend_on_company_or_rows(built, test_set):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rows", [1, 64])
-def test_the_winner_by_verification_is_a_matter_of_the_puzzle_alone(built, test_set, rows):
+@pytest.mark.parametrize(("rows", "count"), [(1, 8), (64, 24)])
+def test_the_winner_by_verification_is_a_matter_of_the_puzzle_alone(built, test_set, rows, count):
     """Of few givens, so that several answers are valid: another winner would be another answer."""
-    hard = tasks.get("sudoku", size=4, givens=(4, 5)).make(24, 77).inputs.copy()
+    hard = tasks.get("sudoku", size=4, givens=(4, 5)).make(count, 77).inputs.copy()
     for row in hard:
         row[np.flatnonzero(row > 1)[0]] = 1  # one given less
     solver, dials = Solver(built.loop, built.task, rows=rows), {"depth": 3, "width": 20, "noise": (0.5, 0.2)}
@@ -91,7 +91,7 @@ def test_the_winner_by_verification_is_a_matter_of_the_puzzle_alone(built, test_
     every = solver.trajectories(hard, SolveOptions(pick="vote", **dials))
     whole, single = shown(solver.solve(hard, **dials)), [shown(solver.solve(q, **dials))[0] for q in hard]
     assert whole == single == shown(Solver(built.loop, built.task).solve(hard, **dials))
-    assert len({t for known, t, *_ in whole if known}) > 3
+    assert len({t for known, t, *_ in whole if known}) > count // 8
     for (known, _, steps, _), t in zip(whole, every, strict=True):
         assert known or not t.valid.any()  # nothing that is valid at the end was given up
         assert known or steps == 3
@@ -155,9 +155,10 @@ def test_patience_is_the_time_that_pays(built, test_set, monkeypatch):
     found = tune_fallback(solver, questions, depths=(1, 4), widths=(1, 2))
     assert found.seconds <= found.exact_seconds and 0 <= found.known <= 1 and found.depth in (0, 1, 4)
     real = hybrid.exact
-    monkeypatch.setattr(hybrid, "exact", lambda *a, **k: (time.sleep(0.3), real(*a, **k))[1])
+    monkeypatch.setattr(hybrid, "exact", lambda *a, **k: (time.sleep(0.15), real(*a, **k))[1])
     late = tune_fallback(solver, questions, depths=(1, 4), widths=(1, 2))
-    assert late.depth >= 1 and late.known > 0.5 and late.seconds < late.exact_seconds and late.exact_seconds > 0.3
+    assert late.depth >= 1 and late.known > 0.5 and late.seconds < late.exact_seconds and late.exact_seconds > 0.15
+    monkeypatch.setattr(hybrid, "exact", lambda *a, **k: time.sleep(0.05))
     many = tune_fallback(solver, test_set.inputs[:40], depths=(4,), widths=(1,), batched=True)
     assert (
         many.depth == 4

@@ -173,7 +173,7 @@ def taught():
     player, idle = Player(size, 2), Player(size, 2)
     moves = torch.from_numpy(turns(4000, 1)[0] + 1)
     optimizer = torch.optim.AdamW(player.parameters(), lr=5e-3, weight_decay=0.01)
-    steps = 450
+    steps = 360
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = 5e-3 * min(1.0, step / 30) * (1 - step / steps)
         value = loss(player, question(moves[torch.randint(len(moves), (64,))].numpy()), 1)
@@ -190,7 +190,7 @@ def test_a_model_of_moves_knows_the_board_as_mine_and_theirs(taught):
 
     An MLP reads black/white as well: the knowledge is there, in other coordinates.
     """
-    moves, owners = turns(700, 0)
+    moves, owners = turns(350, 0)
     x = question(moves + 1)
     mine = (owners == SIDE[:, None]).astype(np.int64)
     right, places = legal_rate(taught[0], x, mine == 0, 1)
@@ -210,7 +210,7 @@ def test_a_model_of_moves_knows_the_board_as_mine_and_theirs(taught):
 
 def test_the_model_uses_what_the_probe_reads(taught):
     """Push one cell to the other owner: predicted moves become those of that world; a random push does not do it."""
-    moves, owners = turns(700, 2)
+    moves, owners = turns(350, 2)
     x, player = question(moves + 1), taught[0]
     mine = (owners == SIDE[:, None]).astype(np.int64)
     groups = np.repeat(np.arange(len(moves)), PLIES)

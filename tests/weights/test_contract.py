@@ -38,12 +38,12 @@ def shortened(config):
     return {f.name: SHORT[f.name] for f in fields(config) if f.name in SHORT}
 
 
-def subject(system, mix="attention", prefix=1):
+def subject(system, mix="attention", prefix=1, **short):
     make, config = weights.get(system)
     positions = "rope" if mix == "attention" else "none"
     size = replace(TINY, block=mix, positions=positions, prefix=prefix, puzzle_emb_size=32 if prefix else 0)
     size = replace(size, pool="first" if prefix else "mean")
-    config = config(net=size, dtype="float32", **shortened(config))
+    config = config(net=size, dtype="float32", **shortened(config) | short)
     return Subject(f"{system}-{mix}", lambda: make(config), sample_question())
 
 
@@ -61,9 +61,10 @@ PLACED = ("shapes", "gradients", "batch independence")  # checks of what a prefi
 @pytest.mark.parametrize("check", OF_BLOCKS)
 @pytest.mark.parametrize("mix", [m for m in BLOCKS if m != "attention"])
 def test_contract_of_every_block(mix, check):
-    CHECKS[check](subject("trm", mix, prefix=1))
+    """With a call of each kind a step: the recursion is that of `test_contract`, whatever the block."""
+    CHECKS[check](subject("trm", mix, prefix=1, cycles=1, thoughts=1))
     if check in PLACED:
-        CHECKS[check](subject("trm", mix, prefix=0))
+        CHECKS[check](subject("trm", mix, prefix=0, cycles=1, thoughts=1))
 
 
 def trained():

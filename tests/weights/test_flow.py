@@ -178,7 +178,7 @@ def test_forcing_is_what_makes_a_flow_reason(tmp_path):
     for forcing in (0.0, 0.5):
         plan = replace(QUICK, steps=150, batch=64, warmup=20, ema=0.98, unroll=Unroll(depth=1), compile="off")
         data = Data("sudoku", {"size": 4, "givens": (4, 8)}, count=240)
-        config = Config(replace(SMALL, hidden_size=48, heads=2), forcing=forcing, rollout=4, dtype="float32")
+        config = Config(replace(SMALL, hidden_size=32, heads=2), forcing=forcing, rollout=3, dtype="float32")
         built = build(Run("flow4", "flow", config, data, plan))
         train(built.loop, built.task, built.train, plan, tmp_path / str(forcing), seed=0, live=False)
         test = unseen_puzzles(built.task, built.train, data, 300)

@@ -270,7 +270,7 @@ class Two(Task):
 
 def learned(loop, task):
     calm = HaltingConfig(8, learned=False, explore=0.0)
-    long = {"steps": 600, "check_every": 600, "save_every": 600, "warmup": 10}
+    long = {"steps": 400, "check_every": 400, "save_every": 400, "warmup": 10}
     how = {"batch": 16, "optimizer": "adamw", "lr": 3e-3, "weight_decay": 0.01, "clip": 1.0, "ema": 0.0}
     plan = Plan(**long, **how, loss="softmax", halting=calm, compile="off")
     with tempfile.TemporaryDirectory() as folder:

@@ -58,33 +58,37 @@ def asks(loop, task):
     return logits
 
 
+WORLD = {"size": 3, "walls": 2}
+
+
 @pytest.fixture(scope="module")
-def learned(tmp_path_factory):
-    data = Data("walk", {"size": 4, "walls": 3, "actions": 4}, count=2000)
-    return taught(data, 300, 48, 0, tmp_path_factory.mktemp("walk"))
+def members(tmp_path_factory):
+    """Two that learned the same three actions, from different seeds."""
+    data = Data("walk", WORLD | {"actions": 3}, count=1000)
+    return [taught(data, 270, 32, seed, tmp_path_factory.mktemp(f"walk{seed}")) for seed in range(2)]
 
 
 @pytest.mark.slow
-def test_what_is_imagined_comes_true_up_to_the_horizon_of_training(learned):
-    task = tasks.get("walk", size=4, walls=3, actions=10)
+def test_what_is_imagined_comes_true_up_to_the_horizon_of_training(members):
+    task = tasks.get("walk", **WORLD, actions=8)
     s = task.make(300, seed=77)
-    seen = asks(learned, task)(s.inputs).argmax(-1).numpy()
+    seen = asks(members[0], task)(s.inputs).argmax(-1).numpy()
     right = (seen == s.labels.reshape(-1, *task.shape)).all(2).mean(0)
-    print("right after k actions, k = 0 .. 10:", right.round(3).tolist())  # beyond 4 it is reported, not promised
-    assert (right[:5] >= 0.95).all(), right
+    print("right after k actions, k = 0 .. 8:", right.round(3).tolist())  # beyond 3 it is reported, not promised
+    assert (right[:4] >= 0.93).all(), right
 
 
 @pytest.mark.slow
-def test_the_best_imagined_action_begins_a_shortest_way(learned):
-    task = tasks.get("walk", size=4, walls=3, actions=4)
-    logits, rng = asks(learned, task), np.random.default_rng(0)
+def test_the_best_imagined_action_begins_a_shortest_way(members):
+    task = tasks.get("walk", **WORLD, actions=3)
+    logits, rng = asks(members[0], task), np.random.default_rng(0)
     worlds, goals, far = [], [], []
     for world in task.make(60, seed=99).inputs.reshape(-1, *task.shape)[:, 0]:
         away = [task.distances(world, c)[(world == WALKER).argmax()] for c in range(task.cells)]
-        if near := [c for c, d in enumerate(away) if 1 <= d <= 4]:
+        if near := [c for c, d in enumerate(away) if 1 <= d <= 3]:
             worlds.append(world), goals.append(int(rng.choice(near))), far.append(away[goals[-1]])
     found = plan_by_imagination(
-        task, lambda q: logits(q).argmax(-1).flatten(1).numpy().astype(np.uint8), worlds, goals, 4
+        task, lambda q: logits(q).argmax(-1).flatten(1).numpy().astype(np.uint8), worlds, goals, 3
     )
     first = [task.best(w, g)[a[0]] for w, g, a in zip(worlds, goals, found.actions, strict=True)]
     print("first actions of a shortest way:", np.mean(first), "lengths right:", np.mean(found.steps == far))
@@ -92,11 +96,9 @@ def test_the_best_imagined_action_begins_a_shortest_way(learned):
 
 
 @pytest.mark.slow
-def test_an_ensemble_disagrees_more_where_it_errs_more(tmp_path):
+def test_an_ensemble_disagrees_more_where_it_errs_more(members):
     """Along a rollout far beyond the horizon of training, step by step."""
-    data = Data("walk", {"size": 3, "walls": 2, "actions": 3}, count=1000)
-    members = [taught(data, 180, 32, seed, tmp_path / str(seed)) for seed in range(2)]
-    task = tasks.get("walk", size=3, walls=2, actions=12)
+    task = tasks.get("walk", **WORLD, actions=12)
     s = task.make(300, seed=5)
     p = torch.stack([asks(m, task)(s.inputs).softmax(-1) for m in members])  # (N, B, rows, cells, V)
     apart = p.var(0).sum((-1, -2))[:, 1:].mean(0)

@@ -102,7 +102,7 @@ def test_it_reads_by_its_own_embedding_and_halts_when_settled():
 
 @pytest.mark.slow
 def test_it_learns_4x4_and_thinks_deeper_than_it_learned(tmp_path):
-    changes = ["plan.steps=150", "plan.check_every=150", "plan.compile=off", "data.count=200"]
+    changes = ["plan.steps=100", "plan.check_every=100", "plan.compile=off", "data.count=200", "data.holdout=100"]
     run = override(get("sudoku4_trm"), changes)
     plan = replace(run.plan, unroll=replace(TAUGHT, depth=4), depths=(4, 32))
     config = Config(run.config.net, thoughts=2, milestones=(0.5,), dtype="float32")
