@@ -152,6 +152,7 @@ def test_the_example_of_the_page_is_the_file():
 # -- its commands -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_page_run_in_their_order(home, capsys):
     """As printed, but for the size of the training; serve is left to its own tests."""
     with contextlib.chdir(home):

@@ -41,6 +41,7 @@ def _offline(monkeypatch):
     torch.set_num_threads(1)
 
 
+@pytest.mark.slow
 @settings(
     max_examples=80, derandomize=True, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
 )

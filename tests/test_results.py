@@ -112,6 +112,7 @@ def test_every_training_of_the_structure_comparison_says_where_it_comes_from():
         assert abs(r["tera"] / r["budget_tera"] - 1) < 0.02 and ("right" in r) == (r["seed"] != 0)
 
 
+@pytest.mark.slow
 def test_the_page_of_results_is_up_to_date():
     done = subprocess.run([sys.executable, ROOT / "benchmarks" / "table.py", "--check"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -35,6 +35,7 @@ def test_a_training_costs_what_its_rung_may(name):
     assert run.plan.check_every * ladder.CHECKS >= run.plan.steps and len(run.plan.depths) == 1
 
 
+@pytest.mark.slow
 def test_a_cell_is_trained_judged_and_not_done_twice(tmp_path, monkeypatch, capsys):
     out, rung = tmp_path / "rows.jsonl", ladder.RUNGS["sudoku6"]
     few = replace(rung.data, count=200, holdout=20)  # making all its puzzles takes most of the time

@@ -91,6 +91,7 @@ def test_what_makes_no_sense_is_refused_before_anything_is_trained(words, capsys
     assert len(said) == 1 and said[0].startswith("error: ") and not Path("runs").exists()
 
 
+@pytest.mark.slow
 def test_a_sweep_halves_by_validation_and_goes_on(capsys):
     words = ["sweep", "sudoku4", "--set", "plan.lr=1e-9,1e-2,1e-8", *TINY, "plan.steps=8", "--halving", "2"]
     assert cli.main(words) == 0
@@ -116,6 +117,7 @@ def commands():
     return [re.split(r"\s{2,}", line)[0] for line in fenced.splitlines() if line.startswith("innerloop")]
 
 
+@pytest.mark.slow
 def test_the_page_runs_as_printed(monkeypatch, capsys):
     """Every command in its order, on recipes made tiny; only what trains is shortened."""
     for name in ("sudoku6", "sudoku4"):

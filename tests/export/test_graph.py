@@ -211,6 +211,7 @@ def test_onnx_of_every_kind(system, block, tmp_path):
     parity(found, session, 5)
 
 
+@pytest.mark.slow
 def test_what_no_graph_holds_leaves_no_file(tmp_path):
     pytest.importorskip("onnxscript")
     with pytest.raises(InputError, match="depends on the data"):
@@ -263,6 +264,7 @@ def test_one_step_as_a_program(system):
         agree(name, ours.numpy(), theirs.numpy())
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_init_step_and_read_as_programs():
     found = opened("hrm", block="units", positions="none")
@@ -278,6 +280,7 @@ def test_init_step_and_read_as_programs():
             torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_a_file_goes_on_where_rows_begin_anew(tmp_path, trained):
     """Rows of one batch at different depths answer as each does alone; what stood in a fresh row is not looked at."""
@@ -308,6 +311,7 @@ def repeat(turn, x, depth, about):
     return out
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_salt_leads_to_another_trajectory_the_one_the_library_takes():
     found = opened("pondernet", block="units", positions="none")
@@ -320,6 +324,7 @@ def test_salt_leads_to_another_trajectory_the_one_the_library_takes():
     assert torch.equal(said[1], want.key) and len(set(said[1].tolist())) == 3
 
 
+@pytest.mark.slow
 def test_what_no_graph_can_hold_is_refused():
     with pytest.raises(InputError, match="deq cannot be exported as a graph") as told:
         graph.step_graph(opened("deq"))

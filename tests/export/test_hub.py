@@ -62,6 +62,7 @@ def one_sentence(told):
 # -- one file ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_single_file_is_the_run(folder, single):
     was, found = open_run(folder), open_single(single)
     assert torch.equal(answers(was), answers(found))
@@ -102,6 +103,7 @@ def test_half_the_size_where_no_answer_changes(tmp_path, capsys):
     assert torch.equal(answers(sharing.stored_copy(was, "bfloat16")), answers(found)), "stored is not what was tried"
 
 
+@pytest.mark.slow
 def test_narrower_weights_that_change_answers_are_refused(folder, tmp_path, monkeypatch):
     """Here the format is one that takes a quarter of every weight away."""
     monkeypatch.setattr(sharing, "cast", lambda v, dtype: v * 0.75 if v.ndim > 1 else v)
@@ -348,6 +350,7 @@ save_single(Pretrained.from_pretrained("me/model").opened, {str(tmp_path / "back
     assert back.run == was.run and torch.equal(answers(was), answers(back))
 
 
+@pytest.mark.slow
 def test_a_hub_that_does_not_answer(folder, tmp_path):
     pytest.importorskip("huggingface_hub")
     code = """

@@ -60,6 +60,7 @@ def test_the_same_bits_as_step_by_step(name, tmp_path):
     assert len(lines[0]) == len(lines[1]) > 3
 
 
+@pytest.mark.slow
 def test_slices_and_a_change_of_mode_leave_the_bits_as_they_are(tmp_path):
     _, weights, _ = trained("explores", "off", tmp_path / "whole")
     modes = ["on", "off", "on", "off"] * 20

@@ -72,6 +72,7 @@ def copied(ours, theirs):
     return pairs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("normed", [False, True])
 def test_the_layer_equals_that_of_transformers(normed):
     theirs, rope, _keep = oracle(normed)

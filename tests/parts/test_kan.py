@@ -124,6 +124,7 @@ def test_an_mlp_of_kans_has_the_weights_of_a_swiglu_and_stays_on_its_grid():
     assert len(seen) == 2 and all((total - 1).abs().max() < 1e-5 for total in seen)
 
 
+@pytest.mark.slow
 def test_it_learns_a_function_of_the_paper():
     """exp(sin(pi x) + y^2) by a [2, 5, 1] KAN, on 5 intervals and then on 10: error 1e-2 or less on unseen points."""
     torch.manual_seed(0)

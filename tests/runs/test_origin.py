@@ -378,6 +378,7 @@ def test_one_huge_identifier_is_refused(listed, stated):
 # -- commands that are said -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_command_that_is_said_can_be_run(tmp_path, capsys):
     """Paths with spaces, quotes, and what rich takes for its own."""
     where = tmp_path / "my [bold]run's"

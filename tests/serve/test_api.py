@@ -259,6 +259,7 @@ def test_a_stream_tells_every_step_and_ends_as_solve_answers(client, opened, puz
         assert [score.trajectory for score in done.scores] == list(range(width))
 
 
+@pytest.mark.slow
 def test_where_it_would_halt_is_where_it_halts(client, puzzles):
     for puzzle in puzzles[:6]:
         halted = client.solve(puzzle, "four", depth=40, pick="certainty", halting=True)
@@ -417,6 +418,7 @@ def test_the_client_leaves_a_stream_and_the_server_stops(client, http):
 # -- hot swap ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_reload_loses_nobody_and_changes_the_weights(server, client, http, run, puzzles):
     """Requests go on while a run changes under the server's feet; each answer is of the old or the new weights."""
     dials = {"depth": 6, "pick": "residual"}

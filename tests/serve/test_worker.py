@@ -109,6 +109,7 @@ DIALS = [
 ]
 
 
+@pytest.mark.slow
 def test_answers_are_those_of_the_solver_alone_whoever_else_is_there(desk, puzzles):
     """All kinds of dials at once, in several engines, against one call each of Solver.solve."""
     works = [desk.submit(puzzles, d) for d in DIALS]
@@ -243,6 +244,7 @@ def test_what_is_cancelled_leaves_nothing_behind(opened, puzzles):
     assert desk.ask(puzzles[:1], SolveOptions(4, 1, "residual"))[0].steps == 4
 
 
+@pytest.mark.slow
 def test_the_queue_is_bounded_and_says_when_there_will_be_room(opened, puzzles):
     desk = Desk(Solver(Slow(opened.loop, 0.08), opened.task, rows=4), queue=100)
     first = desk.submit(puzzles * 4, SolveOptions(2, 1, "residual"))  # 100 trajectories: 50 steps of 0.08 s or more
@@ -316,6 +318,7 @@ def test_a_closed_worker_finishes_what_it_took_and_takes_no_more(opened, puzzles
     assert not desk.worker.thread.is_alive() and all(s.steps == 30 for s in work.solutions)
 
 
+@pytest.mark.slow
 def test_new_weights_take_over_while_the_old_ones_finish(opened, puzzles):
     """In one thread: each request ends on the weights it was made for, and the old ones leave when they are done."""
     old, new = Slow(opened.loop, 0.005), Slow(opened.loop)

@@ -29,6 +29,7 @@ def hard():
     return solver, made.take(np.array([not s.known for s in alone]))
 
 
+@pytest.mark.slow
 def test_guesses_solve_what_one_trajectory_and_its_views_do_not(hard):
     solver, puzzles = hard
     guessed = solver.solve(puzzles, depth=6, width=16)

@@ -19,6 +19,7 @@ def planted(noise=0.3, seed=0):
     return x, features, directions, np.arange(N) // 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_planted_directions_are_recovered_and_shuffled_labels_are_chance(kind):
     x, y, _, groups = planted()
@@ -38,6 +39,7 @@ def test_a_linear_probe_is_along_what_was_planted():
             assert float(torch.cosine_similarity(towards, directions[i], dim=0)) > near
 
 
+@pytest.mark.slow
 def test_many_classes_and_one_feature():
     g = torch.Generator().manual_seed(0)
     y = torch.randint(0, 5, (N,), generator=g)
@@ -120,6 +122,7 @@ def test_an_unequal_balance_is_seen_through():
     assert abs(found.selectivity) < 0.05 and found.majority == pytest.approx(found.accuracy, abs=0.02)
 
 
+@pytest.mark.slow
 def test_probes_are_repeatable_and_leave_the_global_seed_alone():
     x, y, _, _ = planted()
     before = torch.random.get_rng_state()

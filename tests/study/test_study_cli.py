@@ -26,6 +26,7 @@ def run(tmp_path_factory):
     torch.set_num_threads(threads)
 
 
+@pytest.mark.slow
 def test_study_writes_figures_and_one_json(run, tmp_path, capsys):
     out = tmp_path / "seen"
     words = ["study", str(run), "--depth", "6", "--limit", "20", "--device", "cpu", "--control", str(run)]

@@ -162,6 +162,7 @@ def test_every_lists_all_repairs() -> None:
 
 
 # --- rules ------------------------------------------------------------------------------------------------------------
+@pytest.mark.slow
 @SIZES
 def test_rules_agree_with_the_slow_twin(options: dict) -> None:
     task, rng = Timetable(**options), np.random.default_rng(5)
@@ -245,6 +246,7 @@ def test_views_keep_validity_and_cost(options: dict) -> None:
     assert task.canonical_batch(q) == task.canonical_batch(inputs)
 
 
+@pytest.mark.slow
 def test_same_is_exact_whatever_the_keys_say(monkeypatch: pytest.MonkeyPatch) -> None:
     task, rng = Timetable(3, 2, 2, 2, 1), np.random.default_rng(0)
     alike = task.encode_many(["....-....-....-", "....1....1....1", "....-....-....1", "....-....1....-"])

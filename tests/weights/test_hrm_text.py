@@ -296,6 +296,7 @@ def test_decoding_from_a_cache_equals_reading_at_once():
     assert len(cache.kept) == 8 * 2  # transformers' count too: layers * H_cycles * (L_cycles + 1)
 
 
+@pytest.mark.slow
 def test_it_learns_sums_and_writes_what_it_reads():
     """Half trained, exact accuracy under teacher forcing is that of greedy decoding, sum by sum."""
     task, loop = sums()

@@ -75,7 +75,7 @@ def test_what_is_imagined_comes_true_up_to_the_horizon_of_training(members):
     seen = asks(members[0], task)(s.inputs).argmax(-1).numpy()
     right = (seen == s.labels.reshape(-1, *task.shape)).all(2).mean(0)
     print("right after k actions, k = 0 .. 8:", right.round(3).tolist())  # beyond 3 it is reported, not promised
-    assert (right[:4] >= 0.93).all(), right
+    assert (right[:4] >= 0.95).all(), right
 
 
 @pytest.mark.slow

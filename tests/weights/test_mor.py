@@ -297,6 +297,7 @@ def test_the_balance_loss_is_the_number_of_steps_times_sum_of_f_p():
     assert torch.allclose(loop.terms(states(loop, x)[-1])["router_loss"], torch.full((4,), 0.1))  # 1 where p is even
 
 
+@pytest.mark.slow
 def test_a_bias_balances_without_a_loss():
     loop, x = made(router="token_bias"), ask(8)
     loop.router.score.weight.data[0] += 0.03 * states(loop, x, 1)[0].h.mean((0, 1))  # step 1 attracts most places
@@ -330,6 +331,7 @@ def test_wrong_configurations_say_what_is_wrong():
             made(**wrong)
 
 
+@pytest.mark.slow
 def test_it_learns_sums_and_writes_what_it_reads():
     """Learned by top-k, read by the threshold: exact accuracy under teacher forcing is that of greedy decoding."""
     task = get("sums", digits=1)

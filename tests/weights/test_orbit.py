@@ -87,6 +87,7 @@ def test_noise_breaks_the_tie_and_salt_makes_another_trajectory():
     assert (loop.add_start_noise(shaken) == shaken.h).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [4, 6, 8, 9, 16])
 def test_the_lines_of_sudoku_follow_from_its_symmetries(size):
     task = tasks.get("sudoku", size=size)
@@ -194,6 +195,7 @@ def test_a_run_keeps_its_orbits():
     assert from_json(to_json(run)) == run and len(run.config.net.orbits) == 3
 
 
+@pytest.mark.slow
 def test_it_learns_what_a_net_without_ties_does_not(tmp_path):
     """9x9 from 300 puzzles in sixty steps: most cells of puzzles never seen."""
     data = Data("sudoku", {"givens": (40, 50)}, count=300, holdout=60)
