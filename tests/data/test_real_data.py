@@ -39,6 +39,7 @@ def need(name: str) -> Path:
     return DATA / name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SETS)
 def test_real_sets_parse_and_their_labels_are_valid(name: str) -> None:
     task, s = open_set(need(name), limit=300)
@@ -75,6 +76,7 @@ def test_keys_of_14000_real_sudokus_never_collide() -> None:
     assert len(set(keys)) == len(keys) == 14000
 
 
+@pytest.mark.slow
 def test_no_leak_between_published_train_and_test() -> None:
     task, train = open_set(need("maze30_hard_train.csv.gz"))
     assert leakage(train, open_set(need("maze30_hard_test.csv.gz"))[1], task).count == 0
