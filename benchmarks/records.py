@@ -61,7 +61,7 @@ def record(run: Run, test: Any, args: argparse.Namespace, command: str) -> None:
     folder = args.runs / args.out.stem
     write_run(folder, built.run, built)
     result = learn(built, folder, args)
-    if result.steps < built.run.plan.steps and not result.stopped:
+    if result.steps < built.run.plan.steps and not (result.stopped or result.flat):
         print(f"step {result.steps} of {built.run.plan.steps}: the same command goes on", flush=True)
         return
     checkpoint.load_weights(folder / checkpoint.MODEL, built.loop)
@@ -117,7 +117,7 @@ def judged(built: BuiltRun, folder: Path, result: Result, test: Any, args: argpa
         "parameters": sum(p.numel() for p in loop.parameters()),
         "trained_depth": deepest,
         "result": {"steps": result.steps, "best_validation": result.best, "warnings": result.warnings,
-                   "stopped": result.stopped},
+                   "stopped": result.stopped, "flat": result.flat},
         "rows": as_dicts(rows),
     }  # fmt: skip
 

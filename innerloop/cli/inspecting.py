@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from rich.text import Text
 from innerloop import files
 from innerloop.data.cells import parted
 from innerloop.data.formats import ANSWER_NAMES, QUESTION_NAMES, write_csv
+from innerloop.data.found_symmetries import found_symmetries
 from innerloop.data.inspect import Inspection, inspect
 from innerloop.data.sheet import ending_of
 from innerloop.data.stated import Stated
@@ -145,6 +147,8 @@ def findings(found: Inspection) -> list[tuple[str, str]]:
         lines.append(("ratings", rated + missing))
     lines.append(("repeats", repeats_of(found)))
     lines.append(("twins", twins_of(found)))
+    if isinstance(task, Grid) and found.answered and not task.symmetries:
+        lines.append(("symmetries", symmetries_of(task, found)))
     for symbol, first in found.rare_symbols():
         lines.append(("rare", f"{symbol!r} stands in {first.what} only, first in row {first.row}: is it meant?"))
     lines += [("at fault", f"row {fault.row}: {fault.what}") for fault in found.faults[:NAMED]]
@@ -206,6 +210,16 @@ def twins_of(found: Inspection) -> str:
     first = found.twins[0]
     told = f"row {first.row} is row {first.earlier} turned, mirrored or renamed"
     return f"{len(found.twins):,} rows are variants of others, first {told}; --fix keeps them on one side"
+
+
+def symmetries_of(task: Grid, found: Inspection) -> str:
+    """Which symmetries the rows do not contradict, and how to teach them."""
+    names = found_symmetries(task, found.examples)
+    if not names:
+        return "none shows in the rows"
+    told = " and ".join({"turns": "turned and mirrored", "names": "renamed"}[name] for name in names)
+    option = f"data.options.symmetries={json.dumps(names)}"
+    return f"{told} boards look like rows of this file; if they are as good a puzzle, train with --set '{option}'"
 
 
 def first_fault(found: Inspection, path: Path, words: Sequence[str]) -> str:

@@ -17,12 +17,13 @@ from innerloop.cli.inputs import choose_device, next_command
 from innerloop.errors import InputError
 from innerloop.learn import checkpoint
 from innerloop.learn.lock import lock_folder
+from innerloop.learn.plan import Plan
 from innerloop.learn.precision import prepare
 from innerloop.learn.train import Result
 from innerloop.plugins import name_of, trust_flag
 from innerloop.runs.fit import BuiltRun, build
 from innerloop.runs.group import seed_runs
-from innerloop.runs.training import fit
+from innerloop.runs.training import fit, is_done
 from innerloop.schema import Amount, Whole
 from innerloop.text import markup, printable
 
@@ -150,7 +151,7 @@ def print_start(console: Console, built: BuiltRun, folder: Path, leak: str, why:
     dtype = getattr(run.config, "dtype", "float32")
     console.print(f"device {markup(why)}; states in {dtype}, weights in float32")
     if (folder / checkpoint.STATE).exists():
-        done = "is finished at" if step >= run.plan.steps else "goes on from"
+        done = "is finished at" if is_done(folder, run, step) else "goes on from"
         console.print(f"the run in {markup(folder)} {done} step {step} of {run.plan.steps} (--fresh begins anew)")
     else:
         console.print(f"the run is kept in {markup(folder)}")
@@ -164,13 +165,25 @@ def print_validation(step: int, rows: list[Any]) -> None:
     print(f"step {step}: " + ", ".join(parts), flush=True)
 
 
+def what_more_would_bring(result: Result, plan: Plan) -> str:
+    """A sentence on whether a longer training is likely to help, from where on the curve it ended."""
+    best = result.best
+    if result.flat:
+        return (
+            f"{result.flat}, so training ended at step {result.steps} of {plan.steps} (plan.patience={plan.patience})"
+        )
+    if best["exact"] == 1 or best["step"] < 0.9 * result.steps:
+        return "the accuracy was no longer rising: more steps of the same are unlikely to help"
+    return f"the accuracy was still rising: more steps may help (--set plan.steps={2 * plan.steps} --fresh)"
+
+
 def print_result(console: Console, folder: Path, result: Result, built: BuiltRun) -> None:
     task, steps = built.task, built.run.plan.steps
     if result.stopped:
         console.print(f"[bold red]stopped[/]: {markup(result.stopped)}")
         return
     flag = trust_flag(built.run)
-    if result.steps < steps:
+    if result.steps < steps and not result.flat:
         again = next_command("train", folder, *flag)
         console.print(f"step {result.steps} of {steps}; go on with: [bold]{markup(again, 4096)}[/]")
         return
@@ -178,6 +191,7 @@ def print_result(console: Console, folder: Path, result: Result, built: BuiltRun
         best = f"exact {result.best['exact']:.1%}"
         best += f", valid {result.best['valid']:.1%}" if task.verifies else ""
         console.print(f"[bold]best validation[/]: {best} at step {result.best['step']:.0f}")
+        console.print(what_more_would_bring(result, built.run.plan))
     where = markup(folder / checkpoint.MODEL)
     console.print(f"{result.steps} steps in {result.seconds:.1f} s of training; weights in {where}")
     following = next_command("eval", folder, "--depth", "1,4,16,64", *flag)

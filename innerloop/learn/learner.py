@@ -39,8 +39,9 @@ class Result(NamedTuple):
     steps: int
     seconds: float  # of training alone: validation and saving not counted
     best: dict[str, Any]  # step, exact, token and valid (None: unknown) of the saved weights; empty without validation
-    stopped: str  # why it stopped before plan.steps; empty if it did not
+    stopped: str  # why it failed before plan.steps; empty if it did not
     warnings: list[str]
+    flat: str = ""  # why it ended before plan.steps, as plan.patience says; empty if it did not
 
 
 class Learner:
@@ -216,7 +217,8 @@ class Learner:
         recent: dict[str, float] = {}
         metrics = {"loss": 0.0}
         try:
-            while self.step < last and not stopped:
+            ended = bool(self.flat())
+            while self.step < last and not (stopped or ended):
                 began, before = time.perf_counter(), self.step
                 metrics, finite = self.train_step()
                 self.seconds += time.perf_counter() - began
@@ -235,6 +237,7 @@ class Learner:
                     recent = {}
                 if self.step % plan.check_every == 0 or self.step == plan.steps:
                     self.validate(log)
+                    ended = self.on_any_rank(bool(plan.patience and self.flat()))
                 if self.step % plan.save_every == 0:
                     self.save()
                 if self.out_of_time(start):
@@ -247,13 +250,22 @@ class Learner:
         finally:
             log.close()
             self.distributed.barrier()
-        return Result(self.step, self.seconds, self.tracker.best, stopped, self.tracker.warnings)
+        return Result(self.step, self.seconds, self.tracker.best, stopped, self.tracker.warnings, self.flat())
+
+    def flat(self) -> str:
+        """A sentence that says since when validated accuracy has not risen, once that is plan.patience checks ago."""
+        plan, since = self.plan, self.step - self.tracker.last_rise
+        if not (plan.patience and self.validates and self.tracker.best) or since < plan.patience * plan.check_every:
+            return ""
+        return f"validated accuracy has not risen since step {self.tracker.last_rise:.0f}"
 
     def out_of_time(self, start: float) -> bool:
         """Whether `minutes` have passed on any rank."""
-        return bool(self.minutes) and any(
-            self.distributed.gather_counts([int(time.monotonic() - start > 60 * self.minutes)])
-        )
+        return bool(self.minutes) and self.on_any_rank(time.monotonic() - start > 60 * self.minutes)
+
+    def on_any_rank(self, value: bool) -> bool:
+        """Whether it is true on any rank. Every rank must call it."""
+        return any(self.distributed.gather_counts([int(value)]))
 
     def record(self, recent: dict[str, float], count: float) -> dict[str, Any]:
         """One line of metrics.jsonl: means over the last LOG_EVERY steps and over the puzzles that halted in them."""

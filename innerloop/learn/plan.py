@@ -37,6 +37,7 @@ class Plan:
     compile: str = "auto"  # torch.compile: "auto": where the run is long enough to pay for it; "on"; "off"
     device_steps: str = "auto"  # optimizer steps without host sync, as a CUDA graph: "auto": on CUDA; "on"; "off"
     check_every: Many = 500  # steps between validations; the best weights are saved
+    patience: Whole = 0  # validations in a row without a higher exact accuracy that end training; 0: all `steps`
     save_every: Many = 500  # steps between checkpoints
     depths: Depths = (16,)  # depths of a validation; accuracy at the last one chooses the best weights
 

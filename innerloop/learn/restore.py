@@ -154,6 +154,7 @@ def tracker_mismatch(value: Any) -> str:
     ok = isinstance(best, dict) and (not best or best.keys() in (names, names | {"token"}))
     ok = ok and all(is_finite_number(v) or (k == "valid" and v is None) for k, v in best.items())  # type: ignore[union-attr]
     ok = ok and isinstance(warnings, list) and all(isinstance(w, str) for w in warnings)
+    ok = ok and is_finite_number(value.get("last_rise", 0))
     return "" if ok and type(reported) is int and 0 <= reported <= len(warnings) else "its watch is not valid"  # type: ignore[arg-type]
 
 

@@ -14,10 +14,11 @@ class BestTracker:
         """state: what `state` returned; None for a new tracker."""
         state = state or {"best": {}, "warnings": [], "told": 0}
         self.best, self.warnings, self.reported = state["best"], state["warnings"], state["told"]
+        self.last_rise = state.get("last_rise", self.best.get("step", 0))  # step of the last strictly better accuracy
         self.since_best = 0
 
     def state(self) -> dict[str, Any]:
-        return {"best": self.best, "warnings": self.warnings, "told": self.reported}
+        return {"best": self.best, "warnings": self.warnings, "told": self.reported, "last_rise": self.last_rise}
 
     def observe(self, step: int, exact: float, valid: float | None, token: float = 0.0) -> bool:
         """Record a validation; returns whether it is the best so far (a later equal one is).
@@ -25,6 +26,8 @@ class BestTracker:
         Ties in exact accuracy are decided by the share of valid answers, or by token accuracy where that is unknown.
         """
         validation = {"step": step, "exact": exact, "token": token, "valid": valid}
+        if not self.best or exact > self.best["exact"]:
+            self.last_rise = step
         if not self.best or _rank(validation) >= _rank(self.best):
             self.best, self.since_best = validation, 0
             return True

@@ -85,7 +85,14 @@ def fit(
 
 def is_done(folder: Path, run: Run, step: int) -> bool:
     """Whether nothing is left to do for a run that has reached `step`."""
-    return step >= run.plan.steps and all((folder / name).exists() for name in FINISHED_FILES)
+    ready = all((folder / name).exists() for name in FINISHED_FILES)
+    return ready and (step >= run.plan.steps or ended_flat(folder, step))
+
+
+def ended_flat(folder: Path, step: int) -> bool:
+    """Whether the run in `folder` ended at `step`, before plan.steps, because its accuracy no longer rose."""
+    result = records.read(folder, RESULT) or {}
+    return bool(result.get("flat")) and result.get("steps") == step
 
 
 def is_finished(folder: Path, run: Run) -> bool:
@@ -95,7 +102,8 @@ def is_finished(folder: Path, run: Run) -> bool:
     if run.data.train or not all((folder / name).exists() for name in (*FINISHED_FILES, checkpoint.MODEL)):
         return False
     kept = read_run(files.read_json(folder / "run.json"), files.shown(folder / "run.json"))
-    if kept.system != run.system or records.read(folder, RESULT).get("steps", 0) < kept.plan.steps:
+    steps = records.read(folder, RESULT).get("steps", 0)
+    if kept.system != run.system or (steps < kept.plan.steps and not ended_flat(folder, steps)):
         return False
     task = tasks.get(run.data.task, **run.data.options)
     net = fit_config(run.config.net, task, kept.config.net.puzzles)

@@ -46,7 +46,7 @@ def test_killed_and_sliced_it_ends_with_the_same_bits(tmp_path):
     assert not (cut / "sudoku4.json").exists()
     slices = 0
     while not (cut / "sudoku4.json").exists():
-        said = done(cut, "--minutes", "0.02")
+        said = done(cut, "--minutes", "0.005")
         slices += 1
         assert slices < 60, said
     assert slices > 1, "one slice was enough: make them shorter"

@@ -55,6 +55,20 @@ def test_a_training_in_parts_ends_with_the_same_bits(run, tmp_path):
     assert all(torch.equal(value, other[key]) for key, value in one.items())
 
 
+def test_training_ends_where_accuracy_no_longer_rises(run, tmp_path, capsys):
+    """Nothing is learnt in these steps: the first check is the last rise, and two more without one end it."""
+    patient = override(run, ["plan.steps=60", "plan.patience=2"])
+    result = innerloop.fit(patient, "flat")
+    assert result.best["exact"] == 0 and result.steps == 9 and result.flat.endswith("since step 3")
+    assert is_finished(tmp_path / "flat", patient) and innerloop.fit(patient, "flat") == result
+    assert innerloop.fit(patient, "parts", until=6).flat == "" and not is_finished(tmp_path / "parts", patient)
+    assert innerloop.fit(patient, "parts").steps == 9
+    words = ["train", "sudoku4_trm", "--out", "said", "--device", "cpu", "--set", *TINY, "plan.patience=2"]
+    assert cli.main([*words, "plan.steps=60"]) == 0 and "ended at step 9 of 60" in capsys.readouterr().out
+    assert cli.main(["train", "said"]) == 0 and "is finished at step 9" in capsys.readouterr().out
+    assert innerloop.fit(override(run, ["plan.steps=60"]), "whole").steps == 60
+
+
 # -- fields -----------------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,69 @@
+"""Symmetries are offered where changed rows look like rows of the file, and only there."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from innerloop import cli, tasks
+from innerloop.data import found_symmetries as found_module
+from innerloop.data.formats import write_csv
+from innerloop.data.found_symmetries import found_symmetries
+from innerloop.tasks.grid import Grid
+
+
+@pytest.fixture(scope="module")
+def latin():
+    """4x4 Sudokus as a grid of which nothing is known."""
+    made = tasks.get("sudoku", size=4).make(600, 0)
+    return Grid(".1234", (4, 4), "."), made
+
+
+def changed(made, answers):
+    """The puzzles with other answers, and the question's cells where they were given."""
+    inputs = np.where(made.inputs == 1, 1, answers)
+    return replace(made, inputs=inputs.astype(made.inputs.dtype), labels=answers.astype(made.labels.dtype))
+
+
+def test_what_the_rows_allow_is_found(latin):
+    task, made = latin
+    assert found_symmetries(task, made) == ("turns", "names")
+
+
+def test_a_rule_with_a_direction_allows_no_turns(latin):
+    """The columns in the order of their first cell: the left side is another than the right one."""
+    task, made = latin
+    boards = made.labels.reshape(-1, 4, 4)
+    order = boards[:, :1].argsort(2)
+    sorted_boards = np.take_along_axis(boards, order, 2).reshape(len(boards), -1)
+    assert "turns" not in found_symmetries(task, changed(made, sorted_boards))
+
+
+def test_a_rule_about_numbers_allows_no_names(latin):
+    """Each row begins with its larger half: the two numbers 4 and 3, and 1 and 2, are no longer alike."""
+    task, made = latin
+    boards = made.labels.reshape(-1, 4, 4)
+    larger = boards[:, :, :2].sum(2) < boards[:, :, 2:].sum(2)
+    answers = np.where(larger[:, :, None], boards[:, :, [2, 3, 0, 1]], boards).reshape(len(boards), -1)
+    assert "names" not in found_symmetries(task, changed(made, answers))
+
+
+def test_few_rows_say_nothing(latin):
+    task, made = latin
+    assert found_symmetries(task, made.take(np.arange(found_module.LEAST_ROWS - 1))) == ()
+
+
+def test_data_offers_them_and_train_takes_what_it_offers(latin, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_csv(tmp_path / "own.csv", latin[1], Grid(".abcd", (4, 4), "."))
+    assert cli.main(["data", "own.csv", "--alphabet", ".abcd"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    option = 'data.options.symmetries=["turns", "names"]'
+    assert "turned and mirrored and renamed boards look like rows of this file" in said
+    assert f"train with --set '{option}'" in said
+    assert (
+        cli.main(
+            ["train", "grid", "--data", "own.csv", "--alphabet", ".abcd", "--out", "r", "--dry-run", "--set", option]
+        )
+        == 0
+    )
