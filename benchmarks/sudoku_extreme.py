@@ -10,7 +10,7 @@ then its official one, of 422,786 rows. What chooses the weights is a hundred of
 
 import records
 
-SMOKE = ["plan.steps=8", "plan.batch=8", "plan.check_every=4", "plan.save_every=4"]
+SMOKE = ["plan.steps=8", "plan.batch=8", "plan.check_every=4", "plan.save_every=4", "plan.depths=4", "data.holdout=20"]
 
 if __name__ == "__main__":
     files = ("sudoku9_extreme_hf1k_train.csv", "sudoku9_hfmatched_test.csv")

@@ -1,7 +1,7 @@
 """The record scripts, as commands: killed and gone on with, in slices, they end with the same bits."""
 
 import json
-import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -9,7 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
+from innerloop import memory
 from innerloop.learn import checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,10 +24,21 @@ def command(folder, *more, name="sudoku4"):
     return [sys.executable, ROOT / "benchmarks" / "records.py", name, "--set", *SMALL, *JUDGED, *out, *more]
 
 
-def done(folder, *more):
-    got = subprocess.run(command(folder, *more), capture_output=True, text=True, timeout=300)
-    assert not got.returncode, got.stderr[-2000:]
-    return got.stdout
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """call(words): the script with these words, in this process, which has torch already; returns what it printed."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    threads = torch.get_num_threads()
+
+    def run(words):
+        _, script, *rest = map(str, words)
+        monkeypatch.setattr(sys, "argv", [script, *rest])
+        runpy.run_path(script, run_name="__main__")
+        return capsys.readouterr().out
+
+    yield run
+    torch.set_num_threads(threads)
+    memory.give_back()
 
 
 def result(folder):
@@ -33,9 +46,9 @@ def result(folder):
 
 
 @pytest.mark.slow
-def test_killed_and_sliced_it_ends_with_the_same_bits(tmp_path):
+def test_killed_and_sliced_it_ends_with_the_same_bits(tmp_path, call):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    done(whole)
+    call(command(whole))
     process = subprocess.Popen(list(map(str, command(cut))), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     state, began = cut / "runs" / "sudoku4" / checkpoint.STATE, time.monotonic()
     while not state.exists():
@@ -46,7 +59,7 @@ def test_killed_and_sliced_it_ends_with_the_same_bits(tmp_path):
     assert not (cut / "sudoku4.json").exists()
     slices = 0
     while not (cut / "sudoku4.json").exists():
-        said = done(cut, "--minutes", "0.005")
+        said = call(command(cut, "--minutes", "0.005"))
         slices += 1
         assert slices < 60, said
     assert slices > 1, "one slice was enough: make them shorter"
@@ -73,12 +86,10 @@ def test_killed_and_sliced_it_ends_with_the_same_bits(tmp_path):
         ("arc1d", "arc1d_public.json.gz"),
     ],
 )
-def test_a_record_script_runs_from_the_data_to_the_result(script, file, real_data, tmp_path):
+def test_a_record_script_runs_from_the_data_to_the_result(script, file, real_data, tmp_path, call):
     assert (real_data / file).exists()
     more = ["--smoke", "--limit", "4", "--sweep", "2", "--depths", "1", "--threads", "1", "--runs", tmp_path / "runs"]
-    call = [sys.executable, ROOT / "benchmarks" / f"{script}.py", real_data, *more, "--out", tmp_path / "r.json"]
-    got = subprocess.run(call, capture_output=True, text=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    assert not got.returncode, got.stderr[-2000:]
+    call([sys.executable, ROOT / "benchmarks" / f"{script}.py", real_data, *more, "--out", tmp_path / "r.json"])
     value = json.loads((tmp_path / "r.json").read_text())
     assert value["test"]["puzzles"] == 4 and value["leakage"].startswith("No test puzzle")
     assert str(real_data) not in json.dumps(value), "no machine's paths in a result"

@@ -1,7 +1,8 @@
 """The load run, the fuzz run and the end of a server, in short: the same scripts that give the figures."""
 
+import contextlib
 import json
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -11,14 +12,21 @@ ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow
 
 
-def script(name, *words):
-    done = subprocess.run(
-        [sys.executable, ROOT / "benchmarks" / name, *map(str, words)], capture_output=True, text=True
-    )
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+@pytest.fixture
+def script(monkeypatch):
+    """script(name, *words) runs one of benchmarks/ in this process, which has torch already; its server is another."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+
+    def run(name, *words):
+        path = str(ROOT / "benchmarks" / name)
+        monkeypatch.setattr(sys, "argv", [path, *map(str, words)])
+        with contextlib.suppress(SystemExit):  # what it found is in its file
+            runpy.run_path(path, run_name="__main__")
+
+    return run
 
 
-def test_under_load_nothing_is_lost(run, tmp_path):
+def test_under_load_nothing_is_lost(run, tmp_path, script):
     """What is sent, and when, does not depend on how fast the server is."""
     script("serve_load.py", run, "--minutes", 0.06, "--rate", 20, "--flood", 4, "--out", tmp_path / "load.json")
     found = json.loads((tmp_path / "load.json").read_text())
@@ -29,7 +37,7 @@ def test_under_load_nothing_is_lost(run, tmp_path):
     assert found["requests"] == 74 + 1 + 3 * 4 and found["puzzles_answered"] > 100
 
 
-def test_no_request_that_schemathesis_makes_up_breaks_it(run, tmp_path):
+def test_no_request_that_schemathesis_makes_up_breaks_it(run, tmp_path, script):
     script("serve_fuzz.py", run, "--short", "--examples", 6, "--out", tmp_path / "fuzz.json")
     found = json.loads((tmp_path / "fuzz.json").read_text())
     assert found["good"] and found["server_errors"] == 0 and found["exit_status"] == 0
@@ -39,7 +47,7 @@ def test_no_request_that_schemathesis_makes_up_breaks_it(run, tmp_path):
         assert narrowed["statuses"][f"/v1/models/{{name}}/{verb} 200"] > 0
 
 
-def test_a_server_that_is_told_to_end_answers_all_it_has_accepted(run, tmp_path):
+def test_a_server_that_is_told_to_end_answers_all_it_has_accepted(run, tmp_path, script):
     script("serve_end.py", run, "--rounds", 1, "--depth", 600, "--out", tmp_path / "end.json")
     found = json.loads((tmp_path / "end.json").read_text())
     (only,) = found["rows"]
@@ -47,7 +55,7 @@ def test_a_server_that_is_told_to_end_answers_all_it_has_accepted(run, tmp_path)
     assert only["inside"] == 9 and only["trajectories"] == 25 and only["late"]["503"] > 0
 
 
-def test_honest_requests_are_answered_beside_attacks(tmp_path):
+def test_honest_requests_are_answered_beside_attacks(tmp_path, script):
     """Nothing is lost or refused, bombs and other sites are; how long it takes is for a quiet machine to say.
 
     All attacks at once: tests/serve/test_attacks.py has them one by one.
