@@ -33,7 +33,7 @@ def test_the_page_leads_from_a_file_to_verified_answers(tmp_path, monkeypatch, c
         ran.append(words[0])
     assert ran == ["data", "data", "train", "eval", "calibrate", "solve", "worth"]
     said = capsys.readouterr().out
-    assert "columns   id, puzzle (the question), solution (the answer)" in said
+    assert "columns      id, puzzle (the question), solution (the answer)" in said
     assert "Neither rules nor an exact solver are known" in said
     assert (
         Path("answers.csv").read_text().startswith("id,puzzle,solution,answer,known,valid,confidence,steps,nfe,source")

@@ -253,9 +253,14 @@ class Learner:
         return Result(self.step, self.seconds, self.tracker.best, stopped, self.tracker.warnings, self.flat())
 
     def flat(self) -> str:
-        """A sentence that says since when validated accuracy has not risen, once that is plan.patience checks ago."""
-        plan, since = self.plan, self.step - self.tracker.last_rise
-        if not (plan.patience and self.validates and self.tracker.best) or since < plan.patience * plan.check_every:
+        """A sentence that says since when validated accuracy has not risen, once that is plan.patience checks ago.
+
+        Two are enough where every validation puzzle is solved.
+        """
+        plan, best, since = self.plan, self.tracker.best, self.step - self.tracker.last_rise
+        if not (plan.patience and self.validates and best):
+            return ""
+        if since < plan.check_every * min(plan.patience, 2 if best["exact"] == 1 else plan.patience):
             return ""
         return f"validated accuracy has not risen since step {self.tracker.last_rise:.0f}"
 

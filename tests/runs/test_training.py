@@ -10,6 +10,7 @@ import torch
 import innerloop
 from innerloop import cli, recipes, weights
 from innerloop.errors import InputError
+from innerloop.learn.train import Trainer
 from innerloop.recipes import family
 from innerloop.runs.fields import FITTED, config_json, fields_of
 from innerloop.runs.fit import build
@@ -67,6 +68,15 @@ def test_training_ends_where_accuracy_no_longer_rises(run, tmp_path, capsys):
     assert cli.main([*words, "plan.steps=60"]) == 0 and "ended at step 9 of 60" in capsys.readouterr().out
     assert cli.main(["train", "said"]) == 0 and "is finished at step 9" in capsys.readouterr().out
     assert innerloop.fit(override(run, ["plan.steps=60"]), "whole").steps == 60
+
+
+def test_where_every_validation_puzzle_is_solved_two_more_checks_are_enough(run, tmp_path):
+    built = build(override(run, ["plan.patience=8", "plan.steps=60"]))
+    learner = Trainer(built.loop, built.task, built.train, built.run.plan, tmp_path, validation=built.validation)
+    for exact, flat in ((0.9, False), (1.0, True)):
+        learner.tracker.observe(3, exact, exact)
+        learner.step = 9
+        assert bool(learner.flat()) is flat
 
 
 # -- fields -----------------------------------------------------------------------------------------------------------
