@@ -15,8 +15,9 @@ export function clashOf(model, puzzle, wrong) {
   const cells = wrong.filter(filled);
   const said = (model.units ?? []).flatMap((unit) => {
     const here = unit.filter((i) => cells.includes(i)).map((i) => puzzle[i]);
-    const twice = [...new Set(here.filter((c, i) => here.indexOf(c) < i))];
-    return twice.map((c) => `${model.glyphs[c] || c} stands twice in ${called(model, unit)}`);
+    const counts = [...new Set(here)].map((c) => [c, here.filter((d) => d === c).length]).filter(([, n]) => n > 1);
+    const times = (n) => (n === 2 ? "twice" : `${n} times`);
+    return counts.map(([c, n]) => `${model.glyphs[c] || c} stands ${times(n)} in ${called(model, unit)}`);
   });
   if (said.length || !cells.length) return { cells, said };
   const all = puzzle.filter((_, i) => filled(i)).length;

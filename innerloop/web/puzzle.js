@@ -66,6 +66,7 @@ export function puzzleForm(model, change) {
   text.onchange = () => parse(model, text.value).cells && write(parse(model, text.value).cells);
   at("clear").onclick = () => put(Array(model.rows * model.columns).fill(model.blank || model.pad));
   at("clear").hidden = !model.blank;
+  at("examples").style.gridTemplateColumns = `repeat(${clamp(3, examples.length, 6)}, 1fr)`;
   at("ends").hidden = !ranked || examples.length < 3;
   at("examples").setAttribute("aria-label", ranked ? "examples, easy to hard" : "examples");
   fill(at("examples"), buttons.length ? buttons : h("p", { class: "hint" }, "None: type or paste a puzzle."));

@@ -62,7 +62,7 @@ export function timeline(seek) {
   }
 
   function flag(step, text, y) {
-    const left = X(step) - LEFT > 60 && (text !== "would halt" || place.clientWidth - X(step) < 90);
+    const left = X(step) > 92 && (text !== "would halt" || place.clientWidth - X(step) < 90);
     const side = left ? ["end", X(step) - 5] : ["", X(step) + 5];
     const stem = stroke("", `M${X(step)} ${RAIL}V${bottom}`);
     const note = step > thought.steps ? "exact solver" : `${text}, ${step}`;

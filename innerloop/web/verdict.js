@@ -69,7 +69,7 @@ function write(kind, sign, title, about, faults) {
 /** The card without a solution: what is going on; or, where the givens contradict each other, said: how. */
 export function waiting(text, busy, said = []) {
   if (busy || !said.length) return write(busy ? "busy" : "idle", "", "", text, []);
-  return write("clash", "!", "Contradiction", "No answer can exist, whoever thinks:", said);
+  return write("clash", "!", "Contradiction", "What is given allows no answer:", said);
 }
 
 /** A sentence and buttons, [text, act] each; those that are there already stay, and with them the focus. */

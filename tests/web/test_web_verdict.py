@@ -146,8 +146,8 @@ def test_words_are_explained_where_they_stand(server, visit):
     assert {"changed", "residual", "belief"} <= set(tracks)
     assert page.locator("#meaning b").all_inner_texts() == tracks and "halting head" in page.inner_text("#meaning")
     assert page.inner_text("#scored").startswith("Score: minus the steps")
-    notes = page.locator(".track").all_inner_texts()
-    assert [n.split("\n")[0] for n in notes] == [f"trajectory {k}" for k in (1, 2, 3)]
+    names = page.locator(".track > span:not(.note)").all_inner_texts()
+    assert names == [f"trajectory {k}" for k in (1, 2, 3)]
     page.fill("#text", BLANK)
     assert page.inner_text("#which") == "A puzzle of your own."
 
