@@ -28,6 +28,7 @@ MAX_EXAMPLES = 12
 MAX_MEASURED = 500  # most puzzles for curves.halting
 CHUNK = 8  # puzzles measured at once: few, so that requests are hardly delayed
 MAX_DEPTH = 64  # most steps of such a puzzle
+START_SECONDS = 1.0  # that a request waits at most for the choice of the first example
 BACKGROUND_PRIORITY = -1e9  # of these measurements
 
 
@@ -79,6 +80,7 @@ class DetailCache:
     halting: list[schema.Halted] = field(default_factory=list)
     _puzzles_task: asyncio.Task[Any] | None = None
     _measuring_task: asyncio.Task[None] | None = None
+    _start_task: asyncio.Task[int] | None = None
 
     async def detail(self) -> schema.Detail:
         if self._puzzles_task is None:
@@ -86,6 +88,9 @@ class DetailCache:
                 asyncio.to_thread(held_out_puzzles, self.served.opened, MAX_MEASURED)
             )
         puzzles, source = await asyncio.shield(self._puzzles_task)
+        if self._start_task is None:
+            self._start_task = asyncio.create_task(self._find_start(puzzles))
+        await asyncio.wait([self._start_task], timeout=START_SECONDS)
         if self._measuring_task is None and puzzles is not None and self.served.can_halt:
             self._measuring_task = asyncio.create_task(self._measure(puzzles))
         measuring = self._measuring_task is not None and not self._measuring_task.done()
@@ -97,15 +102,35 @@ class DetailCache:
             lambda name: read_attached(opened, f"{name}.json", checked=False), ("eval", "study", "run")
         )
         curves = described.curves_json(attached["eval"], attached["study"], self.served.solver, reasons)
+        rows, found = example_rows(task, puzzles), self._start_task
+        known = found is not None and found.done() and not found.cancelled() and found.exception() is None
         left_out = {"left out": "; ".join(reasons)} if reasons else {}
         return schema.Detail(
             **model_info(self.served).model_dump(),
-            examples=[schema.Example(**described.example_json(task, puzzles, i)) for i in example_rows(puzzles)],
+            examples=[schema.Example(**described.example_json(task, puzzles, i)) for i in rows],
+            start=found.result() if known and found is not None else len(rows) // 2,
+            difficulty=described.difficulty(task, puzzles),
             source=source,
             curves=schema.Curves(halting=halting, **curves),  # type: ignore[arg-type]
             measuring=measuring,
             born=described.object_at(attached["run"], "born") | left_out,
         )
+
+    async def _find_start(self, puzzles: Any) -> int:
+        """Index of the example with the most steps to its answer, the last of those; of examples that are solved."""
+        served, shown = self.served, example_rows(self.served.task, puzzles)
+        rows = [i for i in shown if puzzles.puzzle[i] < served.identifiers]
+        pick = "verified" if "verified" in served.rules else "certainty"
+        depth = min(MAX_DEPTH, served.limits.depth)
+        options = SolveOptions(depth, 1, pick, halting=served.can_halt, min_confidence=0.0)
+        jobs = [PuzzleJob(served.solver, puzzles.inputs[i], options, int(puzzles.puzzle[i])) for i in rows]
+        best, most = 0, 0
+        for i, solution in zip(rows, await self._solutions(jobs, 0.0) if jobs else (), strict=False):
+            if solution is None or solution.steps < most:
+                continue
+            if served.solver.is_right(puzzles.inputs[i], puzzles.labels[i], solution.answer[None])[0]:
+                best, most = shown.index(i), solution.steps
+        return best
 
     async def _measure(self, puzzles: Any) -> None:
         """Measure where every puzzle halts, a few at a time and at the lowest priority, while the model is served."""
@@ -122,11 +147,11 @@ class DetailCache:
                         schema.Halted(**described.halting_point(solution.steps, puzzles.rating[i], right))
                     )
 
-    async def _solutions(self, puzzle_jobs: list[PuzzleJob]) -> list[Any]:
+    async def _solutions(self, puzzle_jobs: list[PuzzleJob], priority: float = BACKGROUND_PRIORITY) -> list[Any]:
         """The solutions of these puzzles; an empty list once the model was reloaded or the server shuts down."""
         done, complete = thread_safe_future()
         worker = self.served.worker
-        work = Work(puzzle_jobs, self.served.engine_factory, complete, priority=BACKGROUND_PRIORITY)
+        work = Work(puzzle_jobs, self.served.engine_factory, complete, priority=priority)
         while worker.current is self.served.engine_factory:
             try:
                 worker.submit(work)
@@ -139,10 +164,11 @@ class DetailCache:
         return []
 
 
-def example_rows(puzzles: Any) -> list[int]:
-    """Up to MAX_EXAMPLES row indices, spread evenly over the rating, easy to hard."""
+def example_rows(task: Any, puzzles: Any) -> list[int]:
+    """Up to MAX_EXAMPLES row indices, spread evenly over the rating; those rated alike by how much of them is empty."""
     if puzzles is None:
         return []
-    order = np.argsort(puzzles.rating, kind="stable")
+    empty = (puzzles.inputs == task.blank).sum(1)
+    order = np.lexsort((empty, puzzles.rating))
     positions = np.unique(np.linspace(0, len(order) - 1, MAX_EXAMPLES).round().astype(int))
     return [int(i) for i in order[positions]]

@@ -134,6 +134,9 @@ class Served:
             raise InputError(
                 f"a puzzle of {longest} symbols is too long: this model's have {math.prod(self.task.shape)}"
             )
+        for i, text in enumerate(texts, 1):
+            if problem := board_problem(self.task, text):
+                raise InputError(problem if len(texts) == 1 else f"board {i}: {problem}")
         return self.solver.questions(list(texts))[0]
 
     def solve_options(self, body: schema.Options) -> SolveOptions:
@@ -198,6 +201,23 @@ class Served:
     def solution_body(self, solution: Solution, question: Tokens) -> schema.SolutionBody:
         """A Solution as the response body."""
         return schema.SolutionBody(**replay.solution_json(self.task, question, solution))
+
+
+def board_problem(task: Any, text: str) -> str:
+    """What keeps a text from being a board of this task, in a sentence about the board; empty where nothing does."""
+    if getattr(task, "words", ()):  # cells of several characters: the task reads them
+        return ""
+    cells = text.replace("\r", "").replace("\n", "")
+    (rows, columns), known = task.shape, {*task.charset, *task.aliases, task.pad_symbol}
+    size, found = rows * columns, len(cells)
+    if not known.issuperset(cells):
+        i = next(i for i, symbol in enumerate(cells) if symbol not in known)
+        where = f"row {i // columns + 1}, column {i % columns + 1}"
+        return f"“{printable(cells[i])}” in {where} is none of {printable(task.charset, 300)}"
+    if found == size:
+        return ""
+    off = f"{size - found} missing" if found < size else f"{found - size} too many"
+    return f"{found} of {size} cells: {off}"
 
 
 # -- loading ----------------------------------------------------------------------------------------------------------

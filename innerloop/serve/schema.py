@@ -223,7 +223,9 @@ class Curves(ResponseModel):
 
 
 class Detail(Model):
-    examples: list[Example] = Field(description="held-out puzzles, easy to hard")
+    examples: list[Example] = Field(description="held-out puzzles, by rating where they have one")
+    start: int = Field(description="index of the example that takes the most steps of those that it solves")
+    difficulty: str = Field(description="what the ratings of the examples count; empty: not known")
     source: str = Field(description="where the examples come from")
     curves: Curves
     measuring: bool = Field(description="curves.halting is still being measured: request it again later")

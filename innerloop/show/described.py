@@ -15,7 +15,7 @@ from innerloop.show.replay import rounded_or_none
 from innerloop.solve.solver import Solver
 from innerloop.text import printable
 
-__all__ = ["curves_json", "example_json", "halting_point", "model_json", "object_at", "read_objects"]
+__all__ = ["curves_json", "difficulty", "example_json", "halting_point", "model_json", "object_at", "read_objects"]
 
 CURVE_FIELDS = ("depth", "width", "halting", "exact", "low", "high", "valid", "steps", "nfe")  # of a row of eval.json
 LINE = get_type_hints(records.EvalRow, include_extras=True)
@@ -57,6 +57,12 @@ def example_json(task: Any, puzzles: Any, i: int) -> dict[str, Any]:
         "rating": rounded_or_none(puzzles.rating[i], 4),
         "identifier": int(puzzles.puzzle[i]),
     }
+
+
+def difficulty(task: Any, puzzles: Any) -> str:
+    """What the ratings of a PuzzleSet count, in words; empty where it is not rated, or its source gave the ratings."""
+    generated = puzzles is not None and puzzles.source.startswith(f"{task.name} generated")
+    return task.rating_counts if generated else ""
 
 
 def read_objects(read: Callable[[str], Any], names: Sequence[str]) -> tuple[dict[str, dict[str, Any]], list[str]]:

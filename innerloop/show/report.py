@@ -47,6 +47,7 @@ def page(opened: Any, examples: Any, row: int, depth: int = 16) -> str:
     examples_json = {
         "examples": [described.example_json(opened.task, examples, i) for i in rows],
         "start": rows.index(row),
+        "difficulty": described.difficulty(opened.task, examples),
     }
     model = (
         described.model_json(folder.resolve().name, opened, solver)

@@ -39,6 +39,7 @@ class Colouring(Task):
 
     name = "colouring"
     blank = 3
+    rating_counts = "vertices to colour"
 
     def __init__(self, size: int = 8, colours: int = 3, density: float = 0.6, givens: tuple[int, int] = (2, 3)) -> None:
         if not 3 <= size <= 20 or not 2 <= colours <= 9:

@@ -38,6 +38,7 @@ class Maze(Task):
     charset = "# SGo"
     vocab = 6
     blank = FLOOR
+    rating_counts = "cells on the way"
     local = True
     void = " "
 

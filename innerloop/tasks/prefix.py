@@ -22,6 +22,7 @@ class Prefix(Task):
     """Rows of `lengths` = (shortest, longest) bits, padded to `places`, so that longer rows fit the same model."""
 
     name = "prefix"
+    rating_counts = "cells in the row"
     charset = "01"
     vocab = 3
 

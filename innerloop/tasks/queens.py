@@ -31,6 +31,7 @@ class Queens(Task):
     charset = ".Q"
     vocab = 3
     blank = 1
+    rating_counts = "queens to place"
     takes_guesses = True
 
     def __init__(self, size: int = 8, givens: tuple[int, int] | None = None):

@@ -56,6 +56,7 @@ class Roster(Task):
     """
 
     name = "roster"
+    rating_counts = "cells to change"
     added: tuple[Rule, ...] = ()
 
     def __init__(

@@ -39,6 +39,7 @@ class Sudoku(Task):
     name = "sudoku"
     blank = 1
     takes_guesses = True
+    rating_counts = "guesses that a plain search makes"
     aliases = {"0": "."}  # noqa: RUF012
 
     def __init__(self, size: int = 9, box: tuple[int, int] | None = None, givens: tuple[int, int] | None = None):

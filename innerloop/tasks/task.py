@@ -47,6 +47,7 @@ class Task:
     lined: bool = False  # True: of whole rows and columns
     blank: int = 0  # token of an empty cell of the question; 0 = the task has none
     takes_guesses: bool = False  # True: a cell of the answer may be given in the question, so that it can be guessed
+    rating_counts: str = ""  # what a generated rating counts, in words; empty: its puzzles are not rated
     void: str = "·"  # how an empty cell is shown in a terminal
     identifiers: tuple[str, ...] = ("<blank>",)  # names of the puzzle identifiers `sample` gives
     causal: bool = False  # True: a position must not attend to later ones, which hold the answer (running text)

@@ -41,6 +41,7 @@ class Walk(Task):
     """
 
     name = "walk"
+    rating_counts = "actions that meet a wall or an edge"
     charset = "#.@^>v<"
     vocab = 8
 

@@ -62,7 +62,7 @@ export function server() {
   };
 }
 
-/** Thoughts that are in the page itself: {model, thoughts: [{request, begin, steps, done, explanation}]}. */
+/** Thoughts that are in the page itself: {model, thoughts: [{request, begin, steps, done, explanation, wrong}]}. */
 export function recording({ model, thoughts }) {
   const kept = (puzzle) => thoughts.find((t) => t.request.puzzle === puzzle);
   return {
@@ -70,7 +70,7 @@ export function recording({ model, thoughts }) {
     request: (puzzle) => kept(puzzle)?.request,
     models: async () => [model],
     model: async () => model,
-    check: async (name, puzzle) => ({ explanation: kept(puzzle).explanation ?? [] }),
+    check: async (name, puzzle) => ({ explanation: kept(puzzle)?.explanation ?? [], wrong: kept(puzzle)?.wrong ?? [] }),
     async think(name, { puzzle }, see) {
       const { begin, steps, done } = kept(puzzle);
       see("begin", begin);

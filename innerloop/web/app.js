@@ -2,19 +2,23 @@
 
 import { recording, server } from "./api.js";
 import { board, used } from "./board.js";
+import { clashOf } from "./clash.js";
 import { clock, dials } from "./controls.js";
 import { at, clamp, fill, h, number, plural } from "./dom.js";
 import { picture, save, standalone, stepsTable } from "./export.js";
-import { accuracyFigure, haltingFigure, latentFigure, learningFigure, modulesFigure, trustTable } from "./figures.js";
+import { latentFigure } from "./figures.js";
+import { known } from "./known.js";
 import { keypad, moved, parse, puzzleForm, typed } from "./puzzle.js";
 import { Thought } from "./thought.js";
 import { timeline } from "./timeline.js";
-import { gallery, spoken, verdict } from "./verdict.js";
+import { gallery, offers, spoken, verdict, waiting } from "./verdict.js";
 
 const data = at("data") && JSON.parse(at("data").textContent);
 const source = data ? recording(data) : server();
 const still = matchMedia("(prefers-reduced-motion: reduce)");
-const app = { model: null, question: [], thought: null, selected: null }; // and shown, step, stop, chosen, told
+const BEFORE = 450; // milliseconds for which the puzzle itself is seen before it is played
+const NONE = { cells: [], said: [] };
+const app = { model: null, question: [], clash: NONE, thought: null, selected: null }; // and shown, step, stop, ...
 const { classList } = document.body;
 const ui = { line: timeline(go), clock: clock(advance) }; // and form, dials, board, gallery: those of a model
 
@@ -55,25 +59,10 @@ async function open(name, puzzle = "") {
 
 /** What is known of the model itself; what is still being measured is asked for again. */
 function learned(model) {
-  const { curves, name, born, trained, commands } = model;
-  accuracyFigure(model, "depth");
-  accuracyFigure(model, "width");
-  haltingFigure(curves.halting);
-  modulesFigure(curves.modules);
-  learningFigure(model.learning);
-  trustTable(curves.trust);
-  for (const what of ["depth", "modules"]) at(`${what}-missing`).hidden = curves[what].length > 0;
-  for (const node of document.querySelectorAll(".run")) fill(node, name);
-  for (const [id, pairs] of Object.entries({ born, trained, commands })) {
-    const word = (v) => (typeof v === "string" ? v : JSON.stringify(v));
-    const line = ([k, v]) => [h("dt", null, k.replaceAll("_", " ")), h("dd", null, word(v))];
-    const lines = Object.entries(pairs ?? {}).flatMap(line);
-    at(id).hidden = !lines.length;
-    fill(at(id).querySelector("dl"), lines);
-  }
+  known(model);
   if (!model.measuring) return;
   setTimeout(async () => {
-    const fresh = await source.model(name).catch(() => null);
+    const fresh = await source.model(model.name).catch(() => null);
     if (fresh && app.model === model) learned(Object.assign(model, fresh));
   }, 4000);
 }
@@ -83,15 +72,30 @@ function learned(model) {
 /** Another puzzle is asked; example: where it comes from, null for one that was typed. */
 function asked(cells, example) {
   forget();
-  Object.assign(app, { question: cells, example: example ?? app.example });
+  Object.assign(app, { question: cells, clash: NONE, example: example ?? app.example });
   layBoard([cells]);
-  verdict(source.live ? "Press solve, and watch." : "Press play, and watch.");
+  waiting(source.live ? "Press solve, and watch." : "No thought is kept for this puzzle.");
+  contradicted(cells);
   const request = source.live ? null : source.request(cells.join(""));
   if (request) {
     ui.dials.set(request);
     source.think(app.model.name, request, (event, body) => heard(request, event, body));
   }
   show();
+}
+
+/** Mark givens that contradict each other, as soon as they are there. */
+async function contradicted(cells) {
+  const { model } = app;
+  const text = cells.join("");
+  if (!model.blank || cells.every((c) => c === model.blank || c === model.pad)) return;
+  const { wrong } = await source.check(model.name, text, text).catch(() => ({}));
+  if (app.question !== cells || !wrong) return;
+  app.clash = clashOf(model, cells, wrong);
+  const { said } = app.clash;
+  if (said.length && !app.thought) waiting("", false, said);
+  if (said.length) fill(at("live"), `Contradiction: ${said.join("; ")}.`);
+  if (said.length) show();
 }
 
 /** A board for the cells that are used, unless the one there is fits. */
@@ -128,27 +132,40 @@ function forget() {
   trouble(null);
 }
 
-async function solve() {
+/** Solve what is asked; more: of the request, besides the dials. The thought before stays until there is another. */
+async function solve(more = {}) {
   const model = app.model;
-  const puzzle = ui.form.cells()?.join("") ?? ui.form.raw();
-  const request = { puzzle, ...ui.dials.request(), identifier: app.example?.identifier ?? 0 };
+  const puzzle = ui.form.cells()?.join("");
+  if (!puzzle) return;
+  const request = { puzzle, ...ui.dials.request(), ...more, identifier: app.example?.identifier ?? 0 };
   const stop = new AbortController();
   const mine = () => app.stop === stop;
+  const { thought, shown, step, chosen, told } = app;
   forget();
   ui.form.say("");
   Object.assign(app, { stop, selected: null });
   history.replaceState(null, "", `#${new URLSearchParams({ model: model.name, puzzle })}`);
-  verdict("Thinking", true);
+  waiting("Thinking", true);
   show();
   try {
     await source.think(model.name, request, (event, body) => mine() && heard(request, event, body), stop.signal);
   } catch (error) {
     if (!mine()) return;
-    if (error.name !== "AbortError") trouble(error, solve);
-    verdict("No answer.");
+    if (error.name !== "AbortError") trouble(error, () => solve(more));
+    waiting("No answer.", false, app.clash.said);
+    if (!app.thought && told) Object.assign(app, { thought, shown, step, chosen, told });
   }
   if (mine()) app.stop = null;
-  show();
+  show(true);
+}
+
+/** Try again with more of something: [text, dials, request] as a button. */
+function offer([text, dials, request]) {
+  const act = () => {
+    for (const [id, value] of Object.entries(dials)) ui.dials.turn(id, value);
+    solve(request);
+  };
+  return [text, act];
 }
 
 let due = false;
@@ -158,7 +175,7 @@ function heard(request, event, body) {
     layGallery();
     ui.line.show(app.thought, 0);
     if (document.activeElement === at("solve")) ui.line.slider.focus({ preventScroll: true });
-    if (source.live && !still.matches) ui.clock.play();
+    if (source.live && !still.matches) ui.clock.play(BEFORE);
   } else if (event === "step") app.thought.tracks[body.trajectory][body.step - 1] = body;
   else ended(body);
   if (due) return;
@@ -177,8 +194,7 @@ async function ended(body) {
     layBoard([app.question, [...body.solution.answer]]);
     layGallery();
   }
-  if (!source.live) app.told = true;
-  else if (still.matches) tell();
+  if (!source.live || still.matches) tell();
   if (body.solution.valid !== false) return;
   const { puzzle } = thought.request;
   const { explanation } = await source.check(app.model.name, puzzle, body.solution.answer).catch(() => ({}));
@@ -186,10 +202,10 @@ async function ended(body) {
   show();
 }
 
-/** The verdict, once the board has come to the answer; or at once, where somebody has taken the slider. */
+/** The verdict, once the board has come to the answer; at once in a recording, or where the slider was taken. */
 function tell(step = app.thought.answered(app.shown) ?? app.thought.depth) {
   app.told = true;
-  fill(at("live"), spoken(app.thought.done.solution));
+  fill(at("live"), spoken(app.thought.done.solution, app.clash.said.length > 0));
   ui.clock.pause();
   app.step = step;
   show(true);
@@ -218,11 +234,20 @@ function jump(move) {
   go({ first: 0, back: app.step - 1, next: app.step + 1, last: app.thought?.depth ?? 0 }[move]);
 }
 
-/** One step of playing: milliseconds to look at it, 0 at the end. Steps that change nothing pass quickly. */
+/** Show the answer, or the best guess. */
+function showAnswer() {
+  const [k, step] = app.thought.earned;
+  ui.clock.pause();
+  Object.assign(app, { shown: k, chosen: true, step });
+  show(true);
+}
+
+/** One step of playing: milliseconds to look at it, 0 at answer and end. What changes nothing passes quickly. */
 function advance() {
   const { thought, shown } = app;
   if (!thought) return 0;
-  const end = (!app.told && thought.answered(shown)) || thought.depth;
+  const answer = thought.done && thought.answered(shown);
+  const end = answer && (!app.told || answer > app.step) ? answer : thought.depth;
   if (app.step >= end) {
     if (app.stop && !thought.done) return 60; // the next step is still being thought
     if (thought.done && !app.told) tell();
@@ -230,12 +255,16 @@ function advance() {
   }
   app.step += 1;
   show();
-  return thought.frame(shown, app.step)?.changed.length ? clamp(70, 9000 / thought.length, 340) : 40;
+  const seen = answer ? clamp(80, 3200 / answer, 420) : clamp(80, 9000 / thought.length, 340);
+  return app.step === answer && app.told ? 0 : thought.frame(shown, app.step)?.changed.length ? seen : 40;
 }
 
+/** Play or pause; from the puzzle on, where the answer or the end is shown. */
 function toggle() {
-  if (app.thought && app.step >= app.thought.depth && app.thought.done) app.step = 0;
-  ui.clock.toggle();
+  const { thought, shown, step } = app;
+  if (thought?.done && (step >= thought.depth || step === thought.answered(shown))) app.step = 0;
+  show();
+  ui.clock.toggle(app.step ? 0 : BEFORE);
 }
 
 // -- drawing ------------------------------------------------------------------------------------------------
@@ -245,30 +274,41 @@ function show(grown = false) {
   const { thought, question, shown, step, selected, told } = app;
   if (!ui.board) return;
   const frame = thought?.frame(shown, step);
-  ui.board.show({ question, ...frame, answer: frame ? [...frame.answer] : question, selected });
+  const { cells } = app.clash;
+  ui.board.show({ question, wrong: cells, ...frame, answer: frame ? [...frame.answer] : question, selected });
   at("keypad").hidden = selected === null || !source.live;
   fill(at("solve"), app.stop ? "Stop" : "Solve");
   if (!thought || grown) ui.line.show(thought, shown);
   ui.line.move(step);
   classList.toggle("thought", Boolean(thought));
   at("transport").disabled = !thought?.depth;
-  fill(at("count"), !thought ? "" : step ? `step ${step} of ${thought.length}` : "the puzzle");
+  fill(at("count"), thought?.called(step));
   at("export").hidden = !thought?.done;
   latentFigure(thought, shown, step);
   if (!thought) return;
   ui.gallery.show(thought, shown, step, told);
-  const solution = told && thought.done.solution;
-  fill(at("why"), solution && `${solution.why}.`);
-  if (told || app.stop || thought.done) verdict(`Thinking, step ${step}`, true, solution, thought.explanation);
+  fill(at("why"), told && `${thought.done.solution.why}.`);
+  if (told) judge();
+  else if (app.stop || thought.done) waiting(`Thinking, step ${step}`, true);
 }
 
-/** What went wrong, with a way on; null: nothing. A sentence about the puzzle stands by its field. */
+/** The verdict, grey where the board shows another step than the one that earned it. */
+function judge() {
+  const { model, thought, shown, step, clash } = app;
+  const { solution } = thought.done;
+  const [k, last] = thought.earned;
+  const where = thought.tracks.length > 1 ? `at step ${last} of trajectory ${k + 1}` : `at step ${last}`;
+  const elsewhere = !thought.isEarned(shown, step) && (thought.exact ? "by the exact solver" : where);
+  const ways = source.live && !clash.said.length ? offers(model, thought.request, solution).map(offer) : [];
+  const explanation = clash.said.length ? clash.said : thought.explanation;
+  verdict(solution, { explanation, clash: clash.said.length > 0, elsewhere, show: showAnswer, ways });
+}
+
+/** What went wrong, with a way on; null: nothing. */
 function trouble(error, again) {
   clearTimeout(app.retry);
-  const atField = error?.status >= 400 && ui.form && !ui.form.cells();
-  at("trouble").hidden = !error || atField;
+  at("trouble").hidden = !error;
   if (!error) return;
-  if (atField) return ui.form.say(error.message, true);
   const [text, retry] = at("trouble").children;
   fill(text, error.message, error.wait > 0 && ` Trying again in ${error.wait} s.`);
   retry.onclick = again;
@@ -300,7 +340,7 @@ function pasted(event) {
   const { cells, problem } = parse(app.model, event.clipboardData.getData("text"));
   event.preventDefault();
   if (cells) ui.form.put(cells);
-  else ui.form.say(problem, true);
+  else ui.form.say(`What was pasted is no puzzle: ${problem}. The board is as it was.`, true);
 }
 
 /** Light and dark: as the system has it, until the reader chooses. */
@@ -315,8 +355,8 @@ const named = (what) => `${app.model.name}-${what}`;
 async function savePage() {
   const { request, begin, tracks, done, explanation } = app.thought;
   const examples = [{ question: request.puzzle }];
-  const thoughts = [{ request, begin, steps: tracks.flat(), done, explanation }];
-  const page = await standalone({ model: { ...app.model, examples, measuring: false }, thoughts });
+  const thoughts = [{ request, begin, steps: tracks.flat(), done, explanation, wrong: app.clash.cells }];
+  const page = await standalone({ model: { ...app.model, examples, start: 0, measuring: false }, thoughts });
   save(named("thought.html"), page, "text/html");
 }
 

@@ -14,7 +14,7 @@ function tie(id, value, most, doubling) {
   move();
 }
 
-/** Fit the dials to a model: {request(), set(request)}. */
+/** Fit the dials to a model: {request(), set(request), turn(id, value)}. */
 export function dials(model) {
   const { depth = 1024, width = 64 } = model.limits ?? {};
   const rules = [model.verifies || model.calibrated ? "auto" : "", ...(model.rules ?? [])].filter(Boolean);
@@ -36,7 +36,11 @@ export function dials(model) {
     ...{ noise: [number("start"), number("path")], views: checked("views"), halting: checked("halting") },
     ...{ min_confidence: number("min_confidence"), seed: number("seed"), exact: checked("exact") },
   });
-  return { request, set };
+  const turn = (id, value) => {
+    at(id).value = value;
+    at(id).oninput();
+  };
+  return { request, set, turn };
 }
 
 /** Play and pause. advance() takes a step and says how many milliseconds it is to be looked at; 0: the end. */
@@ -52,7 +56,7 @@ export function clock(advance) {
     const wait = advance();
     set(wait ? setTimeout(tick, wait) : null);
   };
-  const play = () => set(setTimeout(tick));
+  const play = (wait = 0) => set(setTimeout(tick, wait));
   const pause = () => set(null);
-  return { play, pause, toggle: () => (timer === null ? play() : pause()) };
+  return { play, pause, toggle: (wait) => (timer === null ? play(wait) : pause()) };
 }

@@ -28,7 +28,8 @@ export function accuracyFigure({ curves, trained_depth: trained }, along) {
     const { svg, X, Y, inner } = axes({ width, height: 260, x, y: SHARES });
     if (deep && trained) {
       svg.append(stroke("trained", `M${X(trained)} ${inner.top}V${inner.bottom}`));
-      svg.append(words("tick end", X(trained) - 5, inner.bottom - 6, "trained to here"));
+      const side = X(trained) - inner.left > 96 ? ["end", -5] : ["", 5];
+      svg.append(words(`tick ${side[0]}`, X(trained) + side[1], inner.bottom - 6, "trained to here"));
     }
     lines.forEach((line, i) => {
       line.sort((a, b) => a[along] - b[along]);
@@ -62,10 +63,13 @@ function byDifficulty(points) {
 }
 
 /** When the model stops by itself: a histogram of steps for each degree of difficulty, wrong answers striped. */
-export function haltingFigure(points) {
+export function haltingFigure(points, difficulty) {
   const groups = points.length ? byDifficulty(points) : [];
-  const [tall, gap] = [34, 30];
+  const rated = groups.length > 0 && points.every((p) => finite(p.rating));
+  fill(at("halting-rated"), rated && ` Difficulty: ${difficulty || "the rating in their data, more is harder"}.`);
   figure("halting-figure", groups.length, (width) => {
+    const lines = width < 330 ? 2 : 1; // of the text over each histogram
+    const [tall, gap] = [34, 15 + 15 * lines];
     const most = Math.max(2, ...points.map((p) => p.steps));
     const whole = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128, 256].filter((v) => v <= most);
     const x = { domain: [0.6, most + 1], kind: "root", ticks: numbered(whole), label: "steps until it halts" };
@@ -88,7 +92,8 @@ export function haltingFigure(points) {
       const mean = group.reduce((sum, p) => sum + p.steps, 0) / group.length;
       const right = percent(group.filter((p) => p.right).length / group.length);
       const label = `${name}: ${number(mean)} steps on average, ${right} right`;
-      const text = words("name end", width - 4, base - tall - 7, label);
+      const told = lines === 1 ? [label] : label.split(": ");
+      const text = told.map((t, j) => words("name end", width - 4, base - tall - 7 - 15 * (told.length - 1 - j), t));
       const signs = [stroke("rule", `M4 ${base}H${width - 4}`), stroke("mean", `M${X(mean)} ${base + 1}l-4 7h8Z`)];
       svg.append(s("g", null, s("title", null, label), bars, text, signs));
     });

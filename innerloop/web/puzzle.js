@@ -2,18 +2,20 @@
 
 import { at, clamp, fill, finite, h, number } from "./dom.js";
 
-/** {cells} of a text, or {problem}: a sentence about what is wrong with it. Line breaks are ignored. */
+/** {cells} of a text, or {problem}: a sentence about the board. What stands between cells is ignored. */
 export function parse(model, text) {
   const known = new Set([...model.charset, model.pad]);
-  const loose = (c) => (!known.has(c) && model.blank && "0._".includes(c) ? model.blank : c);
-  const cells = [...text.replace(/[\r\n]/g, "")].filter((c) => known.has(c) || !/\s/.test(c)).map(loose);
+  const loose = (c) => (!known.has(c) && model.blank && "0._-*?".includes(c) ? model.blank : c);
+  const drawn = text.split(/[\r\n]+/).filter((line) => known.has("+") || !/^[-+|=\s]*[+=][-+|=\s]*$/.test(line));
+  const cells = [...drawn.join("")].filter((c) => known.has(c) || !/[\s,;|]/.test(c)).map(loose);
   const bad = cells.findIndex((c) => !known.has(c));
   const size = model.rows * model.columns;
   if (bad >= 0) {
     const where = `row ${Math.floor(bad / model.columns) + 1}, column ${(bad % model.columns) + 1}`;
     return { problem: `“${cells[bad]}” in ${where} is none of ${model.charset}` };
   }
-  return cells.length === size ? { cells } : { problem: `${number(cells.length)} of ${number(size)} cells` };
+  const off = cells.length < size ? `${size - cells.length} missing` : `${cells.length - size} too many`;
+  return cells.length === size ? { cells } : { problem: `${cells.length} of ${size} cells: ${off}` };
 }
 
 /** The symbol that a key types into a cell, or undefined. Small and capital letters stand in for each other. */
@@ -45,22 +47,36 @@ export function keypad(model, put) {
 export function puzzleForm(model, change) {
   const text = at("text");
   const { examples = [] } = model;
-  const buttons = examples.map(({ rating }, i) => {
-    const note = finite(rating) ? `difficulty ${number(rating)}` : null;
-    const label = `example ${i + 1}${note ? `, ${note}` : ""}`;
-    return h("button", { "aria-label": label, title: note, onclick: () => pick(i) }, String(i + 1));
+  const ratings = examples.map((e) => e.rating);
+  const ranked = ratings.every(finite) && Math.min(...ratings) < Math.max(...ratings); // else none is easy or hard
+  const rated = (i) => (finite(ratings[i]) ? `difficulty ${number(ratings[i])}` : "");
+  const buttons = examples.map((_, i) => {
+    const label = [`example ${i + 1}`, rated(i)].filter(Boolean).join(", ");
+    return h("button", { "aria-label": label, onclick: () => pick(i) }, String(i + 1));
   });
-  const pressed = (i) => buttons.forEach((b, j) => b.setAttribute("aria-pressed", i === j));
+  const meaning = model.difficulty || "its rating in the data, more is harder";
+  function pressed(i) {
+    buttons.forEach((b, j) => b.setAttribute("aria-pressed", i === j));
+    const which = `Example ${i + 1} of ${examples.length}, which it was not trained on`;
+    const note = i < 0 ? "A puzzle of your own" : rated(i) ? `${which}; ${rated(i)}: ${meaning}` : which;
+    fill(at("which"), `${note}.`);
+  }
   text.rows = Math.min(model.rows, 9);
   text.oninput = read;
+  text.onchange = () => parse(model, text.value).cells && write(parse(model, text.value).cells);
   at("clear").onclick = () => put(Array(model.rows * model.columns).fill(model.blank || model.pad));
   at("clear").hidden = !model.blank;
-  at("ends").hidden = examples.length < 3;
+  at("examples").style.gridTemplateColumns = `repeat(${clamp(3, examples.length, 6)}, 1fr)`;
+  at("ends").hidden = !ranked || examples.length < 3;
+  at("examples").setAttribute("aria-label", ranked ? "examples, easy to hard" : "examples");
   fill(at("examples"), buttons.length ? buttons : h("p", { class: "hint" }, "None: type or paste a puzzle."));
 
-  function put(cells, i = -1) {
+  function write(cells) {
     const rows = Array.from({ length: model.rows }, (_, r) => cells.slice(r * model.columns, (r + 1) * model.columns));
     text.value = rows.map((row) => row.join("")).join("\n");
+  }
+  function put(cells, i = -1) {
+    write(cells);
     settle(cells, i);
   }
   function settle(cells, i = -1) {
@@ -70,7 +86,13 @@ export function puzzleForm(model, change) {
   }
   function read() {
     const { cells, problem } = parse(model, text.value);
-    if (cells) return settle(cells);
+    if (cells) {
+      const caret = text.value.slice(0, text.selectionStart).replace(/\s/g, "").length;
+      const line = !text.value.trim().includes("\n");
+      if (line) write(cells); // a line that is pasted becomes rows
+      if (line) text.selectionStart = text.selectionEnd = caret + Math.floor(caret / (model.columns + 0.5));
+      return settle(cells);
+    }
     pressed(-1);
     say(problem);
   }
@@ -81,5 +103,12 @@ export function puzzleForm(model, change) {
     at("problem").classList.toggle("bad", wrong);
     text.setAttribute("aria-invalid", wrong);
   }
-  return { put, pick, say, raw: () => text.value, cells: () => parse(model, text.value).cells };
+  /** The cells; without a puzzle none, and the field says why. */
+  function cells() {
+    const { cells, problem } = parse(model, text.value);
+    if (!cells) say(`${problem}. The board still shows the last puzzle.`, true);
+    if (!cells) text.focus();
+    return cells;
+  }
+  return { put, pick, say, cells };
 }

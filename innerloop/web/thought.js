@@ -7,18 +7,41 @@ export class Thought {
   }
 
   /** Steps there are by now. */
-  get depth() {
+  get steps() {
     return Math.max(...this.tracks.map((steps) => steps.length));
   }
 
   /** Steps there will be. */
   get length() {
-    return this.done ? this.depth : Math.max(this.depth, this.begin.depth);
+    return this.done ? this.steps : Math.max(this.steps, this.begin.depth);
+  }
+
+  /** The last step that can be shown: after the model's own comes the answer of the exact solver, if it gave one. */
+  get depth() {
+    return this.steps + (this.exact ? 1 : 0);
+  }
+
+  get exact() {
+    return this.done?.solution.source === "exact";
   }
 
   /** Step `step` of trajectory k, or the last before it; none at step 0, where the puzzle stands. */
-  frame(k, step) {
+  own(k, step) {
     return this.tracks[k][Math.min(step, this.tracks[k].length) - 1] ?? null;
+  }
+
+  /** The same, or what the exact solver answered. */
+  frame(k, step) {
+    const own = this.own(k, step);
+    if (!this.exact || step <= this.steps) return own;
+    const { answer, certainty, wrong } = this.done.solution;
+    const before = own?.answer ?? this.question.join("");
+    return { answer, certainty, wrong, changed: [...answer].flatMap((c, i) => (c === before[i] ? [] : [i])) };
+  }
+
+  /** What step `step` is called. */
+  called(step) {
+    return !step ? "the puzzle" : step > this.steps ? "exact solver" : `step ${step} of ${this.length}`;
   }
 
   /** The step at which trajectory k would halt by itself, or null. */
@@ -38,6 +61,17 @@ export class Thought {
 
   /** The step at which the answer was taken from trajectory k, or null. */
   answered(k) {
-    return this.won(k) ? this.done.solution.steps : null;
+    return this.exact ? this.depth : this.won(k) ? this.done.solution.steps : null;
+  }
+
+  /** [trajectory, step] of the answer, or of the best guess. */
+  get earned() {
+    const k = this.exact ? 0 : this.done.solution.trajectory;
+    return [k, this.answered(k)];
+  }
+
+  /** Whether what is shown is the answer; where it comes from all trajectories alike, any will do. */
+  isEarned(k, step) {
+    return this.answered(k) === step;
   }
 }

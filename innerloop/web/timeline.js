@@ -1,11 +1,17 @@
 // The thought along time: a slider over its steps, and what happened at each: changes, faults, residual, belief.
 
 import { path, scale, watch } from "./chart.js";
-import { at, box, clamp, fill, number, power, s, stroke, words } from "./dom.js";
+import { at, box, clamp, fill, h, number, power, s, stroke, words } from "./dom.js";
 
 const LEFT = 74; // room for the names of the tracks
 const RIGHT = 12;
 const RAIL = 12; // y of the slider
+const MEANINGS = {
+  changed: "cells that the step changed",
+  broken: "cells that break a rule",
+  residual: "how far the state moved, as a share of its size",
+  belief: "how sure the model’s halting head is that all is right, from 0 to 1",
+};
 
 /** The powers of ten around values. */
 function decades(values) {
@@ -56,20 +62,24 @@ export function timeline(seek) {
   }
 
   function flag(step, text, y) {
-    const left = X(step) - LEFT > 60 && (text !== "would halt" || place.clientWidth - X(step) < 90);
+    const left = X(step) > 92 && (text !== "would halt" || place.clientWidth - X(step) < 90);
     const side = left ? ["end", X(step) - 5] : ["", X(step) + 5];
     const stem = stroke("", `M${X(step)} ${RAIL}V${bottom}`);
-    return s("g", { class: `flag ${text}` }, stem, words(...side, y, `${text}, ${step}`));
+    const note = step > thought.steps ? "exact solver" : `${text}, ${step}`;
+    return s("g", { class: `flag ${text}` }, stem, words(...side, y, note));
   }
 
   function draw() {
     const width = place.clientWidth;
     if (!width || !thought) return;
     const steps = thought.tracks[track];
-    X = scale([0, thought.length], [LEFT, width - RIGHT], thought.length > 12 ? "root" : "linear");
+    const end = Math.max(thought.length, thought.depth);
+    X = scale([0, end], [LEFT, width - RIGHT], thought.length > 12 ? "root" : "linear");
     const parts = [];
+    const names = [];
     let top = 48;
     const add = (name, tall, made) => {
+      names.push(name);
       const ground = stroke("rule", `M${LEFT} ${top + tall}H${width - RIGHT}`);
       parts.push(ground, words("name", 0, top + tall / 2, name, { dy: "0.32em" }), ...made(top, tall).filter(Boolean));
       top += tall + 10;
@@ -84,6 +94,10 @@ export function timeline(seek) {
     const [halt, answer] = [thought.halt(track), thought.answered(track)];
     if (halt) parts.push(flag(halt, "would halt", 32));
     if (answer) parts.push(flag(answer, thought.name, halt ? 44 : 32));
+    fill(
+      at("meaning"),
+      names.flatMap((name) => [h("b", null, name), `: ${MEANINGS[name]}. `]),
+    );
     let last = -99;
     for (let v = 1; v <= thought.length; v = thought.length > 12 ? 2 * v : v + 1) {
       if (X(v) - last > 18) parts.push(words("tick middle", (last = X(v)), bottom + 16, String(v)));
@@ -98,7 +112,7 @@ export function timeline(seek) {
   /** Put the thumb at a step. */
   function move(step) {
     slider.value = step;
-    slider.setAttribute("aria-valuetext", step ? `step ${step} of ${thought?.length}` : "the puzzle");
+    slider.setAttribute("aria-valuetext", thought?.called(step) ?? "the puzzle");
     if (!X || !thought) return;
     const stem = stroke("", `M${X(step)} ${RAIL}V${bottom}`);
     thumb.replaceChildren(stem, s("circle", { cx: X(step), cy: RAIL, r: 7 }));
@@ -108,7 +122,7 @@ export function timeline(seek) {
   function show(value, k) {
     [thought, track] = [value, k];
     slider.disabled = !thought;
-    slider.max = thought?.length ?? 0;
+    slider.max = thought ? Math.max(thought.length, thought.depth) : 0;
     if (!thought) fill(place);
     draw();
   }

@@ -295,8 +295,9 @@ def test_what_nobody_waits_for_is_not_thought_about(server, http, verb):
 
 BAD = [
     ("/v1/models/none/solve", {"puzzle": EASY}, 404, 'no model is called "none"'),
-    ("/v1/models/four/solve", {"puzzle": "12"}, 400, "2 cells where sudoku 4x4 has 16"),
-    ("/v1/models/four/solve", {"puzzle": "x" * 16}, 400, "'x' in cell 1"),
+    ("/v1/models/four/solve", {"puzzle": "12"}, 400, "2 of 16 cells: 14 missing"),
+    ("/v1/models/four/solve", {"puzzle": "x" * 16}, 400, "“x” in row 1, column 1 is none of .1234"),
+    ("/v1/models/four/solve_many", {"puzzles": [EASY, "1" * 17]}, 400, "board 2: 17 of 16 cells: 1 too many"),
     ("/v1/models/four/solve", {"puzzle": EASY, "depth": 100_001}, 400, "at most 100000"),
     ("/v1/models/four/solve", {"puzzle": EASY, "width": 129}, 400, "at most 128"),
     ("/v1/models/four/solve", {"puzzle": EASY, "seconds": 61}, 400, "at most 60"),
@@ -315,7 +316,7 @@ BAD = [
     ("/v1/models/four/solve_many", {"puzzles": [EASY] * 1000, "width": 100}, 413, "queue"),
     ("/v1/models/four/solve_many", {"puzzles": [EASY, "1"]}, 400, "row 2"),
     ("/v1/models/four/think", {"puzzle": EASY, "depth": 4097}, 400, "at most 4096"),
-    ("/v1/models/four/check", {"puzzle": EASY, "answer": "1"}, 400, "1 cells"),
+    ("/v1/models/four/check", {"puzzle": EASY, "answer": "1"}, 400, "1 of 16 cells"),
     ("/v1/models/none/reload", None, 404, "none"),
 ]
 

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from looking import DIALS, ask
 
 from innerloop import cli
 
@@ -107,3 +108,16 @@ def visit(browser):
         context.close()
         assert not watch.is_cross_site
         assert [e for e in watch.errors if not any(a in e for a in allowed)] == []
+
+
+@pytest.fixture
+def examples(server):
+    return [e["question"] for e in ask(server, "v1/models/sudoku4")["examples"]]
+
+
+@pytest.fixture
+def thought(server, examples):
+    """What the API thinks about the third example at DIALS: (steps[trajectory][step - 1], done)."""
+    told = ask(server, "v1/models/sudoku4/think", {"puzzle": examples[2], **DIALS})
+    steps = [[d for e, d in told if e == "step" and d["trajectory"] == k] for k in range(DIALS["width"])]
+    return steps, told[-1][1]

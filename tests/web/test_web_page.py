@@ -2,74 +2,14 @@
 
 import csv
 import json
-import urllib.request
+import urllib.error
 
 import pytest
+from looking import BLANK, DIALS, ask, ask_question, board, marked, solve, turn
 
 from innerloop import cli
 
 pytestmark = pytest.mark.slow  # a browser, and a model that is trained for it
-
-DIALS = {
-    "depth": 8,
-    "width": 3,
-    "pick": "auto",
-    "noise": [0, 0],
-    "views": True,
-    "halting": False,
-    "min_confidence": 0.5,
-}
-DIALS |= {"seed": 0, "exact": False, "identifier": 0}
-BLANK = "." * 16
-
-
-def ask(server, path, body=None):
-    """What the API says; a stream comes as a list of (event, data)."""
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(server.url + path, data, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=30) as reply:
-        text = reply.read().decode()
-    if not path.endswith("/think"):
-        return json.loads(text)
-    blocks = [b.split("\n", 1) for b in text.strip().split("\n\n")]
-    return [(e.removeprefix("event: "), json.loads(d.removeprefix("data: "))) for e, d in blocks]
-
-
-def board(page):
-    """The text on the board, as the puzzle's symbols."""
-    return "".join(page.eval_on_selector_all("#board [data-cell]", "cells => cells.map(c => c.dataset.symbol)"))
-
-
-def marked(page, kind):
-    """Cells that carry a mark of this kind."""
-    script = f"cells => cells.filter(c => c.querySelector('.{kind}')).map(c => Number(c.dataset.cell))"
-    return page.eval_on_selector_all("#board [data-cell]", script)
-
-
-def turn(page, depth=8, width=3):
-    page.fill("#depth", str(depth))
-    page.fill("#width", str(width))
-
-
-def solve(page, **dials):
-    """Press solve, wait for the verdict, and return what kind it is."""
-    turn(page, **dials)
-    page.click("#solve")
-    page.wait_for_selector("#verdict:is([data-kind=good], [data-kind=fair], [data-kind=unknown])")
-    return page.get_attribute("#verdict", "data-kind")
-
-
-@pytest.fixture
-def examples(server):
-    return [e["question"] for e in ask(server, "v1/models/sudoku4")["examples"]]
-
-
-@pytest.fixture
-def thought(server, examples):
-    """What the API thinks about the third example at DIALS: (steps[trajectory][step - 1], done)."""
-    told = ask(server, "v1/models/sudoku4/think", {"puzzle": examples[2], **DIALS})
-    steps = [[d for e, d in told if e == "step" and d["trajectory"] == k] for k in range(DIALS["width"])]
-    return steps, told[-1][1]
 
 
 # -- seeing ------------------------------------------------------------------------------------------------------------
@@ -145,6 +85,9 @@ def test_keys_play_step_and_jump(server, visit, thought):
     assert page.get_attribute("#play", "aria-label") == "pause"
     page.keyboard.press("Space")
     assert page.get_attribute("#play", "aria-label") == "play"
+    page.keyboard.press("ArrowRight")
+    while page.inner_text("#count") != f"step {done['solution']['steps'] + 1} of 8":
+        page.keyboard.press("ArrowRight")
     page.keyboard.press("Space")
     page.wait_for_selector("#count:text-is('step 8 of 8')")
     page.wait_for_selector("#play[aria-label=play]")
@@ -157,10 +100,6 @@ def test_keys_play_step_and_jump(server, visit, thought):
     box = page.locator("#tracks").bounding_box()
     page.mouse.click(box["x"] + box["width"] - 14, box["y"] + 12)
     assert page.inner_text("#count") == "step 8 of 8", "a click on the timeline goes there"
-
-
-def ask_question(page):
-    return page.input_value("#text").replace("\n", "")
 
 
 def test_it_plays_by_itself_and_can_be_stopped(server, visit):
@@ -252,16 +191,14 @@ def test_paste_into_field_and_board(server, visit, examples):
 
 
 def test_a_bad_puzzle_is_told_by_its_field(server, visit):
-    page = visit(server.url, expect=("400",))
-    page.fill("#text", "1234")
-    assert page.inner_text("#problem") == "4 of 16 cells" and page.get_attribute("#text", "aria-invalid") == "false"
-    page.click("#solve")
-    page.wait_for_selector("#text[aria-invalid=true]")
-    with pytest.raises(urllib.error.HTTPError) as refused:
-        ask(server, "v1/models/sudoku4/think", {"puzzle": "1234", **DIALS})
-    assert page.inner_text("#problem").removeprefix("▲ ") == json.loads(refused.value.read())["error"]
-    page.fill("#text", "12z4" + BLANK[4:])
-    assert "“z” in row 1, column 3" in page.inner_text("#problem")
+    page = visit(server.url)
+    for text in ("1234", "12z4" + BLANK[4:], "1" * 20):
+        page.fill("#text", text)
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            ask(server, "v1/models/sudoku4/think", {"puzzle": text, **DIALS})
+        assert page.inner_text("#problem") == json.loads(refused.value.read())["error"], "as the server says it"
+        assert page.get_attribute("#text", "aria-invalid") == "false"
+    assert "4 too many" in page.inner_text("#problem")
     page.fill("#text", BLANK)
     assert page.inner_text("#problem") == "" and page.get_attribute("#text", "aria-invalid") == "false"
 
@@ -365,8 +302,12 @@ def test_the_report_is_the_same_page(run, visit):
     assert page.inner_text("h1") == "sudoku4" and page.locator("#solve").is_hidden()
     for i, thought in enumerate(kept["thoughts"]):
         page.click(f"#examples button:nth-child({i + 1})")
-        assert board(page) == thought["request"]["puzzle"]
+        assert board(page) == thought["done"]["solution"]["answer"], "a report opens on the answer"
+        assert page.get_attribute("#verdict", "data-kind") == "good" and page.locator("#earned").is_hidden()
         page.click("h1")
+        page.keyboard.press("Home")
+        assert board(page) == thought["request"]["puzzle"]
+        assert page.get_attribute("#verdict", "data-elsewhere") == "yes"
         page.keyboard.press("End")
         k = thought["done"]["solution"]["trajectory"]
         assert board(page) == [s["answer"] for s in thought["steps"] if s["trajectory"] == k][-1]
@@ -374,86 +315,3 @@ def test_the_report_is_the_same_page(run, visit):
     page.wait_for_selector("#learning-figure svg.chart")
     page.wait_for_selector("#modules-figure .whisker")
     assert "plan.steps" in page.text_content("#trained") and "innerloop serve" in page.text_content("#commands")
-
-
-# -- going wrong -------------------------------------------------------------------------------------------------------
-
-
-def test_a_full_server_is_asked_again(serve, visit, run):
-    server = serve(run, "--streams", "1")
-    busy = visit(server.url)
-    turn(busy, depth=1000, width=4)
-    busy.click("#solve")
-    busy.wait_for_selector("#count:text-matches('step [0-9]+ of 1000')")
-    page = visit(server.url, expect=("429",))
-    turn(page)
-    page.click("#solve")
-    page.wait_for_selector("#trouble:visible")
-    assert "Trying again in" in page.inner_text("#trouble p")
-    busy.click("#solve")
-    page.wait_for_selector("#verdict:is([data-kind=good], [data-kind=unknown])")
-    assert page.locator("#trouble").is_hidden()
-
-
-def test_a_server_that_went_away(serve, visit, run):
-    server = serve(run)
-    page = visit(server.url, expect=("ERR_", "Failed to load"))
-    server.process.kill()
-    server.process.wait()
-    page.click("#solve")
-    page.wait_for_selector("#trouble:visible")
-    assert "does not answer" in page.inner_text("#trouble p") and page.inner_text("#solve") == "Solve"
-    page.click("#trouble button")
-    page.wait_for_selector("#trouble:visible")
-
-
-# -- for everybody -----------------------------------------------------------------------------------------------------
-
-UNNAMED = """() => [...document.querySelectorAll('button, input, select, textarea, summary')].filter((node) => {
-  if (!node.checkVisibility()) return false;
-  const label = node.labels?.length ? [...node.labels].map((l) => l.textContent).join('') : '';
-  return !(node.getAttribute('aria-label') || label || node.textContent).trim();
-}).map((node) => node.outerHTML)"""
-
-
-def test_controls_have_names_and_focus_is_seen(server, visit):
-    page = visit(server.url)
-    page.click("summary:has-text('Noise')")
-    solve(page)
-    page.click("[data-cell='3']")
-    assert page.evaluate(UNNAMED) == []
-    assert page.get_attribute("[data-cell='3']", "aria-label").startswith("row 1 column 4: ")
-    page.click(".brand")
-    seen = set()
-    for _ in range(70):
-        page.keyboard.press("Tab")
-        here = page.evaluate(
-            """() => { const n = document.activeElement, s = getComputedStyle(n), end = n === document.body;
-            return [end ? '' : n.id || n.textContent, s.outlineStyle !== 'none' && s.outlineWidth !== '0px'] }"""
-        )
-        seen.add(here[0])
-        assert here[1] or here[0] in ("scrubber", ""), here  # the slider's own thumb shows it
-    assert {"solve", "play", "scrubber", "text", "depth", "pick", "csv", "theme", "board"} <= seen
-
-
-@pytest.mark.parametrize("width", [1280, 900, 390])
-def test_it_fits(server, visit, width):
-    page = visit(server.url, viewport={"width": width, "height": 844})
-    solve(page)
-    assert page.evaluate("document.scrollingElement.scrollWidth") <= width
-    small = page.evaluate(
-        """() => [...document.querySelectorAll('#transport button, #solve, #examples button')]
-        .map((n) => n.getBoundingClientRect()).filter((r) => Math.min(r.width, r.height) < 24).length"""
-    )
-    assert small == 0, "big enough for a finger"
-
-
-def test_light_and_dark(server, visit):
-    page = visit(server.url, color_scheme="dark")
-    ground = "getComputedStyle(document.body).backgroundColor"
-    dark = page.evaluate(ground)
-    page.click("#theme")
-    light = page.evaluate(ground)
-    page.click("#theme")
-    assert dark != light and page.evaluate(ground) == dark
-    assert visit(server.url, color_scheme="light").evaluate(ground) == light
