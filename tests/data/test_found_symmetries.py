@@ -63,9 +63,4 @@ def test_data_offers_them_and_train_takes_what_it_offers(latin, tmp_path, capsys
     option = 'data.options.symmetries=["turns", "names"]'
     assert "turned and mirrored and renamed boards look like rows of this file" in said
     assert f"train with --set '{option}'" in said
-    assert (
-        cli.main(
-            ["train", "grid", "--data", "own.csv", "--out", "r", "--dry-run", "--set", option]
-        )
-        == 0
-    )
+    assert cli.main(["train", "grid", "--data", "own.csv", "--out", "r", "--dry-run", "--set", option]) == 0
