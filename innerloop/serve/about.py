@@ -125,7 +125,7 @@ class DetailCache:
         options = SolveOptions(depth, 1, pick, halting=served.can_halt, min_confidence=0.0)
         jobs = [PuzzleJob(served.solver, puzzles.inputs[i], options, int(puzzles.puzzle[i])) for i in rows]
         best, most = 0, 0
-        for i, solution in zip(rows, await self._solutions(jobs, 0.0) if jobs else (), strict=False):
+        for i, solution in zip(rows, await self._solutions(jobs) if jobs else (), strict=False):
             if solution is None or solution.steps < most:
                 continue
             if served.solver.is_right(puzzles.inputs[i], puzzles.labels[i], solution.answer[None])[0]:
@@ -147,11 +147,11 @@ class DetailCache:
                         schema.Halted(**described.halting_point(solution.steps, puzzles.rating[i], right))
                     )
 
-    async def _solutions(self, puzzle_jobs: list[PuzzleJob], priority: float = BACKGROUND_PRIORITY) -> list[Any]:
+    async def _solutions(self, puzzle_jobs: list[PuzzleJob]) -> list[Any]:
         """The solutions of these puzzles; an empty list once the model was reloaded or the server shuts down."""
         done, complete = thread_safe_future()
         worker = self.served.worker
-        work = Work(puzzle_jobs, self.served.engine_factory, complete, priority=priority)
+        work = Work(puzzle_jobs, self.served.engine_factory, complete, priority=BACKGROUND_PRIORITY)
         while worker.current is self.served.engine_factory:
             try:
                 worker.submit(work)

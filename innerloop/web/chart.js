@@ -62,11 +62,13 @@ export function axes({ width, height, x, y, margin = {} }) {
     const level = stroke("rule", `M${inner.left} ${Y(v)}H${inner.right}`);
     svg.append(level, words("tick end", inner.left - 8, Y(v), label, { dy: "0.32em" }));
   }
-  let last = -Infinity;
+  let end = -Infinity;
   for (const [v, label] of x.ticks ?? []) {
-    if (X(v) - last < 7 * label.length + 6) continue; // leave out what would run into its neighbour
-    last = X(v);
-    svg.append(words("tick middle", last, inner.bottom + 17, label));
+    const half = 3.5 * label.length;
+    const middle = Math.min(X(v), width - half); // within the drawing
+    if (middle - half < end + 5) continue; // leave out what would run into its neighbour
+    end = middle + half;
+    svg.append(words("tick middle", middle, inner.bottom + 17, label));
   }
   svg.append(words("label middle", (inner.left + inner.right) / 2, height - 6, x.label ?? ""));
   const turned = { transform: `translate(12 ${(inner.top + inner.bottom) / 2}) rotate(-90)` };

@@ -106,7 +106,9 @@ export function modulesFigure(rows) {
   figure("modules-figure", rows.length, (width) => {
     const most = 1.08 * Math.max(...rows.flatMap((m) => [m.high ?? 1, m.participation_ratio, m.effective_rank ?? 0]));
     const x = { domain: [0, most], ticks: numbered(ticks(most)), label: "directions" };
-    const frame = { width, height: rows.length * 44 + 54, margin: { left: 64 } };
+    const short = (slot) => (slot.length > 14 ? `${slot.slice(0, 13)}…` : slot);
+    const left = Math.max(64, 16 + 6.5 * Math.max(...rows.map((m) => short(m.slot).length)));
+    const frame = { width, height: rows.length * 44 + 54, margin: { left } };
     const { svg, X } = axes({ ...frame, x, y: { domain: [0, 1] } });
     rows.forEach(({ slot, participation_ratio: ratio, effective_rank: rank, low, high }, i) => {
       const y = 27 + i * 44;
@@ -114,7 +116,7 @@ export function modulesFigure(rows) {
       const label = `module ${slot}: participation ratio ${number(ratio)}, effective rank ${number(rank)}`;
       const span = finite(high) && stroke("whisker", `M${X(low)} ${y}H${X(high)}m0 -5v10M${X(low)} ${y - 5}v10`);
       const spot = finite(rank) && s("g", { class: "series s2" }, mark("square", X(rank), y));
-      const name = words("name end", 52, y, slot, { dy: "0.32em" });
+      const name = words("name end", left - 12, y, short(slot), { dy: "0.32em" });
       svg.append(s("g", { class: "series s1" }, s("title", null, label), name, bar, span, spot));
     });
     return { svg, keys: Object.entries({ "s1 area": "participation ratio", s2: "effective rank" }) };

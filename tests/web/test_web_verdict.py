@@ -1,6 +1,7 @@
 """What the page says: the verdict and its step, "I don't know", contradictions, and words where they stand."""
 
 import json
+import time
 
 import pytest
 from looking import BLANK, ask, ask_question, board, marked, solve
@@ -45,7 +46,8 @@ def test_playing_again_begins_with_the_puzzle_and_stops_at_the_answer(server, vi
 
 
 def test_it_opens_on_the_example_that_takes_the_most_steps(server, visit):
-    detail = ask(server, "v1/models/sudoku4")
+    while (detail := ask(server, "v1/models/sudoku4"))["measuring"]:
+        time.sleep(0.2)
     page = visit(server.url)
     pressed = page.locator("#examples button[aria-pressed=true]")
     assert pressed.count() == 1 and pressed.inner_text() == str(detail["start"] + 1)
@@ -180,11 +182,34 @@ OVERLAPS = """() => [...document.querySelectorAll('svg.chart')].flatMap((svg) =>
     .filter(([, q]) => Math.min(r.right, q.right) - Math.max(r.left, q.left) > 1
       && Math.min(r.bottom, q.bottom) - Math.max(r.top, q.top) > 3).map(([b]) => `${a} / ${b}`));
   return [...out, ...over];
-})"""
+}).concat([...document.querySelectorAll('figure.card')].filter((f) => f.checkVisibility()).flatMap((f) => {
+  const [title, savers] = ['h3', '.savers'].map((name) => f.querySelector(name));
+  const range = document.createRange();
+  range.selectNodeContents(title);
+  return savers && range.getBoundingClientRect().right > savers.getBoundingClientRect().left
+    ? ['title of ' + f.id] : [];
+}))"""
+
+
+def crowded(detail):
+    """The same model with curves that leave little room."""
+    row = detail["curves"]["depth"][0]
+    depths = (1, 2, 3, 4, 7, 8, 16, 30, 32, 64, 1000, 1024)
+    slot = detail["curves"]["modules"][0]
+    names = ("z", "a module with a long name", "high")
+    curves = {
+        "depth": [row | {"depth": d, "width": w, "halting": False} for d in depths for w in (1, 2, 64, 100)],
+        "halting": [{"steps": 1 + i % 40, "rating": 1000.5 + i * 7, "right": i % 3 > 0} for i in range(200)],
+        "modules": [slot | {"slot": name} for name in names],
+    }
+    return detail | {"trained_depth": 1, "curves": detail["curves"] | curves, "measuring": False}
 
 
 def test_labels_never_overlap(server, visit):
     page = visit(server.url, **STILL)
+    text = json.dumps(crowded(ask(server, "v1/models/sudoku4")))
+    page.route("**/v1/models/sudoku4", lambda route, _: route.fulfill(body=text, content_type="application/json"))
+    page.reload()
     solve(page, depth=16, width=3)
     page.wait_for_selector("#halting-figure svg.chart")
     for width in (320, 390, 768, 1280, 1600):
