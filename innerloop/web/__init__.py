@@ -46,9 +46,9 @@ def standalone(data: Any) -> str:
     """The page with scripts, style and data embedded; opens from a disk.
 
     data  {"model": as /v1/models/NAME says it, "thoughts": [{"request", "begin", "steps": [step, ...], "done",
-          "explanation"}, ...]} where begin, step and done are the events of /v1/models/NAME/think. The model may have
-          more fields than a server's: "start" (which example is shown first), "learning", "trained" and "commands", see
-          show/report.py.
+          "explanation", "wrong"}, ...]} where begin, step and done are the events of /v1/models/NAME/think, and wrong
+          are givens that contradict each other. The model may have more fields than a server's: "saved" (a page of
+          one solve), "learning", "trained" and "commands", see show/report.py.
     Raises InputError for what is not JSON, such as a NaN.
     """
     try:

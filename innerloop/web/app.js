@@ -246,6 +246,7 @@ function showAnswer() {
 function advance() {
   const { thought, shown } = app;
   if (!thought) return 0;
+  if (!thought.done && app.stop && thought.frame(shown, app.step)?.valid) return 60; // this may be the answer: stay
   const answer = thought.done && thought.answered(shown);
   const end = answer && (!app.told || answer > app.step) ? answer : thought.depth;
   if (app.step >= end) {
@@ -356,7 +357,8 @@ async function savePage() {
   const { request, begin, tracks, done, explanation } = app.thought;
   const examples = [{ question: request.puzzle }];
   const thoughts = [{ request, begin, steps: tracks.flat(), done, explanation, wrong: app.clash.cells }];
-  const page = await standalone({ model: { ...app.model, examples, start: 0, measuring: false }, thoughts });
+  const model = { ...app.model, examples, start: 0, saved: true, measuring: false };
+  const page = await standalone({ model, thoughts });
   save(named("thought.html"), page, "text/html");
 }
 

@@ -59,7 +59,7 @@ export function puzzleForm(model, change) {
     buttons.forEach((b, j) => b.setAttribute("aria-pressed", i === j));
     const which = `Example ${i + 1} of ${examples.length}, which it was not trained on`;
     const note = i < 0 ? "A puzzle of your own" : rated(i) ? `${which}; ${rated(i)}: ${meaning}` : which;
-    fill(at("which"), `${note}.`);
+    fill(at("which"), model.saved ? "The puzzle of this recording." : `${note}.`);
   }
   text.rows = Math.min(model.rows, 9);
   text.oninput = read;

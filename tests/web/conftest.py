@@ -93,7 +93,8 @@ def visit(browser):
     pages, allowed = [], []
 
     def open_page(url, expect=(), **options):
-        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
+        plain = {"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce"}  # straight to the answer
+        context = browser.new_context(**{**plain, **options})
         page = context.new_page()
         page.set_default_timeout(20_000)
         watch = Watch(page, url.split("#")[0])

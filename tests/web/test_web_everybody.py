@@ -11,7 +11,7 @@ pytestmark = pytest.mark.slow  # a browser, and a model that is trained for it
 
 def test_a_full_server_is_asked_again(serve, visit, run):
     server = serve(run, "--streams", "1")
-    busy = visit(server.url)
+    busy = visit(server.url, reduced_motion="no-preference")
     turn(busy, depth=1000, width=4)
     busy.click("#solve")
     busy.wait_for_selector("#count:text-matches('step [0-9]+ of 1000')")

@@ -103,7 +103,7 @@ def test_keys_play_step_and_jump(server, visit, thought):
 
 
 def test_it_plays_by_itself_and_can_be_stopped(server, visit):
-    page = visit(server.url)
+    page = visit(server.url, reduced_motion="no-preference")
     turn(page, depth=1000, width=4)
     page.click("#solve")
     page.wait_for_selector("#count:text-matches('step [0-9]+ of 1000')")
@@ -117,7 +117,7 @@ def test_it_plays_by_itself_and_can_be_stopped(server, visit):
 
 
 def test_reduced_motion_goes_straight_to_the_answer(server, visit):
-    page = visit(server.url, reduced_motion="reduce")
+    page = visit(server.url)
     solve(page)
     assert page.get_attribute("#play", "aria-label") == "play"
     moves = "getComputedStyle(document.querySelector('#verdict .what'), '::before').animationName"
@@ -292,6 +292,7 @@ def test_the_saved_page_is_the_thought_without_a_server(server, visit, thought, 
             other.keyboard.press("ArrowRight")
         assert board(other) == steps[k][t - 1]["answer"]
     assert other.inner_text("#verdict strong") == page.inner_text("#verdict strong")
+    assert other.inner_text("#which") == "The puzzle of this recording."
     assert other.input_value("#depth") == "8" and other.locator("#html").is_hidden()
 
 

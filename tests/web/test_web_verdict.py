@@ -8,13 +8,12 @@ from looking import BLANK, ask, ask_question, board, marked, solve
 
 pytestmark = pytest.mark.slow  # a browser, and a model that is trained for it
 
-STILL = {"reduced_motion": "reduce"}  # straight to the answer
 SOLVE = {"depth": 64, "width": 1, "pick": "verified"}
 
 
 def test_the_verdict_belongs_to_the_step_that_earned_it(server, visit, thought):
     _, done = thought
-    page = visit(server.url, **STILL)
+    page = visit(server.url)
     page.click("#examples button:nth-child(3)")
     assert solve(page) == "good"
     step, k = done["solution"]["steps"], done["solution"]["trajectory"]
@@ -35,7 +34,7 @@ def test_the_verdict_belongs_to_the_step_that_earned_it(server, visit, thought):
 
 
 def test_playing_again_begins_with_the_puzzle_and_stops_at_the_answer(server, visit, thought):
-    page = visit(server.url)
+    page = visit(server.url, reduced_motion="no-preference")
     page.click("#examples button:nth-child(3)")
     solve(page)
     answer = page.inner_text("#count")
@@ -56,7 +55,7 @@ def test_it_opens_on_the_example_that_takes_the_most_steps(server, visit):
 
 
 def test_i_dont_know_offers_a_way_on(server, visit):
-    page = visit(server.url + "#model=maze", **STILL)
+    page = visit(server.url + "#model=maze")
     assert solve(page, depth=2, width=2) == "unknown"
     assert page.locator("#offers button").all_inner_texts() == [
         "Think longer: 8 steps",
@@ -85,7 +84,7 @@ def test_i_dont_know_offers_a_way_on(server, visit):
 
 
 def test_contradictory_givens_are_marked_before_anything_thinks(server, visit):
-    page = visit(server.url, **STILL)
+    page = visit(server.url)
     asked = []
     page.on("request", lambda r: asked.append(r.url.rsplit("/", 1)[-1]))
     page.fill("#text", "1..1" + BLANK[4:])
@@ -102,7 +101,7 @@ def test_contradictory_givens_are_marked_before_anything_thinks(server, visit):
 
 
 def test_an_error_keeps_the_board_and_speaks_of_it(server, visit, examples):
-    page = visit(server.url, expect=("400",), **STILL)
+    page = visit(server.url, expect=("400",))
     page.click("#examples button:nth-child(3)")
     solve(page)
     answer, verdict = board(page), page.inner_text("#verdict")
@@ -139,7 +138,7 @@ def test_a_pasted_line_becomes_rows(server, visit, examples):
 
 
 def test_words_are_explained_where_they_stand(server, visit):
-    page = visit(server.url, **STILL)
+    page = visit(server.url)
     solve(page, depth=8, width=3)
     rated = page.inner_text("#which")
     assert rated.startswith("Example ") and "difficulty 0: guesses that a plain search makes" in rated
@@ -206,7 +205,7 @@ def crowded(detail):
 
 
 def test_labels_never_overlap(server, visit):
-    page = visit(server.url, **STILL)
+    page = visit(server.url)
     text = json.dumps(crowded(ask(server, "v1/models/sudoku4")))
     page.route("**/v1/models/sudoku4", lambda route, _: route.fulfill(body=text, content_type="application/json"))
     page.reload()
