@@ -184,6 +184,7 @@ def test_an_error_in_a_file_of_the_users_is_told_as_such(tmp_path, capsys, monke
     assert "r.py, line 2: NameError" in said and "mend that file" in said and "fault of innerloop" not in said
 
 
+@pytest.mark.slow  # the run is that of the commands of the page
 def test_without_the_users_word_no_code_of_a_run_is_executed(home, capsys, monkeypatch):
     """In a process that has not run it yet: the sentence says what to do, and every verb says it."""
     monkeypatch.setattr(plugins, "_loaded", {})
