@@ -1,10 +1,13 @@
 """Where golden vectors and real puzzle sets may lie; both are beside a developer's checkout, never in the project."""
 
+import runpy
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from innerloop import memory
 from innerloop.learn.precision import fast_float32
 
 LONGEST = (
@@ -12,6 +15,7 @@ LONGEST = (
     "test_web_verdict", "test_bad_inputs", "test_hub", "test_imagine", "test_mor", "test_huginn", "test_solver",
     "test_web_hostile", "test_attacks", "test_worker", "test_web_everybody", "test_roster", "test_many_runs",
 )  # fmt: skip
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
@@ -31,6 +35,29 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real puzzle sets at {folder}")
     return folder
+
+
+@pytest.fixture
+def run_script(monkeypatch, capsys):
+    """run_script(name, *words) runs one of benchmarks/ to its end in this process, which has torch already.
+
+    Returns what it printed; an exit status other than 0 fails.
+    """
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    threads = torch.get_num_threads()
+
+    def run(name, *words):
+        path = str(BENCHMARKS / name)
+        monkeypatch.setattr(sys, "argv", [path, *map(str, words)])
+        try:
+            runpy.run_path(path, run_name="__main__")
+        except SystemExit as end:
+            assert not end.code, f"{end.code}\n{capsys.readouterr()}"
+        return capsys.readouterr().out
+
+    yield run
+    torch.set_num_threads(threads)
+    memory.give_back()
 
 
 @pytest.fixture(autouse=True)

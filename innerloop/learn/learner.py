@@ -237,7 +237,7 @@ class Learner:
                     recent = {}
                 if self.step % plan.check_every == 0 or self.step == plan.steps:
                     self.validate(log)
-                    ended = self.on_any_rank(bool(plan.patience and self.flat()))
+                    ended = self.on_any_rank(bool(self.flat()))
                 if self.step % plan.save_every == 0:
                     self.save()
                 if self.out_of_time(start):
@@ -258,7 +258,7 @@ class Learner:
         Two are enough where every validation puzzle is solved.
         """
         plan, best, since = self.plan, self.tracker.best, self.step - self.tracker.last_rise
-        if not (plan.patience and self.validates and best):
+        if not (plan.patience and self.validates and best) or self.step >= plan.steps:
             return ""
         if since < plan.check_every * min(plan.patience, 2 if best["exact"] == 1 else plan.patience):
             return ""

@@ -1,7 +1,6 @@
 """The record scripts, as commands: killed and gone on with, in slices, they end with the same bits."""
 
 import json
-import runpy
 import signal
 import subprocess
 import sys
@@ -9,9 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 
-from innerloop import memory
 from innerloop.learn import checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -19,26 +16,9 @@ SMALL = ["plan.steps=40", "plan.check_every=20", "plan.save_every=10", "data.cou
 JUDGED = ["--limit", "40", "--sweep", "20", "--threads", "1", "--depths", "4"]
 
 
-def command(folder, *more, name="sudoku4"):
+def words(folder, *more, name="sudoku4"):
     out = ["--runs", folder / "runs", "--out", folder / f"{name}.json"]
-    return [sys.executable, ROOT / "benchmarks" / "records.py", name, "--set", *SMALL, *JUDGED, *out, *more]
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """call(words): the script with these words, in this process, which has torch already; returns what it printed."""
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    threads = torch.get_num_threads()
-
-    def run(words):
-        _, script, *rest = map(str, words)
-        monkeypatch.setattr(sys, "argv", [script, *rest])
-        runpy.run_path(script, run_name="__main__")
-        return capsys.readouterr().out
-
-    yield run
-    torch.set_num_threads(threads)
-    memory.give_back()
+    return ["records.py", name, "--set", *SMALL, *JUDGED, *out, *more]
 
 
 def result(folder):
@@ -46,10 +26,11 @@ def result(folder):
 
 
 @pytest.mark.slow
-def test_killed_and_sliced_it_ends_with_the_same_bits(tmp_path, call):
+def test_killed_and_sliced_it_ends_with_the_same_bits(tmp_path, run_script):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    call(command(whole))
-    process = subprocess.Popen(list(map(str, command(cut))), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    run_script(*words(whole))
+    command = [sys.executable, ROOT / "benchmarks" / words(cut)[0], *words(cut)[1:]]
+    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     state, began = cut / "runs" / "sudoku4" / checkpoint.STATE, time.monotonic()
     while not state.exists():
         assert process.poll() is None and time.monotonic() - began < 120, "no checkpoint was written"
@@ -59,7 +40,7 @@ def test_killed_and_sliced_it_ends_with_the_same_bits(tmp_path, call):
     assert not (cut / "sudoku4.json").exists()
     slices = 0
     while not (cut / "sudoku4.json").exists():
-        said = call(command(cut, "--minutes", "0.005"))
+        said = run_script(*words(cut, "--minutes", "0.005"))
         slices += 1
         assert slices < 60, said
     assert slices > 1, "one slice was enough: make them shorter"
@@ -86,10 +67,10 @@ def test_killed_and_sliced_it_ends_with_the_same_bits(tmp_path, call):
         ("arc1d", "arc1d_public.json.gz"),
     ],
 )
-def test_a_record_script_runs_from_the_data_to_the_result(script, file, real_data, tmp_path, call):
+def test_a_record_script_runs_from_the_data_to_the_result(script, file, real_data, tmp_path, run_script):
     assert (real_data / file).exists()
     more = ["--smoke", "--limit", "4", "--sweep", "2", "--depths", "1", "--threads", "1", "--runs", tmp_path / "runs"]
-    call([sys.executable, ROOT / "benchmarks" / f"{script}.py", real_data, *more, "--out", tmp_path / "r.json"])
+    run_script(f"{script}.py", real_data, *more, "--out", tmp_path / "r.json")
     value = json.loads((tmp_path / "r.json").read_text())
     assert value["test"]["puzzles"] == 4 and value["leakage"].startswith("No test puzzle")
     assert str(real_data) not in json.dumps(value), "no machine's paths in a result"

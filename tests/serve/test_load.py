@@ -1,34 +1,15 @@
 """The load run, the fuzz run and the end of a server, in short: the same scripts that give the figures."""
 
-import contextlib
 import json
-import runpy
-import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def script(monkeypatch):
-    """script(name, *words) runs one of benchmarks/ in this process, which has torch already; its server is another."""
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-
-    def run(name, *words):
-        path = str(ROOT / "benchmarks" / name)
-        monkeypatch.setattr(sys, "argv", [path, *map(str, words)])
-        with contextlib.suppress(SystemExit):  # what it found is in its file
-            runpy.run_path(path, run_name="__main__")
-
-    return run
-
-
-def test_under_load_nothing_is_lost(run, tmp_path, script):
+def test_under_load_nothing_is_lost(run, tmp_path, run_script):
     """What is sent, and when, does not depend on how fast the server is."""
-    script("serve_load.py", run, "--minutes", 0.06, "--rate", 20, "--flood", 4, "--out", tmp_path / "load.json")
+    run_script("serve_load.py", run, "--minutes", 0.06, "--rate", 20, "--flood", 4, "--out", tmp_path / "load.json")
     found = json.loads((tmp_path / "load.json").read_text())
     assert found["good"] and found["lost"] == [] and found["known_but_wrong"] == 0 and found["exit_status"] == 0
     assert found["born"]["command"] and found["statuses"]["reload 200"] == 1
@@ -37,8 +18,8 @@ def test_under_load_nothing_is_lost(run, tmp_path, script):
     assert found["requests"] == 74 + 1 + 3 * 4 and found["puzzles_answered"] > 100
 
 
-def test_no_request_that_schemathesis_makes_up_breaks_it(run, tmp_path, script):
-    script("serve_fuzz.py", run, "--short", "--examples", 6, "--out", tmp_path / "fuzz.json")
+def test_no_request_that_schemathesis_makes_up_breaks_it(run, tmp_path, run_script):
+    run_script("serve_fuzz.py", run, "--short", "--examples", 6, "--out", tmp_path / "fuzz.json")
     found = json.loads((tmp_path / "fuzz.json").read_text())
     assert found["good"] and found["server_errors"] == 0 and found["exit_status"] == 0
     own, narrowed = found["rows"]
@@ -47,20 +28,20 @@ def test_no_request_that_schemathesis_makes_up_breaks_it(run, tmp_path, script):
         assert narrowed["statuses"][f"/v1/models/{{name}}/{verb} 200"] > 0
 
 
-def test_a_server_that_is_told_to_end_answers_all_it_has_accepted(run, tmp_path, script):
-    script("serve_end.py", run, "--rounds", 1, "--depth", 600, "--out", tmp_path / "end.json")
+def test_a_server_that_is_told_to_end_answers_all_it_has_accepted(run, tmp_path, run_script):
+    run_script("serve_end.py", run, "--rounds", 1, "--depth", 600, "--out", tmp_path / "end.json")
     found = json.loads((tmp_path / "end.json").read_text())
     (only,) = found["rows"]
     assert found["good"] and only["wrong"] == [] and only["exit_status"] == 0
     assert only["inside"] == 9 and only["trajectories"] == 25 and only["late"]["503"] > 0
 
 
-def test_honest_requests_are_answered_beside_attacks(tmp_path, script):
+def test_honest_requests_are_answered_beside_attacks(tmp_path, run_script):
     """Nothing is lost or refused, bombs and other sites are; how long it takes is for a quiet machine to say.
 
     All attacks at once: tests/serve/test_attacks.py has them one by one.
     """
-    script("serve_attack.py", "--attacks", "all", "--seconds", 2, "--out", tmp_path / "attack.json", "--wanted", 20)
+    run_script("serve_attack.py", "--attacks", "all", "--seconds", 2, "--out", tmp_path / "attack.json", "--wanted", 20)
     found = json.loads((tmp_path / "attack.json").read_text())
     assert found["good"] and {row["attack"] for row in found["rows"]} == {"calm", "all"}
     assert all(row["answers"] > 5 and row["memory"] < 1 << 30 for row in found["rows"])
