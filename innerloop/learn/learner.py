@@ -108,12 +108,16 @@ class Learner:
         torch.set_rng_state(state["torch"])
 
     def save(self) -> None:
-        """Write a checkpoint, and the weights where no validation chooses them. Every rank must call it."""
+        """Write a checkpoint, and the weights where no validation chooses them. Every rank must call it.
+
+        When it returns, all ranks may read what was written.
+        """
         state = self.state()
         if self.distributed.is_main:
             checkpoint.save_state(self.folder, state)
             if not self.validates:
                 self.save_weights()
+        self.distributed.barrier()
 
     def save_weights(self) -> None:
         """Write the averaged weights as the run's model.safetensors."""
