@@ -34,6 +34,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+from subject import of_model
 
 from innerloop.cli.inputs import open_run
 from innerloop.files import write_json
@@ -196,7 +197,8 @@ def few_descriptors(run: str, puzzle: str) -> dict[str, Any]:
 
 def measured(run: str, args: argparse.Namespace) -> dict[str, Any]:
     """All rounds over one server."""
-    task = open_run(run).task
+    opened = open_run(run)
+    task = opened.task
     puzzles = [task.decode(q) for q in task.make(200, args.seed + 31_337).inputs]
     with running(run, threads=1) as server:
         name = server.client.models()[0].name
@@ -212,8 +214,8 @@ def measured(run: str, args: argparse.Namespace) -> dict[str, Any]:
     for row in rows:
         row["ratio"] = row["p99"] / calm
     return {
-        "calm_p99": calm, "rows": rows, "other_sites": sites, "few_descriptors": few_descriptors(run, puzzles[0]),
-        "exit_status": status, "log_bytes": len(log),
+        "subject": of_model(opened), "calm_p99": calm, "rows": rows, "other_sites": sites,
+        "few_descriptors": few_descriptors(run, puzzles[0]), "exit_status": status, "log_bytes": len(log),
     }  # fmt: skip
 
 
