@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from innerloop import plugins, tasks, weights
 from innerloop.data.leakage import leakage
 from innerloop.data.opening import INFERRED, open_set
+from innerloop.data.sets import PuzzleSet
 from innerloop.data.stated import STATED_OPTIONS, UNSTATED, Stated
 from innerloop.parts.config import NetConfig
 from innerloop.parts.mixers import BLOCKS
@@ -22,6 +22,10 @@ from innerloop.runs import limits, origin
 from innerloop.runs.certificate import commit
 from innerloop.runs.run import Data, Run
 from innerloop.tasks.grid import Grid
+from innerloop.tasks.task import Task
+
+if typing.TYPE_CHECKING:
+    from innerloop.weights import System
 
 CHANNELS_PER_SYMBOL = 16  # channels of a symbol where a recipe's width does not split into all of them
 SYMMETRY_SAMPLES = 48  # random symmetries of a task from which its orbits are found
@@ -32,13 +36,13 @@ class BuiltRun(typing.NamedTuple):
     """A run with its task, data and model."""
 
     run: Run  # with the sizes its data gave it
-    loop: Any  # the system: a Loop and a torch.nn.Module
-    task: Any
-    train: Any  # PuzzleSet
-    validation: Any  # PuzzleSet
+    loop: System  # a Loop and a torch.nn.Module
+    task: Task
+    train: PuzzleSet
+    validation: PuzzleSet
 
 
-def load_data(data: Data, folder: Path | str = "") -> tuple[Any, Any, Any]:
+def load_data(data: Data, folder: Path | str = "") -> tuple[Task, PuzzleSet, PuzzleSet]:
     """(task, training set, validation set). Raises InputError for data that cannot be opened.
 
     folder: of the run whose data it is, if there is one: its files are found from any current folder then. Both sets
@@ -118,7 +122,7 @@ def build(run: Run, folder: Path | str = "") -> BuiltRun:
     return BuiltRun(run, build_model(run), task, train, validation)
 
 
-def build_model(run: Run, path: Path | None = None) -> torch.nn.Module:
+def build_model(run: Run, path: Path | None = None) -> System:
     """The run's system with fresh weights, drawn by its seed; torch's global generator stays where it was.
 
     `path` is the file that other weights will be read from. Raises InputError.
