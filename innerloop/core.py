@@ -44,23 +44,21 @@ MAX_WORKERS = 1024  # most threads of `think_many`
 MAX_DEPTH = 1_000_000  # largest depth: a gradient rule gets a tuple of `depth` names, which takes memory
 
 
-X_contra = TypeVar("X_contra", contravariant=True)  # question
+X = TypeVar("X", contravariant=True)  # question
 S = TypeVar("S")  # state
-A_co = TypeVar("A_co", covariant=True)  # answer
-X = TypeVar("X")
-A = TypeVar("A")
+A = TypeVar("A", covariant=True)  # answer
 
 
-class Loop(Protocol[X_contra, S, A_co]):
+class Loop(Protocol[X, S, A]):
     """What a model must offer to be run by `think`; there is no base class. `innerloop check FILE` tests yours.
 
     A state of tensors is a tuple or NamedTuple of them, possibly nested, batch first. Any other state is treated as one
     example: the whole batch stops at once. Optional methods and attributes used in training: see learn.supervise.
     """
 
-    def init(self, x: X_contra) -> S: ...  # question        -> first state
-    def step(self, s: S, x: X_contra) -> S: ...  # state, question -> next state
-    def read(self, s: S) -> A_co: ...  # state           -> answer
+    def init(self, x: X) -> S: ...  # question        -> first state
+    def step(self, s: S, x: X) -> S: ...  # state, question -> next state
+    def read(self, s: S) -> A: ...  # state           -> answer
 
 
 class Question(NamedTuple):
