@@ -15,12 +15,13 @@ from innerloop.data.leakage import leakage
 from innerloop.data.opening import INFERRED, open_set
 from innerloop.data.sets import PuzzleSet
 from innerloop.data.stated import STATED_OPTIONS, UNSTATED, Stated
+from innerloop.errors import InputError
 from innerloop.parts.config import NetConfig
 from innerloop.parts.mixers import BLOCKS
 from innerloop.rules.symmetry import kinds, lines
 from innerloop.runs import limits, origin
 from innerloop.runs.certificate import commit
-from innerloop.runs.run import Data, Run
+from innerloop.runs.run import GIVEN, Data, Run
 from innerloop.tasks.grid import Grid
 from innerloop.tasks.task import Task
 
@@ -53,6 +54,11 @@ def load_data(data: Data, folder: Path | str = "") -> tuple[Task, PuzzleSet, Puz
     if not data.train:
         task = tasks.get(data.task, **data.options)
         return task, task.make(data.count, data.seed), task.make(data.holdout, data.seed + 1_000_003)
+    if data.train == GIVEN:
+        raise InputError(
+            "this run learned from puzzles that a program gave to innerloop.train, and does not know where they are: "
+            "give some with --data, or go on with it by the same call of train"
+        )
     told = not data.task or (data.task in INFERRED and not data.options)
     wanted = data.task or None if told else tasks.get(data.task, **data.options)
     stated = Stated.of_options(data.options) if told else UNSTATED
