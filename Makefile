@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip install -q --disable-pip-version-check
 PACKAGE := pyproject.toml constraints.txt
 
-.PHONY: demo test fast lint clean family-smoke pictures
+.PHONY: demo test fast lint clean docs family-smoke pictures
 
 demo: .venv/.demo
 	$(BIN)/innerloop demo
@@ -31,6 +31,11 @@ pictures: .venv/.test
 	$(BIN)/python docs/family_picture.py results/family.json
 	$(BIN)/python docs/cost_picture.py results/cost_cpu.json
 
+# The pages and the reference as a site, in site/. Nothing is fetched: neither by the build nor by the pages.
+docs: .venv/.test
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "open site/index.html, or: $(PYTHON) -m http.server --directory site"
+
 lint: .venv/.test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -50,4 +55,4 @@ $(BIN)/python:
 	touch $@
 
 clean:
-	rm -rf .pytest_cache .mypy_cache .ruff_cache build dist *.egg-info
+	rm -rf .pytest_cache .mypy_cache .ruff_cache build dist site *.egg-info

@@ -34,13 +34,12 @@ if TYPE_CHECKING:
     from innerloop.learn.evaluate import evaluate
     from innerloop.learn.plan import Plan
     from innerloop.learn.supervise import HaltingConfig
-    from innerloop.learn.train import train
     from innerloop.ledger import Ledger, counting
     from innerloop.parts.config import NetConfig
     from innerloop.registry import create, list, open_run, open_solver
     from innerloop.runs.fit import build
     from innerloop.runs.run import Data, Run
-    from innerloop.runs.training import fit
+    from innerloop.runs.training import fit, train
     from innerloop.solve.options import Budget, Solution
     from innerloop.solve.solver import Solver
     from innerloop.width import Noisy, best, think_wide, vote
@@ -64,13 +63,12 @@ _HOMES = {
     "learn.evaluate": ("evaluate",),
     "learn.plan": ("Plan",),
     "learn.supervise": ("HaltingConfig",),
-    "learn.train": ("train",),
     "ledger": ("Ledger", "counting"),
     "parts.config": ("NetConfig",),
     "registry": ("create", "list", "open_run", "open_solver"),
     "runs.fit": ("build",),
     "runs.run": ("Data", "Run"),
-    "runs.training": ("fit",),
+    "runs.training": ("fit", "train"),
     "solve.options": ("Budget", "Solution"),
     "solve.solver": ("Solver",),
     "width": ("Noisy", "best", "think_wide", "vote"),
@@ -124,4 +122,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> Sequence[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*(name for name in globals() if name.startswith("__")), *__all__})

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -44,16 +44,21 @@ MAX_WORKERS = 1024  # most threads of `think_many`
 MAX_DEPTH = 1_000_000  # largest depth: a gradient rule gets a tuple of `depth` names, which takes memory
 
 
-class Loop(Protocol):
+X = TypeVar("X", contravariant=True)  # question
+S = TypeVar("S")  # state
+A = TypeVar("A", covariant=True)  # answer
+
+
+class Loop(Protocol[X, S, A]):
     """What a model must offer to be run by `think`; there is no base class. `innerloop check FILE` tests yours.
 
     A state of tensors is a tuple or NamedTuple of them, possibly nested, batch first. Any other state is treated as one
     example: the whole batch stops at once. Optional methods and attributes used in training: see learn.supervise.
     """
 
-    def init(self, x: Any) -> Any: ...  # question        -> first state
-    def step(self, s: Any, x: Any) -> Any: ...  # state, question -> next state
-    def read(self, s: Any) -> Any: ...  # state           -> answer
+    def init(self, x: X) -> S: ...  # question        -> first state
+    def step(self, s: S, x: X) -> S: ...  # state, question -> next state
+    def read(self, s: S) -> A: ...  # state           -> answer
 
 
 class Question(NamedTuple):
@@ -73,25 +78,25 @@ class Answer(NamedTuple):
     value: Tensor | None = None  # (B,) float32 in 0 .. 1: predicted share of positions that will be right
 
 
-class Thought(NamedTuple):
+class Thought(NamedTuple, Generic[A, S]):
     """Result of `think`: the answer, the state it was read from, the steps taken, the recorded values."""
 
-    answer: Any
-    state: Any
+    answer: A
+    state: S
     steps: Any  # int; (B,) int64 where the halting rule decides per example
     trace: list[Any]
 
 
 def think(
-    loop: Loop,
-    x: Any,
+    loop: Loop[X, S, A],
+    x: X,
     depth: int,
     *,
     halt: Halt = never,
     grad: Rule = full,
-    record: Callable[[Loop, Any], Any] | None = None,
-    state: Any = None,
-) -> Thought:
+    record: Callable[[Any, S], Any] | None = None,
+    state: S | None = None,
+) -> Thought[A, S]:
     """Run `loop` on question `x` for at most `depth` steps, stopping each example when `halt` says so.
 
     halt    called as halt(loop, old, new, steps) -> bool, or (B,) bool; rules are in innerloop.halt. `steps` is an int
@@ -145,22 +150,22 @@ class SomeFailed(RuntimeError):
     thoughts  the Thought of every other question, None where it failed
     """
 
-    def __init__(self, errors: dict[int, Exception], thoughts: list[Thought | None]) -> None:
-        self.errors, self.thoughts = errors, thoughts
+    def __init__(self, errors: dict[int, Exception], thoughts: Sequence[Thought[Any, Any] | None]) -> None:
+        self.errors, self.thoughts = errors, list(thoughts)
         details = "; ".join(f"question {i}: {type(e).__name__}: {e}" for i, e in list(errors.items())[:3])
         more = "; ..." if len(errors) > 3 else ""
         super().__init__(f"{len(errors)} of {len(thoughts)} questions failed, counted from 0: {details}{more}")
 
 
 def think_many(
-    loop: Loop,
-    questions: Iterable[Any],
+    loop: Loop[X, S, A],
+    questions: Iterable[X],
     *,
     depth: int,
     halt: Halt = never,
     workers: int = 1,
-    record: Callable[[Loop, Any], Any] | None = None,
-) -> list[Thought]:
+    record: Callable[[Any, S], Any] | None = None,
+) -> list[Thought[A, S]]:
     """Run `think(loop, question, depth)` on every question by itself; returns the Thoughts in order.
 
     For questions and states that are not rows of one tensor (texts, objects), and for loops whose step waits, as for an
@@ -179,7 +184,7 @@ def think_many(
     questions = list(questions)
     taped, inference = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
     errors: dict[int, Exception] = {}
-    thoughts: list[Thought | None] = [None] * len(questions)
+    thoughts: list[Thought[A, S] | None] = [None] * len(questions)
 
     def run(i: int) -> None:
         try:
@@ -227,9 +232,7 @@ def check_question(loop: Any, x: Any) -> None:
             raise InputError(f"the tokens of a question run from {low} to {high}: this model has 0 to {vocab - 1}")
 
 
-def run_schedule(
-    schedule: Sequence[str], updates: Mapping[str, Callable[[Any], Any]], s: Any, grad: Rule = full
-) -> Any:
+def run_schedule(schedule: Sequence[str], updates: Mapping[str, Callable[[S], S]], s: S, grad: Rule = full) -> S:
     """Run the named `updates` on `s` in the order of `schedule`, a value such as `("z", "z", "y") * 3`.
 
     For steps made of several updates. Do not wrap a call in no_grad: `grad` decides which updates are recorded.
@@ -237,12 +240,12 @@ def run_schedule(
     return grad(tuple(schedule), lambda name, s: updates[name](s), s)
 
 
-def repeat(f: Callable[[Any], Any], s: Any, times: int, grad: Rule = full) -> Any:
+def repeat(f: Callable[[S], S], s: S, times: int, grad: Rule = full) -> S:
     """Apply `f` to `s` `times` times."""
     return run_schedule(("f",) * times, {"f": f}, s, grad)
 
 
-def refill(state: Any, done: Tensor, fresh: Any) -> Any:
+def refill(state: S, done: Tensor, fresh: S) -> S:
     """Replace the rows that are `done` by rows of `fresh`; the other rows stay, detached.
 
     done    (B,) bools, of which row i takes row i of `fresh`; or (k,) int64, rows that take the k rows of `fresh`

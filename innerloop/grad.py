@@ -21,8 +21,10 @@ from torch import Tensor
 from innerloop.errors import InputError
 from innerloop.tree import floating, map_tensors
 
-Update = Callable[[str, Any], Any]
-Rule = Callable[[Sequence[str], Update, Any], Any]
+__all__ = ["Rule", "Solver", "Update", "full", "implicit", "last", "last_cycle", "phantom", "rule_named", "warmup"]
+
+Update = Callable[[str, Any], Any]  # (name, state) -> state
+Rule = Callable[[Sequence[str], Update, Any], Any]  # (schedule, update, state) -> state
 Solver = Callable[..., Any]  # solver(f, v, limit) on (B, n) vectors, its result's `z` the solution: parts.solvers
 
 

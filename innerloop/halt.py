@@ -15,7 +15,25 @@ from innerloop.ledger import Ledger, counts_flops
 from innerloop.noise import has_key, scramble, uniform
 from innerloop.tree import floating
 
-Halt = Callable[[Any, Any, Any, Any], Any]
+__all__ = [
+    "Halt",
+    "answer_unchanged",
+    "certain",
+    "confident",
+    "confident_and_unchanged",
+    "converged",
+    "cosine",
+    "entropy",
+    "finished",
+    "kl",
+    "never",
+    "residual",
+    "sampled",
+    "spent",
+    "unchanged_for",
+]
+
+Halt = Callable[[Any, Any, Any, Any], Any]  # (loop, old state, new state, steps) -> bool, or (B,) bool
 
 SAMPLED_SALT = 0x5A17  # makes the draws of `sampled` independent of other draws from the same key
 

@@ -8,13 +8,13 @@ solver = innerloop.open_solver("demo-sudoku9")                 # the same, ready
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 
 from innerloop import plugins, pretrained, recipes, tasks, weights
 from innerloop.errors import InputError
@@ -28,6 +28,9 @@ from innerloop.solve.solver import Solver
 from innerloop.tasks.task import Task
 from innerloop.text import did_you_mean, printable
 
+if TYPE_CHECKING:
+    from innerloop.weights import System
+
 __all__ = ["create", "list", "open_run", "open_solver"]
 
 KINDS: dict[str, Callable[[], Any]] = {
@@ -39,14 +42,14 @@ KINDS: dict[str, Callable[[], Any]] = {
 }
 
 
-def list(kind: str = "systems") -> list[str]:  # type: ignore[valid-type]
+def list(kind: str = "systems") -> builtins.list[str]:
     """All names of a kind: "systems", "tasks", "blocks", "recipes" or "pretrained" models."""
     if kind not in KINDS:
         raise InputError(f'there is nothing of the kind "{printable(kind)}": {did_you_mean(kind, KINDS)}')
     return sorted(KINDS[kind]())
 
 
-def create(system: str, task: str | Task = "sudoku", *, seed: int = 0, **changes: Any) -> nn.Module:
+def create(system: str, task: str | Task = "sudoku", *, seed: int = 0, **changes: Any) -> System:
     """An untrained model of a system, sized for its task.
 
     system   name of a system, or a Python file of your own

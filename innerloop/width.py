@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import count
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple
 
 import torch
 from torch import Tensor
 
-from innerloop.core import Loop, Thought, check_question, think
+from innerloop.core import A, Loop, S, Thought, X, check_question, think
 from innerloop.errors import InputError
 from innerloop.halt import halting_margin
 from innerloop.noise import key_of, normal, salted, scramble
@@ -29,7 +29,7 @@ class NoisyState(NamedTuple):
     steps: Tensor  # (B,) int64 steps taken
 
 
-class Noisy:
+class Noisy(Generic[X, A]):
     """A loop with Gaussian noise of standard deviation `start` on the first state and `path` after every step.
 
     Wraps any loop over Questions whose state is a tuple of tensors. `slots` names the fields that get noise; empty: all
@@ -41,11 +41,11 @@ class Noisy:
     """
 
     def __init__(
-        self, loop: Loop, start: float = 0.0, path: float = 0.0, slots: Sequence[str] = (), seed: int = 0
+        self, loop: Loop[X, Any, A], start: float = 0.0, path: float = 0.0, slots: Sequence[str] = (), seed: int = 0
     ) -> None:
         self.loop, self.start, self.path, self.slots, self.seed = loop, start, path, tuple(slots), seed
 
-    def init(self, x: Any) -> NoisyState:
+    def init(self, x: X) -> NoisyState:
         state = self.loop.init(x)
         if unknown := set(self.slots) - set(getattr(state, "_fields", ())):
             known = ", ".join(getattr(state, "_fields", ())) or "no names"
@@ -53,7 +53,7 @@ class Noisy:
         key = key_of(x)
         return NoisyState(state, scramble(key + scramble(torch.full_like(key, self.seed))), torch.zeros_like(key))
 
-    def step(self, s: NoisyState, x: Any) -> NoisyState:
+    def step(self, s: NoisyState, x: X) -> NoisyState:
         inner = s.inner
         if self.start:
             first = self._add_noise(inner, self.start, s.key)
@@ -62,7 +62,7 @@ class Noisy:
         inner = self.loop.step(inner, x)
         return NoisyState(self._add_noise(inner, self.path, key) if self.path else inner, key, s.steps + 1)
 
-    def read(self, s: NoisyState) -> Any:
+    def read(self, s: NoisyState) -> A:
         return self.loop.read(s.inner)
 
     def _add_noise(self, state: Any, scale: float, key: Tensor) -> Any:
@@ -79,7 +79,7 @@ class Noisy:
         return state._replace(**{name: map_tensors(add, getattr(state, name)) for name in self.slots})
 
 
-def think_wide(loop: Loop, x: Any, n: int, pick: Pick, depth: int, **options: Any) -> Thought:
+def think_wide(loop: Loop[X, S, A], x: X, n: int, pick: Pick, depth: int, **options: Any) -> Thought[A, S]:
     """Run `think` `n` times and let `pick` choose: one whole Thought for text, per example for tensors.
 
     Loops whose state has a `key` take a different trajectory each time; others only if wrapped in Noisy.
@@ -92,12 +92,13 @@ def think_wide(loop: Loop, x: Any, n: int, pick: Pick, depth: int, **options: An
     return pick([think(loop, x, depth, state=salted(loop.init(x), i), **options) for i in range(n)])
 
 
-def vote(thoughts: Sequence[Thought]) -> Thought:
+def vote(thoughts: Sequence[Thought[A, S]]) -> Thought[A, S]:
     """The most frequent answer; ties go to the first."""
     if not isinstance(thoughts[0].state, tuple) or not hasattr(thoughts[0].answer, "logits"):
         answers = [t.answer for t in thoughts]
         return thoughts[answers.index(Counter(answers).most_common(1)[0][0])]
-    grids = torch.stack([t.answer.logits.argmax(-1).flatten(1) for t in thoughts])  # (n, B, S)
+    logits: list[Tensor] = [t.answer.logits for t in thoughts]  # type: ignore[attr-defined]
+    grids = torch.stack([t.argmax(-1).flatten(1) for t in logits])  # (n, B, S)
     votes = (grids[:, None] == grids[None]).all(-1).sum(1)  # (n, B)
     return _take(thoughts, votes)
 
@@ -119,21 +120,22 @@ def by_value(answer: Any) -> Tensor | None:
     return answer.value  # type: ignore[no-any-return]
 
 
-def lowest_residual(thoughts: Sequence[Thought]) -> Thought:
+def lowest_residual(thoughts: Sequence[Thought[A, S]]) -> Thought[A, S]:
     """The trajectory whose state changed least in its last step, for states with a `residual` field (EqR)."""
-    states = [t.state.inner if isinstance(t.state, NoisyState) else t.state for t in thoughts]
+    states: list[Any] = [t.state.inner if isinstance(t.state, NoisyState) else t.state for t in thoughts]
     if any(not hasattr(s, "residual") for s in states):
         raise InputError("this loop's state has no field `residual`: use another rule")
     return _take(thoughts, -torch.stack([s.residual.flatten(1).sum(1) for s in states]))
 
 
-def first_to_halt(thoughts: Sequence[Thought]) -> Thought:
+def first_to_halt(thoughts: Sequence[Thought[A, S]]) -> Thought[A, S]:
     """The trajectory that halted first; ties by the halting head (arXiv 2601.19085)."""
     if any(not isinstance(t.steps, Tensor) for t in thoughts):
         raise InputError("no trajectory halted by itself: use a halting rule that decides per example")
     steps = torch.stack([t.steps for t in thoughts]).double()
-    if all(t.answer.q_halt is not None for t in thoughts):
-        steps -= 0.5 * torch.stack([halting_margin(t.answer) for t in thoughts]).sigmoid()
+    answers: list[Any] = [t.answer for t in thoughts]
+    if all(a.q_halt is not None for a in answers):
+        steps -= 0.5 * torch.stack([halting_margin(a) for a in answers]).sigmoid()
     return _take(thoughts, -steps)
 
 

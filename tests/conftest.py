@@ -12,8 +12,9 @@ from innerloop.learn.precision import fast_float32
 
 LONGEST = (
     "test_graph", "test_web_page", "test_load", "test_records", "test_train", "test_contract", "test_api", "test_cli",
-    "test_web_verdict", "test_bad_inputs", "test_hub", "test_imagine", "test_mor", "test_huginn", "test_solver",
-    "test_web_hostile", "test_attacks", "test_worker", "test_web_everybody", "test_roster", "test_many_runs",
+    "test_web_verdict", "test_web_site", "test_bad_inputs", "test_hub", "test_imagine", "test_mor", "test_huginn",
+    "test_solver", "test_web_hostile", "test_attacks", "test_worker", "test_web_everybody", "test_roster",
+    "test_many_runs",
 )  # fmt: skip
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 SHARED = Path(__file__).resolve().parents[2] / "shared"

@@ -25,10 +25,16 @@ from innerloop.learn.stream import to_batch
 from innerloop.ledger import rows_of, step_cost
 from innerloop.noise import has_key
 from innerloop.text import printable
-from innerloop.width import MAX_WIDTH, Noisy, best, by_value, first_to_halt, lowest_residual, think_wide, vote
+from innerloop.width import MAX_WIDTH, Noisy, Pick, best, by_value, first_to_halt, lowest_residual, think_wide, vote
 
 # Rules that pick one of `width` trajectories.
-PICKS = {"vote": vote, "q": best(), "value": best(by_value), "residual": lowest_residual, "first": first_to_halt}
+PICKS: dict[str, Pick] = {
+    "vote": vote,
+    "q": best(),
+    "value": best(by_value),
+    "residual": lowest_residual,
+    "first": first_to_halt,
+}
 
 
 @dataclass(frozen=True)

@@ -181,8 +181,8 @@ def train(loop: nn.Module, task: Task, examples: Examples, plan: Plan, folder: P
     loop is a Loop and a torch.nn.Module; examples and validation are of `task`, such as PuzzleSets; see Trainer for the
     other arguments. `minutes` ends this call, validations included, before the plan is done; calling again resumes, and
     the result is bit-equal.
-    The saved weights are folder/model.safetensors: the best validated ones, or the last without validation. The folder
-    has no run.json, since a loop may be anything: `innerloop.fit` trains a Run and leaves one that open_run opens.
+    The saved weights are folder/model.safetensors: the best validated ones, or the last without validation. A run.json,
+    with which the folder opens, is written by runs.training, for loops that can be made again by name.
     """
     is_main = int(os.environ.get("RANK", "0")) == 0
     with lock_folder(folder) if is_main else nullcontext():

@@ -9,19 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from innerloop import plugins, tasks, weights
 from innerloop.data.leakage import leakage
 from innerloop.data.opening import INFERRED, open_set
+from innerloop.data.sets import PuzzleSet
 from innerloop.data.stated import STATED_OPTIONS, UNSTATED, Stated
+from innerloop.errors import InputError
 from innerloop.parts.config import NetConfig
 from innerloop.parts.mixers import BLOCKS
 from innerloop.rules.symmetry import kinds, lines
 from innerloop.runs import limits, origin
 from innerloop.runs.certificate import commit
-from innerloop.runs.run import Data, Run
+from innerloop.runs.run import GIVEN, Data, Run
 from innerloop.tasks.grid import Grid
+from innerloop.tasks.task import Task
+
+if typing.TYPE_CHECKING:
+    from innerloop.weights import System
 
 CHANNELS_PER_SYMBOL = 16  # channels of a symbol where a recipe's width does not split into all of them
 SYMMETRY_SAMPLES = 48  # random symmetries of a task from which its orbits are found
@@ -32,13 +37,13 @@ class BuiltRun(typing.NamedTuple):
     """A run with its task, data and model."""
 
     run: Run  # with the sizes its data gave it
-    loop: Any  # the system: a Loop and a torch.nn.Module
-    task: Any
-    train: Any  # PuzzleSet
-    validation: Any  # PuzzleSet
+    loop: System  # a Loop and a torch.nn.Module
+    task: Task
+    train: PuzzleSet
+    validation: PuzzleSet
 
 
-def load_data(data: Data, folder: Path | str = "") -> tuple[Any, Any, Any]:
+def load_data(data: Data, folder: Path | str = "") -> tuple[Task, PuzzleSet, PuzzleSet]:
     """(task, training set, validation set). Raises InputError for data that cannot be opened.
 
     folder: of the run whose data it is, if there is one: its files are found from any current folder then. Both sets
@@ -49,6 +54,11 @@ def load_data(data: Data, folder: Path | str = "") -> tuple[Any, Any, Any]:
     if not data.train:
         task = tasks.get(data.task, **data.options)
         return task, task.make(data.count, data.seed), task.make(data.holdout, data.seed + 1_000_003)
+    if data.train == GIVEN:
+        raise InputError(
+            "this run learned from puzzles that a program gave to innerloop.train, and does not know where they are: "
+            "give some with --data, or go on with it by the same call of train"
+        )
     told = not data.task or (data.task in INFERRED and not data.options)
     wanted = data.task or None if told else tasks.get(data.task, **data.options)
     stated = Stated.of_options(data.options) if told else UNSTATED
@@ -118,7 +128,7 @@ def build(run: Run, folder: Path | str = "") -> BuiltRun:
     return BuiltRun(run, build_model(run), task, train, validation)
 
 
-def build_model(run: Run, path: Path | None = None) -> torch.nn.Module:
+def build_model(run: Run, path: Path | None = None) -> System:
     """The run's system with fresh weights, drawn by its seed; torch's global generator stays where it was.
 
     `path` is the file that other weights will be read from. Raises InputError.

@@ -17,7 +17,11 @@ from innerloop.runs.certificate import birth_certificate, commit
 from innerloop.runs.code import NO_CODE, Code, keep_code, permitted
 from innerloop.runs.fit import BuiltRun, build_model
 from innerloop.runs.run import Run, read_run, to_json
+from innerloop.tasks.task import Task
 from innerloop.text import printable
+
+if typing.TYPE_CHECKING:
+    from innerloop.weights import System
 
 
 def check_run(folder: Path, run: Run, built: BuiltRun | None = None) -> None:
@@ -98,9 +102,11 @@ def commits(folder: Path) -> list[str]:
 
 
 class OpenedRun(typing.NamedTuple):
+    """A trained model."""
+
     run: Run
-    loop: Any  # the system: a Loop and a torch.nn.Module
-    task: Any
+    loop: System  # a Loop and a torch.nn.Module, in eval mode
+    task: Task
     folder: Path
 
 
@@ -127,7 +133,7 @@ def open_run(folder: Path | str, device: torch.device | str = "cpu", code: Code 
     return OpenedRun(run, loop.to(device).eval(), task, folder)
 
 
-def known_task(run: Run, value: Any, where: str) -> Any:
+def known_task(run: Run, value: Any, where: str) -> Task:
     """The task of a trained run. Raises InputError, which names the file, where its model takes other puzzles.
 
     value: its run.json, which says the alphabet that the model learned.

@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -14,6 +14,9 @@ from torch.overrides import TorchFunctionMode
 
 from innerloop.errors import InputError
 from innerloop.files import shown
+
+if TYPE_CHECKING:
+    from innerloop.weights import System
 
 __all__ = ["build"]
 MAX_NUMBERS = 4_000_000_000  # parameters of a model, and numbers in the constant tables it builds
@@ -73,7 +76,7 @@ class MetaValues(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def build(kind: Any, config: Any, seed: int, path: Path | None = None) -> torch.nn.Module:
+def build(kind: Any, config: Any, seed: int, path: Path | None = None) -> System:
     """kind(config) with weights drawn from `seed`, if that costs no more than it may.
 
     path: the safetensors file that its weights will be read from, if it is there: no number takes less than two bytes.
@@ -105,7 +108,7 @@ def too_large(most: int) -> InputError:
     )
 
 
-def build_seeded(kind: Any, config: Any, seed: int) -> torch.nn.Module:
+def build_seeded(kind: Any, config: Any, seed: int) -> System:
     """kind(config) with weights drawn from `seed`; torch's global generator stays where it was."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)

@@ -59,14 +59,15 @@ class DataBlock(TypedDict, total=False):
 # -- paths ------------------------------------------------------------------------------------------------------------
 
 
-def data_block(folder: Path | str, data: Data, train: PuzzleSet, validation: PuzzleSet) -> dict[str, Any]:
+def data_block(folder: Path | str, data: Data, train: PuzzleSet, validation: PuzzleSet | None) -> dict[str, Any]:
     """The block "data" of run.json. Paths in it are seen from `folder`, so that both can be moved together."""
     home, paths = os.path.realpath(folder), {}
     for key in ("train", "test"):
         given = getattr(data, key)
         if given and not os.path.isabs(given) and path_exists(given):
             paths[key] = os.path.relpath(real_path(given), home)
-    return {"paths": paths, "train": fingerprint(train), "validation": fingerprint(validation)}
+    sets = {"train": train, "validation": validation}
+    return {"paths": paths, **{which: fingerprint(s) for which, s in sets.items() if s is not None}}
 
 
 def resolve_paths(data: Data, folder: Path | str) -> Data:
@@ -134,10 +135,11 @@ def predates_data_block(folder: Path | str) -> bool:
 # -- fingerprints -----------------------------------------------------------------------------------------------------
 
 
-def changed_set(folder: Path | str, **sets: PuzzleSet) -> str:
+def changed_set(folder: Path | str, **sets: PuzzleSet | None) -> str:
     """Which of `sets` (train, validation) is not what it was when the run in `folder` began; "" if none is."""
     kept = read_data_block(folder)
-    return next((k for k, s in sets.items() if isinstance(kept.get(k), str) and kept[k] != fingerprint(s)), "")
+    both = {k: s for k, s in sets.items() if s is not None and isinstance(kept.get(k), str)}
+    return next((k for k, s in both.items() if kept[k] != fingerprint(s)), "")
 
 
 def known(folder: Path | str, which: str) -> bool:
@@ -153,7 +155,7 @@ def same_source(old: Any, new: Any) -> bool:
     return first == second
 
 
-def refuse_changed(folder: Path | str, data: Data, **sets: PuzzleSet) -> None:
+def refuse_changed(folder: Path | str, data: Data, **sets: PuzzleSet | None) -> None:
     """Raise InputError where the puzzles of a run are not those it began with."""
     if which := changed_set(folder, **sets):
         words = {"train": "learned from", "validation": "was validated on"}[which]

@@ -17,6 +17,7 @@ from innerloop.schema import Range, Seed
 from innerloop.text import did_you_mean, printable
 
 Rows = Annotated[int, Range(0, 10_000_000)]
+GIVEN = "puzzles given to innerloop.train"  # stands for the path of a run's puzzles where a program made them
 
 
 @dataclass(frozen=True)

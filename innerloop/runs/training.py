@@ -1,4 +1,4 @@
-"""Train a run in a folder that every verb opens: what `innerloop train` does, from Python.
+"""Train in a folder that open_run opens: `fit` a run, as `innerloop train` does, or `train` a model on examples.
 
 run = recipes.get("sudoku4")
 fit(run, "runs/mine")
@@ -15,21 +15,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
-from innerloop import files, tasks
+from innerloop import files, tasks, weights
+from innerloop.data import protocols
 from innerloop.data.leakage import leakage
 from innerloop.learn import checkpoint
 from innerloop.learn.lock import lock_folder
+from innerloop.learn.plan import Plan
 from innerloop.learn.train import Result, Trainer
+from innerloop.learn.train import train as train_loop
 from innerloop.runs.certificate import birth_certificate
 from innerloop.runs.fit import BuiltRun, build, fit_config
 from innerloop.runs.folder import check_run, commits, write_run
 from innerloop.runs.origin import IDENTIFIERS
-from innerloop.runs.run import Run, read_run, to_json
+from innerloop.runs.run import GIVEN, Data, Run, read_run, to_json
 from innerloop.runs.solving import CALIBRATION
 from innerloop.show import records
 
-__all__ = ["RESULT", "delete_run_files", "fit", "is_finished"]
+__all__ = ["RESULT", "delete_run_files", "fit", "is_finished", "train"]
 
 RESULT = "result.json"
 FINISHED_FILES = (RESULT, "config.json", "run.json")  # of a run that is done
@@ -81,6 +85,49 @@ def fit(
             return result
         finally:
             trainer.distributed.close()
+
+
+def train(
+    loop: nn.Module,
+    task: protocols.Task,
+    examples: protocols.Examples,
+    plan: Plan,
+    folder: Path | str,
+    *,
+    validation: protocols.Examples | None = None,
+    seed: int = 0,
+    **how: Any,
+) -> Result:
+    """Train `loop` on `examples` as `plan` says. Resumes from `folder` if an earlier run there has not ended.
+
+    loop        a Loop that is a torch.nn.Module, such as `create` makes
+    validation  examples on which the best weights are chosen; None: the last weights are kept
+    seed        of the order of examples, augmentation and exploration
+    how         other arguments of learn.train.Trainer. `minutes` ends this call before the plan is done; the same call
+                goes on, and the result is bit-equal
+    The weights are folder/model.safetensors. If the loop is a system of the library and the task one of its tasks, the
+    folder opens by open_run; what evaluates it must be given puzzles, since it does not say where these are from.
+    Raises InputError where the folder holds another run or is in use.
+    """
+    folder, main = Path(folder), os.environ.get("RANK", "0") == "0"
+    run = described(loop, task, examples, plan, folder.resolve().name, seed)
+    built = run and BuiltRun(run, loop, task, examples, validation)  # type: ignore[arg-type]
+    if main and built:
+        check_run(folder, built.run, built)
+    result = train_loop(loop, task, examples, plan, folder, validation=validation, seed=seed, **how)
+    if main and built:
+        write_run(folder, built.run, built)
+    return result
+
+
+def described(loop: Any, task: Any, examples: Any, plan: Plan, name: str, seed: int) -> Run | None:
+    """The Run of a loop and a task that can be made again by their names; None for any other."""
+    home, _, system = type(loop).__module__.rpartition(".")
+    if home != weights.__name__ or weights.get(system)[0] is not type(loop):
+        return None
+    if task.name not in tasks.own_names() or tasks.find(task.name) is not type(task):
+        return None
+    return Run(name, system, loop.c, Data(task.name, task.options, GIVEN, count=len(examples)), plan, seed)
 
 
 def is_done(folder: Path, run: Run, step: int) -> bool:

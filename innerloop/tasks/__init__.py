@@ -34,6 +34,11 @@ def _found() -> dict[str, type[Task]]:
     return dict(sorted(tasks.items()))
 
 
+def own_names() -> list[str]:
+    """Names of the library's own tasks."""
+    return list(_found())
+
+
 def names() -> list[str]:
     """Names of all tasks: the library's own, and those of installed packages."""
     return sorted({*_found(), *plugins.installed("task")})

@@ -10,11 +10,31 @@ import dataclasses
 import importlib
 import pkgutil
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from innerloop import plugins
 from innerloop.errors import InputError
 from innerloop.text import did_you_mean, printable
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from innerloop.core import Answer, Question
+
+    class System(nn.Module):
+        """What an editor is told of a system: it is a Loop and a torch.nn.Module. Nothing subclasses this."""
+
+        c: Any  # its Config
+
+        def init(self, x: Question) -> Any:
+            raise NotImplementedError
+
+        def step(self, s: Any, x: Question) -> Any:
+            raise NotImplementedError
+
+        def read(self, s: Any) -> Answer:
+            raise NotImplementedError
+
 
 METHODS = ("init", "step", "read")  # of a loop
 
