@@ -206,6 +206,12 @@ class Grid(Task):
         """Without a blank symbol nothing is given: a question may be any code for what is asked."""
         return super().kept(inputs, answers) if self.blank else np.ones(len(inputs), bool)
 
+    def counted(self, inputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """The cells that are asked, in rows that have any: clues are no achievement."""
+        labelled = labels != 0
+        asked = labelled & (inputs == self.blank) if self.blank else labelled
+        return np.where(asked.any(1, keepdims=True), asked, labelled)
+
     def domain(self, question: np.ndarray) -> np.ndarray:
         """As everywhere, but of the symbols of `fill`, and a cell of padding stays padding."""
         allowed: np.ndarray = np.arange(self.vocab) == question[:, None]
