@@ -20,8 +20,9 @@ from innerloop.runs.single import CHECKSUM_KEY, SUFFIX, read_texts
 def run_hash(run: Run) -> str:
     """A hash of everything a run says, whatever the order of its keys."""
     said = to_json(run)
-    if said["plan"].get("patience") == 0:  # a field that came later, and says what was so before
-        del said["plan"]["patience"]
+    for name in ("patience", "reveal"):  # fields that came later: 0 says what was so before
+        if said["plan"].get(name) == 0:
+            del said["plan"][name]
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
 
 

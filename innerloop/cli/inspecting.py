@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -217,9 +218,20 @@ def symmetries_of(task: Grid, found: Inspection) -> str:
     names = found_symmetries(task, found.examples)
     if not names:
         return "none shows in the rows"
-    told = " and ".join({"turns": "turned and mirrored", "names": "renamed"}[name] for name in names)
-    option = f"data.options.symmetries={json.dumps(names)}"
-    return f"{told} boards look like rows of this file; if they are as good a puzzle, train with --set '{option}'"
+    told = "; or ".join(worded(name) for name in names)
+    option = shlex.quote(f"data.options.symmetries={json.dumps(names)}")
+    return f"boards {told} look like rows of this file; if they are as good a puzzle, train with --set {option}"
+
+
+def worded(symmetry: str) -> str:
+    """What a symmetry of a grid does to a board: "mirror <>" is "mirrored with < and > exchanged"."""
+    name, _, swaps = symmetry.partition(" ")
+    said = {
+        "turns": "turned and mirrored", "names": "renamed", "half-turn": "half-turned", "flip": "flipped",
+        "mirror": "mirrored", "transpose": "transposed", "anti-transpose": "anti-transposed", "same": "",
+    }[name]  # fmt: skip
+    exchanged = ", ".join(f"{pair[0]} and {pair[1]}" for pair in swaps.split())
+    return " ".join(filter(None, (said, swaps and f"with {exchanged} exchanged")))
 
 
 def first_fault(found: Inspection, path: Path, words: Sequence[str]) -> str:

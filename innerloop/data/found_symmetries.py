@@ -3,41 +3,134 @@
 A symmetry of a puzzle turns its puzzles into others of the same kind. Where the file was drawn evenly, turned rows then
 look like rows of the file. Rows are compared by how often each pair of neighbouring cells holds what it does (question
 and answer of both cells together), and each cell by itself. A symmetry is kept where half of the rows, changed, is as
-near to the other half as unchanged rows are. No proof: a rule that hardly shows in neighbours is not seen.
+near to the other half as unchanged rows are. Symbols that must change places with it, as signs between cells do when
+a board is mirrored, are found by trying: each swap that brings the halves nearer is taken. No proof: a rule that hardly
+shows in neighbours is not seen.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import combinations
+
 import numpy as np
 
 from innerloop.data.sets import PuzzleSet
-from innerloop.tasks.grid import SYMMETRIES, Grid
+from innerloop.rules.symmetry import MIRRORS
+from innerloop.tasks.grid import Grid
 
 __all__ = ["found_symmetries"]
 
 SPLITS = 6  # halvings of the rows
 MOST_ROWS = 4000
+TRIED_ROWS = 1000  # of each half, to find swaps
 LEAST_ROWS = 100  # fewer say nothing
 MARGIN = 3.0  # standard deviations by which changed rows may be further from the others than unchanged ones
+ALIKE = 0.1  # two symbols may change places where their counts differ by no more than this share
+
+Halves = tuple[PuzzleSet, PuzzleSet]
 
 
 def found_symmetries(task: Grid, examples: PuzzleSet, seed: int = 0) -> tuple[str, ...]:
-    """Which of "turns" and "names" (tasks.grid.SYMMETRIES) the rows do not contradict."""
+    """What the rows do not contradict, as the option `symmetries` of tasks.Grid."""
     rng = np.random.default_rng(seed)
     rows = examples.take(rng.permutation(len(examples))[:MOST_ROWS])
     if len(rows) < LEAST_ROWS:
         return ()
-    changes = {name: Grid(**task.options | {"symmetries": [name]}) for name in SYMMETRIES}
-    distances: dict[str, list[float]] = {name: [] for name in ("none", *changes)}
-    for _ in range(SPLITS):
-        order = rng.permutation(len(rows))
-        one, other = rows.take(order[::2]), rows.take(order[1::2])
-        expected = counted(one.inputs, one.labels, task)
-        distances["none"].append(distance(expected, counted(other.inputs, other.labels, task)))
-        for name, grid in changes.items():
-            distances[name].append(distance(expected, counted(*grid.augment(other.inputs, other.labels, rng), task)))
-    usual = np.mean(distances["none"]) + MARGIN * np.std(distances["none"])
-    return tuple(name for name in changes if np.mean(distances[name]) <= usual)
+    orders = [rng.permutation(len(rows)) for _ in range(SPLITS)]
+    halves = [(rows.take(order[::2]), rows.take(order[1::2])) for order in orders]
+    usual = [distances(task, pair, None, rng).max() for pair in halves]
+    most = np.mean(usual) + MARGIN * np.std(usual)
+
+    def holds(name: str) -> bool:
+        changed = Grid(**task.options | {"symmetries": [name]})
+        return bool(np.mean([distances(task, pair, changed, rng).max() for pair in halves]) <= most)
+
+    names = [name for name in ("names",) if holds(name)]
+    if holds("turns"):
+        return ("turns", *names)
+    found: list[str] = []
+    first = np.arange(min(TRIED_ROWS, len(rows) // 2))
+    few = halves[0][0].take(first), halves[0][1].take(first)
+    for name in mirrors(task):
+        best = with_swaps(task, name, few)
+        if best and not follows(task, best, found) and holds(best):
+            found.append(best)
+    return (*found, *names)
+
+
+def mirrors(task: Grid) -> list[str]:
+    """The symmetries of the grid to be tried; "same" is for symbols that change places on a board left as it is."""
+    square = task.shape[0] == task.shape[1]
+    return [name for name in MIRRORS if square or "transpose" not in name]
+
+
+def follows(task: Grid, name: str, found: list[str]) -> bool:
+    """Whether the symmetries found already hold this one."""
+    if not found:
+        return False
+    one, all_found = (Grid(**task.options | {"symmetries": names}).group for names in ([name], found))
+    known = {(c.tobytes(), t.tobytes()) for c, t in zip(all_found.cells, all_found.tokens, strict=True)}
+    return all((c.tobytes(), t.tobytes()) in known for c, t in zip(one.cells, one.tokens, strict=True))
+
+
+def with_swaps(task: Grid, name: str, halves: Halves) -> str:
+    """The symmetry with those swaps of symbols that bring changed rows nearest to the others, one after another.
+
+    "" where nothing changes.
+    """
+    if task.words:
+        return "" if name == "same" else name
+    expected = counted(halves[0].inputs, halves[0].labels, task)
+    pairs = list(swappable(task, halves[0]))
+    swaps = reversed_numbers(task, halves[0]) if name == "same" else []
+    if name == "same" and not swaps:
+        return ""
+
+    def far(some: list[tuple[str, str]]) -> float:
+        text = " ".join([name, *map("".join, some)])
+        group = Grid(**task.options | {"symmetries": [text]}).group
+        views = group.take(np.full(len(halves[1]), -1))
+        other = counted(views.apply(halves[1].inputs), views.apply(halves[1].labels), task)
+        return float(compared(expected, other).sum())
+
+    best = far(swaps)
+    while True:
+        taken = {symbol for pair in swaps for symbol in pair}
+        tried = [(far([*swaps, pair]), pair) for pair in pairs if not taken & set(pair)]
+        nearest, pair = min(tried, default=(best, ("", "")))
+        if nearest >= best:
+            return " ".join([name, *map("".join, swaps)])
+        best, swaps = nearest, [*swaps, pair]
+
+
+def swappable(task: Grid, rows: PuzzleSet) -> Iterator[tuple[str, str]]:
+    """Pairs of symbols that are about as frequent as each other, in questions and in answers."""
+    counts = np.stack([np.bincount(a.ravel(), minlength=task.vocab) for a in (rows.inputs, rows.labels)])
+    for one, other in combinations([t for t in range(1, task.vocab) if t != task.blank], 2):
+        a, b = counts[:, one], counts[:, other]
+        if (abs(a - b) <= ALIKE * np.maximum(a, b) + 3 * np.sqrt(a + b)).all() and (a + b).any():
+            yield task.charset[one - 1], task.charset[other - 1]
+
+
+def reversed_numbers(task: Grid, rows: PuzzleSet) -> list[tuple[str, str]]:
+    """The first symbol that undecided cells take with the last, and so on inwards; none for fewer than three."""
+    if not task.blank:
+        return []
+    values = [task.charset[t - 1] for t in np.unique(rows.labels[rows.inputs == task.blank]) if t]
+    return list(zip(values[: len(values) // 2], values[::-1], strict=False)) if len(values) > 2 else []
+
+
+def distances(task: Grid, halves: Halves, changed: Grid | None, rng: np.random.Generator) -> np.ndarray:
+    """`compared` of the one half and the other, whose rows are changed by random symmetries of `changed`."""
+    one, other = halves
+    rows = (other.inputs, other.labels) if changed is None else changed.augment(other.inputs, other.labels, rng)
+    return compared(counted(one.inputs, one.labels, task), counted(*rows, task))
+
+
+def compared(one: list[np.ndarray], other: list[np.ndarray]) -> np.ndarray:
+    """(3,) total variation distances between what is counted of two samples: of cells, and of two kinds of pairs."""
+    return np.array([distance(a, b) for a, b in zip(one, other, strict=True)])
 
 
 def counted(inputs: np.ndarray, labels: np.ndarray, task: Grid) -> list[np.ndarray]:
@@ -49,11 +142,8 @@ def counted(inputs: np.ndarray, labels: np.ndarray, task: Grid) -> list[np.ndarr
     return [counts.ravel() for counts in (codes + many * places, *sides)]
 
 
-def distance(one: list[np.ndarray], other: list[np.ndarray]) -> float:
-    """The largest total variation distance between the frequencies of two samples, over all that is counted."""
-    found = []
-    for a, b in zip(one, other, strict=True):
-        values = np.unique(np.concatenate((a, b)))
-        shares = [np.bincount(np.searchsorted(values, c), minlength=len(values)) / max(len(c), 1) for c in (a, b)]
-        found.append(np.abs(shares[0] - shares[1]).sum())
-    return 0.5 * float(max(found))
+def distance(a: np.ndarray, b: np.ndarray) -> float:
+    """Total variation distance between the frequencies of two samples of numbers."""
+    values = np.unique(np.concatenate((a, b)))
+    shares = [np.bincount(np.searchsorted(values, c), minlength=len(values)) / max(len(c), 1) for c in (a, b)]
+    return 0.5 * float(np.abs(shares[0] - shares[1]).sum())

@@ -34,6 +34,7 @@ class Plan:
     halting: HaltingConfig = field(default_factory=HaltingConfig)  # of deep supervision
     unroll: Unroll = field(default_factory=Unroll)  # full unrolls instead of deep supervision, if its depth is not 0
     augment: bool = True  # the task's symmetries, on the fly
+    reveal: Share = 0.0  # share of examples that show a random part of their answer, where one cell means "blank"
     compile: str = "auto"  # torch.compile: "auto": where the run is long enough to pay for it; "on"; "off"
     device_steps: str = "auto"  # optimizer steps without host sync, as a CUDA graph: "auto": on CUDA; "on"; "off"
     check_every: Many = 500  # steps between validations; the best weights are saved

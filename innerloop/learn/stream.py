@@ -24,11 +24,13 @@ class ExampleStream:
     """Shuffled epochs over a set, augmented on the fly.
 
     examples: an innerloop.tasks PuzzleSet; task: offers augment(inputs, labels, rng), or None to use rows as they are.
-    Each epoch takes one random row of every group, as the official sampler does.
+    Each epoch takes one random row of every group, as the official sampler does. reveal: share of examples that show a
+    part of their answer (`revealed`), in cells that hold `blank`.
     """
 
-    def __init__(self, examples: Any, task: Any | None, seed: int) -> None:
+    def __init__(self, examples: Any, task: Any | None, seed: int, *, reveal: float = 0.0, blank: int = 0) -> None:
         self.examples, self.task, self.seed = examples, task, seed
+        self.reveal, self.blank = reveal, blank
         order = np.argsort(examples.group, kind="stable")
         starts = np.flatnonzero(np.r_[True, np.diff(examples.group[order]) != 0])
         self.members = np.split(order, starts[1:])
@@ -48,6 +50,8 @@ class ExampleStream:
         inputs, labels = self.examples.inputs[rows], self.examples.labels[rows]
         if self.task is not None:
             inputs, labels = self.task.augment(inputs, labels, np.random.default_rng([self.seed, 1, k]))
+        if self.reveal and self.blank:
+            inputs = revealed(inputs, labels, self.blank, self.reveal, np.random.default_rng([self.seed, 2, k]))
         return inputs, labels, self.examples.puzzle[rows]
 
     def rows(self, first: int, count: int) -> tuple[Tokens, Tokens, NDArray[np.int32]]:
@@ -66,6 +70,17 @@ class ExampleStream:
         if len(slots):
             inputs[slots], labels[slots], puzzle[slots] = self.rows(first, len(slots))
         return to_batch(inputs, labels, puzzle, device)
+
+
+def revealed(inputs: Tokens, labels: Tokens, blank: int, share: float, rng: np.random.Generator) -> Tokens:
+    """Inputs (N, S) where `share` of the rows show their label in a random part of their blank cells.
+
+    A puzzle with one answer keeps that answer when more of it is given, so the row stays a right example. The part is
+    drawn evenly from 0 to 1 for each row, then each cell by itself.
+    """
+    part = rng.random(len(inputs)) * (rng.random(len(inputs)) < share)
+    shown = (inputs == blank) & (labels != 0) & (rng.random(inputs.shape) < part[:, None])
+    return np.where(shown, labels, inputs).astype(inputs.dtype)
 
 
 def to_batch(inputs: Any, labels: Any, puzzle: Any, device: torch.device | str) -> Batch:

@@ -57,7 +57,9 @@ class Trainer(Learner):
         self.task, self.validation, self.on_check = task, validation, on_check
         self.validates = validation is not None
         self.data = {k: fingerprint(s) for k, s in (("train", examples), ("validation", validation)) if s is not None}
-        self.stream = ExampleStream(examples, task if plan.augment else None, seed)
+        self.stream = ExampleStream(
+            examples, task if plan.augment else None, seed, reveal=plan.reveal, blank=task.blank
+        )
         self.micro_batch = self.distributed.local_batch(plan.batch) // plan.accumulate
         self.carries = [self.empty_carry() for _ in range(plan.accumulate)]
         self.noisy = has_key(self.carries[0].state)

@@ -12,8 +12,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Views", "dihedral", "kinds", "lines", "orbits", "relations", "same_names", "turns"]
+__all__ = [
+    "MIRRORS", "Views", "all_products", "dihedral", "kinds", "lines", "orbits", "relations", "same_names", "swapped",
+    "turns",
+]  # fmt: skip
 
+# Images of a grid that undo themselves, as rows of `dihedral`; the last two need a square one.
+MIRRORS = {"same": 0, "half-turn": 1, "flip": 2, "mirror": 3, "transpose": 4, "anti-transpose": 5}
+MOST_PRODUCTS = 1024  # of symmetries, which no grid has
 MOST_RELATIONS = 8  # of pairs of cells, where `lines` looks for sets; their unions are all tried
 
 
@@ -58,6 +64,34 @@ def dihedral(rows: int, columns: int) -> np.ndarray:
     table = np.stack([image.reshape(-1) for image in images])
     table.setflags(write=False)
     return table
+
+
+def swapped(vocab: int, swaps: Sequence[tuple[int, int]]) -> np.ndarray:
+    """(1, vocab): the names of tokens where the two of each pair are called as the other."""
+    names = same_names(1, vocab)
+    for one, other in swaps:
+        names[0, [one, other]] = other, one
+    return names
+
+
+def all_products(some: Views) -> Views:
+    """Every symmetry that follows from these, once each, the identity first. Raises ValueError above MOST_PRODUCTS."""
+    size = some.cells.shape[1]
+    start = np.arange(size), same_names(1, some.tokens.shape[1])[0].astype(some.tokens.dtype)
+    found = {(start[0].tobytes(), start[1].tobytes()): start}
+    new = [start]
+    while new:
+        made = [(cells[c], t[tokens]) for cells, tokens in new for c, t in zip(some.cells, some.tokens, strict=True)]
+        new = []
+        for cells, tokens in made:
+            key = cells.tobytes(), tokens.tobytes()
+            if key not in found:
+                found[key] = cells, tokens
+                new.append((cells, tokens))
+        if len(found) > MOST_PRODUCTS:
+            raise ValueError(f"more than {MOST_PRODUCTS} symmetries follow")
+    cells, names = zip(*found.values(), strict=True)
+    return Views(np.stack(cells), np.stack(names))
 
 
 def turns(count: int, shape: tuple[int, int], vocab: int, rng: np.random.Generator) -> Views:

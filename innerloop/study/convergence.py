@@ -3,7 +3,7 @@
     residuals(loop, x, depth)       per update and slot: |new - old| / |new|
     cycles(curves, slot)            the same, cut where another slot moves: hierarchical convergence (arXiv 2506.21734)
     course(loop, x, depth)          answers of every step, and the last states
-    fates(path, labels)             solved, trapped (a wrong answer for good), cycling or wandering
+    fates(path, labels)             solved, trapped (a wrong answer for good), cycling or unsettled
     filled(loop, x, solutions, ..)  does a solved board stay solved, and is one with one blank solved (arXiv 2601.10679)
 
 Labels are (B, S) tokens; positions with a label below 1 are not judged. B examples, T steps, S positions.
@@ -37,7 +37,7 @@ __all__ = [
     "residuals",
 ]
 
-OUTCOMES = ("solved", "trapped", "cycling", "wandering")
+OUTCOMES = ("solved", "trapped", "cycling", "unsettled")
 
 
 class ResidualCurves(NamedTuple):
@@ -147,7 +147,7 @@ class Outcomes(NamedTuple):
 STAGES = ("right", "right for now", "stuck", "changing")
 
 
-def stages(path: AnswerTrace, ends: Outcomes) -> dict[str, Tensor]:
+def stages(path: AnswerTrace, labels: Tensor, ends: Outcomes) -> dict[str, Tensor]:
     """Stage -> (T,) share of thoughts in it at each step, seen from the end.
 
     right: right from here on; right for now: right, and wrong later; stuck: wrong, with the answer that it is trapped
@@ -155,7 +155,7 @@ def stages(path: AnswerTrace, ends: Outcomes) -> dict[str, Tensor]:
     """
     after = _from_here_on(ends.right)
     last = path.answers[-1]
-    there = _from_here_on(torch.stack([(a == last).all(-1) for a in path.answers]))
+    there = _from_here_on(torch.stack([((a == last) | (labels < 1)).all(-1) for a in path.answers]))
     stuck = ~ends.right & there & (ends.answer_period == 1)
     masks = (after, ends.right & ~after, stuck, ~ends.right & ~stuck)
     return {name: mask.float().mean(1) for name, mask in zip(STAGES, masks, strict=True)}
@@ -177,14 +177,15 @@ def classify_outcomes(path: AnswerTrace, labels: Tensor, tol: float = 1e-2) -> O
     solved     the answer is right and stands still
     trapped    the answer is wrong and stands still: a spurious fixed point
     cycling    the answer comes back with a period of 2 or more
-    wandering  none of these, within the window
+    unsettled  none of these in the last steps: it may settle later
     `tol` is how close two states must be, as a share of their norm, to count as the same.
     """
     window = len(path.states)
     if window < 2 or window > len(path.answers):
         raise InputError(f"a window of {window} states shows no period: think deeper, or keep 2 or more of them")
     tail = path.answers[-window:]
-    alike = torch.stack([torch.stack([(a == b).all(-1) for b in tail]) for a in tail])
+    judged = labels >= 1
+    alike = torch.stack([torch.stack([((a == b) | ~judged).all(-1) for b in tail]) for a in tail])
     close = torch.stack([torch.stack([residual(b, a) < tol for b in path.states]) for a in path.states])
     right = is_correct(path.answers, labels)
     answered, stood = period(alike), period(close)
@@ -215,16 +216,18 @@ def near_solved(
     depth: int = 16,
     batch: int = 256,
     seed: int = 0,
+    places: Tensor | None = None,
 ) -> list[NearSolved]:
     """Ask boards that are solved but for a few places; the fewer are left, the easier they should be.
 
     x lends its puzzle identifiers; solutions (N, S) are tokens of the question's own kind, `blank` the token of an
-    empty place. Padding (0), and what is empty in the solution too, stays. Raises InputError where a board has fewer
-    places than `blanks`.
+    empty place. `places` (N, S) bool are those that may be emptied (None: all): a clue at the border is no such place.
+    Padding (0), and what is empty in the solution too, stays. Raises InputError where a board has fewer places than
+    `blanks`.
     """
     found = []
     for count in blanks:
-        inputs = blank_out(solutions, blank, count, seed)
+        inputs = blank_out(solutions, blank, count, seed, places)
         right = []
         for first in range(0, len(inputs), batch):
             part = slice(first, first + batch)
@@ -246,11 +249,11 @@ def near_solved(
     return found
 
 
-def blank_out(solutions: Tensor, blank: int, count: int, seed: int = 0) -> Tensor:
+def blank_out(solutions: Tensor, blank: int, count: int, seed: int = 0, places: Tensor | None = None) -> Tensor:
     """Solved boards (N, S) with `count` random places of each emptied; more places are emptied around fewer ones."""
     generator = torch.Generator().manual_seed(seed)
     order = torch.rand(solutions.shape, generator=generator).to(solutions.device)
-    filled_in = (solutions > 0) & (solutions != blank)
+    filled_in = (solutions > 0) & (solutions != blank) & (True if places is None else places)
     order = order.masked_fill(~filled_in, 2.0)
     if count > int(filled_in.sum(1).min()):
         raise InputError(f"{count} blanks do not fit a board with fewer places: ask for fewer")

@@ -53,20 +53,21 @@ def survey(
     """Everything, of a loop asked the puzzles x.
 
     labels       (B, S) tokens; below 1: not judged
-    open_places  (B, S) bool: what the puzzle leaves to be found
+    open_places  (B, S) bool: what the puzzle leaves to be found; only there answers are judged
     controls     name -> another loop whose dimension is measured on the same puzzles, such as the loop untrained
     blank        token of an empty place; 0: the task has none, and boards cannot be emptied
     """
     few = map_tensors(lambda t: t[:MAX_RESIDUAL_PUZZLES], x)
     found: dict[str, Any] = {"depth": depth, "puzzles": len(x.inputs)}
     found["residuals"] = residual_summary(loop, few, depth)
-    found |= outcome_summary(loop, x, labels, depth)
+    found |= outcome_summary(loop, x, labels * open_places, depth)
     # A board can be shown solved only where answers are written in the question's own tokens: a maze's path is not.
     tokens = labels[labels > 0].unique()
     shown = blank > 0 and bool(torch.isin(tokens, x.inputs.unique()).all())
-    most = int(((labels > 0) & (labels != blank)).sum(1).min())
+    most = int(((labels > 0) & (labels != blank) & open_places).sum(1).min())
     counts = [n for n in BLANK_COUNTS if n <= most] if shown else []
-    found["filled"] = [r._asdict() for r in near_solved(loop, x, labels, blank, counts, depth, seed=seed)]
+    near = near_solved(loop, x, labels, blank, counts, depth, seed=seed, places=open_places)
+    found["filled"] = [r._asdict() for r in near]
     found["dimension"] = {
         name: {slot: [d._asdict() for d in values] for slot, values in by_slot.items()}
         for name, by_slot in compare({"trained": loop, **controls}, x, depth, seed=seed).items()
@@ -106,7 +107,7 @@ def outcome_summary(loop: Loop, x: Question, labels: Tensor, depth: int) -> dict
     known["fates"] = {k: v._asdict() for k, v in ends.counts().items()}
     known["still"] = float((ends.state_period == 1).float().mean())
     known["lost"] = float(ends.lost.float().mean())
-    known["stages"] = {k: v.tolist() for k, v in stages(path, ends).items()}
+    known["stages"] = {k: v.tolist() for k, v in stages(path, labels, ends).items()}
     return known
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from innerloop.data.cells import read_words, word_symbols
 from innerloop.data.sets import Example, PuzzleSet
 from innerloop.errors import InputError
-from innerloop.rules.symmetry import Views, dihedral, same_names, turns
+from innerloop.rules.symmetry import MIRRORS, Views, all_products, dihedral, same_names, swapped
 from innerloop.tasks.task import Task, item_rng
 
 __all__ = ["Grid"]
@@ -25,7 +25,7 @@ MOST_SYMBOLS = 254
 BLANKS = ".0 ?"  # symbols that an empty cell may have where nothing is said
 FAULTY = 10  # one row in so many may change a given, and is a fault of the row
 PIECE = 65_536  # rows that are compared at once
-SYMMETRIES = ("turns", "names")
+SYMMETRIES = ("turns", "names", *MIRRORS)
 
 
 class Grid(Task):
@@ -36,7 +36,8 @@ class Grid(Task):
     no cell is given, the answer may be anything). rule: an optional check `rule(question, answer) -> bool` on (S,)
     tokens, which makes `valid` a real verification. examples: rows that `sample` draws from (a grid has no generator of
     its own). symmetries: what leaves your puzzle the same puzzle, to learn from and to solve in several views: "turns"
-    (turned and mirrored) and "names" (every symbol but the blank called otherwise, as colours are). fill: the symbols
+    (turned and mirrored), "names" (every symbol but the blank called otherwise, as colours are), or single ones
+    (rules.symmetry.MIRRORS), with the symbols that change places: "mirror <>". fill: the symbols
     that an undecided cell may take, of which the exact solver chooses (default: every symbol but the blank). `options`
     holds neither rule nor examples. A subclass may define `rule` as a method, and `constrain` for the exact solver
     (docs/add_a_task.md).
@@ -65,8 +66,6 @@ class Grid(Task):
             )
         if len(shape) != 2 or min(shape) < 1:
             raise InputError(f"shape={shape} is no grid; give (rows, columns), both at least 1.")
-        if unknown := [name for name in symmetries if name not in SYMMETRIES]:
-            raise InputError(f"symmetries={list(symmetries)}: {unknown[0]!r} is none of {', '.join(SYMMETRIES)}.")
         if wrong := [symbol for symbol in fill if symbol not in alphabet or symbol == blank]:
             raise InputError(f"fill={fill!r}: {wrong[0]!r} is no symbol of the alphabet but the blank; leave it out.")
         self.words = tuple(alphabet) if any(len(word) > 1 for word in alphabet) else ()  # of tokens 1, 2...
@@ -79,6 +78,7 @@ class Grid(Task):
         self.local = self.lined = min(self.shape) > 1  # most puzzles on a grid speak of neighbours, rows and columns
         self.options = {"alphabet": [*self.words] or self.charset, "shape": list(self.shape), "blank": blank}
         self.symmetries = tuple(symmetries)
+        self.group = all_products(self._generators())
         if "names" in symmetries:
             self.symbols = (tuple(t for t in range(1, self.vocab) if t != self.blank),)
         if symmetries:
@@ -145,13 +145,37 @@ class Grid(Task):
     def glyph(self, token: int) -> str:
         return self.words[token - 1] if self.words and token not in (0, self.blank) else super().glyph(token)
 
+    def _generators(self) -> Views:
+        """The symmetries from which all others but "names" follow. Raises InputError."""
+        table, found = dihedral(*self.shape), [(np.arange(self.shape[0] * self.shape[1]), same_names(1, self.vocab))]
+        for told in self.symmetries:
+            name, _, swaps = told.partition(" ")
+            if name not in SYMMETRIES or (swaps and name in ("turns", "names")):
+                raise InputError(f"symmetries={list(self.symmetries)}: {told!r} is none of {', '.join(SYMMETRIES)}.")
+            if MIRRORS.get(name, 0) >= len(table):
+                raise InputError(f"symmetries={list(self.symmetries)}: {name!r} needs a square grid; leave it out.")
+            if name == "turns":
+                found += [(cells, same_names(1, self.vocab)) for cells in table]
+            elif name in MIRRORS:
+                found.append((table[MIRRORS[name]], swapped(self.vocab, self._swaps(told, swaps))))
+        cells, tokens = zip(*found, strict=True)
+        return Views(np.stack(cells), np.concatenate(tokens))
+
+    def _swaps(self, told: str, swaps: str) -> list[tuple[int, int]]:
+        """Pairs of tokens from "<> ^v"."""
+        pairs = swaps.split()
+        known = {s: i for i, s in enumerate(self.charset, 1)}
+        symbols = "".join(pairs)
+        if any(len(pair) != 2 for pair in pairs) or len(set(symbols)) < len(symbols):
+            raise InputError(f"{told!r}: write the symbols that change places two by two, such as 'mirror <> ^v'.")
+        if wrong := [s for s in symbols if s not in known or known[s] == self.blank]:
+            raise InputError(f"{told!r}: {wrong[0]!r} is no symbol of the alphabet but the blank; leave it out.")
+        return [(known[a], known[b]) for a, b in pairs]
+
     def views(self, count: int, rng: np.random.Generator) -> Views | None:
         if not self.symmetries:
             return None
-        cells = np.tile(np.arange(self.shape[0] * self.shape[1]), (count, 1))
-        views = Views(cells, same_names(count, self.vocab))
-        if "turns" in self.symmetries:
-            views = turns(count, self.shape, self.vocab, rng)
+        views = self.group.take(rng.integers(len(self.group.cells), size=count))
         if "names" in self.symmetries:
             free = np.array(self.symbols[0])
             views.tokens[:, free] = free[rng.random((count, len(free))).argsort(1)]
@@ -160,10 +184,11 @@ class Grid(Task):
     def canonical_batch(self, inputs: np.ndarray) -> list[bytes]:
         """Exact: the smallest image, with symbols numbered as they come where their names mean nothing."""
         self.check(inputs, "questions")
-        table = dihedral(*self.shape) if "turns" in self.symmetries else np.arange(inputs.shape[1])[None]
-        images = inputs[:, table].reshape(-1, inputs.shape[1])
+        count = len(self.group.cells)
+        views = self.group.take(np.tile(np.arange(count), len(inputs)))
+        images = views.apply(inputs.repeat(count, 0))
         keys = [self._unnamed(image).tobytes() for image in np.ascontiguousarray(images)]
-        return [min(keys[i : i + len(table)]) for i in range(0, len(keys), len(table))]
+        return [min(keys[i : i + count]) for i in range(0, len(keys), count)]
 
     def _unnamed(self, image: np.ndarray) -> np.ndarray:
         if "names" not in self.symmetries:
@@ -180,6 +205,12 @@ class Grid(Task):
     def kept(self, inputs: np.ndarray, answers: np.ndarray) -> np.ndarray:
         """Without a blank symbol nothing is given: a question may be any code for what is asked."""
         return super().kept(inputs, answers) if self.blank else np.ones(len(inputs), bool)
+
+    def counted(self, inputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """The cells that are asked, in rows that have any: clues are no achievement."""
+        labelled = labels != 0
+        asked = labelled & (inputs == self.blank) if self.blank else labelled
+        return np.where(asked.any(1, keepdims=True), asked, labelled)
 
     def domain(self, question: np.ndarray) -> np.ndarray:
         """As everywhere, but of the symbols of `fill`, and a cell of padding stays padding."""

@@ -88,18 +88,21 @@ class Task:
     def score_batch(
         self, inputs: np.ndarray, answers: np.ndarray, labels: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(exact bool (B,), token float64 (B,), valid bool (B,)); cells with label 0 are ignored by exact and token."""
+        """(exact bool (B,), token float64 (B,), valid bool (B,)); exact of labelled cells, token of `counted` ones."""
         for tokens, what in ((inputs, "questions"), (answers, "answers"), (labels, "labels")):
             self.check(tokens, what)
         if not len(inputs) == len(answers) == len(labels):
             raise InputError(
                 f"{len(inputs)} questions, {len(answers)} answers, {len(labels)} labels; give one each a row."
             )
-        counted = labels != 0
-        right = ((answers == labels) & counted).sum(1)
+        right, counted = answers == labels, self.counted(inputs, labels)
         total = counted.sum(1)
-        token = np.where(total > 0, right / np.maximum(total, 1), 1.0)
-        return right == total, token, self.valid_batch(inputs, answers)
+        token = np.where(total > 0, (right & counted).sum(1) / np.maximum(total, 1), 1.0)
+        return (right | (labels == 0)).all(1), token, self.valid_batch(inputs, answers)
+
+    def counted(self, inputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """bool (B, S): the cells that token accuracy is of; by default all that have a label, as in the papers."""
+        return labels != 0
 
     def score(self, question: np.ndarray, answer: np.ndarray, label: np.ndarray) -> Score:
         """The score of one answer; all three are (S,) tokens."""

@@ -9,6 +9,7 @@ from innerloop import cli, tasks
 from innerloop.data import found_symmetries as found_module
 from innerloop.data.formats import write_csv
 from innerloop.data.found_symmetries import found_symmetries
+from innerloop.errors import InputError
 from innerloop.tasks.grid import Grid
 
 
@@ -48,6 +49,61 @@ def test_a_rule_about_numbers_allows_no_names(latin):
     assert "names" not in found_symmetries(task, changed(made, answers))
 
 
+def greater(made, rng):
+    """The 4x4 answers with signs between neighbours in a row, as 4x7 grids: one sign in three is shown."""
+    boards = made.labels.reshape(-1, 4, 4)
+    left, right = boards[:, :, :-1], boards[:, :, 1:]
+    shown = rng.random(left.shape) < 1 / 3
+    wide = np.empty((len(boards), 4, 7), np.uint8)
+    wide[:, :, ::2] = boards
+    wide[:, :, 1::2] = np.where(shown, np.where(left > right, 7, 6), 8)
+    asked = wide.copy()
+    asked[:, :, ::2] = made.inputs.reshape(-1, 4, 4)
+    flat = (len(boards), -1)
+    return replace(made, inputs=asked.reshape(flat), labels=wide.reshape(flat), shape=(4, 7), vocab=9)
+
+
+def test_symbols_that_change_places_are_found(latin):
+    """A mirrored "<" is a ">", and with numbers counted from above it is too; flipped, all stay what they are."""
+    task = Grid(".1234<>-", (4, 7), ".")
+    found = found_symmetries(task, greater(latin[1], np.random.default_rng(0)))
+    group = Grid(**task.options | {"symmetries": found}).group
+    assert "flip" in found and "same 14 23 <>" in found and "names" not in found
+    assert len(group.cells) == 8 and any(name.startswith("half-turn <>") for name in found)
+    known = {(c.tobytes(), t.tobytes()) for c, t in zip(group.cells, group.tokens, strict=True)}
+    mirror = Grid(**task.options | {"symmetries": ["mirror <>"]}).group
+    assert (mirror.cells[1].tobytes(), mirror.tokens[1].tobytes()) in known
+
+
+def test_a_symmetry_with_swaps_undoes_itself_and_keeps_the_rule(latin):
+    task = Grid(".1234<>-", (4, 7), ".", symmetries=("mirror <>", "same 14 23 <>"))
+    made = greater(latin[1], np.random.default_rng(0)).take(np.arange(50))
+    views = task.views(50, np.random.default_rng(1))
+    assert (views.undo(views.apply(made.labels)) == made.labels).all()
+    boards = views.apply(made.labels).reshape(-1, 4, 7)
+    sign, left, right = boards[:, :, 1::2], boards[:, :, :-1:2], boards[:, :, 2::2]
+    assert ((sign == 7) <= (left > right)).all() and ((sign == 6) <= (left < right)).all()
+    assert (boards != made.labels.reshape(-1, 4, 7)).any((1, 2)).sum() > 30
+    assert task.canonical_batch(views.apply(made.inputs)) == task.canonical_batch(made.inputs)
+
+
+@pytest.mark.parametrize(
+    ("told", "why"),
+    [
+        ("sideways", "is none of turns, names"),
+        ("turns <>", "is none of"),
+        ("mirror <", "two by two"),
+        ("mirror <> <-", "two by two"),
+        ("mirror <x", "'x' is no symbol"),
+        ("mirror <.", "'.' is no symbol"),
+        ("transpose", "needs a square grid"),
+    ],
+)
+def test_symmetries_that_no_grid_has(told, why):
+    with pytest.raises(InputError, match=why):
+        Grid(".1234<>-", (4, 7), ".", symmetries=(told,))
+
+
 def test_few_rows_say_nothing(latin):
     task, made = latin
     assert found_symmetries(task, made.take(np.arange(found_module.LEAST_ROWS - 1))) == ()
@@ -61,6 +117,6 @@ def test_data_offers_them_and_train_takes_what_it_offers(latin, tmp_path, capsys
     assert cli.main(["data", "own.csv"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     option = 'data.options.symmetries=["turns", "names"]'
-    assert "turned and mirrored and renamed boards look like rows of this file" in said
+    assert "boards turned and mirrored; or renamed look like rows of this file" in said
     assert f"train with --set '{option}'" in said
     assert cli.main(["train", "grid", "--data", "own.csv", "--out", "r", "--dry-run", "--set", option]) == 0

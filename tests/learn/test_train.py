@@ -206,6 +206,23 @@ def test_example_n_is_a_function_of_seed_and_n():
     assert not np.array_equal(whole[0], ExampleStream(built.train, built.task, 4).rows(0, 5 * BLOCK)[0])
 
 
+def test_examples_show_a_part_of_their_answer():
+    """Givens and answers stay; in half of the rows some blanks are filled, with what the answer has there."""
+    built = build(tiny())
+    plain = ExampleStream(built.train, built.task, 3).rows(0, 4 * BLOCK)
+    shown = ExampleStream(built.train, built.task, 3, reveal=0.5, blank=built.task.blank).rows(0, 4 * BLOCK)
+    assert np.array_equal(plain[1], shown[1])
+    changed = plain[0] != shown[0]
+    assert (plain[0][changed] == built.task.blank).all() and np.array_equal(shown[0][changed], shown[1][changed])
+    assert 0.35 < changed.any(1).mean() < 0.6
+    parts = changed.sum(1) / (plain[0] == built.task.blank).sum(1)
+    assert parts.max() > 0.8 and 0.15 < parts.mean() < 0.35, "a part drawn from 0 to 1 of half of the rows"
+    again = ExampleStream(built.train, built.task, 3, reveal=0.5, blank=built.task.blank).rows(70, 5)
+    assert np.array_equal(again[0], shown[0][70:75])
+    none = ExampleStream(built.train, built.task, 3, reveal=0.5, blank=0).rows(0, BLOCK)
+    assert np.array_equal(none[0], plain[0][:BLOCK]), "without a blank nothing is hidden"
+
+
 def test_augmentation_follows_the_seed_and_moves_on():
     """With one puzzle in the set the order of rows says nothing: what differs is its symmetric image."""
     built = build(tiny())

@@ -138,7 +138,7 @@ def test_fates_and_stages():
         [1, 1, 5, 5, 5, 5, 5, 5, 5, 5],  # solved at step 3
         [1, 2, 3, 3, 3, 3, 3, 3, 3, 3],  # trapped
         [5, 2, 6, 2, 6, 2, 6, 2, 6, 2],  # right once, then cycling
-        [1, 2, 3, 4, 1, 3, 6, 2, 7, 4],  # wandering
+        [1, 2, 3, 4, 1, 3, 6, 2, 7, 4],  # unsettled
     ]
     loop, x = Walk(paths), Question(torch.ones(4, 3, dtype=torch.long), torch.zeros(4, dtype=torch.long))
     path = answer_trace(loop, x, 10)
@@ -146,15 +146,26 @@ def test_fates_and_stages():
     ends = classify_outcomes(
         AnswerTrace(path.answers, path.residual, [s[1] for s in path.states]), torch.full((4, 3), 5)
     )
-    assert [OUTCOMES[k] for k in ends.kind] == ["solved", "trapped", "cycling", "wandering"]
+    assert [OUTCOMES[k] for k in ends.kind] == ["solved", "trapped", "cycling", "unsettled"]
     assert ends.answer_period.tolist() == [1, 1, 2, 0] == ends.state_period.tolist()
     assert ends.first_right.tolist() == [3, 0, 1, 0] and ends.lost.tolist() == [False, False, True, False]
     assert {k: s.value for k, s in ends.counts().items()} == dict.fromkeys(OUTCOMES, 0.25)
-    shown = stages(path, ends)
+    shown = stages(path, torch.full((4, 3), 5), ends)
     assert shown["right"].tolist() == [0, 0] + [0.25] * 8
     assert shown["right for now"].tolist() == [0.25] + [0.0] * 9
     assert shown["stuck"].tolist() == [0, 0] + [0.25] * 8, "the last answer of a cycle is no trap"
     assert torch.allclose(torch.stack(list(shown.values())).sum(0), torch.ones(10))
+
+
+def test_where_nothing_is_asked_an_answer_may_change():
+    """The first two cells are fixed and right; the third, which is given, changes at every step."""
+    path = [[5, 5, step] for step in range(10)]
+    answers = torch.tensor(path)[:, None]
+    trace = AnswerTrace(answers, torch.zeros(10, 1), [torch.randn(1, 3, 8) for _ in range(8)])
+    asked, all_ = torch.tensor([[5, 5, 0]]), torch.tensor([[5, 5, 5]])
+    assert OUTCOMES[int(classify_outcomes(trace, asked).kind)] == "solved"
+    assert OUTCOMES[int(classify_outcomes(trace, all_).kind)] == "unsettled"
+    assert stages(trace, asked, classify_outcomes(trace, asked))["right"].tolist() == [1] * 10
 
 
 def test_a_thought_that_is_too_short_for_a_period_is_refused():
@@ -180,6 +191,11 @@ def test_emptied_boards_are_nested_and_keep_padding():
     assert bool(((one == 1) <= (four == 1)).all()) and bool((four[:, 12:] == 0).all())
     with pytest.raises(InputError, match="13 blanks"):
         blank_out(boards, 1, 13)
+    asked = torch.arange(16) % 3 == 0
+    some = blank_out(boards, 1, 4, seed=3, places=asked.expand(50, -1))
+    assert bool(((some == 1).nonzero()[:, 1] % 3 == 0).all()) and (some == 1).sum(1).tolist() == [4] * 50
+    with pytest.raises(InputError, match="5 blanks"):
+        blank_out(boards, 1, 5, places=asked.expand(50, -1))
 
 
 class Copier:

@@ -91,8 +91,10 @@ def test_gold_is_right_and_a_corrupted_gold_is_not(task: Task) -> None:
         cell = int(rng.choice(np.flatnonzero(broken)))
         broken[cell] = broken[cell] % (task.vocab - 1) + 1
         score = task.score(s.inputs[row], broken, s.labels[row])
-        counted = int((s.labels[row] != 0).sum())
-        assert not score.exact and score.token == pytest.approx(1 - 1 / counted)
+        counted = task.counted(s.inputs[row : row + 1], s.labels[row : row + 1])[0]
+        wrong = int(counted[cell])
+        assert not score.exact and score.token == pytest.approx(1 - wrong / counted.sum())
+        assert not (counted & (s.labels[row] == 0)).any()
         if task.verifies:
             assert not score.valid
 
@@ -260,3 +262,13 @@ def test_negative_seeds_say_so() -> None:
 def test_a_grid_without_examples_cannot_sample() -> None:
     with pytest.raises(InputError, match="no generator"):
         get("grid").sample(0, 0)
+
+
+def test_a_grid_counts_the_cells_that_are_asked():
+    """Of four clues and four open cells one is wrong: three quarters of what was asked."""
+    task = Grid(".abc", (2, 4), ".")
+    question, answer, label = (task.encode(text)[None] for text in ("abca....", "abcaabca", "abcaabcb"))
+    exact, token, _ = task.score_batch(question, answer, label)
+    assert (exact.tolist(), token.tolist()) == ([False], [0.75])
+    assert task.score_batch(label, label, label)[1].tolist() == [1.0], "where nothing is asked all cells count"
+    assert Grid("abc", (2, 4)).score_batch(label - 1, answer - 1, label - 1)[1].tolist() == [0.875]
