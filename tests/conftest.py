@@ -5,11 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
-from innerloop import memory
-from innerloop.learn.precision import fast_float32
-
+# torch and the library are loaded where they are used: the process that hands out the work to others needs neither.
 LONGEST = (
     "test_graph", "test_web_page", "test_load", "test_records", "test_train", "test_contract", "test_api", "test_cli",
     "test_web_verdict", "test_bad_inputs", "test_hub", "test_imagine", "test_mor", "test_huginn", "test_solver",
@@ -43,6 +40,10 @@ def run_script(monkeypatch, capsys):
 
     Returns what it printed; an exit status other than 0 fails.
     """
+    import torch
+
+    from innerloop import memory
+
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     threads = torch.get_num_threads()
 
@@ -63,6 +64,10 @@ def run_script(monkeypatch, capsys):
 @pytest.fixture(autouse=True)
 def _as_at_the_start():
     """One seed, and float32 products as torch does them by default, whatever an earlier test has trained."""
+    import torch
+
+    from innerloop.learn.precision import fast_float32
+
     torch.manual_seed(0)
     torch.set_float32_matmul_precision("highest")
     fast_float32.cache_clear()

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-import torch._dynamo.config as dynamo  # the optimizers load it, and with it sympy, which sets filters of warnings
 
 from innerloop import memory, recipes
 from innerloop.core import think
