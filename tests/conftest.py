@@ -1,6 +1,9 @@
 """Where golden vectors and real puzzle sets may lie; both are beside a developer's checkout, never in the project."""
 
+import fcntl
+import os
 import runpy
+import shutil
 import sys
 from pathlib import Path
 
@@ -32,6 +35,26 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real puzzle sets at {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory):
+    """made_once(make, name) is a copy, of this worker, of the folder that make(folder) made for the first that asked."""
+    own = tmp_path_factory.getbasetemp()
+    shared = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "made_once"
+    shared.mkdir(exist_ok=True)
+
+    def copy(make, name):
+        with open(shared / f"{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # until it is closed
+            done = shared / f"{name}.done"
+            if not done.exists():
+                shutil.rmtree(shared / name, ignore_errors=True)
+                make(shared / name)
+                done.touch()
+        return shutil.copytree(shared / name, tmp_path_factory.mktemp("copies") / name)
+
+    return copy
 
 
 @pytest.fixture
