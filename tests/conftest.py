@@ -39,7 +39,7 @@ def real_data() -> Path:
 
 @pytest.fixture(scope="session")
 def made_once(tmp_path_factory):
-    """made_once(make, name) is a copy, of this worker, of the folder that make(folder) made for the first that asked."""
+    """made_once(make, name) is this worker's copy of the folder that make(folder) made for the first worker."""
     own = tmp_path_factory.getbasetemp()
     shared = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "made_once"
     shared.mkdir(exist_ok=True)

@@ -166,6 +166,7 @@ def test_labels_are_the_only_cheapest_answer_of_all_there_are() -> None:
         assert np.array_equal(task.repair(q), label) and task.solutions(q) == min(2, len(answers))
 
 
+@pytest.mark.slow
 def test_a_repair_that_cannot_be_is_none_and_a_large_one_is_refused() -> None:
     task = Roster(4, 5, "EN")
     sheet = plain(task, np.zeros((4, 5), int))
@@ -432,6 +433,7 @@ def test_the_example_repairs_its_roster(capsys: pytest.CaptureFixture, tmp_path:
     assert "To repair:" in said and "(optimal)" in said and "every rule kept" in (tmp_path / "roster.svg").read_text()
 
 
+@pytest.mark.slow
 def test_the_rule_that_the_guide_adds_holds_everywhere() -> None:
     """docs/rostering.md adds a rule in full; its code is run: generated, verified, explained, and solved exactly."""
     code = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "rostering.md").read_text(), re.S)
