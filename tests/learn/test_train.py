@@ -352,6 +352,7 @@ def test_a_fresh_puzzle_is_thought_about_with_the_noise_that_was_drawn_for_it():
     assert second.state.key[0] == first.state.key[0] and second.state.key[1] != first.state.key[1]
 
 
+@pytest.mark.slow
 def test_a_run_in_slices_is_the_run_in_one_go(tmp_path, monkeypatch):
     """Each call does a step or a few; states are cut into pieces, of which only the last ones stay."""
     monkeypatch.setattr(checkpoint, "PIECE_BYTES", 30_000)

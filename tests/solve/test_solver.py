@@ -478,6 +478,7 @@ def test_trust_is_measured_on_other_puzzles_than_it_is_fitted_to_and_keeps():
         from_json({"vote": {"rule": "vote"}})
 
 
+@pytest.mark.slow
 def test_a_calibrated_solver_says_how_sure_it_is_and_auto_takes_the_best_rule(built, test_set):
     grid = tasks.get("grid", alphabet=built.task.charset, shape=(4, 4), blank=".")
     solver = Solver(built.loop, grid, rows=64)

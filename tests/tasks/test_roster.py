@@ -28,7 +28,10 @@ ODD = {
     "spare": {"staff": 8, "days": 7, "spare": 2, "weights": (5, 2), "rest": ("NE",)},
     "long": {"staff": 4, "days": 21, "stretch": 3},
 }
-each = pytest.mark.parametrize("options", [*SIZES.values(), *ODD.values()], ids=[*SIZES, *ODD])
+each = pytest.mark.parametrize(
+    "options",
+    [pytest.param(o, id=k, marks=[pytest.mark.slow] * (k == "16x14")) for k, o in (SIZES | ODD).items()],
+)
 
 
 # -- a twin that reads the text, rule by rule -------------------------------------------------------------------------

@@ -196,6 +196,7 @@ def test_finer_steps_think_the_same_thought():
     assert off[1] < 0.2 * off[0] and off[1] < 1e-2 and euler < 0.1
 
 
+@pytest.mark.slow
 def test_the_state_stays_bounded():
     with torch.no_grad():
         z = think(node(), QUESTION, 100).state.z
