@@ -10,7 +10,8 @@ demo: .venv/.demo
 	$(BIN)/innerloop demo
 
 # One worker a core, each with one thread: small tensors gain nothing from more. The order is that of tests/conftest.py.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
+# Compiled files are kept, whatever the environment says: reading 150 test files anew takes half a minute of each worker.
+PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test: lint
 	$(PYTEST)

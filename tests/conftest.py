@@ -1,15 +1,15 @@
 """Where golden vectors and real puzzle sets may lie; both are beside a developer's checkout, never in the project."""
 
+import fcntl
+import os
 import runpy
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
-import torch
 
-from innerloop import memory
-from innerloop.learn.precision import fast_float32
-
+# torch and the library are loaded where they are used: the process that hands out the work to others needs neither.
 LONGEST = (
     "test_graph", "test_web_page", "test_load", "test_records", "test_train", "test_contract", "test_api", "test_cli",
     "test_web_verdict", "test_web_site", "test_bad_inputs", "test_hub", "test_imagine", "test_mor", "test_huginn",
@@ -38,12 +38,36 @@ def real_data() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory):
+    """made_once(make, name) is this worker's copy of the folder that make(folder) made for the first worker."""
+    own = tmp_path_factory.getbasetemp()
+    shared = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "made_once"
+    shared.mkdir(exist_ok=True)
+
+    def copy(make, name):
+        with open(shared / f"{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # until it is closed
+            done = shared / f"{name}.done"
+            if not done.exists():
+                shutil.rmtree(shared / name, ignore_errors=True)
+                make(shared / name)
+                done.touch()
+        return shutil.copytree(shared / name, tmp_path_factory.mktemp("copies") / name)
+
+    return copy
+
+
 @pytest.fixture
 def run_script(monkeypatch, capsys):
     """run_script(name, *words) runs one of benchmarks/ to its end in this process, which has torch already.
 
     Returns what it printed; an exit status other than 0 fails.
     """
+    import torch
+
+    from innerloop import memory
+
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     threads = torch.get_num_threads()
 
@@ -64,6 +88,10 @@ def run_script(monkeypatch, capsys):
 @pytest.fixture(autouse=True)
 def _as_at_the_start():
     """One seed, and float32 products as torch does them by default, whatever an earlier test has trained."""
+    import torch
+
+    from innerloop.learn.precision import fast_float32
+
     torch.manual_seed(0)
     torch.set_float32_matmul_precision("highest")
     fast_float32.cache_clear()

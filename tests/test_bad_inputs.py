@@ -43,7 +43,7 @@ def _offline(monkeypatch):
 
 @pytest.mark.slow
 @settings(
-    max_examples=80, derandomize=True, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
+    max_examples=50, derandomize=True, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
 )
 @given(seed=st.integers(0, 2**32))
 def test_whatever_is_drawn_is_refused_in_one_sentence_or_harmless(ready, seed):
@@ -75,9 +75,10 @@ def test_a_bug_of_ours_is_one_sentence_with_its_traceback_in_a_file(capsys, monk
 
 
 @pytest.mark.slow
-def test_an_output_that_is_not_utf8(tmp_path):
-    kept = {k: v for k, v in os.environ.items() if k in ("PATH", "PYTHONPATH", "OMP_NUM_THREADS")}
+def test_an_output_that_is_not_utf8():
+    # With the home that there is: in a new one, kernels would be compiled anew.
+    kept = {k: v for k, v in os.environ.items() if k in ("PATH", "PYTHONPATH", "OMP_NUM_THREADS", "HOME")}
     words = [*COMMAND, "solve", "demo-sudoku4", bad_inputs.PUZZLE]
-    env = kept | {"PYTHONIOENCODING": "latin-1", "HOME": str(tmp_path)}
+    env = kept | {"PYTHONIOENCODING": "latin-1"}
     done = subprocess.run(words, env=env, capture_output=True, check=False)
     assert done.returncode == 0 and b"1234341221434321" in done.stdout, done.stderr

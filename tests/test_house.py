@@ -1,11 +1,10 @@
 """The house: imports point down, and the budgets that say no."""
 
 import ast
+import functools
 import re
 import tomllib
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "innerloop"
@@ -35,6 +34,11 @@ NEVER += [(room, "weights") for room in ("learn", "solve", "study", "show")]
 RUNTIME = {"torch", "numpy", "tyro", "rich", "safetensors"}
 
 
+@functools.cache
+def parsed(path):
+    return ast.parse(path.read_text())
+
+
 def room(path):
     first = path.relative_to(PACKAGE).parts[0]
     return first.removesuffix(".py")
@@ -46,21 +50,23 @@ def floor(name):
 
 def imports(path):
     """(room, module) of every import of our own in a file."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "innerloop":
             parts = node.module.split(".")[1:]
             for name in [parts[0]] if parts else [alias.name for alias in node.names]:
                 yield name, ".".join(parts)
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if p.parent != PACKAGE or p.name != "__init__.py"], ids=str)
-def test_imports_point_down(path):
-    here = room(path)
-    for there, module in imports(path):
-        assert floor(there) <= floor(here), f"{path.name} in {here} imports {there}, which lies above it"
-        assert (here, there) not in NEVER, f"{here} never imports {there}: {path.name}"
-        if here == there == "weights":
-            raise AssertionError(f"{path.name} imports its sibling system {module}")
+def test_imports_point_down():
+    for path in FILES:
+        if path == PACKAGE / "__init__.py":
+            continue
+        here = room(path)
+        for there, module in imports(path):
+            assert floor(there) <= floor(here), f"{path.name} in {here} imports {there}, which lies above it"
+            assert (here, there) not in NEVER, f"{here} never imports {there}: {path.name}"
+            if here == there == "weights":
+                raise AssertionError(f"{path.name} imports its sibling system {module}")
 
 
 def test_no_file_imports_in_a_circle():
@@ -68,7 +74,7 @@ def test_no_file_imports_in_a_circle():
     names = {".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): p for p in FILES}
     arrows = {name: set() for name in names}
     for name, path in names.items():
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.ImportFrom) and node.module and node.module in names:
                 full = [f"{node.module}.{alias.name}" for alias in node.names]
                 arrows[name] |= {f if f in names else node.module for f in full} - {name}
@@ -78,24 +84,25 @@ def test_no_file_imports_in_a_circle():
     assert not (left := sorted(set(names) - free)), f"imports run in a circle among {left}"
 
 
-@pytest.mark.parametrize("path", [*FILES, *sorted((ROOT / "benchmarks").glob("*.py"))], ids=str)
-def test_budgets(path):
-    text = path.read_text()
-    assert len(text.splitlines()) <= 400, "a file is one idea: 400 lines at most"
-    assert PACKAGE not in path.parents or len(path.relative_to(PACKAGE).parts) <= 2, "no folder deeper than two"
-    for node in ast.walk(ast.parse(text)) if PACKAGE in path.parents else ():
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            length = node.end_lineno - node.lineno + 1
-            assert length <= 60, f"{node.name} has {length} lines: 60 at most"
-    if PACKAGE in path.parents and room(path) == "weights" and path.name != "__init__.py":
-        assert len(text.splitlines()) <= 120, "a system is about 100 lines, a few more with inference of its own"
+def test_budgets():
+    for path in [*FILES, *sorted((ROOT / "benchmarks").glob("*.py"))]:
+        lines = len(path.read_text().splitlines())
+        assert lines <= 400, f"{path} has {lines} lines: a file is one idea, of 400 at most"
+        if PACKAGE not in path.parents:
+            continue
+        assert len(path.relative_to(PACKAGE).parts) <= 2, f"{path}: no folder deeper than two"
+        for node in ast.walk(parsed(path)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                length = node.end_lineno - node.lineno + 1
+                assert length <= 60, f"{node.name} in {path} has {length} lines: 60 at most"
+        if room(path) == "weights" and path.name != "__init__.py":
+            assert lines <= 120, f"{path}: a system is about 100 lines, a few more with inference of its own"
 
 
-@pytest.mark.parametrize("path", FILES, ids=str)
-def test_the_first_line_says_the_idea(path):
-    text = path.read_text()
-    if text.strip():
-        assert ast.get_docstring(ast.parse(text)), "every file opens with what it is"
+def test_the_first_line_says_the_idea():
+    for path in FILES:
+        if path.read_text().strip():
+            assert ast.get_docstring(parsed(path)), f"{path}: every file opens with what it is"
 
 
 def test_truncation_is_declared_in_one_place():

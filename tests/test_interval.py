@@ -4,20 +4,26 @@ import math
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from innerloop.interval import holm, mean_over_runs, paired, student_p, student_quantile
 
 
+@pytest.fixture(scope="module")
+def stats():
+    from scipy import stats  # seconds: not for those who only collect
+
+    return stats
+
+
 @pytest.mark.parametrize("df", [1, 2, 3, 4, 9, 30, 201])
-def test_students_distribution(df):
+def test_students_distribution(df, stats):
     for t in (0.0, 0.3, 1.0, 2.5, 8.0):
         assert math.isclose(student_p(t, df), 2 * stats.t.sf(t, df), rel_tol=1e-9, abs_tol=1e-12)
         assert student_p(-t, df) == student_p(t, df)
     assert math.isclose(student_quantile(df), stats.t.ppf(0.975, df), rel_tol=1e-8)
 
 
-def test_a_mean_over_runs_has_the_interval_of_student():
+def test_a_mean_over_runs_has_the_interval_of_student(stats):
     values = [0.91, 0.97, 0.95, 0.88]
     found = mean_over_runs(values)
     want = stats.t.interval(0.95, 3, np.mean(values), stats.sem(values))
@@ -26,7 +32,7 @@ def test_a_mean_over_runs_has_the_interval_of_student():
     assert math.isnan(mean_over_runs([0.5]).low) and mean_over_runs([0.5]).value == 0.5
 
 
-def test_paired_tests_are_those_of_scipy():
+def test_paired_tests_are_those_of_scipy(stats):
     a, b = [0.9, 0.8, 0.95, 0.7, 0.85], [0.8, 0.75, 0.96, 0.6, 0.7]
     found = paired(a, b)
     assert math.isclose(found.p, stats.ttest_rel(a, b).pvalue)

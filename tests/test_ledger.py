@@ -167,6 +167,7 @@ def test_a_compiled_step_costs_the_same(loop, x, monkeypatch):
     assert [cost(bare, x).nfe for _ in range(2)] == [5 * 3] * 2
 
 
+@pytest.mark.slow
 def test_gradients_and_transforms_go_on_as_before(loop, x):
     s = loop.init(x)
     with counting() as spent_here:

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-import torch._dynamo.config as dynamo  # the optimizers load it, and with it sympy, which sets filters of warnings
 
 from innerloop import memory, recipes
 from innerloop.core import think
@@ -31,6 +30,9 @@ def built():
 
 def process():
     """What a function could change for everybody."""
+    # The optimizers load it, and with it sympy, which sets filters of warnings: before the first look.
+    import torch._dynamo.config as dynamo
+
     return {
         "matmul": torch.get_float32_matmul_precision(),
         "threads": (torch.get_num_threads(), torch.get_num_interop_threads()),

@@ -17,6 +17,7 @@ TINY = ["plan.steps=2", "plan.batch=4", "plan.compile=off", "config.dtype=float3
 OTHER_FILES = ("my.csv", "demo-sudoku4")  # the reader's own; a model that is measured elsewhere
 
 
+@pytest.mark.slow
 def test_the_page_leads_from_a_file_to_verified_answers(tmp_path, monkeypatch, capsys):
     pytest.importorskip("ortools")
     monkeypatch.chdir(tmp_path)

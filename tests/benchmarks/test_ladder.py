@@ -18,6 +18,7 @@ import ladder_page  # noqa: E402
 import ladder_table  # noqa: E402
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ladder.ALL)
 def test_every_factor_makes_a_model_of_its_own(name):
     run, plain = (ladder.drawn("sudoku6", n, 0) for n in (name, "orbit"))

@@ -316,6 +316,7 @@ def test_calibrate_keeps_what_each_rule_is_worth(run, capsys):
     assert cli.main(["solve", str(run), EASY, "--depth", "2", "--pick", "vote", "--width", "3", "--quiet"]) == 0
 
 
+@pytest.mark.slow
 def test_plot_and_report(run, capsys):
     assert cli.main(["eval", str(run), "--depth", "1,4"]) == 0
     assert cli.main(["plot", str(run)]) == 0

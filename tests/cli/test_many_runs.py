@@ -44,6 +44,7 @@ def load(path):
     return json.loads(Path(path).read_text())
 
 
+@pytest.mark.slow
 def test_seeds_of_one_recipe(capsys, monkeypatch):
     assert cli.main([*SEEDS, "0,1"]) == 0
     said = " ".join(capsys.readouterr().out.split())
@@ -58,6 +59,7 @@ def test_seeds_of_one_recipe(capsys, monkeypatch):
     assert cli.main(["train", "sudoku4", "--set", *TINY]) == 2 and "several runs" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_seed_that_fails_loses_no_other(capsys):
     Path("runs/sudoku4").mkdir(parents=True)
     assert cli.main(["train", "sudoku4", "--out", "runs/sudoku4/seed1", "--set", *TINY, "plan.lr=0.1"]) == 0

@@ -82,6 +82,7 @@ def words(dtype, rows=6):
     return Rows(words.astype(dtype))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "device_steps"), [(np.uint16, "on"), (np.int32, "off")])
 def test_training_sees_every_token_as_it_is(tmp_path, dtype, device_steps):
     size = NetConfig(

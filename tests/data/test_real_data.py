@@ -51,6 +51,7 @@ def test_real_sets_parse_and_their_labels_are_valid(name: str) -> None:
     assert task.canonical_batch(turned[0]) == task.canonical_batch(s.inputs)
 
 
+@pytest.mark.slow
 def test_real_sudokus_are_unique_where_they_should_be() -> None:
     task, s = open_set(need("sudoku9_hard_test.csv"), limit=25)
     assert isinstance(task, Sudoku)
@@ -66,6 +67,7 @@ def test_published_mazes_have_their_published_length() -> None:
     assert (s.rating >= 110).all()
 
 
+@pytest.mark.slow
 def test_keys_of_14000_real_sudokus_never_collide() -> None:
     """These files share no class of puzzles, so every key must be its own."""
     names = ["sudoku9_17clue.csv", "sudoku9_hard_test.csv", "sudoku9_easy_test.csv", "sudoku9_medium_test.csv"]

@@ -399,7 +399,9 @@ def test_models_are_opened_by_name_by_file_and_by_folder(folder, single, monkeyp
     assert "give the folder of a run, such as runs/demo, or a model that comes along" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", pretrained.names())
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "demo-sudoku9")) for n in pretrained.names()]
+)
 def test_every_model_that_comes_along(name):
     """Under 4 MB, with a card that has results, and right on most puzzles of its own kind."""
     opened = pretrained.open(name)

@@ -80,6 +80,7 @@ class NoWaiting(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [n for n in KINDS if n != "muon, no average, no clip"])
 def test_no_step_asks_the_device_and_every_result_stays_in_its_place(name, tmp_path):
     built = prepared(name, "on")

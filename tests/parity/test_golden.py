@@ -27,6 +27,7 @@ def pytest_generate_tests(metafunc):
     golden = metafunc.config.getoption("--golden")
     found = families(kind, golden)
     why = pytest.mark.skip(reason=f"no golden vectors *_{kind}.npz in {golden}")
+    found = [pytest.param(n, marks=[pytest.mark.slow] * (n == "trm_att")) for n in found]  # of three, the longest
     metafunc.parametrize("name", found or [pytest.param("none", marks=why)])
 
 

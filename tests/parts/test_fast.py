@@ -283,6 +283,7 @@ class World(nn.Module):
         return self.out(torch.cat((F.one_hot(n, 8).float(), self.action(a)), -1))
 
 
+@pytest.mark.slow
 def test_a_hidden_rule_is_learned_within_ten_turns_and_an_unchanged_one_costs_nothing():
     """The model knows one meaning of four actions. In an episode they may mean others; nobody says so."""
     torch.manual_seed(0)

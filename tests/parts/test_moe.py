@@ -135,6 +135,7 @@ def simulate(rate, steps=300, experts=16, chosen=2, seed=0):
     return first, worst()
 
 
+@pytest.mark.slow
 def test_balance_comes_without_a_loss():
     first, last = simulate(1e-3)
     _, never = simulate(0.0)

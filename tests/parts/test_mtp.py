@@ -96,6 +96,7 @@ def test_it_learns_the_token_after_the_next():
     assert right > 0.9, right
 
 
+@pytest.mark.slow
 def test_the_module_equals_that_of_transformers():
     """Around one layer of DeepSeek-V3: latent attention and experts, both with our own parts."""
     from transformers import DeepseekV3Config

@@ -56,6 +56,7 @@ def test_a_training_in_parts_ends_with_the_same_bits(run, tmp_path):
     assert all(torch.equal(value, other[key]) for key, value in one.items())
 
 
+@pytest.mark.slow
 def test_training_ends_where_accuracy_no_longer_rises(run, tmp_path, capsys):
     """Nothing is learnt in these steps: the first check is the last rise, and two more without one end it."""
     patient = override(run, ["plan.steps=60", "plan.patience=2"])

@@ -27,11 +27,13 @@ def _one_thread():
 
 
 @pytest.fixture(scope="session")
-def run(tmp_path_factory):
+def run(made_once):
     """A trained run folder."""
-    folder = tmp_path_factory.mktemp("runs") / "four"
+    return made_once(make_run, "four")
+
+
+def make_run(folder):
     assert cli.main(["train", "sudoku4_trm", "--out", str(folder), "--device", "cpu", "--set", *TINY]) == 0
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -429,27 +429,6 @@ def test_a_pipe_or_odd_values_in_a_run_keep_nobody_waiting(served, http, tmp_pat
 
 
 @pytest.mark.slow
-def test_with_few_descriptors_honest_ones_are_served_and_the_log_stays_short():
-    command = f"ulimit -n 64; exec {sys.executable} -m innerloop.cli serve demo-sudoku4 --port 0 --threads 1"
-    with subprocess.Popen(
-        ["bash", "-c", command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        url = process.stdout.readline().split()[-1]
-        at = ("127.0.0.1", int(url.rsplit(":", 1)[1]))
-        idle = [socket.create_connection(at) for _ in range(80)]
-        began = time.monotonic()
-        for _ in range(5):
-            assert httpx.post(f"{url}{MODEL}/solve", json={"puzzle": EASY}, timeout=20).status_code == 200
-            assert httpx.get(f"{url}/static/style.css", timeout=20).status_code == 200
-        assert time.monotonic() - began < 5
-        process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=40)
-        for sock in idle:
-            sock.close()
-    assert process.returncode == 0 and len(said.splitlines()) < 5
-
-
-@pytest.mark.slow
 def test_a_server_in_which_something_hangs_ends_all_the_same():
     script = """
         import asyncio, os, threading, time

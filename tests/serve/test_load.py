@@ -39,10 +39,12 @@ def test_a_server_that_is_told_to_end_answers_all_it_has_accepted(run, tmp_path,
 def test_honest_requests_are_answered_beside_attacks(tmp_path, run_script):
     """Nothing is lost or refused, bombs and other sites are; how long it takes is for a quiet machine to say.
 
-    All attacks at once: tests/serve/test_attacks.py has them one by one.
+    All attacks at once, then more silent connections than a server has descriptors: tests/serve/test_attacks.py has the
+    attacks one by one.
     """
-    run_script("serve_attack.py", "--attacks", "all", "--seconds", 2, "--out", tmp_path / "attack.json", "--wanted", 20)
-    found = json.loads((tmp_path / "attack.json").read_text())
+    out = tmp_path / "attack.json"
+    run_script("serve_attack.py", "--attacks", "all", "--seconds", 1.5, "--out", out, "--wanted", 20)
+    found = json.loads(out.read_text())
     assert found["good"] and {row["attack"] for row in found["rows"]} == {"calm", "all"}
     assert all(row["answers"] > 5 and row["memory"] < 1 << 30 for row in found["rows"])
-    assert found["few_descriptors"]["log_bytes"] < 10_000 and found["born"]["command"]
+    assert found["few_descriptors"]["log_bytes"] < 1000 and found["born"]["command"]

@@ -122,6 +122,7 @@ def test_few_batch_sizes_are_run_and_little_is_padded(registry, run):
     assert served.engine_factory.engine(served.solve_options(asked())).sizes == batch_sizes(64)
 
 
+@pytest.mark.slow
 def test_rules_that_nobody_knows(registry, unknown):
     """No verdict, no verified answer, no probability: a head or a vote picks, and nobody pretends otherwise."""
     served = registry.add(f"grid={unknown / 'run'}")
@@ -182,6 +183,7 @@ def data_of(opened, **changes):
     return opened.run.data.__class__(**{**vars(opened.run.data), **changes})
 
 
+@pytest.mark.slow
 def test_calibrated_confidence_and_single_files(registry, unknown, run, tmp_path):
     assert cli.main(["calibrate", str(unknown / "run"), "--depth", "4", "--device", "cpu"]) == 0
     try:

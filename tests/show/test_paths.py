@@ -63,6 +63,7 @@ def test_components_of_states_that_are_no_numbers():
     assert drawn == [[[0.0, 0.0], [0.0, 0.0]]] and explained == [0.0, 0.0]
 
 
+@pytest.mark.slow
 def test_a_sketch_keeps_distances_in_less_room():
     rng = np.random.default_rng(1)
     rows = rng.normal(size=(40, 50_000)).astype(np.float32) * np.linspace(0.1, 3, 40)[:, None].astype(np.float32)

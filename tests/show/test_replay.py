@@ -40,7 +40,7 @@ def puzzles():
         SolveOptions(10, 1, "verified"),
         SolveOptions(10, 4, "verified", seed=1),
         SolveOptions(10, 4, "verified", guess=False, seed=1),
-        SolveOptions(30, 2, "first"),
+        pytest.param(SolveOptions(30, 2, "first"), marks=pytest.mark.slow),
         SolveOptions(10, 3, "vote", noise=(0.3, 0.1), halting=True),
         SolveOptions(10, 3, "residual", views=False, noise=(0.3, 0.0)),
     ],

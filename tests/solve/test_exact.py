@@ -200,6 +200,7 @@ def test_what_the_first_search_leaves_open_the_second_finds(monkeypatch: pytest.
 # -- hints and fixed cells ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @each
 def test_hints_change_nothing_but_time(name: str, options: dict[str, Any]) -> None:
     task = get(name, **options)

@@ -478,6 +478,7 @@ def test_trust_is_measured_on_other_puzzles_than_it_is_fitted_to_and_keeps():
         from_json({"vote": {"rule": "vote"}})
 
 
+@pytest.mark.slow
 def test_a_calibrated_solver_says_how_sure_it_is_and_auto_takes_the_best_rule(built, test_set):
     grid = tasks.get("grid", alphabet=built.task.charset, shape=(4, 4), blank=".")
     solver = Solver(built.loop, grid, rows=64)
@@ -495,7 +496,7 @@ def test_from_depth_256_on_the_state_is_float32(built, test_set):
     config = replace(built.run.config, dtype="bfloat16")
     loop = type(built.loop)(config).eval()
     loop.load_state_dict(built.loop.state_dict())
-    few = test_set.take(slice(8))
+    few = test_set.take(slice(3))
     exact = Solver(built.loop, built.task).solve(few, 256, pick="q")
     deep = Solver(loop, built.task).solve(few, 256, pick="q")
     assert all(np.array_equal(a.answer, b.answer) for a, b in zip(exact, deep, strict=True))

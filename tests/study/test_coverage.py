@@ -55,6 +55,7 @@ def puzzles():
     return task, s, np.array([task.solutions(q, 10**6) for q in s.inputs])
 
 
+@pytest.mark.slow
 def test_a_uniform_sampler_covers_what_the_law_says(puzzles):
     """n draws with replacement from m solutions find 1 - (1 - 1/m)^n of them."""
     task, s, m = puzzles
@@ -67,6 +68,7 @@ def test_a_uniform_sampler_covers_what_the_law_says(puzzles):
         assert row.coverage.value <= row.ceiling + 1e-12 and row.solutions == pytest.approx(m.mean())
 
 
+@pytest.mark.slow
 def test_invalid_samples_cover_nothing_and_are_counted(puzzles):
     task, s, _ = puzzles
     whole, half = (coverage(Oracle(task, b), task, s, (20,), 1)[0] for b in (0.0, 0.5))

@@ -43,7 +43,7 @@ def may(board, side):
     return {r * n + c for r in range(n) for c in range(n) if taken(board, side, r, c)}
 
 
-@pytest.mark.parametrize("n", [4, 6, 8])
+@pytest.mark.parametrize("n", [4, 6, pytest.param(8, marks=pytest.mark.slow)])
 def test_games_follow_the_rules(n):
     moves = othello.games(40, n, seed=n)
     played = othello.replay(moves, n)

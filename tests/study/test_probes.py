@@ -48,6 +48,7 @@ def test_many_classes_and_one_feature():
         assert measure(kind, x, y, np.arange(N), 5)[0].accuracy >= 0.99
 
 
+@pytest.mark.slow
 def test_exclusive_or_escapes_lines_and_not_an_mlp():
     """The lesson of Othello-GPT: colour is mine xor my colour, and a change of coordinates makes it linear."""
     x, y, _, groups = planted()

@@ -50,6 +50,7 @@ def test_study_writes_figures_and_one_json(run, tmp_path, capsys):
     assert not (run / "study.json").exists()
 
 
+@pytest.mark.slow
 def test_study_of_one_step_has_no_fates(run, tmp_path):
     words = ["study", str(run), "--depth", "1", "--limit", "12", "--device", "cpu", "--out", str(tmp_path)]
     assert cli.main(words) == 0

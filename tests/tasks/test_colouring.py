@@ -80,6 +80,7 @@ def test_the_first_two_givens_tell_the_colours_apart() -> None:
         assert len(partitions) == task.solutions(question, 10**4)
 
 
+@pytest.mark.slow
 def test_keys_and_exact_comparison_agree_with_trying_every_order() -> None:
     task = Colouring(5, givens=(0, 3), density=0.6)
     s = task.make(60, seed=2)

@@ -50,7 +50,17 @@ def every_task() -> list[Task]:
 
 
 TASKS = every_task()
-each = pytest.mark.parametrize("task", TASKS, ids=[f"{t.name}{t.shape[0]}{t.options.get('kind', '')}" for t in TASKS])
+each = pytest.mark.parametrize(
+    "task",
+    [
+        pytest.param(
+            t,
+            id=f"{t.name}{t.shape[0]}{t.options.get('kind', '')}",
+            marks=[pytest.mark.slow] * (t.options.get("size") == 16),
+        )
+        for t in TASKS
+    ],
+)
 
 
 @each

@@ -28,7 +28,10 @@ ODD = {
     "spare": {"staff": 8, "days": 7, "spare": 2, "weights": (5, 2), "rest": ("NE",)},
     "long": {"staff": 4, "days": 21, "stretch": 3},
 }
-each = pytest.mark.parametrize("options", [*SIZES.values(), *ODD.values()], ids=[*SIZES, *ODD])
+each = pytest.mark.parametrize(
+    "options",
+    [pytest.param(o, id=k, marks=[pytest.mark.slow] * (k == "16x14")) for k, o in (SIZES | ODD).items()],
+)
 
 
 # -- a twin that reads the text, rule by rule -------------------------------------------------------------------------
@@ -166,6 +169,7 @@ def test_labels_are_the_only_cheapest_answer_of_all_there_are() -> None:
         assert np.array_equal(task.repair(q), label) and task.solutions(q) == min(2, len(answers))
 
 
+@pytest.mark.slow
 def test_a_repair_that_cannot_be_is_none_and_a_large_one_is_refused() -> None:
     task = Roster(4, 5, "EN")
     sheet = plain(task, np.zeros((4, 5), int))
@@ -432,6 +436,7 @@ def test_the_example_repairs_its_roster(capsys: pytest.CaptureFixture, tmp_path:
     assert "To repair:" in said and "(optimal)" in said and "every rule kept" in (tmp_path / "roster.svg").read_text()
 
 
+@pytest.mark.slow
 def test_the_rule_that_the_guide_adds_holds_everywhere() -> None:
     """docs/rostering.md adds a rule in full; its code is run: generated, verified, explained, and solved exactly."""
     code = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "rostering.md").read_text(), re.S)

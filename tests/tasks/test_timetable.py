@@ -21,7 +21,9 @@ ROOT = Path(__file__).resolve().parents[2]
 SMALL = {"teachers": 5, "classes": 4, "days": 2, "periods": 3, "rooms": 1, "absences": (1, 1)}  # 35 cells
 MEDIUM: dict = {}  # 80 cells
 LARGE = {"teachers": 10, "classes": 7, "days": 5, "periods": 4, "rooms": 2, "absences": (1, 3)}  # 210 cells
-SIZES = pytest.mark.parametrize("options", [SMALL, MEDIUM, LARGE], ids=["small", "medium", "large"])
+SIZES = pytest.mark.parametrize(
+    "options", [SMALL, MEDIUM, pytest.param(LARGE, marks=pytest.mark.slow)], ids=["small", "medium", "large"]
+)
 
 
 def rows_of(task: Timetable, tokens: np.ndarray) -> list[str]:

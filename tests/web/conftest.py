@@ -23,15 +23,17 @@ def chromium():
 
 
 @pytest.fixture(scope="session")
-def run(tmp_path_factory):
+def run(made_once):
     """A small model that solves 4x4 Sudokus, evaluated and studied."""
     torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("web") / "sudoku4"
+    return made_once(make_run, "sudoku4")
+
+
+def make_run(folder):
     assert cli.main(["train", "sudoku4", "--out", str(folder), "--device", "cpu", "--set", *TINY]) == 0
     evaluate = ["eval", str(folder), "--depth", "1,2,4,8", "--width", "1,2", "--noise", "0.1,0", "--halt", "both"]
     assert cli.main([*evaluate, "--limit", "30", "--device", "cpu"]) == 0
     assert cli.main(["study", str(folder), "--depth", "4", "--limit", "12", "--device", "cpu"]) == 0
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -9,13 +9,18 @@ pytestmark = pytest.mark.slow  # a browser, and a model that is trained for it
 # -- going wrong -------------------------------------------------------------------------------------------------------
 
 
-def test_a_full_server_is_asked_again(serve, visit, run):
-    server = serve(run, "--streams", "1")
-    busy = visit(server.url, reduced_motion="no-preference")
+@pytest.fixture(scope="module")
+def small(serve, run):
+    """A server for the two tests that follow; the second ends it."""
+    return serve(run, "--streams", "1")
+
+
+def test_a_full_server_is_asked_again(small, visit):
+    busy = visit(small.url, reduced_motion="no-preference")
     turn(busy, depth=1000, width=4)
     busy.click("#solve")
     busy.wait_for_selector("#count:text-matches('step [0-9]+ of 1000')")
-    page = visit(server.url, expect=("429",))
+    page = visit(small.url, expect=("429",))
     turn(page)
     page.click("#solve")
     page.wait_for_selector("#trouble:visible")
@@ -25,11 +30,10 @@ def test_a_full_server_is_asked_again(serve, visit, run):
     assert page.locator("#trouble").is_hidden()
 
 
-def test_a_server_that_went_away(serve, visit, run):
-    server = serve(run)
-    page = visit(server.url, expect=("ERR_", "Failed to load"))
-    server.process.kill()
-    server.process.wait()
+def test_a_server_that_went_away(small, visit):
+    page = visit(small.url, expect=("ERR_", "Failed to load"))
+    small.process.kill()
+    small.process.wait()
     page.click("#solve")
     page.wait_for_selector("#trouble:visible")
     assert "does not answer" in page.inner_text("#trouble p") and page.inner_text("#solve") == "Solve"

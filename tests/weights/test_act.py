@@ -162,6 +162,7 @@ def test_no_step_after_the_halt_has_a_slope():
     assert all(torch.equal(p, q) for p, q in zip(a, b, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", CHECKS)
 @pytest.mark.parametrize("how", ["interpolate", "mean"])
 def test_variants_keep_the_contract(check, how):

@@ -47,8 +47,15 @@ def subject(system, mix="attention", prefix=1, **short):
     return Subject(f"{system}-{mix}", lambda: make(config), sample_question())
 
 
-@pytest.mark.parametrize("check", CHECKS)
-@pytest.mark.parametrize("system", weights.names())
+LONG = ("finite at 4x depth", "batch independence")  # dozens of steps: of most systems, for the whole suite alone
+EVERY = [
+    pytest.param(s, c, id=f"{s}-{c}", marks=[pytest.mark.slow] * (s not in ("trm", "ut") and c in LONG))
+    for c in CHECKS
+    for s in weights.names()
+]
+
+
+@pytest.mark.parametrize(("system", "check"), EVERY)
 def test_contract(system, check):
     CHECKS[check](subject(system))
 
@@ -107,9 +114,12 @@ KERNELS = [(key, kernel) for key in TRAINED for kernel in ("fused", "plain") if 
     ("key", "kernel"),
     [
         pytest.param(
-            *k, id="-".join(filter(None, (*k[0], k[1]))), marks=[pytest.mark.slow] * ("-" in TRAINED[k[0]].name)
+            key,
+            kernel,
+            id="-".join(filter(None, (*key, kernel))),
+            marks=[pytest.mark.slow] * ("-" in TRAINED[key].name or kernel == "plain"),
         )
-        for k in KERNELS
+        for key, kernel in KERNELS
     ],
 )
 def test_contract_of_every_block_that_a_recipe_trains_a_system_with(key, kernel):
@@ -120,6 +130,7 @@ def test_contract_of_every_block_that_a_recipe_trains_a_system_with(key, kernel)
             CHECKS[name](subject)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("system", weights.names())
 def test_without_the_freeze_batch_mates_matter(system, monkeypatch):
     """Proof that the check can fail: let stopped examples run on, and it does."""
@@ -136,7 +147,9 @@ def test_the_folder_holds_the_systems_it_should():
     assert {"hrm", "trm", "ut"} <= set(weights.names())
 
 
-@pytest.mark.parametrize(("system", "parameters"), [("trm", 6_828_034), ("hrm", 27_275_266)])
+@pytest.mark.parametrize(
+    ("system", "parameters"), [("trm", 6_828_034), pytest.param("hrm", 27_275_266, marks=pytest.mark.slow)]
+)
 def test_official_sizes_have_the_official_number_of_parameters(system, parameters):
     """As counted from the official checkpoints' tensors; puzzle tables are not parameters there."""
     make, config = weights.get(system)

@@ -125,6 +125,7 @@ def test_the_regulariser_estimates_the_jacobians_norm():
     assert float(found.detach().mean()) == pytest.approx(float(J.square().sum()) / 8, rel=0.05)
 
 
+@pytest.mark.slow
 def test_the_regulariser_is_a_loss_that_makes_the_map_calmer():
     loop = deq(jacobian=1.0)
     x, optimizer = QUESTION, torch.optim.Adam(loop.net.parameters(), lr=1e-3)
@@ -143,6 +144,7 @@ def test_the_regulariser_is_a_loss_that_makes_the_map_calmer():
     assert deq().terms(s) == {}
 
 
+@pytest.mark.slow
 def test_the_regularised_loop_keeps_the_contract():
     for name, check in CHECKS.items():
         if name != "taped calls":  # it takes one call more

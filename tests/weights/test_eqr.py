@@ -75,6 +75,7 @@ def test_only_rows_that_took_no_step_are_drawn():
     assert loop.step(s, x).steps.tolist() == [2] * 4
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_a_damped_loop_without_noise_settles_closer_than_a_noisy_one():
     x = asked(16)

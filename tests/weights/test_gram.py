@@ -211,6 +211,7 @@ def test_trajectories_folded_into_a_batch_are_those_of_a_loop():
     assert torch.allclose(folded.unflatten(0, (3, 5)), alone, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_best_of_n_by_an_oracle_never_falls_with_n():
     loop, x = made(), asked(rows=8)
     labels = asked(rows=8, target=True).target

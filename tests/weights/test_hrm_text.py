@@ -210,6 +210,7 @@ def test_only_the_response_is_learned():
     assert out.losses["lm_loss"].item() == pytest.approx(want.sum().item(), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_last_norm_keeps_64_calls_at_size_one():
     size = replace(TINY, hidden_size=128, heads=4, layers=4, mask="none")
     rms = {}
@@ -224,6 +225,7 @@ def test_a_last_norm_keeps_64_calls_at_size_one():
     assert rms["pre"][7] > 2.5 and rms["pre"][31] > 8 and rms["pre"][63] > 16  # a line without end: 8.4, 35, 72
 
 
+@pytest.mark.slow
 def test_more_credit_is_more_gradient():
     """On untrained nets the full gradient's norm is about 1.4 times that of K = 5, and 2.2 times that of K = 2."""
     loop, norms = made(hidden_size=64), {}
@@ -268,8 +270,11 @@ def test_thoughts_are_stripped(text, kept):
     assert strip_think(text) == kept
 
 
-@pytest.mark.parametrize("check", CHECKS)
-@pytest.mark.parametrize("changes", [{"mask": "causal"}, {"separator": 3}])
+@pytest.mark.parametrize(
+    "check",
+    [pytest.param(c, marks=[pytest.mark.slow] * (c in ("finite at 4x depth", "batch independence"))) for c in CHECKS],
+)
+@pytest.mark.parametrize("changes", [{"mask": "causal"}, pytest.param({"separator": 3}, marks=pytest.mark.slow)])
 def test_the_contract_holds_where_places_are_hidden(check, changes):
     size = replace(TINY, vocab=6, seq=16, separator=0)
     made = lambda: HRMText(Config(replace(size, **changes), dtype="float32"))  # noqa: E731

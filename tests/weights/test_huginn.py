@@ -49,6 +49,7 @@ def ask(rows=4, seed=0):
     return Question(torch.randint(1, 6, (rows, 16), generator=draw), torch.zeros(rows, dtype=torch.long))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", CHECKS)
 @pytest.mark.parametrize("changes", [{"mask": "causal"}, {"mask": "prefix", "separator": 3, "prefix": 1}])
 def test_the_contract_holds_where_places_are_hidden(check, changes):

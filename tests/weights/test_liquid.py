@@ -124,6 +124,7 @@ def test_the_gated_cfc_is_bounded_and_moves_with_time():
         assert torch.allclose(pure(100 * x, h, 1e6), pure.A.expand(4, 7))  # all that is left in the end
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", CELLS)
 def test_every_cell_keeps_the_contract(cell):
     for check in CHECKS.values():

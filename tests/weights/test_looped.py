@@ -97,6 +97,7 @@ def test_the_curriculum_reaches_the_depth():
     rule_named(plan.grad)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", CHECKS)
 @pytest.mark.parametrize("multiply", [False, True])
 def test_the_paper_s_norm_and_both_forms_keep_the_contract(check, multiply):

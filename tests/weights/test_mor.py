@@ -46,6 +46,7 @@ def states(loop, x, depth=3):
     return s
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", CHECKS)
 @pytest.mark.parametrize(
     ("config", "changes"),
@@ -222,6 +223,7 @@ def test_top_k_tells_the_past_of_the_future_and_the_threshold_does_not():
     assert deep > 0, "some places must be worked on to the end, or nothing is tested"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kv", ["recursion", "shared"])
 def test_the_other_forms_are_causal_too(kv):
     size = replace(TINY, mask="causal")
@@ -250,6 +252,7 @@ def test_the_extra_loss_is_the_cross_entropy_of_being_chosen():
     assert torch.allclose(loop.terms(s[-1])["router_loss"], 0.5 * want, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_extra_loss_teaches_the_threshold_to_choose_as_top_k_does():
     loop, x = made(size=replace(TINY, mask="causal"), weight=1.0), ask(8)
     optimizer = torch.optim.Adam(loop.router.parameters(), lr=0.05)

@@ -75,6 +75,7 @@ def test_the_integrators_agree_with_torchdiffeq():
         assert torch.allclose(integrate(f, z, 0.0, 2.0, 200), theirs, rtol=0, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_every_example_takes_steps_of_its_own_size():
     """Rotations of different speed: fast ones take more steps, and none changes another's path."""
     speed, z = torch.tensor([0.1, 1.0, 10.0], dtype=torch.float64), draw(0, 3, 2)
@@ -165,6 +166,7 @@ def loss(loop, depth=2):
     return think(loop, QUESTION, depth).answer.logits.square().mean()
 
 
+@pytest.mark.slow
 def test_the_loops_adjoint_gradient_is_the_direct_one():
     wanted = lambda loop: [*loop.net.parameters(), loop.embed.tokens.weight]  # noqa: E731
     direct, around = node(steps=8), node(steps=8, grad="adjoint")
@@ -194,12 +196,14 @@ def test_finer_steps_think_the_same_thought():
     assert off[1] < 0.2 * off[0] and off[1] < 1e-2 and euler < 0.1
 
 
+@pytest.mark.slow
 def test_the_state_stays_bounded():
     with torch.no_grad():
         z = think(node(), QUESTION, 100).state.z
     assert float(z.square().mean(-1).sqrt().max()) <= 1.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [{"grad": "adjoint"}, {"method": "euler"}, {"grad": "last(1)"}])
 def test_its_variants_keep_the_contract(how):
     for name, check in CHECKS.items():

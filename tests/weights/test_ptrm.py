@@ -79,6 +79,7 @@ def test_the_halting_head_picks_the_best_of_k():
     assert torch.equal(chosen.answer.q_halt, q.max(0).values) and len(q.argmax(0).unique()) > 1
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_an_oracles_pick_never_falls_with_more_trajectories():
     loop, x = made(), asked(16)

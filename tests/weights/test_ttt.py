@@ -57,6 +57,7 @@ def test_the_first_pass_is_causal_and_the_second_knows_it_all():
     assert torch.equal(a1[:, :15], b1[:, :15]) and ((a2 - b2).abs().amax((0, 2)) > 1e-6).all()
 
 
+@pytest.mark.slow
 def test_the_memory_is_float32_and_stays_bounded():
     loop, x = made("bfloat16"), asked()
     with torch.no_grad():
