@@ -49,11 +49,11 @@ def data(
 
     Ends with 0 where the file can be trained on as it stands, and with 2 where rows are at fault or repeat others.
 
-    Example:  innerloop data my_puzzles.csv
+    Example:  innerloop data examples/sudoku4.csv
 
-    Example:  innerloop data my_puzzles.csv --fix --out clean
+    Example:  innerloop data examples/sudoku4.csv --fix --out clean
 
-    Example:  innerloop data cells.csv --shape 4x6 --blank __ --alphabet __,1,2,10
+    Example:  innerloop data FILE.csv --shape 4x6 --blank __ --alphabet __,1,2,10
 
     Args:
         file: Puzzles, in any format that train reads.

@@ -54,9 +54,9 @@ def eval_(
 
     Example:  innerloop eval runs/demo --depth 1,4,16,64 --halt both
 
-    Example:  innerloop eval runs/sudoku6 --data test.csv      (all runs in a folder, one after the other)
+    Example:  innerloop eval runs/sudoku6 --data examples/sudoku6_test.csv      # all runs in a folder, one after the other
 
-    Example:  innerloop eval runs/demo --data test.csv --depth 16 --width 1,8 --noise 0.5,0 --pick q
+    Example:  innerloop eval runs/mine --data examples/sudoku4_test.csv --depth 16 --width 1,8 --noise 0.5,0 --pick q
 
     Args:
         run: Folder of a trained run, or of several.

@@ -36,7 +36,7 @@ def show(
 
     Example:  innerloop show sudoku4 --part plan
 
-    Example:  innerloop show sudoku4 --set plan.lr=1e-3 --out my.json      (edit it, then: innerloop train my.json)
+    Example:  innerloop show sudoku4 --set plan.lr=1e-3 --out my.json      # edit it, then: innerloop train my.json
 
     Args:
         recipe: Name of a recipe (innerloop list), a config file, or the folder of a run.

@@ -64,7 +64,7 @@ def train(
 ) -> int:
     """Train a recipe, on its own puzzles or on yours; go on with a run that was interrupted.
 
-    Example:  innerloop train demo --data my_puzzles.csv --out runs/mine
+    Example:  innerloop train sudoku4 --data examples/sudoku4.csv --out runs/mine
 
     Example:  innerloop train runs/mine
 

@@ -44,7 +44,7 @@ def worth(
 ) -> int:
     """Measure model, verifier, both before CP-SAT, and CP-SAT alone on your puzzles, and say which to use.
 
-    Example:  innerloop worth runs/mine my_test.csv
+    Example:  innerloop worth runs/mine examples/sudoku4_test.csv
 
     Args:
         run: A trained run: its folder, a single file, or the name of a model that comes along.

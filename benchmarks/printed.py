@@ -1,0 +1,234 @@
+"""Every command that this project prints, and whether it runs as printed in a fresh clone.
+
+    python benchmarks/printed.py                                      # list them, with what is not run and why
+    python benchmarks/printed.py --run --out runs/printed.json        # run all pages in a fresh clone, as printed
+    python benchmarks/printed.py --run --pages README.md docs/share.md --out runs/printed.json
+
+A page is README, a page of docs, the --help of a verb, or the docstring of a script. Its commands are run in their order, in
+a clone of its own. tests/test_printed_commands.py parses all of them, and runs those of the pages that take seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import io
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+PROGRAM = r"(?:[A-Z_]+=\S+ )*(?:innerloop|python|make|pip|curl|docker|torchrun|pytest|cp) +[\w./'\"<\[-]"
+PLACEHOLDER = re.compile(r"[A-Z][A-Z_0-9]*(?:[./].*)?")  # RUN, FILE.py, DATA/puzzles.csv
+
+# What is not run, though it is parsed: a pattern that is found in the command, and the reason.
+NOT_RUN = {
+    r"^pip |^make lint": "network",
+    r"^docker ": "a docker daemon and network",
+    r"--hub ": "an account",
+    r"^torchrun ": "eight devices",
+    r"--device cuda": "a GPU",
+    r"ray_serve": "a Ray cluster",
+    r"^make (test|fast|pictures|family-smoke)|^pytest ": "a part of the tests, or all of them",
+    r"python (docs|benchmarks)/": "minutes to hours of measuring or drawing; its options are parsed",
+    r"train (maze_hard|sudoku_hard|roster\w*|timetable\w*)\b": "many minutes of training",
+}
+
+
+class Printed(NamedTuple):
+    """A command, and where it is printed."""
+
+    page: str
+    line: int
+    command: str
+
+    @property
+    def words(self) -> list[str]:
+        """The words that a shell makes of it, without settings of the environment before and redirection behind."""
+        words = shlex.split(self.command, comments=True)
+        while words and re.match(r"[A-Z_]+=", words[0]):
+            del words[0]
+        return words[: words.index(">")] if ">" in words else words
+
+    @property
+    def names_a_verb(self) -> bool:
+        """Whether it is only the name of a verb, in a sentence: `innerloop calibrate`."""
+        return len(self.words) == 2 and self.words[0] == "innerloop" and self.words[1] not in ("list", "demo")
+
+    @property
+    def reason(self) -> str:
+        """Why it is not run; "" where it is."""
+        if self.names_a_verb:
+            return "the name of a verb"
+        if any(PLACEHOLDER.fullmatch(part) for word in self.words[1:] for part in word.split("=")):
+            return "a placeholder"
+        return next((why for pattern, why in NOT_RUN.items() if re.search(pattern, self.command)), "")
+
+
+# -- where they stand -------------------------------------------------------------------------------------------------
+
+
+def collect() -> list[Printed]:
+    """All commands, page by page, in their order."""
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+    pages += [ROOT / "benchmarks/README.md", ROOT / "examples/space/README.md"]
+    found = [p for page in pages if page.name != "log.md" for p in in_markdown(named(page), page.read_text())]
+    for folder in ("examples", "docs", "benchmarks", "innerloop"):
+        for script in sorted((ROOT / folder).rglob("*.py")):
+            if script.parent.name != "cli":  # whose docstrings are the help
+                found += in_docstrings(script)
+    return found + [p for verb in verbs() for p in in_help(verb)] + in_web_page()
+
+
+def named(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def in_markdown(page: str, text: str) -> Iterator[Printed]:
+    """Lines of sh blocks, indented lines and inline code, in their order."""
+    blocks = {m.start(): m for m in re.finditer(r"^```(\w*)\n(.*?)^```", text, re.S | re.M)}
+    found: list[tuple[int, str]] = []
+    for start, block in blocks.items():
+        if block[1] == "sh":
+            found += lines_of(block[2], start + 6, every=True)
+    bare = re.sub(r"^```\w*\n.*?^```", lambda m: re.sub(r"\S", " ", m[0]), text, flags=re.S | re.M)
+    found += lines_of("\n".join(line if line.startswith("    ") else " " * len(line) for line in bare.split("\n")), 0)
+    found += [(m.start(), " ".join(m[1].split())) for m in re.finditer(rf"`({PROGRAM}[^`]*)`", bare)]
+    for at, command in sorted(found):
+        if not re.search(r" \.\.\.$|\.\.\. ", command):
+            yield Printed(page, text.count("\n", 0, at) + 1, command)
+
+
+def lines_of(text: str, offset: int, every: bool = False) -> list[tuple[int, str]]:
+    """(place, command) of each line that is a command, a backslash at its end joined with the next one."""
+    found = []
+    for m in re.finditer(r"^[ \t]*(\S(?:.*\\\n)*.*)$", text, re.M):
+        command = re.sub(r"\\\n\s*", "", m[1]).strip()
+        if every and not command.startswith("#") or re.match(PROGRAM, command):
+            found.append((offset + m.start(1), command))
+    return found
+
+
+def in_docstrings(path: Path) -> Iterator[Printed]:
+    """Indented lines, lines of their own, and inline code of the docstrings of a file."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and (text := ast.get_docstring(node)):
+            line = node.body[0].lineno
+            own = re.sub(rf"^(?=(?:{PROGRAM}))", "    ", text, flags=re.M)  # as a line of its own
+            yield from (p._replace(line=p.line + line - 1) for p in in_markdown(named(path), own))
+
+
+def verbs() -> list[str]:
+    from innerloop.cli import VERBS
+
+    return list(VERBS)
+
+
+def in_help(verb: str) -> list[Printed]:
+    """The examples that --help shows in a terminal of 80 columns."""
+    said = help_text(verb)
+    examples = re.findall(r"^Example:  (.*(?:\n\S.*)*)", said, re.M)
+    return [Printed(f"innerloop {verb} --help", 0, e) for e in examples]
+
+
+def help_text(verb: str) -> str:
+    from innerloop import cli
+
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        os.environ["COLUMNS"] = "80"
+        cli.main([verb, "--help"])
+    return said.getvalue()
+
+
+def in_web_page() -> list[Printed]:
+    """Commands of the page itself; those of a report are made by show.report.next_commands."""
+    page = ROOT / "innerloop/web/index.html"
+    found = re.findall(r"<code[^>]*>(innerloop .*?)</code>", page.read_text())
+    return [Printed(named(page), 0, command) for command in found]
+
+
+# -- what they need, and what they make -------------------------------------------------------------------------------
+
+ENDINGS = r"csv|jsonl|json|npz|npy|py|yaml|safetensors|onnx|pt2|txt|svg|tex|html|gz|md"
+PATH = re.compile(rf"\.?[\w.-]+(?:/[\w.,=-]+)+|\S+\.(?:{ENDINGS})")
+OUTPUTS = ("--out", "--single", "--onnx", "--graph", "--aoti")
+TAKEN_AS_TEXT = ("--set", "--hub", "--allow-host", "--label", "-v", "-H", "-d", "-p")
+
+
+def files_of(printed: Printed) -> tuple[list[str], list[str]]:
+    """(files and folders that a command needs, those that it leaves), as far as its words tell."""
+    words, needs, makes, flag = printed.words, [], [], ""
+    if words[0] in ("make", "pip", "docker", "curl"):
+        return [], ["runs/demo"] if words == ["make", "demo"] else []
+    for word in words[1:]:
+        if word.startswith("-"):
+            flag = word.partition("=")[0]
+            continue
+        out = flag in OUTPUTS or (words[1:2] == ["export"] and flag == "--data")
+        path = word.partition("=")[2] if words[1] == "serve" and "=" in word else word
+        if out:
+            makes.append(path)
+        elif flag not in TAKEN_AS_TEXT and PATH.fullmatch(path) and not path.startswith("http"):
+            (makes if words[0] == "python" and path.endswith(".svg") else needs).append(path)
+        flag = flag if flag in ("--set", "--test", "--allow-host") else ""
+    made = made_by_default(words)
+    return [n for n in needs if n not in made], makes + made
+
+
+def made_by_default(words: list[str]) -> list[str]:
+    """What a verb or an example script leaves where it is not told where."""
+    if words[1].endswith("make_futoshiki.py"):
+        return words[3:4]
+    if words[0] == "cp":
+        return words[2:3]
+    if words[0] != "innerloop" or len(words) < 3 or "--dry-run" in words:
+        return ["runs/demo"] if words[:2] == ["innerloop", "demo"] else []
+    pairs = dict(zip(words, words[1:], strict=False))
+    option = {name: pairs[name] for name in ("--out", "--system", "--task") if name in pairs}
+    stem = Path(words[2]).stem
+    if words[1] in ("train", "sweep") and "--out" not in option and "/" not in words[2]:
+        if words[2] == "family":
+            stem = f"{Path(option.get('--system', 'trm')).stem}-{option.get('--task', 'sudoku4')}"
+        return [f"runs/{'sweep-' * (words[1] == 'sweep')}{stem}"]
+    if words[1] == "data" and "--fix" in words:
+        folder = option.get("--out", str(Path(words[2]).parent))
+        return [(Path(folder) / f"{stem}.{part}.csv").as_posix() for part in ("train", "test")]
+    return []
+
+
+def missing(page: list[Printed]) -> list[tuple[Printed, str]]:
+    """(command, a file that it needs, which neither the clone has nor an earlier command of its page leaves)."""
+    made = [n for p in before(page[0].page) for n in files_of(p)[1]]
+    found = []
+    for printed in page:
+        needs, makes = files_of(printed)
+        for name in needs if not printed.names_a_verb else ():
+            here = (ROOT / name).exists() and not name.startswith("runs/")
+            if not here and not PLACEHOLDER.fullmatch(name) and not any(Path(name).is_relative_to(m) for m in made):
+                found.append((printed, name))
+        made += makes
+    return found
+
+
+def before(page: str) -> list[Printed]:
+    """What was run before a page: nothing, except that the help of a verb follows the first steps of README."""
+    first = ("innerloop demo", "innerloop train sudoku4 --data examples/sudoku4.csv --out runs/mine", "innerloop train sudoku6 --seeds 0,1,2")
+    return [Printed("README.md", 0, command) for command in first] if page.endswith("--help") else []
+
+
+def pages(found: list[Printed]) -> dict[str, list[Printed]]:
+    by_name: dict[str, list[Printed]] = {}
+    for printed in found:
+        by_name.setdefault(printed.page, []).append(printed)
+    return by_name
