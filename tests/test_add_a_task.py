@@ -188,7 +188,7 @@ def test_an_error_in_a_file_of_the_users_is_told_as_such(tmp_path, capsys, monke
 def test_without_the_users_word_no_code_of_a_run_is_executed(home, capsys, monkeypatch):
     """In a process that has not run it yet: the sentence says what to do, and every verb says it."""
     monkeypatch.setattr(plugins, "_loaded", {})
-    monkeypatch.setattr(plugins, "run_text", lambda *_: pytest.fail("code was run"))
+    monkeypatch.setattr(plugins, "run_texts", lambda *_: pytest.fail("code was run"))
     with contextlib.chdir(home):
         question = "examples/futoshiki.csv"
         verbs = {"eval": [], "study": [], "report": [], "calibrate": [], "train": [], "solve": [question]}
