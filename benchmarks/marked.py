@@ -38,7 +38,8 @@ def born(value: dict[str, Any], command: str = "") -> str:
     b = value["born"]
     seeds = ", ".join(map(str, b["seeds"]))
     machine = f"{b['device']}, {b['threads']} threads"
-    return f"`{'`, `'.join(typed(command or b['command']).split('; '))}`, commit {b['commit']}, seeds {seeds}, torch {b['torch']}, {machine}"
+    told = typed(command or b["command"]).replace("; ", "`, `")
+    return f"`{told}`, commit {b['commit']}, seeds {seeds}, torch {b['torch']}, {machine}"
 
 
 def between(text: str, name: str, lines: list[str]) -> str:

@@ -4,8 +4,8 @@
     python benchmarks/printed.py --run --out runs/printed.json        # run all pages in a fresh clone, as printed
     python benchmarks/printed.py --run --pages README.md docs/share.md --out runs/printed.json
 
-A page is README, a page of docs, the --help of a verb, or the docstring of a script. Its commands are run in their order, in
-a clone of its own. tests/test_printed_commands.py parses all of them, and runs those of the pages that take seconds.
+A page is README, a page of docs, the --help of a verb, or the docstring of a script. Its commands are run
+in their order, in a clone of its own. tests/test_printed_commands.py parses all of them, and runs those that take seconds.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import argparse
 import ast
 import contextlib
 import io
+import itertools
 import json
 import os
 import re
@@ -115,7 +116,7 @@ def lines_of(text: str, offset: int, every: bool = False) -> list[tuple[int, str
     found = []
     for m in re.finditer(r"^[ \t]*(\S(?:.*\\\n)*.*)$", text, re.M):
         command = re.sub(r"\\\n\s*", "", m[1]).strip()
-        if every and not command.startswith("#") or re.match(PROGRAM, command):
+        if (every and not command.startswith("#")) or re.match(PROGRAM, command):
             found.append((offset + m.start(1), command))
     return found
 
@@ -194,7 +195,7 @@ def made_by_default(words: list[str]) -> list[str]:
         return words[2:3]
     if words[0] != "innerloop" or len(words) < 3 or "--dry-run" in words:
         return ["runs/demo"] if words[:2] == ["innerloop", "demo"] else []
-    pairs = dict(zip(words, words[1:], strict=False))
+    pairs = dict(itertools.pairwise(words))
     option = {name: pairs[name] for name in ("--out", "--system", "--task") if name in pairs}
     stem = Path(words[2]).stem
     if words[1] in ("train", "sweep") and "--out" not in option and "/" not in words[2]:
@@ -215,7 +216,11 @@ def missing(page: list[Printed]) -> list[tuple[Printed, str]]:
         needs, makes = files_of(printed)
         for name in needs if not printed.names_a_verb else ():
             here = (ROOT / name).exists() and not name.startswith("runs/")
-            if not here and not PLACEHOLDER.fullmatch(name) and not any(Path(name).is_relative_to(m) for m in made):
+            if (
+                not here
+                and not PLACEHOLDER.fullmatch(name.partition("=")[2] or name)
+                and not any(Path(name).is_relative_to(m) for m in made)
+            ):
                 found.append((printed, name))
         made += makes
     return found
@@ -223,7 +228,13 @@ def missing(page: list[Printed]) -> list[tuple[Printed, str]]:
 
 def before(page: str) -> list[Printed]:
     """What was run before a page: nothing, except that the help of a verb follows the first steps of README."""
-    first = ("innerloop demo", "innerloop train sudoku4 --data examples/sudoku4.csv --out runs/mine", "innerloop train sudoku6 --seeds 0,1,2")
+    if page == "docs/results.md":  # it says of runs/NAME what makes it
+        return [Printed(page, 0, "innerloop train NAME --out runs")]
+    first = (
+        "innerloop demo",
+        "innerloop train sudoku4 --data examples/sudoku4.csv --out runs/mine",
+        "innerloop train sudoku6 --seeds 0,1,2",
+    )
     return [Printed("README.md", 0, command) for command in first] if page.endswith("--help") else []
 
 
@@ -232,3 +243,136 @@ def pages(found: list[Printed]) -> dict[str, list[Printed]]:
     for printed in found:
         by_name.setdefault(printed.page, []).append(printed)
     return by_name
+
+
+# -- running them -----------------------------------------------------------------------------------------------------
+
+STANDS_FOR = {"make demo": "innerloop demo"}  # which installs the library first, and so needs the network
+ONCE = ("innerloop demo",)  # run for the first page that asks for it; for others its folder is copied
+
+
+class Clone:
+    """A fresh clone in a folder, with `innerloop` and `python` as an activated environment has them."""
+
+    def __init__(self, home: Path, kept: Path, seconds: float) -> None:
+        self.folder, self.kept, self.seconds = home / "clone", kept, seconds
+        subprocess.run(["git", "clone", "-q", ROOT, self.folder], check=True)
+        (home / "bin").mkdir()
+        for name, words in (("innerloop", "-m innerloop.cli "), ("python", "")):
+            program = home / "bin" / name
+            program.write_text(f'#!/bin/sh\nexec "{sys.executable}" {words}"$@"\n')
+            program.chmod(0o755)
+        self.env = os.environ | {"PATH": f"{home / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": str(self.folder)}
+        self.server: subprocess.Popen[str] | None = None
+
+    def run(self, command: str) -> dict[str, Any]:
+        """{status, seconds, said} of a command; that of a server is 0 as soon as it answers."""
+        made, began = files_of(Printed("", 0, command))[1], time.monotonic()
+        copies = [(self.kept / name, self.folder / name) for name in made]
+        if command in ONCE and all(old.exists() for old, _ in copies):
+            for old, new in copies:
+                shutil.copytree(old, new, dirs_exist_ok=True)
+            return {"status": 0, "seconds": 0.0, "said": "as for an earlier page"}
+        said = tempfile.TemporaryFile("w+")
+        process = subprocess.Popen(
+            ["bash", "-c", command], cwd=self.folder, env=self.env, stdout=said, stderr=said, start_new_session=True
+        )
+        if command.startswith("innerloop serve"):
+            self.close()
+            self.server = process
+            status = self.answers(process, said)
+        else:
+            try:
+                status = process.wait(self.seconds)
+            except subprocess.TimeoutExpired:
+                status = f"ended after {self.seconds:.0f} s"
+                end(process)
+        said.seek(0)
+        if command in ONCE and status == 0:
+            for old, new in copies:
+                shutil.copytree(new, old)
+        return {"status": status, "seconds": round(time.monotonic() - began, 1), "said": said.read()[-600:]}
+
+    def answers(self, process: subprocess.Popen[Any], said: Any) -> int | str:
+        """Wait until a server says its address."""
+        for _ in range(600):
+            said.seek(0)
+            if "http://" in said.read():
+                return 0
+            if process.poll() is not None:
+                return process.returncode
+            time.sleep(0.1)
+        return "no address after 60 s"
+
+    def close(self) -> None:
+        if self.server is not None:
+            end(self.server)
+            self.server = None
+
+
+def end(process: subprocess.Popen[Any]) -> None:
+    """End a command and what it has started."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(20)
+            return
+
+
+def run_page(page: list[Printed], clone: Clone) -> Iterator[dict[str, Any]]:
+    """Run the commands of a page in their order; those that follow from one that is not run are not run either."""
+    left_out: list[str] = []
+    for printed in page:
+        needs, makes = files_of(printed)
+        reason, command = printed.reason, STANDS_FOR.get(printed.command, printed.command)
+        if not reason and any(Path(n).is_relative_to(m) for n in needs for m in left_out):
+            reason = "after one that is not run"
+        row = {"page": printed.page, "line": printed.line, "command": printed.command, "reason": reason}
+        if reason.startswith("many minutes"):
+            row |= clone.run(f"{command} --dry-run")
+        if reason:
+            left_out += makes
+            yield row
+            continue
+        yield row | clone.run(command)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", action="store_true", help="run them, each page in a fresh clone")
+    parser.add_argument("--pages", nargs="+", default=[], help="these pages alone; the help of all verbs is --help")
+    parser.add_argument("--seconds", type=float, default=170.0, help="longest time of a command")
+    parser.add_argument("--out", type=Path, help="table of what came of it, as JSON")
+    args = parser.parse_args()
+    groups = pages(collect())
+    helps = [p for name in [n for n in groups if n.endswith("--help")] for p in groups.pop(name)]
+    groups["--help"] = [*before("--help"), *helps]
+    chosen = {name: page for name, page in groups.items() if not args.pages or name in args.pages}
+    if not args.run:
+        for printed in (p for page in chosen.values() for p in page):
+            print(
+                f"{printed.page}:{printed.line}  {printed.command}" + (f"   [{printed.reason}]" * bool(printed.reason))
+            )
+        return
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as kept:
+        for page in chosen.values():
+            with tempfile.TemporaryDirectory() as home:
+                clone = Clone(Path(home), Path(kept), args.seconds)
+                for row in run_page(page, clone) if any(not p.reason for p in page) else ():
+                    rows.append(row)
+                    print(row["page"], "|", row["command"], "|", row["reason"] or row["status"], flush=True)
+                    if row.get("status", 0) != 0:
+                        print(row["said"], flush=True)
+                    if args.out:
+                        args.out.parent.mkdir(parents=True, exist_ok=True)
+                        args.out.write_text(json.dumps(rows, indent=1) + "\n")
+                clone.close()
+    failed = [row for row in rows if row.get("status", 0) != 0]
+    print(f"{len(rows)} commands, {sum('status' in row for row in rows)} run, {len(failed)} failed")
+    sys.exit(bool(failed))
+
+
+if __name__ == "__main__":
+    main()

@@ -124,9 +124,10 @@ def spread(shares: list[float]) -> str:
 
 def coverage_command(name: str, task: str, setup: dict[str, Any]) -> str:
     """The command of such a result, which says its options as its setup."""
-    told = [f"--{k} {setup[k]}" for k in ("steps", "depth", "samples", "sigma", "width", "batch", "lr", "puzzles", "limit")]
+    names = ("steps", "depth", "samples", "sigma", "width", "batch", "lr", "puzzles", "limit")
+    told = " ".join(f"--{k} {setup[k]}" for k in names) + f" --out results/{name}.json"
     file = f" --test {task}={setup['test'][task]}" if setup["test"] != "generated" else ""
-    return f"coverage.py --tasks {task}{file} --beta {task}={setup['beta'][task]:g} {' '.join(told)} --out results/{name}.json"
+    return f"coverage.py --tasks {task}{file} --beta {task}={setup['beta'][task]:g} {told}"
 
 
 def covering(name: str, value: dict[str, Any]) -> list[str]:
@@ -299,8 +300,8 @@ def page() -> str:
         "Beside every number stands the command that measured it, with the commit it was run at; a later version may",
         "rename a flag. Results about a bundled model or a recipe are held to what ships, by a test. One seed a run",
         "unless several are listed; intervals are of the test sample (Wilson), not of the training seed. What failed",
-        "is in [the log](log.md). DATA is a folder of puzzle sets, which are not in this repository; `runs/NAME` is what",
-        "`innerloop train NAME` leaves.",
+        "is in [the log](log.md). DATA is a folder of puzzle sets, which are not in this repository; `runs/NAME` is",
+        "what `innerloop train NAME` leaves.",
         "",
         "## Trained models",
         "",

@@ -1,4 +1,7 @@
-"""A recipe of one's own: the library's 4x4 Sudoku, learned in half the steps. `innerloop train examples/my_recipe.py`"""
+"""A recipe of one's own: the library's 4x4 Sudoku, learned in half the steps.
+
+innerloop train examples/my_recipe.py
+"""
 
 from dataclasses import replace
 

@@ -2,9 +2,9 @@
 
     python examples/my_roster.py examples/roster.csv roster.svg
 
-Without words it takes that table. The CSV has a row a person: name, the shifts they can work, most working days, then a column for each day. A day is
-their shift, or "-" for off; "E!" may not be changed; "x" is absent; "-/N" is off and asks for N, "E/-" has E and asks
-to be off. A row "need E" says how many people each day needs on E. Needs the extra [solve].
+Without words it takes that table. The CSV has a row a person: name, the shifts they can work, most working days, then a
+column for each day. A day is their shift, or "-" for off; "E!" may not be changed; "x" is absent; "-/N" is off and asks
+for N, "E/-" has E and asks to be off. A row "need E" says how many people each day needs on E. Needs the extra [solve].
 """
 
 import csv

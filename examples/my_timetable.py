@@ -2,8 +2,8 @@
 
     python examples/my_timetable.py examples/timetable.csv timetable.svg
 
-Without words it takes that table. The CSV has a row a teacher: name, special room (or nothing), then a column for each period, called by its day and
-number, with the class taught then. Needs the extra [solve].
+Without words it takes that table. The CSV has a row a teacher: name, special room (or nothing), then a column for each
+period, called by its day and number, with the class taught then. Needs the extra [solve].
 """
 
 import csv

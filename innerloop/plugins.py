@@ -4,9 +4,9 @@
     module_of(name)                        # the module; only after use()
 
 A file is run by use() alone, which is called with files that the user has given, never with what a model says of
-itself. Models keep the name with its hash, so that another file of the same name is not taken for it. What it imports are
-installed packages, and Python files that lie beside it: their texts are part of the hash, and of what a run keeps. Packages
-offer tasks, systems and recipes by entry points.
+itself. Models keep the name with its hash, so that another file of the same name is not taken for it. What it imports
+are installed packages, and Python files that lie beside it: their texts are part of the hash, and of what a run keeps.
+Packages offer tasks, systems and recipes by entry points.
 """
 
 from __future__ import annotations

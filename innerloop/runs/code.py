@@ -1,9 +1,9 @@
 """Code of a run: the files of its own task and system, kept in its folder, and the permission to run them.
 
-run.json names a file by name and hash (plugins.use); code/NAME.py in the folder is its copy, beside those of the files that
-it imports from its own folder. A copy is run only with
-the user's word (trust_code); a file that the user gives in its place needs none. A single file and a hub repository
-hold no code. The task and system of a run without such names are the library's own, or of installed packages.
+run.json names a file by name and hash (plugins.use); code/NAME.py in the folder is its copy, beside those of the files
+that it imports from its own folder. A copy is run only with the user's word (trust_code); a file that the user gives in
+its place needs none. A single file and a hub repository hold no code. The task and system of a run without such names
+are the library's own, or of installed packages.
 """
 
 from __future__ import annotations
@@ -88,7 +88,10 @@ def references(run: Run) -> Iterator[str]:
 
 
 def keep_code(folder: Path, run: Run) -> None:
-    """Copy the files that a run is made of, and what they import from beside them, into its folder. Raises InputError where two of them have one name."""
+    """Copy the files that a run is made of, and what they import from beside them, into its folder.
+
+    Raises InputError where two of them have one name.
+    """
     texts: dict[str, str] = {}
     for reference in references(run):
         for name, text in plugins.texts_of(reference).items():

@@ -90,7 +90,9 @@ def test_files_beside_it_that_a_file_imports_are_kept_and_hashed_with_it(tmp_pat
     home.mkdir()
     text = "from signs import NUMBERS\n" + TASK.read_text()
     (home / "my_task.py").write_text(text + "\n\nclass Mine(Futoshiki):\n    name = NUMBERS\n\n\n__all__ = ['Mine']\n")
-    (home / "signs.py").write_text("def numbers():\n    import deep\n\n    return deep.NUMBERS\n\n\nNUMBERS = numbers()\n")
+    (home / "signs.py").write_text(
+        "def numbers():\n    import deep\n\n    return deep.NUMBERS\n\nNUMBERS = numbers()\n"
+    )
     (home / "deep.py").write_text("import my_task\n\nNUMBERS = 'one to five'\n")
     (home / "other.py").write_text("raise SystemExit('not imported by it')\n")
     run = recipes.get("grid", task=plugins.use(home / "my_task.py"))
