@@ -5,7 +5,7 @@
     python benchmarks/printed.py --run --pages README.md docs/share.md --out runs/printed.json
 
 A page is README, a page of docs, the --help of a verb, or the docstring of a script. Its commands are run
-in their order, in a clone of its own. tests/test_printed_commands.py parses all of them, and runs those that take seconds.
+in their order, in a clone of its own. tests/test_printed_commands.py parses all, and runs those that take seconds.
 """
 
 from __future__ import annotations
@@ -273,7 +273,7 @@ class Clone:
             for old, new in copies:
                 shutil.copytree(old, new, dirs_exist_ok=True)
             return {"status": 0, "seconds": 0.0, "said": "as for an earlier page"}
-        said = tempfile.TemporaryFile("w+")
+        said = tempfile.TemporaryFile("w+")  # noqa: SIM115  a server goes on writing
         process = subprocess.Popen(
             ["bash", "-c", command], cwd=self.folder, env=self.env, stdout=said, stderr=said, start_new_session=True
         )
