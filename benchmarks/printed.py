@@ -248,6 +248,7 @@ def pages(found: list[Printed]) -> dict[str, list[Printed]]:
 # -- running them -----------------------------------------------------------------------------------------------------
 
 STANDS_FOR = {"make demo": "innerloop demo"}  # which installs the library first, and so needs the network
+GOES_ON = 3  # times that it is run again where its time was up
 ONCE = ("innerloop demo",)  # run for the first page that asks for it; for others its folder is copied
 
 
@@ -267,12 +268,22 @@ class Clone:
 
     def run(self, command: str) -> dict[str, Any]:
         """{status, seconds, said} of a command; that of a server is 0 as soon as it answers."""
-        made, began = files_of(Printed("", 0, command))[1], time.monotonic()
+        made = files_of(Printed("", 0, command))[1]
         copies = [(self.kept / name, self.folder / name) for name in made]
         if command in ONCE and all(old.exists() for old, _ in copies):
             for old, new in copies:
                 shutil.copytree(old, new, dirs_exist_ok=True)
             return {"status": 0, "seconds": 0.0, "said": "as for an earlier page"}
+        row = self.once(command)
+        for _ in range(GOES_ON if command in ONCE else 0):  # an interrupted one goes on
+            row = row if row["status"] == 0 else self.once(command)
+        if command in ONCE and row["status"] == 0:
+            for old, new in copies:
+                shutil.copytree(new, old)
+        return row
+
+    def once(self, command: str) -> dict[str, Any]:
+        began = time.monotonic()
         said = tempfile.TemporaryFile("w+")  # noqa: SIM115  a server goes on writing
         process = subprocess.Popen(
             ["bash", "-c", command], cwd=self.folder, env=self.env, stdout=said, stderr=said, start_new_session=True
@@ -288,9 +299,6 @@ class Clone:
                 status = f"ended after {self.seconds:.0f} s"
                 end(process)
         said.seek(0)
-        if command in ONCE and status == 0:
-            for old, new in copies:
-                shutil.copytree(new, old)
         return {"status": status, "seconds": round(time.monotonic() - began, 1), "said": said.read()[-600:]}
 
     def answers(self, process: subprocess.Popen[Any], said: Any) -> int | str:
