@@ -255,8 +255,8 @@ ONCE = ("innerloop demo",)  # run for the first page that asks for it; for other
 class Clone:
     """A fresh clone in a folder, with `innerloop` and `python` as an activated environment has them."""
 
-    def __init__(self, home: Path, kept: Path, seconds: float) -> None:
-        self.folder, self.kept, self.seconds = home / "clone", kept, seconds
+    def __init__(self, home: Path, kept: Path, seconds: float, steps: int) -> None:
+        self.folder, self.kept, self.seconds, self.steps = home / "clone", kept, seconds, steps
         subprocess.run(["git", "clone", "-q", ROOT, self.folder], check=True)
         (home / "bin").mkdir()
         for name, words in (("innerloop", "-m innerloop.cli "), ("python", "")):
@@ -284,6 +284,9 @@ class Clone:
 
     def once(self, command: str) -> dict[str, Any]:
         began = time.monotonic()
+        if self.steps and re.match(r"innerloop (demo|train (?!runs/)|sweep)", command) and "--dry-run" not in command:
+            line, sign, rest = command.partition(" --set ")
+            command = f"{line.split(' #')[0]} --set plan.steps={self.steps}" + (f" {rest}" if sign else "")
         said = tempfile.TemporaryFile("w+")  # noqa: SIM115  a server goes on writing
         process = subprocess.Popen(
             ["bash", "-c", command], cwd=self.folder, env=self.env, stdout=said, stderr=said, start_new_session=True
@@ -351,6 +354,7 @@ def main() -> None:
     parser.add_argument("--run", action="store_true", help="run them, each page in a fresh clone")
     parser.add_argument("--pages", nargs="+", default=[], help="these pages alone; the help of all verbs is --help")
     parser.add_argument("--seconds", type=float, default=170.0, help="longest time of a command")
+    parser.add_argument("--steps", type=int, default=0, help="of trainings, on a slow machine; 0: as printed")
     parser.add_argument("--out", type=Path, help="table of what came of it, as JSON")
     args = parser.parse_args()
     groups = pages(collect())
@@ -367,7 +371,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as kept:
         for page in chosen.values():
             with tempfile.TemporaryDirectory() as home:
-                clone = Clone(Path(home), Path(kept), args.seconds)
+                clone = Clone(Path(home), Path(kept), args.seconds, args.steps)
                 for row in run_page(page, clone) if any(not p.reason for p in page) else ():
                     rows.append(row)
                     print(row["page"], "|", row["command"], "|", row["reason"] or row["status"], flush=True)

@@ -8,15 +8,11 @@ import ast
 import contextlib
 import functools
 import io
-import json
-import os
 import re
 import runpy
 import shlex
 import shutil
-import subprocess
 import sys
-import time
 import tomllib
 from collections import Counter
 from pathlib import Path
@@ -26,7 +22,6 @@ import torch
 
 from innerloop import cli, pretrained
 from innerloop.cli import demo, seeding
-from innerloop.data.formats import write_csv
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -172,7 +167,7 @@ class Served(Exception):
 
 def small(words):
     """The words of a command that trains, made to take a second."""
-    if words[0] not in ("train", "sweep", "demo") or "--dry-run" in words or words[1:2] and "runs/" in words[1]:
+    if words[0] not in ("train", "sweep", "demo") or "--dry-run" in words or "runs/" in "".join(words[1:2]):
         return words
     if "--set" not in words:
         return [*words, "--set", *TINY]
@@ -253,9 +248,8 @@ def test_a_page_runs_as_printed(page, run, made, tmp_path, monkeypatch, capfd):
         if command.reason or follows or any(re.search(p, command.command) for p in BY_HAND):
             left_out += makes
             continue
-        print(round(time.process_time(), 1), round(time.time() % 1000), command.page, command.command, file=open("/tmp/times", "a"), flush=True)
-        program, *words = shlex.split(printed.STANDS_FOR.get(command.command, command.command), comments=True)
-        words = [program, *words][[program, *words].index("innerloop") + 1 :] if "innerloop" in [program, *words] else words
+        words = shlex.split(printed.STANDS_FOR.get(command.command, command.command), comments=True)
+        program, *words = words[words.index("innerloop") if "innerloop" in words else 0 :]
         if program == "cp":
             shutil.copy(ROOT / words[0], words[1])
         elif program == "python":

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from innerloop import files, plugins
+from innerloop import files, plugins, tasks
 from innerloop.cli.choosing import Recipe, Source, TrustCode, choose_run
 from innerloop.cli.inputs import next_command, refuse_overwrite
 from innerloop.errors import InputError
@@ -57,7 +57,8 @@ def show(
             raise InputError(f"--out is {printable(out)}: a config file is called NAME.json")
         refuse_overwrite(Path(out), lambda path: read_config(files.read_json(path), files.shown(path)))
         files.write_text(out, json.dumps(config_json(run), indent=2) + "\n")
-        following = next_command("train", out, *own_files(run, recipe, {"--system": system, "--task": task}))
+        own = own_files(run, recipe, {"--system": system, "--task": task})
+        following = next_command("train", out, *own, *file_of_puzzles(run))
         console.print(f"written to {markup(out)}; next: [bold]{markup(following, 4096)}[/]")
         return 0
     fields = fields_of(run)
@@ -68,7 +69,9 @@ def show(
     print_fields(chosen)
     example = next((f for f in chosen if f.path == "plan.lr"), chosen[-1])
     whose = [word for name, value in (("--system", system), ("--task", task)) if value for word in (name, value)]
-    changed = next_command("train", recipe, *whose, "--set", f"{example.path}={as_text(example.value)}")
+    changed = next_command(
+        "train", recipe, *whose, *file_of_puzzles(run), "--set", f"{example.path}={as_text(example.value)}"
+    )
     console.print(f"to change a field: [bold]{markup(changed, 4096)}[/]")
     return 0
 
@@ -83,6 +86,17 @@ def own_files(run: Run, recipe: str, given: dict[str, str]) -> list[str]:
             file = next((str(path) for path in kept if path.is_file()), known.file)
             words += [option, given[option] or (f"{file}:{known.member}" if known.member else file)]
     return words
+
+
+def file_of_puzzles(run: Run) -> list[str]:
+    """The option that gives the puzzles to train on, where the run names none and its task makes none."""
+    if run.data.train:
+        return []
+    try:
+        tasks.get(run.data.task, **run.data.options).sample(0, 0)
+    except InputError:
+        return ["--data", "FILE"]
+    return []
 
 
 def print_fields(fields: list[Field]) -> None:

@@ -15,6 +15,7 @@ from innerloop import plugins, tasks, weights
 from innerloop.data.leakage import leakage
 from innerloop.data.opening import INFERRED, open_set
 from innerloop.data.stated import STATED_OPTIONS, UNSTATED, Stated
+from innerloop.errors import InputError
 from innerloop.parts.config import NetConfig
 from innerloop.parts.mixers import BLOCKS
 from innerloop.rules.symmetry import kinds, lines
@@ -46,6 +47,8 @@ def load_data(data: Data, folder: Path | str = "") -> tuple[Any, Any, Any]:
     """
     if folder:
         data = origin.resolve_paths(data, folder)
+    if not data.train and not data.task:
+        raise InputError("these are settings for puzzles from a file: give it, --data FILE")
     if not data.train:
         task = tasks.get(data.task, **data.options)
         return task, task.make(data.count, data.seed), task.make(data.holdout, data.seed + 1_000_003)
