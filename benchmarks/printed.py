@@ -41,6 +41,7 @@ NOT_RUN = {
     r"^torchrun ": "eight devices",
     r"--device cuda": "a GPU",
     r"ray_serve": "a Ray cluster",
+    r"space/app": "gradio, which no extra installs",
     r"^make (test|fast|pictures|family-smoke)|^pytest ": "a part of the tests, or all of them",
     r"python (docs|benchmarks)/": "minutes to hours of measuring or drawing; its options are parsed",
     r"train (maze_hard|sudoku_hard|roster\w*|timetable\w*)\b": "many minutes of training",
