@@ -1,7 +1,7 @@
 """1D-ARC in one pass: the rule is read off three examples, of puzzles never seen. One command, in slices if need be.
 
-    python benchmarks/arc1d.py DATA --minutes 9 --out results/arc1d.json        until it is done
-    python benchmarks/arc1d.py DATA --smoke --out runs/smoke.json               minutes on a CPU
+    python benchmarks/arc1d.py DATA --minutes 9 --out results/arc1d.json        # until it is done
+    python benchmarks/arc1d.py DATA --smoke --out runs/smoke.json               # minutes on a CPU
 
 DATA is arc1d_public.json.gz, half of each of the 18 families of 1D-ARC, or any file of id -> {train, test} pairs. A
 puzzle is a grid of eight rows: three examples, each the question above its answer, then the question asked, and a blank

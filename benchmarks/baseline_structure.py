@@ -1,8 +1,8 @@
 """Orbit against TRM that is told the same structure: equal FLOPs, equal trials, unseen kinds of puzzles.
 
     python benchmarks/baseline_structure.py --out results/baseline_structure.jsonl
-    python benchmarks/baseline_structure.py --rungs colouring8 --arms Orbit --out ...      some of it
-    python benchmarks/baseline_structure.py --record                                       and the whole as one .json
+    python benchmarks/baseline_structure.py --rungs colouring8 --arms Orbit --out runs/some.jsonl  # some of it
+    python benchmarks/baseline_structure.py --record                                       # and the whole as one .json
 
 On every rung, for every arm and budget: one training of seed 0 for each of RATES, scored on validation puzzles only;
 the rate that validates best (ties: the one that learned sooner) is then trained with fresh SEEDS, and these trainings

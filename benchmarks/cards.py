@@ -1,6 +1,6 @@
 """Write the cards of the models that come along anew, with their accuracy by difficulty; their weights stay.
 
-python benchmarks/cards.py          (--check: only say whether they are up to date)
+python benchmarks/cards.py          # --check: only say whether they are up to date
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Cost of inference: time over depth, batch, width, length and trajectories, and where it is linear.
 
-    python benchmarks/cost.py --out results/cost_cpu.json        two minutes
+    python benchmarks/cost.py --out results/cost_cpu.json        # two minutes
 
 Orbit, untrained, on empty boards: no answer is looked at. Each curve changes one thing of a base (9x9 Sudoku, 16
 channels a symbol, 32 boards, 8 steps, one trajectory); a point is the median of --turns, all points of a curve in

@@ -1,6 +1,6 @@
 """How hard puzzles are for a person, and whether the bundled models solve them, deeper and deeper.
 
-    python benchmarks/difficulty.py sudoku9_easy_test.csv sudoku9_17clue.csv --out results/difficulty.json
+    python benchmarks/difficulty.py DATA/sudoku9_easy_test.csv DATA/sudoku9_17clue.csv --out results/difficulty.json
     python benchmarks/difficulty.py --own --out results/difficulty.json
 
 Files of 9x9 Sudokus go to demo-sudoku9. --own asks demo-sudoku4, 6 and 9 about puzzles of their own generator that

@@ -1,6 +1,6 @@
 """Continuous depth batching against other batching policies at equal accuracy, and its latency under Poisson arrivals.
 
-    python benchmarks/engine.py runs/records/sudoku6 --mix 8,24 --threads 1 --out results/engine_sudoku6.json
+    python benchmarks/engine.py demo-sudoku6 --mix 8,24 --threads 1 --out results/engine_sudoku6.json
 
 Policies, on the same unseen puzzles in the same order, timed in turn:
   full       every batch runs to the full depth, as official evaluation does

@@ -4,6 +4,7 @@
 
 examples/sudoku4.csv                    240 generated 4x4 puzzles
 examples/sudoku4_test.csv               100 others, none a twin of them (turned, mirrored or renamed)
+examples/sudoku6_test.csv               100 generated 6x6 puzzles, none a twin of what the recipe sudoku6 learns from
 innerloop/pretrained/sudoku9_hard.csv   100 of 22 to 24 givens, which no technique of rules/sudoku_techniques.py solves
 """
 
@@ -15,11 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from innerloop import tasks
+from innerloop import recipes, tasks
 from innerloop.data.formats import write_csv
 from innerloop.data.leakage import leakage
 from innerloop.pretrained import HARD_SUDOKUS
 from innerloop.rules.sudoku_techniques import LEVELS, level
+from innerloop.runs.fit import load_data
 
 SEED = 20_000_003  # no recipe trains or tests on it
 
@@ -46,6 +48,11 @@ def main() -> None:
     test = test.take(np.setdiff1d(np.arange(len(test)), leakage(train, test, small).rows)[:100])
     write_csv(examples / "sudoku4.csv", train, small)
     write_csv(examples / "sudoku4_test.csv", test, small)
+    learned = load_data(recipes.get("sudoku6").data)[1]
+    middle = tasks.get("sudoku", **recipes.get("sudoku6").data.options)
+    test = middle.make(110, SEED)
+    test = test.take(np.setdiff1d(np.arange(len(test)), leakage(learned, test, middle).rows)[:100])
+    write_csv(examples / "sudoku6_test.csv", test, middle)
     write_csv(HARD_SUDOKUS, hard(100), tasks.get("sudoku", size=9))
 
 

@@ -1,8 +1,8 @@
 """The family compared: every system on the same tasks, at matched parameters and training FLOPs, over seeds.
 
-    python benchmarks/family.py --threads 1                     all systems, three tasks, three seeds
+    python benchmarks/family.py --threads 1                     # all systems, three tasks, three seeds
     python benchmarks/family.py --systems trm deq --tasks sudoku6 --seeds 0
-    make family-smoke                                           a small version, one seed, a few minutes
+    make family-smoke                                           # a small version, one seed, a few minutes
 
 Every finished (system, task, seed) is kept at once in --out; the same command goes on where it was cut off.
 Rows trained beside other work have no honest `seconds`: `--pace` measures those again, on a quiet machine.

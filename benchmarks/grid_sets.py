@@ -1,4 +1,4 @@
-"""Write the pencil puzzles `sgt_*` of a data folder as CSV files that `innerloop train grid` reads: docs/add_a_task.md.
+"""Write the pencil puzzles `sgt_*` of a data folder as CSV files for the recipe grid (docs/add_a_task.md).
 
     python benchmarks/grid_sets.py DATA OUT
 

@@ -1,6 +1,6 @@
 """Should anyone use this: exact solver alone, model alone, with a verifier, and with the exact solver behind it.
 
-    python benchmarks/hybrid.py runs/roster_small runs/roster runs/roster_large --limit 1000 --out results/hybrid.json
+    python benchmarks/hybrid.py RUN RUN RUN --limit 1000 --out results/hybrid.json
 
 Every method of innerloop.solve.worth answers the same unseen instances, one at a time for latency (median and p99), and
 all together for throughput, on as many threads. `gap` is the cost of valid answers above the best possible, where the

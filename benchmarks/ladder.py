@@ -1,11 +1,11 @@
 """The ladder: what each factor of a recipe is worth per training FLOP, on rungs small enough for a CPU.
 
-    python benchmarks/ladder.py --out results/ladder.jsonl                                 every factor, rung and seed
-    python benchmarks/ladder.py --factors orbit muon --rungs sudoku9 --seeds 0             some of them
-    python benchmarks/ladder.py --group trm --share 8 --rungs sudoku6                      a group, for longer
-    python benchmarks/ladder.py --halving --out runs/halving.jsonl                         quick: the better half goes
-    python benchmarks/ladder.py --factors orbit muon --rungs "sudoku9 large" --seeds 0     ten times as long, and harder
-    python benchmarks/ladder.py --table results/ladder.jsonl                               what is known so far
+    python benchmarks/ladder.py --out results/ladder.jsonl                                 # every factor, rung and seed
+    python benchmarks/ladder.py --factors orbit muon --rungs sudoku9 --seeds 0             # some of them
+    python benchmarks/ladder.py --group trm --share 8 --rungs sudoku6                      # a group, for longer
+    python benchmarks/ladder.py --halving --out runs/halving.jsonl                         # quick: the better half goes
+    python benchmarks/ladder.py --factors orbit muon --rungs "sudoku9 large" --seeds 0   # ten times as long, and harder
+    python benchmarks/ladder.py --table results/ladder.jsonl                               # what is known so far
 
 Every (rung, factor, seed) is trained for the same training FLOPs, counted; a factor that makes a step dearer gets fewer
 steps. A row holds the validated accuracy over FLOPs, the FLOPs to fixed accuracies, and the accuracy on unseen puzzles

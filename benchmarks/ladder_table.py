@@ -1,6 +1,6 @@
 """What results/ladder.jsonl says of each factor: errors and training FLOPs as multiples of a base's, with intervals.
 
-python benchmarks/ladder_table.py results/ladder.jsonl        the tables of docs/recipe.md, as text
+python benchmarks/ladder_table.py results/ladder.jsonl        # the tables of docs/recipe.md, as text
 
 Intervals are of 95 %. Seeds are few and factors many, so the spread over seeds is pooled: on one rung the logarithm of
 a measure is taken to vary over seeds as much for one factor as for another, of all that learn with every seed.

@@ -1,6 +1,6 @@
 """A server under attack: latency of normal requests beside idle, slow and oversized ones.
 
-    python benchmarks/serve_attack.py [RUN] --seconds 20 --out results/serve_attack.json
+    python benchmarks/serve_attack.py demo-sudoku4 --seconds 20 --out results/serve_attack.json
 
 Honest single puzzles are sent at random times, at --rate a second, while another process attacks:
 

@@ -1,6 +1,6 @@
 """Graceful shutdown under load: SIGTERM while requests of all kinds are under way; each accepted one must be answered.
 
-    python benchmarks/serve_end.py [RUN] --rounds 10 --out results/serve_end.json
+    python benchmarks/serve_end.py RUN --rounds 10 --out results/serve_end.json
 
 In each round a server has taken single puzzles, lists, streams and a request for the exact solver, more trajectories
 than it has rows, so that most of them wait, when it gets SIGTERM. From then on others keep asking, on connections of

@@ -1,6 +1,6 @@
 """Fuzz a running server with schemathesis, by the server's own OpenAPI description.
 
-    python benchmarks/serve_fuzz.py [RUN] --examples 200 --out results/serve_fuzz.json
+    python benchmarks/serve_fuzz.py RUN --examples 200 --out results/serve_fuzz.json
 
 Two passes over every route. `own` takes the description as it stands, and breaks it; most puzzles are none. `narrowed`
 adds the model's symbols and the server's limits, so that most requests are thought about. Each begins with every

@@ -1,6 +1,6 @@
 """A server under load for minutes: latency, throughput, lost requests, memory; driven over HTTP by Poisson arrivals.
 
-    python benchmarks/serve_load.py [RUN] --minutes 5 --out results/serve_load.json
+    python benchmarks/serve_load.py RUN --minutes 5 --out results/serve_load.json
 
 Requests of all kinds arrive at random times, whether or not the server keeps up: single puzzles mostly, some wide, some
 noisy (each seed its own engine), lists, streams read to the end and streams abandoned, bad requests. The model is

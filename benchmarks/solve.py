@@ -1,7 +1,7 @@
 """What depth, width and selection buy: accuracy over depth 1 .. 256 and width 1 .. 64 with every rule, by block calls.
 
-    python benchmarks/solve.py runs/records/sudoku_medium --data sudoku9_medium_test.csv --out results/solve_medium.json
-    python benchmarks/solve.py RUN --noise 0.3,0.3 --no-views     width by noise instead of by symmetry views
+    python benchmarks/solve.py RUN --data DATA/sudoku9_medium_test.csv --out results/solve_medium.json
+    python benchmarks/solve.py RUN --noise 0.3,0.3 --no-views --out OUT.json     # width by noise, not by symmetry views
 
 Every puzzle gets all trajectories to the deepest depth once; each (depth, width) is read from the first trajectories at
 that depth. `verified` stops at the first valid answer, wave by wave of trajectories, and pays only for what it ran;

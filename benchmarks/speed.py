@@ -1,6 +1,6 @@
 """How close to the hardware: blocks against the product ceiling, and training steps against plain eager maths.
 
-    python benchmarks/speed.py --out results/speed_cpu.json        within ten minutes on two cores
+    python benchmarks/speed.py --out results/speed_cpu.json        # within ten minutes on two cores
 
     block   one block of width 512, batch 64, bfloat16, forward and backward, compiled: its share of the ceiling
     step    the whole training step of official TRM, TRM-MLP and HRM, batches of 16 and 64, as benchmarks/step.py has it

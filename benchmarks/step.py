@@ -1,6 +1,6 @@
 """Training-step speed of the official configurations, against a plain eager implementation of the same maths.
 
-    python benchmarks/step.py --out results/step_cpu.json [--systems trm trm_mlp hrm] [--dtype bfloat16]
+    python benchmarks/step.py --out results/step_cpu.json --systems trm trm_mlp hrm
 
 Both models take turns, step by step, in one process; what is reported is the median of each and of their ratio.
 The reference is what the official code does on a CPU: no compile, fused attention, freed memory given back. The ceiling

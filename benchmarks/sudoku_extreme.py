@@ -1,7 +1,7 @@
 """Sudoku-Extreme from 1,000 puzzles: one command from the data to the result, in slices if need be.
 
-    python benchmarks/sudoku_extreme.py DATA --minutes 9 --out results/sudoku_extreme.json        until it is done
-    python benchmarks/sudoku_extreme.py DATA --smoke --out runs/smoke.json                        minutes on a CPU
+    python benchmarks/sudoku_extreme.py DATA --minutes 9 --out results/sudoku_extreme.json        # until it is done
+    python benchmarks/sudoku_extreme.py DATA --smoke --out runs/smoke.json                        # minutes on a CPU
 
 DATA holds sudoku9_extreme_hf1k_train.csv (the 1,000 training rows of sapientinc/sudoku-extreme) and
 sudoku9_hfmatched_test.csv (1,000 others of its distribution), or is the name of that data set on the hub: the test is

@@ -1,6 +1,6 @@
 """Write docs/results.md and the tables of README and of the other pages of docs/ from results/*.json.
 
-python benchmarks/table.py          (--check: only say whether the page is up to date)
+python benchmarks/table.py          # --check: only say whether the page is up to date
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def record(name: str, value: dict[str, Any]) -> list[str]:
         f"- validated exact accuracy reached: {times}",
         f"- tested on {test['source']}; {value['leakage']}",
         f"- trained depth {value['trained_depth']}; {value['selection']}",
-        f"- {born(value)}",
+        f"- {born(value, value['slices'][-1]['born']['command'])}",
         "",
     ]
     rows = []
@@ -122,6 +122,14 @@ def spread(shares: list[float]) -> str:
     return f"{100 * statistics.mean(shares):.1f}{deviation}"
 
 
+def coverage_command(name: str, task: str, setup: dict[str, Any]) -> str:
+    """The command of such a result, which says its options as its setup."""
+    names = ("steps", "depth", "samples", "sigma", "width", "batch", "lr", "puzzles", "limit")
+    told = " ".join(f"--{k} {setup[k]}" for k in names) + f" --out results/{name}.json"
+    file = f" --test {task}={setup['test'][task]}" if setup["test"] != "generated" else ""
+    return f"coverage.py --tasks {task}{file} --beta {task}={setup['beta'][task]:g} {told}"
+
+
 def covering(name: str, value: dict[str, Any]) -> list[str]:
     """How many of all solutions samples find: mean over seeds, and standard deviation between them."""
     rows = value["rows"]
@@ -134,7 +142,7 @@ def covering(name: str, value: dict[str, Any]) -> list[str]:
         f"{setup['steps']:,} steps of training, depth {setup['depth']}, block `{setup['block']}`. Coverage is the "
         "share of all solutions found; the ceiling is what so many different right answers could find at best.",
         "",
-        f"- {born(value)}",
+        f"- {born(value, coverage_command(name, first['task'], setup))}",
         f"- setup: `{json.dumps(setup)}`",
         "",
     ]
@@ -292,7 +300,8 @@ def page() -> str:
         "Beside every number stands the command that measured it, with the commit it was run at; a later version may",
         "rename a flag. Results about a bundled model or a recipe are held to what ships, by a test. One seed a run",
         "unless several are listed; intervals are of the test sample (Wilson), not of the training seed. What failed",
-        "is in [the log](log.md).",
+        "is in [the log](log.md). DATA is a folder of puzzle sets, which are not in this repository; `runs/NAME` is",
+        "what `innerloop train NAME` leaves.",
         "",
         "## Trained models",
         "",

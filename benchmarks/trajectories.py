@@ -1,7 +1,6 @@
 """What makes the trajectories of a bundled model differ, and whether many short ones beat one long one.
 
-    python benchmarks/trajectories.py --tune sudoku9_medium_train.csv sudoku9_medium_test.csv sudoku9_17clue.csv \
-        --out results/trajectories.json
+    python benchmarks/trajectories.py --tune DATA/sudoku9_medium_train.csv DATA/sudoku9_medium_test.csv --out OUT.json
 
 Every puzzle may cost so many steps (--steps), as one trajectory of them all, two of half as many, and so on; a verifier
 ends a puzzle at its first valid answer, wave by wave of trajectories as in solve/job.py. The first trajectory is always

@@ -1,6 +1,6 @@
 """How far each selection rule and its confidence can be trusted: AUROC, calibration error, risk against coverage.
 
-    python benchmarks/trust.py runs/records/sudoku_medium --data sudoku9_medium_test.csv --out results/trust_medium.json
+    python benchmarks/trust.py RUN --data DATA/sudoku9_medium_test.csv --out results/trust_medium.json
 
 As `innerloop calibrate`, for one width after the other: half of the puzzles make the curves, the numbers are of the
 others. `auroc`: chance that a right answer scores above a wrong one. `ece`: mean distance between confidence and

@@ -1,6 +1,6 @@
 """Take the pictures of the page: docs/page_WIDTH_COLOURS.png, of a run that a real server serves.
 
-python docs/screens.py demo-sudoku9 [--example 12] [--step 3]
+python docs/screens.py demo-sudoku9 --example 12 --step 3
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """A roster of one's own: from a table of plain names to the cheapest repair, printed and drawn.
 
-    python examples/my_roster.py [roster.csv] [picture.svg]
+    python examples/my_roster.py examples/roster.csv roster.svg
 
-The CSV has a row a person: name, the shifts they can work, most working days, then a column for each day. A day is
-their shift, or "-" for off; "E!" may not be changed; "x" is absent; "-/N" is off and asks for N, "E/-" has E and asks
-to be off. A row "need E" says how many people each day needs on E. Needs the extra [solve].
+Without words it takes that table. The CSV has a row a person: name, the shifts they can work, most working days, then a
+column for each day. A day is their shift, or "-" for off; "E!" may not be changed; "x" is absent; "-/N" is off and asks
+for N, "E/-" has E and asks to be off. A row "need E" says how many people each day needs on E. Needs the extra [solve].
 """
 
 import csv
@@ -19,21 +19,7 @@ from innerloop.rules.roster_rules import Names, Sheet
 from innerloop.solve.exact import exact
 from innerloop.tasks.roster import Roster
 
-PLANNED = """\
-name,can,most,Mon,Tue,Wed,Thu,Fri,Sat,Sun
-Ada,ELN,5,E!,E!,E,E/-,E,-,-
-Ben,EL,5,E!,-!,L,L,-,E,E
-Chloe,LN,5,L!,N!,N,-,-,N,N
-Dmitri,ELN,5,-!,L!,L,x,x,x,-
-Esra,ELN,4,N!,-!,-,E,E/E,-,L
-Femi,EN,4,-!,E!,E,-,-,E,E
-Grace,LN,5,L!,L!,-/-,N,N,-,-
-Hugo,ELN,5,-!,-!,N,N,-,L/L,L/-
-Ines,EL,4,-!,-!,-,-/L,L,L,-
-need E,,,2,2,2,2,2,2,2
-need L,,,2,2,2,2,2,2,2
-need N,,,1,1,2,2,1,1,1
-"""
+PLANNED = Path(__file__).with_name("roster.csv")
 STRETCH = 5  # most working days in a row
 
 
@@ -71,7 +57,7 @@ def changes(task: Roster, question: np.ndarray, answer: np.ndarray) -> list[str]
 
 def main() -> None:
     console = Console(highlight=False)
-    text = Path(sys.argv[1]).read_text() if len(sys.argv) > 1 and sys.argv[1] else PLANNED
+    text = Path(sys.argv[1] if len(sys.argv) > 1 else PLANNED).read_text()
     task, question = read(text)
     console.print("To repair:", *task.explain(question, question), sep="\n  ")
     found = exact(task, question)

@@ -1,9 +1,9 @@
 """A timetable of one's own: from a table of plain names to the cheapest repair, printed and drawn.
 
-    python examples/my_timetable.py [timetable.csv] [picture.svg]
+    python examples/my_timetable.py examples/timetable.csv timetable.svg
 
-The CSV has a row a teacher: name, special room (or nothing), then a column for each period, called by its day and
-number, with the class taught then. Needs the extra [solve].
+Without words it takes that table. The CSV has a row a teacher: name, special room (or nothing), then a column for each
+period, called by its day and number, with the class taught then. Needs the extra [solve].
 """
 
 import csv
@@ -17,16 +17,7 @@ from rich.console import Console
 from innerloop.solve.exact import exact
 from innerloop.tasks.timetable import Timetable
 
-PLANNED = """\
-teacher,room,Mon 1,Mon 2,Mon 3,Mon 4,Tue 1,Tue 2,Tue 3,Tue 4,Wed 1,Wed 2,Wed 3,Wed 4
-Ada,,,,5b,6a,5a,,6a,,,6a,,
-Ben,,,5b,5a,,6a,5a,,6b,5a,5b,6b,
-Cleo,,,,,6b,5b,6a,6b,5a,,,5a,6b
-Dora,lab,,5a,,,,,5a,5b,5b,,6a,
-Emil,lab,5b,,6a,5a,6b,5b,,,,5a,,5b
-Fay,gym,5a,6b,,,,6b,5b,6a,6a,,,
-Gus,gym,,,,,,,,,,6b,5b,6a
-"""
+PLANNED = Path(__file__).with_name("timetable.csv")
 AWAY = {("Emil", "Mon 1"), ("Dora", "Wed 1"), ("gym", "Wed 2")}  # a teacher or a room, on a day or in a period
 UNWANTED = {("Ben", "Mon"), ("Emil", "Tue 4")}  # free periods that had better stay free
 
@@ -66,7 +57,7 @@ def moves(task: Timetable, question: np.ndarray, answer: np.ndarray) -> list[str
 
 def main() -> None:
     console = Console(highlight=False)
-    text = Path(sys.argv[1]).read_text() if len(sys.argv) > 1 else PLANNED
+    text = Path(sys.argv[1] if len(sys.argv) > 1 else PLANNED).read_text()
     task, question = read(text)
     console.print("To repair:", *task.explain(question, question), sep="\n  ")
     found = exact(task, question)

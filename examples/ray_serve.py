@@ -1,7 +1,7 @@
 """A run on more than one machine, by Ray Serve: every replica has the model, and batches what reaches it.
 
     pip install 'innerloop[serve,scale]'
-    python examples/ray_serve.py runs/demo --replicas 4
+    python examples/ray_serve.py demo-sudoku4 --replicas 4
     curl -d '{"puzzle": "1.3.34.2.1.34.2."}' http://127.0.0.1:8000/
 
 Ray spreads the replicas over the machines of its cluster (`ray start`) and requests over the replicas; the run's folder

@@ -1,7 +1,9 @@
 """Solve a puzzle with an exported model, without torch and without this library: numpy and onnxruntime are enough.
 
-    innerloop export runs/demo --onnx demo.onnx
-    python solve_onnx.py demo.onnx "1.3.34.2.1.34.2." [depth]
+    innerloop export demo-sudoku4 --onnx sudoku4.onnx
+    python examples/solve_onnx.py sudoku4.onnx "1.3.34.2.1.34.2."
+
+A third word is the depth.
 
 The file holds one step of thought; the loop is here. A row that is `fresh` starts anew, and is otherwise carried on
 from the state that the last step gave back. Everything else a program must know stands in the file's metadata.

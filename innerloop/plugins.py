@@ -4,13 +4,15 @@
     module_of(name)                        # the module; only after use()
 
 A file is run by use() alone, which is called with files that the user has given, never with what a model says of
-itself. Models keep the name with its hash, so that another file of the same name is not taken for it. A file stands
-alone: it imports installed packages and nothing that lies beside it. Packages offer tasks, systems and recipes by entry
-points.
+itself. Models keep the name with its hash, so that another file of the same name is not taken for it. What it imports
+are installed packages, and Python files that lie beside it: their texts are part of the hash, and of what a run keeps.
+Packages offer tasks, systems and recipes by entry points.
 """
 
 from __future__ import annotations
 
+import ast
+import builtins
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -27,10 +29,11 @@ from innerloop.text import printable
 
 __all__ = [
     "CodeName", "installed", "is_file", "is_loaded", "load_installed", "module_of", "name_of", "parse", "public",
-    "source_of", "trust_flag", "use",
+    "read_texts", "texts_of", "trust_flag", "use",
 ]  # fmt: skip
 
 MAX_CODE_BYTES = 1 << 20
+MOST_FILES = 50  # that a file imports from beside it
 MODULE_PREFIX = "innerloop_file_"  # of the names of modules that are made from files
 GROUPS = {"task": "innerloop.tasks", "system": "innerloop.systems", "recipe": "innerloop.recipes"}  # entry points
 NAME_PATTERN = re.compile(r"(?P<file>[^/\\@:\x00-\x1f]{1,120}\.py)@(?P<digest>[0-9a-f]{16})(:(?P<member>[^\W\d]\w*))?")
@@ -47,7 +50,7 @@ class CodeName(NamedTuple):
 
 class Loaded(NamedTuple):
     module: ModuleType
-    text: str
+    texts: dict[str, str]  # by file name: its own, and those of the files beside it that it imports
 
 
 _loaded: dict[str, Loaded] = {}  # by digest: what the user has had run in this process
@@ -81,38 +84,88 @@ def use(path: Path | str, expected: str = "") -> str:
     """
     path, _, member = str(path).partition(".py:")
     path = Path(f"{path}.py" if member else path)
-    text = files.read_text(path, MAX_CODE_BYTES)
-    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    texts = read_texts(path)
+    digest = digest_of(path.name, texts)
     name = f"{path.name}@{digest}" + (f":{member}" if member else "")
     if parse(name) is None:
         raise InputError(f"{files.shown(path)} cannot be used under this name: call it NAME.py, without @ and :")
     if expected and digest != expected:
         raise InputError(f"{files.shown(path)} was changed since the run was trained with it: restore it")
     if digest not in _loaded:
-        _loaded[digest] = Loaded(run_text(text, path, digest), text)
+        _loaded[digest] = Loaded(run_texts(path, texts, digest), texts)
     return name
 
 
-def run_text(text: str, path: Path, digest: str) -> ModuleType:
-    """The module that a text makes. Raises InputError where it does not run."""
-    spec = importlib.util.spec_from_file_location(f"{MODULE_PREFIX}{digest}", path)
-    if spec is None:
-        raise InputError(f"{files.shown(path)} is not a Python file: give a .py file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module.__name__] = module  # dataclasses and type hints look their module up
+def read_texts(path: Path) -> dict[str, str]:
+    """The texts of a file and of the files beside it that it imports, these included, by file name."""
+    found: dict[str, str] = {}
+    left = [path.name]
+    while left:
+        name = left.pop()
+        found[name] = files.read_text(path.with_name(name), MAX_CODE_BYTES)
+        if len(found) > MOST_FILES:
+            raise InputError(f"{files.shown(path)} imports more than {MOST_FILES} files beside it: make them a package")
+        beside = sorted(f"{module}.py" for module in imported(found[name]) if module not in sys.stdlib_module_names)
+        left += [other for other in beside if other not in (*found, *left) and path.with_name(other).is_file()]
+    return found
+
+
+def imported(text: str) -> set[str]:
+    """Names of the modules that a text imports; none of a text that is no Python."""
     try:
-        exec(compile(text, str(path), "exec"), module.__dict__)
+        nodes = list(ast.walk(ast.parse(text)))
+    except (SyntaxError, ValueError, RecursionError):  # told when it is run
+        return set()
+    whole = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    return whole | {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom) and not node.level}
+
+
+def digest_of(name: str, texts: dict[str, str]) -> str:
+    """16 hexadecimal digits for a file: of its text alone, or with the names and texts of those that it imports."""
+    whole = hashlib.sha256(texts[name].encode())
+    for other in sorted(texts.keys() - {name}):
+        whole.update(hashlib.sha256(other.encode()).digest() + hashlib.sha256(texts[other].encode()).digest())
+    return whole.hexdigest()[:16]
+
+
+def run_texts(path: Path, texts: dict[str, str], digest: str) -> ModuleType:
+    """The module that a file's text makes, which imports the other texts. Raises InputError where it does not run.
+
+    It is the texts that are run, as they were hashed, whatever lies at their places by now.
+    """
+    modules: dict[str, ModuleType] = {}
+
+    def own_import(name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0) -> Any:
+        if level or f"{name}.py" not in texts:
+            return builtins.__import__(name, globals, locals, fromlist, level)
+        return modules[name] if name in modules else run(name)
+
+    def run(name: str) -> ModuleType:
+        place = path.with_name(f"{name}.py")
+        full = f"{MODULE_PREFIX}{digest}" + (f"_{name}" if place != path else "")
+        spec = importlib.util.spec_from_file_location(full, place)
+        if spec is None:
+            raise InputError(f"{files.shown(path)} is not a Python file: give a .py file")
+        module = modules[name] = importlib.util.module_from_spec(spec)
+        if len(texts) > 1:
+            vars(module)["__builtins__"] = vars(builtins) | {"__import__": own_import}
+        sys.modules[full] = module  # dataclasses and type hints look their module up
+        exec(compile(texts[place.name], str(place), "exec"), vars(module))
+        return module
+
+    try:
+        return run(path.stem)
     except (Exception, SystemExit) as error:
-        del sys.modules[module.__name__]
+        for module in modules.values():
+            sys.modules.pop(module.__name__, None)
         raise failed(files.shown(path), error) from None
-    return module
 
 
 def failed(what: str, error: BaseException) -> InputError:
     why = printable((str(error).splitlines() or [""])[0], 200)
     advice = "run it by itself first"
     if isinstance(error, ModuleNotFoundError):
-        advice = "install that package, or put what the file needs into the file: it must stand alone"
+        advice = "install that package, or put what the file needs into the file, or into a file beside it"
     return InputError(f"{what} cannot be imported ({type(error).__name__}: {why}): {advice}")
 
 
@@ -126,9 +179,9 @@ def module_of(name: str) -> ModuleType:
     return loaded_as(name).module
 
 
-def source_of(name: str) -> str:
-    """The text of the file."""
-    return loaded_as(name).text
+def texts_of(name: str) -> dict[str, str]:
+    """The text of the file, and those of the files beside it that it imports, by file name."""
+    return loaded_as(name).texts
 
 
 def loaded_as(name: str) -> Loaded:

@@ -11,6 +11,7 @@ import pytest
 
 # torch and the library are loaded where they are used: the process that hands out the work to others needs neither.
 LONGEST = (
+    "test_printed_commands", "test_next_commands",
     "test_graph", "test_web_page", "test_load", "test_records", "test_train", "test_contract", "test_api", "test_cli",
     "test_web_verdict", "test_web_site", "test_bad_inputs", "test_hub", "test_imagine", "test_mor", "test_huginn",
     "test_solver", "test_web_hostile", "test_attacks", "test_worker", "test_web_everybody", "test_roster",

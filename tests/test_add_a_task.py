@@ -36,13 +36,11 @@ COMMANDS = [line for block in blocks("sh") for line in block.splitlines() if lin
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """A folder with the examples, the rules of the page, and each of its tasks as a file."""
+    """A folder with the examples, and each task of the page as a file."""
     folder = tmp_path_factory.mktemp("home")
     shutil.copytree(ROOT / "examples", folder / "examples")
     puzzles = folder / "examples/futoshiki.csv"
     puzzles.write_text("".join(puzzles.read_text().splitlines(keepends=True)[: 1 + FEW]))
-    rules = next(block for block in PYTHON if "def constrain(model, has, question: str)" in block)
-    (folder / "my_rules.py").write_text(rules)
     for name, block in TASKS.items():
         (folder / f"{name}.py").write_text(block)
     torch.set_num_threads(1)
@@ -144,6 +142,8 @@ def test_each_task_of_the_page_on_real_puzzles(name, home, real_data):
 
 def test_the_example_of_the_page_is_the_file():
     assert PYTHON[0] == (ROOT / "examples/futoshiki.py").read_text() and len(PYTHON[0].splitlines()) < 60
+    rules = next(block for block in PYTHON if "def constrain(model, has, question: str)" in block)
+    assert rules == (ROOT / "examples/my_rules.py").read_text()
     assert set(TASKS) == set(SMALL)
     groups = tomllib.loads(blocks("toml")[0])["project"]["entry-points"]
     assert set(groups) == set(plugins.GROUPS.values())
@@ -188,7 +188,7 @@ def test_an_error_in_a_file_of_the_users_is_told_as_such(tmp_path, capsys, monke
 def test_without_the_users_word_no_code_of_a_run_is_executed(home, capsys, monkeypatch):
     """In a process that has not run it yet: the sentence says what to do, and every verb says it."""
     monkeypatch.setattr(plugins, "_loaded", {})
-    monkeypatch.setattr(plugins, "run_text", lambda *_: pytest.fail("code was run"))
+    monkeypatch.setattr(plugins, "run_texts", lambda *_: pytest.fail("code was run"))
     with contextlib.chdir(home):
         question = "examples/futoshiki.csv"
         verbs = {"eval": [], "study": [], "report": [], "calibrate": [], "train": [], "solve": [question]}

@@ -14,7 +14,7 @@ from innerloop import cli
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "your_puzzle.md").read_text()
 TINY = ["plan.steps=2", "plan.batch=4", "plan.compile=off", "config.dtype=float32", "config.net.hidden_size=16"]
-OTHER_FILES = ("my.csv", "demo-sudoku4")  # the reader's own; a model that is measured elsewhere
+OTHER_FILES = ("FILE.csv", "demo-sudoku4")  # the reader's own; a model that is measured elsewhere
 
 
 @pytest.mark.slow

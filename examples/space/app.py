@@ -1,7 +1,7 @@
 """A Hugging Face Space in one file: choose a model, give it a puzzle, watch it think. Gradio draws, innerloop thinks.
 
     pip install innerloop gradio
-    python app.py
+    python examples/space/app.py
 
 MODEL in the environment adds a model of your own: a NAME.safetensors, or the folder of a run.
 """

@@ -27,7 +27,7 @@ SMALL_CONFIG = NetConfig(
 def check(file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE.py")]) -> int:
     """Hold your own loop against the contract: shapes, gradients, seeds, batches, what is taped.
 
-    Example:  innerloop check my_loop.py
+    Example:  innerloop check examples/my_loop.py
 
     The file lists a class with init, step and read in its `__all__`. The class is made from `Config()` of the same
     file where there is one (a field `net` becomes a 4x4 Sudoku's), else without arguments; it is asked (B, 16) tokens

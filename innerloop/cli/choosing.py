@@ -16,10 +16,10 @@ from innerloop.data.stated import UNSTATED, Stated
 from innerloop.errors import InputError
 from innerloop.plugins import is_file
 from innerloop.runs import run as runs
-from innerloop.runs.code import Code, given
+from innerloop.runs.code import Code, given, permitted
 from innerloop.text import printable
 
-__all__ = ["Recipe", "Seeds", "Source", "Workers", "choose_run"]
+__all__ = ["Recipe", "Seeds", "Source", "TrustCode", "Workers", "choose_run"]
 
 Recipe = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE|RUN")]
 Seeds = Annotated[
@@ -28,6 +28,8 @@ Seeds = Annotated[
 Workers = Annotated[
     str, tyro.conf.arg(help="Of several runs, how many at once: auto (one a core, or one a GPU), a number, or ray.")
 ]
+
+TrustCode = Annotated[bool, tyro.conf.arg(help="Run the code that a run's folder keeps of its own task or system.")]
 
 
 class Source(NamedTuple):
@@ -90,9 +92,12 @@ def start_of(recipe: str, source: Source, changes: Sequence[str]) -> tuple[runs.
     """The Run of a recipe, or of a config file, and a sentence about what was matched anew, or ""."""
     parameters = {k: v for k, v in (("system", source.system), ("task", source.task)) if v}
     if recipe.endswith(".json"):
-        if parameters:
+        if not all(map(is_file, parameters.values())):
             raise InputError(f"{printable(recipe)} names its system and task: leave out --system and --task")
-        return runs.read_config(files.read_json(recipe), files.shown(recipe)), ""
+        value = files.read_json(recipe)
+        whole = value if isinstance(value, dict) and "run" in value else {"run": value}
+        shown = files.shown(recipe)
+        return runs.read_config(permitted(whole, Path(recipe), source.code, shown), shown), ""
     if Path(recipe).is_dir() or ("/" in recipe and not is_file(recipe)):
         raise InputError(
             f"{recipe} is neither a recipe nor the folder of a run (it has no run.json): see innerloop list"

@@ -76,12 +76,12 @@ def demo(recipe: str = "demo", out: str = "runs/demo", set: tuple[str, ...] = ()
     question = opened.task.decode(examples.inputs[row])
     console.print(f"\nopen [bold]{markup((folder / 'report.html').resolve())}[/] in a browser. Then try:")
     answers = ("--depth", HARD_DEPTH, "--width", WIDTHS[-1], "--out", folder / "answers.csv")
-    for words in (
+    for verb, *words in (
         ("solve", out, question),
         *([("solve", out, hard, *answers)] if hard else []),
         ("serve", out),
     ):
-        console.print("  " + markup(next_command(*words), 4096))
+        console.print("  " + markup(next_command(str(verb), *words), 4096))
     return 0
 
 

@@ -19,9 +19,9 @@ def plot(runs: tyro.conf.Positional[tuple[str, ...]], out: str = "", code: CodeF
 
     Example:  innerloop plot runs/demo
 
-    Example:  innerloop plot runs/sudoku6                           (the mean of its seeds, in the band of all)
+    Example:  innerloop plot runs/sudoku6                           # the mean of its seeds, in the band of all
 
-    Example:  innerloop plot runs/hrm runs/trm --out figures        (both in one figure)
+    Example:  innerloop plot runs/demo runs/mine --out figures      # both in one figure
 
     Args:
         runs: Folders of runs, or of several; what differs in more than the seed is drawn over each other.

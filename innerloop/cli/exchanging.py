@@ -51,9 +51,9 @@ def import_(
 ) -> int:
     """Turn an official HRM or TRM checkpoint into a run that every other verb opens.
 
-    Example:  innerloop import step_26040 --arch all_config.yaml --data data/sudoku-extreme --out runs/official
+    Example:  innerloop import OFFICIAL/step_26040 --arch OFFICIAL/all_config.yaml --data DATA --out runs/official
 
-    Example:  innerloop import step_26040 --heads 8 --cycles 3 --low 6 --out runs/official
+    Example:  innerloop import OFFICIAL/step_26040 --heads 8 --cycles 3 --low 6 --out runs/official
 
     Args:
         file: Checkpoint that the official trainer saved (step_N).
@@ -96,11 +96,11 @@ def export(
 
     Example:  innerloop export runs/mine --onnx mine.onnx
 
-    Example:  innerloop export runs/mine --out step_1000
+    Example:  innerloop export RUN --out step_1000      # of HRM or TRM
 
-    Example:  innerloop export runs/mine --data data/mine       (its puzzles: train/ and test/)
+    Example:  innerloop export runs/mine --data data/mine       # its puzzles: train/ and test/
 
-    Example:  innerloop export puzzles.csv --data data/mine --split test
+    Example:  innerloop export examples/sudoku4_test.csv --data data/test --split test
 
     Args:
         source: A trained model; with --data the folder of a run, or a file of puzzles.

@@ -23,6 +23,7 @@ from innerloop.runs.code import FOLDER as CODE_FOLDER
 from innerloop.runs.code import NO_CODE, Code
 from innerloop.runs.fit import load_data
 from innerloop.runs.folder import OpenedRun, read_folder
+from innerloop.runs.group import find_runs, holds_runs
 from innerloop.runs.origin import known, refuse_changed
 from innerloop.runs.single import match_identifiers
 from innerloop.show import records
@@ -31,7 +32,9 @@ from innerloop.text import command, printable
 
 RunFolder = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 CodeFlags = Annotated[Code, tyro.conf.OmitArgPrefixes]
-CODE_VERBS = ("train", "eval", "solve", "serve", "calibrate", "plot", "report", "study", "export")  # take --trust-code
+CODE_VERBS = (  # take --trust-code
+    "train", "show", "eval", "solve", "worth", "serve", "calibrate", "table", "plot", "report", "study", "export",
+)  # fmt: skip
 RulesFile = Annotated[
     str,
     tyro.conf.arg(metavar="FILE.py", help="A Python file with the functions rule, constrain, or both."),
@@ -71,21 +74,23 @@ def choose_device(choice: str) -> tuple[torch.device, str]:
     return torch.device("cuda", local), f"cuda:{local} ({why}: {torch.cuda.get_device_name(local)})"
 
 
-def keeps_code(*words: object) -> bool:
-    """Whether one of these is the folder of a run that keeps code of its own."""
-    with contextlib.suppress(OSError, ValueError):  # no name of a folder
-        return any((Path(str(word)) / CODE_FOLDER).is_dir() for word in words)
+def keeps_code(word: object) -> bool:
+    """Whether this is the folder of a run, or of several, that keep code of their own."""
+    with contextlib.suppress(OSError, ValueError, InputError):  # no name of a folder
+        folder = Path(str(word))
+        return any((run / CODE_FOLDER).is_dir() for run in ([folder], find_runs(folder))[holds_runs(folder)])
     return False
 
 
-def next_command(verb: object, *words: object) -> str:
+def next_command(verb: str, *words: object) -> str:
     """A command line to type next: it names the path that started this program, if a shell finds no other way to it.
 
-    A run that keeps code of its own is opened with --trust-code.
+    Where the first word is a run that keeps code of its own, it is opened with --trust-code.
     """
     started, found = Path(sys.argv[0]), shutil.which("innerloop") or ""
     by_name = started.name != "innerloop" or os.path.realpath(found) == os.path.realpath(started)
-    line = command(str(verb), *words, *(["--trust-code"] if verb in CODE_VERBS and keeps_code(*words[:1]) else []))
+    trusted = verb in CODE_VERBS and any(map(keeps_code, words[:1]))
+    line = command(verb, *words, *(["--trust-code"] if trusted else []))
     return line if by_name else shlex.quote(str(started)) + line.removeprefix("innerloop")
 
 

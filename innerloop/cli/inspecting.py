@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from innerloop import files
+from innerloop.cli.inputs import next_command
 from innerloop.data.cells import parted
 from innerloop.data.formats import ANSWER_NAMES, QUESTION_NAMES, write_csv
 from innerloop.data.found_symmetries import found_symmetries
@@ -25,7 +26,7 @@ from innerloop.data.stated import Stated
 from innerloop.errors import InputError
 from innerloop.schema import Seed, Whole
 from innerloop.tasks.grid import Grid
-from innerloop.text import command, printable
+from innerloop.text import printable
 
 __all__ = ["data"]
 
@@ -50,11 +51,11 @@ def data(
 
     Ends with 0 where the file can be trained on as it stands, and with 2 where rows are at fault or repeat others.
 
-    Example:  innerloop data my_puzzles.csv
+    Example:  innerloop data examples/sudoku4.csv
 
-    Example:  innerloop data my_puzzles.csv --fix --out clean
+    Example:  innerloop data examples/sudoku4.csv --fix --out clean
 
-    Example:  innerloop data cells.csv --shape 4x6 --blank __ --alphabet __,1,2,10
+    Example:  innerloop data FILE.csv --shape 4x6 --blank __ --alphabet __,1,2,10
 
     Args:
         file: Puzzles, in any format that train reads.
@@ -83,7 +84,7 @@ def data(
         raise InputError(first_fault(found, path, words))
     if found.answered:
         train_words = ("grid", "--data", targets[0] if fix else path, *words, "--out", "runs/mine")
-        print(f"next: {command('train', *train_words)}", file=sys.stderr)
+        print(f"next: {next_command('train', *train_words)}", file=sys.stderr)
     return 0
 
 
@@ -242,7 +243,7 @@ def first_fault(found: Inspection, path: Path, words: Sequence[str]) -> str:
         more = f", and {count:,} more rows are at fault" if count else ""
     else:
         first, more = f"row {found.repeats[0].row}: the question repeats row {found.repeats[0].earlier}", ""
-    mend = command("data", path, *words, "--fix")
+    mend = next_command("data", path, *words, "--fix")
     return f"{files.shown(path)}, {first}{more}; correct them, or leave them out by: {mend}"
 
 

@@ -25,7 +25,6 @@ from innerloop.cli.inputs import (
 from innerloop.data.sets import fingerprint
 from innerloop.errors import InputError
 from innerloop.learn.evaluate import Row, as_dicts, evaluate
-from innerloop.plugins import trust_flag
 from innerloop.runs.certificate import birth_certificate
 from innerloop.runs.folder import OpenedRun
 from innerloop.runs.group import find_runs, holds_runs
@@ -54,9 +53,9 @@ def eval_(
 
     Example:  innerloop eval runs/demo --depth 1,4,16,64 --halt both
 
-    Example:  innerloop eval runs/sudoku6 --data test.csv      (all runs in a folder, one after the other)
+    Example:  innerloop eval runs/sudoku6 --data examples/sudoku6_test.csv   # all runs in a folder, one by one
 
-    Example:  innerloop eval runs/demo --data test.csv --depth 16 --width 1,8 --noise 0.5,0 --pick q
+    Example:  innerloop eval runs/mine --data examples/sudoku4_test.csv --depth 16 --width 1,8 --noise 0.5,0 --pick q
 
     Args:
         run: Folder of a trained run, or of several.
@@ -102,8 +101,8 @@ def judge(opened: Any, data: str, limit: int, out: str, sizes: Any, dials: dict[
     record = eval_record(opened, examples, rows, dials["seed"], dials["noise"])
     files.write_json(target, record | ({} if data else {"chose_weights": True}))
     print_rows(Console(emoji=False, highlight=False), rows)
-    following = next_command("plot", opened.folder, *trust_flag(opened.run))
-    console.print(f"written to {markup(target)}; next: [bold]{markup(following, 4096)}[/]")
+    following = f"; next: [bold]{markup(next_command('plot', opened.folder), 4096)}[/]"
+    console.print(f"written to {markup(target)}{following if opened.folder.is_dir() else ''}")
 
 
 def parse_noise(noise: str) -> tuple[float, float]:

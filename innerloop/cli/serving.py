@@ -47,7 +47,7 @@ def serve(
 
     Example:  innerloop serve runs/demo
 
-    Example:  innerloop serve runs/demo maze=runs/maze11 --port 0 --queue 5000
+    Example:  innerloop serve runs/demo small=demo-sudoku4 --port 0 --queue 5000
 
     Requests beyond a limit are refused with a sentence; a full queue answers 429 and says when to try again. Ctrl-C or
     SIGTERM answers what was accepted, then ends.

@@ -66,9 +66,9 @@ def solve(
 ) -> int:
     """Solve one puzzle step by step in the terminal, or a file of puzzles; or say "I don't know".
 
-    Example:  innerloop solve runs/sudoku4 "1.3.34.2.1.34.2."
+    Example:  innerloop solve demo-sudoku4 "1.3.34.2.1.34.2."
 
-    Example:  innerloop solve runs/demo puzzles.csv --depth 64 --width 20 --out answers.csv
+    Example:  innerloop solve runs/mine examples/sudoku4_test.csv --depth 64 --width 20 --out answers.csv
 
     Args:
         words: A trained run (its folder, a single file, or the name of a model that comes along), and the text of a
@@ -91,7 +91,7 @@ def solve(
         device: auto, cpu or cuda.
     """
     if len(words) + bool(model) != 2:
-        raise InputError("give a run and a puzzle, such as: innerloop solve runs/demo puzzles.csv")
+        raise InputError("give a run and a puzzle, such as: innerloop solve RUN PUZZLE")
     opened = with_rules(open_run(model or words[0], choose_device(device)[0], code), rules)
     questions, file = read_input(opened.task, words[-1])
     questions = with_identifiers(opened, questions)

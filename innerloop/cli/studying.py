@@ -47,7 +47,7 @@ def study(
 
     Example:  innerloop study runs/demo
 
-    Example:  innerloop study runs/demo --depth 64 --limit 500 --control runs/shuffled --out studies/demo
+    Example:  innerloop study runs/sudoku6/seed0 --depth 64 --limit 500 --control runs/sudoku6/seed1 --out studies/seeds
 
     Writes study.json and figures: residuals of every update; puzzles right, stuck or changing over steps; boards with
     few empty places; participation ratio of each slot beside the same model untrained; linear probes of the open cells.

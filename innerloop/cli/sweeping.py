@@ -133,5 +133,5 @@ def tell(console: Console, folder: Path, record: dict[str, Any], code: Code) -> 
     print_summary(summarise(conditions([folder], code), validation=True))
     console.print(f"chosen by validation: [bold]{markup(record['chosen'])}[/], kept in {markup(best)}")
     console.print("the validation puzzles chose it, and flatter it: judge it on others, as by")
-    console.print(f"  {markup(next_command('eval', best, '--data', 'my_test.csv'), 4096)}")
+    console.print(f"  {markup(next_command('eval', best, '--data', 'FILE'), 4096)}")
     return 1 if record["failed"] else 0

@@ -48,7 +48,7 @@ def table(
 
     Example:  innerloop table runs/sudoku6
 
-    Example:  innerloop table runs/sudoku6 runs/sudoku6_trm --format latex --out table.tex
+    Example:  innerloop table runs/sudoku6 runs/mine --format latex --out table.tex
 
     Args:
         runs: Folders of runs, or of several: those that differ in the seed alone make one row, the first the baseline.

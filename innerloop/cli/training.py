@@ -12,7 +12,7 @@ import tyro
 from rich.console import Console
 
 from innerloop import files
-from innerloop.cli.choosing import Recipe, Seeds, Source, Workers, choose_run
+from innerloop.cli.choosing import Recipe, Seeds, Source, TrustCode, Workers, choose_run
 from innerloop.cli.inputs import choose_device, next_command
 from innerloop.errors import InputError
 from innerloop.learn import checkpoint
@@ -20,7 +20,7 @@ from innerloop.learn.lock import lock_folder
 from innerloop.learn.plan import Plan
 from innerloop.learn.precision import prepare
 from innerloop.learn.train import Result
-from innerloop.plugins import name_of, trust_flag
+from innerloop.plugins import name_of
 from innerloop.runs.fit import BuiltRun, build
 from innerloop.runs.group import seed_runs
 from innerloop.runs.training import fit, is_done
@@ -35,7 +35,6 @@ Alphabet = Annotated[
     str, tyro.conf.arg(help="What a cell of --data may hold, as .123 or, if cells have several characters, 1,2,10,__.")
 ]
 Fresh = Annotated[bool, tyro.conf.arg(help="Forget what an earlier run left in the folder.")]
-TrustCode = Annotated[bool, tyro.conf.arg(help="Run the code that a run's folder keeps of its own task or system.")]
 DryRun = Annotated[
     bool, tyro.conf.arg(help="Train nothing: say sizes, FLOPs, memory and the time to expect, from a few timed steps.")
 ]
@@ -64,7 +63,7 @@ def train(
 ) -> int:
     """Train a recipe, on its own puzzles or on yours; go on with a run that was interrupted.
 
-    Example:  innerloop train demo --data my_puzzles.csv --out runs/mine
+    Example:  innerloop train sudoku4 --data examples/sudoku4.csv --out runs/mine
 
     Example:  innerloop train runs/mine
 
@@ -127,8 +126,8 @@ def train_in_folder(console: Console, built: BuiltRun, folder: Path, why: str, h
                 console.print(note, markup=False)
             result = fit(built, folder, **how)
     except KeyboardInterrupt:
-        again = next_command("train", folder, *trust_flag(built.run))
-        console.print(f"interrupted; go on with: [bold]{markup(again, 4096)}[/]")
+        again = f"go on with: [bold]{markup(next_command('train', folder), 4096)}[/]"
+        console.print(f"interrupted; {again if (folder / 'run.json').exists() else 'the same command begins again'}")
         return 130
     except torch.OutOfMemoryError:
         raise InputError("the GPU's memory is full: raise plan.accumulate (same result, less memory)") from None
@@ -182,9 +181,8 @@ def print_result(console: Console, folder: Path, result: Result, built: BuiltRun
     if result.stopped:
         console.print(f"[bold red]stopped[/]: {markup(result.stopped)}")
         return
-    flag = trust_flag(built.run)
     if result.steps < steps and not result.flat:
-        again = next_command("train", folder, *flag)
+        again = next_command("train", folder)
         console.print(f"step {result.steps} of {steps}; go on with: [bold]{markup(again, 4096)}[/]")
         return
     if result.best:
@@ -194,5 +192,5 @@ def print_result(console: Console, folder: Path, result: Result, built: BuiltRun
         console.print(what_more_would_bring(result, built.run.plan))
     where = markup(folder / checkpoint.MODEL)
     console.print(f"{result.steps} steps in {result.seconds:.1f} s of training; weights in {where}")
-    following = next_command("eval", folder, "--depth", "1,4,16,64", *flag)
+    following = next_command("eval", folder, "--depth", "1,4,16,64")
     console.print(f"next: [bold]{markup(following, 4096)}[/]")

@@ -11,7 +11,15 @@ from rich.console import Console
 from rich.table import Table
 
 from innerloop import files
-from innerloop.cli.inputs import RunFolder, choose_device, open_run, print_reading, refuse_overwrite
+from innerloop.cli.inputs import (
+    NO_CODE,
+    CodeFlags,
+    RunFolder,
+    choose_device,
+    open_run,
+    print_reading,
+    refuse_overwrite,
+)
 from innerloop.data.opening import open_questions, open_set
 from innerloop.data.sets import PuzzleSet
 from innerloop.errors import InputError
@@ -41,10 +49,11 @@ def worth(
     seconds: Positive = 30.0,
     out: str = "",
     device: str = "auto",
+    code: CodeFlags = NO_CODE,
 ) -> int:
     """Measure model, verifier, both before CP-SAT, and CP-SAT alone on your puzzles, and say which to use.
 
-    Example:  innerloop worth runs/mine my_test.csv
+    Example:  innerloop worth runs/mine examples/sudoku4_test.csv
 
     Args:
         run: A trained run: its folder, a single file, or the name of a model that comes along.
@@ -57,7 +66,7 @@ def worth(
         device: auto, cpu or cuda.
     """
     where, why = choose_device(device)
-    opened = open_run(run, where)
+    opened = open_run(run, where, code)
     solver = solver_of(opened)
     methods = ways(solver)
     if out:

@@ -12,7 +12,7 @@ PLAIN = replace(SMALL, hidden_size=128, block="attention", positions="learned", 
 
 
 def grid() -> Run:
-    """Your own puzzle: `innerloop train grid --data my.csv`."""
+    """Your own puzzle: `innerloop train grid --data FILE.csv`."""
     plan = replace(
         LONG, steps=20_000, batch=32, halting=replace(MIXED, max_steps=8), depths=(8,), check_every=500, patience=8
     )

@@ -1,8 +1,9 @@
 """Code of a run: the files of its own task and system, kept in its folder, and the permission to run them.
 
-run.json names a file by name and hash (plugins.use); code/NAME.py in the folder is its copy. A copy is run only with
-the user's word (trust_code); a file that the user gives in its place needs none. A single file and a hub repository
-hold no code. The task and system of a run without such names are the library's own, or of installed packages.
+run.json names a file by name and hash (plugins.use); code/NAME.py in the folder is its copy, beside those of the files
+that it imports from its own folder. A copy is run only with the user's word (trust_code); a file that the user gives in
+its place needs none. A single file and a hub repository hold no code. The task and system of a run without such names
+are the library's own, or of installed packages.
 """
 
 from __future__ import annotations
@@ -73,9 +74,10 @@ def load_kept(reference: str, kind: str, source: Path, trust_code: bool, where: 
             f"give that file, --{kind} {known.file} (in Python {kind}=FILE)"
         )
     if not trust_code:
+        more = " and what it imports from beside it" if len(plugins.read_texts(copy)) > 1 else ""
         raise InputError(
             f"{where}: its {kind} is code of its own, {files.shown(copy)}, which is not run without your word: "
-            f"read it, then add --trust-code (in Python trust_code=True), or give your own file, --{kind} FILE.py"
+            f"read it{more}, then add --trust-code (in Python trust_code=True), or give your own file, --{kind} FILE.py"
         )
     plugins.use(f"{copy}:{known.member}" if known.member else copy, known.digest)
 
@@ -86,13 +88,14 @@ def references(run: Run) -> Iterator[str]:
 
 
 def keep_code(folder: Path, run: Run) -> None:
-    """Copy the files that a run is made of into its folder. Raises InputError where two of them have one name."""
+    """Copy the files that a run is made of, and what they import from beside them, into its folder.
+
+    Raises InputError where two of them have one name.
+    """
     texts: dict[str, str] = {}
     for reference in references(run):
-        known = plugins.parse(reference)
-        assert known is not None
-        text = plugins.source_of(reference)
-        if texts.setdefault(known.file, text) != text:
-            raise InputError(f"two different files are called {known.file}: rename one of them")
+        for name, text in plugins.texts_of(reference).items():
+            if texts.setdefault(name, text) != text:
+                raise InputError(f"two different files are called {name}: rename one of them")
     for name, text in texts.items():
         files.write_text(folder / FOLDER / name, text)

@@ -51,6 +51,8 @@ def load_data(data: Data, folder: Path | str = "") -> tuple[Task, PuzzleSet, Puz
     """
     if folder:
         data = origin.resolve_paths(data, folder)
+    if not data.train and not data.task:
+        raise InputError("these are settings for puzzles from a file: give it, --data FILE")
     if not data.train:
         task = tasks.get(data.task, **data.options)
         return task, task.make(data.count, data.seed), task.make(data.holdout, data.seed + 1_000_003)

@@ -71,7 +71,7 @@ def read_run(value: Any, where: str) -> Run:
 
 
 def read_config(value: Any, where: str) -> Run:
-    """The Run in a config file: what `innerloop show RECIPE --out` writes, or the run.json of a run."""
+    """The Run in a config file: what `innerloop show RECIPE --out FILE.json` writes, or the run.json of a run."""
     return from_json(value["run"] if isinstance(value, dict) and "run" in value else value, where)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from innerloop import files, web
 from innerloop.errors import InputError
 from innerloop.learn.evaluate import score_set
-from innerloop.plugins import trust_flag
+from innerloop.plugins import name_of, trust_flag
 from innerloop.show import described, records
 from innerloop.show.replay import Replay, rounded_or_none
 from innerloop.solve.calibrate import from_file
@@ -79,7 +79,7 @@ def measured_json(opened: Any, solver: Solver, examples: Any) -> dict[str, Any]:
     curves["halting"] = halting_points(opened.loop, opened.task, examples, run.plan.trained_depth)
     metrics = folder / "metrics.jsonl"
     known = {"curves": curves, "born": certificate_fields(result, judged, reasons), "trained": run_fields(run)}
-    known["commands"] = next_commands(folder, run)
+    known["commands"] = next_commands(opened)
     return known | ({"learning": learning_curve(metrics)} if metrics.exists() else {})
 
 
@@ -145,13 +145,19 @@ def certificate_fields(result: dict[str, Any], judged: dict[str, Any], reasons: 
     return {k: v for k, v in shown.items() if own[k] not in (None, "")}
 
 
-def next_commands(folder: Path, run: Any) -> dict[str, str]:
-    """Suggested next commands."""
-    own = trust_flag(run)
+def next_commands(opened: Any) -> dict[str, str]:
+    """Commands to go on with. A model in one file has no folder for results, and holds no code of its own."""
+    folder, run = Path(opened.folder), opened.run
+    kept = folder.is_dir()
+    names = (("--system", run.system), ("--task", run.data.task))
+    files_of = [word for option, name in names if name_of(name) != name for word in (option, name_of(name))]
+    own = trust_flag(run) if kept else tuple(files_of)
+    judged, studied = ((), ()) if kept else (("--out", "eval.json"), ("--out", "study"))
+    depths = ("--depth", "1,2,4,8,16,32,64", "--halt", "both")
     return {
         "ask it your own puzzles": command("serve", folder, *own),
-        "measure what depth buys": command("eval", folder, "--depth", "1,2,4,8,16,32,64", "--halt", "both", *own),
-        "look inside": command("study", folder, *own),
+        "measure what depth buys": command("eval", folder, *depths, *judged, *own),
+        "look inside": command("study", folder, *studied, *own),
     }
 
 

@@ -101,6 +101,8 @@ def dimension(x: Any, draws: int = 200, seed: int = 0) -> Dimension:
 
 
 def _ratio(half: Rows, w: Rows) -> float:
+    if np.count_nonzero(w) < 4:  # a draw of so few different rows tells nothing
+        return float("inf")
     above, below = traces(half, w)
     return above / below if below > 0 else float("inf")
 

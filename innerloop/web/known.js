@@ -5,7 +5,7 @@ import { accuracyFigure, haltingFigure, learningFigure, modulesFigure, trustTabl
 
 /** Draw all of it; what is not measured says how to measure it. */
 export function known(model) {
-  const { curves, name, born, trained, commands } = model;
+  const { curves, born, trained, commands } = model;
   accuracyFigure(model, "depth");
   accuracyFigure(model, "width");
   haltingFigure(curves.halting, model.difficulty);
@@ -13,7 +13,9 @@ export function known(model) {
   learningFigure(model.learning);
   trustTable(curves.trust);
   for (const what of ["depth", "modules"]) at(`${what}-missing`).hidden = curves[what].length > 0;
-  for (const node of document.querySelectorAll(".run")) fill(node, name);
+  for (const node of document.querySelectorAll("[data-command]")) {
+    node.textContent = commands?.[node.dataset.command] ?? node.textContent;
+  }
   for (const [id, pairs] of Object.entries({ born, trained, commands })) {
     const word = (v) => (typeof v === "string" ? v : JSON.stringify(v));
     const line = ([k, v]) => [h("dt", null, k.replaceAll("_", " ")), h("dd", null, word(v))];

@@ -129,7 +129,8 @@ def test_the_page_runs_as_printed(monkeypatch, capsys):
         function.__annotations__, function.__module__, function.__name__ = {"return": "Run"}, sudoku.__name__, name
         monkeypatch.setattr(sudoku, name, function)
     task = tasks.get("sudoku", size=4)
-    write_csv(Path("my_test.csv"), task.make(8, 5), task)
+    Path("examples").mkdir()
+    write_csv(Path("examples/sudoku6_test.csv"), task.make(8, 5), task)
     for words in commands():
         capsys.readouterr()
         assert cli.main(shlex.split(words)[1:]) == 0, f"{words}: {capsys.readouterr().err}"

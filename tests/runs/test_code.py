@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -80,6 +81,36 @@ def test_code_that_was_changed_is_not_run(trained, tmp_path, fresh):
         innerloop.open_run(folder, trust_code=True)
     (folder / "code/futoshiki.py").unlink()
     with pytest.raises(InputError, match=r"not kept here: give that file, --task futoshiki.py"):
+        innerloop.open_run(folder, trust_code=True)
+
+
+def test_files_beside_it_that_a_file_imports_are_kept_and_hashed_with_it(tmp_path, fresh):
+    """Also those that these import, inside of functions too; a package of the same name elsewhere is not taken."""
+    home = tmp_path / "of mine"
+    home.mkdir()
+    text = "from signs import NUMBERS\n" + TASK.read_text()
+    (home / "my_task.py").write_text(text + "\n\nclass Mine(Futoshiki):\n    name = NUMBERS\n\n\n__all__ = ['Mine']\n")
+    (home / "signs.py").write_text(
+        "def numbers():\n    import deep\n\n    return deep.NUMBERS\n\nNUMBERS = numbers()\n"
+    )
+    (home / "deep.py").write_text("import my_task\n\nNUMBERS = 'one to five'\n")
+    (home / "other.py").write_text("raise SystemExit('not imported by it')\n")
+    run = recipes.get("grid", task=plugins.use(home / "my_task.py"))
+    run = replace(run, data=replace(run.data, train=str(EXAMPLES / "futoshiki.csv")))
+    folder = written(tmp_path / "run", override(run, TINY))
+    assert sorted(p.name for p in (folder / "code").iterdir()) == ["deep.py", "my_task.py", "signs.py"]
+    assert "deep" not in sys.modules and "signs" not in sys.modules
+    shutil.rmtree(home)
+    plugins._loaded.clear()
+    with pytest.raises(InputError, match="read it and what it imports from beside it, then add --trust-code"):
+        innerloop.open_run(folder)
+    assert innerloop.open_run(folder, trust_code=True).task.name == "one to five"
+    plugins._loaded.clear()
+    (folder / "code/deep.py").write_text("NUMBERS = 'changed'\n")
+    with pytest.raises(InputError, match="was changed since the run was trained"):
+        innerloop.open_run(folder, trust_code=True)
+    (folder / "code/deep.py").unlink()
+    with pytest.raises(InputError, match="was changed since the run was trained"):
         innerloop.open_run(folder, trust_code=True)
 
 

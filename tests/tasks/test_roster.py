@@ -430,7 +430,7 @@ def module(path: Path):
 
 def test_the_example_repairs_its_roster(capsys: pytest.CaptureFixture, tmp_path: Path, monkeypatch) -> None:
     pytest.importorskip("ortools")
-    monkeypatch.setattr("sys.argv", ["my_roster.py", "", str(tmp_path / "roster.svg")])
+    monkeypatch.setattr("sys.argv", ["my_roster.py", str(ROOT / "examples/roster.csv"), str(tmp_path / "roster.svg")])
     module(ROOT / "examples" / "my_roster.py").main()
     said = capsys.readouterr().out
     assert "To repair:" in said and "(optimal)" in said and "every rule kept" in (tmp_path / "roster.svg").read_text()
