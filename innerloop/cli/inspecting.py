@@ -26,9 +26,13 @@ from innerloop.data.stated import Stated
 from innerloop.errors import InputError
 from innerloop.schema import Seed, Whole
 from innerloop.tasks.grid import Grid
+from innerloop.tasks.task import Task
 from innerloop.text import printable
 
 __all__ = ["data"]
+
+SUDOKU_RECIPES = {4: "sudoku4", 6: "sudoku6", 9: "sudoku_easy"}  # by rows
+SMALL_MAZE = 15  # rows or columns up to which a maze is learned by the recipe of 11x11 ones
 
 DataFile = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
 PICTURES, NAMED = 3, 10  # rows that are drawn, and at most named
@@ -83,9 +87,16 @@ def data(
     elif found.faults or found.repeats:
         raise InputError(first_fault(found, path, words))
     if found.answered:
-        train_words = ("grid", "--data", targets[0] if fix else path, *words, "--out", "runs/mine")
+        train_words = (recipe_for(found.task), "--data", targets[0] if fix else path, *words, "--out", "runs/mine")
         print(f"next: {next_command('train', *train_words)}", file=sys.stderr)
     return 0
+
+
+def recipe_for(task: Task) -> str:
+    """The recipe that a file of these puzzles is trained with; any puzzle is a grid."""
+    if task.name == "maze":
+        return "maze11" if max(task.shape) <= SMALL_MAZE else "maze_hard"
+    return SUDOKU_RECIPES.get(task.shape[0], "grid") if task.name == "sudoku" else "grid"
 
 
 # -- what was found ---------------------------------------------------------------------------------------------------

@@ -58,7 +58,7 @@ class Trainer(Learner):
         self.validates = validation is not None
         self.data = {k: fingerprint(s) for k, s in (("train", examples), ("validation", validation)) if s is not None}
         self.stream = ExampleStream(
-            examples, task if plan.augment else None, seed, reveal=plan.reveal, blank=task.blank
+            examples, task if plan.augment else None, seed, reveal=plan.reveal, blank=getattr(task, "blank", 0)
         )
         self.micro_batch = self.distributed.local_batch(plan.batch) // plan.accumulate
         self.carries = [self.empty_carry() for _ in range(plan.accumulate)]

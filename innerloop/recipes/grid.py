@@ -14,9 +14,9 @@ PLAIN = replace(SMALL, hidden_size=128, block="attention", positions="learned", 
 def grid() -> Run:
     """Your own puzzle: `innerloop train grid --data FILE.csv`."""
     plan = replace(
-        LONG, steps=20_000, batch=32, halting=replace(MIXED, max_steps=8), depths=(8,), check_every=500, patience=8
+        LONG, steps=12_000, batch=32, halting=replace(MIXED, max_steps=8), depths=(8,), check_every=500, patience=8
     )
-    return Run("grid", "orbit", sized(32), Data("", {}), plan, about="any fixed-size puzzle from your file")
+    return Run("grid", "orbit", sized(64), Data("", {}), plan, about="any fixed-size puzzle from your file")
 
 
 def grid_attention() -> Run:

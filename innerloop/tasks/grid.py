@@ -170,7 +170,7 @@ class Grid(Task):
             raise InputError(f"{told!r}: write the symbols that change places two by two, such as 'mirror <> ^v'.")
         if wrong := [s for s in symbols if s not in known or known[s] == self.blank]:
             raise InputError(f"{told!r}: {wrong[0]!r} is no symbol of the alphabet but the blank; leave it out.")
-        return [(known[a], known[b]) for a, b in pairs]
+        return [(known[pair[0]], known[pair[1]]) for pair in pairs]
 
     def views(self, count: int, rng: np.random.Generator) -> Views | None:
         if not self.symmetries:

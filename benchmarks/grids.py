@@ -1,0 +1,101 @@
+"""Pencil puzzles of nine kinds, learned as grids of which no rule is told: accuracy on test files, over seeds.
+
+    python benchmarks/grids.py DATA --seeds 0 1 2 --threads 1 --out results/grids.json
+
+DATA holds `sgt_*_train.jsonl.gz` and `sgt_*_test.jsonl.gz`; benchmarks/grid_sets.py says how they are written as
+grids. Each is learned by the recipe `grid` with the symmetries that `innerloop data` finds in its training file, for
+as many steps as fit into about fifteen minutes of one thread: fewer for larger boards. The weights kept are the best on
+a tenth held out of the training file; test puzzles are looked at once, at the end, at twice the trained depth.
+Resumable: a set and seed that is done is kept in --out, with a birth certificate of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from grid_sets import SETS, convert
+from subject import of_recipe
+
+from innerloop import files, recipes
+from innerloop.data.found_symmetries import found_symmetries
+from innerloop.data.leakage import leakage
+from innerloop.data.opening import open_set
+from innerloop.learn import checkpoint
+from innerloop.learn.evaluate import evaluate
+from innerloop.learn.precision import prepare
+from innerloop.learn.train import train
+from innerloop.runs.certificate import birth_certificate
+from innerloop.runs.fit import build
+from innerloop.runs.folder import write_run
+from innerloop.runs.run import override
+from innerloop.tasks.grid import Grid
+
+CELL_STEPS = 600_000  # steps times cells of a training
+
+
+def learned(name: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
+    """Train on one set and judge it. A training that was cut goes on."""
+    train_file, test_file = (args.runs / "files" / f"{name}_{part}.csv" for part in ("train", "test"))
+    for part, path in (("train", train_file), ("test", test_file)):
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            convert(Path(args.data) / f"sgt_{name}_{part}.jsonl.gz", path, SETS[name])
+    task, examples = open_set(str(train_file))
+    found = found_symmetries(task, examples) if isinstance(task, Grid) else ()
+    run = replace(recipes.get("grid"), seed=seed)
+    run = replace(
+        run, data=replace(run.data, train=str(train_file), options={"symmetries": list(found)} if found else {})
+    )
+    steps = args.steps or CELL_STEPS // examples.inputs.shape[1]
+    built = build(override(run, [f"plan.steps={steps}", *args.set]))
+    folder = args.runs / f"{name}_{seed}"
+    write_run(folder, built.run, built)
+    prepare(built.loop, "cpu")
+    began, how = time.process_time(), {"validation": built.validation, "seed": seed, "live": False}
+    result = train(built.loop, built.task, built.train, built.run.plan, folder, **how)
+    seconds = time.process_time() - began
+    checkpoint.load_weights(folder / checkpoint.MODEL, built.loop)
+    test = open_set(str(test_file), built.task)[1]
+    depth = 2 * built.run.plan.trained_depth
+    row = evaluate(built.loop.eval(), built.task, test, (depth,), batch=128)[0]
+    return {
+        "set": name, "seed": seed, "symmetries": list(found), "learned_from": len(built.train), "steps": result.steps,
+        "of_steps": built.run.plan.steps, "cpu_minutes": round(seconds / 60, 1), "depth": depth, "puzzles": row.puzzles,
+        "exact": row.exact, "low": row.low, "high": row.high, "token": row.token, "best_validation": result.best,
+        "leakage": str(leakage(built.train, test, built.task)),
+        "subject": of_recipe("grid", sum(p.numel() for p in built.loop.parameters())),
+        "born": birth_certificate([seed]),
+    }  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data")
+    parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--steps", type=int, default=0, help="of every training; 0: by the number of cells")
+    parser.add_argument("--set", nargs="*", default=[], help="changes of the recipe, such as plan.lr=3e-3")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--runs", type=Path, default=Path("runs/grids"))
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    rows: list[dict[str, Any]] = json.loads(args.out.read_text())["rows"] if args.out.exists() else []
+    for seed in args.seeds:
+        for name in args.sets:
+            if any((row["set"], row["seed"]) == (name, seed) for row in rows):
+                continue
+            row = learned(name, seed, args)
+            print(f"{name:13} seed {seed}: {100 * row['exact']:.1f} % of {row['puzzles']}", flush=True)
+            rows.append(row)
+            files.write_json(args.out, {"born": birth_certificate(sorted({r["seed"] for r in rows})), "rows": rows})
+
+
+if __name__ == "__main__":
+    main()
