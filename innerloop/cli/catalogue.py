@@ -1,17 +1,22 @@
-"""`list`, and the overview of verbs: read from docstrings with ast, so that nothing is imported."""
+"""`list`, and the overview of verbs: read from docstrings and from headers of models, so that torch is not imported."""
 
 from __future__ import annotations
 
 import ast
+import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Annotated
 
+import tyro
 from rich.console import Console
 from rich.table import Table
 
 from innerloop import plugins
 from innerloop.cli.verbs import VERBS, function_name
+from innerloop.errors import InputError
+from innerloop.text import did_you_mean, printable
 
 ROOT = Path(__file__).resolve().parents[1]
 SYSTEM_FOLDERS = {
@@ -21,14 +26,24 @@ SYSTEM_FOLDERS = {
 }
 
 
-def list_(markdown: bool = False) -> int:
-    """Show every system, part, task and recipe with its paper.
+LICENCE = "Apache-2.0"  # of the models that come along, as of the library
+CARD_ROW = re.compile(r"^\| ([^|]+) \| [\d,]+ \|.*\| ([\d.]+%) \([^|]*\) \|$", re.M)  # of the results by difficulty
+
+
+def list_(model: Annotated[str, tyro.conf.Positional] = "", markdown: bool = False) -> int:
+    """Show every system, part, task and recipe with its paper, and the models that come along; or the card of one.
 
     Example:  innerloop list
 
+    Example:  innerloop list demo-sudoku9
+
     Args:
+        model: The name of a model that comes along, to print its card: data, results by difficulty, limits.
         markdown: As the page docs/systems.md.
     """
+    if model:
+        print(_card(model))
+        return 0
     if markdown:
         print(page(), end="")
         return 0
@@ -58,6 +73,7 @@ def tables() -> Iterator[tuple[str, tuple[str, ...], Sequence[tuple[str, ...]]]]
     yield "tasks (innerloop/tasks)", ("name", "what", "paper"), sorted(_tasks())
     recipes = [(name, what, system, papers.get(system, "")) for name, what, system in sorted(_recipes())]
     yield "recipes (innerloop train NAME)", ("name", "what", "system", "paper"), recipes
+    yield "models that come along (innerloop list NAME: the card)", ("name", "what", "licence"), [*_models()]
 
 
 def page() -> str:
@@ -138,6 +154,37 @@ def _recipes() -> Iterator[tuple[str, str, str]]:
                     continue
                 doc = _first(ast.get_docstring(node) or "")
                 yield node.name, _keyword(node, "about") or doc, _system(node)
+
+
+def _models() -> Iterator[tuple[str, str, str]]:
+    """(name, what it is and solves, licence) of the models that come along."""
+    for path in sorted((ROOT / "pretrained").glob("*.safetensors")):
+        texts = _header(path)
+        card = texts["README.md"]
+        about = json.loads(texts["run.json"])["run"]["about"]
+        weights = re.search(r"^\| parameters \| ([\d,]+) \|", card, re.M)
+        deepest = re.findall(r"solved at depth (\d+) \|", card)
+        solved = [(name.removesuffix(".csv"), share) for name, share in CARD_ROW.findall(card)]
+        said = ", ".join(
+            f"{'its own kind' if name.startswith('generated') else name} {share}" for name, share in solved
+        )
+        yield path.stem, f"{about}; {weights[1] if weights else '?'} weights; at {deepest[-1]} steps: {said}", LICENCE
+
+
+def _card(name: str) -> str:
+    """The card of a model that comes along, and its licence. Raises InputError for an unknown name."""
+    known = {path.stem: path for path in (ROOT / "pretrained").glob("*.safetensors")}
+    if name not in known:
+        raise InputError(f'no model called "{printable(name, 60)}" comes along: {did_you_mean(name, sorted(known))}')
+    return f"{_header(known[name])['README.md']}\n## Licence\n\n{LICENCE}, as Innerloop itself."
+
+
+def _header(path: Path) -> dict[str, str]:
+    """The texts in the header of a .safetensors file: 8 bytes of its length, then JSON."""
+    with path.open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    texts: dict[str, str] = header["__metadata__"]
+    return texts
 
 
 def _keyword(node: ast.AST, name: str) -> str:

@@ -19,7 +19,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from innerloop import cli, recipes, tasks
+from innerloop import cli, pretrained, recipes, tasks
 from innerloop.data.formats import write_csv
 from innerloop.runs import run as runs
 from innerloop.runs.folder import open_run
@@ -86,6 +86,21 @@ def test_overview_names_every_verb(capsys):
 def test_help_shows_an_example(verb, capsys):
     assert cli.main([verb, "--help"]) == 0
     assert f"innerloop {verb}" in capsys.readouterr().out.replace("\n", " ")
+
+
+def test_list_says_what_the_models_that_come_along_solve_and_prints_their_cards(capsys):
+    assert cli.main(["list"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    for name in pretrained.names():
+        assert f" {name} " in said and cli.main(["list", name]) == 0
+        card = capsys.readouterr().out
+        assert card.startswith(pretrained.card(name).rstrip()) and card.rstrip().endswith(
+            "Apache-2.0, as Innerloop itself."
+        )
+        row = next(line for line in card.splitlines() if line.startswith("| generated as it learned from"))
+        assert f"its own kind {row.split('|')[-2].split()[0]}" in said
+    assert cli.main(["list", "demo-sudoku8"]) == 2
+    assert "did you mean" in capsys.readouterr().err
 
 
 def test_list_names_everything_and_starts_light(capsys):
