@@ -356,7 +356,7 @@ def main() -> None:
     parser.add_argument("--pages", nargs="+", default=[], help="these pages alone; the help of all verbs is --help")
     parser.add_argument("--seconds", type=float, default=170.0, help="longest time of a command")
     parser.add_argument("--steps", type=int, default=0, help="of trainings, on a slow machine; 0: as printed")
-    parser.add_argument("--demo", type=Path, help="folder that `innerloop demo` has left elsewhere, instead of running it")
+    parser.add_argument("--demo", type=Path, help="what `innerloop demo` has left elsewhere, to be taken instead")
     parser.add_argument("--out", type=Path, help="table of what came of it, as JSON")
     args = parser.parse_args()
     groups = pages(collect())
