@@ -40,6 +40,7 @@ NOT_RUN = {
     r"--hub ": "an account",
     r"^torchrun ": "eight devices",
     r"--device cuda": "a GPU",
+    r"train mine$": "a package of the reader's own",
     r"ray_serve": "a Ray cluster",
     r"space/app": "gradio, which no extra installs",
     r"^make (test|fast|pictures|family-smoke)|^pytest ": "a part of the tests, or all of them",
