@@ -40,6 +40,7 @@ NOT_RUN = {
     r"--hub ": "an account",
     r"^torchrun ": "eight devices",
     r"--device cuda": "a GPU",
+    r"train mine$": "a package of the reader's own",
     r"ray_serve": "a Ray cluster",
     r"space/app": "gradio, which no extra installs",
     r"^make (test|fast|pictures|family-smoke)|^pytest ": "a part of the tests, or all of them",
@@ -356,6 +357,7 @@ def main() -> None:
     parser.add_argument("--pages", nargs="+", default=[], help="these pages alone; the help of all verbs is --help")
     parser.add_argument("--seconds", type=float, default=170.0, help="longest time of a command")
     parser.add_argument("--steps", type=int, default=0, help="of trainings, on a slow machine; 0: as printed")
+    parser.add_argument("--demo", type=Path, help="what `innerloop demo` has left elsewhere, to be taken instead")
     parser.add_argument("--out", type=Path, help="table of what came of it, as JSON")
     args = parser.parse_args()
     groups = pages(collect())
@@ -370,6 +372,8 @@ def main() -> None:
         return
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as kept:
+        if args.demo:
+            shutil.copytree(args.demo, Path(kept) / "runs/demo")
         for page in chosen.values():
             with tempfile.TemporaryDirectory() as home:
                 clone = Clone(Path(home), Path(kept), args.seconds, args.steps)
