@@ -338,7 +338,8 @@ def run_page(page: list[Printed], clone: Clone) -> Iterator[dict[str, Any]]:
     left_out: list[str] = []
     for printed in page:
         needs, makes = files_of(printed)
-        reason, command = printed.reason, STANDS_FOR.get(printed.command, printed.command)
+        reason, command = printed.reason, re.split(r"\s+# ", printed.command)[0]
+        command = STANDS_FOR.get(command, command)
         if not reason and any(Path(n).is_relative_to(m) for n in needs for m in left_out):
             reason = "after one that is not run"
         row = {"page": printed.page, "line": printed.line, "command": printed.command, "reason": reason}
