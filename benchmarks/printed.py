@@ -338,7 +338,8 @@ def run_page(page: list[Printed], clone: Clone) -> Iterator[dict[str, Any]]:
     left_out: list[str] = []
     for printed in page:
         needs, makes = files_of(printed)
-        reason, command = printed.reason, STANDS_FOR.get(printed.command, printed.command)
+        reason, command = printed.reason, re.split(r"\s+# ", printed.command)[0]
+        command = STANDS_FOR.get(command, command)
         if not reason and any(Path(n).is_relative_to(m) for n in needs for m in left_out):
             reason = "after one that is not run"
         row = {"page": printed.page, "line": printed.line, "command": printed.command, "reason": reason}
@@ -354,7 +355,7 @@ def run_page(page: list[Printed], clone: Clone) -> Iterator[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", action="store_true", help="run them, each page in a fresh clone")
-    parser.add_argument("--pages", nargs="+", default=[], help="these pages alone; the help of all verbs is --help")
+    parser.add_argument("--pages", nargs="+", default=[], help="these alone; that of all verbs is called help")
     parser.add_argument("--seconds", type=float, default=170.0, help="longest time of a command")
     parser.add_argument("--steps", type=int, default=0, help="of trainings, on a slow machine; 0: as printed")
     parser.add_argument("--demo", type=Path, help="what `innerloop demo` has left elsewhere, to be taken instead")
@@ -362,7 +363,7 @@ def main() -> None:
     args = parser.parse_args()
     groups = pages(collect())
     helps = [p for name in [n for n in groups if n.endswith("--help")] for p in groups.pop(name)]
-    groups["--help"] = [*before("--help"), *helps]
+    groups["help"] = [*before("--help"), *helps]
     chosen = {name: page for name, page in groups.items() if not args.pages or name in args.pages}
     if not args.run:
         for printed in (p for page in chosen.values() for p in page):
