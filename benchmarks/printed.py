@@ -43,7 +43,7 @@ NOT_RUN = {
     r"train mine$": "a package of the reader's own",
     r"ray_serve": "a Ray cluster",
     r"space/app": "gradio, which no extra installs",
-    r"^make (test|fast|pictures|family-smoke)|^pytest ": "a part of the tests, or all of them",
+    r"^make (test|fast|docs|pictures|family-smoke)|^pytest ": "a part of the tests, or all of them",
     r"python (docs|benchmarks)/": "minutes to hours of measuring or drawing; its options are parsed",
     r"train (maze_hard|sudoku_hard|roster\w*|timetable\w*)\b": "many minutes of training",
 }

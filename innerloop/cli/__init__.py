@@ -9,6 +9,7 @@ import io
 import re
 import sys
 import typing
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -77,7 +78,8 @@ def flag_name(name: str) -> str:
 def options_first(function: Callable[..., Any], words: Sequence[str]) -> list[str]:
     """The words with options first, where a verb takes several words of its own: the parser wants those in one row.
 
-    A puzzle may begin with "-": what is no known option is none.
+    A puzzle may begin with "-": what is no known option is none. An option of several values takes all words up to the
+    next option where own words stand before it, and one otherwise.
     """
     types = flag_types(function)
     several = [p.name for p in inspect.signature(function).parameters.values() if p.default is p.empty]
@@ -85,12 +87,14 @@ def options_first(function: Callable[..., Any], words: Sequence[str]) -> list[st
         return list(words)
     options: list[str] = []
     own: list[str] = []
-    rest = iter(words)
-    for word in rest:
+    rest = deque(words)
+    while rest:
+        word = rest.popleft()
         name, equals, _ = word.removeprefix("--").partition("=")
         kind = types.get(name.replace("-", "_")) if word.startswith("--") and name not in several else None
         if word == "--":
             own += rest
+            rest.clear()
         elif kind is None and not OPTION_PATTERN.fullmatch(word):
             own.append(word)
         elif kind is None and word not in ("-h", "--help"):
@@ -98,8 +102,10 @@ def options_first(function: Callable[..., Any], words: Sequence[str]) -> list[st
             raise InputError(f"there is no option {printable(word)}: {did_you_mean(f'--{name}', known)}")
         else:
             options.append(word)
-            if kind not in (None, bool) and not equals:
-                options += [value for value in [next(rest, None)] if value is not None]
+            if kind not in (None, bool) and not equals and rest:
+                options.append(rest.popleft())
+            while own and kind == tuple[str, ...] and rest and not rest[0].startswith("--"):
+                options.append(rest.popleft())
     return [*options, "--", *own] if own else options
 
 

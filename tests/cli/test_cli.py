@@ -1,6 +1,7 @@
 """Every verb on a tiny run, and bad inputs: one sentence, exit code 2, nothing lost."""
 
 import csv
+import functools
 import gzip
 import io
 import json
@@ -86,6 +87,17 @@ def test_overview_names_every_verb(capsys):
 def test_help_shows_an_example(verb, capsys):
     assert cli.main([verb, "--help"]) == 0
     assert f"innerloop {verb}" in capsys.readouterr().out.replace("\n", " ")
+
+
+def test_an_option_of_several_values_takes_them_behind_the_verbs_own_words():
+    sorted_words = functools.partial(cli.options_first, cli.load("serve"))
+    hosts = ["--allow-host", "a.example", "b"]
+    assert sorted_words(["runs/demo", *hosts, "--port", "0"]) == [*hosts, "--port", "0", "--", "runs/demo"]
+    assert sorted_words(["--port", "0", "runs/demo", "x=runs/y", *hosts]) == [
+        "--port", "0", *hosts, "--", "runs/demo", "x=runs/y",
+    ]  # fmt: skip
+    assert sorted_words(["--allow-host", "a.example", "runs/demo"]) == ["--allow-host", "a.example", "--", "runs/demo"]
+    assert sorted_words(["--port", "0", "--", "--odd"]) == ["--port", "0", "--", "--odd"]
 
 
 def test_list_says_what_the_models_that_come_along_solve_and_prints_their_cards(capsys):

@@ -4,6 +4,7 @@ import contextlib
 import json
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -131,6 +132,7 @@ def test_the_page_runs_as_printed(monkeypatch, capsys):
     task = tasks.get("sudoku", size=4)
     Path("examples").mkdir()
     write_csv(Path("examples/sudoku6_test.csv"), task.make(8, 5), task)
+    shutil.copy(PAGE.parents[1] / "examples/sudoku4.csv", "examples")
     for words in commands():
         capsys.readouterr()
         assert cli.main(shlex.split(words)[1:]) == 0, f"{words}: {capsys.readouterr().err}"
