@@ -1,5 +1,6 @@
 """Where golden vectors and real puzzle sets may lie; both are beside a developer's checkout, never in the project."""
 
+import contextlib
 import fcntl
 import os
 import runpy
@@ -84,6 +85,44 @@ def run_script(monkeypatch, capsys):
     yield run
     torch.set_num_threads(threads)
     memory.give_back()
+
+
+@pytest.fixture
+def jobs_in_this_process(monkeypatch):
+    """Runs of several seeds are made without starting torch anew for each; their output goes to their logs, as ever."""
+    from innerloop import cli
+    from innerloop.cli import seeding
+
+    def run_jobs(jobs, workers, report, wait=bool):
+        codes = []
+        for job in jobs:
+            report(job, None)
+            job.log.parent.mkdir(parents=True, exist_ok=True)
+            with job.log.open("w") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+                codes.append(cli.main(job.words))
+            wait()
+            report(job, codes[-1])
+        return codes
+
+    monkeypatch.setattr(seeding, "run_jobs", run_jobs)
+    return run_jobs
+
+
+@pytest.fixture
+def short_verbs(monkeypatch, tmp_path, jobs_in_this_process):
+    """Verbs end in seconds, in this process: a server once it has opened its models, the demo after few puzzles."""
+    from innerloop.cli import demo
+    from innerloop.pretrained import HARD_SUDOKUS
+    from innerloop.serve import server
+
+    bind = server.bind
+    monkeypatch.setattr(server, "bind", lambda host, port: bind("127.0.0.1", 0))  # another worker may have the port
+    monkeypatch.setattr(server.Server, "run", lambda self, sockets: None)
+    hard = tmp_path / HARD_SUDOKUS.name
+    hard.write_text("".join(HARD_SUDOKUS.read_text().splitlines(keepends=True)[:4]))
+    monkeypatch.setattr(demo, "HARD_SUDOKUS", hard)
+    monkeypatch.setattr(demo, "WIDTHS", (1, 2))
+    monkeypatch.setattr(demo, "TEST_PUZZLES", 12)
 
 
 @pytest.fixture(autouse=True)

@@ -20,8 +20,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from innerloop import cli, pretrained
-from innerloop.cli import demo, seeding
+from innerloop import cli
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -162,10 +161,6 @@ def test_verbs_options_and_extras_in_every_text_of_the_package_are_real():
 # -- run --------------------------------------------------------------------------------------------------------------
 
 
-class Served(Exception):
-    """Raised where a server has opened its models and would begin to listen."""
-
-
 def small(words):
     """The words of a command, made to take a second: of few steps, or on few puzzles."""
     if words[0] in ("eval", "worth") and "--limit" not in words:
@@ -179,30 +174,8 @@ def small(words):
 
 
 @pytest.fixture
-def run(monkeypatch, tmp_path):
+def run(short_verbs):
     """run(words) is the exit code of `innerloop`, in this process; training is tiny, and a server is opened alone."""
-
-    def refuse(*_):
-        raise Served
-
-    def in_this_process(jobs, workers, report, wait=bool):
-        codes = []
-        for job in jobs:
-            report(job, None)
-            codes.append(cli.main(job.words))
-            report(job, codes[-1])
-        return codes
-
-    monkeypatch.setattr(seeding, "run_jobs", in_this_process)
-    shutil.copy(pretrained.HARD_SUDOKUS, tmp_path)
-    shorten(hard := tmp_path / pretrained.HARD_SUDOKUS.name, 4)
-    monkeypatch.setattr(demo, "HARD_SUDOKUS", hard)
-    monkeypatch.setattr(demo, "WIDTHS", (1, 2))
-    monkeypatch.setattr(demo, "TEST_PUZZLES", 12)
-    monkeypatch.setattr("innerloop.serve.server.bind", refuse)
-    monkeypatch.setattr("innerloop.cli.exit_code", lambda error: 0 if isinstance(error, Served) else real(error))
-    from innerloop.cli.trouble import exit_code as real
-
     torch.set_num_threads(1)
     return lambda words: cli.main(small(words))
 

@@ -289,10 +289,11 @@ class Registry:
         self._loading: dict[str, asyncio.Lock] = {}
 
     def add(self, run: str) -> Served:
-        """Load RUN, or NAME=RUN; without a name the last part of the path. Raises InputError."""
+        """Load RUN, or NAME=RUN; without a name the last part of the path, as a URL may have it. Raises InputError."""
         name, separator, source = run.partition("=")
         if not separator or Path(run).exists():
-            name, source = Path(run).resolve().name.removesuffix(".safetensors"), run
+            last = Path(run).resolve().name.removesuffix(".safetensors")
+            name, source = re.sub(r"[^A-Za-z0-9._-]+", "-", last).lstrip("._-") or "model", run
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
             raise InputError(f'"{name}" cannot be the name of a model in a URL: give one, such as mine={source}')
         if name in self.served:

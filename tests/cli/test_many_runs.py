@@ -1,6 +1,5 @@
 """Several seeds and sweeps from the command line, and the page about them, command by command."""
 
-import contextlib
 import json
 import re
 import shlex
@@ -22,23 +21,9 @@ TINY += ["data.count=8", "data.holdout=8", "config.net.hidden_size=16"]
 SEEDS = ["train", "sudoku4", "--device", "cpu", "--set", *TINY, "--seeds"]
 
 
-def in_this_process(jobs, workers, report, wait=bool):
-    """What run_jobs does, without starting torch anew for each job."""
-    codes = []
-    for job in jobs:
-        report(job, None)
-        job.log.parent.mkdir(parents=True, exist_ok=True)
-        with job.log.open("w") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
-            codes.append(cli.main(job.words))
-        wait()
-        report(job, codes[-1])
-    return codes
-
-
 @pytest.fixture(autouse=True)
-def _here(tmp_path, monkeypatch):
+def _here(tmp_path, monkeypatch, jobs_in_this_process):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(seeding, "run_jobs", in_this_process)
 
 
 def load(path):
@@ -46,13 +31,13 @@ def load(path):
 
 
 @pytest.mark.slow
-def test_seeds_of_one_recipe(capsys, monkeypatch):
+def test_seeds_of_one_recipe(capsys, monkeypatch, jobs_in_this_process):
     assert cli.main([*SEEDS, "0,1"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "sudoku4 2 " in said and "next: innerloop table runs/sudoku4" in said
     assert [load(f"runs/sudoku4/seed{i}/run.json")["run"]["seed"] for i in (0, 1)] == [0, 1]
     ran = []
-    monkeypatch.setattr(seeding, "run_jobs", lambda jobs, *rest: ran.extend(jobs) or in_this_process(jobs, *rest))
+    monkeypatch.setattr(seeding, "run_jobs", lambda jobs, *rest: ran.extend(jobs) or jobs_in_this_process(jobs, *rest))
     assert cli.main([*SEEDS, "0,1,2"]) == 0 and [job.name for job in ran] == ["seed2"], "finished ones are left alone"
     assert cli.main(["train", "runs/sudoku4"]) == 0 and len(ran) == 1
     assert cli.main(["train", "runs/sudoku4/seed1"]) == 0  # each is a run like any other

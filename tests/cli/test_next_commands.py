@@ -11,9 +11,8 @@ import pytest
 import torch
 
 from innerloop import cli, plugins
-from innerloop.cli import demo, seeding
+from innerloop.cli import seeding
 from innerloop.export.hub import save_single
-from innerloop.pretrained import HARD_SUDOKUS
 from innerloop.runs.code import Code
 from innerloop.runs.folder import open_run
 from innerloop.show.report import next_commands
@@ -23,10 +22,6 @@ HOME = "Anna's runs"
 TINY = ["plan.steps=2", "plan.batch=4", "plan.check_every=2", "plan.save_every=1", "plan.compile=off"]
 TINY += ["data.count=16", "data.holdout=8", "config.dtype=float32", "config.net.hidden_size=16"]
 SEEN = re.compile(rf"(innerloop (?:{'|'.join(cli.VERBS)}) .*)")
-
-
-class Served(Exception):
-    """Raised where a server has opened its models and would begin to listen."""
 
 
 @pytest.fixture
@@ -48,30 +43,18 @@ def home(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def run(monkeypatch, tmp_path):
-    """run(words) is the exit code, in this process and as in a new one: what was loaded is forgotten."""
+def run(short_verbs, jobs_in_this_process, monkeypatch):
+    """run(words) is the exit code, in this process and as in a new one: what was loaded is forgotten.
 
-    def refuse(*_):
-        raise Served
+    What several runs write to their logs is printed, since they print commands to go on with as well.
+    """
 
-    def one_by_one(jobs, workers, report, wait=bool):
-        codes = []
-        for job in jobs:
-            report(job, None)
-            codes.append(cli.main(job.words))
-            report(job, codes[-1])
+    def and_print(jobs, *rest):
+        codes = jobs_in_this_process(jobs, *rest)
+        print("".join(job.log.read_text() for job in jobs))
         return codes
 
-    from innerloop.cli.trouble import exit_code as real
-
-    monkeypatch.setattr("innerloop.cli.exit_code", lambda error: 0 if isinstance(error, Served) else real(error))
-    monkeypatch.setattr("innerloop.serve.server.bind", refuse)
-    monkeypatch.setattr(seeding, "run_jobs", one_by_one)
-    hard = tmp_path / HARD_SUDOKUS.name
-    hard.write_text("".join(HARD_SUDOKUS.read_text().splitlines(keepends=True)[:4]))
-    monkeypatch.setattr(demo, "HARD_SUDOKUS", hard)
-    monkeypatch.setattr(demo, "WIDTHS", (1, 2))
-    monkeypatch.setattr(demo, "TEST_PUZZLES", 12)
+    monkeypatch.setattr(seeding, "run_jobs", and_print)
 
     def call(words):
         plugins._loaded.clear()

@@ -53,6 +53,12 @@ def asked(**dials):
     return schema.SolveRequest(puzzle=EASY, **dials)
 
 
+def test_a_folder_whose_name_no_url_can_hold_is_served(registry, run, tmp_path):
+    copy = tmp_path / "Anna's run 1"
+    shutil.copytree(run, copy)
+    assert registry.add(str(copy)).name == "Anna-s-run-1"
+
+
 def test_names(registry, run):
     assert registry.add(str(run)).name == "four" and registry.add(f"b={run}").name == "b"
     assert registry.get("b").source == str(run)
