@@ -158,25 +158,30 @@ def _recipes() -> Iterator[tuple[str, str, str]]:
 
 def _models() -> Iterator[tuple[str, str, str]]:
     """(name, what it is and solves, licence) of the models that come along."""
-    for path in sorted((ROOT / "pretrained").glob("*.safetensors")):
+    for name, path in _bundled().items():
         texts = _header(path)
         card = texts["README.md"]
         about = json.loads(texts["run.json"])["run"]["about"]
         weights = re.search(r"^\| parameters \| ([\d,]+) \|", card, re.M)
         deepest = re.findall(r"solved at depth (\d+) \|", card)
-        solved = [(name.removesuffix(".csv"), share) for name, share in CARD_ROW.findall(card)]
         said = ", ".join(
-            f"{'its own kind' if name.startswith('generated') else name} {share}" for name, share in solved
+            f"{'its own kind' if source.startswith('generated') else source.removesuffix('.csv')} {share}"
+            for source, share in CARD_ROW.findall(card)
         )
-        yield path.stem, f"{about}; {weights[1] if weights else '?'} weights; at {deepest[-1]} steps: {said}", LICENCE
+        yield name, f"{about}; {weights[1] if weights else '?'} weights; at {deepest[-1]} steps: {said}", LICENCE
 
 
 def _card(name: str) -> str:
     """The card of a model that comes along, and its licence. Raises InputError for an unknown name."""
-    known = {path.stem: path for path in (ROOT / "pretrained").glob("*.safetensors")}
+    known = _bundled()
     if name not in known:
-        raise InputError(f'no model called "{printable(name, 60)}" comes along: {did_you_mean(name, sorted(known))}')
+        raise InputError(f'no model called "{printable(name, 60)}" comes along: {did_you_mean(name, known)}')
     return f"{_header(known[name])['README.md']}\n## Licence\n\n{LICENCE}, as Innerloop itself."
+
+
+def _bundled() -> dict[str, Path]:
+    """The files of the models that come along, by name: as pretrained.names says, which imports torch."""
+    return {path.stem: path for path in sorted((ROOT / "pretrained").glob("*.safetensors"))}
 
 
 def _header(path: Path) -> dict[str, str]:

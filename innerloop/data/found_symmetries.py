@@ -39,12 +39,22 @@ def found_symmetries(task: Grid, examples: PuzzleSet, seed: int = 0) -> tuple[st
         return ()
     orders = [rng.permutation(len(rows)) for _ in range(SPLITS)]
     halves = [(rows.take(order[::2]), rows.take(order[1::2])) for order in orders]
-    usual = [distances(task, pair, None, rng).max() for pair in halves]
+    expected = [counted(one.inputs, one.labels, task) for one, _ in halves]
+
+    def far(changed: Grid | None) -> list[float]:
+        """How far each other half is from the first one, its rows changed by random symmetries of a grid."""
+        found = []
+        for known, (_, other) in zip(expected, halves, strict=True):
+            pair = other.inputs, other.labels
+            seen = pair if changed is None else changed.augment(*pair, rng)
+            found.append(compared(known, counted(*seen, task)).max())
+        return found
+
+    usual = far(None)
     most = np.mean(usual) + MARGIN * np.std(usual)
 
     def holds(name: str) -> bool:
-        changed = Grid(**task.options | {"symmetries": [name]})
-        return bool(np.mean([distances(task, pair, changed, rng).max() for pair in halves]) <= most)
+        return bool(np.mean(far(Grid(**task.options | {"symmetries": [name]}))) <= most)
 
     names = [name for name in ("names",) if holds(name)]
     if holds("turns"):
@@ -119,13 +129,6 @@ def reversed_numbers(task: Grid, rows: PuzzleSet) -> list[tuple[str, str]]:
         return []
     values = [task.charset[t - 1] for t in np.unique(rows.labels[rows.inputs == task.blank]) if t]
     return list(zip(values[: len(values) // 2], values[::-1], strict=False)) if len(values) > 2 else []
-
-
-def distances(task: Grid, halves: Halves, changed: Grid | None, rng: np.random.Generator) -> np.ndarray:
-    """`compared` of the one half and the other, whose rows are changed by random symmetries of `changed`."""
-    one, other = halves
-    rows = (other.inputs, other.labels) if changed is None else changed.augment(other.inputs, other.labels, rng)
-    return compared(counted(one.inputs, one.labels, task), counted(*rows, task))
 
 
 def compared(one: list[np.ndarray], other: list[np.ndarray]) -> np.ndarray:
