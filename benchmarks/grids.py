@@ -5,7 +5,9 @@
 DATA holds `sgt_*_train.jsonl.gz` and `sgt_*_test.jsonl.gz`; benchmarks/grid_sets.py says how they are written as
 grids. Each is learned by the recipe `grid` with the symmetries that `innerloop data` finds in its training file, for
 as many steps as fit into about fifteen minutes of one thread: fewer for larger boards. The weights kept are the best on
-a tenth held out of the training file; test puzzles are looked at once, at the end, at twice the trained depth.
+a tenth held out of the training file; test puzzles are looked at once, at the end, at twice the trained depth. Then
+the rules are told, by examples/rules or the task's own: what the model, with a verifier, and with the exact solver
+behind it answers, and what the solver does alone (innerloop.solve.worth), with the model of the first seed.
 Resumable: a set and seed that is done is kept in --out, with a birth certificate of its own.
 """
 
@@ -18,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from grid_sets import SETS, convert
 from subject import of_recipe
@@ -34,9 +37,27 @@ from innerloop.runs.certificate import birth_certificate
 from innerloop.runs.fit import build
 from innerloop.runs.folder import write_run
 from innerloop.runs.run import override
+from innerloop.solve.rules import read_rules, with_rules
+from innerloop.solve.solver import Solver
+from innerloop.solve.worth import compare
 from innerloop.tasks.grid import Grid
 
 CELL_STEPS = 600_000  # steps times cells of a training
+RULES = Path(__file__).resolve().parents[1] / "examples" / "rules"
+SECONDS = 10.0  # of the exact solver for a puzzle
+
+
+def with_known_rules(name: str, task: Any) -> Any:
+    """The task with the rules of its kind, where it has none of its own."""
+    file = RULES / f"{name.rstrip('0123456789')}.py"
+    return with_rules(task, *read_rules(str(file))) if file.exists() else task
+
+
+def compared(solver: Solver, inputs: np.ndarray, depth: int) -> list[dict[str, Any]]:
+    """Rows of innerloop.solve.worth: the model, with verifier, with solver behind it, and the solver alone."""
+    model, verified = ({"depth": depth, "width": 1, "pick": pick} for pick in ("certainty", "verified"))
+    ways: dict[str, dict[str, Any]] = {"solver": {}, "model": model, "verified": verified, "hybrid": verified}
+    return compare(solver, inputs, ways, ways, SECONDS)
 
 
 def learned(name: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
@@ -64,10 +85,13 @@ def learned(name: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     test = open_set(str(test_file), built.task)[1]
     depth = 2 * built.run.plan.trained_depth
     row = evaluate(built.loop.eval(), built.task, test, (depth,), batch=128)[0]
+    solver = Solver(built.loop, with_known_rules(name, built.task))
+    worth = compared(solver, test.inputs, depth) if seed == args.seeds[0] else []
     return {
         "set": name, "seed": seed, "symmetries": list(found), "learned_from": len(built.train), "steps": result.steps,
         "of_steps": built.run.plan.steps, "cpu_minutes": round(seconds / 60, 1), "depth": depth, "puzzles": row.puzzles,
         "exact": row.exact, "low": row.low, "high": row.high, "token": row.token, "best_validation": result.best,
+        "worth": worth,
         "leakage": str(leakage(built.train, test, built.task)),
         "subject": of_recipe("grid", sum(p.numel() for p in built.loop.parameters())),
         "born": birth_certificate([seed]),

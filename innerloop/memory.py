@@ -1,8 +1,9 @@
 """glibc malloc settings that keep freed memory in the process, which avoids page faults on a CPU.
 
 By default glibc returns freed blocks of 32 MiB or more to the system at once, and the top of its heap soon after. A
-loop allocates the same sizes at every step, so page faults take much of its time (benchmarks/faults.py). The price: the
-process keeps its peak memory.
+loop allocates the same sizes at every step, and so takes page faults for the same memory again and again. For training
+of large nets; batched inference of the bundled models showed no difference in time (benchmarks/faults.py). The price:
+the process keeps its peak memory.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from innerloop.runs.code import Code, given
 from innerloop.runs.fit import fit_config
 from innerloop.runs.folder import OpenedRun
 from innerloop.runs.solving import solver_of
+from innerloop.solve.rules import read_rules, with_rules
 from innerloop.solve.solver import Solver
 from innerloop.tasks.task import Task
 from innerloop.text import did_you_mean, printable
@@ -94,10 +95,14 @@ def open_solver(
     task: str | Path = "",
     system: str | Path = "",
     trust_code: bool = False,
+    rules: str | Path = "",
     **how: Any,
 ) -> Solver:
     """The solver of a trained model, with its calibration if it has one; `how`: arguments of solve.solver.Solver.
 
-    task, system, trust_code: as in open_run.
+    task, system, trust_code: as in open_run. rules: a Python file with the functions rule, constrain, or both.
     """
-    return solver_of(open_run(source, device, task=task, system=system, trust_code=trust_code), **how)
+    opened = open_run(source, device, task=task, system=system, trust_code=trust_code)
+    if rules:
+        opened = opened._replace(task=with_rules(opened.task, *read_rules(str(rules))))
+    return solver_of(opened, **how)

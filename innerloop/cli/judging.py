@@ -13,6 +13,7 @@ from innerloop import files
 from innerloop.cli.inputs import (
     NO_CODE,
     CodeFlags,
+    RulesFile,
     RunFolder,
     choose_device,
     load_examples,
@@ -21,6 +22,7 @@ from innerloop.cli.inputs import (
     parse_numbers,
     result_path,
     training_set_size,
+    with_rules,
 )
 from innerloop.data.sets import fingerprint
 from innerloop.errors import InputError
@@ -47,6 +49,7 @@ def eval_(
     seed: Seed = 0,
     device: str = "auto",
     out: str = "",
+    rules: RulesFile = "",
     code: CodeFlags = NO_CODE,
 ) -> int:
     """Evaluate a run: accuracy over depth, width and halting, with 95 % intervals.
@@ -82,7 +85,7 @@ def eval_(
     for folder in folders:
         if len(folders) > 1:
             print(f"\n{folder}")
-        judge(open_run(folder, where, code), data, limit, out, (depths, widths), dials, why)
+        judge(with_rules(open_run(folder, where, code), rules), data, limit, out, (depths, widths), dials, why)
     if len(folders) > 1:
         print(f"next: {next_command('table', run)}")
     return 0

@@ -14,11 +14,13 @@ from innerloop import files
 from innerloop.cli.inputs import (
     NO_CODE,
     CodeFlags,
+    RulesFile,
     RunFolder,
     choose_device,
     open_run,
     print_reading,
     refuse_overwrite,
+    with_rules,
 )
 from innerloop.data.opening import open_questions, open_set
 from innerloop.data.sets import PuzzleSet
@@ -49,6 +51,7 @@ def worth(
     seconds: Positive = 30.0,
     out: str = "",
     device: str = "auto",
+    rules: RulesFile = "",
     code: CodeFlags = NO_CODE,
 ) -> int:
     """Measure model, verifier, both before CP-SAT, and CP-SAT alone on your puzzles, and say which to use.
@@ -66,7 +69,7 @@ def worth(
         device: auto, cpu or cuda.
     """
     where, why = choose_device(device)
-    opened = open_run(run, where, code)
+    opened = with_rules(open_run(run, where, code), rules)
     solver = solver_of(opened)
     methods = ways(solver)
     if out:

@@ -35,6 +35,7 @@ class NetConfig:
     orbits: tuple[Sets, ...] = ()  # for block "orbit": for each kind, sets of positions that symmetries exchange
     symbols: Sets = ()  # likewise: interchangeable tokens, in forms of N symbols each
     local: bool = False  # likewise: whether the rules depend on neighbouring cells
+    along: bool = False  # likewise, where `local`: whether they depend on the order along a row and a column
 
     def __post_init__(self) -> None:
         check(self)

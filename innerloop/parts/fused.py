@@ -39,7 +39,7 @@ TENSORS = (Tensor, nn.Parameter)  # exact types: a subclass may behave different
 SECONDS = 600  # time limit of the compiler
 LARGEST = 2**31  # orbits.cpp counts in int
 
-NUMBERS = ("places", "prefix", "rows", "columns", "symbols", "kinds", "near")
+NUMBERS = ("places", "prefix", "rows", "columns", "symbols", "kinds", "near", "along")
 LINES = ("kind_lines", "line_places", "line_place", "place_lines", "place_line")
 
 
@@ -225,7 +225,7 @@ def block_struct(block: Any, places: int, weights: Sequence[Tensor]) -> Block:
     symbols, lines, near = map(block.messages._modules.get, ("symbols", "lines", "near"))
     what = Block(places=places, symbols=symbols is not None, near=near is not None)
     if near is not None:
-        what.prefix, (what.rows, what.columns) = near.prefix, near.grid
+        what.prefix, (what.rows, what.columns), what.along = near.prefix, near.grid, near.along
     if lines is not None:
         what.kinds = len(lines.kinds)
         for name in LINES:

@@ -6,7 +6,7 @@
 //
 //     sums      of the nodes of a place; of each symbol along a line
 //     message   back(silu(tell(sum))) for each of them
-//     h         own(x) + messages (+ back(3x3 cells about it)) = gate, up
+//     h         own(x) + messages (+ back(3x3 cells about it, and all of its row and column)) = gate, up
 //     a         sigmoid(gate) * p / rms(p),   p = gate * up;       y = x + out(a);       z = y / rms(y)
 //
 // The backward pass keeps nothing of the forward pass but every z and its rms, and works all else out again.
@@ -40,7 +40,7 @@ typedef int ivec __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
 // What a block is: filled in by parts/fused.py, in this order. A loop is blocks one after another.
 struct Block {
     int places, prefix, rows, columns;         // places include the prefix; rows x columns are the cells, for `near`
-    int symbols, kinds, near;                  // whether they are heard; kinds of lines
+    int symbols, kinds, near, along;           // whether they are heard; kinds of lines
     const int *kind_lines;                     // (kinds + 1)  the first line of each kind
     const int *line_places, *line_place;       // (lines + 1), and the places of each line one after another
     const int *place_lines, *place_line;       // (places + 1), and the lines of each place
@@ -52,7 +52,8 @@ template <class P> struct Weights {
     P own, out;                                // (H, D), (D, E)
     P symbols_tell, symbols_back;              // (E, D), (H, E)
     std::vector<P> lines_tell, lines_back;     // of each kind, likewise
-    P near_look, near_back;                    // (D, 9), (H, D)
+    P near_look, near_row, near_column;        // (D, 9), (D, 2 columns - 1), (D, 2 rows - 1): by offset
+    P near_back;                               // (H, D)
 
     // each(weight, out, in) for all of them
     template <class F> void visit(const Block &b, F each) {
@@ -60,7 +61,9 @@ template <class P> struct Weights {
         each(own, H, D), each(out, D, E);
         if (b.symbols) each(symbols_tell, E, D), each(symbols_back, H, E);
         for (int k = 0; k < b.kinds; k++) each(lines_tell[k], E, D), each(lines_back[k], H, E);
-        if (b.near) each(near_look, D, 9), each(near_back, H, D);
+        if (b.near) each(near_look, D, 9);
+        if (b.near && b.along) each(near_row, D, 2 * b.columns - 1), each(near_column, D, 2 * b.rows - 1);
+        if (b.near) each(near_back, H, D);
     }
 };
 
@@ -275,6 +278,13 @@ struct Layer {
     explicit Layer(const Block &b) : b(b), u(given(b)), w(b) { w.read(b); }
 };
 
+// A cell that a place looks at: where it begins in a state, and where the weights of its offset do.
+struct Tap {
+    long from;
+    const float *w;
+    float *dw;
+};
+
 // One block at work on one puzzle.
 struct Worker {
     const Layer &layer;
@@ -286,6 +296,7 @@ struct Worker {
     Room dsymbols, dlines;                     // gradients of what they say
     Room scales;                               // of each line: one over the root of its places
     Room h, a, open, scale, g, seen;           // of a chunk: (CHUNK, H), (CHUNK, E) twice, CHUNK, (CHUNK, D) twice
+    std::vector<Tap> taps;                     // of one place
 
     explicit Worker(const Layer &layer)
         : layer(layer), d(b), symbols(b.symbols ? b.places : 0), lines(line_rows(b.kinds)), dsymbols(symbols.said.size),
@@ -304,13 +315,23 @@ struct Worker {
             for (int i = b.line_places[l]; i < b.line_places[l + 1]; i++)
                 f(l * NODES, b.line_place[i] * NODES, scales[l]);
     }
-    // f(place, which): for those of the nine cells about a place that are on the grid, its own the fifth of them.
-    template <class F> void about(int place, F f) const {
+
+    // What a place looks at: those of the nine cells about it that are on the grid, its own the fifth of them; then all
+    // of its row and all of its column.
+    const std::vector<Tap> &about(int place) {
+        taps.clear();
         int cell = place - b.prefix, row = cell / b.columns, column = cell % b.columns;
-        for (int i = 0; i < 9 && cell >= 0; i++) {
+        if (cell < 0) return taps;
+        auto look = [&](int r, int c, const float *w, float *dw, int i) {
+            taps.push_back({long(b.prefix + r * b.columns + c) * NODES * D, w + i * D, dw + i * D});
+        };
+        for (int i = 0; i < 9; i++) {
             int r = row + i / 3 - 1, c = column + i % 3 - 1;
-            if (r >= 0 && r < b.rows && c >= 0 && c < b.columns) f(b.prefix + r * b.columns + c, i);
+            if (r >= 0 && r < b.rows && c >= 0 && c < b.columns) look(r, c, w.near_look, d.near_look, i);
         }
+        for (int c = 0; b.along && c < b.columns; c++) look(row, c, w.near_row, d.near_row, c - column + b.columns - 1);
+        for (int r = 0; b.along && r < b.rows; r++) look(r, column, w.near_column, d.near_column, r - row + b.rows - 1);
+        return taps;
     }
 
     void messages(const float *x) {
@@ -354,14 +375,14 @@ struct Worker {
     }
 
     void look(const float *x, int first, int places) {
-        std::memset(seen, 0, sizeof(float) * places * NODES * D);
-        for (int p = 0; p < places; p++)
-            about(first + p, [&](int from, int i) {
-                for (int n = 0; n < NODES; n++)
-                    for (int d = 0; d < D; d += LANES)
-                        at(seen + (p * NODES + n) * D + d) +=
-                            at(x + (from * NODES + n) * D + d) * at((const float *)w.near_look + i * D + d);
-            });
+        for (int p = 0; p < places; p++) {
+            const std::vector<Tap> &all = about(first + p);
+            for (int i = 0; i < NODES * D; i += LANES) {
+                vec sum = {};
+                for (const Tap &tap : all) sum += at(x + tap.from + i) * at(tap.w + i % D);
+                at(seen + p * NODES * D + i) = sum;
+            }
+        }
         product<D, H, true>(places * NODES, seen, w.near_back, h);
     }
 
@@ -424,14 +445,12 @@ struct Worker {
         outer<D, H>(rows, seen, h, d.near_back);
         product<H, D, false>(rows, h, u.near_back, seen);
         for (int p = 0; p < places; p++)
-            about(first + p, [&](int from, int i) {
-                for (int n = 0; n < NODES; n++)
-                    for (int c = 0; c < D; c += LANES) {
-                        vec g = at(seen + (p * NODES + n) * D + c);
-                        at(dx + (from * NODES + n) * D + c) += g * at((const float *)w.near_look + i * D + c);
-                        at(d.near_look + i * D + c) += g * at(x + (from * NODES + n) * D + c);
-                    }
-            });
+            for (const Tap &tap : about(first + p))
+                for (int i = 0; i < NODES * D; i += LANES) {
+                    vec g = at(seen + p * NODES * D + i);
+                    at(dx + tap.from + i) += g * at(tap.w + i % D);
+                    at(tap.dw + i % D) += g * at(x + tap.from + i);
+                }
     }
 
     void unmessages(float *dx) {

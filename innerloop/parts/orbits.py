@@ -5,7 +5,8 @@ A node is a position and one of n interchangeable symbols ("this cell holds this
     h = own(x) + sum of the messages to a node:
         symbols   from all symbols of its position
         lines     from its symbol in each set of positions that the symmetries define, per kind (rows, columns, boxes)
-        near      from its symbol in the 3x3 cells around it, if the rules are local
+        near      from its symbol in the 3x3 cells around it, if the rules are local; and from that in all cells of its
+                  row and column, by their distance, if they depend on the order along these
         far       from its symbol everywhere, by attention, if positions are encoded or there is no other message
     x <- norm(x + out(sigmoid(g) * norm(g u))),   g, u = h;   the outer norm runs over all nodes of a position
 
@@ -78,23 +79,39 @@ def csr_indices(matrix: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Near(nn.Module):
-    """Messages from the 3x3 cells around a position: depthwise convolution, then Linear. A prefix gets none."""
+    """Messages from the cells around a position, weighted by their offset: depthwise convolutions, then Linear.
+
+    The 3x3 cells around it; where the config's `along` is set, all cells of its row and of its column as well. A prefix
+    gets none.
+    """
 
     def __init__(self, config: NetConfig, inner: int) -> None:
         super().__init__()
-        self.prefix, self.grid = config.prefix, (config.rows, config.seq // config.rows)
-        self.look = nn.Conv2d(config.node, config.node, 3, padding=1, groups=config.node, bias=False)
-        self.decode = Linear(config.node, 2 * inner)
+        self.prefix, self.grid, self.along = config.prefix, (config.rows, config.seq // config.rows), config.along
+        width, (rows, columns) = config.node, self.grid
+        self.look = nn.Conv2d(width, width, 3, padding=1, groups=width, bias=False)
+        if self.along:
+            row, column = (1, 2 * columns - 1), (2 * rows - 1, 1)
+            self.row = nn.Conv2d(width, width, row, padding=(0, columns - 1), groups=width, bias=False)
+            self.column = nn.Conv2d(width, width, column, padding=(rows - 1, 0), groups=width, bias=False)
+        self.decode = Linear(width, 2 * inner)
         saved_as(self, decode="back")
 
     def forward(self, x_BLND: Tensor) -> Tensor:
         cells = x_BLND[:, self.prefix :].unflatten(1, self.grid)  # (B, R, C, N, D)
         rows, symbols = len(cells), cells.shape[3]
         images = cells.permute(0, 3, 4, 1, 2).flatten(0, 1)
-        weight = self.look.weight.to(images.dtype)
-        seen = F.conv2d(images, weight, padding=1, groups=weight.shape[0])
+        seen = depthwise(self.look, images)
+        if self.along:
+            seen = seen + depthwise(self.row, images) + depthwise(self.column, images)
         seen = seen.unflatten(0, (rows, symbols)).permute(0, 3, 4, 1, 2).flatten(1, 2)
         return self.decode(F.pad(seen, (0, 0, 0, 0, self.prefix, 0)) if self.prefix else seen)
+
+
+def depthwise(look: nn.Conv2d, images: Tensor) -> Tensor:
+    """A convolution of each channel with itself, (B, D, R, C), in the dtype of the images."""
+    weight = look.weight.to(images.dtype)
+    return F.conv2d(images, weight, padding=look.padding, groups=weight.shape[0])  # type: ignore[arg-type]
 
 
 class Far(nn.Module):

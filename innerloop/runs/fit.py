@@ -92,6 +92,7 @@ def fit_config(config: NetConfig, task: Any, puzzles: int) -> NetConfig:
     grid: dict[str, Any] = {"seq": rows * columns, "rows": rows, "units": units}
     if getattr(BLOCKS.get(config.block), "tied", False):
         grid |= {"orbits": task_orbits(task, units), "symbols": task.symbols, "local": task.local}
+        grid |= {"along": task.local and task.ordered}
         nodes = len(task.symbols[0]) if task.symbols else 1
         grid |= {} if config.hidden_size % nodes == 0 else {"hidden_size": CHANNELS_PER_SYMBOL * nodes}
         known = grid["orbits"] or grid["symbols"] or grid["local"] or config.positions != "none"

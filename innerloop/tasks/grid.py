@@ -75,7 +75,8 @@ class Grid(Task):
         self.takes_guesses = bool(blank)
         self.rule = rule or self.rule
         self.verifies, self.examples = self.rule is not None, examples
-        self.local = self.lined = min(self.shape) > 1  # most puzzles on a grid speak of neighbours, rows and columns
+        # Most puzzles on a grid speak of neighbours, of rows and columns, and of the order along these.
+        self.local = self.lined = self.ordered = min(self.shape) > 1
         self.options = {"alphabet": [*self.words] or self.charset, "shape": list(self.shape), "blank": blank}
         self.symmetries = tuple(symmetries)
         self.group = all_products(self._generators())

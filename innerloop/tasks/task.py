@@ -45,6 +45,7 @@ class Task:
     symbols: tuple[tuple[int, ...], ...] = ()  # tokens whose names mean nothing; several forms rename together
     local: bool = False  # True: the rules speak of neighbouring cells, and of all parts of the grid alike
     lined: bool = False  # True: of whole rows and columns
+    ordered: bool = False  # True: of the order of the cells along a row and a column, if local
     blank: int = 0  # token of an empty cell of the question; 0 = the task has none
     takes_guesses: bool = False  # True: a cell of the answer may be given in the question, so that it can be guessed
     rating_counts: str = ""  # what a generated rating counts, in words; empty: its puzzles are not rated

@@ -37,6 +37,19 @@ SIZES = {
     "all, and a prefix": replace(
         NONE, seq=6, rows=2, vocab=7, prefix=2, symbols=((1, 2, 3, 4, 5),), hidden_size=80, orbits=LINES, local=True
     ),
+    "row and column": replace(NONE, seq=12, rows=3, vocab=4, hidden_size=32, local=True, along=True),
+    "all along": replace(
+        NONE,
+        seq=15,
+        rows=5,
+        vocab=7,
+        prefix=2,
+        symbols=((1, 2, 3, 4, 5),),
+        hidden_size=80,
+        orbits=LINES,
+        local=True,
+        along=True,
+    ),
     "many symbols": replace(NONE, seq=6, rows=2, vocab=60, symbols=(tuple(range(1, 56)),), hidden_size=440, local=True),
     "two blocks": replace(NONE, seq=6, rows=2, vocab=4, hidden_size=16, layers=2, orbits=LINES),
     "odd widths": replace(NONE, seq=6, rows=2, vocab=4, hidden_size=40, expansion=2.0, orbits=LINES),
