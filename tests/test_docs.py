@@ -6,9 +6,16 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
-from innerloop.cli.catalogue import page
+from innerloop import recipes
+from innerloop.cli.catalogue import _recipes, page
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_list_names_the_system_that_a_recipe_trains():
+    shown = {name: system for name, _, system in _recipes()}
+    trained = {name: recipes.get(name).system for name in recipes.all_recipes() if name != "family"}
+    assert shown == trained | {"family": ""}, "family trains any"
 
 
 def test_the_page_of_systems_is_what_list_shows():

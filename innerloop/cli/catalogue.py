@@ -147,13 +147,15 @@ def _tasks() -> Iterator[tuple[str, str, str]]:
 def _recipes() -> Iterator[tuple[str, str, str]]:
     """(name, about, system) of the functions callable without arguments that say they return a Run."""
     for path in sorted((ROOT / "recipes").glob("[a-z]*.py")):
-        for node in _tree(path).body:
+        body = _tree(path).body
+        known = {node.name: node for node in body if isinstance(node, ast.FunctionDef)}
+        for node in body:
             returns = getattr(node, "returns", None)
             if isinstance(node, ast.FunctionDef) and isinstance(returns, ast.Name) and returns.id == "Run":
                 if len(node.args.defaults) < len(node.args.args) or node.name.startswith("_"):
                     continue
                 doc = _first(ast.get_docstring(node) or "")
-                yield node.name, _keyword(node, "about") or doc, _system(node)
+                yield node.name, _keyword(node, "about") or doc, _system(node, known)
 
 
 def _models() -> Iterator[tuple[str, str, str]]:
@@ -200,12 +202,15 @@ def _keyword(node: ast.AST, name: str) -> str:
     return ""
 
 
-def _system(node: ast.AST) -> str:
-    """The system of the Run(...) inside: its second argument."""
-    for inner in ast.walk(node):
-        if isinstance(inner, ast.Call) and getattr(inner.func, "id", "") == "Run" and len(inner.args) > 1:
-            return str(getattr(inner.args[1], "value", ""))
-    return _keyword(node, "system")
+def _system(node: ast.AST, known: dict[str, ast.FunctionDef]) -> str:
+    """The system of the Run(...) inside, its second argument; else that of a function of the same file it calls."""
+    calls = [inner for inner in ast.walk(node) if isinstance(inner, ast.Call)]
+    for call in calls:
+        if getattr(call.func, "id", "") == "Run" and len(call.args) > 1:
+            return str(getattr(call.args[1], "value", ""))
+    others = {k: f for k, f in known.items() if f is not node}
+    found = (_system(others[name], others) for call in calls if (name := getattr(call.func, "id", "")) in others)
+    return next(filter(None, found), "")
 
 
 def _constant(node: ast.ClassDef, name: str) -> str:
