@@ -203,11 +203,13 @@ def _keyword(node: ast.AST, name: str) -> str:
 
 
 def _system(node: ast.AST, known: dict[str, ast.FunctionDef]) -> str:
-    """The system of the Run(...) inside, its second argument; else that of a function of the same file it calls."""
+    """The system of the Run(...) inside, its second argument; one that is replaced; else that of a recipe it calls."""
     calls = [inner for inner in ast.walk(node) if isinstance(inner, ast.Call)]
     for call in calls:
         if getattr(call.func, "id", "") == "Run" and len(call.args) > 1:
             return str(getattr(call.args[1], "value", ""))
+    if told := _keyword(node, "system"):
+        return told
     others = {k: f for k, f in known.items() if f is not node}
     found = (_system(others[name], others) for call in calls if (name := getattr(call.func, "id", "")) in others)
     return next(filter(None, found), "")
