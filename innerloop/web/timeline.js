@@ -61,12 +61,13 @@ export function timeline(seek) {
     return [...texts, ...others, line(thought.tracks[track], "residual", Y, "")];
   }
 
+  /** [its line, its text]: the text is drawn over the thumb. */
   function flag(step, text, y) {
     const left = X(step) > 92 && (text !== "would halt" || place.clientWidth - X(step) < 90);
     const side = left ? ["end", X(step) - 5] : ["", X(step) + 5];
     const stem = stroke("", `M${X(step)} ${RAIL}V${bottom}`);
     const note = step > thought.steps ? "exact solver" : `${text}, ${step}`;
-    return s("g", { class: `flag ${text}` }, stem, words(...side, y, note));
+    return [stem, words(...side, y, note)].map((part) => s("g", { class: `flag ${text}` }, part));
   }
 
   function draw() {
@@ -92,8 +93,10 @@ export function timeline(seek) {
       add("belief", 20, (y, tall) => [line(steps, "confidence", scale([0, 1], [y + tall, y]), "")]);
     bottom = top - 10;
     const [halt, answer] = [thought.halt(track), thought.answered(track)];
-    if (halt) parts.push(flag(halt, "would halt", 32));
-    if (answer) parts.push(flag(answer, thought.name, halt ? 44 : 32));
+    const flags = [];
+    if (halt) flags.push(flag(halt, "would halt", 32));
+    if (answer) flags.push(flag(answer, thought.name, halt ? 44 : 32));
+    parts.push(...flags.map(([stem]) => stem));
     fill(
       at("meaning"),
       names.flatMap((name) => [h("b", null, name), `: ${MEANINGS[name]}. `]),
@@ -105,7 +108,7 @@ export function timeline(seek) {
     const rail = stroke("rail", `M${LEFT} ${RAIL}H${width - RIGHT}`);
     const size = { width, height: bottom + 22, viewBox: `0 0 ${width} ${bottom + 22}` };
     const label = `${steps.length} steps, the last residual ${number(steps.at(-1)?.residual)}`;
-    fill(place, s("svg", { class: "chart", ...size, role: "img", "aria-label": label }, parts, rail, thumb));
+    fill(place, s("svg", { class: "chart", ...size, role: "img", "aria-label": label }, parts, rail, thumb, flags.map(([, note]) => note)));
     move(Number(slider.value));
   }
 
