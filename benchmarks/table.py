@@ -235,11 +235,12 @@ def deciding(value: dict[str, Any]) -> list[str]:
     """Solver, model and hybrid: the table that decides."""
     lines = []
     for run in value["runs"]:
+        trained = f", {run['training_seconds']:.0f} s of training" if run["training_seconds"] else ""
         lines += [
             f"### {run['run']}",
             "",
             f"{run['instances']:,} unseen instances of {run['task']}, {run['cells']} cells ({run['data']}); the model "
-            f"({run['parameters']:,} parameters, {run['training_seconds'] or 0:.0f} s of training) thinks to "
+            f"({run['parameters']:,} parameters{trained}) thinks to "
             f"{dials(run, 'single')} for one instance, {dials(run, 'together')} for all together.",
             "",
             f"- {born(run)}",
