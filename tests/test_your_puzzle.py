@@ -49,5 +49,5 @@ def test_the_page_leads_from_a_file_to_verified_answers(tmp_path, monkeypatch, c
     assert code == (ROOT / "examples/rules/futoshiki.py").read_text()
     with contextlib.redirect_stdout(None):
         exec(compile(python, "your_puzzle.md", "exec"), found)
-    answers = [found["solver"].task.decode(s.answer) for s in found["verified"] if s.known]
+    answers = [found["solver"].task.decode(s.answer) for s in found["found"] if s.known]
     assert answers == [found["solver"].task.decode(label) for label in found["test"].labels] and len(answers) == 20

@@ -61,7 +61,6 @@ export function timeline(seek) {
     return [...texts, ...others, line(thought.tracks[track], "residual", Y, "")];
   }
 
-  /** [its line, its text]: the text is drawn over the thumb. */
   function flag(step, text, y) {
     const left = X(step) > 92 && (text !== "would halt" || place.clientWidth - X(step) < 90);
     const side = left ? ["end", X(step) - 5] : ["", X(step) + 5];
@@ -93,8 +92,7 @@ export function timeline(seek) {
       add("belief", 20, (y, tall) => [line(steps, "confidence", scale([0, 1], [y + tall, y]), "")]);
     bottom = top - 10;
     const [halt, answer] = [thought.halt(track), thought.answered(track)];
-    const flags = [];
-    if (halt) flags.push(flag(halt, "would halt", 32));
+    const flags = halt ? [flag(halt, "would halt", 32)] : [];
     if (answer) flags.push(flag(answer, thought.name, halt ? 44 : 32));
     parts.push(...flags.map(([stem]) => stem));
     fill(
@@ -108,7 +106,8 @@ export function timeline(seek) {
     const rail = stroke("rail", `M${LEFT} ${RAIL}H${width - RIGHT}`);
     const size = { width, height: bottom + 22, viewBox: `0 0 ${width} ${bottom + 22}` };
     const label = `${steps.length} steps, the last residual ${number(steps.at(-1)?.residual)}`;
-    fill(place, s("svg", { class: "chart", ...size, role: "img", "aria-label": label }, parts, rail, thumb, flags.map(([, note]) => note)));
+    const notes = flags.map(([, note]) => note);
+    fill(place, s("svg", { class: "chart", ...size, role: "img", "aria-label": label }, parts, rail, thumb, notes));
     move(Number(slider.value));
   }
 
