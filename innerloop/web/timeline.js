@@ -94,7 +94,7 @@ export function timeline(seek) {
     const [halt, answer] = [thought.halt(track), thought.answered(track)];
     const flags = halt ? [flag(halt, "would halt", 32)] : [];
     if (answer) flags.push(flag(answer, thought.name, halt ? 44 : 32));
-    parts.push(...flags.map(([stem]) => stem));
+    for (const [stem] of flags) parts.push(stem);
     fill(
       at("meaning"),
       names.flatMap((name) => [h("b", null, name), `: ${MEANINGS[name]}. `]),
