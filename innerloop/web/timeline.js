@@ -94,7 +94,7 @@ export function timeline(seek) {
     const [halt, answer] = [thought.halt(track), thought.answered(track)];
     const flags = halt ? [flag(halt, "would halt", 32)] : [];
     if (answer) flags.push(flag(answer, thought.name, halt ? 44 : 32));
-    for (const [stem] of flags) parts.push(stem);
+    for (const f of flags) parts.push(f[0]);
     fill(
       at("meaning"),
       names.flatMap((name) => [h("b", null, name), `: ${MEANINGS[name]}. `]),
@@ -106,7 +106,7 @@ export function timeline(seek) {
     const rail = stroke("rail", `M${LEFT} ${RAIL}H${width - RIGHT}`);
     const size = { width, height: bottom + 22, viewBox: `0 0 ${width} ${bottom + 22}` };
     const label = `${steps.length} steps, the last residual ${number(steps.at(-1)?.residual)}`;
-    const notes = flags.map(([, note]) => note);
+    const notes = flags.map((f) => f[1]);
     fill(place, s("svg", { class: "chart", ...size, role: "img", "aria-label": label }, parts, rail, thumb, notes));
     move(Number(slider.value));
   }
