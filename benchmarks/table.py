@@ -62,6 +62,7 @@ def record(name: str, value: dict[str, Any]) -> list[str]:
     if len(hardest) > 1:
         shares = ", ".join(f"rating {k}: {v:.1%}" for k, v in hardest.items())
         lines += ["", f"Exact by difficulty, at depth {value['rows'][0]['depth']}: {shares}."]
+    lines += ["", value["note"]] if value.get("note") else []
     if value["result"]["warnings"]:
         lines += ["", "Warnings of the run: " + "; ".join(value["result"]["warnings"]) + "."]
     return [*lines, ""]
@@ -342,7 +343,7 @@ def readme() -> str:
     rows = []
     for path in sorted((ROOT / "results").glob("*.json")):
         value = json.loads(path.read_text())
-        if not isinstance(value.get("recipe"), dict):
+        if not isinstance(value.get("recipe"), dict) or "_seed" in path.stem:
             continue
         fixed = [r for r in value["rows"] if not r["halting"]]
         source = value["train"]["source"].split(" with seed")[0]
@@ -357,6 +358,9 @@ def readme() -> str:
             f"{same['exact']:.1%} to **{deepest['exact']:.1%}** ({100 * deepest['low']:.1f} to "
             f"{100 * deepest['high']:.1f}) of {deepest['puzzles']:,} at {deepest['depth']}",
         ]
+        others = [json.loads(p.read_text())["rows"][0] for p in sorted(path.parent.glob(f"{path.stem}_seed*.json"))]
+        if others:
+            deep[0] += "; other seeds " + ", ".join(f"{r['exact']:.1%}" for r in others)
         rows.append([value["recipe"]["about"].split(",")[0], train, f"{time}, {threads} thread(s)", *deep])
     text = between(README.read_text(), "results", table(head, rows)[:-1])
     read = lambda name: json.loads(p.read_text()) if (p := ROOT / "results" / f"{name}.json").exists() else None  # noqa: E731
