@@ -20,9 +20,11 @@ from innerloop.runs.single import CHECKSUM_KEY, SUFFIX, read_texts
 def run_hash(run: Run) -> str:
     """A hash of everything a run says, whatever the order of its keys."""
     said = to_json(run)
-    for part, name in ((said["plan"], "patience"), (said["plan"], "reveal"), (said["config"]["size"], "along")):
-        if not part.get(name):  # fields that came later: 0 says what was so before
-            part.pop(name, None)
+    later = {"plan": ("patience", "reveal"), "size": ("along", "most_views", "views", "view_tokens")}
+    for part, names_of in ((said["plan"], later["plan"]), (said["config"]["size"], later["size"])):
+        for name in names_of:
+            if not part.get(name):  # fields that came later: nothing says what was so before
+                part.pop(name, None)
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -36,6 +36,11 @@ class NetConfig:
     symbols: Sets = ()  # likewise: interchangeable tokens, in forms of N symbols each
     local: bool = False  # likewise: whether the rules depend on neighbouring cells
     along: bool = False  # likewise, where `local`: whether they depend on the order along a row and a column
+    most_views: Whole = (
+        0  # of system "orbit": at most so many views of the puzzle are thought about side by side; 0: one
+    )
+    views: Sets = ()  # these views: for each, the cell of the puzzle that each of its cells shows
+    view_tokens: Sets = ()  # likewise: what each token is called there
 
     def __post_init__(self) -> None:
         check(self)
@@ -56,6 +61,7 @@ class NetConfig:
         if self.seq % self.rows:
             raise InputError(f"{self.seq} tokens do not form {self.rows} rows")
         self._check_sets()
+        self._check_views()
         if self.puzzle_emb_size > self.prefix * self.hidden_size:
             raise InputError(
                 f"a puzzle embedding of {self.puzzle_emb_size} does not fit into {self.prefix} x {self.hidden_size}"
@@ -69,6 +75,17 @@ class NetConfig:
                 raise InputError(f"units, orbits or symbols name a {word} beyond the {most} there are")
         if any(len(form) != self.nodes for form in self.symbols):
             raise InputError("the forms in symbols have not the same number of tokens each")
+
+    def _check_views(self) -> None:
+        """Raise InputError for views that are no views of such a puzzle."""
+        for maps, size, word in ((self.views, self.seq, "cells"), (self.view_tokens, self.vocab, "tokens")):
+            if any(sorted(one) != [*range(size)] for one in maps):
+                raise InputError(f"views or view_tokens do not each name all {size} {word} once")
+        if len(self.views) != len(self.view_tokens) or (self.views and self.prefix):
+            raise InputError("views need as many view_tokens, and a prefix of 0")
+        tied = [token for form in self.symbols for token in form]
+        if any(one[token] != token for one in self.view_tokens for token in tied):
+            raise InputError("view_tokens rename symbols that are interchangeable, which have nodes of their own")
 
     @property
     def length(self) -> int:

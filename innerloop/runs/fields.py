@@ -29,7 +29,20 @@ from innerloop.schema import describe_kind
 __all__ = ["FITTED", "Field", "comments_of", "config_json", "fields_of"]
 
 # Fields of a NetConfig that runs.fit.fit_config sets, whatever a recipe says.
-FITTED = ("vocab", "seq", "rows", "puzzles", "separator", "units", "orbits", "symbols", "local")
+FITTED = (
+    "vocab",
+    "seq",
+    "rows",
+    "puzzles",
+    "separator",
+    "units",
+    "orbits",
+    "symbols",
+    "local",
+    "along",
+    "views",
+    "view_tokens",
+)
 RULES = ("full", "last_cycle", "last(2)", "phantom(5, 0.5)")  # examples of what grad.rule_named takes
 CHOICES: dict[str, Callable[[], Sequence[str]]] = {  # of fields whose comments name no values
     "system": weights.names,

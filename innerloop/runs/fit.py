@@ -92,12 +92,32 @@ def fit_config(config: NetConfig, task: Any, puzzles: int) -> NetConfig:
     grid: dict[str, Any] = {"seq": rows * columns, "rows": rows, "units": units}
     if getattr(BLOCKS.get(config.block), "tied", False):
         grid |= {"orbits": task_orbits(task, units), "symbols": task.symbols, "local": task.local}
-        grid |= {"along": task.local and task.ordered}
+        grid |= {"along": task.local and task.ordered, **views_of(task, config.most_views)}
         nodes = len(task.symbols[0]) if task.symbols else 1
         grid |= {} if config.hidden_size % nodes == 0 else {"hidden_size": CHANNELS_PER_SYMBOL * nodes}
         known = grid["orbits"] or grid["symbols"] or grid["local"] or config.positions != "none"
         grid |= {} if known else {"positions": "learned"}  # else all positions would be alike
     return replace(config, vocab=task.vocab, puzzles=puzzles, separator=getattr(task, "separator", 0), **grid)
+
+
+def views_of(task: Any, most: int) -> dict[str, Any]:
+    """The views of a grid's own symmetries, as fields of a NetConfig; a part of them where there are more than `most`.
+
+    Empty where a symmetry renames symbols that have nodes of their own.
+    """
+    if most < 2 or not isinstance(task, Grid):
+        return {"views": (), "view_tokens": ()}
+    told = [name for name in task.symmetries if name != "names"]
+    groups = (task.part_of_group(told[:n]) for n in range(len(told), -1, -1))
+    group = next(group for group in groups if len(group.cells) <= most)
+    tied = [token for form in task.symbols for token in form]
+    if len(group.cells) < 2 or (group.tokens[:, tied] != tied).any():
+        return {"views": (), "view_tokens": ()}
+    return {"views": as_tuples(group.cells), "view_tokens": as_tuples(group.tokens)}
+
+
+def as_tuples(rows: np.ndarray) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(row) for row in rows.tolist())
 
 
 def task_orbits(task: Any, units: Sequence[tuple[int, ...]]) -> tuple[tuple[tuple[int, ...], ...], ...]:

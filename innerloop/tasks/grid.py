@@ -79,7 +79,7 @@ class Grid(Task):
         self.local = self.lined = self.ordered = min(self.shape) > 1
         self.options = {"alphabet": [*self.words] or self.charset, "shape": list(self.shape), "blank": blank}
         self.symmetries = tuple(symmetries)
-        self.group = all_products(self._generators())
+        self.group = self.part_of_group(self.symmetries)
         if "names" in symmetries:
             self.symbols = (tuple(t for t in range(1, self.vocab) if t != self.blank),)
         if symmetries:
@@ -146,10 +146,13 @@ class Grid(Task):
     def glyph(self, token: int) -> str:
         return self.words[token - 1] if self.words and token not in (0, self.blank) else super().glyph(token)
 
-    def _generators(self) -> Views:
-        """The symmetries from which all others but "names" follow. Raises InputError."""
+    def part_of_group(self, symmetries: Sequence[str]) -> Views:
+        """All symmetries but "names" that follow from some of the grid's own. Raises InputError for others."""
+        return all_products(self._generators(symmetries))
+
+    def _generators(self, symmetries: Sequence[str]) -> Views:
         table, found = dihedral(*self.shape), [(np.arange(self.shape[0] * self.shape[1]), same_names(1, self.vocab))]
-        for told in self.symmetries:
+        for told in symmetries:
             name, _, swaps = told.partition(" ")
             if name not in SYMMETRIES or (swaps and name in ("turns", "names")):
                 raise InputError(f"symmetries={list(self.symmetries)}: {told!r} is none of {', '.join(SYMMETRIES)}.")

@@ -7,7 +7,9 @@
     answer:   logits of a symbol = head(h at its node),  halt = q(mean of h)
 
 The net is given the task's symmetries (runs.fit), not its rules: parts that a symmetry maps to each other share weights
-(parts/orbits.py). The first trajectory starts without noise and is exactly equivariant. All others, and all in
+(parts/orbits.py). With `most_views` a grid's few symmetries, such as turns, are views side by side instead
+(parts/views.py): the state of a position is then that of its image in every view. The first trajectory starts without
+noise and is exactly equivariant. All others, and all in
 training, start with noise, which makes them differ. One state as in URM (arXiv 2512.14693), a tiny net and deep
 supervision as in TRM (arXiv 2510.04871), random starts as in EqR (arXiv 2605.21488), messages as in recurrent
 relational networks (arXiv 1711.08028).
@@ -31,6 +33,7 @@ from innerloop.parts.embed import Embed, initial_vectors
 from innerloop.parts.heads import Heads
 from innerloop.parts.layers import dtype_named, trunc_normal
 from innerloop.parts.mixers import Net
+from innerloop.parts.views import Views
 from innerloop.schema import Amount, Count, check
 
 __all__ = ["Config", "Orbit"]
@@ -56,7 +59,7 @@ class Config:
 
 
 class State(NamedTuple):
-    h: Tensor  # (B, L, D), D = nodes of a position x channels of a node
+    h: Tensor  # (B, L, D), D = views x nodes of a position x channels of a node
     key: Tensor  # (B,) int64, key of the noise that the next step adds first; 0: none
 
 
@@ -67,9 +70,12 @@ class Orbit(nn.Module):
     def __init__(self, c: Config = Config()) -> None:
         super().__init__()
         self.c, self.grad, self.dtype = c, grad.rule_named(c.grad), dtype_named(c.dtype)
-        self.length, self.nodes = c.net.length, c.net.nodes
+        self.length, self.nodes = c.net.length, c.net.nodes * max(1, len(c.net.views))
         self.embed, self.net, self.heads = Embed(c.net), Net(c.net), Heads(c.net, continue_head=False)
-        self.register_buffer("h0", initial_vectors(c.net))
+        self.views = Views(c.net) if c.net.views else None
+        if self.views is not None and c.grad != "full":
+            raise InputError(f'views side by side need grad="full", and it is "{c.grad}"')
+        self.register_buffer("h0", initial_vectors(c.net).repeat(max(1, len(c.net.views))))
         self.register_buffer("w0", trunc_normal(RANK, c.net.node, std=RANK**-0.5))
 
     def init(self, x: Question) -> State:
@@ -77,8 +83,13 @@ class Orbit(nn.Module):
         return State(h, torch.zeros_like(x.puzzle, dtype=torch.long))
 
     def step(self, s: State, x: Question) -> State:
-        h = self.net.iterate(self.add_start_noise(s), self.embedded(s, x), self.c.rounds, self.grad)
-        return State(h, torch.zeros_like(s.key))
+        h, no_key = self.add_start_noise(s), torch.zeros_like(s.key)
+        if self.views is None:
+            return State(self.net.iterate(h, self.embedded(s, x), self.c.rounds, self.grad), no_key)
+        h, e = self.views.enter(h), self.embed(self.views.images(x), self.dtype)
+        for _ in range(self.c.rounds):
+            h = self.net.iterate(h, e + self.views.message(h), 1)
+        return State(self.views.leave(h), no_key)
 
     def embedded(self, s: State, x: Question) -> Tensor:
         return self.embed(x, self.dtype)
@@ -101,4 +112,6 @@ class Orbit(nn.Module):
         return copied
 
     def read(self, s: State) -> Answer:
-        return self.heads(s.h)
+        if self.views is None:
+            return self.heads(s.h)
+        return self.views.mean(self.heads(self.views.enter(s.h)))

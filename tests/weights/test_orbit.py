@@ -29,12 +29,15 @@ TASKS = {
     "colouring": ("colouring", {"size": 6}),
     "timetable": ("timetable", {"teachers": 5, "classes": 4, "days": 2, "periods": 3, "absences": (1, 1)}),
     "names": ("grid", {"alphabet": ".abc", "shape": (3, 4), "blank": ".", "symmetries": ("names",)}),
+    "turns": ("grid", {"alphabet": ".abc", "shape": (4, 4), "blank": ".", "symmetries": ("turns",)}),
+    "signs": ("grid", {"alphabet": ".<>^v1", "shape": (3, 4), "blank": ".", "symmetries": ("mirror <>", "flip ^v")}),
+    "both": ("grid", {"alphabet": ".abc", "shape": (4, 4), "blank": ".", "symmetries": ("turns", "names")}),
 }
 
 
 def made(task, **changes):
     torch.manual_seed(0)
-    size = replace(SIZE, hidden_size=4 * (len(task.symbols[0]) if task.symbols else 1), heads=2)
+    size = replace(SIZE, hidden_size=4 * (len(task.symbols[0]) if task.symbols else 1), heads=2, most_views=8)
     return Orbit(Config(fit_config(size, task, 1), **changes)).eval()
 
 
@@ -45,7 +48,7 @@ def asked(inputs):
 def puzzles(task, count=3):
     if task.name != "grid":
         return task.make(count, 0).inputs
-    return np.random.default_rng(0).integers(1, task.vocab, (count, 12)).astype(np.uint8)
+    return np.random.default_rng(0).integers(1, task.vocab, (count, task.shape[0] * task.shape[1])).astype(np.uint8)
 
 
 @pytest.mark.parametrize("name", TASKS)
