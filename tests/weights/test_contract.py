@@ -10,9 +10,11 @@ from innerloop.parts import fused
 from innerloop.parts.config import NetConfig
 from innerloop.parts.mixers import BLOCKS
 from innerloop.recipes import family
-from innerloop.runs.fit import fit_config
+from innerloop.rules.symmetry import dihedral
+from innerloop.runs.fit import as_tuples, fit_config
 from innerloop.study.contract import CHECKS, Subject, sample_question
 from innerloop.tasks import get
+from innerloop.weights import orbit
 
 UNITS = tuple(tuple(int(c) for c in unit) for unit in get("sudoku", size=4).units)
 TINY = NetConfig(
@@ -58,6 +60,17 @@ EVERY = [
 @pytest.mark.parametrize(("system", "check"), EVERY)
 def test_contract(system, check):
     CHECKS[check](subject(system))
+
+
+@pytest.mark.parametrize("check", [c for c in CHECKS if c not in LONG])
+def test_contract_of_views_side_by_side(check):
+    turned = as_tuples(dihedral(TINY.rows, TINY.seq // TINY.rows))
+    size = replace(
+        TINY, block="orbit", positions="none", prefix=0, puzzle_emb_size=0, pool="mean", local=True, along=True,
+        views=turned, view_tokens=(tuple(range(TINY.vocab)),) * len(turned),
+    )  # fmt: skip
+    config = orbit.Config(net=size, rounds=2)
+    CHECKS[check](Subject("orbit in views", lambda: orbit.Orbit(config), sample_question()))
 
 
 OF_BLOCKS = ("shapes", "gradients", "save and load", "batch independence")  # checks of what a block can break
