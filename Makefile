@@ -47,7 +47,7 @@ $(BIN)/python:
 
 .venv/.demo: $(PACKAGE) | $(BIN)/python
 	$(PIP) torch==2.13.0 -c constraints.txt
-	$(PIP) -e ".[study]" -c constraints.txt
+	$(PIP) -e ".[study,serve]" -c constraints.txt
 	touch $@
 
 .venv/.test: $(PACKAGE) | $(BIN)/python

@@ -12,17 +12,18 @@ from rich.rule import Rule
 from rich.table import Table
 
 from innerloop import files
+from innerloop.cli.choosing import Source, choose_run
 from innerloop.cli.drawing import instructive_row, plot, report
 from innerloop.cli.inputs import choose_device, next_command, open_run, read_run
 from innerloop.cli.judging import eval_record, print_rows
 from innerloop.cli.solving import choose_rule, solve_one
-from innerloop.cli.training import train
+from innerloop.cli.training import train_in_folder
 from innerloop.data.opening import open_set
 from innerloop.learn.evaluate import evaluate
 from innerloop.learn.lock import lock_folder
 from innerloop.pretrained import HARD_SUDOKUS
 from innerloop.rules.sudoku_techniques import LEVELS, level
-from innerloop.runs.fit import load_data, unseen_puzzles
+from innerloop.runs.fit import build, load_data, unseen_puzzles
 from innerloop.runs.solving import solver_of
 from innerloop.runs.training import RESULT, delete_run_files
 from innerloop.solve.solver import Solver
@@ -50,12 +51,16 @@ def demo(recipe: str = "demo", out: str = "runs/demo", set: tuple[str, ...] = ()
     with lock_folder(folder):
         if (folder / RESULT).exists() and read_run(folder).name == recipe:
             delete_run_files(folder)
-        console.print(Rule("1  learn", align="left"))
-        code = train(recipe, out=out, set=set, device=device)
+        run, _, note = choose_run(recipe, Source(), out, set)
+        minutes = "; a minute or two on a quiet laptop" if recipe == "demo" and not set else ""
+        console.print(Rule(f"1 of 5  learn: {run.plan.steps:,} steps{minutes}", align="left"))
+        if note:
+            console.print(note, markup=False)
+        where, why = choose_device(device)
+        code = train_in_folder(console, build(run), folder, why, {"device": where}, brief=True)
     if code:
         return code
-    console.print(Rule("2  turn the depth dial, on new puzzles that neither trained nor chose the model", align="left"))
-    where, _ = choose_device(device)
+    console.print(Rule("2 of 5  turn the depth dial, on new puzzles", align="left"))
     opened = open_run(out, where)
     examples = unseen_puzzles(opened.task, load_data(opened.run.data, folder)[1], opened.run.data, TEST_PUZZLES)
     loop: Any = opened.loop
@@ -67,10 +72,10 @@ def demo(recipe: str = "demo", out: str = "runs/demo", set: tuple[str, ...] = ()
     print_levels(console, opened.task, examples)
     solver = solver_of(opened)
     hard = print_hard(console, solver, folder)
-    console.print(Rule("4  watch one being solved", align="left"))
+    console.print(Rule("4 of 5  watch one being solved", align="left"))
     row = instructive_row(opened, examples)
     solve_one(solver, examples.take([row]), {"depth": 16, "pick": choose_rule(solver, "auto")}, examples.labels[row])
-    console.print(Rule("5  keep it", align="left"))
+    console.print(Rule("5 of 5  keep it", align="left"))
     plot((out,))
     report(out)
     question = opened.task.decode(examples.inputs[row])
@@ -102,7 +107,7 @@ def print_hard(console: Console, solver: Solver, folder: Path) -> Path | None:
     task = solver.task
     if task.name != "sudoku" or task.shape != (9, 9):
         return None
-    console.print(Rule("3  turn the other dial: puzzles that nobody solves without a guess", align="left"))
+    console.print(Rule("3 of 5  turn the other dial: puzzles that nobody solves without a guess", align="left"))
     puzzles = open_set(str(HARD_SUDOKUS), task)[1]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for column in ("trajectories", "solved, verified", "block calls a puzzle", "seconds"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -79,7 +78,9 @@ def data(
     targets = fixed_names(path, Path(out) if out else path.parent)
     found = inspect(path, Stated.parse(shape, blank, alphabet))
     console = Console(emoji=False, highlight=False, soft_wrap=True)
-    print_inspection(console, found)
+    grid = found.task if isinstance(found.task, Grid) else None
+    names = found_symmetries(grid, found.examples) if grid and asks_for_symmetries(found) else ()
+    print_inspection(console, found, names)
     given = {"--shape": shape, "--blank": blank, "--alphabet": alphabet}
     words = [f"{name}={value}" for name, value in given.items() if value]  # a value may begin with a dash
     if fix:
@@ -89,7 +90,16 @@ def data(
     if found.answered:
         train_words = (recipe_for(found.task), "--data", targets[0] if fix else path, *words, "--out", "runs/mine")
         print(f"next: {next_command('train', *train_words)}", file=sys.stderr)
+        if names:
+            train_words += ("--set", f"data.options.symmetries={json.dumps(names)}")
+            told = "or, if these boards are as good a puzzle"
+            print(f"{told}: {next_command('train', *train_words)}", file=sys.stderr)
     return 0
+
+
+def asks_for_symmetries(found: Inspection) -> bool:
+    """Whether symmetries are worth looking for: of a grid with answers, which has none yet."""
+    return isinstance(found.task, Grid) and found.answered and not found.task.symmetries
 
 
 def recipe_for(task: Task) -> str:
@@ -102,13 +112,13 @@ def recipe_for(task: Task) -> str:
 # -- what was found ---------------------------------------------------------------------------------------------------
 
 
-def print_inspection(console: Console, found: Inspection) -> None:
+def print_inspection(console: Console, found: Inspection, symmetries: Sequence[str]) -> None:
     """The findings, one line a kind, and the first rows as pictures."""
     s, task = found.examples, found.task
     what = str(s.reading) if found.answered else questions_alone(found)
     console.print(f"{printable(s.source)} is {what}", markup=False)
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), show_header=False)
-    for name, text in findings(found):
+    for name, text in findings(found, symmetries):
         table.add_row(Text(name, "dim"), Text(printable(text, 2000)))
     console.print(table)
     for i in range(min(PICTURES, len(s)) if task.shape[1] <= WIDEST else 0):
@@ -141,7 +151,7 @@ def questions_alone(found: Inspection) -> str:
     return f"questions alone: {len(found.rows):,} of {rows}x{columns}{told}; solve takes them, training needs answers"
 
 
-def findings(found: Inspection) -> list[tuple[str, str]]:
+def findings(found: Inspection, symmetries: Sequence[str]) -> list[tuple[str, str]]:
     """(name, what was found) of every kind that there is something to say of."""
     s, task = found.examples, found.task
     lines: list[tuple[str, str]] = []
@@ -160,8 +170,9 @@ def findings(found: Inspection) -> list[tuple[str, str]]:
         lines.append(("ratings", rated + missing))
     lines.append(("repeats", repeats_of(found)))
     lines.append(("twins", twins_of(found)))
-    if isinstance(task, Grid) and found.answered and not task.symmetries:
-        lines.append(("symmetries", symmetries_of(task, found)))
+    if asks_for_symmetries(found):
+        told = "; or ".join(worded(name) for name in symmetries)
+        lines.append(("symmetries", f"boards {told} look like rows of this file" if told else "none shows in the rows"))
     for symbol, first in found.rare_symbols():
         lines.append(("rare", f"{symbol!r} stands in {first.what} only, first in row {first.row}: is it meant?"))
     lines += [("at fault", f"row {fault.row}: {fault.what}") for fault in found.faults[:NAMED]]
@@ -223,16 +234,6 @@ def twins_of(found: Inspection) -> str:
     first = found.twins[0]
     told = f"row {first.row} is row {first.earlier} turned, mirrored or renamed"
     return f"{len(found.twins):,} rows are variants of others, first {told}; --fix keeps them on one side"
-
-
-def symmetries_of(task: Grid, found: Inspection) -> str:
-    """Which symmetries the rows do not contradict, and how to teach them."""
-    names = found_symmetries(task, found.examples)
-    if not names:
-        return "none shows in the rows"
-    told = "; or ".join(worded(name) for name in names)
-    option = shlex.quote(f"data.options.symmetries={json.dumps(names)}")
-    return f"boards {told} look like rows of this file; if they are as good a puzzle, train with --set {option}"
 
 
 def worded(symmetry: str) -> str:

@@ -143,7 +143,7 @@ def comparison_cells(comparisons: Sequence[Comparison]) -> tuple[list[str], list
     rows = []
     for c in comparisons:
         gap, unit = c.test.difference, " points" if c.metric in SHARES else ""
-        signed = [f"{100 * v:+.1f}" if unit else f"{v:+,.1f}" for v in (gap.value, gap.low, gap.high)]
+        signed = [f"{100 * min(max(v, -1), 1):+.1f}" if unit else f"{v:+,.1f}" for v in (gap.value, gap.low, gap.high)]
         own = f", {c.setting.width} wide" * (c.setting.width > 1) + ", its own halting" * c.setting.halting
         ps = ["" if math.isnan(p) else f"{p:.3f}" for p in (c.test.p, c.p_holm, c.test.p_signs)]
         row = [c.name, str(len(c.seeds)), f"{c.setting.depth}{own}", f"{c.metric} {signed[0]}{unit}"]

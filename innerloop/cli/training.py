@@ -107,13 +107,18 @@ def is_first() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def train_in_folder(console: Console, built: BuiltRun, folder: Path, why: str, how: dict[str, Any]) -> int:
-    """Train in a folder, saying what happens; returns the exit code. Nothing is written before the run is checked."""
+def train_in_folder(
+    console: Console, built: BuiltRun, folder: Path, why: str, how: dict[str, Any], brief: bool = False
+) -> int:
+    """Train in a folder, saying what happens; returns the exit code. Nothing is written before the run is checked.
+
+    brief: without what concerns the machine, and without the next command.
+    """
     first = is_first()
     if seed_runs(folder):
         raise InputError(f"{files.shown(folder)} holds several runs: choose another folder (--out), or give --seeds")
     said = prepare(built.loop, how["device"])
-    if said:
+    if said and not brief:
         console.print(said, markup=False)
 
     def start(step: int, leak: str) -> None:
@@ -132,7 +137,7 @@ def train_in_folder(console: Console, built: BuiltRun, folder: Path, why: str, h
     except torch.OutOfMemoryError:
         raise InputError("the GPU's memory is full: raise plan.accumulate (same result, less memory)") from None
     if first:
-        print_result(console, folder, result, built)
+        print_result(console, folder, result, built, brief)
     return 1 if result.stopped else 0
 
 
@@ -171,26 +176,31 @@ def what_more_would_bring(result: Result, plan: Plan) -> str:
         return (
             f"{result.flat}, so training ended at step {result.steps} of {plan.steps} (plan.patience={plan.patience})"
         )
-    if best["exact"] == 1 or best["step"] < 0.9 * result.steps:
+    if best["exact"] == 1:
+        return "every validation puzzle is solved: fewer steps may do (--set plan.patience=3 ends training sooner)"
+    if best["step"] < 0.9 * result.steps:
         return "the accuracy was no longer rising: more steps of the same are unlikely to help"
     return f"the accuracy was still rising: more steps may help (--set plan.steps={2 * plan.steps} --fresh)"
 
 
-def print_result(console: Console, folder: Path, result: Result, built: BuiltRun) -> None:
+def print_result(console: Console, folder: Path, result: Result, built: BuiltRun, brief: bool = False) -> None:
     task, steps = built.task, built.run.plan.steps
     if result.stopped:
         console.print(f"[bold red]stopped[/]: {markup(result.stopped)}")
         return
-    if result.steps < steps and not result.flat:
-        again = next_command("train", folder)
-        console.print(f"step {result.steps} of {steps}; go on with: [bold]{markup(again, 4096)}[/]")
-        return
+    cut = result.steps < steps and not result.flat
     if result.best:
         best = f"exact {result.best['exact']:.1%}"
         best += f", valid {result.best['valid']:.1%}" if task.verifies else ""
         console.print(f"[bold]best validation[/]: {best} at step {result.best['step']:.0f}")
-        console.print(what_more_would_bring(result, built.run.plan))
+        if not cut:
+            console.print(what_more_would_bring(result, built.run.plan))
+    if cut:
+        again = next_command("train", folder)
+        console.print(f"step {result.steps} of {steps}; go on with: [bold]{markup(again, 4096)}[/]")
+        return
     where = markup(folder / checkpoint.MODEL)
     console.print(f"{result.steps} steps in {result.seconds:.1f} s of training; weights in {where}")
     following = next_command("eval", folder, "--depth", "1,4,16,64")
-    console.print(f"next: [bold]{markup(following, 4096)}[/]")
+    if not brief:
+        console.print(f"next: [bold]{markup(following, 4096)}[/]")

@@ -6,9 +6,11 @@ import contextlib
 import errno
 import io
 import os
+import re
 import sys
 import tempfile
 import traceback
+from importlib import metadata
 from pathlib import Path
 
 from innerloop.errors import InputError
@@ -53,9 +55,22 @@ def exit_code(error: BaseException) -> int:
         if os.environ.get(DEBUG_VARIABLE):
             raise error
         return input_error_code(f"{where}: {type(error).__name__}: {printable(str(error), 200)}: mend that file")
+    if isinstance(error, ModuleNotFoundError) and (extra := extra_with(error.name or "")):
+        return input_error_code(f"this needs {error.name}, which is not installed: pip install 'innerloop[{extra}]'")
     if isinstance(error, RecursionError):
         return input_error_code("an input is nested too deeply to be read: it is damaged, or no file of this kind")
     return report_bug(error)
+
+
+def extra_with(module: str) -> str:
+    """The extra of innerloop that installs a module, by the names of its packages; "" for none."""
+    name = module.split(".")[0].replace("_", "-").lower()
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        for line in metadata.requires("innerloop") or ():
+            package, extra = re.match(r"[\w.-]+", line), re.search(r"""extra == ["']([\w-]+)""", line)
+            if package and extra and package[0].replace("_", "-").lower() == name and extra[1] != "dev":
+                return extra[1]
+    return ""
 
 
 def user_code(error: BaseException) -> str:

@@ -235,7 +235,7 @@ class Learner:
                 count = max(recent.get("count", 0.0), 1.0)
                 done = self.step - before
                 exact = recent.get("exact_accuracy", 0.0) / count
-                log.step(self.step, metrics["loss"] / done, exact, plan.batch * done)
+                log.step(self.step, metrics["loss"] / done, exact)
                 if self.step % LOG_EVERY == 0 and self.distributed.is_main:
                     log.write(self.record(recent, count))
                     recent = {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -31,22 +30,19 @@ class Log:
         folder.mkdir(parents=True, exist_ok=True)
         self._drop_lines_after(start)
         self.sinks = [_sink(s, folder, name) for s in sinks]
-        self.start_time, self.samples = time.perf_counter(), 0
         self.console = Console(emoji=False)
         columns = [
             TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=12),  # the whole line fits into 80 columns
             TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-            TextColumn(
-                "loss {task.fields[loss]:.4f}  exact {task.fields[exact]:.1%}  {task.fields[rate]:.0f} samples/s"
-            ),
+            TextColumn("loss {task.fields[loss]:.4f}, batch {task.fields[exact]:.0%} right"),
             TimeElapsedColumn(),
             TextColumn("ETA"),
             TimeRemainingColumn(),
         ]
         self.progress = Progress(*columns, console=self.console, disable=not live, transient=False)
         self.task = self.progress.add_task(
-            markup(name or "train", 60), total=steps, completed=start, loss=0.0, exact=0.0, rate=0.0
+            markup(name or "train", 60), total=steps, completed=start, loss=0.0, exact=0.0
         )
         self.progress.start()
 
@@ -60,11 +56,9 @@ class Log:
         if remaining != text or not step or self.path.is_symlink():
             files.write_text(self.path, remaining)
 
-    def step(self, done: float, loss: float, exact: float, samples: int) -> None:
+    def step(self, done: float, loss: float, exact: float) -> None:
         """Update the progress line."""
-        self.samples += samples
-        rate = self.samples / max(1e-9, time.perf_counter() - self.start_time)
-        self.progress.update(self.task, completed=done, loss=loss, exact=exact, rate=rate)
+        self.progress.update(self.task, completed=done, loss=loss, exact=exact)
 
     def write(self, record: dict[str, Any]) -> None:
         try:

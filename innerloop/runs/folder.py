@@ -59,7 +59,8 @@ def first_difference(old: Any, new: Any, name: str = "") -> tuple[str, str, str]
     if old == new:
         return None
     if isinstance(old, dict) and isinstance(new, dict):
-        key = next(k for k in (*new, *old) if old.get(k) != new.get(k) or (k in old) != (k in new))
+        keys = sorted((*new, *old), key=lambda k: k in ("config", "system"))  # what follows from the others comes last
+        key = next(k for k in keys if old.get(k) != new.get(k) or (k in old) != (k in new))
         found = first_difference(old.get(key), new.get(key), f"{name}.{key}" if name else key)
         return found or (key, "missing", "missing")
     return name, *(printable(json.dumps(value), 60) for value in (old, new))  # type: ignore[return-value]

@@ -14,9 +14,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from innerloop import files
+from innerloop import files, plugins
 from innerloop.errors import InputError
 from innerloop.runs.code import NO_CODE, Code, permitted
 from innerloop.runs.origin import read_data_block
@@ -90,6 +90,17 @@ def natural(path: Path) -> list[tuple[bool, int, str]]:
     return [(part.isdecimal(), int(part[:18]) if part.isdecimal() else 0, part) for part in parts]
 
 
+def for_own(value: Any, code: Code) -> Code:
+    """`code` without the files for what is no code in this run.json: of several runs only some may need them."""
+    run = value.get("run") if isinstance(value, dict) else None
+    data = run.get("data") if isinstance(run, dict) else None
+    system = run.get("system") if isinstance(run, dict) else None
+    task = data.get("task") if isinstance(data, dict) else None
+    return code._replace(
+        system=code.system if plugins.parse(system) else "", task=code.task if plugins.parse(task) else ""
+    )
+
+
 def conditions(folders: Sequence[Path], code: Code = NO_CODE) -> list[Condition]:
     """The conditions of all runs in `folders`, in the order in which they are first met.
 
@@ -99,7 +110,8 @@ def conditions(folders: Sequence[Path], code: Code = NO_CODE) -> list[Condition]
     for folder in folders:
         for path in find_runs(folder):
             where = files.shown(path / "run.json")
-            run = read_run(permitted(files.read_json(path / "run.json"), path, code, where), where)
+            value = files.read_json(path / "run.json")
+            run = read_run(permitted(value, path, for_own(value, code), where), where)
             seeds = groups.setdefault(condition_key(path, run), {})
             if run.seed in seeds:
                 raise InputError(

@@ -37,7 +37,8 @@ __all__ = ["RESULT", "delete_run_files", "fit", "is_finished", "train"]
 
 RESULT = "result.json"
 FINISHED_FILES = (RESULT, "config.json", "run.json")  # of a run that is done
-RUN_FILES = (checkpoint.MODEL, "metrics.jsonl", "eval.json", "study.json", CALIBRATION, IDENTIFIERS, *FINISHED_FILES)
+MEASURED = ("eval.json", "study.json", CALIBRATION)  # what is known of the weights as they were
+RUN_FILES = (checkpoint.MODEL, "metrics.jsonl", *MEASURED, IDENTIFIERS, *FINISHED_FILES)
 MAX_LEAKAGE_CHECK = 100_000  # training puzzles up to which leakage is looked for without being asked
 
 OnStart = Callable[[int, str], None]
@@ -77,6 +78,7 @@ def fit(
                 delete_run_files(folder)
             if main and not done:
                 write_run(folder, built.run, built)
+                leak += set_aside(folder)
             if on_start:
                 on_start(trainer.step, leak)
             result = trainer.run(until)
@@ -128,6 +130,15 @@ def described(loop: Any, task: Any, examples: Any, plan: Plan, name: str, seed: 
     if task.name not in tasks.own_names() or tasks.find(task.name) is not type(task):
         return None
     return Run(name, system, loop.c, Data(task.name, task.options, GIVEN, count=len(examples)), plan, seed)
+
+
+def set_aside(folder: Path) -> str:
+    """Rename what was measured of weights that training is about to change; returns a sentence, or ""."""
+    found = [name for name in MEASURED if (folder / name).exists()]
+    for name in found:
+        (folder / name).replace(folder / name.replace(".json", ".earlier.json"))
+    told = ", ".join(found)
+    return f" What was measured before ({told}) is of earlier weights, and is kept as *.earlier.json." if found else ""
 
 
 def is_done(folder: Path, run: Run, step: int) -> bool:

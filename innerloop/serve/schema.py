@@ -8,7 +8,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from innerloop.errors import InputError
+
+try:
+    from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+except ImportError:
+    raise InputError("serving needs FastAPI and its companions: pip install 'innerloop[serve]'") from None
 
 __all__ = [
     "Begin",

@@ -41,12 +41,14 @@ STYLE: Any = {
     "legend.fontsize": 7,
     "legend.handlelength": 1.6,
     "svg.fonttype": "none",
+    "pdf.fonttype": 42,  # TrueType: some journals refuse Type 3
     "savefig.dpi": 200,
 }
 SIZE = (3.4, 2.3)  # inches: one column of two
 KINDS = ("png", "svg", "pdf")
 LINES: Any = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))  # of every further round of colours
 LEGEND_ROW = 0.15  # inches that a row of the legend takes above the axes
+LONGEST = 48  # characters of a name that fit into the width
 MOST_TICKS = 10  # depths that are written out; of more, the powers of two
 
 Rows = list[dict[str, Any]]
@@ -151,7 +153,9 @@ def mark_trained(axes: Axes, depths: Sequence[int]) -> None:
     for i, depth in enumerate(depths):
         axes.axvline(depth, color="#888888", linewidth=0.8, linestyle=":")
         if i == 0:
-            axes.text(depth * 1.06, 0.02, "trained", color="#888888", fontsize=6.5, transform=place)
+            last = depth >= axes.get_xlim()[1] * 0.7  # there is no room on its right
+            at, side = (depth / 1.06, "right") if last else (depth * 1.06, "left")
+            axes.text(at, 0.02, "trained", color="#888888", fontsize=6.5, transform=place, ha=side)
 
 
 # -- learning ---------------------------------------------------------------------------------------------------------
@@ -231,10 +235,13 @@ def legend(axes: Axes) -> None:
     if not handles:
         return
     longest = max(map(len, labels))
-    across = 1 if longest > 30 else 2 if longest > 12 else 3
+    across = 1 if longest > 20 else 2 if longest > 11 else 3
     figure: Any = axes.figure
     figure.set_size_inches(SIZE[0], SIZE[1] + LEGEND_ROW * max(0, -(-len(labels) // across) - 1))
-    axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=across, borderaxespad=0, columnspacing=1.2)
+    labels = [name if len(name) <= LONGEST else f"{name[: LONGEST // 2]} … {name[-LONGEST // 2 :]}" for name in labels]
+    axes.legend(
+        handles, labels, loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=across, borderaxespad=0, columnspacing=1.2
+    )
 
 
 def percent(axes: Axes) -> None:

@@ -23,6 +23,7 @@ from innerloop.data.protocols import Tokens
 from innerloop.data.sets import token_dtype
 from innerloop.errors import InputError
 from innerloop.solve.verify import verifier_of
+from innerloop.text import printable
 
 __all__ = ["Constrain", "ExactResult", "ExactSolutions", "cp_sat", "exact", "solutions"]
 
@@ -372,7 +373,10 @@ def _verify(
     modelled = verify is None and constrain is None and getattr(task, "asks_model", False)
     if not modelled and not check(question[None], answer[None])[0]:
         model = "constrain() that was given" if constrain else f"exact model of the task {task.name!r}"
-        raise InputError(f"the {model} allows an answer that is not valid: add the rule that it leaves out.")
+        raise InputError(
+            f"the {model} allows an answer that the verifier refuses, such as {printable(task.decode(answer), 200)} to "
+            f"{printable(task.decode(question), 200)}: constrain() is too lax, or rule() too strict."
+        )
     true_cost = task.cost(question[None], answer[None]) if cost is not None and constrain is None else None
     if true_cost is not None and abs(true_cost[0] - cost) > 1e-6 * max(1.0, abs(true_cost[0])):
         raise InputError(

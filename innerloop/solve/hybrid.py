@@ -33,7 +33,10 @@ def has_exact(task: Any) -> bool:
 def need_exact(task: Any) -> None:
     """Raises InputError if the task has no exact model, or OR-tools is not installed."""
     if type(task).constrain is Task.constrain:
-        raise InputError(f"the task {task.name!r} has no exact model of its rules: solve without the exact solver")
+        raise InputError(
+            f"the task {task.name!r} has no exact model of its rules: add a function constrain "
+            "to the file of --rules, or solve without the exact solver"
+        )
     if find_spec("ortools") is None:
         raise InputError('the exact solver needs OR-tools: pip install "innerloop[solve]"')
 

@@ -269,14 +269,17 @@ class Solver:
             return self.loop.init(question), question
 
     def best_rule(self) -> str:
-        """The rule of pick="auto": "verified" if there is a verifier, else the rule of highest calibrated accuracy."""
+        """The rule of pick="auto": "verified" if there is a verifier, else the rule of highest calibrated accuracy.
+
+        Of rules that are right as often, the one whose scores tell right from wrong answers best.
+        """
         if self.verify is not None:
             return "verified"
         if not self.calibrations:
             raise InputError(
                 "pick=auto needs a calibration if the task's rules are not known: calibrate first, or name a rule"
             )
-        return max(self.calibrations.values(), key=lambda t: (t.accuracy, -np.nan_to_num(t.ece, nan=1.0))).rule
+        return max(self.calibrations.values(), key=lambda t: (t.accuracy, -np.nan_to_num(t.aurc, nan=1.0))).rule
 
     def confidence(self, options: SolveOptions, choice: Choice, valid: bool | None) -> float | None:
         """Probability that the choice is right: 1.0 if verified, else by calibration; None without one."""

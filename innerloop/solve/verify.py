@@ -10,7 +10,9 @@ A verifier decides about one answer. A calibrated confidence is the frequency of
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -105,8 +107,9 @@ class FunctionVerifier:
         except Exception as error:
             reason = failed or f"its result has shape {result.shape}"
             raise InputError(
-                f"{self._name()} takes neither one question and answer of shape (S,) ({error}) "
-                f"nor a batch of them (B, S) ({reason}): return a bool for the one, or bools (B,) for the other."
+                f"{self._name()} takes neither one question and answer of shape (S,) ({error}, {place_of(error)}) "
+                f"nor a batch of them (B, S) ({reason}): return a bool for the one, or bools (B,) for the other. "
+                "A function whose parameter is written `question: str` is given texts, any other numbers of symbols."
             ) from error
         self._bools(single, ())
         return False
@@ -146,3 +149,9 @@ def violating_cells(task: Any, questions: Tokens, answers: Tokens) -> NDArray[np
             inside = answer < task.vocab
             wrong[row] |= ~(inside & task.domain(question)[np.arange(len(answer)), np.where(inside, answer, 0)])
     return wrong
+
+
+def place_of(error: BaseException) -> str:
+    """FILE, line N of the last step of an error."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{Path(frame.filename).name}, line {frame.lineno}"

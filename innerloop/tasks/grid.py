@@ -23,7 +23,7 @@ __all__ = ["Grid"]
 
 MOST_SYMBOLS = 254
 BLANKS = ".0 ?"  # symbols that an empty cell may have where nothing is said
-FAULTY = 10  # one row in so many may change a given, and is a fault of the row
+FAULTY, FEW = 10, 4  # one row in ten may change a given, and is a fault of the row; one of any FEW rows too
 PIECE = 65_536  # rows that are compared at once
 SYMMETRIES = ("turns", "names", *MIRRORS)
 
@@ -256,7 +256,7 @@ def find_blank(questions: Sequence[str], answers: Sequence[str]) -> str | None:
             asked, solved = (_codes(texts[start : start + PIECE], size) for texts in (questions, answers))
             wrong = ((asked != ord(blank)) & (asked != solved)).any(1) | (solved == ord(blank)).any(1)
             broken += int(wrong.sum())
-            if FAULTY * broken > len(questions):
+            if broken > max(len(questions) // FAULTY, len(questions) >= FEW):
                 break
         else:
             return blank

@@ -124,3 +124,9 @@ def test_the_page_runs_as_printed(monkeypatch, capsys):
     python = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.S)
     for block in python:
         exec(compile(block, str(PAGE), "exec"), {})
+
+
+def test_seeds_of_a_task_of_the_comparison_by_its_name(capsys):
+    command = ["train", "family", "--system", "trm", "--task", "sudoku4", "--seeds", "0,1", "--out", "f", "--set"]
+    assert cli.main([*command, "plan.steps=2", "plan.check_every=2", "data.count=8", "data.holdout=8"]) == 0
+    assert "exact" in capsys.readouterr().out.splitlines()[-1] or Path("f/seed1/result.json").exists()

@@ -115,8 +115,9 @@ def test_data_offers_them_and_train_takes_what_it_offers(latin, tmp_path, capsys
     moved = replace(latin[1], inputs=latin[1].inputs[:, order], labels=latin[1].labels[:, order])
     write_csv(tmp_path / "own.csv", moved, Grid(".abcd", (4, 4), "."))
     assert cli.main(["data", "own.csv"]) == 0
-    said = " ".join(capsys.readouterr().out.split())
+    out, err = capsys.readouterr()
+    said = " ".join(out.split())
     option = 'data.options.symmetries=["turns", "names"]'
     assert "boards turned and mirrored; or renamed look like rows of this file" in said
-    assert f"train with --set '{option}'" in said
+    assert f"as good a puzzle: innerloop train grid --data own.csv --out runs/mine --set '{option}'\n" in err
     assert cli.main(["train", "grid", "--data", "own.csv", "--out", "r", "--dry-run", "--set", option]) == 0

@@ -20,6 +20,7 @@ from innerloop.export.hub import Pretrained, save_single
 from innerloop.learn.checkpoint import MODEL
 from innerloop.runs.fit import build
 from innerloop.runs.folder import open_run, write_run
+from innerloop.runs.group import for_own
 from innerloop.runs.run import Data, override, to_json
 from innerloop.runs.single import open_single
 from innerloop.tasks.grid import Grid
@@ -173,3 +174,11 @@ def test_what_train_is_given(tmp_path, monkeypatch):
         choose_run("sudoku4", Source(task="maze11"), "", ())
     with pytest.raises(InputError, match="there is no file"):
         choose_run("sudoku4", Source(task="./nowhere.py"), "", ())
+
+
+def test_of_several_runs_a_file_stands_in_for_code_alone():
+    given = Code(True, "task.py", "system.py")
+    named = {"run": {"system": "trm", "data": {"task": "sudoku"}}}
+    assert for_own(named, given) == Code(True)
+    own = {"run": {"system": f"loop.py@{'0' * 16}", "data": {"task": "sudoku"}}}
+    assert for_own(own, given) == Code(True, "", "system.py")

@@ -228,6 +228,7 @@ def test_a_run_that_learned_nothing_holds_no_folder(tmp_path):
         ({"a": {}}, {"a": {"b": 1}}, ("a.b", "null", "1")),
         ({"a": "x" * 90}, {"a": {}}, ("a", '"' + "x" * 56 + "...", "{}")),
         ({"a": 1}, {"a": 1}, None),
+        ({"config": 1, "data": {"b": 1}}, {"config": 2, "data": {"b": 2}}, ("data.b", "1", "2")),
     ],
 )
 def test_the_difference_of_two_runs(old, new, told):

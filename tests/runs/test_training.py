@@ -57,6 +57,24 @@ def test_a_training_in_parts_ends_with_the_same_bits(run, tmp_path):
 
 
 @pytest.mark.slow
+def test_what_was_measured_of_earlier_weights_is_set_aside(run, tmp_path, capsys):
+    innerloop.fit(run, "mine", until=3)
+    Path("mine/eval.json").write_text("{}")
+    Path("mine/calibration.json").write_text("{}")
+    assert cli.main(["train", "mine", "--device", "cpu"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "What was measured before (eval.json, calibration.json) is of earlier weights" in said
+    assert not Path("mine/eval.json").exists() and Path("mine/calibration.earlier.json").exists()
+    Path("mine/eval.json").write_text("{}")
+    assert cli.main(["train", "mine", "--device", "cpu"]) == 0 and Path("mine/eval.json").exists(), "it was finished"
+
+
+def test_a_part_of_a_training_says_how_good_it_is(run, capsys):
+    assert cli.main(["train", "sudoku4_trm", "--out", "p", "--device", "cpu", "--until", "3", "--set", *TINY]) == 0
+    said = capsys.readouterr().out
+    assert "best validation: exact" in said and "step 3 of 6; go on with" in said
+
+
 def test_training_ends_where_accuracy_no_longer_rises(run, tmp_path, capsys):
     """Nothing is learnt in these steps: the first check is the last rise, and two more without one end it."""
     patient = override(run, ["plan.steps=60", "plan.patience=2"])

@@ -38,6 +38,15 @@ def test_the_axes_hold_many_runs(tmp_path):
     assert legend.y0 >= box.y1 - 1 and legend.x1 <= figure.bbox.x1 and legend.y1 <= figure.bbox.y1 + 1
 
 
+def test_two_long_names_and_the_word_trained_stay_inside():
+    figure = depth_curve({"trm-sudoku4 of mine": [judged(0.1, 0.2)] * 2, "damped-sudoku4 of mine": [judged(0.3, 0.4)]})
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    inside = [axes.get_legend().get_window_extent(), *(t.get_window_extent() for t in axes.texts)]
+    assert axes.texts and all(box.x0 >= 0 and box.x1 <= figure.bbox.x1 for box in inside)
+    assert axes.get_window_extent().width > 0.6 * figure.bbox.width
+
+
 def test_learning_over_seeds():
     rows = [[{"step": s, "valid/exact@4": v * s / 20, "train/exact_accuracy": 0.5} for s in (10, 20)] for v in (0.5, 1)]
     figure = learning_curve({"a": rows})
@@ -50,4 +59,5 @@ def test_every_format_is_written(tmp_path):
     written = draw({"a": [tmp_path]}, tmp_path / "out")
     assert [p.name for p in written] == ["learning.png", "learning.svg", "learning.pdf"]
     first = [p.read_bytes() for p in written]
+    assert b"/Type3" not in first[2], "fonts that some journals refuse"
     assert [b[:4] for b in first[::2]] == [b"\x89PNG", b"%PDF"]

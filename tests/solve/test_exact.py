@@ -307,7 +307,7 @@ def test_the_best_answer_by_brute_force() -> None:
 
 def test_a_model_that_contradicts_its_task_is_refused() -> None:
     question, price = np.full(5, 6, np.uint8), np.arange(25).reshape(5, 5)
-    with pytest.raises(InputError, match="allows an answer that is not valid"):
+    with pytest.raises(InputError, match="allows an answer that the verifier refuses, such as"):
         exact(Seats(price, rule=False), question)
     with pytest.raises(InputError, match="minimises 60 where the answer's cost is 61"):
         exact(Seats(price, wrong_cost=True), question)
@@ -335,7 +335,7 @@ def test_a_grid_is_solved_by_a_function() -> None:
     found = exact(grid, question, constrain=latin, verify=is_latin)
     assert found.answer is not None and found.answer[0] == 1 and is_latin(question, found.answer)
     assert len(solutions(grid, question, constrain=latin, verify=is_latin).answers) == 576 // 4
-    with pytest.raises(InputError, match=r"constrain.* given allows an answer that is not valid"):
+    with pytest.raises(InputError, match=r"constrain.* given allows an answer that the verifier refuses"):
         exact(grid, question, constrain=lambda model, has, question: None, verify=is_latin)
     with pytest.raises(InputError, match=r"'grid' has no exact model.*constrain\(model, has, question\)"):
         exact(grid, question)

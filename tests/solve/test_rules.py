@@ -48,7 +48,7 @@ def test_texts_and_tokens_say_the_same(grid):
         assert not task.valid_batch(changed.astype(np.uint8), answers).any()
     assert not grid.verifies and not has_exact(grid) and isinstance(texts, Grid)
     assert len(solutions(with_rules(grid, rule, constrain), questions[0]).answers) == 12
-    with pytest.raises(InputError, match="allows an answer that is not valid"):
+    with pytest.raises(InputError, match="allows an answer that the verifier refuses, such as baaaaaaaa to"):
         exact(with_rules(grid, rule, lambda model, has, question: None), questions[0])
     with pytest.raises(InputError, match=r"has\(cell, 'x'\)"):
         exact(with_rules(grid, constrain=wrong), questions[0])

@@ -429,13 +429,13 @@ def test_trust_of_a_small_set_by_hand(monkeypatch):
     assert t.ece == pytest.approx(np.abs(sure - right[10:]).mean()), "ten bins of one"
 
 
-def test_the_best_rule_is_the_most_often_right_and_among_equals_the_best_calibrated(built):
+def test_the_best_rule_is_the_most_often_right_and_among_equals_the_surest(built):
     grid = Solver(built.loop, tasks.get("grid", alphabet=".1234", shape=(4, 4), blank="."))
     base = calibrate_rule("vote", *drawn(40))
     grid.calibrations = {
-        "vote": replace(base, rule="vote", accuracy=0.5, ece=0.1),
-        "q": replace(base, rule="q", accuracy=0.9, ece=0.3),
-        "residual": replace(base, rule="residual", accuracy=0.9, ece=0.2),
+        "vote": replace(base, rule="vote", accuracy=0.5, aurc=0.1),
+        "q": replace(base, rule="q", accuracy=0.9, aurc=0.3, ece=0.0),
+        "residual": replace(base, rule="residual", accuracy=0.9, aurc=0.2),
     }
     assert grid.best_rule() == "residual"
     label = np.array([2, 0, 3], np.uint8)

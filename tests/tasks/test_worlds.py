@@ -337,6 +337,13 @@ def test_grid_infers_alphabet_shape_and_blank() -> None:
     assert Grid.infer(["0120", "1..0"], ["1121", "1..0"]).blank == 0  # '.' stays in an answer, '0' too
 
 
+def test_one_typo_does_not_change_how_a_small_file_is_read() -> None:
+    rows = [("a.b.", "aabb"), ("..b.", "abba"), (".ab.", "bab" + "a"), ("b..a", "bbaa")]
+    for typo in (("ba..", "abab"), ("aa..", "aa.b")):  # a given that changes; a cell that stays empty
+        assert Grid.infer(*zip(*rows, typo, strict=True)).blank
+    assert not Grid.infer(*zip(*rows[:2], ("ba..", "abab"), strict=True)).blank, "of three rows one is a third"
+
+
 def test_grid_answers_must_keep_givens_and_fill_blanks() -> None:
     task = Grid("ab.", (1, 3), ".")
     question = task.encode("a..")[None]
