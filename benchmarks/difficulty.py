@@ -3,8 +3,8 @@
     python benchmarks/difficulty.py DATA/sudoku9_easy_test.csv DATA/sudoku9_17clue.csv --out results/difficulty.json
     python benchmarks/difficulty.py --own --out results/difficulty.json
 
-Files of 9x9 Sudokus go to demo-sudoku9. --own asks demo-sudoku4, 6 and 9 about puzzles of their own generator that
-neither trained nor chose them. The level is that of innerloop/rules/sudoku_techniques.py: the simplest techniques that
+Files of 9x9 Sudokus go to demo-sudoku9. --own asks every bundled model about puzzles of its own generator that
+neither trained nor chose it. The level is that of innerloop/rules/sudoku_techniques.py: the simplest techniques that
 solve a puzzle without a guess. One trajectory, no halting, no verifier: an answer counts at exactly that depth.
 Resumable: a set that is done is kept in --out, with a birth certificate of its own.
 """
@@ -26,12 +26,13 @@ from innerloop.data.opening import open_set
 from innerloop.interval import wilson
 from innerloop.learn.evaluate import batches
 from innerloop.learn.precision import prepare
+from innerloop.pretrained import names
 from innerloop.pretrained import open as open_model
 from innerloop.rules.sudoku_techniques import LEVELS, level
 from innerloop.runs.certificate import birth_certificate, commit
 from innerloop.runs.fit import load_data, unseen_puzzles
 
-OWN = ("demo-sudoku4", "demo-sudoku6", "demo-sudoku9")
+OWN = tuple(names())
 
 
 @torch.no_grad()

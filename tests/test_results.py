@@ -1,13 +1,14 @@
 """Numbers have birth certificates, and the page of results is the one the files say."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from innerloop import pretrained
+from innerloop import pretrained, weights
 from innerloop.runs.run import override
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,6 +27,7 @@ NO_SUBJECT = {
     "coverage_colouring",
     "coverage_queens",
     "exact_overhead",
+    "exports",
     "float32_cpu",
 }
 NO_SUBJECT |= {"flow_residual", "looped_regression", "memory_cpu", "othello", "start", "step_cpu", "step_cpu_float32"}
@@ -116,3 +118,13 @@ def test_every_training_of_the_structure_comparison_says_where_it_comes_from():
 def test_the_page_of_results_is_up_to_date():
     done = subprocess.run([sys.executable, ROOT / "benchmarks" / "table.py", "--check"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_table_of_exports_is_that_of_the_record():
+    rows = json.loads((ROOT / "results" / "exports.json").read_text())["rows"]
+    table = (ROOT / "docs" / "share.md").read_text().split("| systems | graph, ONNX, AOTInductor |")[1].split("\n\n")[0]
+    said = {
+        name: line.rstrip().endswith("yes |") for line in table.splitlines() for name in re.findall(r"`(\w+)`", line)
+    }
+    assert said == {row["system"]: "error" in row for row in rows} and set(said) == set(weights.names())
+    assert all(row["error"] <= 1e-4 for row in rows if "error" in row)
