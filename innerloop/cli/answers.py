@@ -10,8 +10,8 @@ from typing import Any
 from innerloop import files
 from innerloop.cli.inputs import refuse_overwrite
 from innerloop.data.cells import word_symbols
-from innerloop.data.formats import TEXT_SUFFIXES, write_plain_or_zipped
-from innerloop.data.opening import cells_of
+from innerloop.data.formats import ANSWER_NAMES, TEXT_SUFFIXES, write_plain_or_zipped
+from innerloop.data.opening import cells_of, open_set
 from innerloop.data.sets import PuzzleSet
 from innerloop.data.sheet import Sheet, read_sheet
 from innerloop.errors import InputError
@@ -45,17 +45,28 @@ def solve_file(
     if questions.puzzle.any():
         names = (*COLUMNS, "puzzle")
         columns.append(tuple(questions.identifiers[i] for i in questions.puzzle))
-    text = (
-        own_sheet(solver, questions, source)
-        .extended(names, columns)
-        .text(".jsonl" if out.lower().removesuffix(".gz").endswith(".jsonl") else ".csv")
-    )
+    sheet = own_sheet(solver, questions, source)
+    ending = ".jsonl" if out.lower().removesuffix(".gz").endswith(".jsonl") else ".csv"
+    text = sheet.extended(names, columns).text(ending)
     if out:
         write_plain_or_zipped(target, text)
     else:
         sys.stdout.write(text)
     print_summary(solver, found, counts, out)
+    if source is not None and any(name.strip().lower() in ANSWER_NAMES for name in sheet.header):
+        print(beside_the_files_own(solver, found, source), file=sys.stderr)
     return 0
+
+
+def beside_the_files_own(solver: Solver, found: Sequence[Solution], source: Path) -> str:
+    """How many of the answers are those that the file holds, or why that cannot be said, as where these break a rule."""
+    try:
+        labels = open_set(str(source), solver.task)[1].labels
+    except InputError as error:
+        return f"the file's own answers are not compared: {error}"
+    known = [(s.answer, y) for s, y in zip(found, labels, strict=False) if s.known]
+    equal = sum(bool(((answer == y) | (y == 0)).all()) for answer, y in known)
+    return f"{equal} of these {len(known)} are the answers that the file holds"
 
 
 def own_sheet(solver: Solver, questions: PuzzleSet, source: Path | None) -> Sheet:

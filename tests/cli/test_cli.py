@@ -257,7 +257,8 @@ def test_solve_a_file(run, puzzles, capsys, monkeypatch):
     columns = {"found_answer", "known", "valid", "confidence", "steps", "nfe", "found_source", "solutions"}
     assert len(rows) == 6 and set(rows[0]) == {"source", "question", "answer", "rating"} | columns
     assert all(r["known"] == r["valid"] and r["found_source"] == "model" for r in rows)
-    capsys.readouterr()
+    known = sum(r["known"] == "yes" for r in rows)
+    assert f"of these {known} are the answers that the file holds" in capsys.readouterr().err
     with open("two.txt", "w") as file:
         file.write(EASY + "\n" + EASY + "\n")
     assert cli.main(["solve", str(run), "two.txt"]) == 0
