@@ -59,7 +59,7 @@ def solve_file(
 
 
 def beside_the_files_own(solver: Solver, found: Sequence[Solution], source: Path) -> str:
-    """How many of the answers are those that the file holds, or why that cannot be said, as where these break a rule."""
+    """How many of the answers are those that the file holds, or why that cannot be said."""
     try:
         labels = open_set(str(source), solver.task)[1].labels
     except InputError as error:
