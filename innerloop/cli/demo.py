@@ -52,15 +52,16 @@ def demo(recipe: str = "demo", out: str = "runs/demo", set: tuple[str, ...] = ()
         if (folder / RESULT).exists() and read_run(folder).name == recipe:
             delete_run_files(folder)
         run, _, note = choose_run(recipe, Source(), out, set)
+        parts = 5 if run.data.task == "sudoku" and run.data.options.get("size") == 9 else 4  # with the hard puzzles
         minutes = "; a minute or two on a quiet laptop" if recipe == "demo" and not set else ""
-        console.print(Rule(f"1 of 5  learn: {run.plan.steps:,} steps{minutes}", align="left"))
+        console.print(Rule(f"1 of {parts}  learn: {run.plan.steps:,} steps{minutes}", align="left"))
         if note:
             console.print(note, markup=False)
         where, why = choose_device(device)
         code = train_in_folder(console, build(run), folder, why, {"device": where}, brief=True)
     if code:
         return code
-    console.print(Rule("2 of 5  turn the depth dial, on new puzzles", align="left"))
+    console.print(Rule(f"2 of {parts}  turn the depth dial, on new puzzles", align="left"))
     opened = open_run(out, where)
     examples = unseen_puzzles(opened.task, load_data(opened.run.data, folder)[1], opened.run.data, TEST_PUZZLES)
     loop: Any = opened.loop
@@ -72,10 +73,10 @@ def demo(recipe: str = "demo", out: str = "runs/demo", set: tuple[str, ...] = ()
     print_levels(console, opened.task, examples)
     solver = solver_of(opened)
     hard = print_hard(console, solver, folder)
-    console.print(Rule("4 of 5  watch one being solved", align="left"))
+    console.print(Rule(f"{parts - 1} of {parts}  watch one being solved", align="left"))
     row = instructive_row(opened, examples)
     solve_one(solver, examples.take([row]), {"depth": 16, "pick": choose_rule(solver, "auto")}, examples.labels[row])
-    console.print(Rule("5 of 5  keep it", align="left"))
+    console.print(Rule(f"{parts} of {parts}  keep it", align="left"))
     plot((out,))
     report(out)
     question = opened.task.decode(examples.inputs[row])

@@ -132,7 +132,7 @@ def test_what_other_verbs_print_goes_on(home, go_on):
     """data, of good files and of faulty ones; demo; show; import."""
     go_on(["data", home / "my sudoku4.csv"], ["train"])
     go_on(["data", home / "faulty 4.csv"], ["data"], 2)
-    lines = go_on(["demo", "--out", home / "the demo", "--set", *TINY], ["eval", "solve", "solve", "serve"])
+    lines = go_on(["demo", "--out", home / "the demo", "--set", *TINY], ["solve", "solve", "serve"])
     assert "answers.csv" in lines[2]
     go_on(["show", "sudoku4", "--set", *TINY, "--out", home / "my.json"], ["train"])
     words = ["train", "family", "--system", "trm", "--task", "sudoku4", "--set", *TINY, "config.net.block=attention"]
