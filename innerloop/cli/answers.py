@@ -53,7 +53,11 @@ def solve_file(
     else:
         sys.stdout.write(text)
     print_summary(solver, found, counts, out)
-    if source is not None and any(name.strip().lower() in ANSWER_NAMES for name in sheet.header):
+    if (
+        source is not None
+        and any(s.known for s in found)
+        and any(name.strip().lower() in ANSWER_NAMES for name in sheet.header)
+    ):
         print(beside_the_files_own(solver, found, source), file=sys.stderr)
     return 0
 
