@@ -51,14 +51,7 @@ class Source(NamedTuple):
 
     @property
     def code(self) -> Code:
-        """For a config file, in which a name stands in for another as well."""
         return Code(self.trust_code, self.task, self.system)
-
-    @property
-    def code_of_runs(self) -> Code:
-        """For runs that were trained by these words: they know their names, and only files are given again."""
-        task, system = (word if is_file(word) else "" for word in (self.task, self.system))
-        return Code(self.trust_code, task, system)
 
     @property
     def named(self) -> bool:

@@ -61,9 +61,7 @@ def train_seeds(
                 "--system, --task, --shape, --blank and --alphabet"
             )
         folder = Path(recipe)
-        members = [
-            Member(p.name, p, (*words(str(p), options, changes),), read_run(p, source.code_of_runs)) for p in known
-        ]
+        members = [Member(p.name, p, (*words(str(p), options, changes),), read_run(p, source.code)) for p in known]
     else:
         numbers = parse_seeds(seeds, changes)
         run, folder, note = choose_run(recipe, source, out, changes)
@@ -74,7 +72,7 @@ def train_seeds(
     if failed:
         console.print(f"{len(failed)} of {len(members)} runs failed; the same command tries them again")
         return 1
-    print_means(console, folder, source.code_of_runs)
+    print_means(console, folder, source.code)
     return 0
 
 

@@ -89,7 +89,7 @@ def run_sweep(
     changes = {v.name: dict(change.split("=", 1) for change in v.changes) for v in found}
     record |= {"recipe": recipe, "changes": changes.get(record["chosen"], {}), "born": birth_certificate(seeds)}
     files.write_json(folder / RECORD, record)
-    return tell(console, folder, record, Source.of(options).code_of_runs)
+    return tell(console, folder, record, Source.of(options).code)
 
 
 def run_rungs(

@@ -91,7 +91,9 @@ def natural(path: Path) -> list[tuple[bool, int, str]]:
 
 
 def for_own(value: Any, code: Code) -> Code:
-    """`code` without the files for what is no code in this run.json: of several runs only some may need them."""
+    """`code` without the words for what is no code in this run.json: a run knows its names, and only some of several
+    runs may need a file.
+    """
     run = value.get("run") if isinstance(value, dict) else None
     data = run.get("data") if isinstance(run, dict) else None
     system = run.get("system") if isinstance(run, dict) else None
