@@ -117,6 +117,7 @@ def in_waves(first: np.ndarray, depth: int) -> float:
 def winner(data: dict[str, np.ndarray], at: int, i: int, width: int, depth: int, rule: str) -> int | None:
     """The trajectory of puzzle i that `rule` takes; None where the loop has no head for the rule."""
     columns = {k: data[k][at, i, :width] for k in ("answers", "certainty", "q", "value", "residual")}
+    columns["mean_log_prob"] = columns.pop("certainty")
     halted = data["halted"][i, :width]
     steps = np.minimum(halted, depth)
     t = Trajectories(**columns, steps=steps, halted=halted <= depth, valid=np.zeros(width, bool))

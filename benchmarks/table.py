@@ -264,7 +264,11 @@ def dear(row: dict[str, Any], costly: bool) -> list[str]:
     """What one method's answers cost."""
     cells = [f"{row['solver_calls']:,}", *(f"{row[k]:.1f}" for k in ("p50_ms", "p99_ms", "mean_ms"))]
     cells += [f"{row['per_second']:.0f}", f"{row['together_calls']:,}"]
-    gap = [f"{row['gap']:.2f} of {row['best_cost']:.1f}", f"{100 * row['best']:.1f}"] if "gap" in row else ["", ""]
+    gap = (
+        [f"{row['gap']:.2f} of {row['best_cost']:.1f}", f"{100 * row['best']:.1f}"]
+        if row.get("gap") is not None
+        else ["", ""]
+    )
     return cells + gap * costly
 
 

@@ -4,7 +4,7 @@
 
 The state may be tensors (a loop in the weights), text (a loop in the tokens), or the variables of a program, such as a
 notebook that a model writes into (a loop in the harness). `think` runs all three; the rest of the library is what can
-be passed to it: halting rules, gradient rules, noise, recorders.
+be passed to it: halting rules, gradient rules, a function that records.
 """
 
 from __future__ import annotations
@@ -100,8 +100,8 @@ def think(
     """Run `loop` on question `x` for at most `depth` steps, stopping each example when `halt` says so.
 
     halt    called as halt(loop, old, new, steps) -> bool, or (B,) bool; rules are in innerloop.halt. `steps` is an int
-            until some example has stopped, then (B,). A stopped example keeps its state and its step count; the
-            others continue until all have stopped
+            at the first step, and then (B,) if the rule decides per example. A stopped example keeps its state and its
+            step count; the others continue until all have stopped
     grad    called as grad(schedule, update, state): runs update(name, state) for every name of the schedule, here
             ("step",) * depth, and decides which of them autograd records; rules are in innerloop.grad. The rule runs
             the updates because it may replace backpropagation, as implicit differentiation does. A step may truncate
@@ -170,8 +170,8 @@ def think_many(
 
     For questions and states that are not rows of one tensor (texts, objects), and for loops whose step waits, as for an
     endpoint: up to `workers` questions run at once, in threads, so `loop` and `halt` are called from several threads.
-    Results are the same for any `workers`, if the loop's randomness is in its state and states share no data. Gradients
-    are recorded if they are where `think_many` is called, and costs are charged to the ledgers that are open there, so
+    Results are the same for any `workers`, if the loop's randomness is in its state and states share no data. Autograd
+    is on in the threads if it is on in the caller, and costs are added to the caller's ledgers (innerloop.ledger), so
     `halt.spent` limits the total of all questions. A question that raises does not end the others: after all were
     tried, SomeFailed is raised, with the errors and the other Thoughts.
     Raises InputError for a depth out of range, workers < 1 or > MAX_WORKERS, or one question in place of a list.
@@ -182,13 +182,13 @@ def think_many(
         raise InputError(f"workers is {workers}: give 1 to {MAX_WORKERS}")
     _check_depth(depth)
     questions = list(questions)
-    taped, inference = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+    grad_enabled, inference = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
     errors: dict[int, Exception] = {}
     thoughts: list[Thought[A, S] | None] = [None] * len(questions)
 
     def run(i: int) -> None:
         try:
-            with torch.inference_mode(inference), torch.set_grad_enabled(taped):  # both are per thread
+            with torch.inference_mode(inference), torch.set_grad_enabled(grad_enabled):  # both are per thread
                 thoughts[i] = think(loop, questions[i], depth, halt=halt, record=record)
         except Exception as error:
             errors[i] = error
@@ -210,10 +210,11 @@ def think_many(
 
 
 def check_question(loop: Any, x: Any) -> None:
-    """Raise InputError unless the tensors of a Question fit each other, and its tokens the loop's vocabulary.
+    """Raise InputError unless inputs and puzzle of a Question fit each other, and its tokens the loop's vocabulary.
 
-    The vocabulary is `loop.c.net.vocab`, if the loop has one. The values of tokens on an accelerator are not checked,
-    because reading them would synchronise with it. Questions of other types are not checked.
+    The vocabulary is `loop.c.net.vocab`, if the loop, or the one that it wraps as `loop.loop`, has one. The values of
+    tokens on an accelerator are not checked, because reading them would synchronise with it. Questions of other types
+    are not checked.
     """
     if not isinstance(x, Question):
         return
@@ -224,7 +225,9 @@ def check_question(loop: Any, x: Any) -> None:
         )
     if x.inputs.is_floating_point() or x.puzzle.is_floating_point():
         raise InputError(f"tokens are {x.inputs.dtype} and identifiers {x.puzzle.dtype}: give whole numbers")
-    config = getattr(getattr(getattr(loop, "loop", loop), "c", None), "net", None)
+    while hasattr(loop, "loop"):
+        loop = loop.loop
+    config = getattr(getattr(loop, "c", None), "net", None)
     vocab = getattr(config, "vocab", None)
     if vocab and x.inputs.device.type == "cpu" and x.inputs.numel():
         low, high = x.inputs.min().item(), x.inputs.max().item()

@@ -76,6 +76,7 @@ class Done(NamedTuple):
     end: str  # "halted", "depth", "cancelled", "late", or a name that the reader gives
     result: Any  # the reader's result; None if it ended before its first step
     steps: int
+    stepped: bool = False  # whether it took a step in the tick that ended it
 
 
 @dataclass
@@ -184,7 +185,8 @@ class Rows:
         self.counters.ticks += 1
         self.counters.rows += len(self.jobs)
         self.counters.steps += len(live)
-        return ended + self._end(self._at_depth() | self._halted(old) | self.reader.ended(self, old))
+        ends = self._at_depth() | self._halted(old) | self.reader.ended(self, old)
+        return ended + [done._replace(stepped=True) for done in self._end(ends)]
 
     def _at_depth(self) -> dict[int, str]:
         """Rows that have taken all their steps."""

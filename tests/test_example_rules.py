@@ -9,7 +9,7 @@ import pytest
 
 from innerloop.data.opening import open_set
 from innerloop.solve.exact import exact
-from innerloop.solve.rules import Rules, judged_by, read_rules, with_rules
+from innerloop.solve.rules import Rules, read_rules, rule_from_model, with_rules
 
 pytest.importorskip("ortools", reason="OR-tools is not installed: pip install 'innerloop[solve]'")
 
@@ -44,7 +44,7 @@ def test_the_rule_and_the_exact_model_agree_on_real_puzzles(kind, kinds):
     rule, constrain = read_rules(str(FILES[kind]))
     task, rng = with_rules(plain, rule, constrain), np.random.default_rng(0)
     assert task.verifies
-    modelled = judged_by(with_rules(plain, lambda question, answer: True, constrain))
+    modelled = rule_from_model(with_rules(plain, lambda question, answer: True, constrain))
     for question, answer in zip(puzzles.inputs, puzzles.labels, strict=True):
         answer = answer.astype(question.dtype)
         assert task.valid_batch(question[None], answer[None])[0]

@@ -126,6 +126,7 @@ def test_flops_are_those_of_the_plain_operations(x, kernel):
     with torch.no_grad(), counting(flops=True) as limited:
         assert think(loop, x, 9, halt=spent(limited, flops=2 * step)).steps == 2
     assert cost(loop, x).flops == 0, "nobody asked"
+    assert ledger.serial_steps == 9, "three batches of three steps"
     assert ledger.flops == 3 * step and ledger.nfe == 5 * 3 * ROUNDS and loop.training and loop.net.training
 
 

@@ -121,6 +121,20 @@ def test_texts_of_any_length_share_a_batch_and_none_can_tell(sizes):
     assert set(loop.stepped) <= set(sizes or range(8)) and rows.counters.ended.total() == len(jobs)
 
 
+def test_only_a_job_that_took_a_step_in_the_tick_says_so():
+    rows = Rows(Writer(), 2, Texts(), halt=ended)
+    jobs = [Request([1, 2, 4], 9, halting=False), Request([1, 2, 4], 2, halting=False)]
+    for job in jobs:
+        rows.submit(job)
+    done = rows.tick() + rows.tick()
+    jobs[0].depth = 1  # as where a better answer is there
+    done += rows.tick()
+    assert [(d.job, d.end, d.steps, d.stepped) for d in done] == [
+        (jobs[1], "depth", 2, True),
+        (jobs[0], "depth", 2, False),
+    ]
+
+
 def test_no_row_idles_while_a_job_waits_and_the_batch_shrinks_at_the_end():
     jobs, loop = requests(), Writer()
     rows = Rows(loop, 4, Texts(), halt=ended)

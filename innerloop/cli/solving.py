@@ -200,7 +200,7 @@ def check_solvable(task: Any, question: Tokens, seconds: float = CHECK_SECONDS) 
 
     Whether it has one may take for ever to find out: what `seconds` do not decide is said to be undecided.
     """
-    if not can_count(task, question):
+    if not can_count(task):
         return
     ways = count_answers(task, question, seconds)
     if ways is None:

@@ -31,7 +31,7 @@ from innerloop.runs.solving import solver_of
 from innerloop.schema import Positive, Range
 from innerloop.solve.hybrid import tune_fallback
 from innerloop.solve.solver import Solver
-from innerloop.solve.worth import advice, compare, ways
+from innerloop.solve.worth import advice, compare, methods_for
 from innerloop.text import printable
 
 __all__ = ["worth"]
@@ -71,7 +71,7 @@ def worth(
     where, why = choose_device(device)
     opened = with_rules(open_run(run, where, code), rules)
     solver = solver_of(opened)
-    methods = ways(solver)
+    methods = methods_for(solver)
     if out:
         refuse_overwrite(Path(out), read_measurements)
     examples = puzzles_of(opened, solver, file)
@@ -85,8 +85,8 @@ def worth(
             settings(solver, examples.inputs[:held], depth or (0 if held else trained), width, b) for b in (False, True)
         ]
         trusted = {"depth": trained, "pick": "certainty", "views": False}
-        how, at_once = ({m: trusted if m == "model" else c for m in methods} for c in chosen)
-        rows = compare(solver, measured, how, at_once, seconds, labels)
+        single, batch = ({m: trusted if m == "model" else c for m in methods} for c in chosen)
+        rows = compare(solver, measured, single, batch, seconds, labels)
     console.print(f"{len(measured):,} puzzles of {printable(file)} on {printable(why)}", markup=False)
     for told, c in zip(("one at a time", "together"), chosen, strict=True):
         several = f", {c['width']} trajectories" if c["width"] > 1 else ""

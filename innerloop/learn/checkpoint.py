@@ -47,7 +47,7 @@ def save_weights(path: Path, state: dict[str, Tensor], metadata: dict[str, str] 
 def load_weights(path: Path, model: nn.Module) -> dict[str, Tensor]:
     """Load the weights of a safetensors file into `model`; returns them with their stored dtypes.
 
-    The header is compared with the model before the rest is read. Floating dtypes are cast to the model's expected.
+    The header is compared with the model before the rest is read. Floating dtypes are cast to the model's.
     Raises InputError for a file that is damaged, that is of another model, or whose numbers are not finite.
     """
     if not path.exists() and path.parent.is_dir():

@@ -29,7 +29,7 @@ def compile_blocks(loop: nn.Module, choice: str, device: torch.device, steps: in
     why_not = reason_against(blocks, choice, device, steps)
     if why_not:
         return f"torch.compile is off: {why_not}"
-    limits = torch._dynamo.config  # of graphs for one forward: runs of many sizes in one process need more than eight
+    limits = torch._dynamo.config  # by default 8 graphs for one forward: a process with runs of many sizes needs more
     limits.recompile_limit = max(limits.recompile_limit, GRAPHS)
     for block in blocks:
         block.compile(dynamic=False)
@@ -49,7 +49,7 @@ def reason_against(blocks: list[nn.Module], choice: str, device: torch.device, s
     if choice == "on":
         return ""
     if steps < STEPS:
-        return f"{steps} steps are too few to win the compile time back"
-    if device.type == "cpu" and max(p.shape[-1] for b in blocks for p in b.parameters()) < WIDTH:
+        return f"{steps} steps are too few to repay the compile time"
+    if device.type == "cpu" and max((p.shape[-1] for b in blocks for p in b.parameters() if p.ndim), default=0) < WIDTH:
         return f"blocks narrower than {WIDTH} gain nothing from it on a CPU"
     return ""

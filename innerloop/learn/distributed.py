@@ -42,10 +42,15 @@ class Distributed:
     def is_main(self) -> bool:
         return self.rank == 0
 
-    def local_batch(self, batch: int) -> int:
-        if batch % self.world_size:
-            raise InputError(f"a batch of {batch} does not split over {self.world_size} processes: make it a multiple")
-        return batch // self.world_size
+    def local_batch(self, batch: int, parts: int = 1) -> int:
+        """Rows of a batch of each of `parts` micro-batches of this process. Raises InputError if they are not equal."""
+        if batch % (self.world_size * parts):
+            each = f", {parts} micro-batches each" if parts > 1 else ""
+            raise InputError(
+                f"a batch of {batch} does not split over {self.world_size} processes{each}: "
+                f"give a multiple of {self.world_size * parts}"
+            )
+        return batch // (self.world_size * parts)
 
     def gather_counts(self, local: list[int]) -> list[int]:
         """All-gather of a list of integers: every rank's, in rank order."""
@@ -77,10 +82,11 @@ class Distributed:
             return
         with_grad = [p for p in params if p.grad is not None]
         dense = [p.grad for p in with_grad if not p.grad.is_sparse]  # type: ignore[union-attr]
-        flat = torch.cat([g.flatten() for g in dense])  # type: ignore[union-attr]
-        run_collective(dist.all_reduce, flat)
-        for grad, part in zip(dense, flat.split([g.numel() for g in dense]), strict=True):  # type: ignore[union-attr]
-            grad.copy_(part.view_as(grad))  # type: ignore[union-attr]
+        if dense:
+            flat = torch.cat([g.flatten() for g in dense])  # type: ignore[union-attr]
+            run_collective(dist.all_reduce, flat)
+            for grad, part in zip(dense, flat.split([g.numel() for g in dense]), strict=True):  # type: ignore[union-attr]
+                grad.copy_(part.view_as(grad))  # type: ignore[union-attr]
         for p in with_grad:
             if p.grad.is_sparse:  # type: ignore[union-attr]
                 p.grad = self._gather_sparse(p.grad)  # type: ignore[arg-type]

@@ -22,7 +22,7 @@ from innerloop.errors import InputError
 from innerloop.halt import Halt, confident_and_unchanged, never
 from innerloop.interval import wilson
 from innerloop.learn.stream import to_batch
-from innerloop.ledger import rows_of, step_cost
+from innerloop.ledger import counting, rows_of
 from innerloop.noise import has_key
 from innerloop.text import printable
 from innerloop.width import MAX_WIDTH, Noisy, Pick, best, by_value, first_to_halt, lowest_residual, think_wide, vote
@@ -53,7 +53,7 @@ class Row:
     valid: float | None  # share of answers that satisfy the task's rules; None if the rules are not known
     steps: float  # mean steps taken
     nfe: float  # mean block calls per example, summed over trajectories, until each stopped
-    seconds: float
+    seconds: float  # wall-clock time of all puzzles
     by_rating: dict[str, float]  # exact share by difficulty: quartile of rating -> share
 
 
@@ -76,8 +76,9 @@ class NfeCounter:
         self.loop, self.calls = loop, []  # type: ignore[var-annotated]
 
     def step(self, s: Any, x: Any) -> Any:
-        new, cost = step_cost(self.loop, s, x)
-        self.calls.append(cost.nfe / rows_of(new))
+        with counting() as cost:
+            new = self.loop.step(s, x)
+        self.calls.append(cost.nfe / rows_of(new) or 1.0)  # as `counted_step` charges, for the driver
         return new
 
     def nfe(self, steps: Any, first: int = 0) -> Tensor:
@@ -104,8 +105,9 @@ def evaluate(
     seed: int = 0,
     halt: Halt | None = None,
 ) -> list[Row]:
-    """A Row for every width, halting and depth. noise = (start, path) standard deviations of each trajectory.
+    """A Row for every width, halting and depth. The loop is run as it is: call `loop.eval()` first.
 
+    noise = standard deviations of the normal noise that is added to (the first state, the state after every step).
     halt is the rule for rows with halting; None: the loop's own (default_halt). Without halting and at width 1, one run
     to the largest depth gives all depths.
     Raises InputError for an empty list, a depth or width below 1, widths above 1 of a loop whose trajectories are all
@@ -165,11 +167,13 @@ def sweep(
     scores: dict[int, list[Scores]] = {d: [] for d in depths}
     for part, question in batches(examples, batch, device):
         counter = NfeCounter(_noisy(loop, noise, seed))
-        state, began, steps_done = None, time.perf_counter(), 0
+        state, elapsed, steps_done = None, 0.0, 0
         for depth in depths:
+            began = time.perf_counter()
             thought = think(counter, question, depth - steps_done, state=state)
             state, steps_done = thought.state, depth
-            seconds[depth] += time.perf_counter() - began
+            elapsed += time.perf_counter() - began
+            seconds[depth] += elapsed
             steps = torch.full((len(part),), depth)
             scores[depth].append(_score(task, part, thought.answer.logits, steps, counter.nfe(steps)))
     return [as_row(concat_scores(scores[d]), task, examples, d, 1, False, "-", seconds[d]) for d in depths]

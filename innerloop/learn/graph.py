@@ -59,7 +59,7 @@ class GraphTrainer:
         dtype = torch.uint8 if one_byte else torch.int32  # torch has few operations in uint16
         self.inputs, self.labels = torch.zeros(2, self.size, width, dtype=dtype, device=self.device)
         self.puzzles = torch.zeros(self.size, dtype=torch.long, device=self.device)
-        self.filled = t.position
+        self.filled = t.position  # number of the first example that is not in the slots yet
         self.position = torch.tensor(t.position, device=self.device)
         self.carry = map_tensors(Tensor.clone, t.carries[0])
         self.step_index = torch.zeros((), dtype=torch.long, device=self.device)
@@ -109,11 +109,11 @@ class GraphTrainer:
         """`t` in pinned memory on CUDA, so that its copy to the device is asynchronous."""
         return t.pin_memory() if self.device.type == "cuda" else t
 
-    def fill(self, taken: int) -> None:
-        """Fill every slot whose example is used up: those before number `taken`."""
-        while self.filled < taken + self.size:
+    def fill(self, used: int) -> None:
+        """Refill every slot whose example is used up; `used`: examples used so far."""
+        while self.filled < used + self.size:
             first = self.filled % self.size
-            count = min(taken + self.size - self.filled, self.size - first)
+            count = min(used + self.size - self.filled, self.size - first)
             inputs, labels, puzzles = (
                 torch.from_numpy(a.astype(np.int64)) for a in self.t.stream.rows(self.filled, count)
             )
@@ -201,7 +201,7 @@ class GraphTrainer:
 
 
 def on_device(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
-    """Make learning rate and step count tensors on the device, which a replayed graph reads and changes."""
+    """Make the learning rate, and AdamATan2's step count, tensors that a replayed graph reads and changes."""
     for group in optimizer.param_groups:
         group["lr"] = torch.tensor(float(group["lr"]), device=device)
         if isinstance(optimizer, AdamATan2):

@@ -62,6 +62,13 @@ class Learner:
         minutes: float = 0.0,
         sinks: tuple[str, ...] = (),
     ) -> None:
+        """
+        folder   where checkpoints, weights and metrics.jsonl are written
+        seed     of the random numbers of training
+        live     whether progress is printed
+        minutes  wall-clock time after which `run` ends, validations included; 0: no limit
+        sinks    further loggers: "tensorboard", "wandb"
+        """
         self.device = torch.device(device)
         self.distributed = Distributed(self.device)
         self.loop, self.plan, self.folder = loop.to(self.device).train(), plan, folder
@@ -150,7 +157,7 @@ class Learner:
             optimizer.zero_grad(set_to_none=True)
 
     def apply(self, sums: dict[str, Tensor]) -> tuple[dict[str, float], bool]:
-        """Clip and apply the accumulated gradients: the step and its schedule, `after_update`, the average.
+        """Clip the accumulated gradients, set the learning rate, step the optimizers; then `after_update` and the EMA.
 
         sums: scalars, over this rank's part of the batch; those ending in "_loss" are losses. Returns them summed over
         ranks with "loss" (a mean over the batch) and "grad_norm", and whether all are finite; if not, nothing changed.
@@ -219,6 +226,7 @@ class Learner:
         if shown:
             log.print("\n".join(filter(None, notes)))
         recent: dict[str, float] = {}
+        recorded = self.step  # up to which step metrics.jsonl holds the means
         metrics = {"loss": 0.0}
         try:
             ended = bool(self.flat())
@@ -229,7 +237,7 @@ class Learner:
                 at_check = self.step == plan.steps or not (self.step % plan.check_every and self.step % plan.save_every)
                 non_finite = self.non_finite_weight() if finite and at_check else ""
                 if non_finite or not finite:
-                    stopped = self.tracker.divergence_message(self.step + (not finite), metrics, non_finite)
+                    stopped = self.tracker.divergence_message(max(self.step, before + 1), metrics, non_finite)
                     break
                 recent = {k: recent.get(k, 0.0) + v for k, v in metrics.items()}
                 count = max(recent.get("count", 0.0), 1.0)
@@ -237,8 +245,8 @@ class Learner:
                 exact = recent.get("exact_accuracy", 0.0) / count
                 log.step(self.step, metrics["loss"] / done, exact)
                 if self.step % LOG_EVERY == 0 and self.distributed.is_main:
-                    log.write(self.record(recent, count))
-                    recent = {}
+                    log.write(self.record(recent, count, self.step - recorded))
+                    recent, recorded = {}, self.step
                 if self.step % plan.check_every == 0 or self.step == plan.steps:
                     self.validate(log)
                     ended = self.on_any_rank(bool(self.flat()))
@@ -257,7 +265,7 @@ class Learner:
         return Result(self.step, self.seconds, self.tracker.best, stopped, self.tracker.warnings, self.flat())
 
     def flat(self) -> str:
-        """A sentence that says since when validated accuracy has not risen, once that is plan.patience checks ago.
+        """Why to stop early, or "": no higher validation accuracy in the last plan.patience validations.
 
         Two are enough where every validation puzzle is solved.
         """
@@ -276,18 +284,20 @@ class Learner:
         """Whether it is true on any rank. Every rank must call it."""
         return any(self.distributed.gather_counts([int(value)]))
 
-    def record(self, recent: dict[str, float], count: float) -> dict[str, Any]:
-        """One line of metrics.jsonl: means over the last LOG_EVERY steps and over the puzzles that halted in them."""
-        span = LOG_EVERY if self.step >= LOG_EVERY else self.step
+    def record(self, recent: dict[str, float], count: float, steps: int) -> dict[str, Any]:
+        """One line of metrics.jsonl: means over the last `steps` steps, and over the `count` puzzles that halted.
+
+        recent  sums of losses and metrics over these steps
+        """
         line: dict[str, Any] = {"step": self.step, "seconds": round(self.seconds, 3), "examples": self.position}
         line["lr_factor"] = self.rate_factor(self.step - 1)
         for name, value in recent.items():
             if name in PER_PUZZLE:
                 line["train/" + ("mean_steps" if name == "steps" else name)] = value / count
             elif name.endswith("_loss"):
-                line["train/" + name] = value / span / self.plan.batch
+                line["train/" + name] = value / steps / self.plan.batch
             elif name in ("loss", "grad_norm"):
-                line["train/" + name] = value / span
+                line["train/" + name] = value / steps
         return line
 
 

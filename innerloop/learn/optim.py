@@ -115,7 +115,7 @@ def optimizers(model: nn.Module, name: str, lr: float, weight_decay: float, puzz
 def schedule(step: int, steps: int, warmup: int, floor: float) -> float:
     """Factor on the learning rate at `step` (from 0) of `steps`: linear warm-up, then a cosine to `floor`.
 
-    floor = 1: constant after the warm-up, as in official HRM and TRM; floor = 0: to zero at the last step.
+    floor = 1: constant after the warm-up, as in official HRM and TRM; floor = 0: towards zero.
     """
     if step < warmup:
         return (step + 1) / warmup

@@ -34,13 +34,13 @@ class Plan:
     halting: HaltingConfig = field(default_factory=HaltingConfig)  # of deep supervision
     unroll: Unroll = field(default_factory=Unroll)  # full unrolls instead of deep supervision, if its depth is not 0
     augment: bool = True  # the task's symmetries, on the fly
-    reveal: Share = 0.0  # share of examples that show a random part of their answer, where one cell means "blank"
+    reveal: Share = 0.0  # share of examples that show a random part of their answer, in tasks with a blank token
     compile: str = "auto"  # torch.compile: "auto": where the run is long enough to pay for it; "on"; "off"
     device_steps: str = "auto"  # optimizer steps without host sync, as a CUDA graph: "auto": on CUDA; "on"; "off"
     check_every: Many = 500  # steps between validations; the best weights are saved
     patience: Whole = 0  # validations in a row without a higher exact accuracy that end training; 0: all `steps`
     save_every: Many = 500  # steps between checkpoints
-    depths: Depths = (16,)  # depths of a validation; accuracy at the last one chooses the best weights
+    depths: Depths = (16,)  # depths of a validation; accuracy at the largest chooses the best weights
 
     def __post_init__(self) -> None:
         check(self)
@@ -58,5 +58,5 @@ class Plan:
 
     @property
     def trained_depth(self) -> int:
-        """The largest depth that training reaches."""
+        """The depth of training: the largest that it reaches, or about the mean of a "poisson" unroll."""
         return self.unroll.depth or self.halting.trained_depth

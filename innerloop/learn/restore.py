@@ -30,7 +30,7 @@ MAX_COUNT = 1 << 53  # above every count of steps or examples
 
 
 class Resumable(Protocol):
-    """The part of learn.learner.Learner that is checked here; it imports this file."""
+    """The part of learn.learner.Learner that is checked here: a Protocol, because learner.py imports this file."""
 
     loop: Any  # the system: a Loop and a torch.nn.Module
     folder: Path
@@ -39,7 +39,7 @@ class Resumable(Protocol):
 
 
 class CarriedLearner(Resumable, Protocol):
-    """The part of learn.train.Trainer that this file and graph.py use; it imports them."""
+    """The part of learn.train.Trainer that this file and graph.py use: a Protocol, because train.py imports them."""
 
     task: Any
     plan: Plan
@@ -102,7 +102,7 @@ def other_run_error(t: Resumable, difference: str) -> InputError:
 
 
 def changed_data(t: CarriedLearner, state: Any) -> str:
-    """Which puzzles ("train" or "validation") differ from those of a saved state; "" if none do or it is old."""
+    """Which puzzles, "train" or "validation", are not those of a saved state; "" if none, or if it does not say."""
     saved = state.get("data") if isinstance(state, dict) else None
     if not isinstance(saved, dict):
         return ""
@@ -132,7 +132,7 @@ def state_mismatch(t: Resumable, state: Any) -> str:
             return f"in its {type(optimizer).__name__} {bad}"
     for name in ("draws", "torch"):
         if not is_generator_state(state[name]):
-            return f"its {name} are not the state of a generator"
+            return "its random state is not valid"
     return tracker_mismatch(state["watch"])
 
 
@@ -154,8 +154,9 @@ def tracker_mismatch(value: Any) -> str:
     ok = isinstance(best, dict) and (not best or best.keys() in (names, names | {"token"}))
     ok = ok and all(is_finite_number(v) or (k == "valid" and v is None) for k, v in best.items())  # type: ignore[union-attr]
     ok = ok and isinstance(warnings, list) and all(isinstance(w, str) for w in warnings)
-    ok = ok and is_finite_number(value.get("last_rise", 0))
-    return "" if ok and type(reported) is int and 0 <= reported <= len(warnings) else "its watch is not valid"  # type: ignore[arg-type]
+    ok = ok and all(is_finite_number(value.get(name, 0)) for name in ("last_rise", "since_best"))
+    ok = ok and type(reported) is int and 0 <= reported <= len(warnings)  # type: ignore[arg-type]
+    return "" if ok else "its record of the best validation is not valid"
 
 
 def optimizer_mismatch(optimizer: Optimizer, saved: Any) -> str:

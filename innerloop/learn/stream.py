@@ -23,9 +23,10 @@ BLOCK = 64  # examples augmented and cached together
 class ExampleStream:
     """Shuffled epochs over a set, augmented on the fly.
 
-    examples: an innerloop.tasks PuzzleSet; task: offers augment(inputs, labels, rng), or None to use rows as they are.
-    Each epoch takes one random row of every group, as the official sampler does. reveal: share of examples that show a
-    part of their answer (`revealed`), in cells that hold `blank`.
+    examples: a PuzzleSet (data.sets); task: offers augment(inputs, labels, rng), or None to use rows as they are.
+    Each epoch takes one random row of every group (the rows made from one original), as the official sampler does.
+    reveal: share of examples that show a part of their answer (`revealed`), in cells that hold `blank`; none if that is
+    0, the token of a task without a blank.
     """
 
     def __init__(self, examples: Any, task: Any | None, seed: int, *, reveal: float = 0.0, blank: int = 0) -> None:
@@ -62,7 +63,7 @@ class ExampleStream:
         return tuple(a[start : start + count] for a in joined)  # type: ignore[return-value]
 
     def fill(self, free: torch.Tensor, first: int) -> Batch:
-        """A batch whose `free` (B,) rows hold the next examples; the others are zeros and are not used."""
+        """A batch whose `free` rows, (B,) bool, hold the next examples; the others are zeros and are not used."""
         slots, device = np.flatnonzero(free.cpu().numpy()), free.device
         width = self.examples.inputs.shape[1]
         inputs = np.zeros((len(free), width), np.int64)
@@ -75,8 +76,8 @@ class ExampleStream:
 def revealed(inputs: Tokens, labels: Tokens, blank: int, share: float, rng: np.random.Generator) -> Tokens:
     """Inputs (N, S) where `share` of the rows show their label in a random part of their blank cells.
 
-    A puzzle with one answer keeps that answer when more of it is given, so the row stays a right example. The part is
-    drawn evenly from 0 to 1 for each row, then each cell by itself.
+    A puzzle with one answer keeps that answer when more of it is given, so the row stays a right example. Each
+    row draws a share uniformly from 0 to 1, and each of its blank cells is shown with that probability.
     """
     part = rng.random(len(inputs)) * (rng.random(len(inputs)) < share)
     shown = (inputs == blank) & (labels != 0) & (rng.random(inputs.shape) < part[:, None])

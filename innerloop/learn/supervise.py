@@ -6,14 +6,14 @@
 This is the "N_sup supervision steps" with a persistent carry of the official HRM and TRM code.
 
 Besides init, step and read, a loop may have:
-    needs_target = True Question.target holds the labels in training, for a posterior for example
-    terms(s)            {name ending in "_loss": (B,)}: auxiliary losses of a state, already weighted
-    set_progress(p)     called before every optimizer step with the share of training done, 0 to 1
-    after_update()      called after every optimizer step without gradient, also on submodules: for what no gradient
-                        reaches, such as the balancing bias of experts
-    stop                its default halting rule (innerloop.halt), if not halt.confident_and_unchanged
+    needs_target = True   Question.target holds the labels in training, for a posterior for example
+    terms(s)              {name ending in "_loss": (B,)}: auxiliary losses of a state, already weighted
+    set_progress(p)       called before every optimizer step with the share of training done, 0 to 1
+    after_update()        called after every optimizer step under no_grad, also on submodules: for what no gradient
+                          reaches, such as the balancing bias of experts
+    stop                  its default halting rule (innerloop.halt), if not halt.confident_and_unchanged
 A loop that draws noise keeps a `key` (B,) int64 in its state and draws by noise.normal: it holds no random state.
-Sources: arXiv 2506.21734, arXiv 2510.04871; exact to the official code (tests/parity).
+Sources: arXiv 2506.21734, arXiv 2510.04871; numerically equal to the official code (tests/parity).
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 COLLAPSE_DROP = 0.10  # drop of exact accuracy below the best that counts as a collapse
@@ -12,13 +13,14 @@ class BestTracker:
 
     def __init__(self, state: dict[str, Any] | None = None) -> None:
         """state: what `state` returned; None for a new tracker."""
-        state = state or {"best": {}, "warnings": [], "told": 0}
+        state = state or {"best": {}, "warnings": [], "told": 0}  # "told": how many of the warnings were given
         self.best, self.warnings, self.reported = state["best"], state["warnings"], state["told"]
         self.last_rise = state.get("last_rise", self.best.get("step", 0))  # step of the last strictly better accuracy
-        self.since_best = 0
+        self.since_best = state.get("since_best", 0)  # validations since the best one
 
     def state(self) -> dict[str, Any]:
-        return {"best": self.best, "warnings": self.warnings, "told": self.reported, "last_rise": self.last_rise}
+        counts = {"told": self.reported, "last_rise": self.last_rise, "since_best": self.since_best}
+        return {"best": self.best, "warnings": self.warnings, **counts}
 
     def observe(self, step: int, exact: float, valid: float | None, token: float = 0.0) -> bool:
         """Record a validation; returns whether it is the best so far (a later equal one is).
@@ -51,7 +53,7 @@ class BestTracker:
 
     def divergence_message(self, step: int, numbers: dict[str, float], weight: str = "") -> str:
         """A sentence that names what is not finite; `weight` says which weight, if it is one."""
-        subject = "the loss" if numbers["loss"] != numbers["loss"] else "the gradient"
+        subject = "the gradient" if math.isfinite(numbers["loss"]) else "the loss"
         problem = weight or f"{subject} is not finite"
         return f"step {step}: {problem}; the last finite weights are kept. Lower plan.lr or set plan.clip"
 

@@ -52,7 +52,12 @@ class Trainer(Learner):
         resume: bool = True,
         **how: Any,
     ) -> None:
-        """The other arguments are Learner's. resume: continue from the state in `folder`, if there is one."""
+        """
+        validation  examples that choose the weights to save; None: the last weights are saved
+        on_check    called as on_check(step, rows of learn.evaluate) after each validation
+        resume      continue from the state in `folder`, if there is one
+        how         Learner's other arguments: device, live, minutes, sinks
+        """
         super().__init__(loop, plan, folder, seed=seed, **how)
         self.task, self.validation, self.on_check = task, validation, on_check
         self.validates = validation is not None
@@ -60,7 +65,7 @@ class Trainer(Learner):
         self.stream = ExampleStream(
             examples, task if plan.augment else None, seed, reveal=plan.reveal, blank=getattr(task, "blank", 0)
         )
-        self.micro_batch = self.distributed.local_batch(plan.batch) // plan.accumulate
+        self.micro_batch = self.distributed.local_batch(plan.batch, plan.accumulate)
         self.carries = [self.empty_carry() for _ in range(plan.accumulate)]
         self.noisy = has_key(self.carries[0].state)
         if resume and (saved := checkpoint.load_state(folder)) is not None:

@@ -31,8 +31,8 @@ WEIGHTS = ("last", "window", "ponder")
 class Unroll:
     """depth=0 turns unrolling off: states are carried over optimizer steps instead (deep supervision)."""
 
-    depth: Whole = 0  # steps of an unroll; their mean with draw="poisson"
-    draw: str = "fixed"  # "fixed"; "ramp" from `first` on; "uniform" 1 .. depth; "poisson", log-normal (Huginn)
+    depth: Whole = 0  # steps of an unroll; with draw="poisson" their mean is depth + 1
+    draw: str = "fixed"  # "fixed"; "ramp" from `first` on; "uniform" 1 .. depth; "poisson" of log-normal rate (Huginn)
     first: Count = 1  # depth at which a ramp begins
     ramp: Share = 0.5  # share of training after which a ramp has reached `depth`
     grad: str = "full"  # which steps carry gradient: the name of a rule in innerloop.grad
@@ -44,11 +44,14 @@ class Unroll:
     def __post_init__(self) -> None:
         if self.draw not in DRAWS or self.weigh not in WEIGHTS:
             raise InputError(
-                f"plan.unroll.draw is one of {', '.join(DRAWS)} and weigh one of {', '.join(WEIGHTS)}: not {self}"
+                f"plan.unroll.draw is one of {', '.join(DRAWS)} and weigh one of {', '.join(WEIGHTS)}: "
+                f'not "{self.draw}" and "{self.weigh}"'
             )
         check(self)
         if not (0 < self.prior < 1 and self.ramp > 0):
             raise InputError("plan.unroll needs 0 < prior < 1 and 0 < ramp <= 1")
+        if self.draw == "ramp" and self.depth and self.first > self.depth:
+            raise InputError(f"plan.unroll ramps from {self.first} steps to {self.depth}: give first <= depth")
         grad.rule_named(self.grad)
 
     @property

@@ -28,7 +28,7 @@ MAX_EXAMPLES = 12
 MAX_MEASURED = 500  # most puzzles for curves.halting
 CHUNK = 8  # puzzles measured at once: few, so that requests are hardly delayed
 MAX_DEPTH = 64  # most steps of such a puzzle
-START_SECONDS = 1.0  # that a request waits at most for the choice of the first example
+START_SECONDS = 1.0  # longest wait of a request for `start`
 BACKGROUND_PRIORITY = -1e9  # of these measurements
 
 
@@ -117,7 +117,7 @@ class DetailCache:
         )
 
     async def _find_start(self, puzzles: Any) -> int:
-        """Index of the example with the most steps to its answer, the last of those; of examples that are solved."""
+        """Index of the solved example that took the most steps; the last one on ties."""
         served, shown = self.served, example_rows(self.served.task, puzzles)
         rows = [i for i in shown if puzzles.puzzle[i] < served.identifiers]
         pick = "verified" if "verified" in served.rules else "certainty"

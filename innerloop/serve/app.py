@@ -134,7 +134,7 @@ def queue_full(message: str, seconds: float) -> HTTPException:
 
 
 async def until_disconnect(request: Request, coroutine: Coroutine[Any, Any, None]) -> None:
-    """Await `coroutine`; cancel it and raise as soon as the client disconnects."""
+    """Await `coroutine`; as soon as the client disconnects, cancel it and raise ClientDisconnected."""
 
     async def disconnected() -> None:
         while (await request.receive())["type"] != "http.disconnect":
@@ -182,7 +182,7 @@ def create_app(registry: Registry, gate: AccessState | None = None, metrics: Met
     gate, metrics = gate or AccessState(), metrics or Metrics()
     state = AppState(registry, metrics, gate)
     app = FastAPI(
-        title="Innerloop", version=version(), docs_url=None, redoc_url=None, summary="Models that think in loops."
+        title="Innerloop", version=version(), docs_url=None, redoc_url=None, summary="Solves puzzles by looped models."
     )
     app.state.innerloop = state
     app.router.route_class = BoundedRoute

@@ -64,7 +64,7 @@ class Client:
 
     timeout   seconds to wait for data; must exceed the longest request
     patience  seconds in all that a call waits for room in the queue
-    Options of a solve: depth, width, pick, noise, views, halting, min_confidence, seed, seconds, exact, priority.
+    Options of a solve are the fields of serve.schema.Options.
     """
 
     def __init__(self, url: str = "http://127.0.0.1:8000", timeout: float = 120.0, patience: float = 60.0) -> None:

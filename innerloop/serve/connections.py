@@ -162,7 +162,7 @@ class ConnectionPool:
         return len(self.members) >= self.limit
 
     def make_room(self) -> bool:
-        """Whether there is room for one more; at the limit, a connection without a complete request is closed."""
+        """Close a connection without a complete request if the limit is reached. Returns whether there is room."""
         if not self.is_full:
             return True
         waiting = [c for c in self.members if not c.is_answering]
@@ -213,7 +213,7 @@ class Listener:
     def _accept(self) -> None:
         for accepted in range(ACCEPTS_PER_TURN):
             if accepted and self.pool.is_full:
-                return  # whether another one waits is not known before the next turn: nobody makes room for nobody
+                return  # whether another one waits is not known before the next turn: close none before that
             if not self.pool.make_room():
                 self._pause()
                 return

@@ -27,7 +27,7 @@ class Fallback:
         self._pool = ThreadPoolExecutor(THREADS, "innerloop-exact")
         self._active = 0
         self._latest_deadline = math.inf  # time.monotonic() at which all must be done
-        self._mean_seconds = 1.0  # of a request, exponential moving average
+        self._mean_seconds = 1.0  # of a puzzle, waiting for a thread included; exponential moving average
 
     def warm(self) -> None:
         """Import OR-tools, which takes about a second, before the first request."""
@@ -43,8 +43,8 @@ class Fallback:
         self._active -= 1
 
     def retry_after(self, limit: float) -> float:
-        """Seconds until one of them is likely done, from 1 to `limit`."""
-        return min(max(1.0, self._mean_seconds / THREADS), limit)
+        """Estimated seconds until an active request is done, from 1 to `limit`."""
+        return min(max(1.0, self._mean_seconds), limit)
 
     def limit_deadlines(self, deadline: float) -> None:
         """Cap the deadline of every later call at `deadline` (time.monotonic())."""

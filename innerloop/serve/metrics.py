@@ -80,6 +80,6 @@ class WorkerGauges:
         for name, worker in workers:
             running = worker.live
             live.add_metric([name], running)
-            waiting.add_metric([name], max(0, worker.waiting - running))
+            waiting.add_metric([name], max(0, worker.in_flight - running))
         yield waiting
         yield live

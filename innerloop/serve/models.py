@@ -13,12 +13,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from innerloop.data.protocols import Tokens
 from innerloop.errors import InputError
 from innerloop.files import check_regular
-from innerloop.learn.evaluate import default_halt
 from innerloop.noise import has_key
 from innerloop.runs.origin import MAX_NAMES_SEARCHED
 from innerloop.runs.single import names_of
@@ -28,7 +25,6 @@ from innerloop.serve.fallback import Fallback
 from innerloop.serve.work import EngineFactory, Work
 from innerloop.serve.worker import Worker, WorkerClosed
 from innerloop.show import replay
-from innerloop.solve.choose import RULES
 from innerloop.solve.engine import Engine, QueueFull
 from innerloop.solve.hybrid import has_exact, need_exact
 from innerloop.solve.job import PuzzleJob
@@ -226,7 +222,10 @@ def board_problem(task: Any, text: str) -> str:
 def load_model(
     name: str, source: str, opener: Callable[[str], Any], limits: Limits, on_step: Callable[[int], Any], worker: Worker
 ) -> Served:
-    """Open a run to serve. on_step(calls) returns the callback of its engines, whose steps cost `calls` block calls."""
+    """Open a run to serve.
+
+    on_step  called with the block calls (NFE) of a step; returns the callback of the engines for each step
+    """
     source_path = Path(source)
     for path in [source_path, *(source_path.glob("*") if source_path.is_dir() else ())]:
         if path.exists() and not path.is_dir():
@@ -238,10 +237,12 @@ def load_model(
     def engine(options: SolveOptions) -> Engine:
         return solver.engine(options, sizes=batch_sizes(limits.rows))
 
-    rules, can_halt, stochastic = capabilities(solver)
+    stochastic = has_key(solver.probe[0])
     loaded = datetime.now(UTC).isoformat(timespec="seconds")
     factory = EngineFactory(engine, on_step(solver.nfe_per_step))
-    return Served(name, source, opened, solver, factory, worker, limits, rules, can_halt, stochastic, loaded)
+    return Served(
+        name, source, opened, solver, factory, worker, limits, solver.rules, solver.can_halt, stochastic, loaded
+    )
 
 
 def batch_sizes(rows: int) -> list[int]:
@@ -251,22 +252,6 @@ def batch_sizes(rows: int) -> list[int]:
     take more memory than most models. Padding a batch to the next of these sizes adds less than a quarter.
     """
     return [n for n in range(1, rows) if n % max(1, 2 ** (n.bit_length() - 3)) == 0] + [rows]
-
-
-@torch.no_grad()
-def capabilities(solver: Solver) -> tuple[list[str], bool, bool]:
-    """(supported selection rules, whether it can halt by itself, whether it draws noise), found by trying a step."""
-    first, question = solver.blank
-    second = solver.loop.step(first, question)
-    answer = solver.loop.read(second)
-    try:
-        default_halt(solver.loop)(solver.loop, first, second, torch.ones(1, dtype=torch.long, device=solver.device))
-        can_halt = True
-    except InputError:  # it has no halting head
-        can_halt = False
-    missing = {"verified": solver.verify is None, "q": answer.q_halt is None, "value": answer.value is None}
-    missing["first"] = not can_halt
-    return [rule for rule in RULES if not missing.get(rule)], can_halt, has_key(first)
 
 
 class Registry:

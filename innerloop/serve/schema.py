@@ -82,7 +82,8 @@ class Options(RequestModel):
         [0.0, 0.0], min_length=2, max_length=2, description="standard deviations: on the first state, on every step"
     )
     views: bool = Field(
-        True, description="each trajectory after the first sees the puzzle under another symmetry of its task"
+        True,
+        description="each trajectory after the first sees the puzzle under another symmetry; no effect with guess",
     )
     guess: bool | None = Field(
         None, description="each trajectory after the first tries a guessed cell; null: where a verifier decides"
@@ -143,9 +144,9 @@ class Limits(ResponseModel):
 
 class Model(ResponseModel):
     name: str
-    system: str
+    system: str = Field(description="name of the loop, such as orbit or trm")
     task: str
-    about: str
+    about: str = Field(description="one line about the recipe")
     rows: int
     columns: int
     charset: str = Field(description="symbols of the tokens 1, 2, ...")
@@ -156,8 +157,8 @@ class Model(ResponseModel):
     glyphs: dict[str, str] = Field(description="symbol -> text shown in its cell")
     colours: dict[str, str] = Field(description="symbol -> #rrggbb, or empty")
     verifies: bool = Field(description="the task's rules are known")
-    parameters: int
-    trained_depth: int
+    parameters: int = Field(description="number of weights")
+    trained_depth: int = Field(description="steps of training, which are the default depth")
     rules: list[Rule] = Field(description="selection rules that this model supports")
     stochastic: bool = Field(description="its own noise makes trajectories differ, without `noise` or `views`")
     views: bool = Field(description="the task has symmetries")
@@ -175,8 +176,8 @@ class Models(ResponseModel):
 class Example(ResponseModel):
     question: str
     answer: str = Field(description="may be empty")
-    rating: float | None
-    identifier: int
+    rating: float | None = Field(description="difficulty, higher is harder; null: unknown")
+    identifier: int = Field(description="puzzle identifier; 0: none")
 
 
 class DepthPoint(ResponseModel):
@@ -184,13 +185,13 @@ class DepthPoint(ResponseModel):
 
     depth: int
     width: int
-    halting: bool
-    exact: float
-    low: float
+    halting: bool = Field(description="each puzzle stopped by the loop's halting rule")
+    exact: float = Field(description="share of puzzles solved")
+    low: float = Field(description="95 % interval of `exact`")
     high: float
-    valid: float | None
-    steps: float
-    nfe: float
+    valid: float | None = Field(description="share of answers that follow the rules; null: rules unknown")
+    steps: float = Field(description="mean steps")
+    nfe: float = Field(description="mean block calls, over all trajectories")
 
 
 class Halted(ResponseModel):
@@ -234,7 +235,7 @@ class Detail(Model):
     source: str = Field(description="where the examples come from")
     curves: Curves
     measuring: bool = Field(description="curves.halting is still being measured: request it again later")
-    born: dict[str, Any] = Field(description="birth certificate of the run")
+    born: dict[str, Any] = Field(description="commit, versions, seed, command and machine of the run")
 
 
 class Reloaded(ResponseModel):
@@ -266,8 +267,8 @@ class Solutions(ResponseModel):
 
 
 class Check(ResponseModel):
-    valid: bool | None
-    wrong: list[int]
+    valid: bool | None = Field(description="null: the rules are not known")
+    wrong: list[int] = Field(description="cells that violate a rule by themselves")
     explanation: list[str] = Field(description="violated rules in words; empty if there are none")
 
 
@@ -289,16 +290,16 @@ class StepBody(ResponseModel):
     wrong: list[int]
     valid: bool | None
     confidence: float | None = Field(description="of the halting head")
-    residual: float | None
+    residual: float | None = Field(description="relative change of the state in this step")
     would_halt: bool = Field(description="the loop's halting rule holds here for the first time")
 
 
 class Score(ResponseModel):
     trajectory: int
-    score: float | None
+    score: float | None = Field(description="by the selection rule, higher is better; null: not met")
     steps: int
     valid: bool | None
-    end: str
+    end: str = Field(description="verified, halted, depth, cancelled or late")
 
 
 class Done(ResponseModel):

@@ -29,7 +29,7 @@ __all__ = ["Server", "bind", "is_loopback"]
 
 SWEEP_TICKS = 5  # uvicorn ticks of 0.1 s between two sweeps over all connections
 CLOSE_TIMEOUT = 10  # seconds for connections to close once all requests are answered
-HANG_TIMEOUT = 5  # further seconds after which the process is killed
+HANG_TIMEOUT = 5  # further seconds after which the process exits with status 1
 
 log = logging.getLogger("innerloop.serve")
 

@@ -1,8 +1,8 @@
 """The worker thread of one model: it owns the model's engines and steps those that are not idle, round robin.
 
 Puzzles that agree in weights, noise, noise seed and precision share an engine, and so a batch; every other combination
-gets its own engine, reloaded weights too. At most 8 engines with noise exist at a time, and requests for another wait;
-requests without noise never wait for an engine.
+gets its own engine, reloaded weights too. At most 8 engines with noise are busy at a time, and requests for another
+wait; requests without noise never wait for an engine.
 """
 
 from __future__ import annotations
@@ -25,10 +25,9 @@ from innerloop.solve.job import PuzzleJob
 
 __all__ = ["QueueFull", "Worker", "WorkerClosed", "thread_safe_future"]
 
-MAX_NOISY_ENGINES = 8  # engines with noise at once
+MAX_NOISY_ENGINES = 8  # engines with noise that are busy at once
 MAX_IDLE_ENGINES = 4  # idle engines kept
 RATE_WINDOW = 10.0  # seconds over which the throughput is averaged
-STEPPED_ENDS = ("verified", "halted", "depth")  # ends of jobs that took a step in the tick in which they ended
 
 log = logging.getLogger("innerloop.serve")
 
@@ -62,7 +61,7 @@ class Worker:
     def __init__(self, queue: int, name: str = "model") -> None:
         self.queue = queue
         self.current: EngineFactory | None = None  # engines of other weights are dropped once they are idle
-        self.waiting = 0  # trajectories that wait or run
+        self.in_flight = 0  # trajectories that wait or run
         self.live = 0  # rows in the engines
         self._wake = threading.Condition()
         self._inbox: deque[Callable[[], None]] = deque()
@@ -86,11 +85,11 @@ class Worker:
         with self._wake:
             if self._closed:
                 raise WorkerClosed("this model takes no more puzzles: the server is shutting down")
-            if self.waiting + work.trajectories > self.queue:
+            if self.in_flight + work.trajectories > self.queue:
                 raise QueueFull(
-                    f"{self.waiting} trajectories wait or run and {self.queue} is the limit: try again later"
+                    f"{self.in_flight} trajectories wait or run and {self.queue} is the limit: try again later"
                 )
-            self.waiting += work.trajectories
+            self.in_flight += work.trajectories
             self._inbox.append(lambda: self._accept(work))
             self._wake.notify()
 
@@ -123,7 +122,7 @@ class Worker:
         """Estimated seconds until so many trajectories fit the queue, at the measured throughput; from 1 to `limit`."""
         if not self._recent_finished:
             return 1.0
-        excess = self.waiting + trajectories - self.queue
+        excess = self.in_flight + trajectories - self.queue
         return min(max(1.0, math.ceil(excess * self._recent_seconds / self._recent_finished)), max(1.0, limit))
 
     def _run_in_thread(self, call: Callable[[], None]) -> None:
@@ -205,7 +204,7 @@ class Worker:
         engine_queue.on_step(
             engine_queue.engine.counters.steps - before[0], engine_queue.engine.counters.rows - before[1]
         )
-        for job in [*engine_queue.engine.live, *(d.job for d in ended if d.end in STEPPED_ENDS)]:
+        for job in [*engine_queue.engine.live, *(d.job for d in ended if d.stepped)]:
             if entry := self._open.get(id(job.owner[0])):
                 entry.work.steps_taken += 1
         for done in ended:  # all of them before any puzzle is finished: several of its trajectories may end at once
@@ -219,7 +218,7 @@ class Worker:
         here = [w for w in self._active.values() if w.engine_queue is engine_queue]
         for work in [w for w in here if w.steps_taken >= w.max_steps]:
             self._finish_all(work)
-        if len(engine_queue.waiting_trajectories) > 2 * self.waiting + 64:
+        if len(engine_queue.waiting_trajectories) > 2 * self.in_flight + 64:
             engine_queue.sweep(self._is_open)
 
     def _is_open(self, puzzle_job: PuzzleJob) -> bool:
@@ -233,21 +232,18 @@ class Worker:
         heapq.heappush(self._pending[work.key.engine_key.noisy], (-work.priority, next(self._arrivals), work))
 
     def _queue_for(self, work: Work) -> EngineQueue | None:
-        """The engine queue for a request; None while the limit of engines is in use."""
-        key = work.key
-        if key not in self._engine_queues:
+        """The engine queue for a request; None while as many engines with noise are busy as may be."""
+        key, found = work.key, self._engine_queues.get(work.key)
+        noisy = [q for k, q in self._engine_queues.items() if k.engine_key.noisy and q.is_busy and q is not found]
+        if key.engine_key.noisy and not (found and found.is_busy) and len(noisy) >= MAX_NOISY_ENGINES:
+            return None
+        if found is None:
             idle = sorted(
                 (k for k, engine_queue in self._engine_queues.items() if not engine_queue.is_busy),
                 key=lambda k: self._engine_queues[k].last_used,
             )
             for k in idle[: 1 - MAX_IDLE_ENGINES]:
                 del self._engine_queues[k]
-            if (
-                key.engine_key.noisy
-                and sum(k.engine_key.noisy and engine_queue.is_busy for k, engine_queue in self._engine_queues.items())
-                >= MAX_NOISY_ENGINES
-            ):
-                return None
             self._engine_queues[key] = EngineQueue(
                 work.engine_factory.engine(work.puzzles[0].options), work.engine_factory.on_step
             )
@@ -288,7 +284,7 @@ class Worker:
         del self._open[id(entry.puzzle_job)]
         self._finished += entry.puzzle_job.options.width
         with self._wake:
-            self.waiting -= entry.puzzle_job.options.width
+            self.in_flight -= entry.puzzle_job.options.width
 
     def _remove(self, work: Work) -> None:
         if self._active.pop(id(work), None) is None:

@@ -39,7 +39,7 @@ class IsotonicCurve:
             raise InputError("the scores and chances of a curve must not fall")
 
     def __call__(self, score: float) -> float:
-        """Linear between scores, constant beyond them. 0 for -inf (rule not met) and NaN."""
+        """Linear between scores, constant beyond them. 0 if the score is not finite (rule not met)."""
         if not np.isfinite(score):
             return 0.0
         return float(np.interp(score, self.scores, self.chances))

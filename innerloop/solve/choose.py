@@ -19,7 +19,7 @@ class Trajectories(NamedTuple):
     """Results of K trajectories of one puzzle; NaN where the loop has no such head."""
 
     answers: Tokens  # (K, S) in the puzzle's original view
-    certainty: Floats  # (K,) mean log probability of the cells' tokens; NaN: the logits are not finite
+    mean_log_prob: Floats  # (K,) mean log probability of the cells' tokens; NaN: the logits are not finite
     q: Floats  # (K,) the halting head's probability that the answer is right
     value: Floats  # (K,) output of the value head
     residual: Floats  # (K,) relative change of the state in the last step
@@ -69,7 +69,7 @@ RULES: dict[str, Callable[[Trajectories], Floats]] = {
     "q": lambda t: t.q,
     "value": lambda t: t.value,
     "residual": lowest_residual,
-    "certainty": lambda t: t.certainty,
+    "certainty": lambda t: t.mean_log_prob,
     "first": first,
 }
 REASONS = {
@@ -96,7 +96,7 @@ def choose(t: Trajectories, rule: str) -> Choice:
     if rule not in RULES:
         raise InputError(f'no selection rule is called "{rule}": use one of {", ".join(RULES)}, or auto')
     scores = RULES[rule](t)
-    non_finite = np.isnan(t.certainty)
+    non_finite = np.isnan(t.mean_log_prob)
     if np.isnan(scores).all() and not non_finite.all():
         raise InputError(f'this loop has no head for the rule "{rule}": use vote or residual')
     scores = np.where(non_finite, -np.inf, scores)

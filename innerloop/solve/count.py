@@ -1,4 +1,4 @@
-"""How many answers a question has, as far as it matters: none, one or several."""
+"""How many answers a question has: none, one or several."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from innerloop.tasks.task import Task
 
 __all__ = ["SEVERAL", "can_count", "count_answers", "count_each"]
 
-SEVERAL = 2  # what is counted up to
+SEVERAL = 2  # counting ends here
 
 
-def can_count(task: Any, question: Tokens) -> bool:
-    """Whether answers to a question (S,) can be counted, and are meant to be one: not where some are better."""
-    if not isinstance(task, Task) or task.cost(question[None], question[None]) is not None:
+def can_count(task: Any) -> bool:
+    """Whether answers to a question can be counted. False with an objective, where several are usual."""
+    if not isinstance(task, Task) or task.has_objective:
         return False
     return _searches(task) or has_exact(task)
 
 
 def count_answers(task: Any, question: Tokens, seconds: float) -> int | None:
-    """0, 1 or SEVERAL answers to one question (S,); None where that was not decided in so many seconds.
+    """0, 1 or SEVERAL answers to one question (S,); None if that was not decided within `seconds`.
 
     By the task's own search where it has one, else by its exact model (solve.exact). `can_count` says if it has either.
     """
@@ -41,7 +41,7 @@ def count_answers(task: Any, question: Tokens, seconds: float) -> int | None:
 
 def count_each(task: Any, questions: Tokens, each: float, total: float) -> list[int | None]:
     """`count_answers` of questions (N, S), `each` seconds for one and `total` for all; None where time was up."""
-    if not can_count(task, questions[0]):
+    if not can_count(task):
         return [None] * len(questions)
     end = time.monotonic() + total
     return [count_answers(task, q, min(each, end - time.monotonic())) for q in questions]

@@ -56,7 +56,8 @@ class Job:
     deadline: float = float("inf")  # on the clock of time.monotonic(); the job then ends as "late"
     watch: Callable[[StepOutput], None] | None = None  # called after each step, in the engine's thread
     owner: Any = None  # any value of the caller
-    given: tuple[Tokens, Views] | None = None  # the puzzle of which `question` is this view, to be verified as it is
+    # (the puzzle (S,) as it was given, `question`'s symmetry view of it or None), if answers are to be verified for it
+    original: tuple[Tokens, Views | None] | None = None
 
     def __post_init__(self) -> None:
         self.wants_residual |= self.watch is not None
@@ -94,9 +95,10 @@ def narrow(tokens: Tensor, vocab: int) -> Tensor:
     return tokens.to(torch.uint8 if token_dtype(vocab) is np.uint8 else torch.int32)
 
 
-def as_given(job: Job, answer: Tokens) -> tuple[Tokens, Tokens]:
-    """Question and answer of a job to verify, in the view in which its puzzle was given if it says so."""
-    return (job.question, answer) if job.given is None else (job.given[0], job.given[1].undo(answer[None])[0])
+def to_verify(job: Job, answer: Tokens) -> tuple[Tokens, Tokens]:
+    """(question, answer) (S,) that the verifier gets: the job's own, or the original puzzle with the answer mapped."""
+    question, view = job.original or (job.question, None)
+    return question, answer if view is None else view.undo(answer[None])[0]
 
 
 class BoardReader:
@@ -119,17 +121,17 @@ class BoardReader:
 
     def verified(self, rows: Rows) -> dict[int, str]:
         """Rows whose answer is valid. An answer that did not change in this step was checked before and is skipped."""
-        to_verify = [i for i, job in enumerate(rows.jobs) if job is not None and job.verify]
-        if not to_verify or self.verify is None:
+        asking = [i for i, job in enumerate(rows.jobs) if job is not None and job.verify]
+        if not asking or self.verify is None:
             return {}
         logits = rows.loop.read(rows.state).logits
         answers = narrow(logits.argmax(-1), logits.shape[-1]).cpu()
         before, rows.reader_memory = rows.reader_memory, answers
         same = [False] * len(answers) if before is None else (answers == before).all(1).tolist()
-        changed = [i for i in to_verify if not same[i] or rows.steps[i] == 1]
+        changed = [i for i in asking if not same[i] or rows.steps[i] == 1]
         if not changed:
             return {}
-        pairs = [as_given(rows.jobs[i], answers[i].numpy()) for i in changed]
+        pairs = [to_verify(rows.jobs[i], answers[i].numpy()) for i in changed]
         valid = self.verify(np.stack([question for question, _ in pairs]), np.stack([answer for _, answer in pairs]))
         return {i: "verified" for i, ok in zip(changed, valid, strict=True) if ok}
 

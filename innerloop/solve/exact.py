@@ -117,7 +117,10 @@ def solutions(
     constrain: Constrain | None = None,
     verify: Callable[..., Any] | None = None,
 ) -> ExactSolutions:
-    """All valid answers to one question (S,) of any cost, up to `limit` of them."""
+    """All valid answers to one question (S,) of any cost, up to `limit` of them.
+
+    Raises InputError as `exact` does, and for a limit below 1.
+    """
     cp = cp_sat()
     began = time.perf_counter()
     _check(task, question, None, None, seconds, 0, 1)
@@ -155,7 +158,7 @@ def cp_sat() -> Any:
 
 @cache
 def model_class() -> Any:
-    """cp_model.CpModel, made without its names in CamelCase for each model: that takes longer than many searches."""
+    """cp_model.CpModel without its per-instance CamelCase aliases, which take longer to add than many searches."""
     base = cp_sat().CpModel
 
     class CpModel(base):  # type: ignore[misc, valid-type]

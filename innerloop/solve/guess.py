@@ -3,8 +3,8 @@
     cells      empty in the question and not in the first trajectory's answer, those it is least certain of first
     question   trajectory k gets the k-th of them; when all have been tried alone, two of them together
 
-The verifier holds every answer against the question as it was asked, so a wrong guess costs time and never an error. It
-is one level of what a search does, led by the model; benchmarks/trajectories.py compares it with noise and symmetries.
+Every answer is verified against the original question, so a wrong guess costs time and never an error. This is one
+level of what a search does, led by the model; benchmarks/trajectories.py compares it with noise and symmetries.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from innerloop.tasks.task import Task
 
 __all__ = ["FIX_CERTAINTY", "FallbackSettings", "has_exact", "need_exact", "tune_fallback", "with_exact_fallback"]
 
-FIX_CERTAINTY = 0.9  # a cell is fixed in the first attempt from this certainty on
+FIX_CERTAINTY = 0.9  # cells of at least this certainty are fixed in the first attempt
 
 
 def has_exact(task: Any) -> bool:
@@ -54,7 +54,7 @@ def with_exact_fallback(
         return replace(solution, why=f"{solution.why}; no time was left for the exact solver")
     has_proposal = hints and solution.steps > 0
     hint, fixed = (solution.answer, solution.certainty >= FIX_CERTAINTY) if has_proposal else (None, None)
-    if task.cost(question[None], question[None]) is not None:
+    if getattr(task, "has_objective", True):  # a task of one's own may not say
         fixed = None
     result = exact(task, question, hint, fixed, seconds, seed)
     total_seconds = solution.seconds + result.seconds

@@ -67,12 +67,13 @@ class PuzzleJob:
         """The engine job of trajectory k, to be submitted."""
         options = self.options
         view = self.view_of(k)
-        given = None if view is None or getattr(self.solver.task, "symmetric", True) else (self.question, view)
+        as_it_is = view is None or getattr(self.solver.task, "symmetric", True)  # a view of a valid answer is valid
+        original = None if as_it_is and not (options.guess and k) else (self.question, view)
         watch = None if self.watch is None else (lambda output: self.watch(k, self.in_original_view(k, output)))  # type: ignore[misc]
         halting = options.halting or options.pick == "first"
         job = Job(
             self.question_of(k), self.step_limit(k), halting, options.pick == "verified", options.pick == "residual", k,
-            self.puzzle, self.priority - k, watch=watch, owner=(self, k), given=given,
+            self.puzzle, self.priority - k, watch=watch, owner=(self, k), original=original,
         )  # fmt: skip
         self.jobs.append(job)
         return job
@@ -124,11 +125,11 @@ class PuzzleJob:
         questions = np.repeat(self.question[None], len(answers), 0)
         valid = verify(questions, answers) if verify else np.zeros(len(answers), bool)
         column = lambda name: np.array([getattr(m, name) for m in outputs], float)  # noqa: E731
-        certainty = np.array([np.log(np.maximum(m.certainty, 1e-12)).mean() for m in outputs])
+        mean_log_prob = np.array([np.log(np.maximum(m.certainty, 1e-12)).mean() for m in outputs])
         steps = np.array([m.step for m in outputs])
         halted = np.array([self.done[k].end == "halted" for k in order])
         return order, Trajectories(
-            answers, certainty, column("q"), column("value"), column("residual"), steps, halted, valid
+            answers, mean_log_prob, column("q"), column("value"), column("residual"), steps, halted, valid
         )
 
     def solution(self) -> Solution:

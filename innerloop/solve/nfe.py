@@ -19,13 +19,13 @@ GRAPHS = 64  # limit of compiled graphs of one step
 def nfe_per_step(loop: Any, task: Any) -> int:
     """Block calls (NFE) of one step of a loop for one puzzle; 1 where it runs no Net of innerloop.parts.
 
-    All steps are assumed to cost the same. Where the calls depend on the data (DEQ), it is the first step of a blank
-    puzzle.
+    All steps are assumed to cost the same. Where the calls depend on the data (DEQ), it is the first step of a
+    puzzle of all tokens 1.
     """
     parameter = next(loop.parameters(), None) if hasattr(loop, "parameters") else None
     device = "cpu" if parameter is None else parameter.device
-    blank = torch.ones(1, int(np.prod(task.shape)), dtype=torch.long, device=device)
-    question = Question(blank, torch.zeros_like(blank[:, 0]))
+    tokens = torch.ones(1, int(np.prod(task.shape)), dtype=torch.long, device=device)
+    question = Question(tokens, torch.zeros_like(tokens[:, 0]))
     return int(step_cost(loop, loop.init(question), question)[1].nfe)
 
 
@@ -89,5 +89,5 @@ def _raise_graph_limit() -> None:
 
 
 def compiled_batch_sizes(rows: int) -> list[int]:
-    """Batch sizes to compile for: powers of 4 below `rows`, and `rows`."""
+    """Batch sizes to compile for: powers of 4 up to 256 below `rows`, and `rows`."""
     return [n for n in (1, 4, 16, 64, 256) if n < rows] + [rows]

@@ -40,7 +40,7 @@ class SolveOptions:
     pick: str = "auto"
     noise: tuple[float, float] = (0.0, 0.0)  # standard deviations of noise on the first state, and after every step
     slots: tuple[str, ...] = ()  # fields of the state that get this noise; empty: all floating ones
-    views: bool = True  # each trajectory after the first sees the puzzle under another symmetry of its task
+    views: bool = True  # each trajectory after the first sees the puzzle under another symmetry; no effect with `guess`
     guess: bool | None = None  # each after the first is given a cell that the first guessed (solve/guess.py), with the
     # rule "verified"; None: where the task takes guesses and there is no noise
     halting: bool = False  # trajectories stop by the loop's halting rule; always so with pick="first"
@@ -123,7 +123,7 @@ class Solution:
 
     @property
     def outcome(self) -> str:
-        """What came of it: valid, complete, 83% sure (by calibration), or I don't know."""
+        """The result in a word or two: valid, complete, 83% sure (by calibration), or I don't know."""
         if not self.known:
             return "I don't know"
         if self.valid or self.confidence is None:

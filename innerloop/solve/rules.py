@@ -52,8 +52,8 @@ def with_rules(task: Any, rule: Callable[..., Any] | None = None, constrain: Con
     """The same task with rules added; `task` itself stays as it is.
 
     rule       judges an answer, as solve.verify.as_verifier takes it
-    constrain  adds rules to the model of the exact solver, as Task.constrain does. Without `rule`, in a task whose
-               rules are not known, answers are judged by this model, which takes about a millisecond each
+    constrain  adds rules to the model of the exact solver, as Task.constrain does. Without `rule`, answers are checked
+               by this model, which takes about a millisecond each
     """
     if rule is None and constrain is None:
         return task
@@ -61,45 +61,47 @@ def with_rules(task: Any, rule: Callable[..., Any] | None = None, constrain: Con
     members: dict[str, Any] = {"every": Task.every, "solutions": Task.solutions, "symmetric": False}
     if constrain is not None:
         cp_sat()
-        members["constrain"] = added(task, on_texts(constrain, task))
-        if rule is None and not task.verifies:
-            rule = judged_by(subclassed(task, members))
-            members["asks_model"] = True
+        members["constrain"] = both_constraints(task, on_texts(constrain, task))
+        if rule is None:
+            rule = rule_from_model(subclass_copy(task, members))
+            members["asks_model"] = not task.verifies
     if rule is not None:
         check = verifier_of(task, on_texts(rule, task))
         members |= {"verifies": True, "valid_batch": lambda self, inputs, answers: check(inputs, answers)}
-    return subclassed(task, members)
+    return subclass_copy(task, members)
 
 
-def subclassed(task: Any, members: dict[str, Any]) -> Any:
+def subclass_copy(task: Any, members: dict[str, Any]) -> Any:
     """A copy of a task, of a subclass of its class with these members."""
-    made = copy.copy(task)
-    made.__class__ = type(type(task).__name__, (type(task),), members)
+    copied = copy.copy(task)
+    copied.__class__ = type(type(task).__name__, (type(task),), members)
     for name in members:
-        vars(made).pop(name, None)
-    return made
+        vars(copied).pop(name, None)
+    return copied
 
 
-def added(task: Any, constrain: Constrain) -> Callable[..., Any]:
+def both_constraints(task: Any, constrain: Constrain) -> Callable[..., Any]:
     """`constrain` as a method of the task, after the task's own."""
     own = task.constrain if type(task).constrain is not Task.constrain else None
 
     def both(self: Any, model: Any, has: Callable[[int, int], Any], question: Tokens) -> Any:
-        first = own(model, has, question) if own else None
-        second = constrain(model, has, question)
-        return first if second is None else second
+        objective = own(model, has, question) if own else None
+        added_objective = constrain(model, has, question)
+        if objective is not None and added_objective is not None:
+            raise InputError(f"constrain returns an objective, and the task {task.name!r} has its own: return None")
+        return objective if added_objective is None else added_objective
 
     return both
 
 
-def judged_by(task: Any) -> Callable[[Tokens, Tokens], bool]:
+def rule_from_model(task: Any) -> Callable[[Tokens, Tokens], bool]:
     """A rule that holds an answer right if the task's exact model allows it."""
-    plain = subclassed(task, {"valid_batch": lambda self, inputs, answers: np.ones(len(inputs), bool)})
+    plain = subclass_copy(task, {"valid_batch": lambda self, inputs, answers: np.ones(len(inputs), bool)})
 
     def rule(question: Tokens, answer: Tokens) -> bool:
         domain = plain.domain(question)
         held = np.arange(plain.vocab) == answer[:, None]
-        one = subclassed(plain, {"domain": lambda self, question: domain & held})
+        one = subclass_copy(plain, {"domain": lambda self, question: domain & held})
         return exact(one, question, seconds=CHECK_SECONDS).answer is not None
 
     return rule
@@ -133,7 +135,7 @@ def on_texts(function: Callable[..., Any], task: Any) -> Any:
 
 def one_pair(given: tuple[NDArray[Any], NDArray[Any]]) -> tuple[NDArray[Any], NDArray[Any]]:
     if given[0].ndim != 1:
-        raise InputError("a rule on texts takes one puzzle at a time")  # a verifier finds out what a function takes
+        raise InputError("a rule on texts takes one puzzle at a time")  # FunctionVerifier tries a batch first
     return given
 
 

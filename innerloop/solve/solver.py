@@ -228,7 +228,7 @@ class Solver:
             return True
         if any(options.noise) or (options.views and self.task.views(1, np.random.default_rng(0)) is not None):
             return True
-        return has_key(self.blank[0])
+        return has_key(self.probe[0])
 
     @property
     def takes_guesses(self) -> bool:
@@ -238,12 +238,12 @@ class Solver:
     @property
     def has_halting_head(self) -> bool:
         """Whether the loop has a halting head."""
-        return self.loop.read(self.blank[0]).q_halt is not None
+        return self.loop.read(self.probe[0]).q_halt is not None
 
     @cached_property
     def can_halt(self) -> bool:
         """Whether the loop's halting rule works, tried on one step."""
-        first, question = self.blank
+        first, question = self.probe
         with torch.no_grad():
             second = self.loop.step(first, question)
             try:
@@ -255,14 +255,14 @@ class Solver:
     @cached_property
     def rules(self) -> list[str]:
         """The rules of solve.choose that this loop (heads, halting) and task (verifier) support."""
-        answer = self.loop.read(self.blank[0])
+        answer = self.loop.read(self.probe[0])
         missing = {"verified": self.verify is None, "q": answer.q_halt is None, "value": answer.value is None}
         missing["first"] = not self.can_halt
         return [rule for rule in RULES if not missing.get(rule)]
 
     @cached_property
-    def blank(self) -> tuple[Any, Question]:
-        """(initial state, its blank question), to inspect which heads and noise the loop has."""
+    def probe(self) -> tuple[Any, Question]:
+        """(initial state, its question of all tokens 1), to inspect which heads and noise the loop has."""
         tokens = torch.ones(1, int(np.prod(self.task.shape)), dtype=torch.long, device=self.device)
         question = Question(tokens, torch.zeros_like(tokens[:, 0]))
         with torch.no_grad():
@@ -321,8 +321,11 @@ class Solver:
     def calibrate(self, examples: Examples, rules: Sequence[str] = (), **options: Any) -> dict[str, RuleCalibration]:
         """Calibrate every selection rule of this loop on labelled `examples`; the result is stored in `calibrations`.
 
-        An answer is right if the verifier accepts it, or, without a verifier, if it equals the label.
+        An answer is right if the verifier accepts it, or, without a verifier, if it equals the label. `rules` are names
+        of solve.choose.RULES; none: all that this loop and task support.
         """
+        if unknown := [rule for rule in rules if rule not in RULES]:
+            raise InputError(f'no selection rule is called "{printable(unknown[0])}": use one of {", ".join(RULES)}')
         trajectories = self.trajectories(examples, SolveOptions(pick="vote", **options))
         right = [
             self.is_right(q, label, t.answers)
@@ -354,9 +357,11 @@ class Solver:
         engine, views = self.engine(options), self.views(options)
         questions, ids = self.questions(examples)
         jobs = [PuzzleJob(self, q, options, int(p), views) for q, p in zip(questions, ids, strict=True)]
-        for job in jobs:
-            for k in job.start_wave():
+        waiting = deque((job, k) for job in jobs for k in job.start_wave())
+        while waiting or len(engine):
+            while waiting and len(engine) < self.rows:
+                job, k = waiting.popleft()
                 engine.submit(job.make_job(k))
-        for ended in engine.run():
-            ended.job.owner[0].record_done(ended)
+            for ended in engine.tick():
+                ended.job.owner[0].record_done(ended)
         return [job.trajectories()[1] for job in jobs]

@@ -60,8 +60,8 @@ class FunctionVerifier:
 
     The first call tries the function on two copies of the first row, (2, S) (three copies if S is 2). If it returns one
     bool per copy, it takes batches; its result must then be the same for the row alone, since it must not depend on the
-    batch. Otherwise it is called with the single pair (S,), (S,) and must return one bool. A function that does neither
-    raises InputError. `batched` is the result; None before the first call.
+    batch. Otherwise it is called with the single pair (S,), (S,) and must return one bool. InputError is raised for a
+    function that does neither. `batched` is the result; None before the first call.
 
     The function gets read-only views. Every result is checked: dtype bool, one per row.
     """
@@ -100,7 +100,9 @@ class FunctionVerifier:
             batch_results = self._bools(result, (copies,))
             single_result = self._bools(self.function(question, answer), (1,))
             if (batch_results != single_result).any():
-                raise InputError(f"{self._name()} gives a row another result in a batch: check each row by itself.")
+                raise InputError(
+                    f"{self._name()} gives a row another result in a batch than alone: check each row by itself."
+                )
             return True
         try:
             single = self.function(question[0], answer[0])
@@ -152,6 +154,6 @@ def violating_cells(task: Any, questions: Tokens, answers: Tokens) -> NDArray[np
 
 
 def place_of(error: BaseException) -> str:
-    """FILE, line N of the last step of an error."""
+    """FILE, line N of the innermost frame of an error's traceback."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return f"{Path(frame.filename).name}, line {frame.lineno}"

@@ -173,6 +173,11 @@ class Task:
         """float64 (B,), lower is better: what `constrain` minimises, for valid answers; None where all are as good."""
         return None
 
+    @property
+    def has_objective(self) -> bool:
+        """Whether some valid answers are better than others, by `cost`."""
+        return type(self).cost is not Task.cost
+
     def wrong_cells(self, question: np.ndarray, answer: np.ndarray, label: np.ndarray | None = None) -> np.ndarray:
         """bool (S,): cells that differ from the label; without one, cells that break a rule on sight (none by
         default).

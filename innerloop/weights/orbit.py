@@ -7,12 +7,11 @@
     answer:   logits of a symbol = head(h at its node),  halt = q(mean of h)
 
 The net is given the task's symmetries (runs.fit), not its rules: parts that a symmetry maps to each other share weights
-(parts/orbits.py). With `most_views` a grid's few symmetries, such as turns, are views side by side instead
-(parts/views.py): the state of a position is then that of its image in every view. The first trajectory starts without
-noise and is exactly equivariant. All others, and all in
-training, start with noise, which makes them differ. One state as in URM (arXiv 2512.14693), a tiny net and deep
-supervision as in TRM (arXiv 2510.04871), random starts as in EqR (arXiv 2605.21488), messages as in recurrent
-relational networks (arXiv 1711.08028).
+(parts/orbits.py). With net.most_views > 0 (parts/config.py) a grid's few symmetries, such as turns, are views side by
+side instead (parts/views.py): the state of a position then holds its state in every view. The first trajectory starts
+without noise and is exactly equivariant. All others, and all in training, start with noise, which makes them differ.
+One state as in URM (arXiv 2512.14693), a tiny net and deep supervision as in TRM (arXiv 2510.04871), random starts as
+in EqR (arXiv 2605.21488), messages as in recurrent relational networks (arXiv 1711.08028).
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from innerloop.parts.embed import Embed, initial_vectors
 from innerloop.parts.heads import Heads
 from innerloop.parts.layers import dtype_named, trunc_normal
 from innerloop.parts.mixers import Net
-from innerloop.parts.views import Views
+from innerloop.parts.views import ViewMixer
 from innerloop.schema import Amount, Count, check
 
 __all__ = ["Config", "Orbit"]
@@ -72,7 +71,7 @@ class Orbit(nn.Module):
         self.c, self.grad, self.dtype = c, grad.rule_named(c.grad), dtype_named(c.dtype)
         self.length, self.nodes = c.net.length, c.net.nodes * max(1, len(c.net.views))
         self.embed, self.net, self.heads = Embed(c.net), Net(c.net), Heads(c.net, continue_head=False)
-        self.views = Views(c.net) if c.net.views else None
+        self.views = ViewMixer(c.net) if c.net.views else None
         if self.views is not None and c.grad != "full":
             raise InputError(f'views side by side need grad="full", and it is "{c.grad}"')
         self.register_buffer("h0", initial_vectors(c.net).repeat(max(1, len(c.net.views))))
@@ -86,16 +85,17 @@ class Orbit(nn.Module):
         h, no_key = self.add_start_noise(s), torch.zeros_like(s.key)
         if self.views is None:
             return State(self.net.iterate(h, self.embedded(s, x), self.c.rounds, self.grad), no_key)
-        h, e = self.views.enter(h), self.embed(self.views.images(x), self.dtype)
+        h, e = self.views.to_views(h), self.embed(self.views.view_questions(x), self.dtype)
         for _ in range(self.c.rounds):
             h = self.net.iterate(h, e + self.views.message(h), 1)
-        return State(self.views.leave(h), no_key)
+        return State(self.views.from_views(h), no_key)
 
     def embedded(self, s: State, x: Question) -> Tensor:
+        """(B, L, D) what every call of the net adds. A subclass may use the state too."""
         return self.embed(x, self.dtype)
 
     def add_start_noise(self, s: State) -> Tensor:
-        """The state, plus initial noise in rows whose key is not 0: those were salted and have taken no step."""
+        """The state, plus initial noise in rows whose key is not 0 (noise.salted sets it before the first step)."""
         may_skip = s.key.device.type == "cpu" and not self.training and not torch.compiler.is_compiling()
         if may_skip and not s.key.any():
             return s.h  # no row has a key; drawing the noise would cost as much as a call of the net
@@ -114,4 +114,4 @@ class Orbit(nn.Module):
     def read(self, s: State) -> Answer:
         if self.views is None:
             return self.heads(s.h)
-        return self.views.mean(self.heads(self.views.enter(s.h)))
+        return self.views.mean_answer(self.heads(self.views.to_views(s.h)))

@@ -156,6 +156,12 @@ def test_the_advice_is_what_the_numbers_say() -> None:
     part = {**row("hybrid", 1.0, 6.0, 900.0), "together_valid": 0.4}  # fast, but of what it can do in one step
     assert advice([alone, part]).startswith("Use CP-SAT alone")
     assert "For one puzzle at a time use CP-SAT alone" in advice([alone, row("hybrid", 1.0, 6.0, 900.0)])
-    assert "for many CP-SAT alone" in advice([alone, row("verified", 1.0, 2.0, 100.0)])
+    assert "for many at once CP-SAT alone (100 against" in advice([alone, row("verified", 1.0, 2.0, 100.0)])
+    single = {**row("hybrid", 0.9, 2.0, 900.0), "together_valid": 1.0}  # as good as CP-SAT only in the batch
+    assert "CP-SAT alone, which answers more of them; for many" in advice([alone, single])
+    batch = {**row("hybrid", 1.0, 2.0, 900.0), "together_valid": 0.9}  # and only one by one
+    assert "CP-SAT alone, which answers more" in advice([alone, batch]) and "5.0 against 5.0" not in advice(
+        [alone, batch]
+    )
     assert "calibrate" in advice([row("model", 0.7, 2.0, 100.0)])
     assert "I don't know" in advice([row("model", 0.7, 2.0, 100.0), row("verified", 0.6, 2.0, 100.0)])

@@ -1,5 +1,6 @@
 """A Learner with an objective of its own: what it does not repeat works as in supervised training."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -8,8 +9,10 @@ from torch import nn
 
 from innerloop.errors import InputError
 from innerloop.learn import checkpoint
+from innerloop.learn.distributed import Distributed
 from innerloop.learn.learner import Learner
 from innerloop.learn.plan import Plan
+from innerloop.learn.tracker import BestTracker
 
 PLAN = Plan(steps=24, batch=8, optimizer="adamw", lr=0.05, weight_decay=0.0, warmup=2, clip=1.0, ema=0.5, save_every=6)
 
@@ -66,6 +69,46 @@ def test_a_resumed_run_is_the_same_bit_for_bit(tmp_path):
     resumed.run()
     for a, b in ((whole.loop.state_dict(), resumed.loop.state_dict()), (whole.average.shadow, resumed.average.shadow)):
         assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_the_first_line_after_a_resume_is_the_mean_over_the_steps_since(tmp_path):
+    cut = bandit(tmp_path)
+    for _ in range(7):
+        cut.train_step()
+    cut.save()
+    resumed, seen = bandit(tmp_path), []
+    resumed.restore(checkpoint.load_state(tmp_path))
+    step = resumed.train_step
+    resumed.train_step = lambda: seen.append(step()) or seen[-1]
+    resumed.run(until=10)
+    (line,) = [json.loads(text) for text in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert line["step"] == 10 and len(seen) == 3
+    assert line["train/grad_norm"] == pytest.approx(sum(metrics["grad_norm"] for metrics, _ in seen) / 3)
+
+
+def test_overfitting_is_noticed_over_an_interruption():
+    tracker = BestTracker()
+    for step in range(4):
+        tracker.observe(step, 0.9 if step == 0 else 0.85, None)
+    tracker = BestTracker(tracker.state())
+    tracker.observe(4, 0.85, None)
+    assert not tracker.warnings
+    tracker.observe(5, 0.85, None)
+    assert tracker.warnings and tracker.warnings[0].startswith("overfitting")
+
+
+def test_an_infinite_loss_is_named_and_no_gradient_is():
+    for loss, said in ((float("inf"), "the loss"), (float("nan"), "the loss"), (1.0, "the gradient")):
+        assert f"step 3: {said} is not finite" in BestTracker().divergence_message(3, {"loss": loss})
+
+
+def test_a_batch_splits_over_processes_and_micro_batches_or_is_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+    split = Distributed(torch.device("cpu"))
+    assert split.local_batch(16, 2) == 2 and split.local_batch(12) == 3
+    with pytest.raises(InputError, match="4 processes, 2 micro-batches each: give a multiple of 8"):
+        split.local_batch(12, 2)
 
 
 def test_a_state_of_another_model_is_refused_and_changes_nothing(tmp_path):

@@ -101,7 +101,14 @@ def test_depth_schedules():
 
 
 def test_bad_unrolls_say_what_is_wrong():
-    for bad in ({"draw": "often"}, {"weigh": "all"}, {"window": 0}, {"prior": 1.0}, {"grad": "none"}):
+    for bad in (
+        {"draw": "often"},
+        {"weigh": "all"},
+        {"window": 0},
+        {"prior": 1.0},
+        {"grad": "none"},
+        {"draw": "ramp", "first": 5},
+    ):
         with pytest.raises(InputError):
             Unroll(4, **bad)
 

@@ -125,7 +125,7 @@ def test_answers_are_those_of_the_solver_alone_whoever_else_is_there(desk, puzzl
                 assert mine.text == other.text
             if d.width == 1:
                 assert mine.steps == other.steps and mine.nfe == other.nfe
-    assert desk.worker.waiting == 0
+    assert desk.worker.in_flight == 0
 
 
 def test_one_engine_serves_what_agrees_in_noise_seed_and_precision():
@@ -222,7 +222,7 @@ def test_a_deadline_ends_an_order_with_what_it_has(opened, puzzles):
     assert 1 <= time.monotonic() - began < 15  # all steps of all would take 60
     assert all(0 < s.steps < 1000 for s in found[:2])  # they were being thought about
     assert not any(s.known or s.steps for s in found[2:]) and "before its first step" in found[5].why
-    assert desk.worker.waiting == 0
+    assert desk.worker.in_flight == 0
 
 
 def test_what_is_cancelled_leaves_nothing_behind(opened, puzzles):
@@ -235,9 +235,9 @@ def test_what_is_cancelled_leaves_nothing_behind(opened, puzzles):
         time.sleep(0.01)
     desk.worker.cancel(work)
     until = time.monotonic() + 10
-    while desk.worker.waiting and time.monotonic() < until:
+    while desk.worker.in_flight and time.monotonic() < until:
         time.sleep(0.01)
-    assert desk.worker.waiting == 0 and not work.done.is_set()
+    assert desk.worker.in_flight == 0 and not work.done.is_set()
     time.sleep(0.1)
     count = len(steps)
     time.sleep(0.2)
@@ -252,11 +252,11 @@ def test_the_queue_is_bounded_and_says_when_there_will_be_room(opened, puzzles):
     with pytest.raises(QueueFull, match="100 is the limit"):
         desk.worker.submit(desk.make_work(puzzles[:1], SolveOptions(2, 1, "residual")))
     assert desk.worker.retry_after(50, 60) == 1  # nothing is known yet
-    while desk.worker.waiting > 80:
+    while desk.worker.in_flight > 80:
         time.sleep(0.01)
     left = desk.worker.retry_after(80, 60)
     begun = time.monotonic()
-    while desk.worker.waiting > 20:
+    while desk.worker.in_flight > 20:
         time.sleep(0.01)
     took = time.monotonic() - begun
     assert 0.3 * took <= left <= 3 * took + 1, (took, left)  # most of a step is sleep, whoever else is on this machine
@@ -276,7 +276,7 @@ def test_an_engine_that_fails_takes_its_own_orders_with_it_and_no_others(opened,
     good = desk.submit(puzzles, SolveOptions(50, 1, "residual"))
     assert bad.done.wait(30) and good.done.wait(30)
     assert isinstance(bad.error, RuntimeError) and good.error is None
-    assert desk.worker.waiting == 0
+    assert desk.worker.in_flight == 0
     again = desk.submit(
         puzzles, SolveOptions(8, 1, "q", noise=(0.5, 0.5))
     )  # the engine is made anew, its loop is well again

@@ -41,6 +41,14 @@ def test_guesses_solve_what_one_trajectory_and_its_views_do_not(hard):
         assert not s.known or ((s.answer[given] == question[given]).all() and s.trajectory > 0)
 
 
+def test_answers_are_verified_for_the_puzzle_as_asked_and_not_with_its_guess(hard):
+    solver, puzzles = hard
+    givens = []
+    own = Solver(solver.loop, solver.task, verify=lambda q, a: bool(givens.append((q != 1).sum()) or True))
+    own.solve(puzzles.take(slice(1)), depth=2, width=8)
+    assert set(givens) <= {(puzzles.inputs[0] != 1).sum()}
+
+
 def test_an_answer_with_guesses_does_not_depend_on_company_or_rows(hard):
     solver, puzzles = hard
     together = solver.solve(puzzles, depth=6, width=8)

@@ -69,6 +69,16 @@ def test_rules_are_added_to_those_that_the_task_has():
     assert len(set(answer[diagonal])) == 4 and task.valid_batch(question[None], answer[None])[0]
     assert len(solutions(ruled, question).answers) < len(solutions(task, question).answers)
     assert type(ruled).solutions is tasks.Task.solutions
+    other = next(a for a in solutions(task, question, 50).answers if len(set(a[diagonal])) < 4)
+    judged = ruled.valid_batch(question[None].repeat(2, 0), np.stack([answer, other]))
+    assert task.valid_batch(question[None], other[None])[0] and judged.tolist() == [True, False]
+
+
+def test_an_objective_is_not_dropped_for_another():
+    task = tasks.get("timetable")
+    question = task.make(1, 0).inputs[0]
+    with pytest.raises(InputError, match="has its own"):
+        exact(with_rules(task, constrain=lambda model, has, question: has(0, 2)), question)
 
 
 def test_a_solver_takes_them():

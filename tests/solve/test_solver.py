@@ -286,10 +286,26 @@ def test_an_incomplete_answer_is_never_known(built, test_set):
     assert not found.known and found.text == "." * 16 and "not complete" in found.why
 
 
+def test_calibration_takes_more_trajectories_than_fit_into_the_queue(monkeypatch):
+    opened = pretrained.open("demo-sudoku4")
+    solver = Solver(opened.loop, opened.task, rows=8)
+    make = solver.engine
+    monkeypatch.setattr(solver, "engine", lambda *options, **how: limited(make(*options, **how), 8))
+    rows = solver.trajectories(opened.task.make(20, 1), SolveOptions(depth=2, width=2, pick="vote", noise=(0.1, 0.0)))
+    assert len(rows) == 20 and all(len(t.answers) == 2 for t in rows)
+    with pytest.raises(InputError, match='no selection rule is called "best"'):
+        solver.calibrate(opened.task.make(4, 1), rules=("best",), depth=2)
+
+
+def limited(engine, capacity):
+    engine.capacity = capacity
+    return engine
+
+
 def test_trajectories_of_no_numbers_do_not_outvote_the_others():
     answers = np.array([[0, 0], [0, 0], [2, 3]], np.uint8)
     k3 = {n: np.zeros(3) for n in ("q", "value", "residual", "steps", "halted", "valid")}
-    choice = choose(Trajectories(answers=answers, certainty=np.array([np.nan, np.nan, -1.0]), **k3), "vote")
+    choice = choose(Trajectories(answers=answers, mean_log_prob=np.array([np.nan, np.nan, -1.0]), **k3), "vote")
     assert choice.winner == 2 and np.isfinite(choice.score)
 
 
@@ -339,9 +355,9 @@ def test_bad_dials_are_one_sentence(built, solver):
 def made(**columns):
     k = 4
     base = {
-        "answers": np.arange(4 * 2, dtype=np.uint8).reshape(4, 2), "certainty": np.zeros(k), "q": np.full(k, np.nan),
-        "value": np.full(k, np.nan), "residual": np.ones(k), "steps": np.full(k, 5), "halted": np.zeros(k, bool),
-        "valid": np.zeros(k, bool),
+        "answers": np.arange(4 * 2, dtype=np.uint8).reshape(4, 2), "mean_log_prob": np.zeros(k),
+        "q": np.full(k, np.nan), "value": np.full(k, np.nan), "residual": np.ones(k),
+        "steps": np.full(k, 5), "halted": np.zeros(k, bool), "valid": np.zeros(k, bool),
     }  # fmt: skip
     return Trajectories(**(base | {n: np.asarray(v) for n, v in columns.items()}))
 
@@ -353,7 +369,7 @@ def made(**columns):
         ("q", {"q": [0.1, 0.9, np.nan, 0.9]}, 1),
         ("value", {"value": [0.1, 0.2, 0.7, 0.3]}, 2),
         ("residual", {"residual": [0.1, 1e-3, 1e-2, np.nan]}, 1),
-        ("certainty", {"certainty": [-3.0, -1.0, -0.5, -2.0]}, 2),
+        ("certainty", {"mean_log_prob": [-3.0, -1.0, -0.5, -2.0]}, 2),
         ("first", {"halted": [False, True, True, True], "steps": [1, 9, 4, 4], "q": [1, 0.1, 0.2, 0.9]}, 3),
         ("first", {"halted": [True, True, False, False], "steps": [3, 2, 1, 1], "q": [1.0, 0.0, 1, 1]}, 1),
         ("verified", {"valid": [False, False, True, True]}, 2),
@@ -375,7 +391,7 @@ def test_an_unmet_rule_says_so_and_guesses_by_vote():
 
 def test_answers_of_logits_that_are_not_finite_are_no_guess_either():
     answers = np.array([[9, 9], [9, 9], [1, 2], [3, 4]], np.uint8)
-    choice = choose(made(answers=answers, certainty=[np.nan, np.nan, -0.5, -0.6]), "verified")
+    choice = choose(made(answers=answers, mean_log_prob=[np.nan, np.nan, -0.5, -0.6]), "verified")
     assert choice.winner == 2 and choice.score == float("-inf")
 
 
