@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from innerloop import files
-from innerloop.cli.inputs import NO_CODE, CodeFlags, parse_numbers, refuse_overwrite
+from innerloop.cli.inputs import parse_numbers, refuse_overwrite
 from innerloop.errors import InputError
 from innerloop.runs.certificate import birth_certificate
 from innerloop.runs.group import conditions
@@ -42,7 +42,6 @@ def table(
     validation: bool = False,
     format: str = "",
     out: str = "",
-    code: CodeFlags = NO_CODE,
 ) -> int:
     """Tabulate runs: means over seeds, spread, 95 % intervals, and each against the first by paired tests.
 
@@ -67,7 +66,7 @@ def table(
         raise InputError(f'--format is "{printable(format, 60)}": use one of {", ".join(FORMATS)}')
     if out:
         refuse_overwrite(Path(out), lambda path: read_table(path, kind))
-    summary = at_depths(summarise(conditions([Path(run) for run in runs], code), metric, validation), depth)
+    summary = at_depths(summarise(conditions([Path(run) for run in runs]), metric, validation), depth)
     if kind == "text":
         written = plain_text(summary) if out else ""
     else:
