@@ -19,7 +19,7 @@ from innerloop.cli.inputs import parse_numbers, refuse_overwrite
 from innerloop.errors import InputError
 from innerloop.runs.certificate import birth_certificate
 from innerloop.runs.group import conditions
-from innerloop.runs.summary import METRICS, SHARES, Comparison, Line, Setting, Summary, summarise
+from innerloop.runs.summary import METRICS, SHARES, Comparison, Line, Setting, Summary, adjusted, summarise
 from innerloop.schema import Count
 from innerloop.show.tabular import finite, to_csv, to_latex
 from innerloop.text import did_you_mean, markup, printable
@@ -82,7 +82,7 @@ def table(
 
 
 def at_depths(summary: Summary, depth: str) -> Summary:
-    """The lines and comparisons at the depths that --depth lists, or all."""
+    """The lines and comparisons at the depths that --depth lists, or all; p is adjusted for what is left."""
     if not depth:
         return summary
     depths = parse_numbers(depth, "--depth", Count)
@@ -90,7 +90,8 @@ def at_depths(summary: Summary, depth: str) -> Summary:
     if not lines:
         known = ", ".join(map(str, sorted({line.setting.depth for line in summary.lines})))
         raise InputError(f"--depth {printable(depth, 60)}: these runs were evaluated at {known}")
-    return summary._replace(lines=lines, comparisons=[c for c in summary.comparisons if c.setting.depth in depths])
+    left = [c for c in summary.comparisons if c.setting.depth in depths]
+    return summary._replace(lines=lines, comparisons=adjusted(left))
 
 
 # -- text and LaTeX ---------------------------------------------------------------------------------------------------
@@ -174,9 +175,15 @@ def sentences(summary: Summary) -> list[str]:
     if summary.comparisons:
         few = min(len(c.seeds) for c in summary.comparisons)
         said.append(
-            f"tests are paired over common seeds; with {few} of them a sign test cannot be below {2 / 2**few:.3g}"
+            f"tests are paired over common seeds; with {few} of them a sign test cannot be below {2 / 2**few:.3g}; "
+            f"p (Holm) is adjusted for the {tested(summary.comparisons)} p (t) that are shown"
         )
     return [*said, *summary.notes]
+
+
+def tested(comparisons: Sequence[Comparison]) -> int:
+    """How many comparisons have a p, and are adjusted for."""
+    return sum(not math.isnan(c.test.p) for c in comparisons)
 
 
 def plain_text(summary: Summary) -> str:

@@ -104,6 +104,20 @@ def test_means_and_paired_tests(two):
     assert summary.puzzles["plain"] == "100 puzzles of p.csv"
 
 
+def test_p_is_adjusted_for_the_comparisons_that_are_shown(two, capsys):
+    def comparisons(*words):
+        assert cli.main(["table", str(two), *words, "--format", "json"]) == 0
+        return json.loads(capsys.readouterr().out)["comparisons"]
+
+    both, one = comparisons(), comparisons("--depth", "1")
+    smaller = min(both, key=lambda c: c["p"])
+    assert len(both) == 2 and smaller["p_holm"] == 2 * smaller["p"]
+    assert [c["p_holm"] for c in one] == [c["p"] for c in both if c["depth"] == 1]
+    for count, words in ((2, []), (1, ["--depth", "1"])):
+        assert cli.main(["table", str(two), *words]) == 0
+        assert f"p (Holm) is adjusted for the {count} p (t) that are shown" in capsys.readouterr().out
+
+
 def test_what_cannot_be_compared_is_said(two):
     made(two / "alone", 7, changes=["plan.lr=0.1"], rows={1: 0.5})
     made(two / "other", 0, changes=["plan.lr=0.2"], rows={1: 0.5}, fingerprint="g")
