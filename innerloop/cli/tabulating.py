@@ -26,6 +26,10 @@ from innerloop.text import did_you_mean, markup, printable
 
 FORMATS = {"text": ".txt", "csv": ".csv", "latex": ".tex", "json": ".json"}
 LONG = ("run", "seeds", "depth", "width", "halting", "metric", "mean", "sd", "low", "high", "interval of", "by seed")
+TESTS = (  # columns of CSV behind those of LONG, empty in rows without a test
+    "baseline", "pairs", "difference", "difference low", "difference high", "p (t)", "p (Holm)", "p (signs)",
+    "adjusted for",
+)  # fmt: skip
 HEADER = "made by innerloop table"
 WHOLE = ("parameters", "train_steps")  # metrics that are whole numbers, equal for all seeds
 WIDTH = 160  # columns of a table that goes to no terminal
@@ -203,14 +207,23 @@ def as_latex(summary: Summary) -> str:
 
 
 def as_csv(summary: Summary) -> str:
-    """One row for each condition, setting and metric."""
+    """One row for each condition, setting and metric, with its test against the first where there is one."""
+    tests = {(c.name, c.setting, c.metric): c for c in summary.comparisons}
     rows = []
     for line in summary.lines:
         s, m = line.setting, line.mean
         own = [line.name, len(line.values), s.depth, s.width, "its own" if s.halting else "none", line.metric]
         values = " ".join(f"{seed}:{value!r}" for seed, value in line.values.items())
-        rows.append([*own, m.value, m.sd, *((m.low, m.high) if line.of else (math.nan, math.nan)), line.of, values])
-    return to_csv(LONG, rows)
+        row = [*own, m.value, m.sd, *((m.low, m.high) if line.of else (math.nan, math.nan)), line.of, values]
+        c = tests.get((line.name, s, line.metric))
+        rows.append([*row, *(test_cells(c, tested(summary.comparisons)) if c else [""] * len(TESTS))])
+    return to_csv(LONG + TESTS, rows)
+
+
+def test_cells(c: Comparison, count: int) -> list[Any]:
+    """The cells of TESTS. count: of the comparisons for which p is adjusted."""
+    gap = c.test.difference
+    return [c.baseline, gap.n, gap.value, gap.low, gap.high, c.test.p, c.p_holm, c.test.p_signs, count]
 
 
 def as_json(summary: Summary) -> str:
@@ -222,6 +235,7 @@ def as_json(summary: Summary) -> str:
     tests = [
         {"run": c.name, "baseline": c.baseline, **c.setting._asdict(), "metric": c.metric, "seeds": c.seeds}
         | {"difference": c.test.difference._asdict(), "p": c.test.p, "p_holm": c.p_holm, "p_signs": c.test.p_signs}
+        | {"adjusted_for": tested(summary.comparisons)}
         for c in summary.comparisons
     ]
     seeds = sorted({seed for line in summary.lines for seed in line.values})
@@ -236,7 +250,7 @@ def read_table(path: Path, kind: str) -> None:
         value = files.parse_json(text, files.shown(path))
         ours = isinstance(value, dict) and {"rows", "comparisons", "born"} <= value.keys()
     elif kind == "csv":
-        ours = text.splitlines()[:1] == [",".join(LONG)]
+        ours = text.startswith(",".join(LONG))  # an earlier version wrote no tests
     else:
         ours = text.startswith(f"% {HEADER}") if kind == "latex" else NOTE in text
     if not ours:

@@ -153,6 +153,13 @@ def test_the_formats_say_the_same(two, capsys, monkeypatch):
     assert cli.main(["table", "plain", "wide", "--format", "csv"]) == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [float(r["mean"]) for r in rows if (r["run"], r["depth"], r["metric"]) == ("plain", "1", "exact")] == [0.75]
+    for c in value["comparisons"]:  # CSV has the tests as well, each in the row of its run, depth and metric
+        (r,) = (r for r in rows if (r["run"], r["depth"], r["metric"]) == (c["run"], str(c["depth"]), "exact"))
+        assert (r["baseline"], r["pairs"], r["adjusted for"]) == ("plain", "3", "2")
+        told = [r[k] for k in ("difference", "difference low", "difference high", "p (t)", "p (Holm)", "p (signs)")]
+        gap = c["difference"]
+        assert [*map(float, told)] == [gap["value"], gap["low"], gap["high"], c["p"], c["p_holm"], c["p_signs"]]
+    assert sum(r["p (t)"] != "" for r in rows) == 2 and len(rows[0]) == 21
     assert cli.main(["table", "plain", "wide", "--format", "latex"]) == 0
     assert r"75.0 $\pm$ 5.0 \%" in capsys.readouterr().out
     for words in (["--metric", "exakt"], ["--format", "xml"], ["--depth", "3"], ["nowhere"]):
