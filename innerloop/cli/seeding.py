@@ -68,6 +68,11 @@ def train_seeds(
             console.print(note, markup=False)
         members = members_of(recipe, folder, run, options, changes, numbers)
     failed = train_members(console, members, workers, bool(options["fresh"]), str(options["device"]))
+    results = [records.read(member.folder, RESULT) for member in members]
+    for leak in dict.fromkeys(
+        r["leakage"] for r in results if "leakage" in r
+    ):  # one sentence: all have the same puzzles
+        console.print(markup(leak))
     if failed:
         console.print(f"{len(failed)} of {len(members)} runs failed; the same command tries them again")
         return 1
