@@ -21,7 +21,7 @@ from innerloop.errors import InputError
 from innerloop.parts.mixers import BLOCKS
 from innerloop.runs import limits
 from innerloop.runs.code import Code, given
-from innerloop.runs.fit import fit_config
+from innerloop.runs.fit import check_views, fit_config
 from innerloop.runs.folder import OpenedRun
 from innerloop.runs.solving import solver_of
 from innerloop.solve.rules import read_rules, with_rules
@@ -68,6 +68,7 @@ def create(system: str, task: str | Task = "sudoku", *, seed: int = 0, **changes
         raise InputError(f"{system} has no {printable(unknown[0])}: {did_you_mean(unknown[0], sorted(own | net))}")
     config = replace(config, **{k: v for k, v in changes.items() if k in own})
     size = replace(config.net, **{k: v for k, v in changes.items() if k not in own})
+    check_views(kind, size)
     return limits.build(kind, replace(config, net=fit_config(size, task, 1)), seed)
 
 

@@ -164,7 +164,10 @@ def test_the_commands_of_the_page_run_in_their_order(home, capsys):
             assert cli.main([*words, *more]) == 0, command
         said = capsys.readouterr()
         printed = re.findall(r"next: (innerloop .*)", said.out)
-        assert len(printed) == 3 and all("--trust-code" in line for line in printed)
+        assert [(line.split()[1], "--trust-code" in line) for line in printed] == [
+            ("eval", True),
+            *[("plot", False)] * 2,
+        ]
         for line in printed:
             assert cli.main(shlex.split(line)[1:]) == 0, line
         assert cli.main(["train", "runs/futoshiki", "--task", "examples/futoshiki.py"]) == 0

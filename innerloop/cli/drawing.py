@@ -14,7 +14,7 @@ from innerloop.runs.group import conditions
 from innerloop.schema import Range
 
 
-def plot(runs: tyro.conf.Positional[tuple[str, ...]], out: str = "", code: CodeFlags = NO_CODE) -> int:
+def plot(runs: tyro.conf.Positional[tuple[str, ...]], out: str = "") -> int:
     """Draw accuracy over depth and the learning curve, as PNG, SVG and PDF; seeds of a run as one line with a band.
 
     Example:  innerloop plot runs/demo
@@ -32,7 +32,7 @@ def plot(runs: tyro.conf.Positional[tuple[str, ...]], out: str = "", code: CodeF
     from innerloop.show import figures
 
     folders = [Path(r) for r in runs]
-    groups = {c.name: c.folders for c in conditions(folders, code)}
+    groups = {c.name: c.folders for c in conditions(folders)}
     home = folders[0] / "figures" if len(folders) == 1 else Path("figures")
     for path in figures.draw(groups, Path(out) if out else home):
         print(path)

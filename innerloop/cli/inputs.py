@@ -33,7 +33,7 @@ from innerloop.text import command, printable
 RunFolder = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 CodeFlags = Annotated[Code, tyro.conf.OmitArgPrefixes]
 CODE_VERBS = (  # take --trust-code
-    "train", "show", "eval", "solve", "worth", "serve", "calibrate", "table", "plot", "report", "study", "export",
+    "train", "show", "eval", "solve", "worth", "serve", "calibrate", "report", "study", "export",
 )  # fmt: skip
 RulesFile = Annotated[
     str,

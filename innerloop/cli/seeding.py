@@ -17,7 +17,6 @@ from innerloop.cli.tabulating import print_summary
 from innerloop.errors import InputError
 from innerloop.learn.log import step_of
 from innerloop.runs import run as runs
-from innerloop.runs.code import Code
 from innerloop.runs.group import conditions, seed_folder, seed_runs
 from innerloop.runs.jobs import Job, failure, run_jobs, workers_of
 from innerloop.runs.summary import summarise
@@ -69,10 +68,15 @@ def train_seeds(
             console.print(note, markup=False)
         members = members_of(recipe, folder, run, options, changes, numbers)
     failed = train_members(console, members, workers, bool(options["fresh"]), str(options["device"]))
+    results = [records.read(member.folder, RESULT) for member in members]
+    for leak in dict.fromkeys(
+        r["leakage"] for r in results if "leakage" in r
+    ):  # one sentence: all have the same puzzles
+        console.print(markup(leak))
     if failed:
         console.print(f"{len(failed)} of {len(members)} runs failed; the same command tries them again")
         return 1
-    print_means(console, folder, source.code)
+    print_means(console, folder)
     return 0
 
 
@@ -189,8 +193,8 @@ def progress(member: Member) -> str:
     return f"{markup(member.name)} {step:.0f}/{member.run.plan.steps}"
 
 
-def print_means(console: Console, folder: Path, code: Code) -> None:
+def print_means(console: Console, folder: Path) -> None:
     """The means over what was trained, and what to do next."""
-    print_summary(summarise(conditions([folder], code), validation=True))
+    print_summary(summarise(conditions([folder]), validation=True))
     for verb in ("table", "plot"):
         console.print(f"next: [bold]{markup(next_command(verb, folder), 4096)}[/]")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from rich.console import Console
@@ -21,15 +22,20 @@ from innerloop.cli.inputs import (
     result_path,
 )
 from innerloop.errors import InputError
+from innerloop.interval import mean_over_runs
 from innerloop.learn.stream import to_batch
 from innerloop.runs.certificate import birth_certificate
 from innerloop.runs.fit import build_model
 from innerloop.runs.folder import OpenedRun
+from innerloop.runs.group import conditions, holds_runs
 from innerloop.schema import Range, Seed, Whole
+from innerloop.show.tabular import finite
 from innerloop.study.dimension import MAX_ROWS
 from innerloop.text import markup
 
 __all__ = ["study"]
+
+MEANS = "studies.json"  # in a folder of runs: the means over their seeds
 
 
 def study(
@@ -49,11 +55,13 @@ def study(
 
     Example:  innerloop study runs/sudoku6/seed0 --depth 64 --limit 500 --control runs/sudoku6/seed1 --out studies/seeds
 
+    Example:  innerloop study runs/sudoku6                # all runs in a folder, and the means over their seeds
+
     Writes study.json and figures: residuals of every update; puzzles right, stuck or changing over steps; boards with
     few empty places; participation ratio of each slot beside the same model untrained; linear probes of the open cells.
 
     Args:
-        run: Folder of a trained run.
+        run: Folder of a trained run, or of several.
         data: Puzzles to think about; without it those the run was validated on.
         depth: Steps of thought.
         control: Folders of other runs of the same task, such as one trained on shuffled labels, to compare dimensions.
@@ -62,11 +70,41 @@ def study(
         device: auto, cpu or cuda.
         out: Folder for study.json and figures/; by default the run's.
     """
+    where, why = choose_device(device)
+    how: dict[str, Any] = {"data": data, "depth": depth, "control": control, "limit": limit, "seed": seed, "why": why}
+    if not holds_runs(Path(run)):
+        study_one(open_run(run, where, code), out, code, **how)
+        return 0
+    if out:
+        raise InputError(f"{run} holds several runs, and --out is the folder of one study: leave it out")
+    console = Console(emoji=False, highlight=False, soft_wrap=True)
+    record: dict[str, Any] = {}
+    found = conditions([Path(run)])
+    for c in found:
+        studies = {}
+        for number, folder in zip(c.seeds, c.folders, strict=True):
+            console.print(f"\n{markup(folder)}")
+            studies[number] = list(rows_of(study_one(open_run(folder, where, code), "", code, **how)))
+        record[c.name] = means(studies)
+        if len(studies) > 1:
+            console.print(f"\n[bold]{markup(c.name)}[/]: means over {len(studies)} seeds, ± the standard deviation")
+            print_rows(console, (spread(*item) for item in record[c.name].items()))
+    target = Path(run) / MEANS
+    born = birth_certificate([*sorted({number for c in found for number in c.seeds}), seed])
+    files.write_json(target, finite({"means": record, "depth": depth, "born": born}))
+    console.print(f"written to {markup(target)}")
+    return 0
+
+
+def study_one(
+    opened: OpenedRun, out: str, code: Code, *, data: str, depth: int, control: tuple[str, ...], limit: int, seed: int,
+    why: str,
+) -> dict[str, Any]:  # fmt: skip
+    """Measure one run, write study.json and figures, and print the main numbers; returns what was found."""
     from innerloop.show import plots
     from innerloop.study import survey
 
-    where, why = choose_device(device)
-    opened = open_run(run, where, code)
+    where = next(opened.loop.parameters()).device
     folder = result_path(opened, out)
     examples = load_examples(opened, data, limit)
     if not 8 <= len(examples) <= MAX_ROWS:
@@ -87,11 +125,11 @@ def study(
     known = {"data": examples.source, "trained_depth": opened.run.plan.trained_depth}
     files.write_json(folder / "study.json", known | found | {"born": born})
     written = plots.save(found, folder / "figures")
-    print_survey(console, found)
+    print_rows(console, rows_of(found))
     console.print(
         f"written to {markup(folder / 'study.json')} and {len(written)} figures in {markup(folder / 'figures')}"
     )
-    return 0
+    return found
 
 
 def matching_loop(folder: str, opened: OpenedRun, where: Any, code: Code) -> Any:
@@ -104,29 +142,66 @@ def matching_loop(folder: str, opened: OpenedRun, where: Any, code: Code) -> Any
     return other.loop
 
 
-def print_survey(console: Console, found: dict[str, Any]) -> None:
-    """The main numbers as a table."""
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), show_header=False)
+class Row(NamedTuple):
+    """A number of a study."""
+
+    name: str
+    value: float
+    share: bool = False  # shown in percent
+    note: str = ""  # what stands behind it
+
+
+def rows_of(found: dict[str, Any]) -> Iterator[Row]:
+    """The main numbers of a study."""
     for kind, share in found["fates"].items():
-        table.add_row(kind, f"{share['value']:.1%}", f"[dim]{100 * share['low']:.1f} to {100 * share['high']:.1f}[/]")
+        yield Row(kind, share["value"], True, span_of(share))
     for row in found["filled"]:
         name = "solved boards" if not row["blanks"] else f"{row['blanks']} empty place{'s' * (row['blanks'] > 1)}"
-        span = f"{100 * row['solved']['low']:.1f} to {100 * row['solved']['high']:.1f}"
         stay = f"right at every step {row['always']['value']:.1%}"
-        table.add_row(name, f"{row['solved']['value']:.1%}", f"[dim]{span}; {stay}[/]")
+        yield Row(name, row["solved"]["value"], True, f"{span_of(row['solved'])}; {stay}")
     for slot, values in found["residuals"]["slots"].items():
         if "spike" in values:
-            said = f"falls {values['fall']:.1f} times within a cycle, leaps {values['spike']:.1f} times after it"
-            table.add_row(f"slot {slot}", "", f"[dim]{said}[/]")
+            yield Row(f"falls within a cycle, slot {slot}", values["fall"], note="times")
+            yield Row(f"leaps after it, slot {slot}", values["spike"], note="times")
     for name, by_slot in found["dimension"].items():
         for slot, each in by_slot.items():
             if each[-1]["high"] is None:  # a slot in which puzzles do not differ
                 continue
-            span = f"[dim]{each[-1]['low']:.1f} to {each[-1]['high']:.1f}, n {each[-1]['n']}, d {each[-1]['d']}[/]"
-            table.add_row(f"dimension of {slot}, {markup(name)}", f"{each[-1]['corrected']:.1f}", span)
+            span = f"{each[-1]['low']:.1f} to {each[-1]['high']:.1f}, n {each[-1]['n']}, d {each[-1]['d']}"
+            yield Row(f"dimension of {slot}, {name}", each[-1]["corrected"], note=span)
     for slot, read in found["cells"].get("slots", {}).items():
-        said = (
-            f"[dim]{100 * read[-1]['low']:.1f} to {100 * read[-1]['high']:.1f}, shuffled {read[-1]['control']:.1%}[/]"
-        )
-        table.add_row(f"open cells read from {slot}", f"{read[-1]['accuracy']:.1%}", said)
+        said = f"{span_of(read[-1])}, shuffled {read[-1]['control']:.1%}"
+        yield Row(f"open cells read from {slot}", read[-1]["accuracy"], True, said)
+
+
+def span_of(share: dict[str, float]) -> str:
+    """The interval of a share, in percent."""
+    return f"{100 * share['low']:.1f} to {100 * share['high']:.1f}"
+
+
+def print_rows(console: Console, rows: Iterable[Row]) -> None:
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), show_header=False)
+    for row in rows:
+        value = f"{row.value:.1%}" if row.share else f"{row.value:.1f}"
+        table.add_row(markup(row.name), value, f"[dim]{markup(row.note)}[/]")
     console.print(table)
+
+
+def means(studies: dict[int, list[Row]]) -> dict[str, Any]:
+    """Name -> mean and spread over seeds of every number that all studies have, by seed."""
+    by_seed = {seed: {row.name: row for row in rows} for seed, rows in studies.items()}
+    first, *others = by_seed.values()
+    made = {}
+    for name, row in first.items():
+        if all(name in other for other in others):
+            values = {seed: rows[name].value for seed, rows in by_seed.items()}
+            mean = mean_over_runs(list(values.values()))
+            made[name] = {"share": row.share, **mean._asdict(), "by_seed": values}
+    return made
+
+
+def spread(name: str, known: dict[str, Any]) -> Row:
+    """A mean over seeds, its standard deviation and 95 % interval."""
+    scale, unit = (100, " points") if known["share"] else (1, "")
+    sd, low, high = (scale * known[key] for key in ("sd", "low", "high"))
+    return Row(name, known["value"], known["share"], f"± {sd:.1f}{unit}, the mean {low:.1f} to {high:.1f}")

@@ -17,7 +17,6 @@ from innerloop.cli.tabulating import print_summary
 from innerloop.errors import InputError
 from innerloop.runs import sweep as sweeps
 from innerloop.runs.certificate import birth_certificate
-from innerloop.runs.code import Code
 from innerloop.runs.group import conditions
 from innerloop.runs.summary import summarise
 from innerloop.runs.sweep import Variant
@@ -89,7 +88,7 @@ def run_sweep(
     changes = {v.name: dict(change.split("=", 1) for change in v.changes) for v in found}
     record |= {"recipe": recipe, "changes": changes.get(record["chosen"], {}), "born": birth_certificate(seeds)}
     files.write_json(folder / RECORD, record)
-    return tell(console, folder, record, Source.of(options).code)
+    return tell(console, folder, record)
 
 
 def run_rungs(
@@ -122,7 +121,7 @@ def up_to(member: Member, step: int, fresh: bool) -> Member:
     return member._replace(words=tuple(words))
 
 
-def tell(console: Console, folder: Path, record: dict[str, Any], code: Code) -> int:
+def tell(console: Console, folder: Path, record: dict[str, Any]) -> int:
     """Print what was found; returns the exit code."""
     if record["failed"]:
         console.print(f"failed: {markup(', '.join(record['failed']), 2000)}; the same command tries them again")
@@ -130,7 +129,7 @@ def tell(console: Console, folder: Path, record: dict[str, Any], code: Code) -> 
         console.print("no variant was trained to a validation")
         return 1
     best = folder / record["chosen"]
-    print_summary(summarise(conditions([folder], code), validation=True))
+    print_summary(summarise(conditions([folder]), validation=True))
     console.print(f"chosen by validation: [bold]{markup(record['chosen'])}[/], kept in {markup(best)}")
     console.print("the validation puzzles chose it, and flatter it: judge it on others, as by")
     console.print(f"  {markup(next_command('eval', best, '--data', 'FILE'), 4096)}")

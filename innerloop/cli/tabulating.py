@@ -15,17 +15,21 @@ from rich.console import Console
 from rich.table import Table
 
 from innerloop import files
-from innerloop.cli.inputs import NO_CODE, CodeFlags, parse_numbers, refuse_overwrite
+from innerloop.cli.inputs import parse_numbers, refuse_overwrite
 from innerloop.errors import InputError
 from innerloop.runs.certificate import birth_certificate
 from innerloop.runs.group import conditions
-from innerloop.runs.summary import METRICS, SHARES, Comparison, Line, Setting, Summary, summarise
+from innerloop.runs.summary import METRICS, SHARES, Comparison, Line, Setting, Summary, adjusted, summarise
 from innerloop.schema import Count
 from innerloop.show.tabular import finite, to_csv, to_latex
 from innerloop.text import did_you_mean, markup, printable
 
 FORMATS = {"text": ".txt", "csv": ".csv", "latex": ".tex", "json": ".json"}
 LONG = ("run", "seeds", "depth", "width", "halting", "metric", "mean", "sd", "low", "high", "interval of", "by seed")
+TESTS = (  # columns of CSV behind those of LONG, empty in rows without a test
+    "baseline", "pairs", "difference", "difference low", "difference high", "p (t)", "p (Holm)", "p (signs)",
+    "adjusted for",
+)  # fmt: skip
 HEADER = "made by innerloop table"
 WHOLE = ("parameters", "train_steps")  # metrics that are whole numbers, equal for all seeds
 WIDTH = 160  # columns of a table that goes to no terminal
@@ -42,7 +46,6 @@ def table(
     validation: bool = False,
     format: str = "",
     out: str = "",
-    code: CodeFlags = NO_CODE,
 ) -> int:
     """Tabulate runs: means over seeds, spread, 95 % intervals, and each against the first by paired tests.
 
@@ -67,7 +70,7 @@ def table(
         raise InputError(f'--format is "{printable(format, 60)}": use one of {", ".join(FORMATS)}')
     if out:
         refuse_overwrite(Path(out), lambda path: read_table(path, kind))
-    summary = at_depths(summarise(conditions([Path(run) for run in runs], code), metric, validation), depth)
+    summary = at_depths(summarise(conditions([Path(run) for run in runs]), metric, validation), depth)
     if kind == "text":
         written = plain_text(summary) if out else ""
     else:
@@ -83,7 +86,7 @@ def table(
 
 
 def at_depths(summary: Summary, depth: str) -> Summary:
-    """The lines and comparisons at the depths that --depth lists, or all."""
+    """The lines and comparisons at the depths that --depth lists, or all; p is adjusted for what is left."""
     if not depth:
         return summary
     depths = parse_numbers(depth, "--depth", Count)
@@ -91,7 +94,8 @@ def at_depths(summary: Summary, depth: str) -> Summary:
     if not lines:
         known = ", ".join(map(str, sorted({line.setting.depth for line in summary.lines})))
         raise InputError(f"--depth {printable(depth, 60)}: these runs were evaluated at {known}")
-    return summary._replace(lines=lines, comparisons=[c for c in summary.comparisons if c.setting.depth in depths])
+    left = [c for c in summary.comparisons if c.setting.depth in depths]
+    return summary._replace(lines=lines, comparisons=adjusted(left))
 
 
 # -- text and LaTeX ---------------------------------------------------------------------------------------------------
@@ -175,9 +179,15 @@ def sentences(summary: Summary) -> list[str]:
     if summary.comparisons:
         few = min(len(c.seeds) for c in summary.comparisons)
         said.append(
-            f"tests are paired over common seeds; with {few} of them a sign test cannot be below {2 / 2**few:.3g}"
+            f"tests are paired over common seeds; with {few} of them a sign test cannot be below {2 / 2**few:.3g}; "
+            f"p (Holm) is adjusted for the {tested(summary.comparisons)} p (t) that are shown"
         )
     return [*said, *summary.notes]
+
+
+def tested(comparisons: Sequence[Comparison]) -> int:
+    """How many comparisons have a p, and are adjusted for."""
+    return sum(not math.isnan(c.test.p) for c in comparisons)
 
 
 def plain_text(summary: Summary) -> str:
@@ -197,14 +207,23 @@ def as_latex(summary: Summary) -> str:
 
 
 def as_csv(summary: Summary) -> str:
-    """One row for each condition, setting and metric."""
+    """One row for each condition, setting and metric, with its test against the first where there is one."""
+    tests = {(c.name, c.setting, c.metric): c for c in summary.comparisons}
     rows = []
     for line in summary.lines:
         s, m = line.setting, line.mean
         own = [line.name, len(line.values), s.depth, s.width, "its own" if s.halting else "none", line.metric]
         values = " ".join(f"{seed}:{value!r}" for seed, value in line.values.items())
-        rows.append([*own, m.value, m.sd, *((m.low, m.high) if line.of else (math.nan, math.nan)), line.of, values])
-    return to_csv(LONG, rows)
+        row = [*own, m.value, m.sd, *((m.low, m.high) if line.of else (math.nan, math.nan)), line.of, values]
+        c = tests.get((line.name, s, line.metric))
+        rows.append([*row, *(test_cells(c, tested(summary.comparisons)) if c else [""] * len(TESTS))])
+    return to_csv(LONG + TESTS, rows)
+
+
+def test_cells(c: Comparison, count: int) -> list[Any]:
+    """The cells of TESTS. count: of the comparisons for which p is adjusted."""
+    gap = c.test.difference
+    return [c.baseline, gap.n, gap.value, gap.low, gap.high, c.test.p, c.p_holm, c.test.p_signs, count]
 
 
 def as_json(summary: Summary) -> str:
@@ -216,6 +235,7 @@ def as_json(summary: Summary) -> str:
     tests = [
         {"run": c.name, "baseline": c.baseline, **c.setting._asdict(), "metric": c.metric, "seeds": c.seeds}
         | {"difference": c.test.difference._asdict(), "p": c.test.p, "p_holm": c.p_holm, "p_signs": c.test.p_signs}
+        | {"adjusted_for": tested(summary.comparisons)}
         for c in summary.comparisons
     ]
     seeds = sorted({seed for line in summary.lines for seed in line.values})
@@ -230,7 +250,7 @@ def read_table(path: Path, kind: str) -> None:
         value = files.parse_json(text, files.shown(path))
         ours = isinstance(value, dict) and {"rows", "comparisons", "born"} <= value.keys()
     elif kind == "csv":
-        ours = text.splitlines()[:1] == [",".join(LONG)]
+        ours = text.startswith(",".join(LONG))  # an earlier version wrote no tests
     else:
         ours = text.startswith(f"% {HEADER}") if kind == "latex" else NOTE in text
     if not ours:

@@ -21,7 +21,7 @@ from innerloop.learn.plan import Plan
 from innerloop.learn.precision import prepare
 from innerloop.learn.train import Result
 from innerloop.plugins import name_of
-from innerloop.runs.fit import BuiltRun, build
+from innerloop.runs.fit import BuiltRun, build, views_note
 from innerloop.runs.group import seed_runs
 from innerloop.runs.training import fit, is_done
 from innerloop.schema import Amount, Whole
@@ -92,8 +92,8 @@ def train(
     where, why = choose_device(device)
     console = Console(emoji=False, highlight=False, quiet=not is_first(), soft_wrap=True)
     built = build(run, folder if folder == Path(recipe) else "")
-    if note:
-        console.print(note, markup=False)
+    for said in filter(None, (note, views_note(built.run.config.net))):
+        console.print(said, markup=False)
     if dry_run:
         from innerloop.cli.forecasting import forecast
 

@@ -243,7 +243,7 @@ class Learner:
                 count = max(recent.get("count", 0.0), 1.0)
                 done = self.step - before
                 exact = recent.get("exact_accuracy", 0.0) / count
-                log.step(self.step, metrics["loss"] / done, exact)
+                log.step(self.step, self.answer_loss(metrics) / done, exact)
                 if self.step % LOG_EVERY == 0 and self.distributed.is_main:
                     log.write(self.record(recent, count, self.step - recorded))
                     recent, recorded = {}, self.step
@@ -263,6 +263,10 @@ class Learner:
             log.close()
             self.distributed.barrier()
         return Result(self.step, self.seconds, self.tracker.best, stopped, self.tracker.warnings, self.flat())
+
+    def answer_loss(self, metrics: dict[str, float]) -> float:
+        """The loss of the answers, a mean over the batch, which systems share; the whole one where there are none."""
+        return metrics["lm_loss"] / self.plan.batch if "lm_loss" in metrics else metrics["loss"]
 
     def flat(self) -> str:
         """Why to stop early, or "": no higher validation accuracy in the last plan.patience validations.

@@ -16,13 +16,14 @@ from typing import Any
 
 import torch
 
+COMMAND_VARIABLE = "INNERLOOP_COMMAND"  # of the environment: the command whose process started this one
+
 
 def birth_certificate(seeds: Sequence[int] = ()) -> dict[str, Any]:
-    """Provenance of a result: command (paths cut to file names), commit, versions, hardware, seeds."""
+    """Provenance of a result: command, commit, versions, hardware, seeds."""
     cuda = torch.cuda.is_available()
-    words = [Path(sys.argv[0]).name, *sys.argv[1:]] if sys.argv else [""]
     return {
-        "command": shlex.join(re.sub(r"(^|=)/.*/(?=[^/]+/*$)", r"\1", word) for word in words),
+        "command": typed_command(),
         "commit": commit(),
         "seeds": list(seeds),
         "innerloop": version("innerloop"),
@@ -34,6 +35,17 @@ def birth_certificate(seeds: Sequence[int] = ()) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "memory_gib": memory_gib(),
     } | ({"gpu_memory_gib": gib(torch.cuda.get_device_properties().total_memory)} if cuda else {})
+
+
+def typed_command() -> str:
+    """The command that the user typed, absolute paths cut to file names; also in a process that it started."""
+    if started_by := os.environ.get(COMMAND_VARIABLE):
+        return started_by
+    words = [Path(sys.argv[0]).name, *sys.argv[1:]] if sys.argv else [""]
+    module = getattr(sys.modules.get("__main__"), "__spec__", None)
+    if words[0] == "__main__.py" and module is not None:
+        words[:1] = ["python", "-m", module.parent]
+    return shlex.join(re.sub(r"(^|=)/.*/(?=[^/]+/*$)", r"\1", word) for word in words)
 
 
 @cache

@@ -116,6 +116,26 @@ def views_of(task: Any, most: int) -> dict[str, Any]:
     return {"views": as_tuples(group.cells), "view_tokens": as_tuples(group.tokens)}
 
 
+def check_views(kind: Any, config: NetConfig) -> None:
+    """Raise InputError where a system of this class, or its block, would ignore `most_views`."""
+    tied = getattr(BLOCKS.get(config.block), "tied", False)
+    if config.most_views > 1 and not (tied and getattr(kind, "takes_views", False)):
+        raise InputError(
+            f"config.net.most_views is {config.most_views}, and {kind.__name__} with the block {config.block} thinks "
+            "about one view: leave it 0, or train the system orbit with its own block"
+        )
+
+
+def views_note(config: NetConfig) -> str:
+    """A sentence where views were wanted and the task has none; else ""."""
+    if config.most_views < 2 or config.views:
+        return ""
+    return (
+        f"config.net.most_views is {config.most_views}, but this task tells no symmetries to view side by side "
+        "(data.options.symmetries): one view is thought about"
+    )
+
+
 def as_tuples(rows: np.ndarray) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(row) for row in rows.tolist())
 
@@ -140,6 +160,7 @@ def task_orbits(task: Any, units: Sequence[tuple[int, ...]]) -> tuple[tuple[tupl
 def build(run: Run, folder: Path | str = "") -> BuiltRun:
     """Open the data, fit the system to it and make the model. folder: as in `sets`."""
     commit()  # cached now: later commits do not count
+    check_views(weights.get(run.system)[0], run.config.net)
     task, train, validation = load_data(run.data, folder)
     own = plugins.parse(run.data.task) is not None  # a task of the user's keeps its name and what it was made with
     data = run.data if own else replace(run.data, task=task.name, options=task.options)

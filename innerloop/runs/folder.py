@@ -27,19 +27,29 @@ if typing.TYPE_CHECKING:
 def check_run(folder: Path, run: Run, built: BuiltRun | None = None) -> None:
     """Raise InputError where `folder` holds another, already trained run, naming the field that differs.
 
-    With `built`, its puzzles must also be the ones that the run there began with.
+    With `built`, its puzzles must also be the ones that the run there began with; their files may lie elsewhere now.
     """
     if not any((folder / name).exists() for name in (checkpoint.STATE, checkpoint.MODEL)):
         return
     old = kept_run(folder)
     if old is not None and built is not None and origin.same_source(old, to_json(run)):
         origin.refuse_changed(folder, run.data, train=built.train, validation=built.validation)
-    if old is not None and (found := first_difference(old, to_json(run))):
+    if old is not None and (found := first_difference(with_paths_of(run, old, folder, built), to_json(run))):
         name, there, here = found
         raise InputError(
             f"{files.shown(folder)} holds another run ({name} is {there} there and {here} here): choose another folder "
             "(--out), or begin anew in this one (--fresh)"
         )
+
+
+def with_paths_of(run: Run, old: dict[str, Any], folder: Path, built: BuiltRun | None) -> dict[str, Any]:
+    """`old`, the run that `folder` keeps, with the paths of `run` where these lead to the puzzles it began with."""
+    data = old.get("data")
+    known = built and origin.same_puzzles(folder, train=built.train, validation=built.validation)
+    if not known or not isinstance(data, dict):
+        return old
+    paths = {key: getattr(run.data, key) for key in ("train", "test")}
+    return old | {"data": data | {key: path for key, path in paths.items() if path and data.get(key)}}
 
 
 def kept_run(folder: Path) -> dict[str, Any] | None:
@@ -70,34 +80,39 @@ def write_run(folder: Path, run: Run, built: BuiltRun | None = None) -> None:
     """Write folder/config.json and run.json before training. Raises InputError as check_run does.
 
     With `built`, the paths and fingerprints of its puzzles and the names of their identifiers are noted as well.
-    Where the same run is there already, its birth certificate stays; a commit that goes on with it is added as one of
-    its "commits".
+    Where the same run is there already, its birth certificate stays, also where the files of its puzzles lie elsewhere
+    now; a commit that goes on with it is added as one of its "commits".
     """
     check_run(folder, run, built)
-    path, value = folder / "run.json", to_json(run)
+    path, value, old = folder / "run.json", to_json(run), kept_run(folder)
     stale = built and origin.changed_set(folder, train=built.train, validation=built.validation)
-    same = kept_run(folder) == value and not stale
+    same = old is not None and with_paths_of(run, old, folder, built) == value and not stale
     if not same or not (folder / "config.json").exists():
         # Written first: a folder with a run.json is complete.
         files.write_json(folder / "config.json", {"system": run.system, "config": value["config"]})
     keep_code(folder, run)
-    if not same:
+    if old != value or stale:
         data: dict[str, Any] = {}
         if built is not None:
             origin.keep_names(folder, built.train.identifiers)
             data = origin.data_block(folder, run.data, built.train, built.validation)
             data["alphabet"] = getattr(built.task, "charset", "")
-        files.write_json(path, {"run": value, "data": data, "born": birth_certificate([run.seed])})
-    elif commit() and commit() not in (known := commits(folder)):
-        whole = files.read_json(path)
-        born = whole.get("born") if isinstance(whole.get("born"), dict) else {}
-        files.write_json(path, whole | {"born": born | {"commits": [*known, commit()]}})
+        born = kept_certificate(folder) if same else birth_certificate([run.seed])
+        files.write_json(path, {"run": value, "data": data, "born": born})
+    if same and commit() and commit() not in (known := commits(folder)):
+        born = kept_certificate(folder) | {"commits": [*known, commit()]}
+        files.write_json(path, files.read_json(path) | {"born": born})
+
+
+def kept_certificate(folder: Path) -> dict[str, Any]:
+    """The birth certificate in folder/run.json; {} where there is none."""
+    born = files.read_json(folder / "run.json").get("born")
+    return born if isinstance(born, dict) else {}
 
 
 def commits(folder: Path) -> list[str]:
     """The commits that have worked on the run of a folder, in order."""
-    born = files.read_json(folder / "run.json").get("born")
-    born = born if isinstance(born, dict) else {}
+    born = kept_certificate(folder)
     found = born.get("commits", [born.get("commit", "")])
     return [str(c) for c in found] if isinstance(found, list) else []
 

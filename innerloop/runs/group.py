@@ -14,11 +14,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from innerloop import files, plugins
+from innerloop import files
 from innerloop.errors import InputError
-from innerloop.runs.code import NO_CODE, Code, permitted
 from innerloop.runs.origin import read_data_block
 from innerloop.runs.run import Run, read_run, to_json
 
@@ -35,7 +34,7 @@ class Condition(NamedTuple):
     name: str
     folders: tuple[Path, ...]
     seeds: tuple[int, ...]
-    run: Run  # of the first
+    run: Run  # of the first, read without code of its own
 
 
 def seed_folder(folder: Path, seed: int) -> Path:
@@ -90,21 +89,8 @@ def natural(path: Path) -> list[tuple[bool, int, str]]:
     return [(part.isdecimal(), int(part[:18]) if part.isdecimal() else 0, part) for part in parts]
 
 
-def for_own(value: Any, code: Code) -> Code:
-    """`code` without the words for what is no code in this run.json: a run knows its names, and only some of several
-    runs may need a file.
-    """
-    run = value.get("run") if isinstance(value, dict) else None
-    data = run.get("data") if isinstance(run, dict) else None
-    system = run.get("system") if isinstance(run, dict) else None
-    task = data.get("task") if isinstance(data, dict) else None
-    return code._replace(
-        system=code.system if plugins.parse(system) else "", task=code.task if plugins.parse(task) else ""
-    )
-
-
-def conditions(folders: Sequence[Path], code: Code = NO_CODE) -> list[Condition]:
-    """The conditions of all runs in `folders`, in the order in which they are first met.
+def conditions(folders: Sequence[Path]) -> list[Condition]:
+    """The conditions of all runs in `folders`, in the order in which they are first met. No code of theirs is run.
 
     Raises InputError where a folder holds no run, or where one run was given twice: seeds must be independent.
     """
@@ -112,8 +98,7 @@ def conditions(folders: Sequence[Path], code: Code = NO_CODE) -> list[Condition]
     for folder in folders:
         for path in find_runs(folder):
             where = files.shown(path / "run.json")
-            value = files.read_json(path / "run.json")
-            run = read_run(permitted(value, path, for_own(value, code), where), where)
+            run = read_run(files.read_json(path / "run.json"), where, with_code=False)
             seeds = groups.setdefault(condition_key(path, run), {})
             if run.seed in seeds:
                 raise InputError(

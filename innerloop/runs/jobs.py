@@ -23,6 +23,7 @@ import torch
 
 from innerloop import files
 from innerloop.errors import InputError
+from innerloop.runs.certificate import COMMAND_VARIABLE, typed_command
 from innerloop.text import printable
 
 __all__ = ["Job", "Workers", "failure", "run_jobs", "workers_of"]
@@ -121,8 +122,8 @@ def begin(job: Job, environment: dict[str, str]) -> subprocess.Popen[bytes]:
 
 
 def job_environment(workers: Workers, slot: int) -> dict[str, str]:
-    """The environment of a process: its number of threads, its GPU, and this package where it is not installed."""
-    environment = os.environ | {"OMP_NUM_THREADS": str(workers.threads)}
+    """The environment of a process: the command it serves, threads, GPU, and this package where it is not installed."""
+    environment = os.environ | {"OMP_NUM_THREADS": str(workers.threads), COMMAND_VARIABLE: typed_command()}
     home = Path(__file__).parents[2]
     if home.name not in ("site-packages", "dist-packages"):  # those are found anyway, behind Python's own modules
         paths = [str(home), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
@@ -162,7 +163,7 @@ def run_on_ray(jobs: Sequence[Job], workers: Workers, report: Report, wait: Call
         raise InputError(f"no Ray cluster at {workers.ray} ({printable(files.reason(error))}): ray start") from None
     call: Any = ray.remote(num_cpus=workers.threads, num_gpus=workers.gpus, max_retries=0)(run_there)
     here = os.getcwd()
-    ids = {call.remote(job.words, str(job.log.absolute()), here): i for i, job in enumerate(jobs)}
+    ids = {call.remote(job.words, str(job.log.absolute()), here, typed_command()): i for i, job in enumerate(jobs)}
     for job in jobs:
         report(job, None)
     codes, left = [INTERRUPTED] * len(jobs), list(ids)
@@ -182,9 +183,12 @@ def run_on_ray(jobs: Sequence[Job], workers: Workers, report: Report, wait: Call
     return codes
 
 
-def run_there(words: Sequence[str], log: str, folder: str) -> int:
-    """Run one command in a Ray worker; returns its exit code."""
+def run_there(words: Sequence[str], log: str, folder: str, typed: str) -> int:
+    """Run one command in a Ray worker, for the command `typed`; returns its exit code."""
     Path(log).parent.mkdir(parents=True, exist_ok=True)
     with open(log, "wb") as file:
         command = [sys.executable, "-m", "innerloop.cli", *words]
-        return subprocess.run(command, cwd=folder, stdout=file, stderr=subprocess.STDOUT, check=False).returncode
+        environment = os.environ | {COMMAND_VARIABLE: typed}
+        return subprocess.run(
+            command, cwd=folder, stdout=file, stderr=subprocess.STDOUT, env=environment, check=False
+        ).returncode

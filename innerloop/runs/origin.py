@@ -39,6 +39,7 @@ __all__ = [
     "refuse_changed",
     "renumber_identifiers",
     "resolve_paths",
+    "same_puzzles",
     "same_source",
 ]
 
@@ -145,6 +146,11 @@ def changed_set(folder: Path | str, **sets: PuzzleSet | None) -> str:
 def known(folder: Path | str, which: str) -> bool:
     """Whether the fingerprint of a run's puzzles (train or validation) was kept when it began."""
     return isinstance(read_data_block(folder).get(which), str)
+
+
+def same_puzzles(folder: Path | str, **sets: PuzzleSet | None) -> bool:
+    """Whether `sets` (train, validation) are known to be the puzzles with which the run in `folder` began."""
+    return all(known(folder, k) for k, s in sets.items() if s is not None) and not changed_set(folder, **sets)
 
 
 def same_source(old: Any, new: Any) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
-from innerloop import schema, weights
+from innerloop import plugins, schema, weights
 from innerloop.errors import InputError
 from innerloop.learn.plan import Plan
 from innerloop.saved import field_of, saved
@@ -37,7 +37,7 @@ class Data:
 class Run:
     name: str  # what tables, logs and cards call it
     system: str  # name in innerloop.weights
-    config: Any  # that system's Config
+    config: Any  # that system's Config; of a run that was read without its code: JSON
     data: Data = field(default_factory=Data)
     plan: Plan = field(default_factory=Plan)
     seed: Seed = 0  # of initial weights, order of examples, augmentation and exploration
@@ -51,10 +51,15 @@ def to_json(run: Run) -> dict[str, Any]:
     return json.loads(json.dumps(saved(run)))
 
 
-def from_json(value: Any, where: str = "run.json") -> Run:
-    """The Run that to_json wrote; `where` begins what an error says. Unknown keys raise, naming the nearest."""
+def from_json(value: Any, where: str = "run.json", with_code: bool = True) -> Run:
+    """The Run that to_json wrote; `where` begins what an error says. Unknown keys raise, naming the nearest.
+
+    Not `with_code`: the config of a system that is a file of the user's stays JSON, as only that file can read it.
+    """
     if not isinstance(value, dict) or not isinstance(value.get("system"), str):
         raise InputError(f'{where} holds no JSON object with a "system": this is not the run.json of a run')
+    if not with_code and plugins.parse(value["system"]):
+        return schema.read(Run, value, where)
     try:
         kind = weights.get(value["system"])[1]
     except InputError as error:
@@ -63,11 +68,11 @@ def from_json(value: Any, where: str = "run.json") -> Run:
     return schema.read(Run, value | {"config": config}, where)
 
 
-def read_run(value: Any, where: str) -> Run:
-    """The Run in what a run.json holds."""
+def read_run(value: Any, where: str, with_code: bool = True) -> Run:
+    """The Run in what a run.json holds; with_code: as in from_json."""
     if not isinstance(value, dict) or "run" not in value:
         raise InputError(f'{where} holds no "run": it is damaged, or of another kind')
-    return from_json(value["run"], where)
+    return from_json(value["run"], where, with_code)
 
 
 def read_config(value: Any, where: str) -> Run:

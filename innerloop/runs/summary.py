@@ -19,7 +19,7 @@ from innerloop.runs.training import RESULT
 from innerloop.show import records
 from innerloop.text import printable
 
-__all__ = ["METRICS", "SHARES", "Comparison", "Line", "Setting", "Summary", "summarise"]
+__all__ = ["METRICS", "SHARES", "Comparison", "Line", "Setting", "Summary", "adjusted", "summarise"]
 
 EVALUATION = "eval.json"
 SHARES = ("exact", "valid", "token")  # metrics between 0 and 1
@@ -56,7 +56,7 @@ class Comparison(NamedTuple):
     metric: str
     seeds: tuple[int, ...]
     test: Paired
-    p_holm: float  # the t test's p, adjusted for the number of comparisons
+    p_holm: float  # the t test's p, adjusted for all comparisons of the summary
 
 
 class Reading(NamedTuple):
@@ -191,7 +191,7 @@ def compare(lines: Sequence[Line], keys: dict[str, str], metric: str, notes: lis
     """`metric` of every condition against the first, in the settings that both have."""
     baseline, *others = keys
     table = {(line.name, line.setting): line.values for line in lines if line.metric == metric}
-    made: list[tuple[str, Setting, tuple[int, ...], Paired]] = []
+    made: list[Comparison] = []
     for name in others:
         if keys[name] != keys[baseline]:
             notes.append(f"{name} is not compared with {baseline}: they were judged on different puzzles")
@@ -204,9 +204,12 @@ def compare(lines: Sequence[Line], keys: dict[str, str], metric: str, notes: lis
             continue
         for s in settings:
             a, b = ([table[n, s][seed] for seed in seeds] for n in (name, baseline))
-            made.append((name, s, seeds, paired(a, b)))
-    adjusted = holm([test.p for *_, test in made])
-    return [
-        Comparison(name, baseline, setting, metric, seeds, test, p)
-        for (name, setting, seeds, test), p in zip(made, adjusted, strict=True)
-    ]
+            test = paired(a, b)
+            made.append(Comparison(name, baseline, s, metric, seeds, test, test.p))
+    return adjusted(made)
+
+
+def adjusted(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """The comparisons with Holm's correction over these and no others."""
+    ps = holm([c.test.p for c in comparisons])
+    return [c._replace(p_holm=p) for c, p in zip(comparisons, ps, strict=True)]

@@ -68,7 +68,7 @@ def fit(
     with lock_folder(folder) if main else nullcontext(""), torch.random.fork_rng(devices=devices):
         if main and not fresh:
             check_run(folder, built.run, built)
-        leak = leak_sentence(built)
+        leak, note = leak_sentence(built), ""
         torch.manual_seed(built.run.seed)  # for loops that draw from it while they learn
         how |= {"validation": built.validation, "seed": built.run.seed, "resume": not fresh, "live": live}
         trainer = Trainer(built.loop, built.task, built.train, built.run.plan, folder, **how)
@@ -78,9 +78,9 @@ def fit(
                 delete_run_files(folder)
             if main and not done:
                 write_run(folder, built.run, built)
-                leak += set_aside(folder)
+                note = set_aside(folder)
             if on_start:
-                on_start(trainer.step, leak)
+                on_start(trainer.step, leak + note)
             result = trainer.run(until)
             if main and not done:  # else an earlier process wrote its result
                 write_result(folder, built, result, leak)

@@ -65,6 +65,7 @@ class State(NamedTuple):
 class Orbit(nn.Module):
     h0: Tensor
     w0: Tensor
+    takes_views = True  # those of config.net.views are thought about side by side
 
     def __init__(self, c: Config = Config()) -> None:
         super().__init__()

@@ -35,6 +35,7 @@ def test_seeds_of_one_recipe(capsys, monkeypatch, jobs_in_this_process):
     assert cli.main([*SEEDS, "0,1"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "sudoku4 2 " in said and "next: innerloop table runs/sudoku4" in said
+    assert said.count("occur in the training set") + said.count("occurs in the training set") == 1
     assert [load(f"runs/sudoku4/seed{i}/run.json")["run"]["seed"] for i in (0, 1)] == [0, 1]
     ran = []
     monkeypatch.setattr(seeding, "run_jobs", lambda jobs, *rest: ran.extend(jobs) or jobs_in_this_process(jobs, *rest))

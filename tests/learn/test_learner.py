@@ -40,6 +40,7 @@ def test_it_learns_and_keeps_the_averaged_weights(tmp_path):
     learner = bandit(tmp_path)
     result = learner.run()
     assert result.steps == 24 and not result.stopped
+    assert learner.answer_loss({"policy_loss": 16.0, "loss": 2.0}) == 2.0, "without answers the whole loss is shown"
     assert learner.loop.weight[0].argmax() == 3
     kept = bandit(tmp_path / "other").loop
     checkpoint.load_weights(tmp_path / checkpoint.MODEL, kept)

@@ -26,6 +26,7 @@ from innerloop.halt import answer_unchanged
 from innerloop.interval import cluster_bootstrap, proportion, wilson
 from innerloop.learn import checkpoint, precision
 from innerloop.learn.evaluate import PICKS, batches, by_rating, evaluate, has_own_noise, score_set
+from innerloop.learn.log import Log
 from innerloop.learn.loss import IGNORE, accuracy_of, softmax_cross_entropy, stablemax_cross_entropy
 from innerloop.learn.optim import EMA, AdamATan2, SparseSignSGD, optimizers, schedule
 from innerloop.learn.plan import Plan
@@ -529,6 +530,16 @@ def test_the_loss_is_a_mean_over_the_whole_batch_however_it_is_cut(tmp_path):
     t = trainer(tmp_path / "sum", "config.dtype=float32")
     numbers = t.train_step()[0]
     assert numbers["loss"] == pytest.approx((numbers["lm_loss"] + numbers["q_halt_loss"]) / t.plan.batch)
+
+
+def test_the_progress_line_shows_the_loss_of_the_answers_alone(tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(Log, "step", lambda self, done, loss, exact: shown.append(loss))
+    t = trainer(tmp_path, "plan.steps=10", "plan.check_every=10", "data.holdout=4")
+    t.run()
+    (line,) = (x for x in map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines()) if "train/loss" in x)
+    assert sum(shown) / 10 == pytest.approx(line["train/lm_loss"])
+    assert line["train/loss"] == pytest.approx(line["train/lm_loss"] + line["train/q_halt_loss"])
 
 
 def test_what_is_validated_is_what_is_kept(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ import pytest
 from safetensors.torch import save_file
 
 import innerloop
-from innerloop import plugins, recipes, tasks, weights
+from innerloop import cli, plugins, recipes, tasks, weights
 from innerloop.cli.choosing import Source, choose_run
 from innerloop.cli.inputs import Code
 from innerloop.cli.serving import Opener
@@ -20,7 +20,6 @@ from innerloop.export.hub import Pretrained, save_single
 from innerloop.learn.checkpoint import MODEL
 from innerloop.runs.fit import build
 from innerloop.runs.folder import open_run, write_run
-from innerloop.runs.group import for_own
 from innerloop.runs.run import Data, override, to_json
 from innerloop.runs.single import open_single
 from innerloop.tasks.grid import Grid
@@ -176,9 +175,18 @@ def test_what_train_is_given(tmp_path, monkeypatch):
         choose_run("sudoku4", Source(task="./nowhere.py"), "", ())
 
 
-def test_of_several_runs_a_file_stands_in_for_code_alone():
-    given = Code(True, "task.py", "system.py")
-    named = {"run": {"system": "trm", "data": {"task": "sudoku"}}}
-    assert for_own(named, given) == Code(True)
-    own = {"run": {"system": f"loop.py@{'0' * 16}", "data": {"task": "sudoku"}}}
-    assert for_own(own, given) == Code(True, "", "system.py")
+def test_tables_and_figures_run_no_code(trained, looped, tmp_path, fresh, capsys, monkeypatch):
+    """All that they print lies in JSON files; seeds of a system of one's own are one row."""
+    monkeypatch.setattr(plugins, "run_texts", lambda *_: pytest.fail("code was run"))
+    for name, source in (("task", trained), ("system", looped)):
+        for seed in (0, 1):
+            folder = shutil.copytree(source, tmp_path / name / f"seed{seed}")
+            known = json.loads((folder / "run.json").read_text())
+            (folder / "run.json").write_text(json.dumps(known | {"run": known["run"] | {"seed": seed}}))
+            best = {"step": 1, "exact": 0.25 + seed / 2, "valid": None}
+            (folder / "result.json").write_text(json.dumps({"steps": 2, "seconds": 1.0, "stopped": "", "best": best}))
+            (folder / "metrics.jsonl").write_text(json.dumps({"step": 1, "valid/exact@4": 0.5}) + "\n")
+    assert cli.main(["table", str(tmp_path)]) == 0
+    rows = capsys.readouterr().out.splitlines()
+    assert [row.split()[:2] for row in rows[1:3]] == [["system", "2"], ["task", "2"]] and "50.0 ± 35.4 %" in rows[1]
+    assert cli.main(["plot", str(tmp_path / "system")]) == 0 and (tmp_path / "system/figures/learning.png").exists()

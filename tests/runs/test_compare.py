@@ -104,6 +104,20 @@ def test_means_and_paired_tests(two):
     assert summary.puzzles["plain"] == "100 puzzles of p.csv"
 
 
+def test_p_is_adjusted_for_the_comparisons_that_are_shown(two, capsys):
+    def comparisons(*words):
+        assert cli.main(["table", str(two), *words, "--format", "json"]) == 0
+        return json.loads(capsys.readouterr().out)["comparisons"]
+
+    both, one = comparisons(), comparisons("--depth", "1")
+    smaller = min(both, key=lambda c: c["p"])
+    assert len(both) == 2 and smaller["p_holm"] == 2 * smaller["p"]
+    assert [c["p_holm"] for c in one] == [c["p"] for c in both if c["depth"] == 1]
+    for count, words in ((2, []), (1, ["--depth", "1"])):
+        assert cli.main(["table", str(two), *words]) == 0
+        assert f"p (Holm) is adjusted for the {count} p (t) that are shown" in capsys.readouterr().out
+
+
 def test_what_cannot_be_compared_is_said(two):
     made(two / "alone", 7, changes=["plan.lr=0.1"], rows={1: 0.5})
     made(two / "other", 0, changes=["plan.lr=0.2"], rows={1: 0.5}, fingerprint="g")
@@ -139,6 +153,13 @@ def test_the_formats_say_the_same(two, capsys, monkeypatch):
     assert cli.main(["table", "plain", "wide", "--format", "csv"]) == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [float(r["mean"]) for r in rows if (r["run"], r["depth"], r["metric"]) == ("plain", "1", "exact")] == [0.75]
+    for c in value["comparisons"]:  # CSV has the tests as well, each in the row of its run, depth and metric
+        (r,) = (r for r in rows if (r["run"], r["depth"], r["metric"]) == (c["run"], str(c["depth"]), "exact"))
+        assert (r["baseline"], r["pairs"], r["adjusted for"]) == ("plain", "3", "2")
+        told = [r[k] for k in ("difference", "difference low", "difference high", "p (t)", "p (Holm)", "p (signs)")]
+        gap = c["difference"]
+        assert [*map(float, told)] == [gap["value"], gap["low"], gap["high"], c["p"], c["p_holm"], c["p_signs"]]
+    assert sum(r["p (t)"] != "" for r in rows) == 2 and len(rows[0]) == 21
     assert cli.main(["table", "plain", "wide", "--format", "latex"]) == 0
     assert r"75.0 $\pm$ 5.0 \%" in capsys.readouterr().out
     for words in (["--metric", "exakt"], ["--format", "xml"], ["--depth", "3"], ["nowhere"]):

@@ -25,16 +25,18 @@ def job(tmp_path, name, words):
     return Job(name, (words,), tmp_path / name / "train.log")
 
 
-def test_a_job_that_fails_or_is_killed_takes_no_other_down(tmp_path):
+def test_a_job_that_fails_or_is_killed_takes_no_other_down(tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs.sys, "argv", ["/bin/innerloop", "train", "sudoku6", "--seeds", "0,1"])
     told = []
     all_jobs = [
         job(tmp_path, "bad", "echo before; echo 'error: no such thing' >&2; exit 2"),
         job(tmp_path, "killed", "kill -9 $$"),
-        job(tmp_path, "good", "echo $OMP_NUM_THREADS > " + str(tmp_path / "threads")),
+        job(tmp_path, "good", "echo $OMP_NUM_THREADS, $INNERLOOP_COMMAND > " + str(tmp_path / "given")),
     ]
     codes = run_jobs(all_jobs, Workers(2, 3), lambda j, code: told.append((j.name, code)))
     assert codes == [2, -9, 0] and sorted(n for n, c in told if c is None) == ["bad", "good", "killed"]
-    assert failure(all_jobs[0]) == "no such thing" and (tmp_path / "threads").read_text() == "3\n"
+    assert failure(all_jobs[0]) == "no such thing"
+    assert (tmp_path / "given").read_text() == "3, innerloop train sudoku6 --seeds 0,1\n"
 
 
 def test_a_job_is_a_command_line_of_this_package(tmp_path, monkeypatch):
@@ -108,13 +110,14 @@ def test_ray_runs_the_same_commands(tmp_path, monkeypatch):
     ray = types.ModuleType("ray")
     ray.init = lambda **how: asked.append(how["address"])
     remote = types.SimpleNamespace(
-        remote=lambda words, log, folder: 1 if "lost" in words else (jobs.run_there(words, log, folder),)
+        remote=lambda words, *rest: 1 if "lost" in words else (jobs.run_there(words, *rest),)
     )
     ray.remote = lambda **how: lambda f: remote
     ray.wait = lambda left, timeout: (left[:1], left[1:])
     ray.get, ray.exceptions = get, types.SimpleNamespace(RayError=Lost)
     monkeypatch.setitem(sys.modules, "ray", ray)
-    given = [job(tmp_path, "a", "echo hello"), job(tmp_path, "b", "lost")]
+    monkeypatch.setattr(jobs.sys, "argv", ["innerloop", "sweep"])
+    given = [job(tmp_path, "a", "echo hello from $INNERLOOP_COMMAND"), job(tmp_path, "b", "lost")]
     told = []
     assert run_jobs(given, Workers(2, 1, 0, "auto"), lambda j, code: told.append((j.name, code))) == [0, 1]
-    assert asked == ["auto"] and ("b", 1) in told and given[0].log.read_text() == "hello\n"
+    assert asked == ["auto"] and ("b", 1) in told and given[0].log.read_text() == "hello from innerloop sweep\n"

@@ -134,6 +134,25 @@ def test_a_run_whose_data_changed_is_not_gone_on_with(capsys):
     assert "no fingerprint of what" in capsys.readouterr().err
 
 
+def test_the_same_puzzles_by_another_path_are_the_same_run(tmp_path):
+    built = saved("r", runs.Data("", {}, train=sudokus("my.csv", 40), holdout=10))
+    before = json.loads(Path("r/run.json").read_text())
+
+    def given(path):
+        run = replace(built.run, data=replace(built.run.data, train=str(path)))
+        write_run(Path("r"), run, build(run))
+        return json.loads(Path("r/run.json").read_text())
+
+    absolute = given(tmp_path / "my.csv")
+    assert absolute["run"]["data"]["train"] == str(tmp_path / "my.csv") and absolute["born"] == before["born"]
+    assert absolute["data"] == before["data"] | {"paths": {}}
+    Path("else").mkdir()
+    Path("my.csv").rename("else/moved.csv")
+    assert given("else/moved.csv")["data"]["paths"] == {"train": "../else/moved.csv"}
+    with pytest.raises(InputError, match=r'holds another run \(data\.train is "else/moved\.csv" there'):
+        given(sudokus("my.csv", 39))
+
+
 def test_where_only_the_puzzles_of_validation_changed_nothing_is_exported(capsys):
     data = runs.Data("", {}, train=sudokus("my.csv", 40), test=sudokus("other.csv", 12), holdout=0)
     saved("r", data)

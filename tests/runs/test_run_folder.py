@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+import types
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -577,6 +578,13 @@ def test_a_certificate_names_the_machine_and_no_folder_of_it(monkeypatch):
     born = birth_certificate([3])
     assert born["command"] == "innerloop train 'my data.csv' data.test=c.csv a/b"
     assert born["cores"] >= 1 and born["memory_gib"] > 0 and born["cpu"] and born["device"]
+    module = types.SimpleNamespace(__spec__=types.SimpleNamespace(parent="innerloop.cli"))
+    monkeypatch.setitem(sys.modules, "__main__", module)
+    monkeypatch.setattr(sys, "argv", ["/opt/innerloop/cli/__main__.py", "train", "demo"])
+    assert birth_certificate()["command"] == "python -m innerloop.cli train demo"
+    monkeypatch.setenv("INNERLOOP_COMMAND", "innerloop train demo --seeds 0,1")
+    assert birth_certificate()["command"] == "innerloop train demo --seeds 0,1"
+    monkeypatch.delenv("INNERLOOP_COMMAND")
     monkeypatch.setattr(sys, "argv", [])
     assert birth_certificate()["command"] is not None
 

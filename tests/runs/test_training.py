@@ -65,6 +65,7 @@ def test_what_was_measured_of_earlier_weights_is_set_aside(run, tmp_path, capsys
     said = " ".join(capsys.readouterr().out.split())
     assert "What was measured before (eval.json, calibration.json) is of earlier weights" in said
     assert not Path("mine/eval.json").exists() and Path("mine/calibration.earlier.json").exists()
+    assert "measured before" not in json.loads(Path("mine/result.json").read_text())["leakage"]
     Path("mine/eval.json").write_text("{}")
     assert cli.main(["train", "mine", "--device", "cpu"]) == 0 and Path("mine/eval.json").exists(), "it was finished"
 

@@ -2,11 +2,13 @@
 
 import json
 import math
+import shutil
 
 import pytest
 import torch
 
 from innerloop import cli
+from innerloop.cli.studying import Row, means, spread
 from innerloop.core import Question
 from innerloop.show import plots
 from innerloop.study import survey
@@ -48,6 +50,35 @@ def test_study_writes_figures_and_one_json(run, tmp_path, capsys):
     assert [r["blanks"] for r in found["filled"]] == [0, 1, 2, 4, 8], "no more than a puzzle leaves open"
     assert found["cells"]["steps"] == [1, 2, 3, 4, 5, 6] and set(found["cells"]["slots"]) == {"y", "z"}
     assert not (run / "study.json").exists()
+
+
+@pytest.mark.slow
+def test_study_of_several_seeds_gives_means_and_spread(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(plots, "save", lambda *_: [])
+    for seed in (0, 1):
+        folder = shutil.copytree(run, tmp_path / "both" / f"seed{seed}")
+        known = json.loads((folder / "run.json").read_text())
+        (folder / "run.json").write_text(json.dumps(known | {"run": known["run"] | {"seed": seed}}))
+    words = ["study", str(tmp_path / "both"), "--depth", "4", "--limit", "10", "--device", "cpu"]
+    assert cli.main(words) == 0
+    told = capsys.readouterr().out
+    assert "both: means over 2 seeds" in told
+    found = json.loads((tmp_path / "both/studies.json").read_text())
+    name, each = "dimension of z, untrained", [tmp_path / f"both/seed{i}/study.json" for i in (0, 1)]
+    own = [json.loads(p.read_text())["dimension"]["untrained"]["z"][-1]["corrected"] for p in each]
+    mean = found["means"]["both"][name]
+    assert mean["by_seed"] == {"0": own[0], "1": own[1]} and mean["value"] == pytest.approx(sum(own) / 2)
+    assert own[0] != own[1] and mean["sd"] == pytest.approx(abs(own[0] - own[1]) / 2**0.5)
+    assert found["means"]["both"]["dimension of z, trained"]["sd"] == 0 and found["born"]["seeds"] == [0, 1, 0]
+    assert cli.main([*words, "--out", str(tmp_path / "one")]) == 2 and "holds several runs" in capsys.readouterr().err
+
+
+def test_means_are_of_numbers_that_all_seeds_have():
+    studies = {3: [Row("solved", 0.5, True), Row("dimension", 4.0)], 8: [Row("dimension", 6.0), Row("only here", 1.0)]}
+    assert list(means(studies)) == ["dimension"] and means(studies)["dimension"]["by_seed"] == {3: 4.0, 8: 6.0}
+    assert spread("solved", {"share": True, "value": 0.5, "sd": 0.1, "low": 0.4, "high": 0.6}) == Row(
+        "solved", 0.5, True, "± 10.0 points, the mean 40.0 to 60.0"
+    )
 
 
 @pytest.mark.slow

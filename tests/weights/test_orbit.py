@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from innerloop import tasks
+from innerloop import cli, create, recipes, tasks
 from innerloop.core import Question, think
 from innerloop.errors import InputError
 from innerloop.learn.train import train
@@ -19,7 +19,7 @@ from innerloop.parts.orbits import Lines, Message, Near
 from innerloop.recipes.sudoku import FAST
 from innerloop.rules.symmetry import kinds, lines, orbits, relations
 from innerloop.runs.fit import build, fit_config
-from innerloop.runs.run import Data, Run, from_json, to_json
+from innerloop.runs.run import Data, Run, from_json, override, to_json
 from innerloop.weights.orbit import SIZE, Config, Orbit
 
 TASKS = {
@@ -63,6 +63,18 @@ def test_the_answer_turns_with_the_question(name):
         want[k][:, views.tokens[k]] = plain[k][views.cells[k]]
     assert np.abs(turned - want).max() < 1e-3 * np.abs(plain).max()
     assert np.abs(turned - plain).max() > 0.01 * np.abs(plain).max(), "the views must move something"
+
+
+def test_views_that_nothing_would_take_are_refused_or_said(capsys):
+    for system, block in (("trm", "orbit"), ("orbit", "attention")):
+        with pytest.raises(InputError, match=rf"most_views is 8, and \w+ with the block {block} thinks about one view"):
+            create(system, "sudoku", most_views=8, block=block)
+    with pytest.raises(InputError, match="most_views is 8"):
+        build(override(recipes.get("sudoku4_trm"), ["config.net.most_views=8"]))
+    words = ["train", "sudoku4", "--dry-run", "--device", "cpu", "--set", "data.count=8", "data.holdout=8"]
+    for views in (8, 0):
+        assert cli.main([*words, f"config.net.most_views={views}", "config.net.hidden_size=16"]) == 0
+        assert ("this task tells no symmetries to view side by side" in capsys.readouterr().out) is (views == 8)
 
 
 def test_noise_breaks_the_tie_and_salt_makes_another_trajectory():
