@@ -110,24 +110,24 @@ class Opener:
 
 def listen(opener: Opener, limits: Any, url: str, sock: Any, grace: float, hosts: Any) -> None:
     """Load the runs and serve them on `sock` until the server ends."""
+    from innerloop.serve.access import AccessState
     from innerloop.serve.app import create_app
-    from innerloop.serve.gate import AccessState
     from innerloop.serve.metrics import Metrics
     from innerloop.serve.models import Registry
     from innerloop.serve.server import Server
 
-    metrics, gate = Metrics(), AccessState(hosts)
+    metrics, access = Metrics(), AccessState(hosts)
     registry = Registry(opener, limits, metrics.on_step)
     try:
         for run in opener.runs:
             registry.add(run)
         opener.trust_no_more()
-        app = create_app(registry, gate, metrics)
+        app = create_app(registry, access, metrics)
         if any(served.exact for served in registry.served.values()):
             registry.fallback.warm()
         logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
         ready = f"serving {', '.join(registry.served)} on {opener.why} at {url}"
-        Server(app, registry, gate, grace, lambda: print(ready, flush=True)).run(sockets=[sock])
+        Server(app, registry, access, grace, lambda: print(ready, flush=True)).run(sockets=[sock])
     finally:
         registry.close()
 

@@ -229,7 +229,7 @@ class Learner:
         recorded = self.step  # up to which step metrics.jsonl holds the means
         metrics = {"loss": 0.0}
         try:
-            ended = bool(self.flat())
+            ended = bool(self.early_stop_reason())
             while self.step < last and not (stopped or ended):
                 began, before = time.perf_counter(), self.step
                 metrics, finite = self.train_step()
@@ -249,7 +249,7 @@ class Learner:
                     recent, recorded = {}, self.step
                 if self.step % plan.check_every == 0 or self.step == plan.steps:
                     self.validate(log)
-                    ended = self.on_any_rank(bool(self.flat()))
+                    ended = self.on_any_rank(bool(self.early_stop_reason()))
                 if self.step % plan.save_every == 0:
                     self.save()
                 if self.out_of_time(start):
@@ -262,13 +262,15 @@ class Learner:
         finally:
             log.close()
             self.distributed.barrier()
-        return Result(self.step, self.seconds, self.tracker.best, stopped, self.tracker.warnings, self.flat())
+        return Result(
+            self.step, self.seconds, self.tracker.best, stopped, self.tracker.warnings, self.early_stop_reason()
+        )
 
     def answer_loss(self, metrics: dict[str, float]) -> float:
         """The loss of the answers, a mean over the batch, which systems share; the whole one where there are none."""
         return metrics["lm_loss"] / self.plan.batch if "lm_loss" in metrics else metrics["loss"]
 
-    def flat(self) -> str:
+    def early_stop_reason(self) -> str:
         """Why to stop early, or "": no higher validation accuracy in the last plan.patience validations.
 
         Two are enough where every validation puzzle is solved.

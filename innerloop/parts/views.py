@@ -1,4 +1,4 @@
-"""ViewMixer: symmetry views of a puzzle (turned, mirrored, renamed) side by side, with messages between them.
+"""Symmetry views of a puzzle (turned, mirrored, renamed) side by side, with messages between them.
 
     x_v  = the question in view v;   all views run through the same net
     m    = W_out silu(W_in sum over the V views of a position / sqrt(V)),   added to the input of the net's next call

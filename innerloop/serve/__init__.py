@@ -4,7 +4,7 @@ app.py      routes                                   schema.py       request and
 models.py   loaded models, limits, registry          worker.py       one thread per model: scheduling of its engines
 work.py     puzzles of a request, and engine queues   fallback.py     exact solver for what a model does not know
 stream.py   one solve as server-sent events          about.py        what GET /v1/models/NAME returns
-gate.py     ASGI middleware: counting, sizes, drain  metrics.py      Prometheus metrics
+access.py   ASGI middleware: counting, sizes, drain  metrics.py      Prometheus metrics
 body.py     size check of JSON bodies                origin.py       Host, Origin and Sec-Fetch-Site checks
 connections.py  number and timeouts of connections   server.py       process: socket, signals, graceful shutdown
 client.py   Python client                            local.py        a server as a subprocess, for scripts and tests

@@ -24,8 +24,8 @@ except ImportError:
 
 from innerloop.serve import schema
 from innerloop.serve.about import DetailCache, model_info
+from innerloop.serve.access import AccessMiddleware, AccessState
 from innerloop.serve.body import BoundedRoute
-from innerloop.serve.gate import AccessMiddleware, AccessState
 from innerloop.serve.metrics import Metrics
 from innerloop.serve.models import ModelNotFound, QueueFull, Registry, RequestTooLarge, Served, WorkerClosed
 from innerloop.serve.stream import ReplayStream
@@ -71,8 +71,8 @@ class EventStream(StreamingResponse):
 class AppState:
     """State shared by the routes."""
 
-    def __init__(self, registry: Registry, metrics: Metrics, gate: AccessState) -> None:
-        self.registry, self.metrics, self.gate = registry, metrics, gate
+    def __init__(self, registry: Registry, metrics: Metrics, access: AccessState) -> None:
+        self.registry, self.metrics, self.access = registry, metrics, access
         self.fallback, self.streams = registry.fallback, 0
         metrics.watch(registry.workers)
 
@@ -177,10 +177,10 @@ ERRORS = errors(400, 403, 404, 408, 413, 422, 429, 500, 503)
 EVENTS = {"begin": schema.Begin, "step": schema.StepBody, "done": schema.Done, "error": schema.Error}  # of a stream
 
 
-def create_app(registry: Registry, gate: AccessState | None = None, metrics: Metrics | None = None) -> FastAPI:
+def create_app(registry: Registry, access: AccessState | None = None, metrics: Metrics | None = None) -> FastAPI:
     """The application over these models."""
-    gate, metrics = gate or AccessState(), metrics or Metrics()
-    state = AppState(registry, metrics, gate)
+    access, metrics = access or AccessState(), metrics or Metrics()
+    state = AppState(registry, metrics, access)
     app = FastAPI(
         title="Innerloop", version=version(), docs_url=None, redoc_url=None, summary="Solves puzzles by looped models."
     )
@@ -193,7 +193,7 @@ def create_app(registry: Registry, gate: AccessState | None = None, metrics: Met
     _solve_routes(app, state)
     _stream_routes(app, state)
     _page_routes(app)
-    app.add_middleware(AccessMiddleware, gate=gate, metrics=metrics, max_body=registry.limits.body)
+    app.add_middleware(AccessMiddleware, access=access, metrics=metrics, max_body=registry.limits.body)
     return app
 
 
@@ -266,7 +266,7 @@ def _health_routes(app: FastAPI, state: AppState) -> None:
 
     @app.get("/readyz", responses=errors(503), summary="The server accepts puzzles")
     async def readyz() -> schema.Status:
-        if state.gate.closing:
+        if state.access.closing:
             raise HTTPException(503, "the server is shutting down: use another one", {"Retry-After": "1"})
         return schema.Status(status="ready")
 

@@ -2,7 +2,7 @@
 
     phase        state of the connection                            closed after
     waiting      for a request, or for the rest of its head         10 to 15 s; 75 s between two requests
-    receiving    the head is complete, the body is not              408 by serve/gate.py; 2 s for a body nobody reads
+    receiving    the head is complete, the body is not              408 by serve/access.py; 2 s for a body nobody reads
     answering    the request is complete                            never, while the answer is computed
     not reading  the client does not read the written bytes         30 s
 

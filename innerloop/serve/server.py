@@ -21,8 +21,8 @@ try:
 except ImportError:
     raise InputError("serving needs FastAPI and its companions: pip install 'innerloop[serve]'") from None
 
+from innerloop.serve.access import AccessState
 from innerloop.serve.connections import KEEP_ALIVE, Connection, ConnectionPool, Listener, connection_limit
-from innerloop.serve.gate import AccessState
 from innerloop.serve.models import Registry
 
 __all__ = ["Server", "bind", "is_loopback"]
@@ -74,14 +74,14 @@ class Server(uvicorn.Server):
     """
 
     def __init__(
-        self, app: Any, registry: Registry, gate: AccessState, grace: float, ready: Callable[[], None] = lambda: None
+        self, app: Any, registry: Registry, access: AccessState, grace: float, ready: Callable[[], None] = lambda: None
     ) -> None:
         config = uvicorn.Config(
             app, http=Connection, log_level="error", access_log=False, server_header=False, proxy_headers=False,
             timeout_graceful_shutdown=CLOSE_TIMEOUT, timeout_keep_alive=int(KEEP_ALIVE), lifespan="off", ws="none",
         )  # fmt: skip
         super().__init__(config)
-        self.registry, self.gate, self.grace, self.ready = registry, gate, grace, ready
+        self.registry, self.access, self.grace, self.ready = registry, access, grace, ready
         self._signal_time = 0.0  # time.monotonic() of the first signal; 0: none yet
         self._deadline = math.inf  # time.monotonic() by which all requests should be answered, once shutting down
         self._closing: asyncio.Task[None] | None = None
@@ -119,13 +119,13 @@ class Server(uvicorn.Server):
             self._loop.call_soon_threadsafe(self._shut_down)
 
     def _shut_down(self) -> None:
-        second, self.gate.closing = self.gate.closing, True
+        second, self.access.closing = self.access.closing, True
         self._deadline = min(self._deadline, time.monotonic() + (0.0 if second else self.grace))
         self.registry.limit_deadlines(self._deadline)
         self._closing = self._closing or asyncio.ensure_future(self._close())
 
     async def _close(self) -> None:
-        while self.gate.active_requests and time.monotonic() < self._deadline + CLOSE_TIMEOUT:
+        while self.access.active_requests and time.monotonic() < self._deadline + CLOSE_TIMEOUT:
             await asyncio.sleep(0.02)
         self.should_exit = True
 

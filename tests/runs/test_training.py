@@ -96,7 +96,7 @@ def test_where_every_validation_puzzle_is_solved_two_more_checks_are_enough(run,
     for exact, flat in ((0.9, False), (1.0, True)):
         learner.tracker.observe(3, exact, exact)
         learner.step = 9
-        assert bool(learner.flat()) is flat
+        assert bool(learner.early_stop_reason()) is flat
 
 
 # -- fields -----------------------------------------------------------------------------------------------------------

@@ -17,9 +17,9 @@ import pytest
 
 from innerloop import pretrained
 from innerloop.errors import InputError
-from innerloop.serve import body, connections, gate, server
+from innerloop.serve import access, body, connections, server
+from innerloop.serve.access import AccessState
 from innerloop.serve.app import create_app
-from innerloop.serve.gate import AccessState
 from innerloop.serve.metrics import Metrics
 from innerloop.serve.models import Limits, Registry
 from innerloop.serve.origin import AllowedHosts
@@ -44,7 +44,7 @@ def short():
             "WRITE_TIMEOUT": 1.0,
         }.items():
             patch.setattr(connections, name, value)
-        patch.setattr(gate, "FIRST_SECONDS", 0.4)
+        patch.setattr(access, "FIRST_SECONDS", 0.4)
         patch.setattr(server, "SWEEP_TICKS", 1)
         yield
 
@@ -53,9 +53,9 @@ def short():
 def serving(**limits):
     """A server in a thread of this process."""
     sock = bind("127.0.0.1", 0)
-    metrics, gate = Metrics(), AccessState()
+    metrics, access = Metrics(), AccessState()
     registry = Registry(pretrained.open, Limits(**limits), metrics.on_step)
-    made = Server(create_app(registry, gate, metrics), registry, gate, 1.0)
+    made = Server(create_app(registry, access, metrics), registry, access, 1.0)
     try:
         registry.add("demo-sudoku4")
         thread = threading.Thread(target=lambda: made.run(sockets=[sock]))
@@ -316,12 +316,12 @@ def test_a_wrong_rule_is_answered_with_those_that_there_are(http):
 
 
 def test_large_bodies_share_what_memory_they_may_take(served, http, monkeypatch):
-    monkeypatch.setattr(served.gate, "large_body_bytes", gate.MAX_LARGE_BODIES * served.registry.limits.body)
+    monkeypatch.setattr(served.access, "large_body_bytes", access.MAX_LARGE_BODIES * served.registry.limits.body)
     assert http.post(f"{MODEL}/solve", json={"puzzle": EASY, "depth": 4}).status_code == 200
     full = http.post(f"{MODEL}/solve", content=b" " * 100_000 + b"{}", headers=JSON)
     assert full.status_code == 429 and full.headers["retry-after"] == "1"
     monkeypatch.undo()
-    assert served.gate.large_body_bytes == 0
+    assert served.access.large_body_bytes == 0
 
 
 # -- other sites ------------------------------------------------------------------------------------------------------
@@ -433,7 +433,7 @@ def test_a_server_in_which_something_hangs_ends_all_the_same():
     script = """
         import asyncio, os, threading, time
         from innerloop.serve import server
-        from innerloop.serve.gate import AccessState
+        from innerloop.serve.access import AccessState
         from innerloop.serve.models import Limits, Registry
         server.CLOSE_TIMEOUT, server.HANG_TIMEOUT = 0.2, 0.3
 

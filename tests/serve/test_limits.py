@@ -6,14 +6,14 @@ import time
 import pytest
 from starlette.exceptions import HTTPException
 
-from innerloop.serve import gate
+from innerloop.serve import access
+from innerloop.serve.access import RequestChannel
 from innerloop.serve.fallback import Fallback
-from innerloop.serve.gate import RequestChannel
 from innerloop.solve.solver import Solver
 
 
 def test_a_request_that_does_not_come_is_given_up(monkeypatch):
-    monkeypatch.setattr(gate, "ARRIVAL_TIMEOUT", 0.2)
+    monkeypatch.setattr(access, "ARRIVAL_TIMEOUT", 0.2)
     parts = [{"type": "http.request", "body": b"{", "more_body": True}]
 
     async def receive():
@@ -31,7 +31,7 @@ def test_a_request_that_does_not_come_is_given_up(monkeypatch):
 
 
 def test_a_request_that_has_come_is_listened_to_for_as_long_as_it_takes(monkeypatch):
-    monkeypatch.setattr(gate, "ARRIVAL_TIMEOUT", 0.1)
+    monkeypatch.setattr(access, "ARRIVAL_TIMEOUT", 0.1)
     told = [{"type": "http.disconnect"}, {"type": "http.request", "body": b"{}", "more_body": False}]
 
     async def receive():

@@ -37,19 +37,19 @@ class AccessState:
 class AccessMiddleware:
     """ASGI middleware around the whole application. max_body: largest body of a request, bytes."""
 
-    def __init__(self, app: Any, gate: AccessState, metrics: Any, max_body: int) -> None:
-        self.app, self.gate, self.metrics, self.max_body = app, gate, metrics, max_body
+    def __init__(self, app: Any, access: AccessState, metrics: Any, max_body: int) -> None:
+        self.app, self.access, self.metrics, self.max_body = app, access, metrics, max_body
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        began, channel = time.perf_counter(), RequestChannel(receive, send, self.max_body, headers, self.gate)
+        began, channel = time.perf_counter(), RequestChannel(receive, send, self.max_body, headers, self.access)
         counted = scope["path"] not in ALWAYS_ANSWERED
-        refusal = self.gate.hosts.refusal(scope["method"], scope["path"], headers)
-        shutting_down = self.gate.closing and counted
-        self.gate.active_requests += counted
+        refusal = self.access.hosts.refusal(scope["method"], scope["path"], headers)
+        shutting_down = self.access.closing and counted
+        self.access.active_requests += counted
         try:
             if refusal:
                 await JSONResponse({"error": refusal}, 403)(scope, channel.receive, channel.send)
@@ -60,7 +60,7 @@ class AccessMiddleware:
                 await self.app(scope, channel.receive, channel.send)
         finally:
             channel.release()
-            self.gate.active_requests -= counted
+            self.access.active_requests -= counted
             route = getattr(scope.get("route"), "path", "other")
             self.metrics.requests.labels(route, "gone" if channel.disconnected else str(channel.status)).inc()
             self.metrics.seconds.labels(route).observe(time.perf_counter() - began)
@@ -72,13 +72,13 @@ class RequestChannel:
     """ASGI receive and send of one request, with limits. max_bytes: of its body; a larger Content-Length is refused."""
 
     def __init__(
-        self, receive: Any, send: Any, max_bytes: int, headers: dict[bytes, bytes], gate: AccessState | None = None
+        self, receive: Any, send: Any, max_bytes: int, headers: dict[bytes, bytes], access: AccessState | None = None
     ) -> None:
-        self._receive, self._send, self.max_bytes, self.gate = receive, send, max_bytes, gate or AccessState()
+        self._receive, self._send, self.max_bytes, self.access = receive, send, max_bytes, access or AccessState()
         length = headers.get(b"content-length", b"")
         self.content_length = int(length) if length.isdigit() and len(length) < 20 else 0
         self.size, self.status, self.answered, self.disconnected = 0, 500, False, False
-        self.counted_bytes = 0  # bytes of this request that are counted in gate.large_body_bytes
+        self.counted_bytes = 0  # bytes of this request that are counted in access.large_body_bytes
         # Random, so that requests that came together do not all time out together.
         self.min_seconds = FIRST_SECONDS * random.uniform(1, 1.5)
         self.began: float | None = asyncio.get_running_loop().time()  # None: the request is complete
@@ -114,12 +114,12 @@ class RequestChannel:
         """Count the bytes of large bodies over all requests. Raises HTTPException 429 above MAX_LARGE_BODIES bodies."""
         if self.size > SMALL_BODY:
             added, self.counted_bytes = self.size - self.counted_bytes, self.size
-            self.gate.large_body_bytes += added
-            if self.gate.large_body_bytes > MAX_LARGE_BODIES * self.max_bytes:
+            self.access.large_body_bytes += added
+            if self.access.large_body_bytes > MAX_LARGE_BODIES * self.max_bytes:
                 raise HTTPException(429, "too many large requests are active: try again later", {"Retry-After": "1"})
 
     def release(self) -> None:
-        self.gate.large_body_bytes -= self.counted_bytes
+        self.access.large_body_bytes -= self.counted_bytes
         self.counted_bytes = 0
 
     async def send(self, message: Any) -> None:
