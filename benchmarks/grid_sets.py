@@ -8,7 +8,8 @@ akari7        "." open, "#" a wall, digits on walls; the answer has "*" for a la
 binairo8      "a" and "b"
 futoshiki5    numbers, and signs on cells of their own between them: 9x9
 mosaic8       counts of filled cells around; the answer has "#" and "-", so that nothing is given
-nonogram10    the lengths of runs in five rows above and five columns before the board: 15x15
+nonogram10    the lengths of runs in five rows above and below and five columns before and behind the board: 20x20. They
+              stand on both sides, next to the board, so that a mirrored puzzle is one of the same form
 skyscrapers5  clues in a frame: 7x7
 sudoku4, sudoku6
 tents8        trees, and counts of tents in a row above and a column before the board: 9x9
@@ -65,28 +66,33 @@ def futoshiki(row: dict[str, Any]) -> Pair:
 
 
 def framed(inner: Any, top: Any, left: Any, bottom: Any = None, right: Any = None) -> Any:
-    """Clues (deep, n) above and (n, deep) before the board, and after it where there are any; "0" elsewhere."""
+    """Clues (deep, n) above and (n, deep) before the board, and behind it where there are any; "0" elsewhere."""
     n, deep = len(inner), len(top)
-    after = 0 if bottom is None else 1
+    after = 0 if bottom is None else len(bottom)
     out = np.full((deep + n + after, deep + n + after), "0")
     board = slice(deep, deep + n)
     out[board, board], out[:deep, board], out[board, :deep] = inner, top, left
     if bottom is not None:
-        out[-1, board], out[board, -1] = bottom, right
+        out[deep + n :, board], out[board, deep + n :] = bottom, right
     return out
 
 
 def skyscrapers(row: dict[str, Any]) -> Pair:
     text = {side: np.array([str(v) for v in row[side]]) for side in ("top", "left", "bottom", "right")}
-    clues = text["top"][None], text["left"][:, None], text["bottom"], text["right"]
+    clues = text["top"][None], text["left"][:, None], text["bottom"][None], text["right"][:, None]
     asked, answer = numbers(row)
     return framed(asked, *clues), framed(answer, *clues)
 
 
 def nonogram(row: dict[str, Any], deep: int = 5) -> Pair:
     digits = "0123456789ABCDEF"
-    lines = lambda name: np.array([list("".join(digits[v] for v in line).rjust(deep, "0")) for line in row[name]])  # noqa: E731
-    clues, answer = (lines("cols").T, lines("rows")), marked(row)
+    texts = {name: ["".join(digits[v] for v in line) for line in row[name]] for name in ("rows", "cols")}
+    before, behind = (
+        {name: np.array([list(side(text)) for text in lines]) for name, lines in texts.items()}
+        for side in (lambda text: text.rjust(deep, "0"), lambda text: text.ljust(deep, "0"))
+    )
+    clues = before["cols"].T, before["rows"], behind["cols"].T, behind["rows"]
+    answer = marked(row)
     return framed(np.full_like(answer, "."), *clues), framed(answer, *clues)
 
 
