@@ -36,6 +36,7 @@ __all__ = [
     "counts_flops",
     "in_this_context",
     "is_counting",
+    "open_ledgers",
     "rows_of",
     "step_cost",
 ]
@@ -57,9 +58,12 @@ class Ledger:
     serial_steps: float = 0  # sequential loop steps, each for a whole batch
     flops: float = 0  # forward, with counting(flops=True); a multiply-add is two
     tokens_in: float = 0  # tokens a language model read
+    tokens_cached: float = 0  # of tokens_in, those that a cache of the model held already
     tokens_out: float = 0  # tokens it wrote
     sub_calls: float = 0  # of the calls, those made within a step of another loop
     actions: float = 0  # actions scored in an environment
+    verifier_seconds: float = 0  # of checking answers
+    sandbox_seconds: float = 0  # of running code in a sandbox
     seconds: float = 0  # wall-clock time
     money: float = 0  # US dollars
 
@@ -100,6 +104,11 @@ def counting(ledger: Ledger | None = None, *, flops: bool = False) -> Iterator[L
         charge()
     finally:
         _open.reset(mark)
+
+
+def open_ledgers() -> tuple[Ledger, ...]:
+    """The ledgers that are open in this thread or task, the outermost first."""
+    return tuple(ledger for ledger, _, _ in _open.get())
 
 
 def charge(**units: float) -> None:

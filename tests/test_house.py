@@ -12,7 +12,7 @@ FILES = sorted(p for p in PACKAGE.rglob("*.py"))
 
 # Folders and single files of the package from the ground up: an import points down, or stays on its floor.
 FLOORS = [
-    {"errors", "files", "interval", "ledger", "memory", "plugins", "saved", "schema", "text", "tree"},
+    {"budget", "errors", "files", "interval", "ledger", "memory", "plugins", "saved", "schema", "text", "tree"},
     {"core", "grad", "halt", "noise", "rows", "width"},
     {"parts"},
     {"rules"},
