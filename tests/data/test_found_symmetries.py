@@ -121,3 +121,16 @@ def test_data_offers_them_and_train_takes_what_it_offers(latin, tmp_path, capsys
     assert "boards turned and mirrored; or renamed look like rows of this file" in said
     assert f"as good a puzzle: innerloop train grid --data own.csv --out runs/mine --set '{option}'\n" in err
     assert cli.main(["train", "grid", "--data", "own.csv", "--out", "r", "--dry-run", "--set", option]) == 0
+
+
+def test_few_bins_are_counted_as_many_are(latin, monkeypatch):
+    """Numbers are counted or sorted, and a change of names is made in what was counted: the same comes out."""
+    task, made = latin
+    names = np.array([0, 1, 4, 3, 2, 5])
+    plain = found_module.counted(made.inputs, made.labels, task)
+    again = found_module.renamed(plain, names, task)
+    monkeypatch.setattr(found_module, "MOST_BINS", 0)
+    for known, some in ((plain, made), (again, replace(made, inputs=names[made.inputs], labels=names[made.labels]))):
+        for one, other in zip(known, found_module.counted(some.inputs, some.labels, task), strict=True):
+            order = one.numbers.argsort()
+            assert np.array_equal(one.numbers[order], other.numbers) and np.array_equal(one.times[order], other.times)
