@@ -22,6 +22,7 @@ from innerloop import files
 from innerloop.cli.answers import in_notation, solve_file
 from innerloop.cli.inputs import NO_CODE, CodeFlags, RulesFile, choose_device, open_run, print_reading, with_rules
 from innerloop.cli.judging import parse_noise
+from innerloop.data import picture
 from innerloop.data.arc_files import has_tests, is_arc, read_arc
 from innerloop.data.official import is_official
 from innerloop.data.opening import open_questions, read_questions
@@ -36,6 +37,7 @@ from innerloop.solve.engine import StepOutput
 from innerloop.solve.options import Budget, Solution, SolveOptions
 from innerloop.solve.solver import Solver
 from innerloop.tasks.arc import ARC
+from innerloop.tasks.task import Task
 from innerloop.text import markup
 
 VERIFIED_WIDTH = 16  # trajectories where a verifier decides, unless --width says otherwise
@@ -247,8 +249,9 @@ def solve_one(
             found = solver.solve(question, watch=see, **solve_kwargs)[0]
         shown = play_boards(console, solver, question, paths.get(found.trajectory, []), label)
         if not np.array_equal(shown, found.answer):
-            drawn = solver.task.terminal(question, found.answer, shown, label)
-            console.print(to_ascii(drawn) if console.options.ascii_only else drawn, "")
+            console.print(drawn_for(console, solver.task, question, found.answer, shown, label), "")
+        if draws_as_most(solver.task):
+            console.print(legend(console, label is not None), "")
     print(in_notation(questions, found.text))
     console.print(verdict_line(solver, found))
     return found
@@ -259,10 +262,10 @@ def play_boards(console: Console, solver: Solver, question: Any, path: Sequence[
     before = question
     with Live(console=console, refresh_per_second=30) if console.is_terminal else nullcontext() as live:
         if live is not None:
-            live.update(solver.task.terminal(question, question, None, None), refresh=True)
+            live.update(drawn_for(console, solver.task, question, question, None, None), refresh=True)
             time.sleep(FRAME_SECONDS)
         for output in path:
-            board = draw_board(solver, question, output, before, label, console.options.ascii_only)
+            board = draw_board(console, solver, question, output, before, label)
             before = output.answer
             if live is None:
                 console.print(board, "")
@@ -280,20 +283,39 @@ def verdict_line(solver: Solver, found: Solution) -> str:
     return f"[{style}]{found.outcome}[/]{guess} after {found.cost}: {markup(found.why)}{rules}"
 
 
-def to_ascii(drawn: Text) -> Text:
-    """A board for a stream that is not UTF-8."""
-    return Text(drawn.plain.translate(str.maketrans("─│┼·█", "-|+.#")), spans=drawn.spans)
+def draws_as_most(task: Any) -> bool:
+    """Whether the task has no drawing of its own, as rosters and timetables do."""
+    return type(task).terminal is Task.terminal
 
 
-def draw_board(
-    solver: Solver, question: Any, output: StepOutput, before: Any, label: Any, ascii_only: bool = False
-) -> Group:
+def is_plain(console: Console) -> bool:
+    """Whether there are no colours to tell cells apart."""
+    return console.color_system is None or console.no_color
+
+
+def legend(console: Console, labelled: bool) -> Text:
+    """What the colours, or the marks, of a board mean."""
+    filled, wrong = ("x", "x") if not is_plain(console) else (f"x{picture.FILLED}", f"x{picture.WRONG}")
+    said = "not as in the right answer" if labelled else "breaks a rule"
+    return Text.assemble(("x", "bold"), " given   ", (filled, "cyan"), " filled in   ", (wrong, "bold red"), f" {said}")
+
+
+def drawn_for(console: Console, task: Any, question: Any, answer: Any, before: Any, label: Any) -> Text:
+    """A board in what this terminal or file can show."""
+    if is_plain(console) and draws_as_most(task):
+        drawn = picture.terminal(task, question, answer, before, label, marks=True)
+    else:
+        drawn = task.terminal(question, answer, before, label)
+    if console.options.ascii_only:
+        return Text(drawn.plain.translate(str.maketrans("─│┼·█", "-|+.#")), spans=drawn.spans)
+    return drawn
+
+
+def draw_board(console: Console, solver: Solver, question: Any, output: StepOutput, before: Any, label: Any) -> Group:
     """The board, and one line: step, confidence, whether the rules hold."""
-    task = solver.task
     sure = "" if np.isnan(output.q) else f"   confidence {output.q:.1%}"
     line = Text(f"step {output.step}{sure}   ", style="dim")
     if solver.verify:
         holds = bool(solver.verify(question[None], output.answer[None])[0])
         line.append("rules hold" if holds else "rules do not hold", style="bold green" if holds else "bold red")
-    drawn = task.terminal(question, output.answer, before, label)
-    return Group(to_ascii(drawn) if ascii_only else drawn, line)
+    return Group(drawn_for(console, solver.task, question, output.answer, before, label), line)
