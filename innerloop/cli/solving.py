@@ -25,9 +25,11 @@ from innerloop.cli.judging import parse_noise
 from innerloop.data import picture
 from innerloop.data.arc_files import has_tests, is_arc, read_arc
 from innerloop.data.official import is_official
-from innerloop.data.opening import open_questions, read_questions
+from innerloop.data.opening import open_questions, open_sheet, read_questions
 from innerloop.data.protocols import Tokens
 from innerloop.data.sets import PuzzleSet
+from innerloop.data.sheet import Sheet
+from innerloop.data.texts import is_text
 from innerloop.errors import InputError
 from innerloop.runs.single import match_identifiers
 from innerloop.runs.solving import solver_of
@@ -95,14 +97,14 @@ def solve(
     if len(words) + bool(model) != 2:
         raise InputError("give a run and a puzzle, such as: innerloop solve RUN PUZZLE")
     opened = with_rules(open_run(model or words[0], choose_device(device)[0], code), rules)
-    questions, file = read_input(opened.task, words[-1])
+    questions, file, own = read_input(opened.task, words[-1])
     questions = with_identifiers(opened, questions)
     solver, scales = solver_of(opened), parse_noise(noise)
     solve_kwargs: dict[str, Any] = {"depth": depth, "noise": scales, "guess": None if guess else False, "seed": seed}
     solve_kwargs |= {"exact": exact, "budget": Budget(nfe or None, seconds or None), "pick": choose_rule(solver, pick)}
     solve_kwargs["width"] = width or default_width(solver, pick, solve_kwargs["noise"])
     if file or len(questions) > 1:
-        return solve_file(solver, questions, out, solve_kwargs, Path(words[-1]) if file else None)
+        return solve_file(solver, questions, out, solve_kwargs, Path(words[-1]) if file else None, own)
     solve_kwargs["budget"] = budget_after_check(opened.task, questions.inputs[0], solve_kwargs["budget"])
     use_one_thread(opened.loop)
     solve_one(solver, questions, solve_kwargs, label_tokens(opened.task, questions, label) if label else None, quiet)
@@ -131,26 +133,28 @@ def with_identifiers(opened: Any, questions: PuzzleSet) -> PuzzleSet:
     return questions
 
 
-def read_input(task: Any, puzzle: str) -> tuple[PuzzleSet, bool]:
-    """The questions of a text, a file or standard input, and whether it is a file. Says how a file was read.
+def read_input(task: Any, puzzle: str) -> tuple[PuzzleSet, bool, Sheet | None]:
+    """The questions of a text, a file or standard input; whether it is a file; the columns of a file of text.
 
-    Of ARC puzzles they are the test inputs, if there are any.
+    Of ARC puzzles they are the test inputs, if there are any. Says how a file was read.
     """
     if puzzle != "-" and is_file(puzzle):
-        path = Path(puzzle)
+        path, own = Path(puzzle), None
         if isinstance(task, ARC) and is_arc(path) and not is_official(path):
             questions = read_arc(path, "test" if has_tests(path) else "train", hidden=True)
+        elif is_text(path):
+            questions, own = open_sheet(path, task)
         else:
-            questions = open_questions(puzzle, task)
+            questions = open_questions(path, task)
         print_reading(questions)
-        return questions, True
+        return questions, True, own
     if puzzle != "-":
         questions = read_questions([puzzle.replace("\r", "").replace("\n", "")], task)
     else:
         questions = read_questions(read_stdin(), task, "standard input")
     if questions.reading is not None and not questions.reading.notation.standard:
         print_reading(questions)
-    return questions, False
+    return questions, False, None
 
 
 def read_stdin() -> list[str]:

@@ -16,14 +16,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from innerloop.data.formats import TEXT_SUFFIXES, read_table
+from innerloop.data.formats import read_table
 from innerloop.data.guess import guess_shape, infer_task
 from innerloop.data.notation import ranges
-from innerloop.data.opening import cells_of, fault_of, open_set, set_of_table, valid_labels
+from innerloop.data.opening import fault_of, open_set, valid_labels
 from innerloop.data.sets import PuzzleSet, count_held_out
 from innerloop.data.sheet import Sheet, sheet_of
 from innerloop.data.stated import UNSTATED, Stated
 from innerloop.data.table import Fault, ReadOptions, Table
+from innerloop.data.texts import cells_of, foreign_symbol, is_text, known_symbols, set_of_table
 from innerloop.errors import InputError
 from innerloop.tasks.grid import Grid
 from innerloop.tasks.task import Task
@@ -101,7 +102,7 @@ def inspect(path: Path | str, stated: Stated = UNSTATED) -> Inspection:
     """Read a whole file and say what is in it. Raises InputError where it cannot be read, or no row can."""
     path = Path(path)
     name = path.name.lower().removesuffix(".gz")
-    if path.is_dir() or not name.endswith(TEXT_SUFFIXES):
+    if not is_text(path):
         task, s = open_set(path, allow_duplicates=True, stated=stated)
         return _inspected(task, s, True, range(1, len(s) + 1), [], None)
     faults: list[Fault] = []
@@ -129,18 +130,12 @@ def _readable(table: Table, where: str, stated: Stated, faults: list[Fault]) -> 
     if not table.answers:
         return table
     guess = infer_task(table, None, where, stated)
-    digits, blanks = guess.notation.digits, guess.notation.blanks
-    known = set(digits + blanks) if digits and not guess.notation.standard else set(guess.task.charset)
-    known |= set() if digits and not guess.notation.standard else {*guess.task.aliases, guess.task.pad_symbol}
-    kept = []
+    known, kept = known_symbols(guess), []
     for i, texts in enumerate(zip(table.questions, table.answers, strict=True)):
-        bad = next((k for k, text in enumerate(texts) if not known.issuperset(text)), None)
-        if bad is None:
+        if told := foreign_symbol(known, *texts):
+            faults.append(Fault(table.rows[i], f"{told}, where {guess.task.name} is written with {_written(known)}"))
+        else:
             kept.append(i)
-            continue
-        cell = next(j for j, symbol in enumerate(texts[bad]) if symbol not in known)
-        told = f"the {('question', 'answer')[bad]} has {texts[bad][cell]!r} in cell {cell + 1}"
-        faults.append(Fault(table.rows[i], f"{told}, where {guess.task.name} is written with {_written(known)}"))
     if len(kept) == len(table.questions):
         return table
     if not kept:
