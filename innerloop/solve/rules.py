@@ -52,8 +52,8 @@ def with_rules(task: Any, rule: Callable[..., Any] | None = None, constrain: Con
     """The same task with rules added; `task` itself stays as it is.
 
     rule       judges an answer, as solve.verify.as_verifier takes it
-    constrain  adds rules to the model of the exact solver, as Task.constrain does. Without `rule`, in a task whose
-               rules are not known, answers are judged by this model, which takes about a millisecond each
+    constrain  adds rules to the model of the exact solver, as Task.constrain does. Without `rule`, answers are judged
+               by this model too, which takes about a millisecond each
     """
     if rule is None and constrain is None:
         return task
@@ -62,7 +62,7 @@ def with_rules(task: Any, rule: Callable[..., Any] | None = None, constrain: Con
     if constrain is not None:
         cp_sat()
         members["constrain"] = added(task, on_texts(constrain, task))
-        if rule is None and not task.verifies:
+        if rule is None:
             rule = judged_by(subclassed(task, members))
             members["asks_model"] = True
     if rule is not None:
