@@ -76,6 +76,39 @@ def test_fix_writes_two_files_beside_the_one_it_leaves_alone(own: Path, capsys: 
     assert cli.main(["data", "own.csv", "--out", "clean"]) == 2
 
 
+def test_answers_are_checked_by_rules_of_ones_own(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("ortools")
+    broken = [i for i, row in enumerate(rows_of(own), 1) if row["solution"][0] == "1"]
+    total = len(rows_of(own))
+    files_of_rules = {
+        "rule": 'def rule(question: str, answer: str) -> bool:\n    return answer[0] != "1"\n',
+        "model": 'def constrain(model, has, question: str):\n    model.add_bool_or([~has(0, "1")])\n',
+        "never": "def rule(question: str, answer: str) -> bool:\n    return False\n",
+        "always": "def rule(question: str, answer: str) -> bool:\n    return True\n",
+    }
+    for name, text in files_of_rules.items():
+        Path(f"{name}.py").write_text(text)
+    assert 1 < len(broken) < total
+    for name in ("rule", "model"):
+        assert cli.main(["data", "own.csv", "--rules", f"{name}.py"]) == 2
+        said = capsys.readouterr()
+        shown = " ".join(said.out.split())
+        assert f"{len(broken)} of {total} answers break those of {name}.py, first row {broken[0]}" in shown
+        assert f"row {broken[0]}: the answer breaks the rules of {name}.py, and {len(broken) - 1} more rows" in said.err
+        assert f"innerloop data own.csv --rules {name}.py --fix" in said.err
+    assert cli.main(["data", "own.csv", "--rules", "rule.py", "--fix", "--out", "clean"]) == 0
+    kept = [*rows_of("clean/own.train.csv"), *rows_of("clean/own.test.csv")]
+    assert len(kept) == total - len(broken) and all(row["solution"][0] != "1" for row in kept)
+    assert cli.main(["data", "own.csv", "--rules", "never.py"]) == 2
+    assert "row 1: the answer breaks the rules of never.py, and so do all others" in capsys.readouterr().err
+    assert cli.main(["data", "own.csv", "--rules", "always.py"]) == 0
+    said = capsys.readouterr()
+    assert f"all {total} answers keep those of always.py" in said.out and "--rules" not in said.err
+    Path("asked.txt").write_text(f"{ASKED}\n{SEVERAL}\n")
+    assert cli.main(["data", "asked.txt", "--rules", "always.py"]) == 2
+    assert "holds no answers" in capsys.readouterr().err
+
+
 def test_a_question_that_lies_in_several_columns_is_suspected(capsys: pytest.CaptureFixture[str]) -> None:
     Path("signs.csv").write_text("\n".join(["givens,signs,answer", "1..,a,123", "1..,b,132", "..2,a,312"]) + "\n")
     assert cli.main(["data", "signs.csv"]) == 2
