@@ -7,9 +7,10 @@ import shlex
 import unicodedata
 from collections.abc import Iterable
 
-__all__ = ["command", "did_you_mean", "markup", "printable"]
+__all__ = ["command", "did_you_mean", "markup", "nearest", "printable"]
 
 LONGEST = 400  # most characters of a user's text in a message
+LIKE = 0.5  # share of equal characters from which a known name is offered for an unknown one
 HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # control, format (bidirectional marks), surrogates, line separators
 
 
@@ -38,7 +39,18 @@ def command(verb: str, *words: object) -> str:
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Advice about an unknown name: the nearest known one, or all known ones."""
     names = [str(k) for k in known]
-    near = difflib.get_close_matches(name, names, 1, 0.5)
-    if near:
-        return f'did you mean "{near[0]}"?'
+    if near := nearest(name, names):
+        return f'did you mean "{near}"?'
     return f"there are {', '.join(names)}" if names else "there are none"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The known name that is most like this one, "" for none. Of a path the last part is enough: plan.lr for lr."""
+
+    def alike(k: str) -> tuple[float, float, str]:
+        whole = difflib.SequenceMatcher(None, k, name).ratio()
+        last = difflib.SequenceMatcher(None, k.rpartition(".")[2], name.rpartition(".")[2]).ratio()
+        return (max(whole, last) if "." in name else last), whole, k
+
+    best = max(map(alike, known), default=(0.0, 0.0, ""))
+    return best[2] if best[0] >= LIKE else ""

@@ -10,10 +10,10 @@ from typing import Any
 from innerloop import files
 from innerloop.cli.inputs import refuse_overwrite
 from innerloop.data.cells import word_symbols
-from innerloop.data.formats import ANSWER_NAMES, TEXT_SUFFIXES, write_plain_or_zipped
-from innerloop.data.opening import cells_of, open_set
+from innerloop.data.formats import ANSWER_NAMES, write_plain_or_zipped
+from innerloop.data.opening import answers_in
 from innerloop.data.sets import PuzzleSet
-from innerloop.data.sheet import Sheet, read_sheet
+from innerloop.data.sheet import Sheet
 from innerloop.errors import InputError
 from innerloop.solve.count import SEVERAL, count_each
 from innerloop.solve.options import Solution
@@ -28,9 +28,17 @@ NAMED = 5  # rows that a message names
 
 
 def solve_file(
-    solver: Solver, questions: PuzzleSet, out: str, solve_kwargs: dict[str, Any], source: Path | None = None
+    solver: Solver,
+    questions: PuzzleSet,
+    out: str,
+    solve_kwargs: dict[str, Any],
+    source: Path | None = None,
+    own: Sheet | None = None,
 ) -> int:
-    """Answers to all puzzles, in their order, written to `out` or printed. source: the file they are from."""
+    """Answers to all puzzles, in their order, written to `out` or printed.
+
+    source: the file they are from; own: its columns, of a file of text.
+    """
     target = Path(out)
     if out and source is not None and target.exists() and target.samefile(source):
         raise InputError(f"--out names {files.shown(source)}, which holds the questions: give another name")
@@ -45,7 +53,7 @@ def solve_file(
     if questions.puzzle.any():
         names = (*COLUMNS, "puzzle")
         columns.append(tuple(questions.identifiers[i] for i in questions.puzzle))
-    sheet = own_sheet(solver, questions, source)
+    sheet = own or Sheet(["question"], [[in_notation(questions, solver.task.decode(q))] for q in questions.inputs])
     ending = ".jsonl" if out.lower().removesuffix(".gz").endswith(".jsonl") else ".csv"
     text = sheet.extended(names, columns).text(ending)
     if out:
@@ -53,31 +61,20 @@ def solve_file(
     else:
         sys.stdout.write(text)
     print_summary(solver, found, counts, out)
-    if (
-        source is not None
-        and any(s.known for s in found)
-        and any(name.strip().lower() in ANSWER_NAMES for name in sheet.header)
-    ):
-        print(beside_the_files_own(solver, found, source), file=sys.stderr)
+    if any(s.known for s in found) and any(name.strip().lower() in ANSWER_NAMES for name in sheet.header):
+        print(beside_the_files_own(solver, found, sheet, questions.source), file=sys.stderr)
     return 0
 
 
-def beside_the_files_own(solver: Solver, found: Sequence[Solution], source: Path) -> str:
+def beside_the_files_own(solver: Solver, found: Sequence[Solution], sheet: Sheet, where: str) -> str:
     """How many of the answers are those that the file holds, or why that cannot be said."""
     try:
-        labels = open_set(str(source), solver.task)[1].labels
+        labels = answers_in(sheet, solver.task, where)
     except InputError as error:
         return f"the file's own answers are not compared: {error}"
-    known = [(s.answer, y) for s, y in zip(found, labels, strict=False) if s.known]
+    known = [(s.answer, y) for s, y in zip(found, labels, strict=True) if s.known]
     equal = sum(bool(((answer == y) | (y == 0)).all()) for answer, y in known)
     return f"{equal} of these {len(known)} are the answers that the file holds"
-
-
-def own_sheet(solver: Solver, questions: PuzzleSet, source: Path | None) -> Sheet:
-    """The file's own columns; of questions that are no file of text, the question alone."""
-    if source is not None and source.is_file() and source.name.lower().removesuffix(".gz").endswith(TEXT_SUFFIXES):
-        return read_sheet(source, cells_of(solver.task))
-    return Sheet(["question"], [[in_notation(questions, solver.task.decode(q))] for q in questions.inputs])
 
 
 def values_of(questions: PuzzleSet, s: Solution, count: int | None) -> tuple[str | int, ...]:

@@ -14,16 +14,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from innerloop import files
-from innerloop.cli.inputs import next_command
+from innerloop import files, schema
+from innerloop.cli.inputs import RulesFile, next_command
 from innerloop.data.cells import parted
 from innerloop.data.formats import ANSWER_NAMES, QUESTION_NAMES, write_csv
 from innerloop.data.found_symmetries import found_symmetries
-from innerloop.data.inspect import Inspection, inspect
+from innerloop.data.inspect import Inspection, Judge, inspect
 from innerloop.data.sheet import ending_of
 from innerloop.data.stated import Stated
 from innerloop.errors import InputError
 from innerloop.schema import Seed, Whole
+from innerloop.solve.rules import read_rules, with_rules
 from innerloop.tasks.grid import Grid
 from innerloop.tasks.task import Task
 from innerloop.text import printable
@@ -31,6 +32,7 @@ from innerloop.text import printable
 __all__ = ["data"]
 
 SUDOKU_RECIPES = {4: "sudoku4", 6: "sudoku6", 9: "sudoku_easy"}  # by rows
+SYMMETRIES = "data.options.symmetries"  # as train takes them
 SMALL_MAZE = 15  # rows or columns up to which a maze is learned by the recipe of 11x11 ones
 
 DataFile = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
@@ -48,6 +50,8 @@ def data(
     fix: bool = False,
     test: Whole = 0,
     out: str = "",
+    set: tuple[str, ...] = (),
+    rules: RulesFile = "",
     seed: Seed = 0,
 ) -> int:
     """Look at a file of puzzles: what it is taken for and why, its first rows, and every row at fault.
@@ -60,6 +64,8 @@ def data(
 
     Example:  innerloop data FILE.csv --shape 4x6 --blank __ --alphabet __,1,2,10
 
+    Example:  innerloop data examples/futoshiki.csv --rules examples/rules/futoshiki.py
+
     Args:
         file: Puzzles, in any format that train reads.
         shape: Rows and columns of a board, such as 5x7, where the rows do not tell.
@@ -68,6 +74,7 @@ def data(
         fix: Write FILE.train and FILE.test without faults and repeats, twins on one side.
         test: With --fix: about how many rows go to the second; 0: a tenth, at most 500.
         out: With --fix: the folder to write to; by default that of the file.
+        set: Symmetries of the puzzle, as train takes them: data.options.symmetries=["turns","names"].
         seed: Of the split.
     """
     if not fix and (out or test):
@@ -76,25 +83,51 @@ def data(
     if not path.exists():
         raise InputError(f"there is no file {files.shown(path)}: check the path")
     targets = fixed_names(path, Path(out) if out else path.parent)
-    found = inspect(path, Stated.parse(shape, blank, alphabet))
+    told, judge = told_symmetries(set), judge_of(rules) if rules else None
     console = Console(emoji=False, highlight=False, soft_wrap=True)
+    found = inspect(path, Stated.parse(shape, blank, alphabet), told, judge)
     grid = found.task if isinstance(found.task, Grid) else None
     names = found_symmetries(grid, found.examples) if grid and asks_for_symmetries(found) else ()
     print_inspection(console, found, names)
     given = {"--shape": shape, "--blank": blank, "--alphabet": alphabet}
     words = [f"{name}={value}" for name, value in given.items() if value]  # a value may begin with a dash
+    changes = ["--set", f"{SYMMETRIES}={json.dumps(told or names)}"] if told or names else []
     if fix:
-        write_fixed(found, targets, test, seed)
+        write_fixed(found, targets, test, seed, bool(names))
     elif found.faults or found.repeats:
-        raise InputError(first_fault(found, path, words))
+        more = [*(["--rules", rules] if rules else []), *(changes if told else [])]
+        raise InputError(first_fault(found, path, [*words, *more]))
     if found.answered:
-        train_words = (recipe_for(found.task), "--data", targets[0] if fix else path, *words, "--out", "runs/mine")
-        print(f"next: {next_command('train', *train_words)}", file=sys.stderr)
-        if names:
-            train_words += ("--set", f"data.options.symmetries={json.dumps(names)}")
-            told = "or, if these boards are as good a puzzle"
-            print(f"{told}: {next_command('train', *train_words)}", file=sys.stderr)
+        print_next(found, [targets[0] if fix else path, *words], changes, told_them=bool(told))
     return 0
+
+
+def print_next(found: Inspection, file: Sequence[object], changes: Sequence[str], told_them: bool) -> None:
+    """The command that trains on the file, and where symmetries show that were not told, the one that takes them."""
+    words = (recipe_for(found.task), "--data", *file, "--out", "runs/mine")
+    print(f"next: {next_command('train', *words, *(changes if told_them else []))}", file=sys.stderr)
+    if changes and not told_them:
+        also = "or, if these boards are as good a puzzle"
+        print(f"{also}: {next_command('train', *words, *changes)}", file=sys.stderr)
+
+
+def told_symmetries(changes: Sequence[str]) -> tuple[str, ...]:
+    """The symmetries of --set. Raises InputError for another field, which says nothing about a file."""
+    told: tuple[str, ...] = ()
+    for change in changes:
+        field, _, text = change.partition("=")
+        if field.strip() != SYMMETRIES:
+            raise InputError(
+                f'--set is {printable(change, 60)}: of a file only {SYMMETRIES}=["turns"] or such can be told'
+            )
+        told = schema.parse(tuple[str, ...], text.strip(), SYMMETRIES)
+    return told
+
+
+def judge_of(rules: str) -> Judge:
+    """The rules of a person's file, to check answers by; its exact model only where it has no `rule`."""
+    rule, constrain = read_rules(rules)
+    return Judge(Path(rules).name, lambda task: with_rules(task, rule, None if rule else constrain))
 
 
 def asks_for_symmetries(found: Inspection) -> bool:
@@ -170,6 +203,10 @@ def findings(found: Inspection, symmetries: Sequence[str]) -> list[tuple[str, st
         lines.append(("ratings", rated + missing))
     lines.append(("repeats", repeats_of(found)))
     lines.append(("twins", twins_of(found)))
+    if found.judged:
+        lines.append(("rules", verdict_of(found)))
+    if isinstance(task, Grid) and task.symmetries:
+        lines.append(("symmetries", f"told: boards {'; or '.join(map(worded, task.symmetries))}"))
     if asks_for_symmetries(found):
         told = "; or ".join(worded(name) for name in symmetries)
         lines.append(("symmetries", f"boards {told} look like rows of this file" if told else "none shows in the rows"))
@@ -229,11 +266,25 @@ def twins_of(found: Inspection) -> str:
     if found.twins is None:
         return "not looked for in so many rows"
     if not found.twins:
-        known = found.task.views(1, np.random.default_rng(0)) is not None
-        return "none" if known else "none, since no symmetry of this puzzle is known"
+        if found.task.views(1, np.random.default_rng(0)) is not None:
+            return "none"
+        tell = f"; tell those that are true by --set {SYMMETRIES}=[...]" if isinstance(found.task, Grid) else ""
+        return f"none, since no symmetry of this puzzle is known{tell}"
     first = found.twins[0]
     told = f"row {first.row} is row {first.earlier} turned, mirrored or renamed"
     return f"{len(found.twins):,} rows are variants of others, first {told}; --fix keeps them on one side"
+
+
+def verdict_of(found: Inspection) -> str:
+    """How many answers keep the rules of --rules, and how many were not checked."""
+    assert found.judged is not None
+    name, checked, broken = found.judged
+    left = found.total - checked
+    rest = f"; {left:,} rows have no answer that could be checked" if left else ""
+    if not broken:
+        return f"all {checked:,} answers keep those of {name}{rest}"
+    first = next(fault.row for fault in found.faults if fault.what.endswith(f"the rules of {name}"))
+    return f"{len(broken):,} of {checked:,} answers break those of {name}, first row {first}{rest}"
 
 
 def worded(symmetry: str) -> str:
@@ -272,8 +323,11 @@ def fixed_names(path: Path, folder: Path) -> tuple[Path, Path]:
     return folder / f"{name}.train{suffix}", folder / f"{name}.test{suffix}"
 
 
-def write_fixed(found: Inspection, targets: tuple[Path, Path], test: int, seed: int) -> None:
-    """The two files. Raises InputError, before any is written, where one is there with other content."""
+def write_fixed(found: Inspection, targets: tuple[Path, Path], test: int, seed: int, untold: bool) -> None:
+    """The two files. untold: symmetries show that were not told.
+
+    Raises InputError, before any is written, where one is there with other content.
+    """
     if not found.answered:
         raise InputError(f"{found.examples.source} has no answers to learn from: there is nothing to split")
     parts = found.split(test, seed)
@@ -282,6 +336,7 @@ def write_fixed(found: Inspection, targets: tuple[Path, Path], test: int, seed: 
             put(path, found, rows, write)
     left = found.total - sum(map(len, parts))
     told = f"; {left:,} rows at fault or repeated are left out" if left else ""
+    told += "; twins by symmetries that were not told may lie on both sides" if untold else ""
     names = " and ".join(f"{files.shown(p)} ({len(r):,} rows)" for p, r in zip(targets, parts, strict=True))
     print(f"written: {names}{told}", file=sys.stderr)
 

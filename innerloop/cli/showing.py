@@ -17,7 +17,7 @@ from innerloop.errors import InputError
 from innerloop.runs.code import FOLDER as CODE_FOLDER
 from innerloop.runs.fields import Field, config_json, fields_of
 from innerloop.runs.run import Run, read_config
-from innerloop.text import did_you_mean, markup, printable
+from innerloop.text import markup, nearest, printable
 
 LONGEST = 48  # characters of a value
 WIDTH = 120  # columns of a table that goes to no terminal
@@ -64,8 +64,10 @@ def show(
     fields = fields_of(run)
     chosen = [f for f in fields if f.path == part or f.path.startswith(f"{part}.")] if part else fields
     if not chosen:
-        parts = sorted({f.path.rpartition(".")[0] for f in fields} - {""} | {f.path for f in fields})
-        raise InputError(f"no field begins with {printable(part, 60)}: {did_you_mean(part, parts)}")
+        parts = sorted({f.path.rpartition(".")[0] for f in fields} - {""})
+        near = nearest(part, [*parts, *(f.path for f in fields)])
+        told = f'did you mean "{near}"?' if near else f"there are {', '.join(parts)}"
+        raise InputError(f"no field begins with {printable(part, 60)}: {told}")
     print_fields(chosen)
     example = next((f for f in chosen if f.path == "plan.lr"), chosen[-1])
     whose = [word for name, value in (("--system", system), ("--task", task)) if value for word in (name, value)]

@@ -22,11 +22,14 @@ from innerloop import files
 from innerloop.cli.answers import in_notation, solve_file
 from innerloop.cli.inputs import NO_CODE, CodeFlags, RulesFile, choose_device, open_run, print_reading, with_rules
 from innerloop.cli.judging import parse_noise
+from innerloop.data import picture
 from innerloop.data.arc_files import has_tests, is_arc, read_arc
 from innerloop.data.official import is_official
-from innerloop.data.opening import open_questions, read_questions
+from innerloop.data.opening import open_questions, open_sheet, read_questions
 from innerloop.data.protocols import Tokens
 from innerloop.data.sets import PuzzleSet
+from innerloop.data.sheet import Sheet
+from innerloop.data.texts import is_text
 from innerloop.errors import InputError
 from innerloop.runs.single import match_identifiers
 from innerloop.runs.solving import solver_of
@@ -36,6 +39,7 @@ from innerloop.solve.engine import StepOutput
 from innerloop.solve.options import Budget, Solution, SolveOptions
 from innerloop.solve.solver import Solver
 from innerloop.tasks.arc import ARC
+from innerloop.tasks.task import Task
 from innerloop.text import markup
 
 VERIFIED_WIDTH = 16  # trajectories where a verifier decides, unless --width says otherwise
@@ -93,14 +97,14 @@ def solve(
     if len(words) + bool(model) != 2:
         raise InputError("give a run and a puzzle, such as: innerloop solve RUN PUZZLE")
     opened = with_rules(open_run(model or words[0], choose_device(device)[0], code), rules)
-    questions, file = read_input(opened.task, words[-1])
+    questions, file, own = read_input(opened.task, words[-1])
     questions = with_identifiers(opened, questions)
     solver, scales = solver_of(opened), parse_noise(noise)
     solve_kwargs: dict[str, Any] = {"depth": depth, "noise": scales, "guess": None if guess else False, "seed": seed}
     solve_kwargs |= {"exact": exact, "budget": Budget(nfe or None, seconds or None), "pick": choose_rule(solver, pick)}
     solve_kwargs["width"] = width or default_width(solver, pick, solve_kwargs["noise"])
     if file or len(questions) > 1:
-        return solve_file(solver, questions, out, solve_kwargs, Path(words[-1]) if file else None)
+        return solve_file(solver, questions, out, solve_kwargs, Path(words[-1]) if file else None, own)
     solve_kwargs["budget"] = budget_after_check(opened.task, questions.inputs[0], solve_kwargs["budget"])
     use_one_thread(opened.loop)
     solve_one(solver, questions, solve_kwargs, label_tokens(opened.task, questions, label) if label else None, quiet)
@@ -129,26 +133,28 @@ def with_identifiers(opened: Any, questions: PuzzleSet) -> PuzzleSet:
     return questions
 
 
-def read_input(task: Any, puzzle: str) -> tuple[PuzzleSet, bool]:
-    """The questions of a text, a file or standard input, and whether it is a file. Says how a file was read.
+def read_input(task: Any, puzzle: str) -> tuple[PuzzleSet, bool, Sheet | None]:
+    """The questions of a text, a file or standard input; whether it is a file; the columns of a file of text.
 
-    Of ARC puzzles they are the test inputs, if there are any.
+    Of ARC puzzles they are the test inputs, if there are any. Says how a file was read.
     """
     if puzzle != "-" and is_file(puzzle):
-        path = Path(puzzle)
+        path, own = Path(puzzle), None
         if isinstance(task, ARC) and is_arc(path) and not is_official(path):
             questions = read_arc(path, "test" if has_tests(path) else "train", hidden=True)
+        elif is_text(path):
+            questions, own = open_sheet(path, task)
         else:
-            questions = open_questions(puzzle, task)
+            questions = open_questions(path, task)
         print_reading(questions)
-        return questions, True
+        return questions, True, own
     if puzzle != "-":
         questions = read_questions([puzzle.replace("\r", "").replace("\n", "")], task)
     else:
         questions = read_questions(read_stdin(), task, "standard input")
     if questions.reading is not None and not questions.reading.notation.standard:
         print_reading(questions)
-    return questions, False
+    return questions, False, None
 
 
 def read_stdin() -> list[str]:
@@ -247,8 +253,9 @@ def solve_one(
             found = solver.solve(question, watch=see, **solve_kwargs)[0]
         shown = play_boards(console, solver, question, paths.get(found.trajectory, []), label)
         if not np.array_equal(shown, found.answer):
-            drawn = solver.task.terminal(question, found.answer, shown, label)
-            console.print(to_ascii(drawn) if console.options.ascii_only else drawn, "")
+            console.print(drawn_for(console, solver.task, question, found.answer, shown, label), "")
+        if draws_as_most(solver.task):
+            console.print(legend(console, label is not None), "")
     print(in_notation(questions, found.text))
     console.print(verdict_line(solver, found))
     return found
@@ -259,10 +266,10 @@ def play_boards(console: Console, solver: Solver, question: Any, path: Sequence[
     before = question
     with Live(console=console, refresh_per_second=30) if console.is_terminal else nullcontext() as live:
         if live is not None:
-            live.update(solver.task.terminal(question, question, None, None), refresh=True)
+            live.update(drawn_for(console, solver.task, question, question, None, None), refresh=True)
             time.sleep(FRAME_SECONDS)
         for output in path:
-            board = draw_board(solver, question, output, before, label, console.options.ascii_only)
+            board = draw_board(console, solver, question, output, before, label)
             before = output.answer
             if live is None:
                 console.print(board, "")
@@ -280,20 +287,39 @@ def verdict_line(solver: Solver, found: Solution) -> str:
     return f"[{style}]{found.outcome}[/]{guess} after {found.cost}: {markup(found.why)}{rules}"
 
 
-def to_ascii(drawn: Text) -> Text:
-    """A board for a stream that is not UTF-8."""
-    return Text(drawn.plain.translate(str.maketrans("─│┼·█", "-|+.#")), spans=drawn.spans)
+def draws_as_most(task: Any) -> bool:
+    """Whether the task has no drawing of its own, as rosters and timetables do."""
+    return type(task).terminal is Task.terminal
 
 
-def draw_board(
-    solver: Solver, question: Any, output: StepOutput, before: Any, label: Any, ascii_only: bool = False
-) -> Group:
+def is_plain(console: Console) -> bool:
+    """Whether there are no colours to tell cells apart."""
+    return console.color_system is None or console.no_color
+
+
+def legend(console: Console, labelled: bool) -> Text:
+    """What the colours, or the marks, of a board mean."""
+    filled, wrong = ("x", "x") if not is_plain(console) else (f"x{picture.FILLED}", f"x{picture.WRONG}")
+    said = "not as in the right answer" if labelled else "breaks a rule"
+    return Text.assemble(("x", "bold"), " given   ", (filled, "cyan"), " filled in   ", (wrong, "bold red"), f" {said}")
+
+
+def drawn_for(console: Console, task: Any, question: Any, answer: Any, before: Any, label: Any) -> Text:
+    """A board in what this terminal or file can show."""
+    if is_plain(console) and draws_as_most(task):
+        drawn = picture.terminal(task, question, answer, before, label, marks=True)
+    else:
+        drawn = task.terminal(question, answer, before, label)
+    if console.options.ascii_only:
+        return Text(drawn.plain.translate(str.maketrans("─│┼·█", "-|+.#")), spans=drawn.spans)
+    return drawn
+
+
+def draw_board(console: Console, solver: Solver, question: Any, output: StepOutput, before: Any, label: Any) -> Group:
     """The board, and one line: step, confidence, whether the rules hold."""
-    task = solver.task
     sure = "" if np.isnan(output.q) else f"   confidence {output.q:.1%}"
     line = Text(f"step {output.step}{sure}   ", style="dim")
     if solver.verify:
         holds = bool(solver.verify(question[None], output.answer[None])[0])
         line.append("rules hold" if holds else "rules do not hold", style="bold green" if holds else "bold red")
-    drawn = task.terminal(question, output.answer, before, label)
-    return Group(to_ascii(drawn) if ascii_only else drawn, line)
+    return Group(drawn_for(console, solver.task, question, output.answer, before, label), line)

@@ -31,6 +31,8 @@ __all__ = [
     "ANSWER_NAMES",
     "QUESTION_NAMES",
     "TEXT_SUFFIXES",
+    "first_answer",
+    "named_in",
     "read_csv",
     "read_jsonl",
     "read_table",
@@ -70,9 +72,9 @@ def read_jsonl(path: Path | str, limit: int | None = None, allow_duplicates: boo
     return _jsonl(Rows(Path(path), ReadOptions(allow_duplicates)), limit)
 
 
-def read_texts(texts: Iterable[str], where: str, breaks: bool = True, words: dict[str, str] | None = None) -> Table:
+def read_texts(texts: Iterable[str], where: str, how: ReadOptions) -> Table:
     """Questions that are no file, such as those of standard input."""
-    rows = Rows(Path(where), ReadOptions(answers=False, breaks=breaks, words=words or {}))
+    rows = Rows(Path(where), how)
     for text in texts:
         with rows.one():
             rows.add(text, None, None)
@@ -85,10 +87,10 @@ def _csv(rows: Rows, limit: int | None) -> Table:
     header = [name.strip().lower() for name in rows.header]
     if not header:
         raise InputError(f"{rows.path} is empty; give the header source,question,answer,rating and at least one row.")
-    question = _named(header, QUESTION_NAMES, rows.path)
+    question = named_in(header, QUESTION_NAMES, rows.path)
     if rows.answered is None:
         rows.answered = any(name in header for name in ANSWER_NAMES)
-    answer = _named(header, ANSWER_NAMES, rows.path) if rows.answered else question
+    answer = named_in(header, ANSWER_NAMES, rows.path) if rows.answered else question
     rating = header.index("rating") if "rating" in header else None
     for values in records:
         with rows.one():
@@ -168,18 +170,21 @@ def _object(rows: Rows, line: str) -> tuple[int, int] | None:
         raise InputError(f"{where}: the line is no JSON object; give {{'question': ..., 'answer': ...}}.")
     record = {name.strip().lower(): value for name, value in written.items()}
     fields = list(record)
-    question = record[fields[_named(fields, QUESTION_NAMES, where)]]
+    question = record[fields[named_in(fields, QUESTION_NAMES, where)]]
     if rows.answered is None:
         rows.answered = any(name in record for name in ANSWER_NAMES)
     answer = None
     if rows.answered:
-        name = fields[_named(fields, ANSWER_NAMES, where)]
-        answer = record[name]
-        if name == "solutions" and isinstance(answer, list):
-            answer = answer[0] if answer else ""
+        name = fields[named_in(fields, ANSWER_NAMES, where)]
+        answer = first_answer(name, record[name])
     rows.add(question, answer, record.get("rating"), written)
     stated = all(type(record.get(side)) is int for side in ("box_w", "box_h"))
     return (record["box_h"], record["box_w"]) if stated else None
+
+
+def first_answer(name: str, value: Any) -> Any:
+    """The answer that stands in the column `name`: of a list of solutions the first."""
+    return (value[0] if value else "") if name == "solutions" and isinstance(value, list) else value
 
 
 def _lines(rows: Rows, limit: int | None) -> Table:
@@ -228,7 +233,8 @@ def write_plain_or_zipped(path: Path, text: str) -> None:
     files.write_bytes(path, gzip.compress(data, mtime=0) if path.name.endswith(".gz") else data)
 
 
-def _named(found: Iterable[str], names: tuple[str, ...], where: object) -> int:
+def named_in(found: Iterable[str], names: tuple[str, ...], where: object) -> int:
+    """The place of the first of `names` that is among `found`. Raises InputError where none is."""
     found = list(found)
     for name in names:
         if name in found:

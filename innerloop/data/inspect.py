@@ -9,27 +9,28 @@ The rows are read as `data.opening.open_set` reads them, but a faulty one is not
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from innerloop.data.formats import TEXT_SUFFIXES, read_table
+from innerloop.data.formats import read_table
 from innerloop.data.guess import guess_shape, infer_task
 from innerloop.data.notation import ranges
-from innerloop.data.opening import cells_of, fault_of, open_set, set_of_table, valid_labels
+from innerloop.data.opening import fault_of, open_set, valid_labels
 from innerloop.data.sets import PuzzleSet, count_held_out
 from innerloop.data.sheet import Sheet, sheet_of
 from innerloop.data.stated import UNSTATED, Stated
-from innerloop.data.table import Fault, ReadOptions, Table
+from innerloop.data.table import Fault, ReadOptions, Table, no_row
+from innerloop.data.texts import cells_of, foreign_symbol, is_text, known_symbols, set_of_table
 from innerloop.errors import InputError
 from innerloop.tasks.grid import Grid
 from innerloop.tasks.task import Task
 from innerloop.text import printable
 
-__all__ = ["Inspection", "Pair", "inspect"]
+__all__ = ["Inspection", "Judge", "Judged", "Pair", "inspect"]
 
 MAX_TWINS = 100_000  # rows up to which twins are looked for
 RARE = 200  # a symbol is rare where at most one row in so many holds it
@@ -41,6 +42,21 @@ class Pair(NamedTuple):
     row: int
     earlier: int
     same_answer: bool = True
+
+
+class Judge(NamedTuple):
+    """Rules of a person's own, which the answers of a file are to keep."""
+
+    name: str  # what messages call them
+    ruled: Callable[[Task], Task]  # the task with these rules added
+
+
+class Judged(NamedTuple):
+    """What such rules said."""
+
+    name: str
+    checked: int  # answers
+    broken: list[int]  # those that break them
 
 
 class Inspection(NamedTuple):
@@ -55,6 +71,7 @@ class Inspection(NamedTuple):
     twins: list[Pair] | None  # rows that are others turned, mirrored or renamed; None: too many rows to look
     classes: np.ndarray  # int64 (N,): twins and repeats share a number
     sheet: Sheet | None  # the rows as they stand in a file of text
+    judged: Judged | None = None  # what rules of one's own said of the answers
 
     @property
     def total(self) -> int:
@@ -97,31 +114,60 @@ class Inspection(NamedTuple):
         return found
 
 
-def inspect(path: Path | str, stated: Stated = UNSTATED) -> Inspection:
-    """Read a whole file and say what is in it. Raises InputError where it cannot be read, or no row can."""
-    path = Path(path)
-    name = path.name.lower().removesuffix(".gz")
-    if path.is_dir() or not name.endswith(TEXT_SUFFIXES):
+def inspect(
+    path: Path | str, stated: Stated = UNSTATED, symmetries: Sequence[str] = (), judge: Judge | None = None
+) -> Inspection:
+    """Read a whole file and say what is in it. symmetries: of a grid, where they are told; twins are found by them.
+
+    Raises InputError where the file cannot be read, or no row of it can.
+    """
+    path, faults = Path(path), list[Fault]()
+    sheet: Sheet | None = None
+    if is_text(path):
+        answers = None if not path.name.lower().removesuffix(".gz").endswith(".txt") else False
+        how = ReadOptions(True, answers, words=cells_of(None, stated), keep=True, faults=faults)
+        table = _readable(read_table(path, None, how), str(path), stated, faults)
+        answered, rows, sheet = bool(table.answers), table.rows, sheet_of(table)
+        task, s = set_of_table(table, None if answered else _questions_alone(table, stated), str(path), stated)
+        good = valid_labels(task, s.inputs, s.labels)
+    else:
         task, s = open_set(path, allow_duplicates=True, stated=stated)
-        return _inspected(task, s, True, range(1, len(s) + 1), [], None)
-    faults: list[Fault] = []
-    answers = None if not name.endswith(".txt") else False
-    how = ReadOptions(True, answers, words=cells_of(None, stated), keep=True, faults=faults)
-    table = _readable(read_table(path, None, how), str(path), stated, faults)
-    answered = bool(table.answers)
-    task, s = set_of_table(table, None if answered else _questions_alone(table, stated), str(path), stated)
-    good = valid_labels(task, s.inputs, s.labels)
+        answered, rows, good = True, [*range(1, len(s) + 1)], np.ones(len(s), bool)
+    if judge and not answered:
+        raise InputError(f"{path} holds no answers, which the rules are to judge; leave out the rules.")
     for i in np.flatnonzero(~good):
-        faults.append(Fault(table.rows[i], fault_of(task, s.inputs[i], s.labels[i])))
+        faults.append(Fault(rows[i], fault_of(task, s.inputs[i], s.labels[i])))
     if not good.any():
-        raise InputError(
-            f"{path}, row {faults[0].row}: {faults[0].what}; no other row can be read either, so mend that first."
-        )
+        raise InputError(no_row(str(path), faults))
+    judged = _judged(judge, task, s, good) if judge else None
+    if judged:
+        broken = [Fault(rows[i], f"the answer breaks the rules of {judged.name}") for i in judged.broken]
+        good[judged.broken] = False
+        if not good.any():
+            raise InputError(f"{path}, row {broken[0].row}: {broken[0].what}, and so do all others: correct the rules.")
+        faults += broken
     kept = np.flatnonzero(good)
     s = s if good.all() else s.take(kept)
     s = replace(s, reading=s.reading._replace(puzzles=len(s)) if s.reading else None)
-    rows = [table.rows[i] for i in kept]
-    return _inspected(task, s, answered, rows, sorted(faults), sheet_of(table).take(kept.tolist()))
+    rows, sheet = [rows[i] for i in kept], sheet.take(kept.tolist()) if sheet else None
+    found = _inspected(with_symmetries(task, symmetries), s, answered, rows, sorted(faults), sheet)
+    return found._replace(judged=judged)
+
+
+def with_symmetries(task: Task, symmetries: Sequence[str]) -> Task:
+    """The grid with these symmetries, as training takes them. Raises InputError for a task that brings its own."""
+    if not symmetries:
+        return task
+    if not isinstance(task, Grid):
+        raise InputError(f"the symmetries of {task.name} are known: leave out those that were told.")
+    return Grid(**task.options | {"symmetries": tuple(symmetries)})
+
+
+def _judged(judge: Judge, task: Task, s: PuzzleSet, good: np.ndarray) -> Judged:
+    """What the rules say of the answers that are whole and keep what is known of the task."""
+    whole = np.flatnonzero(good & (s.labels != 0).all(1))
+    valid = judge.ruled(task).valid_batch(s.inputs[whole], s.labels[whole])
+    return Judged(judge.name, len(whole), whole[~valid].tolist())
 
 
 def _readable(table: Table, where: str, stated: Stated, faults: list[Fault]) -> Table:
@@ -129,24 +175,16 @@ def _readable(table: Table, where: str, stated: Stated, faults: list[Fault]) -> 
     if not table.answers:
         return table
     guess = infer_task(table, None, where, stated)
-    digits, blanks = guess.notation.digits, guess.notation.blanks
-    known = set(digits + blanks) if digits and not guess.notation.standard else set(guess.task.charset)
-    known |= set() if digits and not guess.notation.standard else {*guess.task.aliases, guess.task.pad_symbol}
-    kept = []
+    known, kept = known_symbols(guess), []
     for i, texts in enumerate(zip(table.questions, table.answers, strict=True)):
-        bad = next((k for k, text in enumerate(texts) if not known.issuperset(text)), None)
-        if bad is None:
+        if told := foreign_symbol(known, *texts):
+            faults.append(Fault(table.rows[i], f"{told}, where {guess.task.name} is written with {_written(known)}"))
+        else:
             kept.append(i)
-            continue
-        cell = next(j for j, symbol in enumerate(texts[bad]) if symbol not in known)
-        told = f"the {('question', 'answer')[bad]} has {texts[bad][cell]!r} in cell {cell + 1}"
-        faults.append(Fault(table.rows[i], f"{told}, where {guess.task.name} is written with {_written(known)}"))
     if len(kept) == len(table.questions):
         return table
     if not kept:
-        raise InputError(
-            f"{where}, row {faults[0].row}: {faults[0].what}; no other row can be read either, so mend that first."
-        )
+        raise InputError(no_row(where, faults))
     take: Any = lambda column: [column[i] for i in kept]  # noqa: E731
     columns = {name: take(getattr(table, name)) for name in ("questions", "answers", "rows", "records")}
     return table._replace(ratings=table.ratings[kept], **columns)

@@ -12,14 +12,15 @@ import numpy as np
 from innerloop.data import hub
 from innerloop.data.arc_files import load_json, looks_like_arc, read_arc
 from innerloop.data.arrays import SYMBOLS, read_arrays
-from innerloop.data.cells import word_symbols
-from innerloop.data.formats import TEXT_SUFFIXES, read_table, read_texts
-from innerloop.data.guess import INFERRED, are_latin_squares, guess_notation, infer_task
+from innerloop.data.formats import read_table, read_texts
+from innerloop.data.guess import INFERRED, are_latin_squares
 from innerloop.data.notation import BOXES, FEW_ROWS, ROWS_INSPECTED, count_valid
 from innerloop.data.official import is_official, read_official
 from innerloop.data.sets import PuzzleSet, Reading
+from innerloop.data.sheet import Sheet, sheet_of, table_of
 from innerloop.data.stated import UNSTATED, Stated
-from innerloop.data.table import ReadOptions, Table
+from innerloop.data.table import ReadOptions
+from innerloop.data.texts import asked, cells_of, is_text, line_breaks_end_rows, reader_of, set_of_table
 from innerloop.errors import InputError
 from innerloop.tasks.arc import ARC
 from innerloop.tasks.grid import Grid
@@ -31,13 +32,13 @@ from innerloop.text import printable
 
 __all__ = [
     "INFERRED",
-    "cells_of",
+    "answers_in",
     "check_labels",
     "fault_of",
     "open_questions",
     "open_set",
+    "open_sheet",
     "read_questions",
-    "set_of_table",
     "valid_labels",
 ]
 
@@ -93,8 +94,8 @@ def open_questions(path: str | Path, task: Task, limit: int | None = None) -> Pu
     if not path.exists():
         raise InputError(f"{path} does not exist; check the path.")
     name = path.name.lower()
-    if not path.is_dir() and name.removesuffix(".gz").endswith(TEXT_SUFFIXES):
-        s = _text(path, task, limit, answers=False)[1]
+    if is_text(path):
+        s = asked(reader_of(path, task, limit), task, str(path))[1]
     elif name.endswith((".npz", ".npy")):
         s, options = read_arrays(path, task, answers=False)
         _task_of(s, task, s.task, options)
@@ -104,10 +105,28 @@ def open_questions(path: str | Path, task: Task, limit: int | None = None) -> Pu
     return _with_reading(s, task, "the task is known")
 
 
+def open_sheet(path: Path, task: Task) -> tuple[PuzzleSet, Sheet]:
+    """The questions of a file of text, as `open_questions` reads them, and the columns of the file; it is read once."""
+    table, s = asked(reader_of(path, task, None, keep=True), task, str(path))
+    return _with_reading(s, task, "the task is known"), sheet_of(table)
+
+
+def answers_in(sheet: Sheet, task: Task, where: str) -> np.ndarray:
+    """(N, S) tokens: the answers that the rows of a file hold, checked as `open_set` checks them.
+
+    Raises InputError naming the first row that has none, or a wrong one.
+    """
+    how = ReadOptions(True, True, line_breaks_end_rows(task), cells_of(task))
+    s = set_of_table(table_of(sheet, Path(where), how), task, where)[1]
+    check_labels(task, s)
+    return s.labels
+
+
 def read_questions(texts: Iterable[str], task: Task, where: str = "the text") -> PuzzleSet:
     """Questions given as texts, by the rules of `open_questions`; `where` they are from, for messages."""
-    table = read_texts(texts, where, line_breaks_end_rows(task), cells_of(task))
-    return replace(set_of_table(table, task, where)[1], task=task.name)
+    lines, how = list(texts), ReadOptions(False, False, line_breaks_end_rows(task), cells_of(task))
+    found = asked(lambda faults: read_texts(lines, where, replace(how, faults=faults)), task, where)[1]
+    return replace(found, task=task.name)
 
 
 def _first(s: PuzzleSet, limit: int | None) -> PuzzleSet:
@@ -161,7 +180,7 @@ def _read(
     stated: Stated = UNSTATED,
 ) -> tuple[Task, PuzzleSet]:
     name = path.name.lower()
-    text = not path.is_dir() and name.removesuffix(".gz").endswith(TEXT_SUFFIXES)
+    text = is_text(path)
     if stated != UNSTATED and not text:
         raise InputError(f"{path} states shape and symbols itself; leave out shape, blank and alphabet.")
     if path.is_dir():
@@ -191,53 +210,11 @@ def _text(
     task: Task | str | None,
     limit: int | None,
     allow_duplicates: bool = False,
-    answers: bool = True,
     stated: Stated = UNSTATED,
 ) -> tuple[Task, PuzzleSet]:
     """A file of text."""
-    how = ReadOptions(allow_duplicates, answers, line_breaks_end_rows(task), cells_of(task, stated))
+    how = ReadOptions(allow_duplicates, True, line_breaks_end_rows(task), cells_of(task, stated))
     return set_of_table(read_table(path, limit, how), task, str(path), stated)
-
-
-def cells_of(task: Task | str | None, stated: Stated = UNSTATED) -> dict[str, str]:
-    """Symbol of every word, where cells have several characters; else empty."""
-    words: tuple[str, ...] = getattr(task, "words", ()) or (stated.alphabet if stated.several else ())
-    return dict(zip(words, word_symbols(words), strict=True))
-
-
-def line_breaks_end_rows(task: Task | str | None) -> bool:
-    """Do line breaks end rows? Not for a task whose alphabet has them, as grids were once read."""
-    return not isinstance(task, Task) or "\n" not in task.charset
-
-
-def set_of_table(
-    table: Table, task: Task | str | None, where: str, stated: Stated = UNSTATED
-) -> tuple[Task, PuzzleSet]:
-    """The rows of a file of text as tokens, of the task that is given or that they look like."""
-    try:
-        guess = guess_notation(table, task, where) if isinstance(task, Task) else infer_task(table, task, where, stated)
-    except InputError as error:
-        raise error if where in str(error) else InputError(f"{where}: {error}") from None
-    found, notation = guess.task, guess.notation
-    inputs = found.encode_many(list(notation.read(table.questions, where, "question")), where, "question")
-    columns: dict[str, Any] = {}
-    labels = np.zeros_like(inputs)
-    if table.answers:
-        labels = found.encode_many(list(notation.read(table.answers, where, "answer")), where, "answer")
-        columns = {"rating": table.ratings}
-    blank = found.charset[found.blank - 1] if found.blank else ""
-    symbols = "".join(symbol for symbol in found.charset if symbol != blank)
-    reading = Reading(
-        found.name,
-        found.shape,
-        len(inputs),
-        guess.reason,
-        notation.digits or symbols,
-        notation.blanks if notation.digits else blank,
-        notation,
-        getattr(found, "words", ()),
-    )
-    return found, found.as_set(inputs, labels, source=where, reading=reading, **columns)
 
 
 def _arc(path: Path, task: Task | str | None, split: str | None, limit: int | None) -> tuple[Task, PuzzleSet]:

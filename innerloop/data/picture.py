@@ -8,7 +8,9 @@ from typing import Protocol
 import numpy as np
 from rich.text import Text
 
-__all__ = ["svg", "terminal"]
+__all__ = ["FILLED", "WRONG", "svg", "terminal"]
+
+FILLED, WRONG = "'", "!"  # behind a cell of the answer, where there are no colours; nothing behind a given
 
 CELL = 32  # px
 # Class names are prefixed because a page may hold many of these SVGs inline next to its own styles.
@@ -51,9 +53,14 @@ def _kinds(
 
 
 def terminal(
-    task: DrawnTask, question: np.ndarray, answer: np.ndarray, previous: np.ndarray | None, label: np.ndarray | None
+    task: DrawnTask,
+    question: np.ndarray,
+    answer: np.ndarray,
+    previous: np.ndarray | None,
+    label: np.ndarray | None,
+    marks: bool = False,
 ) -> Text:
-    """See Task.terminal."""
+    """See Task.terminal. marks: FILLED and WRONG stand behind the cells that are, for where there are no colours."""
     rows, columns = task.shape
     box_rows, box_columns = task.boxes()
     given, wrong = _kinds(task, question, answer, label)
@@ -69,16 +76,22 @@ def terminal(
             cell = r * columns + c
             token, fill = int(answer[cell]), task.colour(int(answer[cell]))
             glyph = task.glyph(token) or task.void
+            mark = mark_of(bool(given[cell]), bool(wrong[cell]), not task.glyph(token)) if marks else ""
             if glyph == "█":
-                text.append("██", style="red" if wrong[cell] else fill)
+                text.append("█" + (mark.replace(FILLED, "") or "█"), style="red" if wrong[cell] else fill)
                 continue
             style = "bold red" if wrong[cell] else "bold" if given[cell] else "cyan"
             if previous is not None and previous[cell] != answer[cell]:
                 style += " underline"
-            text.append(glyph.ljust(widest) + " ", style=f"{style} on {fill}" if fill else style)
+            text.append((glyph + mark).ljust(widest + 1), style=f"{style} on {fill}" if fill else style)
         text.append("\n")
     text.right_crop(1)
     return text
+
+
+def mark_of(given: bool, wrong: bool, empty: bool) -> str:
+    """What stands behind a cell where there are no colours. empty: nothing is shown in it."""
+    return WRONG if wrong else "" if given or empty else FILLED
 
 
 def svg(task: DrawnTask, question: np.ndarray, answer: np.ndarray, label: np.ndarray | None) -> str:

@@ -1,6 +1,6 @@
 """Sheet: the rows of a person's own file as they stand, to be written again in parts or with more columns.
 
-sheet = read_sheet("mine.csv")                    # every column, whatever it means
+sheet = sheet_of(table)                           # every column, whatever it means
 sheet.extended(("known",), [["yes"], ...]).write("answers.csv")
 sheet.take([0, 2]).write("part.jsonl.gz")
 """
@@ -14,12 +14,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from innerloop.data.formats import read_table, write_plain_or_zipped
-from innerloop.data.table import ReadOptions, Table
+from innerloop.data.formats import ANSWER_NAMES, QUESTION_NAMES, first_answer, named_in, write_plain_or_zipped
+from innerloop.data.table import ReadOptions, Rows, Table
 from innerloop.errors import InputError
 from innerloop.text import printable
 
-__all__ = ["Sheet", "ending_of", "read_sheet", "sheet_of"]
+__all__ = ["Sheet", "ending_of", "sheet_of", "table_of"]
 
 ABSENT = object()  # the value of a column that an object of JSON lines lacks
 ENDINGS = (".csv", ".jsonl")  # that a sheet is written as, each also with .gz
@@ -75,20 +75,24 @@ def ending_of(path: Path | str) -> str:
     raise InputError(f"{printable(str(path))}: give a name that ends in {' or '.join(ENDINGS)}, also with .gz")
 
 
-def read_sheet(path: Path | str, words: dict[str, str] | None = None) -> Sheet:
-    """All columns of a file of text. words: of `data.opening.cells_of`, where cells have several characters.
-
-    Raises InputError as `data.formats.read_table` does.
-    """
-    return sheet_of(read_table(Path(path), None, ReadOptions(answers=False, words=words or {}, keep=True)))
-
-
 def sheet_of(table: Table) -> Sheet:
     """The sheet of a table that was read with ReadOptions.keep."""
     if table.header:
         return Sheet(table.header, table.records)
     header = list(dict.fromkeys(name for record in table.records for name in record))
     return Sheet(header, [[record.get(name, ABSENT) for name in header] for record in table.records])
+
+
+def table_of(sheet: Sheet, path: Path, how: ReadOptions) -> Table:
+    """Question and answer of every row, read as from the file `path` that the sheet is of, but not from the disk."""
+    header = [name.strip().lower() for name in sheet.header]
+    question, answer = (named_in(header, names, path) for names in (QUESTION_NAMES, ANSWER_NAMES))
+    rows = Rows(path, how)
+    for values in sheet.rows:
+        with rows.one():
+            asked, solved = ("" if values[i] is ABSENT else values[i] for i in (question, answer))
+            rows.add(asked, first_answer(header[answer], solved), None)
+    return rows.table()
 
 
 def _field(value: Any) -> str:

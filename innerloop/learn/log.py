@@ -1,9 +1,10 @@
-"""Training log: metrics.jsonl, a progress line in the terminal, and optional loggers."""
+"""Training log: metrics.jsonl, a progress line in the terminal or now and then one elsewhere, and optional loggers."""
 
 from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,14 @@ from innerloop.errors import InputError
 from innerloop.text import markup
 
 MAX_BYTES = 1 << 30  # largest metrics.jsonl that is read, bytes
+TELL_SECONDS = 10.0  # between two lines of progress where there is no terminal
 SINKS = ("tensorboard", "wandb", "trackio")
 
 
 class Log:
-    """metrics.jsonl always; TensorBoard, wandb or trackio on request; a rich progress line where `live`."""
+    """metrics.jsonl always; TensorBoard, wandb or trackio on request; where `live` a rich progress line, or without a
+    terminal a plain line every TELL_SECONDS.
+    """
 
     def __init__(
         self, folder: Path, steps: int, start: int, live: bool, sinks: Iterable[str] = (), name: str = ""
@@ -31,6 +35,7 @@ class Log:
         self._drop_lines_after(start)
         self.sinks = [_sink(s, folder, name) for s in sinks]
         self.console = Console(emoji=False)
+        self.steps, self.plain, self.told = steps, live and not self.console.is_terminal, time.monotonic()
         columns = [
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=12),  # the whole line fits into 80 columns
@@ -59,6 +64,9 @@ class Log:
     def step(self, done: float, loss: float, exact: float) -> None:
         """Update the progress line."""
         self.progress.update(self.task, completed=done, loss=loss, exact=exact)
+        if self.plain and time.monotonic() - self.told >= TELL_SECONDS:
+            self.told = time.monotonic()
+            self.print(f"step {done:.0f} of {self.steps}: loss {loss:.4f}, batch {exact:.0%} right")
 
     def write(self, record: dict[str, Any]) -> None:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
@@ -14,7 +14,7 @@ from innerloop.errors import InputError
 from innerloop.learn.plan import Plan
 from innerloop.saved import field_of, saved
 from innerloop.schema import Range, Seed
-from innerloop.text import did_you_mean, printable
+from innerloop.text import did_you_mean, nearest, printable
 
 Rows = Annotated[int, Range(0, 10_000_000)]
 GIVEN = "puzzles given to innerloop.train"  # stands for the path of a run's puzzles where a program made them
@@ -86,13 +86,13 @@ def override(run: Run, changes: Sequence[str]) -> Run:
         path, sign, text = change.partition("=")
         if not sign:
             raise InputError(f'"{printable(change)}" changes nothing: write a field and its value, as plan.steps=500')
-        run = _replace(run, path.strip().split("."), text.strip(), path.strip())
+        run = _replace(run, path.strip().split("."), text.strip(), path.strip(), run)
     if not isinstance(run.config, weights.get(run.system)[1]):
         raise InputError(f"the config of this run is not one of {run.system}: use the recipe family, with --system")
     return run
 
 
-def _replace(value: Any, path: list[str], text: str, whole: str) -> Any:
+def _replace(value: Any, path: list[str], text: str, whole: str, run: Run) -> Any:
     key, rest = path[0], path[1:]
     if isinstance(value, dict) and not rest:
         kind = type(value[key]) if value.get(key) is not None else Any
@@ -100,7 +100,21 @@ def _replace(value: Any, path: list[str], text: str, whole: str) -> Any:
     known = typing.get_type_hints(type(value), include_extras=True) if dataclasses.is_dataclass(value) else {}
     key = field_of(key, known)
     if key not in known:
-        raise InputError(f"{printable(whole)} is not a field of a run: {did_you_mean(key, known)}")
+        near = nearest(whole, _paths(run))
+        told = f'did you mean "{near}"?' if near else did_you_mean(key, known)
+        raise InputError(f"{printable(whole)} is not a field of a run: {told}")
     old = getattr(value, key)
-    new = _replace(old, rest, text, whole) if rest else schema.parse(known[key], text, whole)
+    new = _replace(old, rest, text, whole, run) if rest else schema.parse(known[key], text, whole)
     return replace(value, **{key: new})  # type: ignore[type-var]
+
+
+def _paths(value: Any, prefix: str = "") -> Iterator[str]:
+    """The fields of a run as --set writes them."""
+    for f in dataclasses.fields(value):
+        inner = getattr(value, f.name)
+        if dataclasses.is_dataclass(inner):
+            yield from _paths(inner, f"{prefix}{f.name}.")
+        elif isinstance(inner, dict) and inner:
+            yield from (f"{prefix}{f.name}.{name}" for name in inner)
+        else:
+            yield f"{prefix}{f.name}"

@@ -24,7 +24,7 @@ __all__ = ["Grid"]
 MOST_SYMBOLS = 254
 BLANKS = ".0 ?"  # symbols that an empty cell may have where nothing is said
 FAULTY, FEW = 10, 4  # one row in ten may change a given, and is a fault of the row; one of any FEW rows too
-PIECE = 65_536  # rows that are compared at once
+PIECE = 65_536  # rows, or images of them, that are compared at once
 SYMMETRIES = ("turns", "names", *MIRRORS)
 
 
@@ -188,11 +188,13 @@ class Grid(Task):
     def canonical_batch(self, inputs: np.ndarray) -> list[bytes]:
         """Exact: the smallest image, with symbols numbered as they come where their names mean nothing."""
         self.check(inputs, "questions")
-        count = len(self.group.cells)
-        views = self.group.take(np.tile(np.arange(count), len(inputs)))
-        images = views.apply(inputs.repeat(count, 0))
-        keys = [self._unnamed(image).tobytes() for image in np.ascontiguousarray(images)]
-        return [min(keys[i : i + count]) for i in range(0, len(keys), count)]
+        count, keys = len(self.group.cells), list[bytes]()
+        for some in np.array_split(inputs, range(PIECE // count, len(inputs), PIECE // count)):
+            views = self.group.take(np.tile(np.arange(count), len(some)))
+            images = np.ascontiguousarray(views.apply(some.repeat(count, 0)))
+            of_some = [self._unnamed(image).tobytes() for image in images]
+            keys += [min(of_some[i : i + count]) for i in range(0, len(of_some), count)]
+        return keys
 
     def _unnamed(self, image: np.ndarray) -> np.ndarray:
         if "names" not in self.symmetries:

@@ -243,6 +243,23 @@ def test_solve_shows_one_puzzle(run, capsys):
     assert len(quiet[0]) == 16 and quiet[1].startswith(("valid after", "I don't know"))
 
 
+def test_without_colours_cells_that_were_filled_in_or_are_wrong_have_marks(capsys, monkeypatch):
+    from innerloop.cli.solving import drawn_for
+
+    other = GOOD[:-1] + "2"
+    assert cli.main(["solve", "demo-sudoku4", EASY, "--depth", "8", "--label", other]) == 0
+    said = capsys.readouterr().out
+    assert "1 2'│ 3 4'\n" in said and "4 3'│ 2 1!\n" in said
+    assert "x given   x' filled in   x! not as in the right answer" in said
+    assert cli.main(["solve", "demo-sudoku4", EASY, "--depth", "8", "--quiet"]) == 0
+    assert "'" not in capsys.readouterr().out.partition("trajectory")[0]
+    task = tasks.get("sudoku", size=4)
+    question, answer = task.encode(EASY), task.encode(GOOD)
+    for colours, marked in (({"no_color": True}, True), ({"no_color": False}, False)):
+        terminal = Console(force_terminal=True, color_system="standard", **colours)
+        assert drawn_for(terminal, task, question, answer, None, None).plain.startswith("1 2'" if marked else "1 2 ")
+
+
 def test_solve_shows_the_trajectory_that_answers(capsys):
     puzzle = ".1..2...3...9...8....58......24.6.......3...6.6...749.1...9......7...2.4..5...8.."  # the first does not
     assert cli.main(["solve", "--model", "demo-sudoku9", puzzle, "--depth", "16", "--width", "64"]) == 0
@@ -325,7 +342,7 @@ def test_an_answer_is_not_lost_to_a_narrow_stream(monkeypatch):
     print("\u4e00")
     narrow.flush()
     said = narrow.buffer.getvalue()
-    assert b"1 2 | 3 4" in said and GOOD.encode() in said and b"\\u4e00" in said and b"\\u25" not in said
+    assert b"1 2'| 3 4'" in said and GOOD.encode() in said and b"\\u4e00" in said and b"\\u25" not in said
 
 
 def test_the_exact_solver_answers_what_the_model_does_not_know(run, puzzles, capsys):
@@ -362,11 +379,26 @@ def test_plot_and_report(run, capsys):
     assert cli.main(["report", str(run), "--depth", "0"]) == 2 and "--depth is 0" in capsys.readouterr().err
 
 
+def test_what_takes_long_says_so_without_a_terminal(monkeypatch):
+    from innerloop.cli import demo
+
+    monkeypatch.setattr(demo, "TELL_SECONDS", 0.001)
+    said = io.StringIO()
+    with demo.working(Console(file=said), "solving"):
+        time.sleep(0.05)
+    lines = said.getvalue().splitlines()
+    assert lines and set(lines) == {"solving: 0 s so far"}
+    with demo.working(Console(file=said, force_terminal=True), "solving"):
+        pass
+    assert "\x1b" in said.getvalue()
+
+
 @pytest.mark.slow
 def test_demo_end_to_end(capsys):
     assert cli.main(["demo", "--recipe", "sudoku4", "--out", "d", "--set", *TINY]) == 0
     out = capsys.readouterr().out
     assert "report.html" in out and out.count("\n  innerloop ") == 2 and os.path.exists("d/figures/depth.svg")
+    assert all(f"{n} of 4  " in out for n in (1, 2, 3, 4)) and "of 5" not in out
     assert cli.main(["demo", "--recipe", "sudoku4", "--out", "d", "--set", *TINY]) == 0
     before = contents(Path("d"))
     assert cli.main(["demo", "--recipe", "sudoku6", "--out", "d"]) == 2, "a demo must not replace another run"

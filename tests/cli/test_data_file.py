@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import json
 from itertools import product
 from pathlib import Path
 
 import pytest
 
-from innerloop import cli, open_solver, tasks
+from innerloop import cli, files, open_solver, tasks
 from innerloop.solve.worth import advice
 
 ASKED, SOLVED = "1.3.34.2.1.34.2.", "1234341221434321"
@@ -75,6 +76,39 @@ def test_fix_writes_two_files_beside_the_one_it_leaves_alone(own: Path, capsys: 
     assert cli.main(["data", "own.csv", "--out", "clean"]) == 2
 
 
+def test_answers_are_checked_by_rules_of_ones_own(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("ortools")
+    broken = [i for i, row in enumerate(rows_of(own), 1) if row["solution"][0] == "1"]
+    total = len(rows_of(own))
+    files_of_rules = {
+        "rule": 'def rule(question: str, answer: str) -> bool:\n    return answer[0] != "1"\n',
+        "model": 'def constrain(model, has, question: str):\n    model.add_bool_or([~has(0, "1")])\n',
+        "never": "def rule(question: str, answer: str) -> bool:\n    return False\n",
+        "always": "def rule(question: str, answer: str) -> bool:\n    return True\n",
+    }
+    for name, text in files_of_rules.items():
+        Path(f"{name}.py").write_text(text)
+    assert 1 < len(broken) < total
+    for name in ("rule", "model"):
+        assert cli.main(["data", "own.csv", "--rules", f"{name}.py"]) == 2
+        said = capsys.readouterr()
+        shown = " ".join(said.out.split())
+        assert f"{len(broken)} of {total} answers break those of {name}.py, first row {broken[0]}" in shown
+        assert f"row {broken[0]}: the answer breaks the rules of {name}.py, and {len(broken) - 1} more rows" in said.err
+        assert f"innerloop data own.csv --rules {name}.py --fix" in said.err
+    assert cli.main(["data", "own.csv", "--rules", "rule.py", "--fix", "--out", "clean"]) == 0
+    kept = [*rows_of("clean/own.train.csv"), *rows_of("clean/own.test.csv")]
+    assert len(kept) == total - len(broken) and all(row["solution"][0] != "1" for row in kept)
+    assert cli.main(["data", "own.csv", "--rules", "never.py"]) == 2
+    assert "row 1: the answer breaks the rules of never.py, and so do all others" in capsys.readouterr().err
+    assert cli.main(["data", "own.csv", "--rules", "always.py"]) == 0
+    said = capsys.readouterr()
+    assert f"all {total} answers keep those of always.py" in said.out and "--rules" not in said.err
+    Path("asked.txt").write_text(f"{ASKED}\n{SEVERAL}\n")
+    assert cli.main(["data", "asked.txt", "--rules", "always.py"]) == 2
+    assert "holds no answers" in capsys.readouterr().err
+
+
 def test_a_question_that_lies_in_several_columns_is_suspected(capsys: pytest.CaptureFixture[str]) -> None:
     Path("signs.csv").write_text("\n".join(["givens,signs,answer", "1..,a,123", "1..,b,132", "..2,a,312"]) + "\n")
     assert cli.main(["data", "signs.csv"]) == 2
@@ -103,6 +137,35 @@ def test_solve_keeps_columns_and_flags_rows_that_are_no_puzzle(own: Path, capsys
         assert cli.main(["solve", "demo-sudoku4", "q.jsonl.gz", "--out", "a.jsonl"]) == 0
     (line,) = Path("a.jsonl").read_text().splitlines()
     assert json.loads(line)["tags"] == ["x"] and json.loads(line)["answer"] == SOLVED
+
+
+def test_solve_reads_a_file_once_and_names_every_faulty_row(
+    own: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, lines = [], files.lines
+    monkeypatch.setattr(files, "lines", lambda path: opened.append(Path(path).name) or lines(path))
+    quick = ["--depth", "1", "--width", "1"]
+    with own.open("a") as file:  # a question that stands twice
+        file.write(own.read_text().splitlines()[1] + "\n")
+    assert cli.main(["solve", "demo-sudoku4", "own.csv", *quick]) == 0
+    assert opened == ["own.csv"] and "are the answers that the file holds" in capsys.readouterr().err
+    rows = own.read_text().splitlines()
+    rows[2] = rows[2].replace(",", ",x", 1)
+    for i in (4, *range(9, 14)):
+        head, question, *rest = rows[i].split(",", 2)
+        rows[i] = ",".join([head, question[:-1] + "z", *rest])
+    own.write_text("\n".join(rows) + "\n")
+    assert cli.main(["solve", "demo-sudoku4", "own.csv", *quick, "--out", "a.csv"]) == 2 and not Path("a.csv").exists()
+    error = capsys.readouterr().err
+    assert "own.csv: 7 rows cannot be read: row 2: the question has 17 cells where most have 16; " in error
+    assert "row 4: the question has 'z' in cell 16; row 9: " in error and "; likewise rows 12, 13; correct" in error
+    rows[2], rows[1] = own.read_text().splitlines()[3], rows[1].replace(",", ",x", 1)
+    own.write_text("\n".join([*rows[:4], *rows[5:9]]) + "\n")
+    assert cli.main(["solve", "demo-sudoku4", "own.csv", *quick]) == 2
+    assert "own.csv: 1 row cannot be read: row 1: the question has 17 cells" in capsys.readouterr().err
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{ASKED}\n1\n{ASKED}\n{'z' * 16}\n"))
+    assert cli.main(["solve", "demo-sudoku4", "-", *quick]) == 2
+    assert "standard input: 2 rows cannot be read: row 2: " in capsys.readouterr().err
 
 
 def test_what_is_stated_of_a_file_is_stated_once(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from innerloop.data.formats import write_csv
+from innerloop.data.formats import read_table, write_csv
 from innerloop.data.inspect import inspect
 from innerloop.data.leakage import leakage
 from innerloop.data.opening import open_questions, open_set
 from innerloop.data.sets import count_held_out
-from innerloop.data.sheet import Sheet, read_sheet
+from innerloop.data.sheet import Sheet, sheet_of
 from innerloop.data.stated import Stated
+from innerloop.data.table import ReadOptions
 from innerloop.errors import InputError
 from innerloop.runs.fit import load_data
 from innerloop.runs.run import Data
@@ -150,10 +151,11 @@ def test_what_is_stated_wrongly_is_refused(words: tuple[str, str, str], says: st
 
 def test_a_sheet_keeps_columns_and_replaces_none(tmp_path: Path) -> None:
     path = csv_of(tmp_path / "a.csv", [["1", "1.3.3.1.2.4.4.2.", ""]], "Id,quizzes,answer")
-    more = read_sheet(path).extended(("answer", "known"), [["x"], ["no"]])
+    kept = ReadOptions(answers=False, keep=True)
+    more = sheet_of(read_table(path, None, kept)).extended(("answer", "known"), [["x"], ["no"]])
     assert more.text() == "Id,quizzes,answer,found_answer,known\n1,1.3.3.1.2.4.4.2.,,x,no\n"
     (tmp_path / "a.jsonl").write_text('{"question": [1, 0], "n": 2}\n{"question": [0, 1], "m": null}\n')
-    sheet = read_sheet(tmp_path / "a.jsonl")
+    sheet = sheet_of(read_table(tmp_path / "a.jsonl", None, kept))
     assert sheet.text(".jsonl") == (tmp_path / "a.jsonl").read_text()
     assert sheet.text() == 'question,n,m\n"[1, 0]",2,\n"[0, 1]",,\n'
     Sheet(["a"], [["b"]]).write(tmp_path / "b.csv.gz")

@@ -9,6 +9,7 @@ from torch import nn
 
 from innerloop.errors import InputError
 from innerloop.learn import checkpoint
+from innerloop.learn import log as log_module
 from innerloop.learn.distributed import Distributed
 from innerloop.learn.learner import Learner
 from innerloop.learn.plan import Plan
@@ -134,3 +135,12 @@ def test_a_step_that_is_not_finite_changes_nothing_and_ends_the_run(tmp_path):
     result = learner.run()
     assert result.steps == 3 and "step 4: the gradient is not finite" in result.stopped
     assert learner.loop.weight.isfinite().all() and (tmp_path / checkpoint.MODEL).exists()
+
+
+@pytest.mark.parametrize(("seconds", "lines"), [(0.0, 24), (1e9, 0)])
+def test_without_a_terminal_progress_is_a_plain_line_now_and_then(seconds, lines, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(log_module, "TELL_SECONDS", seconds)
+    torch.manual_seed(0)
+    Bandit(nn.Linear(5, 1, bias=False), PLAN, tmp_path, live=True).run()
+    said = capsys.readouterr().out
+    assert said.count(" of 24: loss ") == lines and "\x1b" not in said and "\r" not in said

@@ -137,6 +137,23 @@ def test_a_config_file_is_saved_edited_and_trained(run, capsys):
     assert cli.main(["show", "sudoku4", "--part", "plam"]) == 2 and 'mean "plan"' in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--part", "lr"], 'mean "plan.lr"?'),
+        (["--part", "zzz"], "there are config, config.net, "),
+        (["--set", "lr=1e-3"], 'mean "plan.lr"?'),
+        (["--set", "plan.lrr=1e-3"], 'mean "plan.lr"?'),
+        (["--set", "max_step=4"], 'mean "plan.halting.max_steps"?'),
+        (["--set", "data.size=9"], 'mean "data.options.size"?'),
+        (["--set", "zzz=1"], "there are name, system, "),
+    ],
+)
+def test_the_nearest_field_is_named_with_its_whole_path(words, told, capsys):
+    assert cli.main(["show", "sudoku4", *words]) == 2
+    assert told in capsys.readouterr().err
+
+
 def test_config_files_hold_every_recipe():
     for name in recipes.all_recipes():
         run = recipes.get(name)

@@ -67,6 +67,9 @@ def test_rules_are_added_to_those_that_the_task_has():
     question = task.encode("1" + "." * 15)
     answer = exact(ruled, question).answer
     assert len(set(answer[diagonal])) == 4 and task.valid_batch(question[None], answer[None])[0]
+    every = solutions(task, question).answers
+    judged = ruled.valid_batch(question[None].repeat(20, 0), every[:20])
+    assert judged.tolist() == [len(set(a[diagonal])) == 4 for a in every[:20]] and 0 < judged.sum() < 20
     assert len(solutions(ruled, question).answers) < len(solutions(task, question).answers)
     assert type(ruled).solutions is tasks.Task.solutions
     other = next(a for a in solutions(task, question, 50).answers if len(set(a[diagonal])) < 4)
