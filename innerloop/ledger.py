@@ -57,6 +57,7 @@ class Ledger:
     nfe: float = 0  # block calls: one application of a net (all its layers) to one example
     serial_steps: float = 0  # sequential loop steps, each for a whole batch
     flops: float = 0  # forward, with counting(flops=True); a multiply-add is two
+    completions: float = 0  # asked of a language model
     tokens_in: float = 0  # tokens a language model read
     tokens_cached: float = 0  # of tokens_in, those that a cache of the model held already
     tokens_out: float = 0  # tokens it wrote

@@ -14,7 +14,7 @@ FILES = sorted(p for p in PACKAGE.rglob("*.py"))
 FLOORS = [
     {"budget", "errors", "files", "interval", "ledger", "memory", "plugins", "saved", "schema", "text", "tree"},
     {"core", "grad", "halt", "noise", "rows", "width"},
-    {"parts"},
+    {"parts", "lm"},
     {"rules"},
     {"data", "tasks", "weights", "web"},
     {"learn"},

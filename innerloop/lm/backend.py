@@ -1,0 +1,102 @@
+"""Backend: what all language models share: checks of a call, and the cost that is reserved before and settled after.
+
+A backend implements `complete` (and `score` where it has "scoring"), on arguments that are checked. One that runs on
+this machine gets the whole batch; one behind a network overrides `generate_each`, since its calls fail one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from innerloop.budget import OverBudget, affordable, reserve
+from innerloop.errors import InputError
+from innerloop.lm.protocol import Prompt, Reply, Sampling, kind_of, need
+
+__all__ = ["Backend", "most_new_tokens"]
+
+
+class Backend:
+    """Base of the backends; see LanguageModel for the meaning of its methods."""
+
+    name: str
+    context: int
+    capabilities: frozenset[str]
+
+    def generate(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        max_new_tokens: int,
+        stop: Sequence[str] = (),
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        n: int = 1,
+        seed: int | None = None,
+        logprobs: bool = False,
+        prefix: str | Sequence[int] = "",
+    ) -> list[Reply]:
+        if isinstance(prompts, str) or not isinstance(prompts, Sequence) or not len(prompts):
+            raise InputError("generate() takes a list of prompts, with at least one")
+        stop = (stop,) if isinstance(stop, str) else tuple(stop)
+        sampling = Sampling(max_new_tokens, stop, temperature, top_p, n, seed, logprobs)
+        self.check_call(prompts, sampling, prefix)
+        return self.generate_each(prompts, sampling, prefix)
+
+    def check_call(self, prompts: Sequence[Prompt], sampling: Sampling, prefix: str | Sequence[int]) -> None:
+        """Raise MissingCapability or InputError unless this backend can do what is asked."""
+        for prompt in prompts:
+            need(self, kind_of(prompt), purpose=f"a prompt of {type(prompt).__name__}")
+        asked = {"stop": bool(sampling.stop), "logprobs": sampling.logprobs, "n": sampling.n > 1}
+        asked |= {"prefill": len(prefix) > 0, "ids": len(prefix) > 0 and not isinstance(prefix, str)}
+        for name, is_asked in asked.items():
+            if is_asked:
+                need(self, name, purpose=f"this call ({name})")
+        for i, prompt in enumerate(prompts, 1):
+            length = self.count_tokens(prompt) + self.count_prefix(prefix)
+            if length >= self.context:
+                raise InputError(
+                    f"prompt {i} takes {length} tokens, and the context of {self.name} is {self.context}: shorten it"
+                )
+
+    def count_prefix(self, prefix: str | Sequence[int]) -> int:
+        """Tokens of the begin of a completion, at most."""
+        return self.count_tokens(prefix) if len(prefix) else 0
+
+    def generate_each(self, prompts: Sequence[Prompt], sampling: Sampling, prefix: str | Sequence[int]) -> list[Reply]:
+        """All prompts as one batch, under one reservation."""
+        lengths = [self.count_tokens(p) + self.count_prefix(prefix) for p in prompts]
+        completions = len(prompts) * sampling.n
+        longest = min(sampling.max_new_tokens, self.context - max(lengths))
+        longest = most_new_tokens(longest, sum(lengths), completions)
+        with reserve(tokens_in=sum(lengths), tokens_out=longest * completions, completions=completions) as held:
+            replies = self.complete(prompts, replace(sampling, max_new_tokens=longest), prefix)
+            held.settle(
+                tokens_in=sum(r.tokens_in for r in replies),
+                tokens_cached=sum(r.tokens_cached for r in replies),
+                tokens_out=sum(r.tokens_out for r in replies),
+                completions=completions,
+            )
+        return replies
+
+    def complete(self, prompts: Sequence[Prompt], sampling: Sampling, prefix: str | Sequence[int]) -> list[Reply]:
+        """The replies to these prompts: arguments are checked, and costs are reserved."""
+        raise NotImplementedError
+
+    def score(self, prompts: Sequence[Prompt], continuations: Sequence[str]) -> list[tuple[float, ...]]:
+        need(self, "scoring", purpose="score()")
+        raise NotImplementedError
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        raise NotImplementedError
+
+
+def most_new_tokens(asked: int, tokens_in: int, completions: int) -> int:
+    """New tokens of each of `completions` that all open budgets allow, up to `asked`. Raises OverBudget if not one."""
+    total = affordable("tokens_out", asked * completions, tokens_in=tokens_in)
+    if total < completions:
+        raise OverBudget(
+            f"a call with a prompt of {tokens_in} tokens needs at least {tokens_in + completions} tokens, and only "
+            f"{max(0, int(total) + tokens_in)} are left: give a larger budget"
+        )
+    return int(total // completions)

@@ -1,0 +1,149 @@
+"""Endpoints: busy, broken and lying servers, keys, concurrency, and costs that equal the server's own counts."""
+
+import random
+import time
+
+import httpx
+import pytest
+
+from innerloop.budget import OverBudget, limited
+from innerloop.core import SomeFailed, think_many
+from innerloop.errors import InputError
+from innerloop.ledger import counting
+from innerloop.lm.endpoint import Endpoint, EndpointError
+from innerloop.lm.fake_server import FakeServer, Faults
+from innerloop.lm.scripted import Scripted
+
+
+def write(prompt, seed):
+    return "x" * ((7 * len(prompt) + 13 * seed) % 40)
+
+
+def endpoint(server, **how):
+    return Endpoint(server.url, "any", **({"key": "", "api": "completions", "retries": 12, "backoff": 0.001} | how))
+
+
+def test_a_busy_or_broken_server_is_asked_again_and_costs_nothing_more():
+    with FakeServer(Scripted(write), faults=Faults(busy=0.3, broken=0.3, seed=1)) as server, counting() as cost:
+        replies = endpoint(server).generate([f"p{i}" for i in range(12)], max_new_tokens=30)
+        assert len(replies) == 12 and server.requests > 12
+        assert (cost.tokens_in, cost.tokens_out) == (server.served.tokens_in, server.served.tokens_out)
+
+
+@pytest.mark.parametrize("fault", ["truncated", "malformed", "wrong_usage"])
+def test_a_reply_that_is_lost_is_charged_at_its_most(fault):
+    with FakeServer(Scripted(write), faults=Faults(**{fault: 0.5}, seed=2)) as server, counting() as cost:
+        model = endpoint(server)
+        for i in range(8):
+            model.generate([f"p{i}"], max_new_tokens=30)
+        assert server.requests > 8 and cost.completions == server.served.completions == server.requests
+        assert server.served.tokens_out < cost.tokens_out <= 30 * server.requests
+
+
+def test_a_time_out_is_charged_and_asked_again():
+    with FakeServer(Scripted(write), faults=Faults(slow=0.4, delay=0.6, seed=5)) as server, counting() as cost:
+        endpoint(server, timeout=0.2).generate(["p"] * 8, max_new_tokens=30)
+        assert cost.completions == server.requests > 8
+
+
+def test_what_cannot_be_mended_is_said_at_once(monkeypatch):
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    with FakeServer(Scripted(write), key="right") as server:
+        with pytest.raises(EndpointError, match=r"HTTP 401, the key is not valid: check the key"):
+            endpoint(server).generate(["p"], max_new_tokens=3)
+        assert server.requests == 1
+        monkeypatch.setenv("A_KEY", "right")
+        assert endpoint(server, key="A_KEY").generate(["p"], max_new_tokens=3)
+        gone = server.url
+    with pytest.raises(EndpointError, match="cannot be reached"):
+        Endpoint(gone, "any", key="", retries=1).generate([[{"role": "user", "content": "p"}]], max_new_tokens=3)
+    with pytest.raises(InputError, match="set the environment variable NO_SUCH_KEY"):
+        Endpoint("https://example.com/v1", "any", key="NO_SUCH_KEY")
+    with pytest.raises(InputError, match='no API is called "chats"'):
+        Endpoint(gone, "any", api="chats")
+
+
+def test_a_key_is_in_no_record(monkeypatch):
+    monkeypatch.setenv("A_KEY", "very-secret")
+    with FakeServer(Scripted(write), key="other") as server:
+        model = endpoint(server, key="A_KEY", retries=0)
+        with pytest.raises(EndpointError) as caught:
+            model.generate(["p"], max_new_tokens=3)
+    assert "very-secret" not in f"{caught.value} {vars(model)} {model.name}"
+
+
+def test_eight_prompts_are_asked_at_once_and_no_more_than_workers():
+    with FakeServer(Scripted(write), latency=0.15) as server:
+        model = endpoint(server, workers=4)
+        began = time.perf_counter()
+        model.generate(["p"] * 8, max_new_tokens=3)
+        assert server.most_at_once <= 4 and time.perf_counter() - began < 8 * 0.15
+
+
+def test_a_client_of_ones_own_is_used():
+    seen = []
+    hooks = {"request": [lambda request: seen.append(request.url.path)]}
+    with FakeServer(Scripted(write)) as server, httpx.Client(event_hooks=hooks) as client:
+        endpoint(server, client=client).generate(["p"], max_new_tokens=3)
+    assert seen == ["/v1/completions"]
+
+
+class Program:
+    """A random program of model calls: nested budgets, several at once, of which some fail."""
+
+    def __init__(self, model, seed):
+        self.model, self.random = model, random.Random(seed)
+
+    def run(self, depth=0):
+        kind = self.random.choice(["call", "call", "limit", "many"] if depth < 3 else ["call"])
+        try:
+            if kind == "limit":
+                with limited(tokens=self.random.randint(1, 400)) as inner:
+                    self.run(depth + 1)
+                    self.run(depth + 1)
+                assert inner.tokens_in + inner.tokens_out <= inner.limits["tokens"]
+            elif kind == "many":
+                programs = [Program(self.model, self.random.random()) for _ in range(self.random.randint(2, 4))]
+                think_many(Runs(depth + 1), programs, depth=1, workers=4)
+            else:
+                how = {
+                    "max_new_tokens": self.random.randint(1, 30),
+                    "temperature": 1.0,
+                    "seed": self.random.randint(0, 9),
+                }
+                self.model.generate(["p" * self.random.randint(1, 9)] * self.random.randint(1, 3), **how)
+        except (OverBudget, EndpointError, SomeFailed):
+            pass
+
+
+class Runs:
+    """A loop of one step, which runs a program."""
+
+    def __init__(self, depth):
+        self.depth = depth
+
+    def init(self, x):
+        return False
+
+    def step(self, s, x):
+        x.run(self.depth)
+        return True
+
+    def read(self, s):
+        return s
+
+
+def test_the_ledger_of_random_programs_is_the_servers_own_count():
+    """benchmarks/ledger.py runs a thousand."""
+    faults = Faults(busy=0.1, broken=0.1, seed=3)
+    with FakeServer(Scripted(write), faults=faults) as server, limited(tokens=12_000) as budget:
+        model = endpoint(server, retries=1, workers=3)
+        for seed in range(60):
+            Program(model, seed).run()
+        real = server.served
+        assert (budget.tokens_in, budget.tokens_out, budget.completions) == (
+            real.tokens_in,
+            real.tokens_out,
+            real.completions,
+        )
+        assert 500 < budget.tokens_in + budget.tokens_out <= 12_000 and not any(budget.reserved.values())
