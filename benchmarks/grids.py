@@ -8,7 +8,8 @@ as many steps as fit into about fifteen minutes of one thread: fewer for larger 
 a tenth held out of the training file; test puzzles are looked at once, at the end, at twice the trained depth: by one
 trajectory, and by the surest of eight, each of which sees the puzzle in another of the symmetries found. Then the
 rules are told, by examples/rules or the task's own: what the model, with a verifier, and with the exact solver behind
-it answers, and what the solver does alone (innerloop.solve.worth), with the model of the first seed. Resumable: a set and seed that is done is kept in --out, with a birth certificate of its own.
+it answers, and what the solver does alone (innerloop.solve.worth), with the model of the first seed.
+Resumable: a set and seed that is done is kept in --out, with a birth certificate of its own.
 """
 
 from __future__ import annotations

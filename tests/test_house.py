@@ -15,6 +15,7 @@ FLOORS = [
     {"budget", "errors", "files", "interval", "ledger", "memory", "plugins", "saved", "schema", "text", "tree"},
     {"core", "grad", "halt", "noise", "rows", "width"},
     {"parts", "lm"},
+    {"tokens"},
     {"rules"},
     {"data", "tasks", "weights", "web"},
     {"learn"},

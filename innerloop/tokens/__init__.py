@@ -1,0 +1,1 @@
+"""Loops in the tokens: ways of thinking in text, driven by `innerloop.think`."""
