@@ -1,7 +1,8 @@
 """Nonograms: the lengths of the runs of filled cells of each row and column, in their order.
 
-The lengths stand before their row and above their column, flush with the board; "0" where there are fewer. Lengths from
-10 on are letters. On the board "." is an open cell, "#" a filled one, "-" an empty one.
+The lengths stand before their row and above their column, flush with the board; "0" where there are fewer. They may
+stand behind and below it as well, so that a mirrored puzzle has the same form. Lengths from 10 on are letters. On the
+board "." is an open cell, "#" a filled one, "-" an empty one.
 """
 
 from itertools import groupby
@@ -14,11 +15,12 @@ def lines(question: str) -> list[tuple[list[int], list[int]]]:
     """(lengths of the runs, cells) of every row and column."""
     side = isqrt(len(question))
     rows = [[r * side + c for c in range(side)] for r in range(side)]
-    deep = next(i for i, row in enumerate(rows) if question[row[-1]] in ".#-")  # rows of clues
+    board = [i for i, row in enumerate(rows) if any(question[cell] in ".#-" for cell in row)]
+    first, end = board[0], board[-1] + 1
     found = []
-    for line in [*rows[deep:], *map(list, list(zip(*rows, strict=True))[deep:])]:
-        lengths = [DIGITS.index(question[cell]) for cell in line[:deep] if question[cell] != "0"]
-        found.append((lengths, line[deep:]))
+    for line in [*rows[first:end], *map(list, list(zip(*rows, strict=True))[first:end])]:
+        lengths = [DIGITS.index(question[cell]) for cell in line[:first] if question[cell] != "0"]
+        found.append((lengths, line[first:end]))
     return found
 
 

@@ -41,7 +41,7 @@ class Scripted(Backend):
             return self._write[min(self._calls, len(self._write)) - 1]
 
     def complete(self, prompts: Sequence[Prompt], sampling: Sampling, prefix: str | Sequence[int]) -> list[Reply]:
-        begun = decoded(prefix)
+        begun = decoded(prefix) if len(prefix) else ""
         return [self._reply(decoded(p) + begun, sampling, self.count_tokens(p) + len(begun)) for p in prompts]
 
     def _reply(self, prompt: str, sampling: Sampling, tokens_in: int) -> Reply:
@@ -62,6 +62,14 @@ class Scripted(Backend):
             own = self.text(decoded(prompt), 0)
             scores.append(tuple(0.0 if own[i : i + 1] == c else -float("inf") for i, c in enumerate(text)))
         return scores
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text."""
+        return list(map(ord, text))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids."""
+        return "".join(map(chr, ids))
 
     def count_tokens(self, prompt: Prompt) -> int:
         return len(decoded(prompt))

@@ -1,0 +1,161 @@
+"""Way: the base of all ways to think in text; each is a loop whose step is one call of a language model, or a few.
+
+    way = Direct(model)
+    said = answer(way, Item("2", "What is 17 * 3?"))      # think(way, Asked(item, key), way.depth, halt=finished)
+    said.answer, said.outcome                             # "51", "answered"
+
+A way ends with one of three outcomes: answered, unparsed (a whole text that holds no answer), or cut (the budget or the
+limit of tokens ended it). What is right is not known here: see Item.check and innerloop.tokens.marks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from innerloop.budget import OverBudget
+from innerloop.core import think, think_many
+from innerloop.errors import InputError
+from innerloop.lm.protocol import Completion, Prompt
+from innerloop.tokens.answers import find, kind_named
+
+__all__ = ["Asked", "Item", "Said", "State", "Verdict", "Way", "answer", "answer_many", "finished", "subkey"]
+
+OUTCOMES = ("answered", "unparsed", "cut")
+
+
+class Verdict(NamedTuple):
+    """What a verifier says of an answer."""
+
+    right: bool
+    message: str = ""  # what is wrong, for a model that tries again
+
+
+Check = Callable[[str], Verdict]  # of an answer in its one form (tokens.answers.find)
+
+
+@dataclass(frozen=True)
+class Item:
+    """A question. The right answer is for the marks alone: no way of thinking looks at it."""
+
+    id: str
+    question: str
+    answer: str | None = None  # the right one, in any text that gives it; None: only `check` tells
+    kind: str = "number"  # of answer, a name in tokens.answers.KINDS
+    check: Check | None = field(
+        default=None, compare=False
+    )  # a verifier that does not know `answer`; None: there is none
+
+    def __post_init__(self) -> None:
+        kind_named(self.kind)
+        if not self.question.strip():
+            raise InputError(f"item {self.id} has an empty question")
+
+
+class Asked(NamedTuple):
+    """A question to a way, with the seed of all that it draws."""
+
+    item: Item
+    key: int = 0
+
+
+class State(NamedTuple):
+    """Where a way stands."""
+
+    key: int
+    text: str = ""  # what the model has written, for people and as the begin of the next call
+    answer: str | None = None
+    samples: tuple[Said, ...] = ()  # of a way that asks another way
+    phase: int = 0  # calls so far, or what the way counts
+    done: bool = False
+    cut: bool = False  # ended by a budget or by the limit of tokens
+    memory: Any = None  # of the way alone
+
+
+@dataclass(frozen=True)
+class Said:
+    """The result of a way."""
+
+    answer: str | None  # in its one form; None: unparsed or cut
+    outcome: str  # answered, unparsed or cut
+    text: str
+    confidence: float | None = None  # share of votes, or 1.0 where a verifier accepts it; None: not known
+    samples: tuple[Said, ...] = ()
+    winner: int | None = None  # the sample that was chosen
+    details: dict[str, Any] = field(default_factory=dict)  # counts of the way, such as how often it was made to go on
+
+
+class Way:
+    """Base of the ways. A subclass implements `advance`, and `read` where its answer is not that of its state."""
+
+    depth = 1  # most steps
+    model: Any
+
+    def init(self, x: Asked) -> State:
+        return State(x.key)
+
+    def step(self, s: State, x: Asked) -> State:
+        """One step; a budget that allows no call ends the thought, with what there is."""
+        try:
+            return self.advance(s, x)
+        except OverBudget:
+            return s._replace(done=True, cut=True)
+
+    def advance(self, s: State, x: Asked) -> State:
+        raise NotImplementedError
+
+    def read(self, s: State) -> Said:
+        outcome = "answered" if s.answer is not None else "cut" if s.cut else "unparsed"
+        return Said(s.answer, outcome, s.text, samples=s.samples)
+
+    def ask(self, prompt: Prompt, **sampling: Any) -> Completion:
+        """One completion of one prompt."""
+        (reply,) = self.model.generate([prompt], **sampling)
+        return reply.completions[0]
+
+
+def finished(way: Any, old: State, new: State, steps: Any) -> bool:
+    """Halting rule of the ways: the state says that it is done."""
+    return new.done
+
+
+def answer(way: Way, item: Item, key: int = 0) -> Said:
+    """What a way says to one question."""
+    return think(way, Asked(item, key), way.depth, halt=finished).answer
+
+
+def answer_many(way: Way, items: Iterable[Asked], workers: int = 1) -> list[Said]:
+    """What a way says to each question, `workers` at once. Raises core.SomeFailed with all results that there are."""
+    return [t.answer for t in think_many(way, list(items), depth=way.depth, halt=finished, workers=workers)]
+
+
+def subkey(key: int, *path: int | str) -> int:
+    """A seed for a part of what is drawn under `key`: different for every path, the same every time."""
+    digest = hashlib.sha256("/".join(map(str, (key, *path))).encode()).digest()
+    return int.from_bytes(digest[:7], "big")
+
+
+def answered(s: State, item: Item, completion: Completion, first: bool = False) -> State:
+    """The state after the completion that ends a thought: its answer, or that it was cut."""
+    text = s.text + completion.text
+    if completion.finish == "length":
+        return s._replace(text=text, done=True, cut=True)
+    return s._replace(text=text, answer=find(item.kind, completion.text, first), done=True)
+
+
+def majority(samples: Sequence[Said], weights: Sequence[float] | None = None) -> tuple[int | None, float]:
+    """(index of the first sample that gives the answer of the most votes, its share of all samples); None: no answer.
+
+    Ties go to the answer that was given first. Samples without an answer count in the share, and vote for nothing.
+    """
+    weights = [1.0] * len(samples) if weights is None else weights
+    totals: dict[str, float] = {}
+    for sample, weight in zip(samples, weights, strict=True):
+        if sample.answer is not None:
+            totals[sample.answer] = totals.get(sample.answer, 0.0) + weight
+    if not totals:
+        return None, 0.0
+    best = max(totals, key=lambda a: totals[a])
+    return next(i for i, s in enumerate(samples) if s.answer == best), totals[best] / sum(weights)
