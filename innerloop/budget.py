@@ -21,7 +21,7 @@ from dataclasses import fields
 from innerloop.errors import InputError
 from innerloop.ledger import Ledger, charge, counting, in_this_context, open_ledgers
 
-__all__ = ["SUMS", "Budget", "OverBudget", "Reservation", "affordable", "limited", "reserve"]
+__all__ = ["SUMS", "Budget", "OverBudget", "Reservation", "affordable", "limited", "reserve", "share_of"]
 
 UNITS = tuple(f.name for f in fields(Ledger))
 SUMS = {"tokens": ("tokens_in", "tokens_out")}  # limits on sums of units
@@ -88,6 +88,22 @@ def affordable(unit: str, most: float, **others: float) -> float:
                 if unit in units:
                     most = min(most, budget.left(limit) - sum(others.get(u, 0.0) for u in units))
     return most
+
+
+def share_of(parts: int) -> dict[str, float]:
+    """An equal share, of so many, of what is left of every limit of the open budgets, in whole numbers.
+
+    Calls that run at once under one share each do not depend on which of them is first. Raises OverBudget for none.
+    """
+    shares: dict[str, float] = {}
+    with _lock:
+        for budget in open_budgets():
+            for limit in budget.limits:
+                shares[limit] = min(shares.get(limit, float("inf")), budget.left(limit) // parts)
+    for limit, share in shares.items():
+        if share <= 0:
+            raise OverBudget(f"what is left of {limit} does not suffice for {parts} calls: give a larger budget")
+    return shares
 
 
 class Reservation:

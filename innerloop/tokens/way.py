@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from innerloop.budget import OverBudget
+from innerloop.budget import Budget, OverBudget, limited, share_of
 from innerloop.core import think, think_many
 from innerloop.errors import InputError
 from innerloop.lm.protocol import Completion, Prompt
@@ -126,9 +126,35 @@ def answer(way: Way, item: Item, key: int = 0) -> Said:
     return think(way, Asked(item, key), way.depth, halt=finished).answer
 
 
-def answer_many(way: Way, items: Iterable[Asked], workers: int = 1) -> list[Said]:
-    """What a way says to each question, `workers` at once. Raises core.SomeFailed with all results that there are."""
-    return [t.answer for t in think_many(way, list(items), depth=way.depth, halt=finished, workers=workers)]
+class Within:
+    """A way of which every question has its own budget."""
+
+    def __init__(self, way: Way, budgets: dict[int, Budget]) -> None:
+        self.way, self.budgets = way, budgets
+
+    def init(self, x: tuple[int, Asked]) -> State:
+        return self.way.init(x[1])
+
+    def step(self, s: State, x: tuple[int, Asked]) -> State:
+        with limited(self.budgets[x[0]]):
+            return self.way.step(s, x[1])
+
+    def read(self, s: State) -> Said:
+        return self.way.read(s)
+
+
+def answer_many(way: Way, asked: Iterable[Asked], workers: int = 1) -> list[Said]:
+    """What a way says to each question, `workers` at once; each may spend an equal share of what open budgets allow.
+
+    So the results do not depend on the order in which calls come back. Raises core.SomeFailed with all that there are.
+    """
+    asked = list(asked)
+    shares = share_of(len(asked))
+    if not shares:
+        return [t.answer for t in think_many(way, asked, depth=way.depth, halt=finished, workers=workers)]
+    within = Within(way, {i: Budget(shares) for i in range(len(asked))})
+    thoughts = think_many(within, list(enumerate(asked)), depth=way.depth, halt=finished, workers=workers)
+    return [t.answer for t in thoughts]
 
 
 def subkey(key: int, *path: int | str) -> int:
