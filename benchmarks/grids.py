@@ -35,6 +35,7 @@ from innerloop.learn import checkpoint
 from innerloop.learn.evaluate import evaluate
 from innerloop.learn.precision import prepare
 from innerloop.learn.train import train
+from innerloop.recipes.grid import changes_for
 from innerloop.runs.certificate import birth_certificate
 from innerloop.runs.fit import build
 from innerloop.runs.folder import write_run
@@ -44,7 +45,7 @@ from innerloop.solve.solver import Solver
 from innerloop.solve.worth import compare
 from innerloop.tasks.grid import Grid
 
-CELL_STEPS = 600_000  # steps times cells of a training
+CELL_STEPS, MOST_STEPS = 1_800_000, 20_000  # steps times cells of a training; steps
 RULES = Path(__file__).resolve().parents[1] / "examples" / "rules"
 SECONDS = 10.0  # of the exact solver for a puzzle
 WIDTH = 8
@@ -85,8 +86,9 @@ def learned(name: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     run = replace(
         run, data=replace(run.data, train=str(train_file), options={"symmetries": list(found)} if found else {})
     )
-    steps = args.steps or CELL_STEPS // examples.inputs.shape[1]
-    built = build(override(run, [f"plan.steps={steps}", *args.set]))
+    steps = args.steps or min(MOST_STEPS, CELL_STEPS // examples.inputs.shape[1])
+    width = changes_for(task, found) if isinstance(task, Grid) else []
+    built = build(override(run, [f"plan.steps={steps}", *width, *args.set]))
     folder = args.runs / f"{name}_{seed}"
     write_run(folder, built.run, built)
     prepare(built.loop, "cpu")

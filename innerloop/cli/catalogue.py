@@ -21,7 +21,6 @@ from innerloop.text import did_you_mean, printable
 ROOT = Path(__file__).resolve().parents[1]
 SYSTEM_FOLDERS = {
     "weights": "systems, loops in the weights",
-    "tokens": "loops in the tokens",
     "harness": "loops in the harness",
 }
 
@@ -68,6 +67,7 @@ def tables() -> Iterator[tuple[str, tuple[str, ...], Sequence[tuple[str, ...]]]]
         papers |= {name: paper for name, _, paper in rows}
         if rows:
             yield f"{title} (innerloop/{room})", ("name", "what", "paper"), rows
+    yield "ways to think, loops in the tokens (innerloop/tokens)", ("name", "what", "paper"), [*_ways()]
     parts = [(path.stem, _first(doc), _paper(path)) for path, doc in _modules("parts") if doc]
     yield "parts (innerloop/parts)", ("file", "what", "paper"), parts
     yield "tasks (innerloop/tasks)", ("name", "what", "paper"), sorted(_tasks())
@@ -132,6 +132,22 @@ def _modules(room: str) -> Iterator[tuple[Path, str]]:
     """(file, docstring) of every public module of a room."""
     for path in sorted((ROOT / room).glob("[a-z]*.py")):
         yield path, ast.get_docstring(_tree(path)) or ""
+
+
+def _ways() -> Iterator[tuple[str, str, str]]:
+    """(name, docstring, paper of the file whose class it makes) of the functions of tokens/ways.py that make a way."""
+    tree = _tree(ROOT / "tokens" / "ways.py")
+    homes = {
+        alias.name: ROOT.parent / f"{str(node.module).replace('.', '/')}.py"
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("innerloop.tokens.")
+        for alias in node.names
+    }
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and node.args.args and node.args.args[0].arg == "to":
+            made = {n.func.id for n in ast.walk(node) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
+            home = next((homes[name] for name in sorted(made) if name in homes), None)
+            yield node.name, ast.get_docstring(node) or "", _paper(home) if home else ""
 
 
 def _tasks() -> Iterator[tuple[str, str, str]]:

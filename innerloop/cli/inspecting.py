@@ -23,6 +23,7 @@ from innerloop.data.inspect import Inspection, Judge, inspect
 from innerloop.data.sheet import ending_of
 from innerloop.data.stated import Stated
 from innerloop.errors import InputError
+from innerloop.recipes.grid import changes_for
 from innerloop.schema import Seed, Whole
 from innerloop.solve.rules import read_rules, with_rules
 from innerloop.tasks.grid import Grid
@@ -91,14 +92,16 @@ def data(
     print_inspection(console, found, names)
     given = {"--shape": shape, "--blank": blank, "--alphabet": alphabet}
     words = [f"{name}={value}" for name, value in given.items() if value]  # a value may begin with a dash
-    changes = ["--set", f"{SYMMETRIES}={json.dumps(told or names)}"] if told or names else []
+    chosen = told or names
+    changes = ["--set", f"{SYMMETRIES}={json.dumps(chosen)}"] if chosen else []
+    width = changes_for(grid, chosen) if grid else []
     if fix:
         write_fixed(found, targets, test, seed, bool(names))
     elif found.faults or found.repeats:
         more = [*(["--rules", rules] if rules else []), *(changes if told else [])]
         raise InputError(first_fault(found, path, [*words, *more]))
     if found.answered:
-        print_next(found, [targets[0] if fix else path, *words], changes, told_them=bool(told))
+        print_next(found, [targets[0] if fix else path, *words], [*changes, *width], told_them=bool(told))
     return 0
 
 

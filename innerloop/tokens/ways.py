@@ -15,7 +15,7 @@ from typing import Any
 from innerloop.errors import InputError
 from innerloop.text import did_you_mean, printable
 from innerloop.tokens.best import Best, Judge, Verified
-from innerloop.tokens.chain import Chain, ZeroShot
+from innerloop.tokens.chain import Chain
 from innerloop.tokens.direct import Direct
 from innerloop.tokens.forcing import Budgeted
 from innerloop.tokens.judges import Pairwise, Scalar
@@ -24,6 +24,7 @@ from innerloop.tokens.prompts import Shot
 from innerloop.tokens.retry import Retry
 from innerloop.tokens.vote import Vote
 from innerloop.tokens.way import Way
+from innerloop.tokens.zero_shot import ZeroShot
 
 __all__ = ["JUDGES", "WAYS", "way_of"]
 

@@ -10,8 +10,8 @@ The net is given the task's symmetries (runs.fit), not its rules: parts that a s
 (parts/orbits.py). With net.most_views > 0 (parts/config.py) a grid's few symmetries, such as turns, are views side by
 side instead (parts/views.py): the state of a position then holds its state in every view. The first trajectory starts
 without noise and is exactly equivariant. All others, and all in training, start with noise, which makes them differ.
-One state as in URM (arXiv 2512.14693), a tiny net and deep supervision as in TRM (arXiv 2510.04871), random starts as
-in EqR (arXiv 2605.21488), messages as in recurrent relational networks (arXiv 1711.08028).
+One state as in URM (arXiv 2512.14693), a tiny net and deep supervision as in TRM (arXiv 2510.04871), random
+starts as in EqR (arXiv 2605.21488), messages as in recurrent relational networks (arXiv 1711.08028).
 """
 
 from __future__ import annotations

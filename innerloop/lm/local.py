@@ -1,0 +1,162 @@
+"""Local: a GGUF file on this machine, run by llama.cpp (the package xllamacpp), which needs neither key nor network.
+
+    model = Local("SmolLM2-135M-Instruct.Q4_1.gguf")
+
+llama.cpp's own server runs in this process, on loopback, with continuous batching over `slots` rows. Prompts are sent
+as token ids, chat messages after the file's own template, so that tokens are counted exactly and what was written is
+never tokenised anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from innerloop import files
+from innerloop.budget import reserve
+from innerloop.errors import InputError
+from innerloop.lm.backend import Backend, most_new_tokens
+from innerloop.lm.protocol import CAPABILITIES, Completion, Prompt, Reply, Sampling, kind_of
+
+__all__ = ["Local"]
+
+SLOTS, CONTEXT = 8, 2048
+MAGIC = b"GGUF"
+READ_SIZE = 1 << 20
+
+
+class Local(Backend):
+    """See the module docstring.
+
+    slots    completions at once
+    context  most tokens of a prompt and its completion
+    threads  of the CPU; 0: all
+    Raises InputError for a file that is not there or no GGUF, and where xllamacpp is not installed.
+    """
+
+    def __init__(self, path: Path | str, *, slots: int = SLOTS, context: int = CONTEXT, threads: int = 0) -> None:
+        if slots < 1 or context < 16:
+            raise InputError(f"slots={slots}, context={context}: give 1 or more slots and at least 16 tokens")
+        self.path = Path(path)
+        self.name = f"{self.path.name} ({digest_of(self.path)[:12]})"
+        self.context, self.slots = context, slots
+        self.capabilities = frozenset(CAPABILITIES) - {"scoring"}
+        self._ids: dict[str, tuple[int, ...]] = {}
+        self._lock = threading.Lock()
+        self._server, self._http = serve(self.path, slots, context, threads)
+
+    def close(self) -> None:
+        """End the server and free the weights."""
+        self._http.close()
+        self._server = None
+
+    # -- tokens -------------------------------------------------------------------------------------------------------
+    def encode(self, text: str, special: bool = False) -> tuple[int, ...]:
+        """The ids of a text. special: names of special tokens in it, such as <|im_start|>, are those tokens."""
+        key = f"{special}{text}"
+        if key not in self._ids:
+            body = {"content": text, "add_special": special, "parse_special": special}
+            self._ids[key] = tuple(self._post("/tokenize", body)["tokens"])
+        return self._ids[key]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids."""
+        return str(self._post("/detokenize", {"tokens": list(ids)})["content"])
+
+    def prompt_ids(self, prompt: Prompt) -> tuple[int, ...]:
+        """The ids of a prompt: messages by the file's chat template, a text as it is."""
+        kind = kind_of(prompt)
+        if kind == "ids":
+            return tuple(prompt)  # type: ignore[arg-type]
+        if kind == "raw":
+            return self.encode(prompt)  # type: ignore[arg-type]
+        messages = [dict(m) for m in prompt]  # type: ignore[arg-type, call-overload]
+        return self.encode(str(self._post("/apply-template", {"messages": messages})["prompt"]), special=True)
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        return len(self.prompt_ids(prompt))
+
+    # -- calls --------------------------------------------------------------------------------------------------------
+    def generate_each(self, prompts: Sequence[Prompt], sampling: Sampling, prefix: str | Sequence[int]) -> list[Reply]:
+        """Every completion is a request of its own, `slots` at a time; the prompt of a reply is counted once."""
+        begun = self.encode(prefix) if isinstance(prefix, str) else tuple(prefix)
+        rows = [self.prompt_ids(p) + begun for p in prompts]
+        longest = min(sampling.max_new_tokens, self.context - max(map(len, rows)))
+        completions = len(rows) * sampling.n
+        longest = most_new_tokens(longest, sum(map(len, rows)), completions)
+        sampling = replace(sampling, max_new_tokens=longest)
+        with reserve(tokens_in=sum(map(len, rows)), tokens_out=longest * completions, completions=completions) as held:
+            wanted = [(row, (sampling.seed or 0) + i) for row in rows for i in range(sampling.n)]
+            with ThreadPoolExecutor(min(self.slots, len(wanted))) as pool:
+                made = list(pool.map(lambda w: self._complete(w[0], w[1], sampling), wanted))
+            replies = []
+            for i, row in enumerate(rows):
+                part = made[i * sampling.n : (i + 1) * sampling.n]
+                cached = min(cached for _, cached in part)
+                replies.append(Reply(tuple(c for c, _ in part), len(row), cached))
+            held.settle(
+                tokens_in=sum(map(len, rows)), tokens_cached=sum(r.tokens_cached for r in replies),
+                tokens_out=sum(r.tokens_out for r in replies), completions=completions,
+            )  # fmt: skip
+        return replies
+
+    def _complete(self, row: Sequence[int], seed: int, sampling: Sampling) -> tuple[Completion, int]:
+        """(one completion, tokens of the prompt that were cached)."""
+        body: dict[str, Any] = {
+            "prompt": list(row), "n_predict": sampling.max_new_tokens, "temperature": sampling.temperature,
+            "top_p": sampling.top_p, "top_k": 0, "min_p": 0.0, "seed": seed % (1 << 32), "stop": list(sampling.stop),
+            "return_tokens": True, "cache_prompt": True, "repeat_penalty": 1.0,
+        }  # fmt: skip
+        if sampling.logprobs:
+            body["n_probs"] = 1
+        value = self._post("/completion", body)
+        logprobs = None
+        if sampling.logprobs:
+            logprobs = tuple(float(p["logprob"]) for p in value["completion_probabilities"])
+        finish = "length" if value["stop_type"] == "limit" else "stop"
+        tokens = int(value["tokens_predicted"])
+        completion = Completion(value["content"], finish, tokens, tuple(value["tokens"]), logprobs)
+        return completion, max(0, len(row) - int(value["timings"]["prompt_n"]))
+
+    def _post(self, path: str, body: dict[str, Any]) -> Any:
+        answer = self._http.post(path, json=body)
+        if answer.status_code != 200:
+            raise InputError(f"{self.name}: llama.cpp refused a call ({answer.status_code}): {answer.text[:200]}")
+        return answer.json()
+
+
+def digest_of(path: Path) -> str:
+    """sha256 of a GGUF file. Raises InputError for one that is none."""
+    total = hashlib.sha256()
+    with files.open_regular(path) as file:
+        first = file.read(READ_SIZE)
+        if first[:4] != MAGIC:
+            raise InputError(f"{files.shown(path)} is no GGUF file: give the weights of a model in llama.cpp's format")
+        total.update(first)
+        while part := file.read(READ_SIZE):
+            total.update(part)
+    return total.hexdigest()
+
+
+def serve(path: Path, slots: int, context: int, threads: int) -> tuple[Any, Any]:
+    """(llama.cpp's server in this process, a client of it)."""
+    try:
+        import httpx
+        import xllamacpp
+    except ImportError as error:
+        raise InputError(f'a local model needs {error.name}: pip install "innerloop[local]"') from None
+    params = xllamacpp.CommonParams()
+    params.model.path = str(path)
+    params.n_parallel, params.n_ctx = slots, slots * context
+    if threads:
+        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
+    try:
+        server = xllamacpp.Server(params)
+    except Exception as error:
+        raise InputError(f"{files.shown(path)} cannot be loaded by llama.cpp: {error}") from None
+    return server, httpx.Client(base_url=server.listening_address, timeout=600.0)
