@@ -130,7 +130,7 @@ class Reservation:
     def settle(self, **spent: float) -> None:
         """Charge what was spent, to all ledgers that were open at the reservation, and free the rest.
 
-        Raises InputError, after it has charged, if a unit cost more than was reserved.
+        Raises InputError, after it has charged, if a unit that has a limit cost more than was reserved.
         """
         if not self.open:
             raise InputError("this reservation is settled already")
@@ -138,8 +138,9 @@ class Reservation:
         with _lock:
             self._hold(-1)
             self._charge(**spent)
-        more = [u for u, amount in spent.items() if amount > self.units.get(u, 0.0) + 1e-9]
-        if more and self.budgets:
+        limited_units = {u for budget in self.budgets for limit in budget.limits for u in SUMS.get(limit, (limit,))}
+        more = [u for u in limited_units & spent.keys() if spent[u] > self.units.get(u, 0.0) + 1e-9]
+        if more:
             raise InputError(
                 f"a call cost {spent[more[0]]:g} {more[0]}, where {self.units.get(more[0], 0.0):g} were reserved for it"
             )

@@ -47,6 +47,8 @@ def test_a_call_that_cost_more_than_it_might_is_charged_and_said():
         with pytest.raises(InputError, match="cost 9 tokens_out, where 5 were reserved"), reserve(tokens_out=5) as held:
             held.settle(tokens_out=9)
         assert budget.tokens_out == 9 and not any(budget.reserved.values())
+        with reserve(tokens_out=1) as held:
+            held.settle(tokens_out=1, tokens_cached=5)  # which has no limit
 
 
 @pytest.mark.parametrize("seed", range(5))

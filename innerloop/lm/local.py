@@ -28,6 +28,7 @@ __all__ = ["Local"]
 SLOTS, CONTEXT = 8, 2048
 MAGIC = b"GGUF"
 READ_SIZE = 1 << 20
+QUIET = -1  # of llama.cpp's log
 
 
 class Local(Backend):
@@ -115,13 +116,20 @@ class Local(Backend):
         if sampling.logprobs:
             body["n_probs"] = 1
         value = self._post("/completion", body)
+        finish = "length" if value["stop_type"] == "limit" else "stop"
+        ids = self._without_end(value["tokens"], value["content"]) if finish == "stop" else tuple(value["tokens"])
         logprobs = None
         if sampling.logprobs:
-            logprobs = tuple(float(p["logprob"]) for p in value["completion_probabilities"])
-        finish = "length" if value["stop_type"] == "limit" else "stop"
-        tokens = int(value["tokens_predicted"])
-        completion = Completion(value["content"], finish, tokens, tuple(value["tokens"]), logprobs)
+            logprobs = tuple(float(p["logprob"]) for p in value["completion_probabilities"][: len(ids)])
+        completion = Completion(value["content"], finish, int(value["tokens_predicted"]), ids, logprobs)
         return completion, max(0, len(row) - int(value["timings"]["prompt_n"]))
+
+    def _without_end(self, ids: Sequence[int], text: str) -> tuple[int, ...]:
+        """The ids that spell a text, or its longest begin: without the end mark or the stop text that followed."""
+        kept = list(ids)
+        while kept and not text.startswith(self.decode(kept)):
+            kept.pop()
+        return tuple(kept)
 
     def _post(self, path: str, body: dict[str, Any]) -> Any:
         answer = self._http.post(path, json=body)
@@ -153,6 +161,7 @@ def serve(path: Path, slots: int, context: int, threads: int) -> tuple[Any, Any]
     params = xllamacpp.CommonParams()
     params.model.path = str(path)
     params.n_parallel, params.n_ctx = slots, slots * context
+    params.verbosity = QUIET
     if threads:
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
     try:

@@ -63,8 +63,8 @@ class Completion:
     text: str  # without the stop text that ended it
     finish: str  # "stop": it ended by itself or at a stop text; "length": it was cut at max_new_tokens
     tokens: int  # that were generated, the end mark included
-    ids: tuple[int, ...] | None = None  # where the backend has "ids"
-    logprobs: tuple[float, ...] | None = None  # natural logarithms, one a token; where they were asked for
+    ids: tuple[int, ...] | None = None  # of the text, without an end mark; where the backend has "ids"
+    logprobs: tuple[float, ...] | None = None  # natural, of each token of the text; where they were asked for
     reasoning: str = ""  # thinking that a server returns apart from the text; its tokens are counted in `tokens`
 
 

@@ -51,7 +51,7 @@ class Scripted(Backend):
             text = cut_at_stop(whole, sampling.stop)
             finish = "stop" if len(text) + END <= sampling.max_new_tokens else "length"
             text, tokens = text[: sampling.max_new_tokens], min(len(text) + END, sampling.max_new_tokens)
-            logprobs = (0.0,) * tokens if sampling.logprobs else None
+            logprobs = (0.0,) * len(text) if sampling.logprobs else None
             made.append(Completion(text, finish, tokens, tuple(map(ord, text)), logprobs))
         return Reply(tuple(made), tokens_in)
 
