@@ -28,6 +28,9 @@ VERBS = {  # verb -> the file of this folder that holds its function, in the ord
     "report": "drawing",
     "study": "studying",
     "check": "checking",
+    "get": "getting",
+    "ask": "asking",
+    "compare": "comparing",
     "import": "exchanging",
     "export": "exchanging",
 }

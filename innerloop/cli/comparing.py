@@ -1,0 +1,193 @@
+"""`compare`: several ways to think on the same questions, under the same budget, beside a null arm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from innerloop import files
+from innerloop.cli.inputs import refuse_overwrite
+from innerloop.cli.thinking import NO_FLAGS, ModelFlags, ModelName, parse_budget, read_shots
+from innerloop.data.questions import read_questions
+from innerloop.errors import InputError
+from innerloop.lm.cassette import Recorded
+from innerloop.runs.certificate import birth_certificate
+from innerloop.schema import Range
+from innerloop.study.compare import NULL, ArmRow, Comparison, ItemRow
+from innerloop.study.compare import compare as run_comparison
+from innerloop.text import printable
+from innerloop.tokens.marks import ORACLE, with_verifier
+from innerloop.tokens.samples import Samples
+from innerloop.tokens.ways import way_of
+
+__all__ = ["compare"]
+
+RESULT, CALLS = "compare.json", "calls.jsonl"
+PER_QUESTION = 1000  # tokens, where no budget is given
+Questions = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
+
+
+def compare(
+    model: ModelName,
+    questions: Questions,
+    think: tuple[str, ...] = ("direct", "vote(8)"),
+    budget: str = "",
+    null: str = "direct",
+    kind: str = "",
+    verify: str = "",
+    shots: str = "",
+    limit: Annotated[int, Range(0, 100_000)] = 0,
+    samples: Annotated[int, Range(1, 1024)] = 32,
+    seed: Annotated[int, Range(0, (1 << 63) - 1)] = 0,
+    out: str = "",
+    replay: bool = False,
+    how: Annotated[ModelFlags, tyro.conf.OmitArgPrefixes] = NO_FLAGS,
+) -> int:
+    """Compare ways to think on the same questions at equal spending, beside independent samples that cost as much.
+
+    Example:  innerloop compare smollm2 examples/products.jsonl --think direct "vote(8, direct)" --budget 50k-tokens
+
+    Every call is kept in FOLDER/calls.jsonl: the same command goes on where it was, and pays nothing twice.
+
+    Args:
+        model: A model of innerloop get, a file.gguf, or MODEL@URL of an endpoint.
+        questions: JSON Lines, JSON or CSV with the fields question and answer.
+        think: Ways to think (innerloop list), such as direct, "vote(8)" or "best(8, verify)".
+        budget: Of each way, over all questions: 200k-tokens, 500-completions. Default: 1000 tokens a question.
+        null: The way of which the null arm takes samples.
+        kind: Of all answers: number, choice, yesno or text; by default as each right answer looks.
+        verify: A Python file with check(question, answer); or "answers", a verifier that knows them: an upper bound.
+        shots: A file of worked examples: question, chain, answer.
+        limit: Questions to take, from the first on; 0: all.
+        samples: Most samples of the null arm for a question.
+        out: Folder of the result; by default runs/compare-NAME of the file.
+        replay: Ask nobody: everything comes from the calls that were kept.
+    """
+    items = with_verifier(read_questions(questions, kind, limit), verify)
+    worked = read_shots(shots)
+    unit, total = parse_budget(budget) if budget else ("tokens", float(PER_QUESTION * len(items)))
+    each = total / len(items) if unit == "money" else total // len(items)
+    if each <= 0:
+        raise InputError(f"a budget of {budget} leaves nothing for each of {len(items)} questions: give a larger one")
+    folder = Path(out or f"runs/compare-{Path(questions).name.partition('.')[0]}")
+    refuse_overwrite(folder / RESULT, read_result)
+    opened = Recorded.offline(folder / CALLS) if replay else Recorded(how.open(model), folder / CALLS)
+    ways = {text: way_of(text, opened, worked) for text in think}
+    if len(ways) < len(think):
+        raise InputError("a way to think is named twice: name each once")
+    console = Console(emoji=False, highlight=False, soft_wrap=True)
+    sampled = Samples(way_of(null, opened, worked, temperature=0.7), samples)
+    with console.status("thinking") as status:
+        seen = Progress(status, len(items) * (len(ways) + 1))
+        result = run_comparison(
+            items, ways, sampled, {unit: each}, seed=seed, workers=how.workers, on_row=seen,
+            knows=known(list(ways), verify, bool(worked)),
+        )  # fmt: skip
+    files.write_json(folder / RESULT, as_json(result, opened, questions, null, seed))
+    print_result(console, result, null)
+    paid = (
+        "nothing was paid" if not opened.paid.completions else f"{int(opened.paid.completions):,} completions were paid"
+    )
+    console.print(f"{paid}; {files.shown(folder / RESULT)}", markup=False, style="dim")
+    return 0
+
+
+class Progress:
+    """Shows how many questions are answered."""
+
+    def __init__(self, status: Any, total: int) -> None:
+        self.status, self.total, self.done = status, total, 0
+
+    def __call__(self, arm: str, row: ItemRow) -> None:
+        self.done += 1
+        self.status.update(f"{self.done:,} of {self.total:,} answers ({printable(arm, 40)})")
+
+
+def known(ways: Sequence[str], verify: str, shots: bool) -> dict[str, str]:
+    """What each arm is given to know besides the question."""
+    told = {}
+    for name in ways:
+        parts = ["worked examples"] if shots and "direct" not in name else []
+        if verify and any(word in name for word in ("verify", "retry", "best(")):
+            parts.append(
+                "a verifier that knows the answers" if verify == ORACLE else f"the verifier {Path(verify).name}"
+            )
+        told[name] = " and ".join(parts)
+    return told
+
+
+def print_result(console: Console, result: Comparison, null: str) -> None:
+    """The table, and the verdicts in words."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for name in ("way", "right %", "95 % interval", "unparsed", "cut", result.unit, f"{NULL} %"):
+        table.add_column(name, justify="left" if name == "way" else "right", no_wrap=name != "way")
+    for row in result.rows:
+        name = f"{NULL}: samples of {null}" if row.name == NULL else row.name
+        shares = f"{100 * row.accuracy:.1f}", f"{100 * row.low:.1f} to {100 * row.high:.1f}"
+        lost = str(row.marks["unparsed"]), str(row.marks["cut"])
+        against = "" if row.null_accuracy is None else f"{100 * row.null_accuracy:.1f}"
+        table.add_row(
+            f"{name}{' *' * row.on_frontier}", *shares, *lost, f"{row.spent.get(result.unit, 0):,.1f}", against
+        )
+    console.print(table)
+    note = f"{result.rows[0].n} questions; {result.unit} of one; {NULL} %: of as many samples as cost the same"
+    console.print(f"{note}; * nothing cheaper is as good", markup=False, style="dim")
+    for row in result.rows:
+        if row.against_null is not None:
+            console.print(f"{row.name}: {verdict_of(row)}{details_of(row, result)}", markup=False)
+
+
+def verdict_of(row: ArmRow) -> str:
+    """A verdict against the null arm, with its difference, interval and p."""
+    paired = row.against_null
+    assert paired is not None
+    points = f"{100 * paired.difference:+.1f} points, {100 * paired.low:+.1f} to {100 * paired.high:+.1f}"
+    more = ""
+    if paired.verdict == "undecided" and paired.items_needed is not None:
+        more = f"; about {paired.items_needed:,} questions would decide"
+    samples = f"{row.null_samples} sample{'s' * (row.null_samples != 1)}"
+    return f"{paired.verdict} than {samples} ({points}, p {paired.adjusted:.3f}{more})".replace(
+        "undecided than", "undecided against"
+    )
+
+
+def details_of(row: ArmRow, result: Comparison) -> str:
+    """What an arm could have selected, and what it was given to know."""
+    parts = []
+    if row.coverage:
+        most = max(row.coverage)
+        parts.append(f"one of its {most} samples is right in {row.coverage[most]:.1%}")
+    if told := result.knows.get(row.name):
+        parts.append(f"it was given {told}")
+    return "; " * bool(parts) + "; ".join(parts)
+
+
+def as_json(result: Comparison, model: Any, questions: str, null: str, seed: int) -> dict[str, Any]:
+    """The result as it is kept."""
+    return {
+        "model": model.name, "questions": questions, "null": null, "unit": result.unit, "limits": result.limits,
+        "seed": seed, "knows": result.knows, "rows": [asdict(row) | paired_json(row) for row in result.rows],
+        "null_curve": [list(point) for point in result.null_curve],
+        "arms": [
+            {"name": a.name, "items": [{"id": r.id, "mark": r.mark, "spent": r.spent} | asdict(r.said) for r in a.rows]}
+            for a in result.arms
+        ],
+        "born": birth_certificate([seed]),
+    }  # fmt: skip
+
+
+def paired_json(row: ArmRow) -> dict[str, Any]:
+    return {"against_null": None if row.against_null is None else row.against_null._asdict()}
+
+
+def read_result(path: Any) -> None:
+    """Raise InputError unless this is a result that `compare` wrote."""
+    value = files.read_json(path)
+    if not isinstance(value, dict) or not {"rows", "arms", "null_curve", "born"} <= set(value):
+        raise InputError(f"{files.shown(path)} is no result of compare")

@@ -1,0 +1,81 @@
+"""What `ask` and `compare` share: the model, worked examples, a verifier, and words for what was spent."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import tyro
+
+from innerloop import files
+from innerloop.data.questions import rows_of
+from innerloop.errors import InputError
+from innerloop.lm.opening import open_model
+from innerloop.text import printable
+from innerloop.tokens.prompts import Shot
+
+__all__ = ["NO_FLAGS", "ModelFlags", "ModelName", "parse_budget", "read_shots", "worded_spending"]
+
+ModelName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
+BUDGET = re.compile(r"(\d+(?:\.\d+)?)([kM]?)-(tokens|tokens_in|tokens_out|completions|money)")
+FACTORS = {"": 1, "k": 1_000, "M": 1_000_000}
+
+
+class ModelFlags(NamedTuple):
+    """How to reach a language model."""
+
+    api: str = "chat"  # Of an endpoint: chat, completions or responses.
+    key: str = "OPENAI_API_KEY"  # Environment variable that holds an endpoint's key.
+    context: int = 0  # Most tokens of prompt and answer; 0: 2048 of a local model, 131072 of an endpoint.
+    workers: int = 8  # Calls at once.
+
+    def open(self, name: str) -> Any:
+        """The model of that name. Raises InputError for a flag that is out of range."""
+        if self.context < 0 or not 1 <= self.workers <= 256:
+            raise InputError(f"--context {self.context}, --workers {self.workers}: give 0 or more, and 1 to 256")
+        return open_model(name, api=self.api, key=self.key, context=self.context, workers=self.workers)
+
+
+NO_FLAGS = ModelFlags()
+
+
+def read_shots(path: str) -> tuple[Shot, ...]:
+    """Worked examples from a file, one a row: question, chain, answer, and an equation where there is one."""
+    if not path:
+        return ()
+    shots = []
+    for where, row in rows_of(Path(path)):
+        if not all(isinstance(row.get(name), str) and row[name] for name in ("question", "answer")):
+            raise InputError(f"{where}: a worked example has the fields question, answer, and chain or equation")
+        shots.append(Shot(row["question"], row.get("chain") or "", row["answer"], row.get("equation") or ""))
+    if not shots:
+        raise InputError(f"{files.shown(path)} holds no worked example")
+    return tuple(shots)
+
+
+def parse_budget(text: str) -> tuple[str, float]:
+    """("tokens", 200000.0) of "200k-tokens". Raises InputError."""
+    match = BUDGET.fullmatch(text)
+    if not match or not float(match[1]):
+        raise InputError(
+            f'the budget "{printable(text, 60)}" is none: write one such as 200k-tokens, 500-completions or 0.5-money'
+        )
+    return match[3], float(match[1]) * FACTORS[match[2]]
+
+
+def worded_spending(spent: Mapping[str, float]) -> str:
+    """What was spent, for people."""
+    n_in, n_out = (int(spent.get(unit, 0)) for unit in ("tokens_in", "tokens_out"))
+    calls = int(spent.get("completions", 0))
+    return f"{n_in + n_out:,} tokens ({n_in:,} read, {n_out:,} written), {calls} completion{'s' * (calls != 1)}"
+
+
+def tally(answers: Sequence[str | None]) -> str:
+    """How often each answer was given, the most frequent first."""
+    counts: dict[str, int] = {}
+    for a in answers:
+        counts["no answer" if a is None else a] = counts.get("no answer" if a is None else a, 0) + 1
+    ranked = sorted(counts.items(), key=lambda pair: -pair[1])
+    return ", ".join(f"{printable(a, 60)} ({n})" for a, n in ranked)
