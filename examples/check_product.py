@@ -1,4 +1,4 @@
-"""A verifier of products for `innerloop compare --verify`: it computes, and knows no answers."""
+"""A verifier of the products in products.jsonl, for --verify: it computes, and knows no answers."""
 
 
 def check(question, answer):

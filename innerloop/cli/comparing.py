@@ -71,10 +71,7 @@ def compare(
     """
     items = with_verifier(read_questions(questions, kind, limit), verify)
     worked = read_shots(shots)
-    unit, total = parse_budget(budget) if budget else ("tokens", float(PER_QUESTION * len(items)))
-    each = total / len(items) if unit == "money" else total // len(items)
-    if each <= 0:
-        raise InputError(f"a budget of {budget} leaves nothing for each of {len(items)} questions: give a larger one")
+    unit, each = budget_of_each(budget, len(items))
     folder = Path(out or f"runs/compare-{Path(questions).name.partition('.')[0]}")
     refuse_overwrite(folder / RESULT, read_result)
     opened = Recorded.offline(folder / CALLS) if replay else Recorded(how.open(model), folder / CALLS)
@@ -96,6 +93,15 @@ def compare(
     )
     console.print(f"{paid}; {files.shown(folder / RESULT)}", markup=False, style="dim")
     return 0
+
+
+def budget_of_each(budget: str, count: int) -> tuple[str, float]:
+    """(unit, amount) of one of `count` questions, in one way. Raises InputError for a budget that is too small."""
+    unit, total = parse_budget(budget) if budget else ("tokens", float(PER_QUESTION * count))
+    each = total / count if unit == "money" else total // count
+    if each <= 0:
+        raise InputError(f"a budget of {budget} leaves nothing for each of {count} questions: give a larger one")
+    return unit, each
 
 
 class Progress:

@@ -93,6 +93,7 @@ class Endpoint(Backend):
         added, removed = {c for c in capabilities if c[0] != "-"}, {c[1:] for c in capabilities if c[0] == "-"}
         self.context, self.capabilities = context, frozenset((APIS[api][1] | added) - removed)
         self.retries, self.backoff, self.workers, self.extra = retries, backoff, workers, dict(extra or {})
+        self._unreachable = False  # the last call found no server
         self._send = sender(client, self.url, key, timeout)
         if client is None:
             weakref.finalize(self, self._send.client.close)
@@ -116,7 +117,8 @@ class Endpoint(Backend):
     def ask(self, prompt: Prompt, sampling: Sampling, prefix: str | Sequence[int]) -> Reply:
         """The reply to one prompt, after as many attempts as it takes and `retries` allow."""
         tokens_in = self.count_tokens(prompt) + self.count_prefix(prefix)
-        for tried in range(self.retries + 1):
+        retries = 0 if self._unreachable else self.retries  # of calls that failed together, one waits
+        for tried in range(retries + 1):
             most = most_new_tokens(sampling.max_new_tokens, tokens_in, sampling.n)
             body = body_of(self.api, self.model, prompt, sampling, most, prefix) | self.extra
             with reserve(tokens_in=tokens_in, tokens_out=most * sampling.n, completions=sampling.n) as held:
@@ -128,6 +130,7 @@ class Endpoint(Backend):
                     except BadReply as error:
                         attempt = Attempt(None, 200, str(error), may_have_run=True)
                 if reply is not None:
+                    self._unreachable = False
                     held.settle(
                         tokens_in=reply.tokens_in, tokens_cached=reply.tokens_cached, tokens_out=reply.tokens_out,
                         completions=sampling.n,
@@ -137,8 +140,9 @@ class Endpoint(Backend):
                     held.settle()
             if attempt.status not in RETRIED and attempt.status not in (0, 200):
                 break
-            if tried < self.retries:
+            if tried < retries:
                 time.sleep(min(LONGEST_WAIT, max(attempt.wait, random.uniform(0.5, 1.0) * self.backoff * 2**tried)))
+        self._unreachable = attempt.status == 0 and not attempt.may_have_run
         raise EndpointError(f"{self.name}: {attempt.problem}{mend(attempt)}")
 
     def count_tokens(self, prompt: Prompt) -> int:
