@@ -105,9 +105,8 @@ class PuzzleSet:
     vocab: int  # tokens are 0 .. vocab-1
     shape: tuple[int, int]  # rows, columns; rows * columns == S
     puzzle: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))  # int32 (N,), 0 = blank
-    group: np.ndarray = field(
-        default_factory=lambda: np.zeros(0, np.int32)
-    )  # int32 (N,), the original a row comes from
+    # int32 (N,), the original a row comes from
+    group: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
     rating: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))  # float32 (N,), nan = unknown
     task: str = "grid"  # name for `innerloop.tasks.get`
     source: str = ""  # where the rows come from, for people

@@ -26,11 +26,8 @@ PIECE_BYTES = 15 << 20  # largest file of a training state, bytes
 PIECE_NAME = re.compile(re.escape(STATE) + r"\.([0-9a-f]{12})\.(\d{1,6})")  # digest of the data state, index
 MAX_STATE_BYTES = 1 << 30  # largest training state in one file, bytes: early versions wrote one file of any size
 MAX_HEADER_BYTES = 64 << 20  # largest safetensors header, bytes
-OUT_OF_MEMORY = (
-    "can't allocate memory",
-    "not enough memory",
-    "out of memory",
-)  # torch's error messages where memory runs out
+# Torch's error messages where memory runs out.
+OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 
 
 # -- weights ----------------------------------------------------------------------------------------------------------

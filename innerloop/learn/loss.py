@@ -21,7 +21,10 @@ def softmax_cross_entropy(logits_BSV: Tensor, labels_BS: Tensor) -> Tensor:
 
 
 def stablemax_cross_entropy(logits_BSV: Tensor, labels_BS: Tensor) -> Tensor:
-    """(B, S) float64; s(x) = x + 1 for x >= 0, 1 / (1 - x) below, in place of exp(x) (arXiv 2501.04697)."""
+    """(B, S) float64 negative log-likelihoods; 0 where the label is IGNORE (arXiv 2501.04697).
+
+    s(x) in place of exp(x): x + 1 for x >= 0, 1 / (1 - x) below.
+    """
     x = logits_BSV.double()
     s = torch.where(x < 0, 1 / (1 - x.clamp_max(0) + 1e-30), x.clamp_min(0) + 1)
     log_p = torch.log(s / s.sum(-1, keepdim=True))

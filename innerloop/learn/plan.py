@@ -11,6 +11,7 @@ from innerloop.learn.supervise import HaltingConfig
 from innerloop.learn.unroll import Unroll
 from innerloop.schema import Amount, Count, Length, Many, Range, Share, Whole, check
 
+# Whole numbers: Count and Many from 1, Whole from 0. Numbers: Share 0 to 1, Amount 0 or more (innerloop.schema).
 Rate = Annotated[float, Range(0, 10, above=True)]  # above it every optimizer here diverges
 Depths = Annotated[tuple[Count, ...], Length(1, 1000)]
 

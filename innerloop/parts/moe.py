@@ -69,9 +69,8 @@ class MoE(nn.Module):
         super().__init__()
         self.c = c = c or Config.of(config)
         self.router = Linear(config.hidden_size, c.experts)
-        self.up = nn.Parameter(
-            trunc_normal(c.experts, 2 * c.inner, config.hidden_size, std=config.hidden_size**-0.5)
-        )  # gate, then up
+        # Gate, then up.
+        self.up = nn.Parameter(trunc_normal(c.experts, 2 * c.inner, config.hidden_size, std=config.hidden_size**-0.5))
         self.down = nn.Parameter(
             trunc_normal(c.experts, config.hidden_size, c.inner, std=INITIAL_SCALE * c.inner**-0.5)
         )

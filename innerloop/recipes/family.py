@@ -28,9 +28,8 @@ from innerloop.runs.run import Data, Run, override
 REFERENCE = "trm"
 BATCH = 32
 LOOSE = 0.12  # largest relative difference that still counts as a match: widths come in steps
-CARRIED_STATE = HaltingConfig(
-    max_steps=8, learned=False, explore=0.0, spread=True, short_fraction=0.5
-)  # depths 1 to 16
+# Depths 1 to 16.
+CARRIED_STATE = HaltingConfig(max_steps=8, learned=False, explore=0.0, spread=True, short_fraction=0.5)
 FRESH_UNROLL = Unroll(depth=8)
 
 

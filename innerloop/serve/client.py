@@ -44,11 +44,8 @@ __all__ = ["Client", "RequestFailed"]
 
 Kind = TypeVar("Kind", bound=ResponseModel)
 EVENTS: dict[str, type[Begin] | type[StepBody] | type[Done]] = {"begin": Begin, "step": StepBody, "done": Done}
-CONNECTION_LOST = (
-    httpx.RemoteProtocolError,
-    httpx.ReadError,
-    httpx.WriteError,
-)  # a keep-alive connection that the server closed
+# A keep-alive connection that the server closed.
+CONNECTION_LOST = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
 
 
 class RequestFailed(InputError):

@@ -48,9 +48,8 @@ def bind(host: str, port: int) -> socket.socket:
         raise InputError(f"--port is {port}: give 1 to 65535, or 0 for any free one")
     try:
         info = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        sock = socket.socket(
-            *info[:3]
-        )  # with its protocol given, or asyncio leaves Nagle's algorithm on: 40 ms per answer
+        # With its protocol given, or asyncio leaves Nagle's algorithm on: 40 ms per answer.
+        sock = socket.socket(*info[:3])
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind(info[4])

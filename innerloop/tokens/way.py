@@ -44,9 +44,8 @@ class Item:
     question: str
     answer: str | None = None  # the right one, in any text that gives it; None: only `check` tells
     kind: str = "number"  # of answer, a name in tokens.answers.KINDS
-    check: Check | None = field(
-        default=None, compare=False
-    )  # a verifier that does not know `answer`; None: there is none
+    # A verifier that does not know `answer`; None: there is none.
+    check: Check | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         kind_named(self.kind)
