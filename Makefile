@@ -4,10 +4,17 @@ BIN := .venv/bin
 PIP := $(BIN)/pip install -q --disable-pip-version-check
 PACKAGE := pyproject.toml constraints.txt
 
-.PHONY: demo test fast lint clean docs family-smoke pictures
+.PHONY: demo think test fast lint clean docs family-smoke pictures
 
 demo: .venv/.demo
 	$(BIN)/innerloop demo
+
+# A real language model on this machine, no key: three ways to think about one-digit products at equal spending.
+think: .venv/.demo
+	$(PIP) -e ".[local]" -c constraints.txt
+	$(BIN)/innerloop get smollm2
+	$(BIN)/innerloop compare smollm2 examples/products.jsonl --limit 12 --think direct "vote(8, direct)" "best(8, verify, direct)" \
+		--shots examples/products_shots.jsonl --verify examples/check_product.py --budget 12k-tokens --samples 8 --out runs/think
 
 # One worker a core, each with one thread: small tensors gain nothing from more. The order is that of tests/conftest.py.
 # Compiled files are kept, whatever the environment says: reading 150 test files anew takes half a minute of each worker.
