@@ -9,6 +9,7 @@ from innerloop.lm.endpoint import Endpoint
 from innerloop.lm.fake_server import FakeServer
 from innerloop.lm.get import found
 from innerloop.lm.local import Local
+from innerloop.lm.ngram import NGram
 from innerloop.lm.protocol import CAPABILITIES, LanguageModel, MissingCapability, Reply, kind_of
 from innerloop.lm.scripted import Scripted
 
@@ -36,10 +37,12 @@ def smollm2():
     made.close()
 
 
-@pytest.fixture(params=["scripted", "chat", "completions", "responses", "local"])
+@pytest.fixture(params=["scripted", "ngram", "chat", "completions", "responses", "local"])
 def model(request, server, monkeypatch):
     if request.param == "scripted":
         return Scripted(write)
+    if request.param == "ngram":
+        return NGram.fit([f"{n % 9} + {n % 9} =" + write("x" * n, n) for n in range(40)], 3)
     if request.param == "local":
         return request.getfixturevalue("smollm2")
     monkeypatch.setenv("KEY_OF_THE_TEST", "secret")
