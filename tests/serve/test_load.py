@@ -29,7 +29,7 @@ def test_no_request_that_schemathesis_makes_up_breaks_it(run, tmp_path, run_scri
 
 
 def test_a_server_that_is_told_to_end_answers_all_it_has_accepted(run, tmp_path, run_script):
-    run_script("serve_end.py", run, "--rounds", 1, "--depth", 600, "--out", tmp_path / "end.json")
+    run_script("serve_end.py", run, "--rounds", 1, "--depth", 1500, "--out", tmp_path / "end.json")
     found = json.loads((tmp_path / "end.json").read_text())
     (only,) = found["rows"]
     assert found["good"] and only["wrong"] == [] and only["exit_status"] == 0
