@@ -13,7 +13,7 @@ from innerloop.budget import OverBudget, affordable, reserve
 from innerloop.errors import InputError
 from innerloop.lm.protocol import Prompt, Reply, Sampling, kind_of, need
 
-__all__ = ["Backend", "most_new_tokens"]
+__all__ = ["Backend", "most_new_tokens", "most_spent", "spent_on"]
 
 
 class Backend:
@@ -65,19 +65,22 @@ class Backend:
 
     def generate_each(self, prompts: Sequence[Prompt], sampling: Sampling, prefix: str | Sequence[int]) -> list[Reply]:
         """All prompts as one batch, under one reservation."""
-        lengths = [self.count_tokens(p) + self.count_prefix(prefix) for p in prompts]
-        completions = len(prompts) * sampling.n
-        longest = min(sampling.max_new_tokens, self.context - max(lengths))
-        longest = most_new_tokens(longest, sum(lengths), completions)
-        with reserve(tokens_in=sum(lengths), tokens_out=longest * completions, completions=completions) as held:
-            replies = self.complete(prompts, replace(sampling, max_new_tokens=longest), prefix)
-            held.settle(
-                tokens_in=sum(r.tokens_in for r in replies),
-                tokens_cached=sum(r.tokens_cached for r in replies),
-                tokens_out=sum(r.tokens_out for r in replies),
-                completions=completions,
-            )
+        lengths, sampling = self.fitted(prompts, sampling, prefix)
+        with reserve(**most_spent(lengths, sampling)) as held:
+            replies = self.complete(prompts, sampling, prefix)
+            held.settle(**spent_on(replies))
         return replies
+
+    def fitted(
+        self, prompts: Sequence[Prompt], sampling: Sampling, prefix: str | Sequence[int]
+    ) -> tuple[list[int], Sampling]:
+        """(tokens of each prompt with its begun answer, the sampling with as many new tokens as context and budgets
+        allow to every completion). Raises OverBudget if they allow none.
+        """
+        lengths = [self.count_tokens(p) + self.count_prefix(prefix) for p in prompts]
+        longest = min(sampling.max_new_tokens, self.context - max(lengths))
+        longest = most_new_tokens(longest, sum(lengths), len(prompts) * sampling.n)
+        return lengths, replace(sampling, max_new_tokens=longest)
 
     def complete(self, prompts: Sequence[Prompt], sampling: Sampling, prefix: str | Sequence[int]) -> list[Reply]:
         """The replies to these prompts: arguments are checked, and costs are reserved."""
@@ -89,6 +92,23 @@ class Backend:
 
     def count_tokens(self, prompt: Prompt) -> int:
         raise NotImplementedError
+
+
+def most_spent(lengths: Sequence[int], sampling: Sampling) -> dict[str, float]:
+    """What completions of prompts of these lengths may cost at most, by unit of the ledger."""
+    completions = len(lengths) * sampling.n
+    tokens_out = sampling.max_new_tokens * completions
+    return {"tokens_in": sum(lengths), "tokens_out": tokens_out, "completions": completions}
+
+
+def spent_on(replies: Sequence[Reply]) -> dict[str, float]:
+    """What replies cost, by unit of the ledger."""
+    return {
+        "tokens_in": sum(r.tokens_in for r in replies),
+        "tokens_cached": sum(r.tokens_cached for r in replies),
+        "tokens_out": sum(r.tokens_out for r in replies),
+        "completions": sum(len(r.completions) for r in replies),
+    }
 
 
 def most_new_tokens(asked: int, tokens_in: int, completions: int) -> int:

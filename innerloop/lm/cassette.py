@@ -15,7 +15,7 @@ import json
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from innerloop import files
 from innerloop.budget import reserve
 from innerloop.errors import InputError
 from innerloop.ledger import Ledger
-from innerloop.lm.backend import Backend, most_new_tokens
+from innerloop.lm.backend import Backend, most_spent, spent_on
 from innerloop.lm.protocol import CAPABILITIES, Prompt, Reply, Sampling
 
 __all__ = ["Recorded"]
@@ -101,10 +101,7 @@ class Recorded(Backend):
     # -- calls --------------------------------------------------------------------------------------------------------
     def generate_each(self, prompts: Sequence[Prompt], sampling: Sampling, prefix: str | Sequence[int]) -> list[Reply]:
         """Recorded replies, and the model's to all other prompts, in one call."""
-        lengths = [self.count_tokens(p) + self.count_prefix(prefix) for p in prompts]
-        longest = min(sampling.max_new_tokens, self.context - max(lengths))
-        longest = most_new_tokens(longest, sum(lengths), len(prompts) * sampling.n)
-        sampling = replace(sampling, max_new_tokens=longest)
+        lengths, sampling = self.fitted(prompts, sampling, prefix)
         calls = [self.call_key(p, sampling, prefix) for p in prompts]
         missing: dict[str, int] = {}  # each call once, with its first place
         for i, call in enumerate(calls):
@@ -118,11 +115,8 @@ class Recorded(Backend):
             if missing.get(call) == i:  # the model has charged it
                 replies.append(reply)
                 continue
-            with reserve(tokens_in=length, tokens_out=longest * sampling.n, completions=sampling.n) as held:
-                held.settle(
-                    tokens_in=reply.tokens_in, tokens_cached=reply.tokens_cached, tokens_out=reply.tokens_out,
-                    completions=sampling.n,
-                )  # fmt: skip
+            with reserve(**most_spent([length], sampling)) as held:
+                held.settle(**spent_on([reply]))
             replies.append(reply)
         return replies
 
@@ -134,7 +128,7 @@ class Recorded(Backend):
             raise self._unknown("reply to this call")
         made = self.model.generate(list(prompts), prefix=prefix, **asdict(sampling))
         for prompt, call, reply in zip(prompts, calls, made, strict=True):
-            self.paid.charge(tokens_in=reply.tokens_in, tokens_out=reply.tokens_out, completions=sampling.n)
+            self.paid.charge(**spent_on([reply]))
             counts = {prompt_key(part): self.count_tokens(part) for part in (prompt, prefix) if len(part)}
             self._append({"call": call, "counts": counts, "reply": reply.to_json()})
 

@@ -20,7 +20,7 @@ from typing import Any
 from innerloop.budget import reserve
 from innerloop.errors import InputError
 from innerloop.ledger import in_this_context
-from innerloop.lm.backend import Backend, most_new_tokens
+from innerloop.lm.backend import Backend, most_spent, spent_on
 from innerloop.lm.protocol import Prompt, Reply, Sampling, kind_of
 from innerloop.lm.replies import BadReply, body_of, reply_of
 from innerloop.text import printable
@@ -51,6 +51,7 @@ class Attempt:
     problem: str = ""  # what went wrong, as part of a sentence
     wait: float = 0.0  # seconds that the server asks to wait
     may_have_run: bool = False  # the server may have written tokens that did not arrive
+    reply: Reply | None = None  # in `value`
 
 
 class Endpoint(Backend):
@@ -100,10 +101,7 @@ class Endpoint(Backend):
 
     def generate_each(self, prompts: Sequence[Prompt], sampling: Sampling, prefix: str | Sequence[int]) -> list[Reply]:
         """One request a prompt, `workers` at a time. The first error ends the call; replies that came are charged."""
-        lengths = [self.count_tokens(p) + self.count_prefix(prefix) for p in prompts]
-        longest = min(sampling.max_new_tokens, self.context - max(lengths))
-        longest = most_new_tokens(longest, sum(lengths), len(prompts) * sampling.n)  # of all, so that none takes it all
-        sampling = replace(sampling, max_new_tokens=longest)
+        _, sampling = self.fitted(prompts, sampling, prefix)  # for all of them, so that none takes it all
         if len(prompts) == 1:
             return [self.ask(prompts[0], sampling, prefix)]
         with ThreadPoolExecutor(min(self.workers, len(prompts))) as pool:
@@ -116,26 +114,15 @@ class Endpoint(Backend):
 
     def ask(self, prompt: Prompt, sampling: Sampling, prefix: str | Sequence[int]) -> Reply:
         """The reply to one prompt, after as many attempts as it takes and `retries` allow."""
-        tokens_in = self.count_tokens(prompt) + self.count_prefix(prefix)
         retries = 0 if self._unreachable else self.retries  # of calls that failed together, one waits
         for tried in range(retries + 1):
-            most = most_new_tokens(sampling.max_new_tokens, tokens_in, sampling.n)
-            body = body_of(self.api, self.model, prompt, sampling, most, prefix) | self.extra
-            with reserve(tokens_in=tokens_in, tokens_out=most * sampling.n, completions=sampling.n) as held:
-                attempt = self._send(APIS[self.api][0], body)
-                reply = None
-                if attempt.status == 200:
-                    try:
-                        reply = reply_of(self.api, attempt.value, sampling, most)
-                    except BadReply as error:
-                        attempt = Attempt(None, 200, str(error), may_have_run=True)
-                if reply is not None:
+            lengths, fitted = self.fitted([prompt], sampling, prefix)
+            with reserve(**most_spent(lengths, fitted)) as held:
+                attempt = self.attempt(prompt, fitted, prefix)
+                if attempt.reply is not None:
                     self._unreachable = False
-                    held.settle(
-                        tokens_in=reply.tokens_in, tokens_cached=reply.tokens_cached, tokens_out=reply.tokens_out,
-                        completions=sampling.n,
-                    )  # fmt: skip
-                    return reply
+                    held.settle(**spent_on([attempt.reply]))
+                    return attempt.reply
                 if not attempt.may_have_run:
                     held.settle()
             if attempt.status not in RETRIED and attempt.status not in (0, 200):
@@ -144,6 +131,17 @@ class Endpoint(Backend):
                 time.sleep(min(LONGEST_WAIT, max(attempt.wait, random.uniform(0.5, 1.0) * self.backoff * 2**tried)))
         self._unreachable = attempt.status == 0 and not attempt.may_have_run
         raise EndpointError(f"{self.name}: {attempt.problem}{mend(attempt)}")
+
+    def attempt(self, prompt: Prompt, sampling: Sampling, prefix: str | Sequence[int]) -> Attempt:
+        """One request."""
+        body = body_of(self.api, self.model, prompt, sampling, prefix) | self.extra
+        attempt: Attempt = self._send(APIS[self.api][0], body)
+        if attempt.status != 200 or attempt.problem:
+            return attempt
+        try:
+            return replace(attempt, reply=reply_of(self.api, attempt.value, sampling))
+        except BadReply as error:
+            return Attempt(None, 200, str(error), may_have_run=True)
 
     def count_tokens(self, prompt: Prompt) -> int:
         """No fewer than the server will count: a token has at least a byte, and a template few tokens."""

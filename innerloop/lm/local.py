@@ -10,22 +10,23 @@ never tokenised anew.
 from __future__ import annotations
 
 import hashlib
-import threading
+import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from innerloop import files
 from innerloop.budget import reserve
 from innerloop.errors import InputError
-from innerloop.lm.backend import Backend, most_new_tokens
+from innerloop.lm.backend import Backend, most_spent, spent_on
 from innerloop.lm.protocol import CAPABILITIES, Completion, Prompt, Reply, Sampling, kind_of
 
 __all__ = ["Local"]
 
 SLOTS, CONTEXT = 8, 2048
+KEPT = 4096  # texts whose ids are kept
 MAGIC = b"GGUF"
 READ_SIZE = 1 << 20
 QUIET = -1  # of llama.cpp's log
@@ -47,8 +48,8 @@ class Local(Backend):
         self.name = f"{self.path.name} ({digest_of(self.path)[:12]})"
         self.context, self.slots = context, slots
         self.capabilities = frozenset(CAPABILITIES) - {"scoring"}
-        self._ids: dict[str, tuple[int, ...]] = {}
-        self._lock = threading.Lock()
+        self._tokenize = lru_cache(KEPT)(self._tokenize_once)
+        self._template = lru_cache(KEPT)(self._template_once)
         self._server, self._http = serve(self.path, slots, context, threads)
 
     def close(self) -> None:
@@ -59,11 +60,15 @@ class Local(Backend):
     # -- tokens -------------------------------------------------------------------------------------------------------
     def encode(self, text: str, special: bool = False) -> tuple[int, ...]:
         """The ids of a text. special: names of special tokens in it, such as <|im_start|>, are those tokens."""
-        key = f"{special}{text}"
-        if key not in self._ids:
-            body = {"content": text, "add_special": special, "parse_special": special}
-            self._ids[key] = tuple(self._post("/tokenize", body)["tokens"])
-        return self._ids[key]
+        return self._tokenize(text, special)
+
+    def _tokenize_once(self, text: str, special: bool) -> tuple[int, ...]:
+        body = {"content": text, "add_special": special, "parse_special": special}
+        return tuple(self._post("/tokenize", body)["tokens"])
+
+    def _template_once(self, messages: str) -> str:
+        """Messages, as JSON, by the file's chat template."""
+        return str(self._post("/apply-template", {"messages": json.loads(messages)})["prompt"])
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids."""
@@ -77,7 +82,7 @@ class Local(Backend):
         if kind == "raw":
             return self.encode(prompt)  # type: ignore[arg-type]
         messages = [dict(m) for m in prompt]  # type: ignore[arg-type, call-overload]
-        return self.encode(str(self._post("/apply-template", {"messages": messages})["prompt"]), special=True)
+        return self.encode(self._template(json.dumps(messages)), special=True)
 
     def count_tokens(self, prompt: Prompt) -> int:
         return len(self.prompt_ids(prompt))
@@ -87,23 +92,16 @@ class Local(Backend):
         """Every completion is a request of its own, `slots` at a time; the prompt of a reply is counted once."""
         begun = self.encode(prefix) if isinstance(prefix, str) else tuple(prefix)
         rows = [self.prompt_ids(p) + begun for p in prompts]
-        longest = min(sampling.max_new_tokens, self.context - max(map(len, rows)))
-        completions = len(rows) * sampling.n
-        longest = most_new_tokens(longest, sum(map(len, rows)), completions)
-        sampling = replace(sampling, max_new_tokens=longest)
-        with reserve(tokens_in=sum(map(len, rows)), tokens_out=longest * completions, completions=completions) as held:
+        lengths, sampling = self.fitted(rows, sampling, "")
+        with reserve(**most_spent(lengths, sampling)) as held:
             wanted = [(row, (sampling.seed or 0) + i) for row in rows for i in range(sampling.n)]
             with ThreadPoolExecutor(min(self.slots, len(wanted))) as pool:
                 made = list(pool.map(lambda w: self._complete(w[0], w[1], sampling), wanted))
             replies = []
-            for i, row in enumerate(rows):
+            for i, length in enumerate(lengths):
                 part = made[i * sampling.n : (i + 1) * sampling.n]
-                cached = min(cached for _, cached in part)
-                replies.append(Reply(tuple(c for c, _ in part), len(row), cached))
-            held.settle(
-                tokens_in=sum(map(len, rows)), tokens_cached=sum(r.tokens_cached for r in replies),
-                tokens_out=sum(r.tokens_out for r in replies), completions=completions,
-            )  # fmt: skip
+                replies.append(Reply(tuple(c for c, _ in part), length, min(cached for _, cached in part)))
+            held.settle(**spent_on(replies))
         return replies
 
     def _complete(self, row: Sequence[int], seed: int, sampling: Sampling) -> tuple[Completion, int]:
@@ -139,7 +137,14 @@ class Local(Backend):
 
 
 def digest_of(path: Path) -> str:
-    """sha256 of a GGUF file. Raises InputError for one that is none."""
+    """sha256 of a GGUF file, computed once for its size and time. Raises InputError for one that is none."""
+    files.check_regular(path)
+    found = path.stat()
+    return _digest(path, found.st_size, found.st_mtime_ns)
+
+
+@lru_cache(16)
+def _digest(path: Path, size: int, time: int) -> str:
     total = hashlib.sha256()
     with files.open_regular(path) as file:
         first = file.read(READ_SIZE)

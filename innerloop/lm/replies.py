@@ -15,14 +15,12 @@ class BadReply(ValueError):
     """A reply is not what its API says; the message is part of a sentence."""
 
 
-def body_of(
-    api: str, model: str, prompt: Prompt, sampling: Sampling, max_new_tokens: int, prefix: str | Sequence[int]
-) -> dict[str, Any]:
+def body_of(api: str, model: str, prompt: Prompt, sampling: Sampling, prefix: str | Sequence[int]) -> dict[str, Any]:
     """The JSON body of a request."""
     body: dict[str, Any] = {"model": model, "temperature": sampling.temperature, "top_p": sampling.top_p}
     if api == "responses":
-        return body | {"input": list(prompt), "max_output_tokens": max_new_tokens}
-    body |= {"max_tokens": max_new_tokens, "n": sampling.n}
+        return body | {"input": list(prompt), "max_output_tokens": sampling.max_new_tokens}
+    body |= {"max_tokens": sampling.max_new_tokens, "n": sampling.n}
     if sampling.stop:
         body["stop"] = list(sampling.stop)
     if sampling.seed is not None:
@@ -38,16 +36,18 @@ def body_of(
     return body | {"messages": messages} | ({"logprobs": True} if sampling.logprobs else {})
 
 
-def reply_of(api: str, value: Any, sampling: Sampling, max_new_tokens: int) -> Reply:
+def reply_of(api: str, value: Any, sampling: Sampling) -> Reply:
     """The reply in a JSON value. Raises BadReply where it is not what was asked for."""
     if not isinstance(value, Mapping):
         raise BadReply("the reply is no JSON object")
     if api == "responses":
-        return response_of(value, max_new_tokens)
+        return response_of(value, sampling.max_new_tokens)
     choices = value.get("choices")
     if not isinstance(choices, list) or len(choices) != sampling.n:
         raise BadReply(f"the reply has not the {sampling.n} completions that were asked for")
-    tokens_in, tokens_out, cached = usage_of(value, "prompt_tokens", "completion_tokens", sampling.n * max_new_tokens)
+    tokens_in, tokens_out, cached = usage_of(
+        value, "prompt_tokens", "completion_tokens", sampling.n * sampling.max_new_tokens
+    )
     completions = []
     for i, choice in enumerate(choices):
         message = choice.get("message") if api == "chat" else choice
