@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from innerloop.budget import Budget, limited
+from innerloop.budget import Budget
 from innerloop.core import SomeFailed, think_many
 from innerloop.errors import InputError
 from innerloop.interval import wilson
@@ -23,7 +23,7 @@ from innerloop.ledger import Ledger
 from innerloop.study.verdict import Paired, compare_paired, pass_at_k, with_holm
 from innerloop.tokens.marks import MARKS, mark
 from innerloop.tokens.samples import Samples, majority_of_first, spent_on
-from innerloop.tokens.way import Asked, Item, Said, State, Way, finished, subkey
+from innerloop.tokens.way import Asked, Item, Said, Way, Within, finished, subkey
 
 __all__ = ["NULL", "Arm", "ArmRow", "Comparison", "ItemRow", "compare"]
 
@@ -128,36 +128,6 @@ def compare(
     return Comparison(tuple(arms), tuple(rows), dict(limits), unit, tuple(curve), seed, dict(knows or {}))
 
 
-class Numbered(NamedTuple):
-    """A state of a way, and the number of its question."""
-
-    number: int
-    state: State
-
-    @property
-    def done(self) -> bool:
-        return self.state.done
-
-
-class Budgeted:
-    """A way of which every question has its own budget; done(i, answer) is called when question i is answered."""
-
-    def __init__(self, way: Way, budgets: Sequence[Budget], done: Callable[[int, Said], None]) -> None:
-        self.way, self.budgets, self.done = way, budgets, done
-
-    def init(self, x: tuple[int, Asked]) -> Numbered:
-        return Numbered(x[0], self.way.init(x[1]))
-
-    def step(self, s: Numbered, x: tuple[int, Asked]) -> Numbered:
-        with limited(self.budgets[s.number]):
-            return Numbered(s.number, self.way.step(s.state, x[1]))
-
-    def read(self, s: Numbered) -> Said:
-        said = self.way.read(s.state)
-        self.done(s.number, said)
-        return said
-
-
 def run_arm(
     name: str, way: Way, items: Sequence[Item], limits: Mapping[str, float], seed: int, workers: int, on_row: Any
 ) -> Arm:
@@ -172,7 +142,7 @@ def run_arm(
             on_row(name, rows[i])
 
     try:
-        think_many(Budgeted(way, budgets, done), asked, depth=way.depth, halt=finished, workers=workers)
+        think_many(Within(way, budgets, done), asked, depth=way.depth, halt=finished, workers=workers)
     except SomeFailed as failed:
         first = next(iter(failed.errors.values()))
         raise InputError(f"{name}: {len(failed.errors)} of {len(items)} questions failed: {first}") from first

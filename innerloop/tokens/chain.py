@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from innerloop.errors import InputError
-from innerloop.tokens.prompts import TRIGGER, Format, Shot, prompt_of
+from innerloop.tokens.prompts import TRIGGER, Shot, prompt_of
 from innerloop.tokens.way import Asked, State, Way, answered, subkey
 
 __all__ = ["STYLES", "Chain"]
@@ -30,18 +30,17 @@ class Chain(Way):
         max_new_tokens: int = 256,
         temperature: float = 0.0,
         instruction: str = "",
-        form: Format | None = None,
     ) -> None:
         if style not in STYLES:
             raise InputError(f'style is "{style}": use one of {", ".join(STYLES)}')
         if style != "chain" and not shots:
             raise InputError(f'the control "{style}" needs worked examples (shots)')
         self.model, self.shots, self.style = model, tuple(shots), style
-        self.max_new_tokens, self.temperature, self.form = max_new_tokens, temperature, form or Format()
+        self.max_new_tokens, self.temperature = max_new_tokens, temperature
         self.instruction = instruction or ("" if shots else f"{TRIGGER} End with: The answer is ...")
 
     def advance(self, s: State, x: Asked) -> State:
-        prompt, stop = prompt_of(self.model, x.item, self.instruction, self.shots, self.style, self.form)
+        prompt, stop = prompt_of(self.model, x.item, self.instruction, self.shots, self.style)
         completion = self.ask(
             prompt,
             max_new_tokens=self.max_new_tokens,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from innerloop.tokens.prompts import DIRECT, Format, prompt_of
+from innerloop.tokens.prompts import DIRECT, prompt_of
 from innerloop.tokens.way import Asked, State, Way, answered, subkey
 
 __all__ = ["Direct"]
@@ -24,13 +24,12 @@ class Direct(Way):
         max_new_tokens: int = 32,
         temperature: float = 0.0,
         instruction: str = DIRECT,
-        form: Format | None = None,
     ) -> None:
         self.model, self.max_new_tokens, self.temperature = model, max_new_tokens, temperature
-        self.instruction, self.form = instruction, form or Format()
+        self.instruction = instruction
 
     def advance(self, s: State, x: Asked) -> State:
-        prompt, stop = prompt_of(self.model, x.item, self.instruction, form=self.form)
+        prompt, stop = prompt_of(self.model, x.item, self.instruction)
         completion = self.ask(
             prompt,
             max_new_tokens=self.max_new_tokens,

@@ -14,7 +14,7 @@ from typing import Any
 from innerloop.errors import InputError
 from innerloop.lm.protocol import Completion, need
 from innerloop.tokens.answers import find
-from innerloop.tokens.prompts import Format, prompt_of
+from innerloop.tokens.prompts import prompt_of
 from innerloop.tokens.way import Asked, Said, State, Way, subkey
 
 __all__ = ["S1", "Budgeted", "ThinkingFormat"]
@@ -54,19 +54,18 @@ class Budgeted(Way):
         temperature: float = 0.0,
         thinking: ThinkingFormat = S1,
         instruction: str = "",
-        form: Format | None = None,
     ) -> None:
         if tokens < 1 or wait < 0 or answer_tokens < 1:
             raise InputError(f"budget({tokens}, wait={wait}): give at least one token, and no fewer than 0 waits")
         need(model, "prefill", "stop", purpose="budget forcing")
         self.model, self.tokens, self.wait, self.word, self.answer_tokens = model, tokens, wait, word, answer_tokens
         self.temperature, self.thinking, self.instruction = temperature, thinking, instruction
-        self.form, self.depth = form or Format(), wait + 2
+        self.depth = wait + 2
         self.keeps_ids = "ids" in model.capabilities and hasattr(model, "encode")
 
     # A state's memory: (the thought so far as ids or text, tokens of thought written, waits, whether the cap was met)
     def advance(self, s: State, x: Asked) -> State:
-        prompt, stop = prompt_of(self.model, x.item, self.instruction, form=self.form)
+        prompt, stop = prompt_of(self.model, x.item, self.instruction)
         thought, used, waits, capped = s.memory or (self.begin(self.thinking.open), 0, 0, False)
         if s.phase < self.depth - 1 and not capped and used < self.tokens:
             more = self.call(prompt, (*stop, *self.thinking.stop), thought, self.tokens - used, s)

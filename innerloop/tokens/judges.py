@@ -10,6 +10,7 @@ import random
 from typing import Any
 
 from innerloop.tokens.answers import find
+from innerloop.tokens.best import Choice
 from innerloop.tokens.way import Item, Said, subkey
 
 __all__ = ["Pairwise", "Scalar"]
@@ -37,9 +38,7 @@ class Scalar:
     def __init__(self, model: Any) -> None:
         self.model = model
 
-    def choose(
-        self, item: Item, samples: tuple[Said, ...], key: int
-    ) -> tuple[int | None, float | None, dict[str, Any]]:
+    def choose(self, item: Item, samples: tuple[Said, ...], key: int, judged: int = 0) -> Choice:
         marks: list[float | None] = []
         for i, said in enumerate(samples):
             found = None
@@ -48,10 +47,11 @@ class Scalar:
                 found = find("number", reply, first=True)
             marks.append(None if found is None or "/" in found else min(10.0, max(0.0, float(found))))
         if all(said.answer is None for said in samples):
-            return None, None, {"marks": marks}
+            return Choice(None, None, {"marks": marks})
         best = max((i for i, s in enumerate(samples) if s.answer is not None), key=lambda i: marks[i] or 0.0)
         unread = sum(m is None and s.answer is not None for m, s in zip(marks, samples, strict=True))
-        return best, None if marks[best] is None else (marks[best] or 0.0) / 10, {"marks": marks, "unread": unread}
+        sure = None if marks[best] is None else (marks[best] or 0.0) / 10
+        return Choice(best, sure, {"marks": marks, "unread": unread})
 
 
 class Pairwise:
@@ -60,9 +60,7 @@ class Pairwise:
     def __init__(self, model: Any) -> None:
         self.model = model
 
-    def choose(
-        self, item: Item, samples: tuple[Said, ...], key: int
-    ) -> tuple[int | None, float | None, dict[str, Any]]:
+    def choose(self, item: Item, samples: tuple[Said, ...], key: int, judged: int = 0) -> Choice:
         left = [i for i, said in enumerate(samples) if said.answer is not None]
         random.Random(key).shuffle(left)
         pairs = agreed = first_preferred = 0
@@ -83,7 +81,7 @@ class Pairwise:
             left = following
         disagreed = pairs - agreed
         counts = {"pairs": pairs, "agreed": agreed, "position_bias": first_preferred / disagreed if disagreed else None}
-        return (left[0] if left else None), None, counts
+        return Choice(left[0] if left else None, None, counts)
 
     def prefers_first(self, item: Item, a: Said, b: Said, key: int) -> bool | None:
         """Whether the solution that is shown first is preferred; None for a reply without a letter."""

@@ -10,10 +10,12 @@ from innerloop.errors import InputError
 from innerloop.lm.protocol import Prompt
 from innerloop.tokens.way import Item
 
-__all__ = ["DIRECT", "TRIGGER", "Format", "Shot", "answer_cue", "prompt_of"]
+__all__ = ["BETWEEN", "DIRECT", "TRIGGER", "Shot", "answer_cue", "prompt_of"]
 
 DIRECT = "Give only the final answer."
 TRIGGER = "Let's think step by step."  # Kojima et al. 2022, arXiv 2205.11916
+BEFORE, BETWEEN, AFTER = "Q: ", "\nA:", "\n\n"  # around a question, for models without a chat template
+STOP = ("\n\nQ:", "\nQ:")
 CUES = {
     "number": "Therefore, the answer (arabic numerals) is",
     "choice": "Therefore, among A through E, the answer is",
@@ -32,21 +34,11 @@ class Shot:
     equation: str = ""  # the sum alone, for the control "equation"
 
     def text(self, style: str) -> str:
-        """The answer as the model is to write it: "chain", "equation", "dots" or "direct"."""
-        middle = {"chain": self.chain, "equation": self.equation, "dots": "." * len(self.chain), "direct": ""}[style]
+        """The answer as the model is to write it: "chain", "equation" or "dots"."""
+        middle = {"chain": self.chain, "equation": self.equation, "dots": "." * len(self.chain)}[style]
         if style == "equation" and not middle:
             raise InputError(f'the example "{self.question[:40]}" has no equation, which this control needs')
         return f"{middle} The answer is {self.answer}." if middle else f"The answer is {self.answer}."
-
-
-@dataclass(frozen=True)
-class Format:
-    """How questions are written for models without a chat template."""
-
-    before: str = "Q: "
-    between: str = "\nA:"
-    after: str = "\n\n"
-    stop: tuple[str, ...] = ("\n\nQ:", "\nQ:")
 
 
 def prompt_of(
@@ -55,7 +47,6 @@ def prompt_of(
     instruction: str = "",
     shots: Sequence[Shot] = (),
     style: str = "chain",
-    form: Format = Format(),
 ) -> tuple[Prompt, tuple[str, ...]]:
     """(the prompt of a question, texts at which the completion ends): messages where the model takes them."""
     asked = f"{item.question}\n{instruction}" if instruction else item.question
@@ -64,8 +55,8 @@ def prompt_of(
         for shot in shots:
             messages += [{"role": "user", "content": shot.question}, {"role": "assistant", "content": shot.text(style)}]
         return [*messages, {"role": "user", "content": asked}], ()
-    worked = "".join(f"{form.before}{s.question}{form.between} {s.text(style)}{form.after}" for s in shots)
-    return f"{worked}{form.before}{asked}{form.between}", form.stop if "stop" in model.capabilities else ()
+    worked = "".join(f"{BEFORE}{s.question}{BETWEEN} {s.text(style)}{AFTER}" for s in shots)
+    return f"{worked}{BEFORE}{asked}{BETWEEN}", STOP if "stop" in model.capabilities else ()
 
 
 def answer_cue(kind: str) -> str:

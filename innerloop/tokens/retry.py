@@ -12,7 +12,7 @@ from typing import Any
 from innerloop.errors import InputError
 from innerloop.tokens.answers import find
 from innerloop.tokens.check import need_check, verdict
-from innerloop.tokens.prompts import Format, prompt_of
+from innerloop.tokens.prompts import BETWEEN, prompt_of
 from innerloop.tokens.way import Asked, Said, State, Way, subkey
 
 __all__ = ["Retry"]
@@ -32,20 +32,19 @@ class Retry(Way):
         max_new_tokens: int = 256,
         temperature: float = 0.7,
         instruction: str = "End with: The answer is ...",
-        form: Format | None = None,
     ) -> None:
         if n < 1:
             raise InputError(f"retry of n={n}: give 1 or more")
         self.model, self.depth, self.max_new_tokens, self.temperature = model, n, max_new_tokens, temperature
-        self.instruction, self.form = instruction, form or Format()
+        self.instruction = instruction
 
     def advance(self, s: State, x: Asked) -> State:
         need_check(x.item, "verify-and-retry")
-        prompt, stop = prompt_of(self.model, x.item, self.instruction, form=self.form)
+        prompt, stop = prompt_of(self.model, x.item, self.instruction)
         for said, message in s.memory or ():
             again = AGAIN.format(message=message or WRONG)
             if isinstance(prompt, str):
-                prompt = f"{prompt}{said.text}\n{again}{self.form.between}"
+                prompt = f"{prompt}{said.text}\n{again}{BETWEEN}"
             else:
                 prompt = [*prompt, {"role": "assistant", "content": said.text}, {"role": "user", "content": again}]
         completion = self.ask(

@@ -12,7 +12,7 @@ from typing import Any
 from innerloop.budget import open_budgets
 from innerloop.errors import InputError
 from innerloop.ledger import Ledger, counting
-from innerloop.tokens.way import Asked, Said, State, Way, answer, majority, subkey
+from innerloop.tokens.way import Asked, Said, State, Way, answer, majority, need_sampling, subkey
 
 __all__ = ["Samples", "majority_of_first", "spent_on"]
 
@@ -23,8 +23,7 @@ class Samples(Way):
     def __init__(self, inner: Way, most: int = 64) -> None:
         if most < 1:
             raise InputError(f"samples of most={most}: give 1 or more")
-        if most > 1 and getattr(inner, "temperature", 1.0) == 0:
-            raise InputError("samples at temperature 0 are all the same: use a way with a temperature above 0")
+        need_sampling(inner, most)
         self.inner, self.depth, self.model = inner, most, inner.model
 
     def advance(self, s: State, x: Asked) -> State:

@@ -21,7 +21,20 @@ from innerloop.errors import InputError
 from innerloop.lm.protocol import Completion, Prompt
 from innerloop.tokens.answers import find, kind_named
 
-__all__ = ["Asked", "Item", "Said", "State", "Verdict", "Way", "answer", "answer_many", "finished", "subkey"]
+__all__ = [
+    "Asked",
+    "Item",
+    "Said",
+    "State",
+    "Verdict",
+    "Waves",
+    "Way",
+    "Within",
+    "answer",
+    "answer_many",
+    "finished",
+    "subkey",
+]
 
 OUTCOMES = ("answered", "unparsed", "cut")
 
@@ -115,6 +128,30 @@ class Way:
         return reply.completions[0]
 
 
+class Waves(Way):
+    """Base of the ways that ask another way for up to `n` samples, `wave` at a time; 0: all at once."""
+
+    def __init__(self, inner: Way, n: int, wave: int) -> None:
+        if n < 1 or wave < 0:
+            raise InputError(f"{n} samples in waves of {wave}: give n of 1 or more, and wave of 0 or more")
+        need_sampling(inner, n)
+        self.inner, self.n, self.model, self.wave = inner, n, inner.model, wave or n
+        self.depth = -(-n // self.wave)
+
+    def next_wave(self, s: State, x: Asked, name: str) -> tuple[Said, ...]:
+        """All samples so far, with those of another wave; `name` goes into their seeds."""
+        first = len(s.samples)
+        count = min(self.wave, self.n - first)
+        asked = [Asked(x.item, subkey(s.key, name, i)) for i in range(first, first + count)]
+        return (*s.samples, *answer_many(self.inner, asked, workers=count))
+
+
+def need_sampling(inner: Way, n: int) -> None:
+    """Raise InputError if n samples of a way would all be the same."""
+    if n > 1 and getattr(inner, "temperature", 1.0) == 0:
+        raise InputError("samples at temperature 0 are all the same: use a way with a temperature above 0")
+
+
 def finished(way: Any, old: State, new: State, steps: Any) -> bool:
     """Halting rule of the ways: the state says that it is done."""
     return new.done
@@ -125,21 +162,39 @@ def answer(way: Way, item: Item, key: int = 0) -> Said:
     return think(way, Asked(item, key), way.depth, halt=finished).answer
 
 
+class Numbered(NamedTuple):
+    """A state of a way, and the number of its question."""
+
+    number: int
+    state: State
+
+    @property
+    def done(self) -> bool:
+        return self.state.done
+
+
 class Within:
-    """A way of which every question has its own budget."""
+    """A way of which every question has its own budget; questions are (number, Asked).
 
-    def __init__(self, way: Way, budgets: dict[int, Budget]) -> None:
-        self.way, self.budgets = way, budgets
+    done    called as done(number, result) when a question has its result
+    """
 
-    def init(self, x: tuple[int, Asked]) -> State:
-        return self.way.init(x[1])
+    def __init__(
+        self, way: Way, budgets: Sequence[Budget], done: Callable[[int, Said], None] = lambda number, said: None
+    ) -> None:
+        self.way, self.budgets, self.done = way, budgets, done
 
-    def step(self, s: State, x: tuple[int, Asked]) -> State:
-        with limited(self.budgets[x[0]]):
-            return self.way.step(s, x[1])
+    def init(self, x: tuple[int, Asked]) -> Numbered:
+        return Numbered(x[0], self.way.init(x[1]))
 
-    def read(self, s: State) -> Said:
-        return self.way.read(s)
+    def step(self, s: Numbered, x: tuple[int, Asked]) -> Numbered:
+        with limited(self.budgets[s.number]):
+            return Numbered(s.number, self.way.step(s.state, x[1]))
+
+    def read(self, s: Numbered) -> Said:
+        said = self.way.read(s.state)
+        self.done(s.number, said)
+        return said
 
 
 def answer_many(way: Way, asked: Iterable[Asked], workers: int = 1) -> list[Said]:
@@ -151,7 +206,7 @@ def answer_many(way: Way, asked: Iterable[Asked], workers: int = 1) -> list[Said
     shares = share_of(len(asked))
     if not shares:
         return [t.answer for t in think_many(way, asked, depth=way.depth, halt=finished, workers=workers)]
-    within = Within(way, {i: Budget(shares) for i in range(len(asked))})
+    within = Within(way, [Budget(shares) for _ in asked])
     thoughts = think_many(within, list(enumerate(asked)), depth=way.depth, halt=finished, workers=workers)
     return [t.answer for t in thoughts]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from innerloop.lm.protocol import need
 from innerloop.tokens.answers import find
-from innerloop.tokens.prompts import TRIGGER, Format, answer_cue, prompt_of
+from innerloop.tokens.prompts import TRIGGER, answer_cue, prompt_of
 from innerloop.tokens.way import Asked, State, Way, subkey
 
 __all__ = ["ZeroShot"]
@@ -33,7 +33,6 @@ class ZeroShot(Way):
         max_new_tokens: int = 128,
         answer_tokens: int = 32,
         temperature: float = 0.0,
-        form: Format | None = None,
     ) -> None:
         if "chat" in model.capabilities and "raw" not in model.capabilities:
             need(model, "prefill", purpose="the second pass of zero-shot thinking")
@@ -43,10 +42,10 @@ class ZeroShot(Way):
             max_new_tokens,
             answer_tokens,
         )
-        self.temperature, self.form = temperature, form or Format()
+        self.temperature = temperature
 
     def advance(self, s: State, x: Asked) -> State:
-        prompt, stop = prompt_of(self.model, x.item, form=self.form)
+        prompt, stop = prompt_of(self.model, x.item)
         if s.phase == 0:
             thought = self.ask(
                 prompt, max_new_tokens=self.max_new_tokens, stop=stop, temperature=self.temperature,

@@ -1,6 +1,7 @@
 """The contract of the ways to think, over all of them: answers, outcomes, costs, caps, same key same thought."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -142,6 +143,10 @@ def test_best_takes_what_the_verifier_accepts_and_else_abstains():
     texts = iter("6877")
     said = answer(Best(Direct(Scripted(lambda p, s: next(texts)), temperature=1.0), 4, wave=1), item())
     assert (said.answer, said.winner, said.confidence, len(said.samples)) == ("7", 2, 1.0, 3)
+    checked, texts = [], iter("6877")
+    counted = replace(item(), check=lambda found: Verdict(bool(checked.append(found)) or found == "7"))
+    answer(Best(Direct(Scripted(lambda p, s: next(texts)), temperature=1.0), 4, wave=1), counted)
+    assert checked == ["6", "8", "7"], "each sample is verified once"
     wrong = answer(Best(Direct(Scripted(["6"]), temperature=1.0), 4), item())
     assert wrong.answer is None and wrong.details["abstained"] and wrong.details["checked"] == 4
     with pytest.raises(InputError, match="the question q has none"):
