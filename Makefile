@@ -14,7 +14,7 @@ think: .venv/.demo
 	$(PIP) -e ".[local]" -c constraints.txt
 	$(BIN)/innerloop get smollm2
 	$(BIN)/innerloop compare smollm2 examples/products.jsonl --limit 12 --think direct "vote(8, direct)" "best(8, verify, direct)" \
-		--shots examples/products_shots.jsonl --verify examples/check_product.py --budget 12k-tokens --samples 8 --out runs/think
+		--verify examples/check_product.py --budget 12k-tokens --samples 8 --out runs/think
 
 # One worker a core, each with one thread: small tensors gain nothing from more. The order is that of tests/conftest.py.
 # Compiled files are kept, whatever the environment says: reading 150 test files anew takes half a minute of each worker.

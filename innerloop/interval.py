@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 __all__ = [
-    "Mean", "Paired", "Proportion", "cluster_bootstrap", "holm", "mean_over_runs", "paired", "proportion", "student_p",
-    "student_quantile", "wilson",
+    "Mean", "Paired", "Proportion", "cluster_bootstrap", "holm", "mean_over_runs", "paired", "proportion",
+    "sign_flip_p", "student_p", "student_quantile", "wilson",
 ]  # fmt: skip
 
 Z95 = 1.959964
 ENUMERATED = 16  # pairs up to which every combination of signs is tried; above, as many are drawn
+MOST_SIGNS = 1 << 24  # that are drawn at once
 
 
 class Proportion(NamedTuple):
@@ -117,12 +118,24 @@ def paired(a: Sequence[float], b: Sequence[float]) -> Paired:
         return Paired(mean, 1.0, 1.0)
     spread = mean.sd > 1e-12 * scale
     p = student_p(mean.value / mean.sd * math.sqrt(n), n - 1) if n > 1 and spread else math.nan
+    return Paired(mean, p, sign_flip_p(differences))
+
+
+def sign_flip_p(differences: Sequence[float]) -> float:
+    """Two-sided p that the mean of paired differences (n,) is 0: the share of sign flips with as large a mean."""
+    n, values = len(differences), np.asarray(differences, float)
+    scale, mean = float(np.abs(values).max()), abs(math.fsum(values) / n)
+    if scale == 0:
+        return 1.0
     if n <= ENUMERATED:
         signs = (np.arange(1 << n)[:, None] >> np.arange(n) & 1) * 2 - 1
-    else:
-        signs = np.random.default_rng(0).integers(2, size=(1 << ENUMERATED, n)) * 2 - 1
-    flipped = np.abs(signs @ np.array(differences)) / n
-    return Paired(mean, p, float((flipped >= abs(mean.value) - 1e-12 * scale).mean()))
+        return float((np.abs(signs @ values) / n >= mean - 1e-12 * scale).mean())
+    rng, large, flips = np.random.default_rng(0), 0, 1 << ENUMERATED
+    block = flips if n * flips <= MOST_SIGNS else max(1, MOST_SIGNS // n)
+    for first in range(0, flips, block):
+        signs = rng.integers(2, size=(min(block, flips - first), n)) * 2 - 1
+        large += int((np.abs(signs @ values) / n >= mean - 1e-12 * scale).sum())
+    return large / flips
 
 
 def holm(ps: Sequence[float]) -> list[float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -74,8 +75,5 @@ def worded_spending(spent: Mapping[str, float]) -> str:
 
 def tally(answers: Sequence[str | None]) -> str:
     """How often each answer was given, the most frequent first."""
-    counts: dict[str, int] = {}
-    for a in answers:
-        counts["no answer" if a is None else a] = counts.get("no answer" if a is None else a, 0) + 1
-    ranked = sorted(counts.items(), key=lambda pair: -pair[1])
-    return ", ".join(f"{printable(a, 60)} ({n})" for a, n in ranked)
+    counts = Counter("no answer" if a is None else a for a in answers)
+    return ", ".join(f"{printable(a, 60)} ({n})" for a, n in counts.most_common())

@@ -18,12 +18,13 @@ import numpy as np
 from innerloop.budget import Budget
 from innerloop.core import SomeFailed, think_many
 from innerloop.errors import InputError
+from innerloop.halt import finished
 from innerloop.interval import wilson
 from innerloop.ledger import Ledger
-from innerloop.study.verdict import Paired, compare_paired, pass_at_k, with_holm
+from innerloop.study.verdict import ItemComparison, compare_paired, pass_at_k, with_holm
 from innerloop.tokens.marks import MARKS, mark
 from innerloop.tokens.samples import Samples, majority_of_first, spent_on
-from innerloop.tokens.way import Asked, Item, Said, Way, Within, finished, subkey
+from innerloop.tokens.way import Asked, Item, Said, Way, Within, subkey
 
 __all__ = ["NULL", "Arm", "ArmRow", "Comparison", "ItemRow", "compare"]
 
@@ -74,7 +75,7 @@ class ArmRow:
     null_samples: int = 0  # of the null arm, that cost as much
     null_accuracy: float | None = None  # of their majority
     null_spent: float | None = None  # in the unit of the budget
-    against_null: Paired | None = None
+    against_null: ItemComparison | None = None
     on_frontier: bool = False  # no other arm, and no number of null samples, is as good for less
 
 

@@ -14,17 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from innerloop.errors import InputError
-from innerloop.interval import Z95, holm, wilson
+from innerloop.interval import Z95, holm, sign_flip_p, wilson
 
-__all__ = ["Paired", "compare_paired", "mcnemar", "pass_at_k", "sign_flip", "with_holm"]
+__all__ = ["ItemComparison", "compare_paired", "mcnemar", "pass_at_k", "with_holm"]
 
 LEVEL = 0.05
 POWER_Z = 0.841621  # standard normal quantile of 80 % power
-DRAWS = 20_000  # of a sign-flip test whose signs cannot be enumerated
 MOST_ITEMS = 10_000_000
 
 
-class Paired(NamedTuple):
+class ItemComparison(NamedTuple):
     """A comparison of a with b over n items."""
 
     n: int
@@ -38,25 +37,25 @@ class Paired(NamedTuple):
     items_needed: int | None  # that would decide a difference of this size with 80 % power; None: no difference
 
 
-def compare_paired(a: Sequence[float] | NDArray, b: Sequence[float] | NDArray) -> Paired:
+def compare_paired(a: Sequence[float] | NDArray, b: Sequence[float] | NDArray) -> ItemComparison:
     """Compare the scores of two arms on the same items. Raises InputError for lists of different length, or empty."""
     left, right = np.asarray(a, float), np.asarray(b, float)
     if left.shape != right.shape or left.ndim != 1 or not len(left):
         raise InputError(f"paired scores have shapes {left.shape} and {right.shape}: give one of each an item")
     gaps = left - right
     binary = np.isin(left, (0, 1)).all() and np.isin(right, (0, 1)).all()
-    p = mcnemar(int((gaps > 0).sum()), int((gaps < 0).sum())) if binary else sign_flip(gaps)
+    p = mcnemar(int((gaps > 0).sum()), int((gaps < 0).sum())) if binary else sign_flip_p(gaps.tolist())
     low, high = interval(gaps)
     test = "mcnemar" if binary else "sign flip"
-    return decide(Paired(len(gaps), float(gaps.mean()), low, high, p, test, p, "undecided", items_needed(gaps)))
+    return decide(ItemComparison(len(gaps), float(gaps.mean()), low, high, p, test, p, "undecided", items_needed(gaps)))
 
 
-def with_holm(compared: Sequence[Paired]) -> list[Paired]:
+def with_holm(compared: Sequence[ItemComparison]) -> list[ItemComparison]:
     """The same comparisons, their p adjusted for how many they are, and the verdicts that follow."""
     return [decide(c._replace(adjusted=p)) for c, p in zip(compared, holm([c.p for c in compared]), strict=True)]
 
 
-def decide(c: Paired) -> Paired:
+def decide(c: ItemComparison) -> ItemComparison:
     if not c.adjusted < LEVEL or c.difference == 0:
         return c._replace(verdict="undecided")
     return c._replace(verdict="better" if c.difference > 0 else "worse")
@@ -72,22 +71,6 @@ def mcnemar(only_a: int, only_b: int) -> float:
         math.exp(math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1) - log_half) for i in range(k + 1)
     )
     return min(1.0, 2 * tail)
-
-
-def sign_flip(gaps: NDArray, seed: int = 0) -> float:
-    """Two-sided p of the sign-flip (permutation) test that the mean of paired differences (n,) is 0."""
-    nonzero = gaps[gaps != 0]
-    if not len(nonzero):
-        return 1.0
-    observed, scale = abs(nonzero.sum()), np.abs(nonzero).max()
-    if len(nonzero) <= 14:
-        signs = (np.arange(1 << len(nonzero))[:, None] >> np.arange(len(nonzero)) & 1) * 2 - 1
-        return float((np.abs(signs @ nonzero) >= observed - 1e-12 * scale).mean())
-    rng, extreme = np.random.default_rng(seed), 0
-    for _ in range(0, DRAWS, 1000):
-        signs = rng.integers(2, size=(1000, len(nonzero))) * 2 - 1
-        extreme += int((np.abs(signs @ nonzero) >= observed - 1e-12 * scale).sum())
-    return (extreme + 1) / (DRAWS + 1)
 
 
 def interval(gaps: NDArray) -> tuple[float, float]:

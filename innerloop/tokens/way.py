@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from innerloop.budget import Budget, OverBudget, limited, share_of
 from innerloop.core import think, think_many
 from innerloop.errors import InputError
+from innerloop.halt import finished
 from innerloop.lm.protocol import Completion, Prompt
 from innerloop.tokens.answers import find, kind_named
 
@@ -150,11 +151,6 @@ def need_sampling(inner: Way, n: int) -> None:
     """Raise InputError if n samples of a way would all be the same."""
     if n > 1 and getattr(inner, "temperature", 1.0) == 0:
         raise InputError("samples at temperature 0 are all the same: use a way with a temperature above 0")
-
-
-def finished(way: Any, old: State, new: State, steps: Any) -> bool:
-    """Halting rule of the ways: the state says that it is done."""
-    return new.done
 
 
 def answer(way: Way, item: Item, key: int = 0) -> Said:

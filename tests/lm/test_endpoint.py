@@ -3,6 +3,7 @@
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -11,6 +12,7 @@ from innerloop.errors import InputError
 from innerloop.ledger import counting
 from innerloop.lm.endpoint import Endpoint, EndpointError
 from innerloop.lm.fake_server import FakeServer, Faults
+from innerloop.lm.protocol import MissingCapability
 from innerloop.lm.scripted import Scripted
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
@@ -89,6 +91,43 @@ def test_a_client_of_ones_own_is_used():
     with FakeServer(Scripted(write)) as server, httpx.Client(event_hooks=hooks) as client:
         endpoint(server, client=client).generate(["p"], max_new_tokens=3)
     assert seen == ["/v1/completions"]
+
+
+def test_what_a_server_can_and_wants_besides_is_said():
+    with FakeServer(Scripted(lambda prompt, seed: prompt[-12:])) as server:
+        with_it = endpoint(server, api="chat", capabilities=("prefill", "-n"), extra={"max_tokens": 5})
+        question = [{"role": "user", "content": "2 + 2?"}]
+        (reply,) = with_it.generate([question], max_new_tokens=30, prefix="so it is")
+        assert reply.completions[0].finish == "length" and reply.tokens_out == 5, "extra fields are sent"
+        with pytest.raises(MissingCapability, match="several completions"):
+            with_it.generate([question], max_new_tokens=3, n=2, temperature=1.0)
+
+
+class Client:
+    """What an `openai.OpenAI` offers, over httpx."""
+
+    def __init__(self, url):
+        self.url, self.chat, self.options = url, SimpleNamespace(completions=self), {}
+
+    def with_options(self, **options):
+        self.options = options
+        return self
+
+    def create(self, extra_body=None, **body):
+        answer = httpx.post(f"{self.url}/chat/completions", json=body | (extra_body or {}))
+        if answer.status_code != 200:
+            raise type("RateLimitError", (Exception,), {"status_code": answer.status_code})("busy")
+        return SimpleNamespace(model_dump=answer.json)
+
+
+def test_a_client_object_of_another_package_is_used_and_its_errors_are_retried():
+    question = [{"role": "user", "content": "2 + 2?"}]
+    with FakeServer(Scripted(write), faults=Faults(busy=0.5, seed=4)) as server, counting() as cost:
+        client = Client(server.url)
+        model = endpoint(server, api="chat", client=client)
+        replies = [model.generate([question], max_new_tokens=9)[0] for _ in range(4)]
+        assert client.options == {"max_retries": 0} and server.requests > 4 and len(set(replies)) == 1
+        assert cost.tokens_out == server.served.tokens_out
 
 
 @pytest.mark.parametrize("losses", [0.0, 0.05])

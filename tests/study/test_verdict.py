@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from innerloop.errors import InputError
-from innerloop.study.verdict import compare_paired, interval, mcnemar, pass_at_k, sign_flip, with_holm
+from innerloop.interval import sign_flip_p
+from innerloop.study.verdict import compare_paired, interval, mcnemar, pass_at_k, with_holm
 
 
 def test_mcnemar_is_the_exact_binomial():
@@ -19,10 +20,10 @@ def test_mcnemar_is_the_exact_binomial():
 
 def test_the_sign_flip_test_is_exact_for_few_and_drawn_for_many():
     gaps = np.array([0.5, 0.25, -0.125, 0.75])
-    assert sign_flip(gaps) == 2 * 2 / 16  # only the flips of none or of -0.125 are as large
-    assert sign_flip(np.zeros(5)) == 1.0
+    assert sign_flip_p(gaps) == 2 * 2 / 16  # only the flips of none or of -0.125 are as large
+    assert sign_flip_p(np.zeros(5)) == 1.0
     many = np.random.default_rng(1).normal(0.3, 1, 60)
-    assert abs(sign_flip(many) - math.erfc(abs(many.sum()) / np.sqrt(2 * (many**2).sum()))) < 0.01
+    assert abs(sign_flip_p(many) - math.erfc(abs(many.sum()) / np.sqrt(2 * (many**2).sum()))) < 0.01
 
 
 def test_right_and_wrong_are_compared_by_mcnemar_and_shares_by_signs():

@@ -8,6 +8,7 @@ import pytest
 from innerloop.budget import limited
 from innerloop.core import think
 from innerloop.errors import InputError
+from innerloop.halt import finished
 from innerloop.ledger import counting
 from innerloop.lm.protocol import CAPABILITIES, MissingCapability
 from innerloop.lm.scripted import Scripted
@@ -16,7 +17,7 @@ from innerloop.tokens.direct import Direct
 from innerloop.tokens.judges import Pairwise, Scalar
 from innerloop.tokens.prompts import Shot
 from innerloop.tokens.vote import Vote
-from innerloop.tokens.way import OUTCOMES, Asked, Item, Said, Verdict, answer, answer_many, finished, majority
+from innerloop.tokens.way import OUTCOMES, Asked, Item, Said, Verdict, answer, answer_many, majority
 from innerloop.tokens.ways import WAYS, way_of
 
 SHOTS = (Shot("1 + 1?", "One and one make two.", "2", "1 + 1 = 2"), Shot("2 + 3?", "Two and three.", "5", "2 + 3 = 5"))
