@@ -40,6 +40,7 @@ def test_the_ladder_never_rises_and_begins_with_the_alphabet():
     ladder = entropy_ladder(text, 5)
     assert ladder[0] == math.log2(3) and all(a >= b - 1e-12 for a, b in pairwise(ladder))
     assert entropy_ladder("abababababab", 2)[2] == 0
+    assert entropy_ladder("aab", 1) == [1.0, 1.0], "all orders are of the same characters: those with enough before"
     with pytest.raises(InputError, match="too short"):
         entropy_ladder("ab", 3)
 
