@@ -20,7 +20,7 @@ from innerloop.runs.single import CHECKSUM_KEY, SUFFIX, read_texts
 def run_hash(run: Run) -> str:
     """A hash of everything a run says, whatever the order of its keys."""
     said = to_json(run)
-    later = {"plan": ("patience", "reveal"), "size": ("along", "most_views", "views", "view_tokens")}
+    later = {"plan": ("patience", "reveal"), "size": ("along", "end", "most_views", "views", "view_tokens")}
     for part, names_of in ((said["plan"], later["plan"]), (said["config"]["size"], later["size"])):
         for name in names_of:
             if not part.get(name):  # fields that came later: nothing says what was so before

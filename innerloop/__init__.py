@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from innerloop.learn.supervise import HaltingConfig
     from innerloop.ledger import Ledger, counting
     from innerloop.parts.config import NetConfig
-    from innerloop.registry import create, list, open_run, open_solver
+    from innerloop.registry import create, list, open_model, open_run, open_solver
     from innerloop.runs.fit import build
     from innerloop.runs.run import Data, Run
     from innerloop.runs.training import fit, train
@@ -65,7 +65,7 @@ _HOMES = {
     "learn.supervise": ("HaltingConfig",),
     "ledger": ("Ledger", "counting"),
     "parts.config": ("NetConfig",),
-    "registry": ("create", "list", "open_run", "open_solver"),
+    "registry": ("create", "list", "open_model", "open_run", "open_solver"),
     "runs.fit": ("build",),
     "runs.run": ("Data", "Run"),
     "runs.training": ("fit", "train"),
@@ -101,6 +101,7 @@ __all__ = [
     "evaluate",
     "fit",
     "list",
+    "open_model",
     "open_run",
     "open_set",
     "open_solver",

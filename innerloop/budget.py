@@ -74,7 +74,8 @@ def open_budgets() -> list[Budget]:
 @contextmanager
 def limited(budget: Budget | None = None, **limits: float) -> Iterator[Budget]:
     """Context in which costs are limited: by `budget`, or by a new one with these limits."""
-    with counting(Budget(limits) if budget is None else budget) as opened:
+    budget = Budget(limits) if budget is None else budget
+    with counting(budget, flops="flops" in budget.limits) as opened:
         assert isinstance(opened, Budget)
         yield opened
 

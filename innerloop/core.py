@@ -67,6 +67,7 @@ class Question(NamedTuple):
     inputs: Tensor  # (B, S) int: tokens, 0 = padding
     puzzle: Tensor  # (B,) int: puzzle identifier, 0 = none
     target: Tensor | None = None  # (B, S) int: labels, given to `needs_target` loops in training only; < 0: no label
+    cache: Any = None  # parts.cache.Cache, whose places alone are read now; None: the whole row
 
 
 class Answer(NamedTuple):

@@ -57,6 +57,12 @@ def uniform(key: Tensor, *shape: int) -> Tensor:
     return _between(bits & 0x7FFFFF).view(-1, *shape)
 
 
+def uniform_at(key: Tensor, places: Tensor, width: int) -> Tensor:
+    """(B, P, width): the rows `places` (B or 1, P) of uniform(key, any number above them, width)."""
+    positions = places[..., None] * width + torch.arange(1, width + 1, device=key.device)
+    return _between(scramble(key[:, None, None] + scramble(positions)) >> 41 & 0x7FFFFF)
+
+
 def _between(bits: Tensor) -> Tensor:
     """23 bits -> float32 in (0, 1). With one bit more the largest would round to 1, whose normal is inf."""
     return (bits.float() + 0.5).mul(2**-23)

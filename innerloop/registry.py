@@ -4,11 +4,13 @@ innerloop.list("systems")                                      # ["act", "deq", 
 loop = innerloop.create("trm", task="sudoku", width=128)       # not trained
 opened = innerloop.open_run("demo-sudoku9")                    # trained: its loop, its task and its run
 solver = innerloop.open_solver("demo-sudoku9")                 # the same, ready to solve
+model = innerloop.open_model("smollm2")                        # a language model, or a run that learned to write
 """
 
 from __future__ import annotations
 
 import builtins
+import hashlib
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -18,6 +20,8 @@ import torch
 
 from innerloop import plugins, pretrained, recipes, tasks, weights
 from innerloop.errors import InputError
+from innerloop.lm.opening import open_named
+from innerloop.lm.own import Own
 from innerloop.parts.mixers import BLOCKS
 from innerloop.runs import limits
 from innerloop.runs.code import Code, given
@@ -32,7 +36,7 @@ from innerloop.text import did_you_mean, printable
 if TYPE_CHECKING:
     from innerloop.weights import System
 
-__all__ = ["create", "list", "open_run", "open_solver"]
+__all__ = ["create", "list", "open_model", "open_run", "open_solver"]
 
 KINDS: dict[str, Callable[[], Any]] = {
     "systems": weights.names,
@@ -107,3 +111,43 @@ def open_solver(
     if rules:
         opened = opened._replace(task=with_rules(opened.task, *read_rules(str(rules))))
     return solver_of(opened, **how)
+
+
+def open_model(
+    name: str, *, api: str = "chat", key: str = "OPENAI_API_KEY", context: int = 0, workers: int = 8, depth: int = 0
+) -> Any:
+    """A language model: a run that learned to write text, a name that `innerloop get` knows, a GGUF file, or MODEL@URL.
+
+    api, key  of an endpoint: chat, completions or responses; the environment variable of its key, "" for none
+    context   most tokens of prompt and completion together; 0: what suits the model
+    workers   calls at once; of a run, eight times as many texts are written at once
+    depth     of a run: steps of its loop at every token; 0: as it was trained
+    Raises InputError, which says how to write one, if there is none.
+    """
+    if not Path(name).is_dir():
+        if depth:
+            raise InputError(f"{printable(name, 60)} is no run: depth is for a loop that was trained here")
+        return open_named(name, api=api, key=key, context=context, workers=workers)
+    opened = open_run(name)
+    task: Any = opened.task
+    if not getattr(task, "forms", None):
+        raise InputError(f"{printable(name, 60)} learned {task.name}, which is no text: solve it, or train chain")
+    return Own(
+        opened.loop,
+        charset=task.charset,
+        end=task.charset[-1],
+        places=min(context, task.shape[1]) or task.shape[1],
+        depth=depth or opened.run.plan.trained_depth,
+        rows=8 * workers,
+        forms=task.forms,
+        cue=task.cue,
+        name=f"{opened.run.name} ({digest(opened)})",
+    )
+
+
+def digest(opened: OpenedRun) -> str:
+    """The begin of a hash of a run's weights: two models of one name are the same."""
+    total = hashlib.sha256()
+    for tensor in opened.loop.state_dict().values():
+        total.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return total.hexdigest()[:12]

@@ -1,7 +1,8 @@
 """Functions over nested states (pytrees): tuples and NamedTuples whose leaves are tensors, batch first.
 
 A leaf that is no tensor (None, a number, a text) is passed through. Everything but a tuple is a leaf: lists and dicts
-are not traversed.
+are not traversed. A leaf with methods take_rows, put_rows and concat_rows moves its rows itself, as parts.cache.Cache
+does, which is changed in place because it is large.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def select(mask: Any, a: Any, b: Any) -> Any:
 
 def take(tree: Any, rows: Any) -> Any:
     """Index the rows by an int64 tensor or bool mask (a copy), a slice (a view), or an int (drops the batch axis)."""
-    return map_tensors(lambda t: t[rows], tree)
+    return map_rows("take_rows", lambda t: t[rows], tree, given=(rows,))
 
 
 def put(tree: Any, rows: Tensor, fresh: Any) -> Any:
@@ -75,9 +76,17 @@ def put(tree: Any, rows: Tensor, fresh: Any) -> Any:
         dtype = torch.promote_types(old.dtype, new.dtype)
         return old.to(dtype).index_copy(0, rows, new.to(dtype))
 
-    return map_tensors(wide, tree, fresh)
+    return map_rows("put_rows", wide, tree, fresh, given=(rows,))
 
 
 def concat(*trees: Any) -> Any:
     """Concatenate trees along the batch axis."""
-    return map_tensors(lambda *parts: torch.cat(parts), *trees)
+    return map_rows("concat_rows", lambda *parts: torch.cat(parts), *trees)
+
+
+def map_rows(method: str, f: Callable[..., Any], tree: Any, *others: Any, given: tuple[Any, ...] = ()) -> Any:
+    """map_tensors(f, tree, *others), but leaf.method(*given, *others) of a leaf that moves its rows itself."""
+    if isinstance(tree, tuple):
+        return rebuild(tree, [map_rows(method, f, *items, given=given) for items in zip(tree, *others, strict=True)])
+    own = None if isinstance(tree, Tensor) else getattr(tree, method, None)
+    return own(*given, *others) if own else map_tensors(f, tree, *others)

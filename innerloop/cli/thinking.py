@@ -13,7 +13,7 @@ import tyro
 from innerloop import files
 from innerloop.data.questions import rows_of
 from innerloop.errors import InputError
-from innerloop.lm.opening import open_model
+from innerloop.registry import open_model
 from innerloop.text import printable
 from innerloop.tokens.prompts import Shot
 

@@ -18,9 +18,9 @@ from innerloop import files
 from innerloop.errors import InputError
 from innerloop.text import printable
 from innerloop.tokens.answers import as_number, find, kind_named
-from innerloop.tokens.way import Item
+from innerloop.tokens.way import Item, Verdict
 
-__all__ = ["guess_kind", "read_questions"]
+__all__ = ["guess_kind", "questions_of", "read_questions"]
 
 NAMES = {  # field: the names it may have in a file, the first of which counts
     "question": ("question", "problem", "prompt", "input"),
@@ -51,6 +51,23 @@ def read_questions(path: Path | str, kind: str = "", limit: int = 0) -> list[Ite
     if not items:
         raise InputError(f"{files.shown(path)} holds no question")
     return items
+
+
+def questions_of(task: Any, count: int, seed: int | None = None) -> list[Item]:
+    """`count` questions that a text task makes (tasks.text), of those that no training list holds; fewer if it has
+    no more.
+
+    A question of which several answers are right has a verifier in place of an answer.
+    """
+    drawn = task.questions(count) if seed is None else task.questions(count, seed)
+    return [task_item(task, str(i), question) for i, question in enumerate(drawn, 1)]
+
+
+def task_item(task: Any, name: str, question: str) -> Item:
+    """One of them."""
+    if task.answers_alone:
+        return Item(name, question, task.explain(question)[1], task.answer_kind)
+    return Item(name, question, None, task.answer_kind, lambda answer: Verdict(task.is_right(question, answer)))
 
 
 def item_of(row: Mapping[str, Any], where: str, number: str, kind: str) -> Item:

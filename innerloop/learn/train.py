@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from innerloop.data.packing import packed
 from innerloop.data.protocols import Examples, Task
 from innerloop.data.sets import fingerprint
 from innerloop.errors import InputError
@@ -63,7 +64,11 @@ class Trainer(Learner):
         self.validates = validation is not None
         self.data = {k: fingerprint(s) for k, s in (("train", examples), ("validation", validation)) if s is not None}
         self.stream = ExampleStream(
-            examples, task if plan.augment else None, seed, reveal=plan.reveal, blank=getattr(task, "blank", 0)
+            packed(examples) if getattr(task, "packs", False) else examples,
+            task if plan.augment else None,
+            seed,
+            reveal=plan.reveal,
+            blank=getattr(task, "blank", 0),
         )
         self.micro_batch = self.distributed.local_batch(plan.batch, plan.accumulate)
         self.carries = [self.empty_carry() for _ in range(plan.accumulate)]

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from innerloop.budget import OverBudget, affordable, reserve
 from innerloop.errors import InputError
-from innerloop.lm.protocol import Prompt, Reply, Sampling, kind_of, need
+from innerloop.lm.protocol import LOOP_UNITS, Prompt, Reply, Sampling, kind_of, need
 
 __all__ = ["Backend", "most_new_tokens", "most_spent", "spent_on"]
 
@@ -66,7 +66,7 @@ class Backend:
     def generate_each(self, prompts: Sequence[Prompt], sampling: Sampling, prefix: str | Sequence[int]) -> list[Reply]:
         """All prompts as one batch, under one reservation."""
         lengths, sampling = self.fitted(prompts, sampling, prefix)
-        with reserve(**most_spent(lengths, sampling)) as held:
+        with reserve(**self.most_spent(lengths, sampling)) as held:
             replies = self.complete(prompts, sampling, prefix)
             held.settle(**spent_on(replies))
         return replies
@@ -81,6 +81,10 @@ class Backend:
         longest = min(sampling.max_new_tokens, self.context - max(lengths))
         longest = most_new_tokens(longest, sum(lengths), len(prompts) * sampling.n)
         return lengths, replace(sampling, max_new_tokens=longest)
+
+    def most_spent(self, lengths: Sequence[int], sampling: Sampling) -> dict[str, float]:
+        """What completions of prompts of these lengths may cost at most, by unit of the ledger."""
+        return most_spent(lengths, sampling)
 
     def complete(self, prompts: Sequence[Prompt], sampling: Sampling, prefix: str | Sequence[int]) -> list[Reply]:
         """The replies to these prompts: arguments are checked, and costs are reserved."""
@@ -103,7 +107,8 @@ def most_spent(lengths: Sequence[int], sampling: Sampling) -> dict[str, float]:
 
 def spent_on(replies: Sequence[Reply]) -> dict[str, float]:
     """What replies cost, by unit of the ledger."""
-    return {
+    loop_units = {unit: sum(getattr(r, unit) for r in replies) for unit in LOOP_UNITS}
+    return {unit: spent for unit, spent in loop_units.items() if spent} | {
         "tokens_in": sum(r.tokens_in for r in replies),
         "tokens_cached": sum(r.tokens_cached for r in replies),
         "tokens_out": sum(r.tokens_out for r in replies),

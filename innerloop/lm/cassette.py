@@ -32,6 +32,9 @@ __all__ = ["Recorded"]
 class Recorded(Backend):
     """See the module docstring. Safe for several threads; one process at a time may write a file."""
 
+    forms: dict[str, str]
+    cue: str
+
     def __init__(self, model: Any, path: Path | str) -> None:
         self.path, self.paid = Path(path), Ledger()
         self._replies: dict[str, Reply] = {}
@@ -43,7 +46,9 @@ class Recorded(Backend):
         self.model = model
         if model is not None:
             self.name, self.context, self.capabilities = model.name, model.context, frozenset(model.capabilities)
-            self._append({"model": self.name, "context": self.context, "capabilities": sorted(self.capabilities)})
+            self.forms, self.cue = dict(getattr(model, "forms", {})), getattr(model, "cue", "")
+            line = {"model": self.name, "context": self.context, "capabilities": sorted(self.capabilities)}
+            self._append(line | ({"forms": self.forms, "cue": self.cue} if self.forms else {}))
 
     @staticmethod
     def offline(path: Path | str) -> Recorded:
@@ -55,6 +60,7 @@ class Recorded(Backend):
             raise InputError(f"{files.shown(path)} records no calls of a language model")
         made.name, made.context = made._read_model["model"], made._read_model["context"]
         made.capabilities = frozenset(made._read_model["capabilities"])
+        made.forms, made.cue = dict(made._read_model.get("forms", {})), made._read_model.get("cue", "")
         return made
 
     # -- the file -----------------------------------------------------------------------------------------------------

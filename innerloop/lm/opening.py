@@ -1,8 +1,8 @@
 """Language models by what a person types: a name that `innerloop get` knows, a GGUF file, or an endpoint.
 
-open_model("smollm2")                                       # fetched before by innerloop get smollm2
-open_model("models/qwen3.gguf")
-open_model("qwen3@http://127.0.0.1:8080/v1", api="chat")    # MODEL@URL
+open_named("smollm2")                                       # fetched before by innerloop get smollm2
+open_named("models/qwen3.gguf")
+open_named("qwen3@http://127.0.0.1:8080/v1", api="chat")    # MODEL@URL
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from innerloop.lm.get import MODELS, found
 from innerloop.lm.local import Local
 from innerloop.text import command, did_you_mean, printable
 
-__all__ = ["open_model"]
+__all__ = ["open_named"]
 
 LOCAL, ENDPOINT = 2048, 1 << 17  # tokens of a context
 
 
-def open_model(name: str, *, api: str = "chat", key: str = "OPENAI_API_KEY", context: int = 0, workers: int = 8) -> Any:
+def open_named(name: str, *, api: str = "chat", key: str = "OPENAI_API_KEY", context: int = 0, workers: int = 8) -> Any:
     """The language model of that name. Raises InputError, which says how to write one, if there is none.
 
     api      of an endpoint: chat, completions or responses

@@ -49,6 +49,7 @@ CAPABILITIES = {
     "scoring": ("gives the log probability of a text it did not write", "use a local model"),
     "stop": ("ends at given texts", 'use api="chat" or "completions"'),
 }
+LOOP_UNITS = ("nfe", "serial_steps", "flops")  # of the ledger, that a call of a loop costs besides tokens
 MOST_TOKENS, MOST_COMPLETIONS = 1 << 20, 4096
 
 
@@ -75,6 +76,9 @@ class Reply:
     completions: tuple[Completion, ...]
     tokens_in: int  # of the prompt, once for all completions
     tokens_cached: int = 0  # of these, those that the model held in a cache
+    nfe: float = 0  # block calls of all completions, and the next two: of a model that was trained here
+    serial_steps: float = 0  # steps of its loop, one completion after the other
+    flops: float = 0  # where an open ledger counts them
 
     @property
     def tokens_out(self) -> int:
@@ -92,7 +96,8 @@ class Reply:
         for entry in value["completions"]:
             listed: Any = {k: None if entry[k] is None else tuple(entry[k]) for k in ("ids", "logprobs")}
             completions.append(Completion(**{**entry, **listed}))
-        return Reply(tuple(completions), value["tokens_in"], value["tokens_cached"])
+        costs = {unit: value.get(unit, 0) for unit in LOOP_UNITS}
+        return Reply(tuple(completions), value["tokens_in"], value["tokens_cached"], **costs)
 
 
 @dataclass(frozen=True)

@@ -12,21 +12,83 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from innerloop.core import Question
+from innerloop.errors import InputError
+from innerloop.parts.cache import Cache
 from innerloop.parts.config import NetConfig
 from innerloop.parts.layers import Linear
 
 PLAIN_LENGTH = 256  # up to here three matrix products beat the fused kernel on CPUs
 
-Memory = Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]]
+Memory = Callable[[int, Tensor, Tensor], tuple[Tensor, ...]]
 
 
 class AttentionContext(NamedTuple):
     """Mask and key-value memory of an attention call. None in place of it: no mask, no memory."""
 
     mask: Tensor | None = None  # (B or 1, 1, L, K) bool: the query sees the key; at least one key per query
-    first: int = 0  # position of the first query; earlier positions are in the memory
+    places: Tensor | None = None  # (B, L) int64 positions of the queries; None: 0, 1, ...
     memory: Memory | None = None  # memory(layer, k, v) -> (B, H, K, E) keys and values to use instead
     layer: int = 0  # index of the block within its net
+
+
+class Reading(NamedTuple):
+    """The positions of a row that are read, and which ones each of them sees: all from `first` to `last`."""
+
+    first: Tensor  # (B, P) int64
+    last: Tensor  # (B, P) int64, that position included
+    cache: Cache | None = None  # what was read before; None: P = L, the whole row
+
+    @property
+    def own(self) -> Tensor:
+        """(B or 1, P, K) bool: the key is the query itself."""
+        if self.cache is None:
+            return torch.eye(self.first.shape[1], dtype=torch.bool, device=self.first.device)[None]
+        return self.cache.places[..., None] == torch.arange(self.cache.width, device=self.first.device)
+
+    def of_all_places(self, flags_BP: Tensor) -> Tensor:
+        """(B, K) of every position so far, from those of the positions read now; keeps them in the cache."""
+        if self.cache is None:
+            return flags_BP
+        (kept,) = self.cache.swap(0, flags_BP[:, None, :, None])
+        return kept[:, 0, :, 0]
+
+
+def reading_of(config: NetConfig, x: Question) -> Reading:
+    """What each position of a question may see under `config.mask`: itself, earlier ones of its text, and its prompt.
+
+    A text ends with `config.end`, so that several may stand in a row; its prompt ends with `config.separator`.
+    Raises InputError for a cache without a mask, whose values would be wrong.
+    """
+    tokens = x.inputs.long()
+    position_L = torch.arange(config.length, device=tokens.device)
+    first_BL, last_BL = torch.zeros_like(position_L).expand(len(tokens), -1), position_L.expand(len(tokens), -1)
+    stop_BL = last_BL
+    if config.end:
+        is_end_BL = F.pad(tokens == config.end, (config.prefix, 0))
+        after = torch.where(is_end_BL, position_L + 1, 0).cummax(1).values
+        first_BL = F.pad(after[:, :-1], (1, 0))
+        stop_BL = next_hit(is_end_BL, config.length - 1)
+    elif config.mask == "prefix":
+        stop_BL = last_BL.new_full(last_BL.shape, config.length - 1)
+    if config.mask == "prefix":
+        is_separator_BL = F.pad(tokens == config.separator, (config.prefix, 0))
+        prompt_BL = next_hit(is_separator_BL, config.length - 1).gather(1, first_BL)
+        last_BL = torch.maximum(last_BL, torch.minimum(prompt_BL, stop_BL))
+    cache = x.cache
+    if cache is None:
+        return Reading(first_BL, last_BL)
+    if not config.causal or config.prefix:
+        raise InputError(
+            'a cache needs a model that reads in order: give its NetConfig the mask "causal" or "prefix", and prefix 0'
+        )
+    return Reading(first_BL.gather(1, cache.places), last_BL.gather(1, cache.places), cache)
+
+
+def next_hit(hits_BL: Tensor, otherwise: int) -> Tensor:
+    """(B, L) int64 the first position from each one on that is a hit; `otherwise` where there is none."""
+    position_L = torch.arange(hits_BL.shape[1], device=hits_BL.device)
+    return torch.where(hits_BL, position_L, otherwise).flip(1).cummin(1).values.flip(1)
 
 
 def prefix_lengths(config: NetConfig, inputs_BS: Tensor) -> Tensor:
@@ -41,15 +103,21 @@ def prefix_lengths(config: NetConfig, inputs_BS: Tensor) -> Tensor:
     return inputs_BS.new_full((rows,), 0 if config.mask == "causal" else config.prefix + places, dtype=torch.long)
 
 
-def attention_context(config: NetConfig, prompt_B: Tensor) -> AttentionContext | None:
-    """The causal or prefix mask of `size`: a position sees itself, earlier ones and the prefix. None without a mask."""
+def attention_context(config: NetConfig, reading: Reading) -> AttentionContext | None:
+    """The mask and memory of a reading. None where nothing is hidden."""
     if not config.causal:
         return None
-    position = torch.arange(config.length, device=prompt_B.device)
-    earlier_LL = position <= position[:, None]
-    if config.mask == "causal":
-        return AttentionContext(earlier_LL[None, None])
-    return AttentionContext((earlier_LL | (position < prompt_B[:, None, None]))[:, None])
+    cache = reading.cache
+    keys = torch.arange(config.length if cache is None else cache.width, device=reading.first.device)
+    mask_BLK = (keys >= reading.first[..., None]) & (keys <= reading.last[..., None])
+    if cache is None:
+        return AttentionContext(mask_BLK[:, None])
+    return AttentionContext(mask_BLK[:, None], cache.places, cache.swap)
+
+
+def context_of(config: NetConfig, x: Question) -> AttentionContext | None:
+    """The mask and memory with which a question is read."""
+    return None if not config.causal and x.cache is None else attention_context(config, reading_of(config, x))
 
 
 def attend_plain(q_BHLE: Tensor, k_BHKE: Tensor, v_BHKE: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -80,7 +148,7 @@ def rotate(x_BLHE: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate every pair (x_i, x_{i + E/2}) by the angle of its position, in float32."""
     x = x_BLHE.to(cos.dtype)
     a, b = x.chunk(2, -1)
-    turned = x * cos[:, None] + torch.cat((-b, a), -1) * sin[:, None]
+    turned = x * cos[..., None, :] + torch.cat((-b, a), -1) * sin[..., None, :]
     return turned.to(x_BLHE.dtype)
 
 
@@ -102,10 +170,10 @@ class Attention(nn.Module):
         self.rope = config.positions == "rope"
 
     def forward(self, x_BLD: Tensor, context: AttentionContext | None = None) -> Tensor:
-        mask, first, memory, layer = context or AttentionContext()
+        mask, places, memory, layer = context or AttentionContext()
         q, k, v = self.qkv(x_BLD).unflatten(-1, (3, self.heads, -1)).unbind(2)
         if self.rope:
-            cos, sin = (t[first : first + x_BLD.shape[1]] for t in (self.cos, self.sin))
+            cos, sin = (t[: x_BLD.shape[1]] if places is None else t[places] for t in (self.cos, self.sin))
             q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         q, k, v = (t.transpose(1, 2) for t in (q, k, v))
         if memory is not None:

@@ -1,15 +1,17 @@
-"""Key-value cache for recurrent-depth nets, which run many times at every position.
+"""Key-value cache of a causal loop: each place of a row is read once, whichever nets attend to it, and however often.
 
-    slot = call * layers + layer        call: the number of the net's call in its flattened schedule, from 0
+    cache = Cache(rows, length);   cache.at(places, width);   x = Question(tokens, puzzle, cache=cache)
+    phase "init": loop.init(x);   phase "step", any number: loop.step(s, x);   phase "read": loop.read(s)
 
-The cache grows with the depth of the net. A policy may share slots between calls (Huginn, arXiv 2502.05171):
+A loop makes the same calls of attention at every place, in the same order, so the n-th call of a phase has slot n. The
+steps of a loop have slots of their own, and a policy may let them share (Huginn, arXiv 2502.05171):
 
     full           a slot for every call
-    latest         likewise; a position that was computed at less depth gives its deepest call, layer by layer
-    compress-s<k>  k slots, reused in turn: a position gives what its last calls wrote
-    anchor         a slot for each of the first 8 calls, one shared by all later ones
+    compress-s<k>  k slots, reused in turn: a place gives what its last calls wrote
+    anchor         slots of their own for the first 8 steps, and one step's slots for all later ones
 
-Shapes: B batch, H heads, K cached positions, E head width.
+A place that took fewer steps than are asked of it gives its last one ("latest" in that paper). Inference only.
+Shapes: B rows, H heads, P places read now, K places looked at, E head width.
 """
 
 from __future__ import annotations
@@ -17,83 +19,130 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from innerloop.errors import InputError
-from innerloop.parts.attention import AttentionContext
 
-ANCHORS = 8  # calls with slots of their own under "anchor"
+__all__ = ["Cache", "policy"]
+
+ANCHORS = 8  # steps with slots of their own under "anchor"
+ALL_STEPS = 1 << 30  # depth of a place while it is read: it gives what it wrote just now
 
 
 def policy(name: str) -> Callable[[int, int], int]:
-    """A function slot(n, layers) -> slot of n = call * layers + layer. Raises InputError for an unknown name."""
-    if name in ("full", "latest"):
-        return lambda n, layers: n
+    """A function slot(n, calls) -> slot of n = step * calls + call. Raises InputError for an unknown name."""
+    if name == "full":
+        return lambda n, calls: n
     if name == "anchor":
-        return lambda n, layers: min(n, ANCHORS * layers + n % layers)
+        return lambda n, calls: min(n, ANCHORS * calls + n % calls)
     if found := re.fullmatch(r"compress-s([1-9]\d*)", name):
         return partial(_compress, int(found[1]))
-    raise InputError(f'no cache policy is called "{name}": use "full", "latest", "anchor" or "compress-s16"')
+    raise InputError(f'no cache policy is called "{name}": use "full", "anchor" or "compress-s16"')
 
 
-def _compress(slots: int, n: int, layers: int) -> int:
-    if slots % layers:
-        raise InputError(f"compress-s{slots} would mix layers: give a multiple of the net's {layers} layers")
+def _compress(slots: int, n: int, calls: int) -> int:
+    if slots % calls:
+        raise InputError(f"compress-s{slots} would mix layers: give a multiple of the {calls} calls of a step")
     return n % slots
 
 
-class CacheSlot(NamedTuple):
-    k_BHKE: Tensor
-    v_BHKE: Tensor
-    written: Tensor  # (K,) bool, on the CPU
-
-
 class Cache:
-    """Keys and values of the first `seen` positions of each row, up to `length`. Inference only.
+    """Keys and values of `rows` rows of up to `length` places. Changed in place by the loop that reads with it."""
 
-    All rows of a batch are at the same position.
-    """
+    def __init__(self, rows: int, length: int, policy_name: str = "full", device: torch.device | str = "cpu") -> None:
+        self.rows, self.length, self.policy_name, self.slot = rows, length, policy_name, policy(policy_name)
+        self.kept: dict[tuple[str, int], tuple[Tensor, ...]] = {}  # of (phase, slot): tensors (B, ..., length, E)
+        self.depth = torch.zeros(rows, length, dtype=torch.long, device=device)  # steps that each place took
+        self.even: int | None = 0  # the steps of all places, where they are the same; 0: nothing is read yet
+        self.places = self.depth[:, :0]  # (B, P) int64 that are read now
+        self.width = 0  # K, places that are looked at: from 0 on
+        self.calls = 0  # of attention in a step
+        self._phase, self._step, self._call = "", -1, 0
 
-    def __init__(self, length: int, policy_name: str = "full") -> None:
-        self.length, self.latest, self.slot = length, policy_name == "latest", policy(policy_name)
-        self.seen = 0
-        self.kept: dict[tuple[str, int], CacheSlot] = {}
+    # -- reading ------------------------------------------------------------------------------------------------------
+    def at(self, places: Tensor, width: int) -> None:
+        """Read these places (B, P) next, looking at places below `width`. Raises InputError if there is no room."""
+        if width > self.length:
+            raise InputError(f"a cache of {self.length} places has no room for place {width}: make it longer")
+        self.places, self.width, self._step = places, width, -1
+        self.depth.scatter_(1, places, ALL_STEPS)
 
-    def context(
-        self, full: AttentionContext | None, positions: int, net: str, layers: int, call: int = 0
-    ) -> AttentionContext:
-        """The context of the next `positions` in call `call` of `net`; `full` is that of full rows.
+    def phase(self, name: str) -> None:
+        """Begin "init", the next "step", or "read"."""
+        if self._phase == "step" and self._call:
+            self.calls = self._call
+        self._phase, self._call = name, 0
+        self._step += name == "step"
 
-        Raises InputError without a causal mask (cached values would be wrong), or if the cache is full.
+    def done(self, steps: Tensor | int) -> None:
+        """The places at hand took so many steps, (B,) or all the same."""
+        if isinstance(steps, Tensor):
+            self.depth.scatter_(1, self.places, steps[:, None].expand_as(self.places))
+            first = int(steps[0])
+            steps = first if bool((steps == first).all()) else -1
+        else:
+            self.depth.scatter_(1, self.places, steps)
+        self.even = steps if self.even in (0, steps) and steps > 0 else None
+
+    def swap(self, _layer: int, *new: Tensor) -> tuple[Tensor, ...]:
+        """Keep what a call of attention computed for the places at hand, (B, H, P, E) each; return that of all places
+        below `width`, (B, H, K, E) each.
         """
-        end = self.seen + positions
-        if full is None or full.mask is None:
-            raise InputError('a cache needs a model that reads in order: set the mask of its NetConfig to "causal"')
-        if end > self.length:
-            raise InputError(f"a cache of {self.length} places has no room for place {end}: make it longer")
-        memory = partial(self._swap, net, call * layers, layers)
-        return AttentionContext(full.mask[:, :, self.seen : end, :end], self.seen, memory)
+        n, self._call = self._call, self._call + 1
+        if self._phase != "step":
+            return self._written(n, new)
+        calls = self.calls or 1 << 20  # in the first step of all it is not known yet, and every slot is new
+        shown = self._written(self.slot(self._step * calls + n, calls) if self.calls else n, new)
+        if self.even is not None and (self.even > self._step or not self.even):
+            return shown
+        depth_BK = self.depth[:, : self.width]
+        for step in range(self._step):  # places that took fewer steps give their last one
+            last_BK1 = (depth_BK == step + 1)[:, None, :, None]
+            if bool(last_BK1.any()):
+                kept = self.kept["step", self.slot(step * calls + n, calls)]
+                shown = tuple(torch.where(last_BK1, k[:, :, : self.width], s) for k, s in zip(kept, shown, strict=True))
+        return shown
 
-    def _swap(self, net: str, first: int, layers: int, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Store the keys and values of the current positions; return those of all positions so far."""
-        slot, end = self.slot(first + layer, layers), self.seen + k.shape[2]
-        if (net, slot) not in self.kept:
-            blank_k, blank_v = (t.new_zeros(*t.shape[:2], self.length, t.shape[3]) for t in (k, v))
-            self.kept[net, slot] = CacheSlot(blank_k, blank_v, torch.zeros(self.length, dtype=torch.bool))
-        mine = self.kept[net, slot]
-        mine.k_BHKE[:, :, self.seen : end] = k
-        mine.v_BHKE[:, :, self.seen : end] = v
-        mine.written[self.seen : end] = True
-        if mine.written[:end].all():
-            return mine.k_BHKE[:, :, :end], mine.v_BHKE[:, :, :end]
-        if not self.latest:
-            raise InputError('an earlier place was thought about less deeply: use the policy "latest", or equal depths')
-        shallow = [self.kept[net, n] for n in range(slot % layers, slot + 1, layers) if (net, n) in self.kept]
-        k, v = shallow[0].k_BHKE, shallow[0].v_BHKE
-        for deeper in shallow[1:]:
-            has_K1 = deeper.written[:, None].to(k.device)
-            k, v = torch.where(has_K1, deeper.k_BHKE, k), torch.where(has_K1, deeper.v_BHKE, v)
-        return k[:, :, :end], v[:, :, :end]
+    def _written(self, slot: int, new: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        key = (self._phase, slot)
+        if key not in self.kept:
+            self.kept[key] = tuple(t.new_zeros(self.rows, t.shape[1], self.length, t.shape[3]) for t in new)
+        at = torch.arange(self.rows, device=self.places.device)[:, None]
+        for kept, t in zip(self.kept[key], new, strict=True):
+            kept[at, :, self.places] = t.transpose(1, 2)
+        return tuple(kept[:, :, : self.width] for kept in self.kept[key])
+
+    # -- rows (innerloop.tree) ----------------------------------------------------------------------------------------
+    def _like(self, rows: int, change: Callable[[Tensor], Tensor]) -> Cache:
+        made = Cache(rows, self.length, self.policy_name, self.depth.device)
+        made.kept = {key: tuple(map(change, tensors)) for key, tensors in self.kept.items()}
+        made.depth, made.even, made.calls = change(self.depth), self.even, self.calls
+        return made
+
+    def take_rows(self, rows: Tensor | slice) -> Cache:
+        """A cache of these rows alone, a copy."""
+        index = torch.arange(self.rows, device=self.depth.device)[rows]
+        return self._like(len(index), lambda t: t[index])
+
+    def put_rows(self, rows: Tensor, fresh: Cache) -> Cache:
+        """This cache, with `rows` (k,) replaced by those of `fresh`; in place."""
+        for key, tensors in self.kept.items():
+            for mine, theirs in zip(tensors, fresh.kept[key], strict=True):
+                mine[rows] = theirs
+        self.depth[rows] = fresh.depth
+        self.even = self.even if fresh.even == self.even else None
+        return self
+
+    def concat_rows(self, *others: Cache) -> Cache:
+        """One cache of all rows."""
+        made = self._like(self.rows + sum(o.rows for o in others), lambda t: t)
+        every = (self, *others)
+        made.kept = {
+            key: tuple(torch.cat(parts) for parts in zip(*(c.kept[key] for c in every), strict=True))
+            for key in self.kept
+        }
+        made.depth = torch.cat([c.depth for c in every])
+        made.even = self.even if all(o.even == self.even for o in others) else None
+        return made

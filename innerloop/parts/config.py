@@ -27,6 +27,7 @@ class NetConfig:
     rope_base: Positive = 10_000.0  # of "rope": the longest wavelength is about 2 pi times this
     mask: str = "none"  # what attention masks: "none"; "causal" later positions; "prefix" later ones outside the prompt
     separator: Whole = 0  # of "prefix": the first such token ends the prompt; 0: the whole question is prompt
+    end: Whole = 0  # of a mask: token that ends a text, of which several may stand in a row; 0: a row is one text
     puzzles: Many = 1  # rows of the puzzle-embedding table
     prefix: Whole = 1  # positions before the tokens, which hold the puzzle embedding
     puzzle_emb_size: Whole = 512  # numbers in a row of that table; 0: no table, the prefix is zeros
@@ -50,8 +51,10 @@ class NetConfig:
             raise InputError(f'norm is "{self.norm}": use one of {", ".join(NORMS)}')
         if self.mask not in ("none", "causal", "prefix"):
             raise InputError(f'mask is "{self.mask}": use "none", "causal" or "prefix"')
-        if not 0 <= self.separator < self.vocab or self.rope_base <= 1:
-            raise InputError(f"separator {self.separator} is no token of {self.vocab}, or rope_base is not above 1")
+        if max(self.separator, self.end) >= self.vocab or self.rope_base <= 1:
+            raise InputError(
+                f"separator {self.separator} or end {self.end} is no token of {self.vocab}, or rope_base is not above 1"
+            )
         if self.pool not in ("first", "mean"):
             raise InputError(f'pool is "{self.pool}": use "first" or "mean"')
         if self.hidden_size % self.heads or (self.positions == "rope" and (self.hidden_size // self.heads) % 2):

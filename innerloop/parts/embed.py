@@ -34,7 +34,7 @@ def initial_vectors(config: NetConfig, *many: int) -> Tensor:
 
 
 class Embed(nn.Module):
-    """sqrt(D) * [puzzle embedding; token embeddings]: (B, S) int -> (B, L, D).
+    """sqrt(D) * [puzzle embedding; token embeddings]: (B, S) int -> (B, L, D); of the places of a cache alone, if any.
 
     Learned positions are added and the sum scaled by 1/sqrt(2), as HRM does. The puzzle table starts at zero.
     With interchangeable symbols, the node of a symbol is embedded as "the cell holds this symbol" or "it holds another
@@ -62,7 +62,9 @@ class Embed(nn.Module):
         config = self.size
         if x.inputs.shape[1] != config.seq:
             raise InputError(f"a question has {x.inputs.shape[1]} tokens, but this model was made for {config.seq}")
-        seen = self.symbol_rows[x.inputs.long()] if config.symbols else x.inputs[..., None]
+        places = None if x.cache is None else x.cache.places
+        inputs = x.inputs if places is None else x.inputs.gather(1, places)
+        seen = self.symbol_rows[inputs.long()] if config.symbols else inputs[..., None]
         e_BLD = self.tokens(seen, dtype).flatten(2)
         if config.prefix:
             blank = config.prefix * config.hidden_size
@@ -70,5 +72,6 @@ class Embed(nn.Module):
             prefix_BPD = F.pad(rows, (0, blank - rows.shape[-1])).unflatten(-1, (config.prefix, config.hidden_size))
             e_BLD = torch.cat((prefix_BPD, e_BLD), 1)
         if config.positions == "learned":
-            e_BLD = 0.707106781 * (e_BLD + self.places.weight.to(dtype).repeat(1, config.nodes))
+            own = self.places.weight if places is None else self.places.weight[places]
+            e_BLD = 0.707106781 * (e_BLD + own.to(dtype).tile(config.nodes))
         return self.scale * e_BLD

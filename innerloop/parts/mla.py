@@ -78,24 +78,24 @@ class MLA(nn.Module):
         self.register_buffer("sin", sin, persistent=False)
 
     def forward(self, x_BLD: Tensor, context: AttentionContext | None = None) -> Tensor:
-        mask, first, memory, layer = context or AttentionContext()
-        plain, turned = self.queries(x_BLD, first)
-        kept = self.latents(x_BLD, first)
+        mask, places, memory, layer = context or AttentionContext()
+        plain, turned = self.queries(x_BLD, places)
+        kept = self.latents(x_BLD, places)
         if memory is None:
             return self.expanded(plain, turned, kept, mask)
         c, r = memory(layer, kept.c[:, None], kept.r[:, None])
         return self.absorbed(plain, turned, Latent(c[:, 0], r[:, 0]), mask)
 
-    def queries(self, x_BLD: Tensor, first: int = 0) -> tuple[Tensor, Tensor]:
-        """(B, L, H, N) and (B, L, H, U), for positions from `first` on."""
+    def queries(self, x_BLD: Tensor, places: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """(B, L, H, N) and (B, L, H, U), for positions 0, 1, ... or `places` (B, L)."""
         q = self.q_up(rms_norm(self.q_down(x_BLD), EPS) if self.c.query else x_BLD)
         plain, turned = q.unflatten(-1, (self.c.heads, -1)).split([self.c.plain, self.c.turned], -1)
-        return plain, self._turn(turned, first)
+        return plain, self._turn(turned, places)
 
-    def latents(self, x_BLD: Tensor, first: int = 0) -> Latent:
-        """Latents of positions from `first` on, to be cached; later ones are appended along L."""
+    def latents(self, x_BLD: Tensor, places: Tensor | None = None) -> Latent:
+        """Latents of positions 0, 1, ... or `places` (B, L), to be cached; later ones are appended along L."""
         c, r = self.down(x_BLD).split([self.c.latent, self.c.turned], -1)
-        return Latent(rms_norm(c, EPS), self._turn(r[:, :, None], first)[:, :, 0])
+        return Latent(rms_norm(c, EPS), self._turn(r[:, :, None], places)[:, :, 0])
 
     def expanded(self, plain_BLHN: Tensor, turned_BLHU: Tensor, kept: Latent, mask: Tensor | None = None) -> Tensor:
         """With keys and values of every head: faster for whole sequences."""
@@ -118,8 +118,8 @@ class MLA(nn.Module):
         a_BHLR = attend(q, k, v_, mask)
         return self.out((a_BHLR @ up_HER[:, n:].transpose(-1, -2)).transpose(1, 2).flatten(2))
 
-    def _turn(self, x_BLHU: Tensor, first: int) -> Tensor:
+    def _turn(self, x_BLHU: Tensor, places: Tensor | None) -> Tensor:
         if not self.c.turned:
             return x_BLHU
-        last = first + x_BLHU.shape[1]
-        return rotate(x_BLHU, self.cos[first:last], self.sin[first:last])
+        cos, sin = (t[: x_BLHU.shape[1]] if places is None else t[places] for t in (self.cos, self.sin))
+        return rotate(x_BLHU, cos, sin)

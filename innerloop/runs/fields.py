@@ -35,6 +35,7 @@ FITTED = (
     "rows",
     "puzzles",
     "separator",
+    "end",
     "units",
     "orbits",
     "symbols",

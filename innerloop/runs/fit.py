@@ -86,7 +86,7 @@ def unseen_puzzles(task: Any, train: Any, data: Data, count: int) -> Any:
 
 
 def fit_config(config: NetConfig, task: Any, puzzles: int) -> NetConfig:
-    """`size` with the vocabulary, length, grid, units and separator of `task`, and a row for each identifier."""
+    """`size` with the vocabulary, length, grid, units and marks of `task`, and a row for each identifier."""
     rows, columns = task.shape
     units = tuple(tuple(dict.fromkeys(unit)) for unit in task.units.tolist()) if task.units is not None else ()
     grid: dict[str, Any] = {"seq": rows * columns, "rows": rows, "units": units}
@@ -97,7 +97,8 @@ def fit_config(config: NetConfig, task: Any, puzzles: int) -> NetConfig:
         grid |= {} if config.hidden_size % nodes == 0 else {"hidden_size": CHANNELS_PER_SYMBOL * nodes}
         known = grid["orbits"] or grid["symbols"] or grid["local"] or config.positions != "none"
         grid |= {} if known else {"positions": "learned"}  # else all positions would be alike
-    return replace(config, vocab=task.vocab, puzzles=puzzles, separator=getattr(task, "separator", 0), **grid)
+    grid |= {name: getattr(task, name, 0) for name in ("separator", "end")}
+    return replace(config, vocab=task.vocab, puzzles=puzzles, **grid)
 
 
 def views_of(task: Any, most: int) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from innerloop import grad
 from innerloop.core import Answer, Question, run_schedule, think
-from innerloop.parts.attention import attention_context, prefix_lengths
+from innerloop.parts.attention import context_of
 from innerloop.parts.config import NetConfig
 from innerloop.parts.embed import Embed
 from innerloop.parts.layers import Linear, rms_norm
@@ -80,7 +80,7 @@ class Player(nn.Module):
         return State(x.inputs.new_zeros((*x.inputs.shape, self.size.hidden_size), dtype=torch.float32))
 
     def step(self, s: State, x: Question) -> State:
-        e_BTD, look = self.embed(x, torch.float32), attention_context(self.size, prefix_lengths(self.size, x.inputs))
+        e_BTD, look = self.embed(x, torch.float32), context_of(self.size, x)
 
         def update(name: str, s: State) -> State:
             return State(self.blocks[name](s.z + e_BTD if name == self.schedule[0] else s.z, context=look))

@@ -9,21 +9,20 @@ models could copy the answer, so `causal` keeps them out. Tokens: 0 padding, the
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
 from innerloop.data.sets import Example
 from innerloop.errors import InputError
-from innerloop.tasks.task import Task, item_rng
+from innerloop.tasks.task import item_rng
+from innerloop.tasks.text import END, TextTask
 
 __all__ = ["Sums"]
 
-END = ";"
 RULES: dict[str, Callable[[int, int], int]] = {"+": int.__add__, "-": int.__sub__, "*": int.__mul__}
 
 
-class Sums(Task):
+class Sums(TextTask):
     """Two numbers of 1 to `digits` digits each and one of `operators`; a rating is the response's length.
 
     Numbers are drawn by length first, so that short ones are as frequent as long ones.
@@ -33,7 +32,10 @@ class Sums(Task):
     charset = "0123456789+-*=" + END
     vocab = len(charset) + 1
     separator = charset.index("=") + 1  # ends the prompt: for parts.config.NetConfig.separator
-    causal = True
+    end = 0  # a row is one text
+    packs = False
+    modes = ("direct",)
+    forms = {"direct": "="}  # noqa: RUF012
 
     def __init__(self, digits: int = 2, operators: str = "+"):
         if not 1 <= digits <= 9:
@@ -55,47 +57,16 @@ class Sums(Task):
         operator = self.operators[rng.integers(len(self.operators))]
         return self.example(f"{a}{operator}{b}=", f"{RULES[operator](a, b)}{END}")
 
-    def example(self, prompt: str, response: str) -> Example:
-        """A row and its labels; the response ends with the end mark."""
-        row = self.encode((prompt + response).ljust(self.shape[1], self.pad_symbol))
-        labels = np.zeros_like(row)
-        asked = slice(len(prompt) - 1, len(prompt) + len(response) - 1)
-        labels[asked] = row[len(prompt) : len(prompt) + len(response)]
-        return Example(row, labels, float(len(response)))
-
-    def valid_batch(self, inputs: np.ndarray, answers: np.ndarray) -> np.ndarray:
-        """From the prompt's last place on the answer spells the right number and its end mark; the rest is ignored."""
-        self.check(inputs, "questions")
-        self.check(answers, "answers")
-        wanted = (self.response(row) for row in inputs)
-        return np.array([self._says(r, a, w) for r, a, w in zip(inputs, answers, wanted, strict=True)], bool)
-
-    def _says(self, row: np.ndarray, answer: np.ndarray, wanted: np.ndarray | None) -> bool:
-        if wanted is None:
-            return False
-        first = int(np.flatnonzero(row == self.separator)[0])
-        return bool(np.array_equal(answer[first : first + len(wanted)], wanted))
-
-    def domain(self, question: np.ndarray) -> np.ndarray:
-        """The response from the prompt's last place on; what is ignored is padding."""
-        answer, wanted = np.zeros(len(question), np.uint8), self.response(question)
-        if wanted is not None:
-            first = int(np.flatnonzero(question == self.separator)[0])
-            answer[first : first + len(wanted)] = wanted
-        return (np.arange(self.vocab) == answer[:, None]) & (wanted is not None)  # type: ignore[no-any-return]
-
-    def constrain(self, model: Any, has: Callable[[int, int], Any], question: np.ndarray) -> None:
-        """Nothing: the domain is the answer."""
-
-    def response(self, row: np.ndarray) -> np.ndarray | None:
-        """The tokens that should follow the prompt of this row, end mark included; None where there is no sum."""
-        prompt = self.decode(row).partition("=")
+    def explain(self, question: str) -> tuple[str, str] | None:
         for operator, rule in RULES.items():
-            a, _, b = prompt[0].partition(operator)
-            if prompt[1] and a.isdigit() and b.isdigit():
-                said = f"{rule(int(a), int(b))}{END}"
-                return self.encode(said.ljust(self.shape[1], self.pad_symbol))[: len(said)]
+            a, _, b = question.partition(operator)
+            if a.isdigit() and b.isdigit():
+                return "", str(rule(int(a), int(b)))
         return None
+
+    def parse(self, text: str) -> tuple[str, str, str] | None:
+        prompt, mark, rest = text.partition("=")
+        return (prompt, "direct", rest.partition(END)[0]) if mark else None
 
     def complete(self, read: Callable[[np.ndarray], np.ndarray], inputs: np.ndarray) -> np.ndarray:
         """Rows (B, S) of prompts with the responses that a reader writes by itself, greedily; they end with their mark.

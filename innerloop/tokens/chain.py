@@ -33,7 +33,8 @@ class Chain(Way):
     ) -> None:
         if style not in STYLES:
             raise InputError(f'style is "{style}": use one of {", ".join(STYLES)}')
-        if style != "chain" and not shots:
+        trained = style in getattr(model, "forms", {})
+        if style != "chain" and not shots and not trained:
             raise InputError(f'the control "{style}" needs worked examples (shots)')
         self.model, self.shots, self.style = model, tuple(shots), style
         self.max_new_tokens, self.temperature = max_new_tokens, temperature
@@ -48,4 +49,4 @@ class Chain(Way):
             temperature=self.temperature,
             seed=subkey(s.key, "chain"),
         )
-        return answered(s, x.item, completion)
+        return answered(s, x.item, completion, self.model)

@@ -29,7 +29,7 @@ class Direct(Way):
         self.instruction = instruction
 
     def advance(self, s: State, x: Asked) -> State:
-        prompt, stop = prompt_of(self.model, x.item, self.instruction)
+        prompt, stop = prompt_of(self.model, x.item, self.instruction, style="direct")
         completion = self.ask(
             prompt,
             max_new_tokens=self.max_new_tokens,
@@ -37,4 +37,4 @@ class Direct(Way):
             temperature=self.temperature,
             seed=subkey(s.key, "direct"),
         )
-        return answered(s, x.item, completion, first="chat" not in self.model.capabilities)
+        return answered(s, x.item, completion, self.model, first="chat" not in self.model.capabilities)

@@ -41,7 +41,10 @@ S1 = ThinkingFormat(close=f"\n\n{THOUGHT_ENDS}", stop=(THOUGHT_ENDS,))
 
 
 class Budgeted(Way):
-    """Think for at most `tokens` tokens, and go on `wait` times where the model would stop. A step is one call."""
+    """Think for at most `tokens` tokens, and go on `wait` times where the model would stop. A step is one call.
+
+    thinking    None: that of a model trained here, which writes its `cue` after the thought, else that of s1
+    """
 
     def __init__(
         self,
@@ -52,14 +55,16 @@ class Budgeted(Way):
         word: str = "Wait",
         answer_tokens: int = 64,
         temperature: float = 0.0,
-        thinking: ThinkingFormat = S1,
+        thinking: ThinkingFormat | None = None,
         instruction: str = "",
     ) -> None:
         if tokens < 1 or wait < 0 or answer_tokens < 1:
             raise InputError(f"budget({tokens}, wait={wait}): give at least one token, and no fewer than 0 waits")
         need(model, "prefill", "stop", purpose="budget forcing")
         self.model, self.tokens, self.wait, self.word, self.answer_tokens = model, tokens, wait, word, answer_tokens
-        self.temperature, self.thinking, self.instruction = temperature, thinking, instruction
+        self.temperature, self.instruction = temperature, instruction
+        cue = getattr(model, "cue", "")
+        self.thinking = thinking or (ThinkingFormat(close=cue, stop=(cue,)) if cue else S1)
         self.depth = wait + 2
         self.keeps_ids = "ids" in model.capabilities and hasattr(model, "encode")
 

@@ -48,7 +48,17 @@ def prompt_of(
     shots: Sequence[Shot] = (),
     style: str = "chain",
 ) -> tuple[Prompt, tuple[str, ...]]:
-    """(the prompt of a question, texts at which the completion ends): messages where the model takes them."""
+    """(the prompt of a question, texts at which the completion ends).
+
+    In the form that the model was trained with, where it has `forms`; else messages, where it takes them, or a text.
+    """
+    if forms := getattr(model, "forms", None):
+        if style not in forms or shots:
+            reason = "worked examples" if shots else f'the mode "{style}"'
+            raise InputError(
+                f"{model.name} was not trained with {reason}: ask it in one of its modes, {', '.join(forms)}"
+            )
+        return f"{item.question}{forms[style]}", ()
     asked = f"{item.question}\n{instruction}" if instruction else item.question
     if "chat" in model.capabilities:
         messages = []

@@ -213,12 +213,16 @@ def subkey(key: int, *path: int | str) -> int:
     return int.from_bytes(digest[:7], "big")
 
 
-def answered(s: State, item: Item, completion: Completion, first: bool = False) -> State:
-    """The state after the completion that ends a thought: its answer, or that it was cut."""
+def answered(s: State, item: Item, completion: Completion, model: Any, first: bool = False) -> State:
+    """The state after the completion that ends a thought: its answer, or that it was cut.
+
+    A model trained here may have a `cue`, which it writes before its answer.
+    """
     text = s.text + completion.text
     if completion.finish == "length":
         return s._replace(text=text, done=True, cut=True)
-    return s._replace(text=text, answer=find(item.kind, completion.text, first), done=True)
+    said = completion.text.rpartition(getattr(model, "cue", "") or "\0")[2]
+    return s._replace(text=text, answer=find(item.kind, said, first), done=True)
 
 
 def majority(samples: Sequence[Said], weights: Sequence[float] | None = None) -> tuple[int | None, float]:

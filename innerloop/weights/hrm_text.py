@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from innerloop import grad
 from innerloop.core import Answer, Question, run_schedule
 from innerloop.errors import InputError
-from innerloop.parts.attention import attention_context, prefix_lengths
+from innerloop.parts.attention import context_of
 from innerloop.parts.config import NetConfig
 from innerloop.parts.embed import Embed, initial_vectors
 from innerloop.parts.layers import Linear, dtype_named
@@ -73,7 +73,7 @@ class HRMText(nn.Module):
         return State(h_BLD, self.l0.to(self.dtype).expand_as(h_BLD))
 
     def step(self, s: State, x: Question, schedule: Sequence[str] = (), grad: grad.Rule | None = None) -> State:
-        look = attention_context(self.c.net, prefix_lengths(self.c.net, x.inputs))
+        look = context_of(self.c.net, x)
         updates = {
             "l": lambda s: State(s.h, self.low(s.l, s.h, context=look)),
             "h": lambda s: State(self.high(s.h, s.l, context=look), s.l),

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Annotated, NamedTuple
 
 import torch
@@ -23,8 +22,8 @@ from torch import Tensor, nn
 
 from innerloop import halt
 from innerloop.core import Answer, Question, think
-from innerloop.noise import key_of, salted, uniform
-from innerloop.parts.attention import attention_context, prefix_lengths
+from innerloop.noise import key_of, salted, uniform_at
+from innerloop.parts.attention import Reading, attention_context, prefix_lengths, reading_of
 from innerloop.parts.cache import Cache
 from innerloop.parts.config import NetConfig
 from innerloop.parts.embed import Embed
@@ -52,7 +51,7 @@ class Config:
 class State(NamedTuple):
     z: Tensor  # (B, L, D)
     e: Tensor  # (B, L, D) output of the prelude
-    prompt: Tensor  # (B,) int64 length of the bidirectional prefix
+    reading: Reading  # what each position may see
     key: Tensor  # (B,) int64 key of the random start, drawn in the first step
     t: Tensor  # (B,) int64, steps taken
 
@@ -74,44 +73,33 @@ class Huginn(nn.Module):
                 m.weight.data.copy_(trunc_normal(*m.weight.shape, std=std * share))
 
     def init(self, x: Question) -> State:
-        prompt = prefix_lengths(self.c.net, x.inputs)
-        e_BLD = self.prelude(self.embed(x, self.dtype), context=attention_context(self.c.net, prompt))
-        return State(torch.zeros_like(e_BLD), e_BLD, prompt, self.key(x, prompt), torch.zeros_like(prompt))
+        reading, prompt = reading_of(self.c.net, x), prefix_lengths(self.c.net, x.inputs)
+        e_BLD = self.prelude(self.embed(x, self.dtype), context=attention_context(self.c.net, reading))
+        return State(torch.zeros_like(e_BLD), e_BLD, reading, self.key(x, prompt), torch.zeros_like(prompt))
 
     def key(self, x: Question, prompt: Tensor) -> Tensor:
         """(B,) int64 hash of the prompt alone, so that the noise leaks no later token."""
         in_prompt = torch.arange(x.inputs.shape[1], device=prompt.device) + self.c.net.prefix < prompt[:, None]
         return key_of(x._replace(inputs=x.inputs * in_prompt))
 
-    def start(self, key: Tensor) -> Tensor:
-        """(B, L, D) normal of variance 2/5, as of the embedded tokens, truncated at three deviations."""
-        u = uniform(key, self.c.net.length, self.c.net.hidden_size)
+    def start(self, key: Tensor, cache: Cache | None = None) -> Tensor:
+        """(B, P, D) normal of variance 2/5, as of the embedded tokens, truncated at three deviations."""
+        every = torch.arange(self.c.net.length, device=key.device)[None]
+        u = uniform_at(key, every if cache is None else cache.places, self.c.net.hidden_size)
         return (torch.erfinv((2 * u - 1) * math.erf(3 / math.sqrt(2))) * math.sqrt(4 / 5)).to(self.dtype)
 
     def step(self, s: State, x: Question) -> State:
-        z_BLD = torch.where(s.t[:, None, None] == 0, self.start(s.key), s.z)
-        z_BLD = self.core(self.adapt(torch.cat((z_BLD, s.e), -1)), context=attention_context(self.c.net, s.prompt))
+        z_BLD = torch.where(s.t[:, None, None] == 0, self.start(s.key, x.cache), s.z)
+        z_BLD = self.core(self.adapt(torch.cat((z_BLD, s.e), -1)), context=attention_context(self.c.net, s.reading))
         return s._replace(z=z_BLD, t=s.t + 1)
 
     def read(self, s: State) -> Answer:
         return Answer(
-            self.say(self.coda(rms_norm(s.z), context=attention_context(self.c.net, s.prompt)))[:, self.c.net.prefix :]
+            self.say(self.coda(rms_norm(s.z), context=attention_context(self.c.net, s.reading)))[:, self.c.net.prefix :]
         )
 
     def say(self, c_BLD: Tensor) -> Tensor:
         return F.linear(rms_norm(c_BLD), self.embed.tokens.weight.to(c_BLD.dtype))
-
-    def decode(self, x: Question, cache: Cache, places: int, depth: int) -> Tensor:
-        """Logits (B, places, vocab) of the next `places` positions of `x`; the cache is used and extended."""
-        prompt, now = prefix_lengths(self.c.net, x.inputs), slice(cache.seen, cache.seen + places)
-        look = partial(cache.context, attention_context(self.c.net, prompt), places)
-        e_BLD = self.prelude(self.embed(x, self.dtype)[:, now], context=look("prelude", self.c.prelude))
-        z_BLD = self.start(self.key(x, prompt))[:, now]
-        for i in range(depth):
-            z_BLD = self.core(self.adapt(torch.cat((z_BLD, e_BLD), -1)), context=look("core", self.c.net.layers, i))
-        c_BLD = self.coda(rms_norm(z_BLD), context=look("coda", self.c.coda))
-        cache.seen += places
-        return self.say(c_BLD)
 
 
 def agreement(loop: Huginn, x: Question, depth: int) -> Tensor:

@@ -6,7 +6,8 @@
 
 Trained by full unrolls whose depth b grows, with gradient and loss on the last T steps only:
 Unroll(depth=b, draw="ramp", first=T, grad="last(T)", weigh="window", window=T). Steps are not numbered, so the model
-runs at any depth. The net is a pre-norm stack with a final norm, as GPT-2's, but without a causal mask.
+runs at any depth. The net is a pre-norm stack with a final norm, as GPT-2's: one step of it, under a causal mask, is a
+plain transformer.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from innerloop.core import Answer, Question
+from innerloop.parts.attention import context_of
 from innerloop.parts.config import NetConfig
 from innerloop.parts.embed import Embed
 from innerloop.parts.heads import Heads
@@ -44,18 +47,20 @@ class State(NamedTuple):
 
 
 class Looped(nn.Module):
+    causal = True  # supports causal masks
+
     def __init__(self, c: Config = Config()) -> None:
         super().__init__()
         self.c, self.dtype = c, dtype_named(c.dtype)
         self.embed, self.net, self.heads = Embed(c.net), Net(c.net), Heads(c.net, continue_head=False)
 
     def init(self, x: Question) -> State:
-        shape = (len(x.inputs), self.c.net.length, self.c.net.hidden_size)
-        return State(x.inputs.new_full(shape, float(self.c.multiply), dtype=self.dtype))
+        return State(torch.full_like(self.embed(x, self.dtype), float(self.c.multiply)))
 
     def step(self, s: State, x: Question) -> State:
         p_BLD = self.embed(x, self.dtype)
-        return State(self.net(s.y * p_BLD) if self.c.multiply else self.net(s.y, p_BLD))
+        look = context_of(self.c.net, x)
+        return State(self.net(s.y * p_BLD, context=look) if self.c.multiply else self.net(s.y, p_BLD, context=look))
 
     def read(self, s: State) -> Answer:
         return self.heads(s.y)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from innerloop.core import Answer, Question
 from innerloop.errors import InputError
-from innerloop.parts.attention import AttentionContext, attention_context, prefix_lengths
+from innerloop.parts.attention import AttentionContext, Reading, attention_context, reading_of
 from innerloop.parts.config import NetConfig
 from innerloop.parts.embed import Embed
 from innerloop.parts.layers import Linear, dtype_named, rms_norm
@@ -53,7 +53,7 @@ class State(NamedTuple):
     h0: Tensor  # (B, L, D)
     depth: Tensor  # (B, L) int64 steps of each position
     kv: Tensor  # (B, layers, 2, heads, L, D / heads) of the first step; (B, 0) unless shared
-    prompt: Tensor  # (B,) int64 length of the bidirectional prefix
+    reading: Reading  # what each position may see
     t: Tensor  # (B,) int64, steps taken
     loss: Tensor  # (B,) float32 router loss so far
 
@@ -81,37 +81,39 @@ class MoR(nn.Module):
             self.router.balance()
 
     def init(self, x: Question) -> State:
-        config, prompt = self.c.net, prefix_lengths(self.c.net, x.inputs)
-        h_BLD = self.first(self.embed(x, self.dtype), context=attention_context(config, prompt))
+        config, reading = self.c.net, reading_of(self.c.net, x)
+        zeros = x.inputs.new_zeros(len(x.inputs), dtype=torch.long)
+        h_BLD = self.first(self.embed(x, self.dtype), context=attention_context(config, reading))
         one = (
-            (config.layers, 2, config.heads, config.length, config.hidden_size // config.heads)
+            (config.layers, 2, config.heads, h_BLD.shape[1], config.hidden_size // config.heads)
             if self.c.kv == "shared"
             else (0,)
         )
-        depth, kv = prompt.new_zeros(len(prompt), config.length), h_BLD.new_zeros(len(prompt), *one)
-        return State(h_BLD, h_BLD, depth, kv, prompt, prompt * 0, prompt * 0.0)
+        depth, kv = zeros[:, None].repeat(1, h_BLD.shape[1]), h_BLD.new_zeros(len(zeros), *one)
+        return State(h_BLD, h_BLD, depth, kv, reading, zeros, zeros * 0.0)
 
     def step(self, s: State, x: Question) -> State:
         on_BL, base, gate, loss_B = self.router(s.h, s.h0, s.depth, s.t, self.training or not self.c.net.causal)
         kv: list[Tensor] = []
 
-        def memory(layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        def memory(layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, ...]:
             kv.append(torch.where((s.t == 0).view(-1, *[1] * 4), torch.stack((k, v), 1), s.kv[:, layer]))
-            return kv[-1][:, 0], kv[-1][:, 1]
+            k, v = kv[-1].unbind(1)
+            return (k, v) if look.memory is None else look.memory(layer, k, v)
 
-        look = attention_context(self.c.net, s.prompt)
+        look = attention_context(self.c.net, s.reading) or AttentionContext()
         if self.c.kv == "shared":
-            f_BLD = self.net(s.h, context=(look or AttentionContext())._replace(memory=memory))
+            f_BLD = self.net(s.h, context=look._replace(memory=memory))
         else:  # a position that is off attends to itself, so that its unused output is finite
-            shown = on_BL[:, None, None] if look is None else look.mask & on_BL[:, None, None]
-            own = torch.eye(s.h.shape[1], dtype=torch.bool, device=s.h.device)
-            f_BLD = self.net(s.h * on_BL[..., None], context=AttentionContext(shown | own))
+            shown = s.reading.of_all_places(on_BL)[:, None, None]
+            mask = (shown if look.mask is None else look.mask & shown) | s.reading.own[:, None]
+            f_BLD = self.net(s.h * on_BL[..., None], context=look._replace(mask=mask))
         h_BLD = torch.where(on_BL[..., None], base + gate * f_BLD, s.h)
         new_kv = torch.stack(kv, 1) if kv else s.kv
-        return State(h_BLD, s.h0, s.depth + on_BL, new_kv, s.prompt, s.t + 1, s.loss + loss_B)
+        return State(h_BLD, s.h0, s.depth + on_BL, new_kv, s.reading, s.t + 1, s.loss + loss_B)
 
     def read(self, s: State) -> Answer:
-        z_BLD = rms_norm(self.last(s.h, context=attention_context(self.c.net, s.prompt)))
+        z_BLD = rms_norm(self.last(s.h, context=attention_context(self.c.net, s.reading)))
         return Answer(self.head(z_BLD)[:, self.c.net.prefix :])
 
     def terms(self, s: State) -> dict[str, Tensor]:

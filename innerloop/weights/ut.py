@@ -29,6 +29,7 @@ from innerloop.parts.act import (
     ponder_cost,
     weighted,
 )
+from innerloop.parts.attention import context_of
 from innerloop.parts.config import NetConfig
 from innerloop.parts.embed import Embed, Table
 from innerloop.parts.heads import Heads
@@ -73,6 +74,8 @@ class HaltingState(NamedTuple):
 
 
 class UT(nn.Module):
+    causal = True  # supports causal masks
+
     def __init__(self, c: Config = Config()) -> None:
         super().__init__()
         self.c, self.dtype, self.adaptive = c, dtype_named(c.dtype), c.halting == "tokens"
@@ -90,7 +93,7 @@ class UT(nn.Module):
         return HaltingState(z, t, initial_act(z, 2)) if self.adaptive else State(z, t)
 
     def step(self, s: Any, x: Question) -> Any:
-        z = self.net(s.z, self.added(s.t, x))
+        z = self.net(s.z, self.added(s.t, x), context=context_of(self.c.net, x))
         if self.halting is None:
             return State(z, s.t + 1)
         z = freeze_halted(s.act.done, s.z, z)
@@ -100,7 +103,8 @@ class UT(nn.Module):
         """(B, 1 or L, D) input of a step besides the state: position, time, and the question if it is injected."""
         e = sinusoid(t, self.c.net.hidden_size)[:, None].to(self.dtype) * self.c.clock
         if self.places is not None:
-            e = e + self.embed.scale * self.places.weight.to(self.dtype)
+            own = self.places.weight if x.cache is None else self.places.weight[x.cache.places]
+            e = e + self.embed.scale * own.to(self.dtype)
         return e + self.embed(x, self.dtype) if self.c.inject else e
 
     def read(self, s: Any) -> Answer:

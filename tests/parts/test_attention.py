@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from innerloop.core import Question
 from innerloop.errors import InputError
 from innerloop.parts.attention import (
     Attention,
@@ -13,7 +14,9 @@ from innerloop.parts.attention import (
     GatedAttention,
     attend_plain,
     attention_context,
+    context_of,
     prefix_lengths,
+    reading_of,
 )
 from innerloop.parts.config import NetConfig
 from innerloop.parts.mixers import BLOCKS, Net
@@ -26,6 +29,10 @@ PREFIX = replace(SIZE, mask="prefix", separator=5, prefix=1)
 ROWS = torch.tensor(
     [[1, 2, 5, 1, 1, 5, 2, 2, 0, 0], [5, 1, 1, 1, 1, 1, 1, 1, 1, 1], [1] * 10, [1] * 9 + [5]]
 )  # a prompt of 3; of 1; no separator; all
+
+
+def asked(rows):
+    return Question(rows, rows.new_zeros(len(rows)))
 
 
 def gradients(out, inputs):
@@ -59,7 +66,7 @@ def test_prompts_end_with_the_first_separator():
 @pytest.mark.parametrize("config", [CAUSAL, PREFIX])
 def test_a_mask_shows_what_is_earlier_and_the_prompt(config):
     prompt = prefix_lengths(config, ROWS)
-    mask = attention_context(config, prompt).mask.expand(4, 1, config.length, config.length)[:, 0]
+    mask = context_of(config, asked(ROWS)).mask.expand(4, 1, config.length, config.length)[:, 0]
     for b in range(4):
         for i in range(config.length):
             for j in range(config.length):
@@ -67,16 +74,39 @@ def test_a_mask_shows_what_is_earlier_and_the_prompt(config):
                 assert mask[b, i, j] == (within or j <= i)
 
 
+@pytest.mark.parametrize("config", [CAUSAL, PREFIX])
+def test_a_text_of_a_row_does_not_see_the_others(config):
+    """Texts end with token 4; each has a prompt up to the first 5, and sees nothing of the text before it."""
+    rows = torch.tensor([[1, 5, 2, 4, 1, 1, 5, 3, 4, 0], [5, 4, 4, 1, 1, 5, 5, 2, 2, 2]])
+    config = replace(config, end=4)
+    mask = context_of(config, asked(rows)).mask[:, 0]
+    for b, row in enumerate(rows.tolist()):
+        texts, first = [], 0
+        for i, token in enumerate(row):
+            if token == 4 or i == len(row) - 1:
+                texts.append((first, i))
+                first = i + 1
+        for i in range(config.length):
+            for j in range(config.length):
+                p, q = i - config.prefix, j - config.prefix  # the place of a prefix goes with the first text
+                mine, other = (next(n for n, (_, last) in enumerate(texts) if r <= last) for r in (p, q))
+                begin, last = texts[mine]
+                hits = [c for c in range(begin, last + 1) if row[c] == 5]
+                prompt = (hits[0] if hits else last) if config.mask == "prefix" else -1
+                assert mask[b, i, j] == (mine == other and (q <= p or (q <= prompt and p <= prompt))), (b, i, j)
+
+
 def test_where_nothing_is_hidden_there_is_no_mask():
-    assert attention_context(SIZE, prefix_lengths(SIZE, ROWS)) is None
-    assert attention_context(replace(PREFIX, separator=0), ROWS[:, 0]) is None
+    assert context_of(SIZE, asked(ROWS)) is None
+    assert attention_context(SIZE, reading_of(SIZE, asked(ROWS))) is None
+    assert context_of(replace(PREFIX, separator=0), asked(ROWS)) is None
     assert not SIZE.causal and CAUSAL.causal and PREFIX.causal and not replace(PREFIX, separator=0).causal
 
 
 @pytest.mark.parametrize("block", [k for k, b in BLOCKS.items() if getattr(b, "takes_context", False)])
 def test_every_block_that_takes_a_causal_mask_obeys_it(block):
     net = Net(replace(CAUSAL, block=block)).double()
-    x, look = torch.randn(2, 10, 16, dtype=torch.float64), attention_context(CAUSAL, torch.zeros(2))
+    x, look = torch.randn(2, 10, 16, dtype=torch.float64), context_of(CAUSAL, asked(ROWS[:2]))
     y = x.clone()
     y[:, 6] += 1
     moved = (net(y, context=look) - net(x, context=look)).abs().sum(-1) > 1e-9
@@ -87,7 +117,7 @@ def test_every_block_that_takes_a_causal_mask_obeys_it(block):
 def test_masked_places_are_as_if_cut_off(block):
     """With a causal mask the first places of a row do not know how long it is; and a full mask is none."""
     net = Net(replace(CAUSAL, block=block)).double()
-    x, look = torch.randn(2, 10, 16, dtype=torch.float64), attention_context(CAUSAL, torch.zeros(2))
+    x, look = torch.randn(2, 10, 16, dtype=torch.float64), context_of(CAUSAL, asked(ROWS[:2]))
     whole = net(x, context=look)
     same(net(x[:, :4], context=AttentionContext(look.mask[..., :4, :4])), whole[:, :4], 1e-6)
     everything = AttentionContext(torch.ones(1, 1, 10, 10, dtype=torch.bool))

@@ -56,7 +56,8 @@ def test_decoding_from_latents_equals_reading_all():
     ys = []
     for first, part in zip((0, 9, 10, 11), x.split([9, 1, 1, 10], 1), strict=True):
         mask = CAUSAL[:, :, first : first + part.shape[1], : first + part.shape[1]]
-        ys.append(mla(part, AttentionContext(mask, first, memory, layer=3)))
+        places = torch.arange(first, first + part.shape[1]).expand(2, -1)
+        ys.append(mla(part, AttentionContext(mask, places, memory, layer=3)))
     assert (torch.cat(ys, 1) - mla(x, AttentionContext(CAUSAL))).abs().max() <= 1e-5
     assert [t.shape for t in held[3]] == [(2, 1, 21, 12), (2, 1, 21, 4)]
 

@@ -18,8 +18,8 @@ GOOD = [(s, t) for s, t in PAIRS if not family.refusal_reason(s, t)]
 def test_pairs_without_sense_are_refused_with_the_reason():
     refused = set(PAIRS) - set(GOOD)
     assert {t for s, t in refused if s == "imagine"} == set(family.FAMILY_TASKS) - {"walk"}
-    assert {s for s, t in refused if t == "sums"} >= {"trm", "hrm", "gram", "ut"}
-    assert {s for s, t in GOOD if t == "sums"} >= {"huginn", "hrm_text", "mor"}
+    assert {s for s, t in refused if t == "sums"} >= {"trm", "hrm", "gram", "urm"}
+    assert {s for s, t in GOOD if t == "sums"} >= {"huginn", "hrm_text", "mor", "ut", "looped"}
     with pytest.raises(InputError, match="reads every place at once"):
         family.family("trm", "sums")
     with pytest.raises(InputError, match="use one of"):

@@ -12,13 +12,14 @@ from innerloop.core import Question, think
 from innerloop.errors import InputError
 from innerloop.learn.stream import ExampleStream, to_batch
 from innerloop.learn.unroll import Unroll, unrolled_step
-from innerloop.parts.attention import attention_context, prefix_lengths
+from innerloop.lm.decoding import CachedPass
+from innerloop.parts.attention import context_of
 from innerloop.parts.cache import Cache
 from innerloop.parts.config import NetConfig
 from innerloop.parts.mixers import Net
 from innerloop.study.contract import CHECKS, Subject, sample_question
 from innerloop.tasks import get
-from innerloop.weights.hrm_text import Config, HRMText, State, credited, guided, strip_think
+from innerloop.weights.hrm_text import Config, HRMText, credited, guided, strip_think
 
 END = 5  # ends the prompt
 STEPS = 100
@@ -112,7 +113,7 @@ def test_gradient_parity_with_transformers(k, taped):
 
 def by_hand(loop, x, high, low):
     """The official loop in plain words: the last `high` calls of h and the last `low` of l under the tape."""
-    look, (h, l) = attention_context(loop.c.net, prefix_lengths(loop.c.net, x.inputs)), loop.init(x)
+    look, (h, l) = context_of(loop.c.net, x), loop.init(x)
     for i in range(2):
         for k in range(3 * i, 3 * i + 3):
             with torch.set_grad_enabled(k >= 6 - low):
@@ -283,20 +284,13 @@ def test_the_contract_holds_where_places_are_hidden(check, changes):
 
 def test_decoding_from_a_cache_equals_reading_at_once():
     """One slot a call and layer; the prompt is read in one piece, as its places see each other."""
-    loop, x, cache = made(), ask(ROWS[:1]), Cache(12)
-    whole, said = attention_context(loop.c.net, prefix_lengths(loop.c.net, x.inputs)), []
+    loop, x, cache, said = made(), ask(ROWS[:1]), Cache(1, 12), []
     with torch.no_grad():
         want = think(loop, x, 1).answer.logits
-        start = loop.init(x)
-        for places in (4, *[1] * 8):
-            s = State(*(t[:, cache.seen : cache.seen + places] for t in start))
-            for call, name in enumerate(loop.schedule):
-                look = cache.context(whole, places, "both", 2, call)
-                s = State(s.h, loop.low(s.l, s.h, context=look)) if name == "l" else State(
-                    loop.high(s.h, s.l, context=look), s.l
-                )  # fmt: skip
-            cache.seen += places
-            said.append(loop.read(s).logits)
+        for first, places in ((0, 4), *((i, 1) for i in range(4, 12))):
+            cache.at(torch.arange(first, first + places)[None], first + places)
+            said.append(think(CachedPass(loop, cache), x._replace(cache=cache), 1).answer.logits)
+            cache.done(1)
     assert (torch.cat(said, 1) - want).abs().max() < 1e-5
     assert len(cache.kept) == 8 * 2  # transformers' count too: layers * H_cycles * (L_cycles + 1)
 

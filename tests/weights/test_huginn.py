@@ -15,6 +15,7 @@ from innerloop.grad import last
 from innerloop.halt import converged, cosine, entropy, kl, unchanged_for
 from innerloop.learn.stream import ExampleStream, to_batch
 from innerloop.learn.unroll import Unroll, unrolled_step
+from innerloop.lm.decoding import CachedPass
 from innerloop.noise import salted
 from innerloop.parts.cache import Cache
 from innerloop.parts.config import NetConfig
@@ -294,29 +295,36 @@ def test_exits_come_before_the_cap_and_change_little(trained, name, rule):
     assert abs(nats(stopped.answer.logits, trained.labels) - nats(whole.answer.logits, trained.labels)) < 0.01
 
 
-def decoded(trained, name, depth, chunks):
-    loop, x = trained.loop, trained.x
-    cache = Cache(loop.c.net.length, name)
-    return torch.cat([loop.decode(x, cache, places, depth) for places in chunks], 1), cache
+def decoded(trained, name, depths, chunks):
+    """(logits of all places, the cache), read in chunks of so many places and steps each."""
+    loop, x, first, said = trained.loop, trained.x, 0, []
+    cache = Cache(len(x.inputs), loop.c.net.length, name)
+    for places, depth in zip(chunks, depths, strict=True):
+        cache.at(torch.arange(first, first + places).expand(len(x.inputs), -1), first + places)
+        thought = think(CachedPass(loop, cache), x._replace(cache=cache), depth)
+        cache.done(thought.steps)
+        said.append(thought.answer.logits)
+        first += places
+    return torch.cat(said, 1), cache
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["full", "latest"])
 @pytest.mark.parametrize("chunks", [(7,), (3, 4), (1,) * 7])
 @pytest.mark.slow
-def test_decoding_from_a_full_cache_equals_reading_at_once(trained, name, chunks):
+def test_decoding_from_a_full_cache_equals_reading_at_once(trained, chunks):
     want = think(trained.loop, trained.x, 8).answer.logits
-    got, cache = decoded(trained, name, 8, chunks)
+    got, cache = decoded(trained, "full", [8] * len(chunks), chunks)
     assert (got - want).abs().max() < 1e-5
-    assert len(cache.kept) == 1 + 8 + 1 and cache.seen == 7
+    assert len(cache.kept) == 1 + 8 + 1 and cache.even == 8
 
 
 @torch.no_grad()
 @pytest.mark.slow
 def test_shared_caches_cost_little_once_the_state_has_settled(trained):
-    want, delta = nats(decoded(trained, "full", 16, (1,) * 7)[0], trained.labels), {}
+    ones = (1,) * 7
+    want, delta = nats(decoded(trained, "full", [16] * 7, ones)[0], trained.labels), {}
     for name, slots in (("compress-s1", 1), ("compress-s4", 4), ("anchor", 9)):
-        logits, cache = decoded(trained, name, 16, (1,) * 7)
+        logits, cache = decoded(trained, name, [16] * 7, ones)
         assert len(cache.kept) == 1 + slots + 1
         delta[name] = nats(logits, trained.labels) - want
     assert max(map(abs, delta.values())) < 0.05, delta
@@ -325,12 +333,10 @@ def test_shared_caches_cost_little_once_the_state_has_settled(trained):
 @torch.no_grad()
 @pytest.mark.slow
 def test_places_of_different_depths_share_by_the_latest(trained):
-    loop, x, cache = trained.loop, trained.x, Cache(7, "latest")
-    logits = torch.cat([loop.decode(x, cache, 1, depth) for depth in (4, 12, 6, 9, 3, 12, 8)], 1)
-    assert abs(nats(logits, trained.labels) - nats(think(loop, x, 12).answer.logits, trained.labels)) < 0.3
-    with pytest.raises(InputError, match="less deeply"):
-        cache = Cache(7)
-        loop.decode(x, cache, 1, 2), loop.decode(x, cache, 1, 3)
+    logits, cache = decoded(trained, "full", (4, 12, 6, 9, 3, 12, 8), (1,) * 7)
+    assert cache.even is None
+    whole = think(trained.loop, trained.x, 12).answer.logits
+    assert abs(nats(logits, trained.labels) - nats(whole, trained.labels)) < 0.3
 
 
 @torch.no_grad()
@@ -348,4 +354,4 @@ def test_what_it_writes_is_what_teacher_forcing_says(trained):
 
 def test_a_model_that_sees_everything_has_no_cache():
     with pytest.raises(InputError, match="reads in order"):
-        made().decode(ask(), Cache(16), 4, 2)
+        made().init(ask()._replace(cache=Cache(len(ask().inputs), 16)))

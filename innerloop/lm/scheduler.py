@@ -1,0 +1,63 @@
+"""Scheduler: the threads that write with one loop share one batch, as the requests of a server do.
+
+    scheduler = Scheduler(rows);   done = scheduler.run(jobs)        # from any number of threads at once
+
+There is no thread of its own: one of those that wait runs the batch until its own jobs have ended, then another does.
+What a tick costs is charged to nobody here, as a batch holds jobs of many: who submits a job charges for it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from contextvars import Context
+from typing import Any
+
+from innerloop.rows import Done, Rows
+
+__all__ = ["Scheduler"]
+
+
+class Scheduler:
+    """See the module docstring; rows: an innerloop.rows.Rows that nobody else uses."""
+
+    def __init__(self, rows: Rows) -> None:
+        self.rows = rows
+        self._changed = threading.Condition()
+        self._new: list[Any] = []  # jobs that are not submitted yet
+        self._done: dict[int, Done] = {}  # by id of the job, until it is fetched
+        self._running = False
+
+    def run(self, jobs: Sequence[Any]) -> list[Done]:
+        """The ends of these jobs, in their order. Raises what a step raises; other threads' jobs stay."""
+        wanted = {id(job) for job in jobs}
+        with self._changed:
+            self._new += jobs
+        while True:
+            with self._changed:
+                while self._running and not wanted <= self._done.keys():
+                    self._changed.wait()
+                if wanted <= self._done.keys():
+                    return [self._done.pop(id(job)) for job in jobs]
+                self._running = True
+            try:
+                Context().run(self._run_until, wanted)
+            finally:
+                with self._changed:
+                    self._running = False
+                    self._changed.notify_all()
+
+    def _run_until(self, wanted: set[int]) -> None:
+        """Tick until these jobs have ended."""
+        while True:
+            with self._changed:
+                fresh, self._new = self._new, []
+            for job in fresh:
+                self.rows.submit(job)
+            ended = self.rows.tick()
+            if ended:
+                with self._changed:
+                    self._done |= {id(done.job): done for done in ended}
+                    self._changed.notify_all()
+                    if wanted <= self._done.keys():
+                        return
