@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import builtins
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -113,36 +114,40 @@ def open_solver(
     return solver_of(opened, **how)
 
 
-def open_model(
-    name: str, *, api: str = "chat", key: str = "OPENAI_API_KEY", context: int = 0, workers: int = 8, depth: int = 0
-) -> Any:
+def open_model(name: str, *, api: str = "chat", key: str = "OPENAI_API_KEY", context: int = 0, workers: int = 8) -> Any:
     """A language model: a run that learned to write text, a name that `innerloop get` knows, a GGUF file, or MODEL@URL.
 
+    name      of a run, "runs/looped:8" takes 8 steps of its loop at every token; without a number, as it was trained
     api, key  of an endpoint: chat, completions or responses; the environment variable of its key, "" for none
     context   most tokens of prompt and completion together; 0: what suits the model
     workers   calls at once; of a run, eight times as many texts are written at once
-    depth     of a run: steps of its loop at every token; 0: as it was trained
     Raises InputError, which says how to write one, if there is none.
     """
-    if not Path(name).is_dir():
-        if depth:
-            raise InputError(f"{printable(name, 60)} is no run: depth is for a loop that was trained here")
+    folder, depth = with_depth(name)
+    if not Path(folder).is_dir():
         return open_named(name, api=api, key=key, context=context, workers=workers)
-    opened = open_run(name)
+    opened = open_run(folder)
     task: Any = opened.task
     if not getattr(task, "forms", None):
-        raise InputError(f"{printable(name, 60)} learned {task.name}, which is no text: solve it, or train chain")
+        raise InputError(f"{printable(folder, 60)} learned {task.name}, which is no text: solve it, or train chain")
+    depth = depth or opened.run.plan.trained_depth
     return Own(
         opened.loop,
         charset=task.charset,
         end=task.charset[-1],
         places=min(context, task.shape[1]) or task.shape[1],
-        depth=depth or opened.run.plan.trained_depth,
+        depth=depth,
         rows=8 * workers,
         forms=task.forms,
         cue=task.cue,
-        name=f"{opened.run.name} ({digest(opened)})",
+        name=f"{opened.run.name} ({digest(opened)}, depth {depth})",
     )
+
+
+def with_depth(name: str) -> tuple[str, int]:
+    """("runs/looped", 8) of "runs/looped:8"; 0 where no depth is named, or where a file has such a name."""
+    found = re.fullmatch(r"(.+):(\d{1,6})", name)
+    return (found[1], int(found[2])) if found and int(found[2]) and not Path(name).exists() else (name, 0)
 
 
 def digest(opened: OpenedRun) -> str:

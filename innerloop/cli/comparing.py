@@ -14,9 +14,11 @@ from rich.table import Table
 from innerloop import files
 from innerloop.cli.inputs import refuse_overwrite
 from innerloop.cli.thinking import NO_FLAGS, ModelFlags, ModelName, parse_budget, read_shots
-from innerloop.data.questions import read_questions
+from innerloop.data.questions import questions_of, read_questions
 from innerloop.errors import InputError
+from innerloop.ledger import counting
 from innerloop.lm.cassette import Recorded
+from innerloop.registry import open_run, with_depth
 from innerloop.runs.certificate import birth_certificate
 from innerloop.schema import Range
 from innerloop.study.compare import NULL, ArmRow, Comparison, ItemRow
@@ -24,18 +26,21 @@ from innerloop.study.compare import compare as run_comparison
 from innerloop.text import printable
 from innerloop.tokens.marks import ORACLE, with_verifier
 from innerloop.tokens.samples import Samples
+from innerloop.tokens.way import Item
 from innerloop.tokens.ways import way_of
 
 __all__ = ["compare"]
 
 RESULT, CALLS = "compare.json", "calls.jsonl"
 PER_QUESTION = 1000  # tokens, where no budget is given
-Questions = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
+TASK_QUESTIONS = 200  # of a run's own task, where no file is given
+AT = " @ "  # between a way and a model of its own
+Questions = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[FILE]")]
 
 
 def compare(
     model: ModelName,
-    questions: Questions,
+    questions: Questions = "",
     think: tuple[str, ...] = ("direct", "vote(8)"),
     budget: str = "",
     null: str = "direct",
@@ -56,10 +61,13 @@ def compare(
     Every call is kept in FOLDER/calls.jsonl: the same command goes on where it was, and pays nothing twice.
 
     Args:
-        model: A model of innerloop get, a file.gguf, or MODEL@URL of an endpoint.
-        questions: JSON Lines, JSON or CSV with the fields question and answer.
-        think: Ways to think (innerloop list), such as direct, "vote(8)" or "best(8, verify)".
-        budget: Of each way, over all questions: 200k-tokens, 500-completions. Default: 1000 tokens a question.
+        model: A run that learned to write, a model of innerloop get, a file.gguf, or MODEL@URL of an endpoint.
+        questions: JSON Lines, JSON or CSV with the fields question and answer; of a run, by default what its own task
+            makes and it never learned from.
+        think: Ways to think (innerloop list), such as direct, "vote(8)" or "best(8, verify)"; by another model where
+            that is named, "direct @ runs/looped", or "direct @ runs/looped:8" for 8 steps of its loop at every token.
+        budget: Of each way, over all questions: 200k-tokens, 500-completions, and of runs 20G-flops or 5k-nfe. Default:
+            1000 tokens a question.
         null: The way of which the null arm takes samples.
         kind: Of all answers: number, choice, yesno or text; by default as each right answer looks.
         verify: A Python file with check(question, answer); or "answers", a verifier that knows them: an upper bound.
@@ -69,18 +77,19 @@ def compare(
         out: Folder of the result; by default runs/compare-NAME of the file.
         replay: Ask nobody: everything comes from the calls that were kept.
     """
-    items = with_verifier(read_questions(questions, kind, limit), verify)
+    items = with_verifier(asked_questions(model, questions, kind, limit), verify)
     worked = read_shots(shots)
     unit, each = budget_of_each(budget, len(items))
-    folder = Path(out or f"runs/compare-{Path(questions).name.partition('.')[0]}")
+    folder = Path(out or f"runs/compare-{Path(questions or model).name.partition('.')[0]}")
     refuse_overwrite(folder / RESULT, read_result)
-    opened = Recorded.offline(folder / CALLS) if replay else Recorded(how.open(model), folder / CALLS)
-    ways = {text: way_of(text, opened, worked) for text in think}
+    models = Models(folder, how, replay)
+    opened = models.named(model)
+    ways = {text: way_of(way, models.named(other or model), worked) for text, way, other in map(split_arm, think)}
     if len(ways) < len(think):
         raise InputError("a way to think is named twice: name each once")
     console = Console(emoji=False, highlight=False, soft_wrap=True)
     sampled = Samples(way_of(null, opened, worked, temperature=0.7), samples)
-    with console.status("thinking") as status:
+    with console.status("thinking") as status, counting(flops=True):
         seen = Progress(status, len(items) * (len(ways) + 1))
         result = run_comparison(
             items, ways, sampled, {unit: each}, seed=seed, workers=how.workers, on_row=seen,
@@ -88,11 +97,45 @@ def compare(
         )  # fmt: skip
     files.write_json(folder / RESULT, as_json(result, opened, questions, null, seed))
     print_result(console, result, null)
-    paid = (
-        "nothing was paid" if not opened.paid.completions else f"{int(opened.paid.completions):,} completions were paid"
-    )
+    completions = int(sum(m.paid.completions for m in models.opened.values()))
+    paid = f"{completions:,} completions were paid" if completions else "nothing was paid"
     console.print(f"{paid}; {files.shown(folder / RESULT)}", markup=False, style="dim")
     return 0
+
+
+def asked_questions(model: str, questions: str, kind: str, limit: int) -> list[Item]:
+    """The questions of a file, or those that the task of a run makes."""
+    if questions:
+        return read_questions(questions, kind, limit)
+    name, _ = with_depth(model)
+    if not Path(name).is_dir():
+        raise InputError(f"give a file of questions: {printable(model, 60)} is no run with a task that makes some")
+    task: Any = open_run(name).task
+    if not hasattr(task, "questions"):
+        raise InputError(f"{printable(model, 60)} learned {task.name}, which asks no questions in text: give a file")
+    return questions_of(task, limit or TASK_QUESTIONS)
+
+
+def split_arm(text: str) -> tuple[str, str, str]:
+    """(an arm as it is written, its way, its own model or "")."""
+    way, at, model = text.rpartition(AT)
+    return (text, way.strip(), model.strip()) if at else (text, text, "")
+
+
+class Models:
+    """The models of the arms, each opened once, with the calls of each in a file of the folder."""
+
+    def __init__(self, folder: Path, how: ModelFlags, replay: bool) -> None:
+        self.folder, self.how, self.replay = folder, how, replay
+        self.opened: dict[str, Recorded] = {}
+
+    def named(self, name: str) -> Recorded:
+        """The first model's calls are in calls.jsonl, the second's in calls-2.jsonl, and so on."""
+        if name not in self.opened:
+            number = len(self.opened) + 1
+            path = self.folder / (CALLS if number == 1 else f"calls-{number}.jsonl")
+            self.opened[name] = Recorded.offline(path) if self.replay else Recorded(self.how.open(name), path)
+        return self.opened[name]
 
 
 def budget_of_each(budget: str, count: int) -> tuple[str, float]:
@@ -138,15 +181,25 @@ def print_result(console: Console, result: Comparison, null: str) -> None:
         shares = f"{100 * row.accuracy:.1f}", f"{100 * row.low:.1f} to {100 * row.high:.1f}"
         lost = str(row.marks["unparsed"]), str(row.marks["cut"])
         against = "" if row.null_accuracy is None else f"{100 * row.null_accuracy:.1f}"
-        table.add_row(
-            f"{name}{' *' * row.on_frontier}", *shares, *lost, f"{row.spent.get(result.unit, 0):,.1f}", against
-        )
+        table.add_row(f"{name}{' *' * row.on_frontier}", *shares, *lost, amount(row.spent.get(result.unit, 0)), against)
     console.print(table)
     note = f"{result.rows[0].n} questions; {result.unit} of one; {NULL} %: of as many samples as cost the same"
     console.print(f"{note}; * nothing cheaper is as good", markup=False, style="dim")
     for row in result.rows:
         if row.against_null is not None:
             console.print(f"{row.name}: {verdict_of(row)}{details_of(row, result)}", markup=False)
+
+
+def p_value(p: float) -> str:
+    return "p < 0.001" if p < 0.001 else f"p {p:.3f}"
+
+
+def amount(value: float) -> str:
+    """A spending for people: 1,234.5, or 1.23M for large numbers."""
+    for size, letter in ((10**12, "T"), (10**9, "G"), (10**6, "M")):
+        if value >= size:
+            return f"{value / size:.3g}{letter}"
+    return f"{value:,.1f}"
 
 
 def verdict_of(row: ArmRow) -> str:
@@ -158,7 +211,7 @@ def verdict_of(row: ArmRow) -> str:
     if paired.verdict == "undecided" and paired.items_needed is not None:
         more = f"; about {paired.items_needed:,} questions would decide"
     samples = f"{row.null_samples} sample{'s' * (row.null_samples != 1)}"
-    return f"{paired.verdict} than {samples} ({points}, p {paired.adjusted:.3f}{more})".replace(
+    return f"{paired.verdict} than {samples} ({points}, {p_value(paired.adjusted)}{more})".replace(
         "undecided than", "undecided against"
     )
 

@@ -20,8 +20,8 @@ from innerloop.tokens.prompts import Shot
 __all__ = ["NO_FLAGS", "ModelFlags", "ModelName", "parse_budget", "read_shots", "worded_spending"]
 
 ModelName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
-BUDGET = re.compile(r"(\d+(?:\.\d+)?)([kM]?)-(tokens|tokens_in|tokens_out|completions|money)")
-FACTORS = {"": 1, "k": 1_000, "M": 1_000_000}
+BUDGET = re.compile(r"(\d+(?:\.\d+)?)([kMGT]?)-(tokens|tokens_in|tokens_out|completions|money|nfe|flops)")
+FACTORS = {"": 1, "k": 1_000, "M": 1_000_000, "G": 10**9, "T": 10**12}
 
 
 class ModelFlags(NamedTuple):
@@ -61,7 +61,8 @@ def parse_budget(text: str) -> tuple[str, float]:
     match = BUDGET.fullmatch(text)
     if not match or not float(match[1]):
         raise InputError(
-            f'the budget "{printable(text, 60)}" is none: write one such as 200k-tokens, 500-completions or 0.5-money'
+            f'the budget "{printable(text, 60)}" is none: write one such as 200k-tokens, 500-completions, 20G-flops or '
+            "0.5-money"
         )
     return match[3], float(match[1]) * FACTORS[match[2]]
 
