@@ -50,7 +50,7 @@ def net_of(**changes):
         torch.manual_seed(0)
         net = Net(replace(SIZE, **changes))
         for p in net.parameters():
-            nn.init.normal_(p, std=1.5 * p.shape[-1] ** -0.5)
+            nn.init.normal_(p, std=p.shape[-1] ** -0.5)
     return net.eval()
 
 
