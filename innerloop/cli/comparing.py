@@ -97,9 +97,7 @@ def compare(
         )  # fmt: skip
     files.write_json(folder / RESULT, as_json(result, opened, questions, null, seed))
     print_result(console, result, null)
-    completions = int(sum(m.paid.completions for m in models.opened.values()))
-    paid = f"{completions:,} completions were paid" if completions else "nothing was paid"
-    console.print(f"{paid}; {files.shown(folder / RESULT)}", markup=False, style="dim")
+    console.print(f"{models.paid}; {files.shown(folder / RESULT)}", markup=False, style="dim")
     return 0
 
 
@@ -128,6 +126,12 @@ class Models:
     def __init__(self, folder: Path, how: ModelFlags, replay: bool) -> None:
         self.folder, self.how, self.replay = folder, how, replay
         self.opened: dict[str, Recorded] = {}
+
+    @property
+    def paid(self) -> str:
+        """What was asked of the models themselves, in words."""
+        completions = int(sum(m.paid.completions for m in self.opened.values()))
+        return f"{completions:,} completions were paid" if completions else "nothing was paid"
 
     def named(self, name: str) -> Recorded:
         """The first model's calls are in calls.jsonl, the second's in calls-2.jsonl, and so on."""

@@ -82,7 +82,7 @@ class Own(Backend):
         self.tokens = TokenLoop(loop, depth, halt=halt, policy=policy)
         self.capabilities = frozenset(CAPABILITIES) - {"chat"}
         reader = TextReader(places, self.end)
-        self.scheduler = Scheduler(Rows(self.tokens, rows, reader, sizes=sizes_of(rows), device=device))
+        self.scheduler = Scheduler(Rows(self.tokens, rows, reader, ahead=rows, sizes=sizes_of(rows), device=device))
 
     # -- tokens -------------------------------------------------------------------------------------------------------
     def encode(self, text: str) -> tuple[int, ...]:
