@@ -40,8 +40,8 @@ def own_model(value: dict[str, Any]) -> list[str]:
     best = min(rows[0]["ngram_bits"], key=lambda order: statistics.mean(r["ngram_bits"][order] for r in rows))
     bits, floor = (statistics.mean(v) for v in ([r["bits"] for r in rows], [r["ngram_bits"][best] for r in rows]))
     return [
-        f"% right on {cells[-1]['questions']} held-out questions a cell ({cells[0]['questions']} of one step, which are "
-        f"all), {len(rows)} seed{'s' * (len(rows) > 1)}: mean, least and most. The model has "
+        f"% right on {cells[-1]['questions']} held-out questions a cell ({cells[0]['questions']} of one step, which "
+        f"are all), {len(rows)} seed{'s' * (len(rows) > 1)}: mean, least and most. The model has "
         f"{rows[0]['subject']['parameters']:,} parameters and learned from {rows[0]['texts']:,} texts of 1 to 6 steps "
         f"in {minutes:.1f} CPU minutes on average; 7 to 10 steps are longer than any it saw.",
         "",

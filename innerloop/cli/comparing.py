@@ -82,8 +82,7 @@ def compare(
     unit, each = budget_of_each(budget, len(items))
     folder = Path(out or f"runs/compare-{Path(questions or model).name.partition('.')[0]}")
     refuse_overwrite(folder / RESULT, read_result)
-    models = Models(folder, how, replay)
-    opened = models.named(model)
+    opened = (models := Models(folder, how, replay)).named(model)
     ways = {text: way_of(way, models.named(other or model), worked) for text, way, other in map(split_arm, think)}
     if len(ways) < len(think):
         raise InputError("a way to think is named twice: name each once")
