@@ -95,9 +95,10 @@ def verdicts(rows: Sequence[Mapping[str, Any]]) -> str:
             more = ""
             if paired["verdict"] == "undecided" and paired["items_needed"]:
                 more = f"; about {paired['items_needed']:,} questions would decide"
+            samples = f"{row['null_samples']} sample{'s' * (row['null_samples'] != 1)}"
             said = (
                 f"{row['name']}: {paired['verdict']} {'against' if paired['verdict'] == 'undecided' else 'than'} "
-                f"{row['null_samples']} sample{'s' * (row['null_samples'] != 1)}, {100 * paired['difference']:+.1f} points "
+                f"{samples}, {100 * paired['difference']:+.1f} points "
                 f"({100 * paired['low']:+.1f} to {100 * paired['high']:+.1f}), {p_value(paired['adjusted'])}{more}"
             )
             lines.append(f"<li>{escape(said)}</li>")
