@@ -37,7 +37,8 @@ def ask(
     Example:  innerloop ask smollm2 "What is 7 times 8?" --think "vote(8)"
 
     Args:
-        model: A run that learned to write, a model of innerloop get, a file.gguf, or MODEL@URL of an endpoint.
+        model: A run that learned to write, a model of innerloop get, a file.gguf, the folder of a Hugging Face model,
+            or MODEL@URL of an endpoint.
         question: What is asked.
         think: A way to think (innerloop list), such as direct, "vote(8)" or "budget(512, wait=2)".
         kind: Of the answer: number, choice, yesno or text.

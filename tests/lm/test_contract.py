@@ -1,6 +1,9 @@
 """The contract of language models, over all backends: replies, limits, costs, refusals."""
 
+from importlib.util import find_spec
+
 import pytest
+import tiny_models
 import torch
 
 from innerloop.budget import OverBudget, limited
@@ -9,6 +12,7 @@ from innerloop.ledger import counting
 from innerloop.lm.endpoint import Endpoint
 from innerloop.lm.fake_server import FakeServer
 from innerloop.lm.get import found
+from innerloop.lm.hf import Transformers
 from innerloop.lm.local import Local
 from innerloop.lm.ngram import NGram
 from innerloop.lm.own import Own
@@ -43,6 +47,23 @@ def smollm2():
     made.close()
 
 
+@pytest.fixture(scope="module")
+def smollm2_hf():
+    """SmolLM2 by transformers, where its weights and what reads them are on this machine."""
+    pytest.importorskip("xllamacpp", reason="xllamacpp is not installed: pip install 'innerloop[local]'")
+    if missing := [name for name in ("gguf", "accelerate") if find_spec(name) is None]:
+        pytest.skip(f"{missing[0]} is not installed: pip install gguf accelerate")
+    path = found("smollm2")
+    if path is None:
+        pytest.skip("the weights are not here: innerloop get smollm2")
+    return Transformers(path, context=256, rows=8)
+
+
+@pytest.fixture(scope="module")
+def tiny_hf():
+    return Transformers((tiny_models.model("llama", seed=13), tiny_models.tokenizer()), rows=4)
+
+
 def untrained():
     """A looped model with random weights, which writes until it is cut, and line breaks among other characters."""
     charset = "0123456789 +=x,.\nso;"
@@ -59,7 +80,19 @@ def untrained():
     return Own(loop, charset=charset, end=";", places=160, depth=2, rows=4)
 
 
-@pytest.fixture(params=["scripted", "ngram", "chat", "completions", "responses", "local", "own"])
+@pytest.fixture(
+    params=[
+        "scripted",
+        "ngram",
+        "chat",
+        "completions",
+        "responses",
+        "local",
+        "own",
+        "hf",
+        pytest.param("hf smollm2", marks=pytest.mark.slow),
+    ]
+)
 def model(request, server, monkeypatch):
     if request.param == "scripted":
         return Scripted(write)
@@ -67,8 +100,9 @@ def model(request, server, monkeypatch):
         return NGram.fit([f"{n % 9} + {n % 9} =" + write("x" * n, n) for n in range(40)], 3)
     if request.param == "own":
         return untrained()
-    if request.param == "local":
-        return request.getfixturevalue("smollm2")
+    fixtures = {"local": "smollm2", "hf": "tiny_hf", "hf smollm2": "smollm2_hf"}
+    if request.param in fixtures:
+        return request.getfixturevalue(fixtures[request.param])
     monkeypatch.setenv("KEY_OF_THE_TEST", "secret")
     return Endpoint(server.url, "any", api=request.param, key="KEY_OF_THE_TEST", retries=0)
 
