@@ -1,7 +1,6 @@
 """The contract of language models, over all backends: replies, limits, costs, refusals."""
 
 import pytest
-import torch
 
 from innerloop.budget import OverBudget, limited
 from innerloop.errors import InputError
@@ -11,13 +10,8 @@ from innerloop.lm.fake_server import FakeServer
 from innerloop.lm.get import found
 from innerloop.lm.local import Local
 from innerloop.lm.ngram import NGram
-from innerloop.lm.own import Own
 from innerloop.lm.protocol import CAPABILITIES, LanguageModel, MissingCapability, Reply, kind_of
 from innerloop.lm.scripted import Scripted
-from innerloop.parts.config import NetConfig
-from innerloop.weights.looped import Config, Looped
-
-SEED = 0  # of weights that write line breaks, and no end mark at once
 
 
 def write(prompt, seed):
@@ -43,22 +37,6 @@ def smollm2():
     made.close()
 
 
-def untrained():
-    """A looped model with random weights, which writes until it is cut, and line breaks among other characters."""
-    charset = "0123456789 +=x,.\nso;"
-    net = NetConfig(
-        vocab=len(charset) + 1, seq=160, rows=1, hidden_size=32, heads=2, layers=1, multiple_of=16, norm="magic",
-        mask="causal", prefix=0, puzzle_emb_size=0,
-    )  # fmt: skip
-    with torch.random.fork_rng():
-        torch.manual_seed(SEED)
-        loop = Looped(Config(net, dtype="float32"))
-        for p in loop.parameters():
-            if p.ndim > 1:
-                torch.nn.init.normal_(p, std=2 * p.shape[-1] ** -0.5)
-    return Own(loop, charset=charset, end=";", places=160, depth=2, rows=4)
-
-
 @pytest.fixture(params=["scripted", "ngram", "chat", "completions", "responses", "local", "own"])
 def model(request, server, monkeypatch):
     if request.param == "scripted":
@@ -66,7 +44,7 @@ def model(request, server, monkeypatch):
     if request.param == "ngram":
         return NGram.fit([f"{n % 9} + {n % 9} =" + write("x" * n, n) for n in range(40)], 3)
     if request.param == "own":
-        return untrained()
+        return request.getfixturevalue("untrained")()
     if request.param == "local":
         return request.getfixturevalue("smollm2")
     monkeypatch.setenv("KEY_OF_THE_TEST", "secret")
