@@ -30,9 +30,12 @@ class Piece(NamedTuple):
     """A part of a completion that has just been written."""
 
     completion: int  # number of the completion in its call: prompt after prompt, n of each
-    ids: tuple[int, ...]
-    text: str
+    tokens: tuple[str, ...]  # texts
     logprobs: tuple[float, ...]  # natural, of each token
+
+    @property
+    def text(self) -> str:
+        return "".join(self.tokens)
 
 
 class Watch:
@@ -111,7 +114,7 @@ class Pieces:
         if free:
             ids, logprobs = tuple(self.ids[:free]), tuple(self.logprobs[:free])
             del self.ids[:free], self.logprobs[:free]
-            self.give(Piece(self.completion, ids, self.decode(ids), logprobs))
+            self.give(Piece(self.completion, tuple(self.decode([i]) for i in ids), logprobs))
 
 
 def begun(ids: Sequence[int], stop: Sequence[int]) -> int:

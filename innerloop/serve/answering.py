@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 from innerloop.errors import InputError
 
@@ -15,6 +15,8 @@ except ImportError:
     raise InputError("serving needs FastAPI and its companions: pip install 'innerloop[serve]'") from None
 
 __all__ = ["ClientDisconnected", "EventStream", "until_disconnect"]
+
+T = TypeVar("T")
 
 
 class ClientDisconnected(Exception):
@@ -40,8 +42,8 @@ class EventStream(StreamingResponse):
             self.on_close()
 
 
-async def until_disconnect(request: Request, coroutine: Coroutine[Any, Any, None]) -> None:
-    """Await `coroutine`; as soon as the client disconnects, cancel it and raise ClientDisconnected."""
+async def until_disconnect(request: Request, coroutine: Coroutine[Any, Any, T]) -> T:
+    """The result of `coroutine`; as soon as the client disconnects, cancel it and raise ClientDisconnected."""
 
     async def disconnected() -> None:
         while (await request.receive())["type"] != "http.disconnect":
@@ -52,7 +54,7 @@ async def until_disconnect(request: Request, coroutine: Coroutine[Any, Any, None
         await asyncio.wait({task, disconnect}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
             raise ClientDisconnected
-        task.result()
+        return task.result()
     finally:
         task.cancel()
         disconnect.cancel()
