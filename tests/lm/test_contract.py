@@ -10,8 +10,10 @@ from innerloop.lm.fake_server import FakeServer
 from innerloop.lm.get import found
 from innerloop.lm.local import Local
 from innerloop.lm.ngram import NGram
+from innerloop.lm.own import Own
 from innerloop.lm.protocol import CAPABILITIES, LanguageModel, MissingCapability, Reply, kind_of
 from innerloop.lm.scripted import Scripted
+from innerloop.lm.watch import Cancelled, Watch, watching
 
 
 def write(prompt, seed):
@@ -84,6 +86,32 @@ def test_a_stop_text_ends_a_completion_and_is_left_out(model):
     (reply,) = model.generate(prompts, max_new_tokens=100, stop=("\n",))
     assert reply.completions[0].finish == "stop" and "\n" not in reply.completions[0].text
     assert reply.tokens_out < 100
+
+
+def test_watched_texts_are_those_of_nobody_watching_and_their_pieces_begin_them(model):
+    """A backend that writes token by token gives pieces; a call after the watch is cancelled is not begun."""
+    prompts, pieces = prompts_for(model, 2), []
+    how = {"max_new_tokens": 20} | ({"stop": ("\n", "5")} if "stop" in model.capabilities else {})
+    plain = [r.completions[0] for r in model.generate(prompts, **how)]
+    with watching(Watch(pieces.append)) as watch:
+        seen = [r.completions[0] for r in model.generate(prompts, **how)]
+        assert seen == plain
+        watch.cancel()
+        with counting() as cost, pytest.raises(Cancelled):
+            model.generate(prompts, **how)
+        assert not cost.tokens_in and not cost.tokens_out
+    for i, completion in enumerate(seen):
+        text = "".join(p.text for p in pieces if p.completion == i)
+        assert (completion.text.startswith(text) and len(completion.text) - len(text) <= 1) or not pieces
+    assert bool(pieces) == (type(model) in (Own, Local))
+
+
+def test_a_cancelled_call_ends_with_what_it_has_written(model):
+    prompts, watch = prompts_for(model, 1), Watch()
+    watch.piece = lambda piece: watch.cancel()
+    with watching(watch), counting() as cost:
+        (reply,) = model.generate(prompts, max_new_tokens=60)
+    assert cost.tokens_out == reply.tokens_out and (not watch.cancelled or reply.tokens_out < 30)
 
 
 def test_several_completions_are_those_of_their_seeds(model):

@@ -10,6 +10,7 @@ from functools import partial
 import httpx
 import pytest
 
+from innerloop import cli
 from innerloop.errors import InputError
 from innerloop.lm.endpoint import Endpoint
 from innerloop.lm.fake_server import FakeServer, Faults
@@ -17,6 +18,7 @@ from innerloop.lm.protocol import MissingCapability
 from innerloop.lm.scripted import Scripted
 from innerloop.lm.watch import watched
 from innerloop.serve.access import AccessState
+from innerloop.serve.local import running
 from innerloop.serve.metrics import Metrics
 from innerloop.serve.openai import create_text_app
 from innerloop.serve.server import Server, bind
@@ -558,3 +560,48 @@ def test_the_openai_client_is_told_of_an_error_in_a_stream():
         openai, client = client_of(server)
         with client, pytest.raises(openai.APIError, match="the server failed"):
             list(client.completions.create(model="tiny", prompt="x", stream=True))
+
+
+# -- the command ------------------------------------------------------------------------------------------------------
+
+
+def test_the_command_serves_until_it_is_told_to_end():
+    with FakeServer(Scripted(products)) as behind:
+        with running(lm=f"any@{behind.url}", think="vote(3)", key="") as made:
+            body = {"model": "any", "messages": USER, "seed": 3}
+            said = httpx.post(f"{made.url}/v1/chat/completions", json=body, trust_env=False, timeout=60).json()
+            assert said["innerloop"]["answer"] == "42" and said["innerloop"]["spent"]["completions"] == 3
+            assert said["usage"]["completion_tokens"] == behind.served.tokens_out > 0
+            assert made.stop() == 0 and not made.log()
+        with (
+            pytest.raises(InputError, match="begun for it"),
+            running(lm=f"any@{behind.url}", think="budget(9)", key=""),
+        ):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--lm", "smolm2"], 'no language model is called "smolm2"'),
+        (["runs/a", "--lm", "smollm2"], "a run is given beside --lm"),
+        (["--lm", "smollm2", "--rules", "r.py"], "--rules is given beside --lm"),
+        (["--lm", "smollm2", "--device", "cuda"], "--device is given beside --lm"),
+        (["runs/a", "--think", "vote(8)"], "--think is of a language model"),
+        ([], "there is nothing to serve"),
+        (["--lm", "any@http://127.0.0.1:9/v1", "--verify", "check.py"], "--verify is of a way to think"),
+        (["--lm", "any@http://127.0.0.1:9/v1", "--think", "voted(3)"], 'did you mean "vote"'),
+        (["--lm", "any@http://127.0.0.1:9/v1", "--think", "budget(9)"], "begun for it"),
+        (["--lm", "any@http://127.0.0.1:9/v1", "--think", "best(3, verify)"], "needs a verifier"),
+        (["--lm", "any@http://127.0.0.1:9/v1", "--think", "vote(3)", "--kind", "colour"], "no kind of answer"),
+        (["--lm", "any@http://127.0.0.1:9/v1", "--think", "vote(3)", "--verify", "answers"], "come without answers"),
+        (["--lm", "any@http://127.0.0.1:9/v1", "--tokens", "0"], "--tokens is 0"),
+        (["--lm", "any@http://127.0.0.1:9/v1", "--workers", "0"], "--workers 0"),
+    ],
+    ids=lambda v: " ".join(v) if isinstance(v, list) else "",
+)
+def test_the_command_refuses_what_it_cannot_serve(words, said, capsys, monkeypatch):
+    monkeypatch.setattr(Server, "run", lambda self, sockets: pytest.fail("it serves"))
+    assert cli.main(["serve", "--port", "0", *words]) == 2
+    printed = capsys.readouterr().err
+    assert said in printed and printed.count("\n") == 1
