@@ -206,4 +206,6 @@ def serve(path: Path, slots: int, context: int, threads: int) -> tuple[Any, Any]
         server = xllamacpp.Server(params)
     except Exception as error:
         raise InputError(f"{files.shown(path)} cannot be loaded by llama.cpp: {error}") from None
-    return server, httpx.Client(base_url=server.listening_address, timeout=600.0)
+    # llama.cpp closes a connection that is idle for 5 s: ours are closed before, or a call may meet one that just was.
+    limits = httpx.Limits(keepalive_expiry=2.0)
+    return server, httpx.Client(base_url=server.listening_address, timeout=600.0, limits=limits)
