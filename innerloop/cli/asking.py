@@ -12,7 +12,7 @@ from innerloop.cli.thinking import NO_FLAGS, ModelFlags, ModelName, read_shots, 
 from innerloop.schema import Range
 from innerloop.tokens.marks import with_verifier
 from innerloop.tokens.samples import spent_on
-from innerloop.tokens.way import Item, answer
+from innerloop.tokens.way import UNKNOWN, Item, answer
 from innerloop.tokens.ways import way_of
 
 __all__ = ["ask"]
@@ -59,8 +59,7 @@ def ask(
     if said.samples:
         console.print(f"answers: {tally([s.answer for s in said.samples])}", markup=False)
     if said.answer is None:
-        reasons = {"cut": "the budget or the limit of tokens ended it", "unparsed": "no answer that can be trusted"}
-        console.print(f"I don't know: {reasons[said.outcome]}", markup=False)
+        console.print(f"I don't know: {UNKNOWN[said.outcome]}", markup=False)
     else:
         sure = "" if said.confidence is None else f" ({said.confidence:.0%} {sure_of(verify, think)})"
         console.print(f"{said.answer}{sure}", markup=False, style="bold")

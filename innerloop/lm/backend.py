@@ -16,6 +16,7 @@ from torch import Tensor
 from innerloop.budget import OverBudget, affordable, reserve
 from innerloop.errors import InputError
 from innerloop.lm.protocol import LOOP_UNITS, Prompt, Reply, Sampling, kind_of, need
+from innerloop.lm.watch import Cancelled, is_cancelled
 
 __all__ = ["Backend", "digest_of_weights", "most_new_tokens", "most_spent", "spent_on"]
 
@@ -45,6 +46,8 @@ class Backend:
         stop = (stop,) if isinstance(stop, str) else tuple(stop)
         sampling = Sampling(max_new_tokens, stop, temperature, top_p, n, seed, logprobs)
         self.check_call(prompts, sampling, prefix)
+        if is_cancelled():
+            raise Cancelled("this call was cancelled before it began")
         return self.generate_each(prompts, sampling, prefix)
 
     def check_call(self, prompts: Sequence[Prompt], sampling: Sampling, prefix: str | Sequence[int]) -> None:
