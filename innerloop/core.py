@@ -231,7 +231,7 @@ def check_question(loop: Any, x: Any) -> None:
     config = getattr(getattr(loop, "c", None), "net", None)
     vocab = getattr(config, "vocab", None)
     if vocab and x.inputs.device.type == "cpu" and x.inputs.numel():
-        low, high = x.inputs.min().item(), x.inputs.max().item()
+        low, high = (end.item() for end in x.inputs.aminmax())
         if low < 0 or high >= vocab:
             raise InputError(f"the tokens of a question run from {low} to {high}: this model has 0 to {vocab - 1}")
 

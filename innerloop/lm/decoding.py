@@ -21,6 +21,7 @@ from torch import Tensor
 from innerloop.core import Question, think
 from innerloop.halt import Halt, never
 from innerloop.noise import scramble, uniform
+from innerloop.parts import fused_decode
 from innerloop.parts.cache import Cache
 from innerloop.rows import Rows
 from innerloop.tree import take
@@ -33,7 +34,7 @@ class Texts(NamedTuple):
 
     tokens: Tensor  # (B, S) int64
     length: Tensor  # (B,) int64 tokens of the prompt
-    key: Tensor  # (B,) int64 of what is drawn
+    u: Tensor  # (B, S) float32 uniform in (0, 1), with which the token at each place is drawn
     temperature: Tensor  # (B,) float32; 0: the likeliest token
     top_p: Tensor  # (B,) float32; nucleus: the likeliest tokens of this total probability
 
@@ -111,6 +112,8 @@ class TokenLoop:
         if self.policy is None:
             return Writing(x.tokens, x.length, logprobs, torch.zeros_like(x.length), None)
         prompts, which = torch.unique(x.tokens, dim=0, return_inverse=True)
+        if len(prompts) == len(x.tokens):
+            prompts, which = x.tokens, torch.arange(len(prompts), device=x.tokens.device)
         width = int(x.length.max())
         cache = Cache(len(prompts), x.tokens.shape[1], self.policy, x.tokens.device)
         cache.at(torch.arange(width, device=x.tokens.device).expand(len(prompts), -1), width)
@@ -123,8 +126,8 @@ class TokenLoop:
         """Append a token to every row; one that is full overwrites its last, for rows that nobody reads."""
         last = s.length - 1
         logits_BV, steps = self.logits(s, last)
-        token, logprob = draw(logits_BV, x.temperature, x.top_p, uniform(scramble(x.key + s.length), 1)[:, 0])
         place = s.length.clamp(max=s.tokens.shape[1] - 1)[:, None]
+        token, logprob = draw(logits_BV, x.temperature, x.top_p, x.u.gather(1, place)[:, 0])
         return Writing(
             s.tokens.scatter(1, place, token[:, None]),
             place[:, 0] + 1,
@@ -156,14 +159,22 @@ class TokenLoop:
         return thought.answer.logits, thought.steps
 
 
+def uniform_of(key: Tensor, places: int) -> Tensor:
+    """(B, S) float32 in (0, 1) from (B,) keys: a function of key and place."""
+    return uniform(scramble(key[:, None] + torch.arange(places)).flatten(), 1).view(-1, places)
+
+
 def draw(logits_BV: Tensor, temperature_B: Tensor, top_p_B: Tensor, u_B: Tensor) -> tuple[Tensor, Tensor]:
     """((B,) int64 token, (B,) float32 its log probability before temperature and nucleus); u is uniform in (0, 1)."""
+    nuclear = bool((top_p_B < 1).any())
+    if not nuclear and (found := fused_decode.draw(logits_BV, temperature_B, u_B)):
+        return found
     logits_BV = logits_BV.float().index_fill(1, torch.zeros(1, dtype=torch.long, device=u_B.device), -torch.inf)
     token = logits_BV.argmax(-1)
     hot = temperature_B > 0
     if bool(hot.any()):
         p_BV = torch.softmax(logits_BV / torch.where(hot, temperature_B, 1.0)[:, None], -1)
-        if bool((top_p_B < 1).any()):
+        if nuclear:
             p_BV = nucleus(p_BV, top_p_B)
         mass_BV = p_BV.cumsum(-1)
         drawn = (mass_BV < u_B[:, None] * mass_BV[:, -1:]).sum(-1).clamp(max=p_BV.shape[1] - 1)
@@ -195,7 +206,7 @@ class TextReader:
         return Texts(
             tokens.to(device),
             torch.tensor([len(job.prompt) for job in jobs], device=device),
-            torch.tensor([job.key for job in jobs], device=device),
+            uniform_of(torch.tensor([job.key for job in jobs]), self.places).to(device),
             torch.tensor([job.temperature for job in jobs], device=device),
             torch.tensor([job.top_p for job in jobs], device=device),
         )
@@ -206,7 +217,7 @@ class TextReader:
         last = s.tokens.gather(1, s.length[:, None] - 1)[:, 0].tolist()
         ends = {i: "stop" for i, job in enumerate(rows.jobs) if job is not None and last[i] == self.end}
         for i, job in enumerate(rows.jobs):
-            if job is not None and i not in ends and any(last[i] == ids[-1] for ids in job.stop):
+            if job is not None and job.stop and i not in ends and any(last[i] == ids[-1] for ids in job.stop):
                 written = self.written(rows, i)
                 if any(written[-len(ids) :] == ids for ids in job.stop):
                     ends[i] = "stop"

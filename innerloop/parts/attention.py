@@ -30,6 +30,13 @@ class AttentionContext(NamedTuple):
     places: Tensor | None = None  # (B, L) int64 positions of the queries; None: 0, 1, ...
     memory: Memory | None = None  # memory(layer, k, v) -> (B, H, K, E) keys and values to use instead
     layer: int = 0  # index of the block within its net
+    reading: Reading | None = None  # in place of a mask that is not made yet
+
+    def masked(self) -> AttentionContext:
+        """The same with the mask itself."""
+        if self.reading is None:
+            return self
+        return self._replace(mask=self.reading.mask if self.mask is None else self.mask, reading=None)
 
 
 class Reading(NamedTuple):
@@ -38,6 +45,13 @@ class Reading(NamedTuple):
     first: Tensor  # (B, P) int64
     last: Tensor  # (B, P) int64, that position included
     cache: Cache | None = None  # what was read before; None: P = L, the whole row
+
+    @property
+    def mask(self) -> Tensor:
+        """(B, 1, P, K) bool: the query sees the key."""
+        width = self.first.shape[1] if self.cache is None else self.cache.width
+        keys = torch.arange(width, device=self.first.device)
+        return ((keys >= self.first[..., None]) & (keys <= self.last[..., None]))[:, None]
 
     @property
     def own(self) -> Tensor:
@@ -60,6 +74,8 @@ def reading_of(config: NetConfig, x: Question) -> Reading:
     A text ends with `config.end`, so that several may stand in a row; its prompt ends with `config.separator`.
     Raises InputError for a cache without a mask, whose values would be wrong.
     """
+    if x.cache is not None and config.mask == "causal" and not config.end and not config.prefix:  # nothing to look up
+        return Reading(torch.zeros_like(x.cache.places), x.cache.places, x.cache)
     tokens = x.inputs.long()
     position_L = torch.arange(config.length, device=tokens.device)
     first_BL, last_BL = torch.zeros_like(position_L).expand(len(tokens), -1), position_L.expand(len(tokens), -1)
@@ -68,7 +84,7 @@ def reading_of(config: NetConfig, x: Question) -> Reading:
         is_end_BL = F.pad(tokens == config.end, (config.prefix, 0))
         after = torch.where(is_end_BL, position_L + 1, 0).cummax(1).values
         first_BL = F.pad(after[:, :-1], (1, 0))
-        stop_BL = next_hit(is_end_BL, config.length - 1)
+        stop_BL = next_hit(is_end_BL, config.length - 1) if config.mask == "prefix" else stop_BL
     elif config.mask == "prefix":
         stop_BL = last_BL.new_full(last_BL.shape, config.length - 1)
     if config.mask == "prefix":
@@ -104,15 +120,13 @@ def prefix_lengths(config: NetConfig, inputs_BS: Tensor) -> Tensor:
 
 
 def attention_context(config: NetConfig, reading: Reading) -> AttentionContext | None:
-    """The mask and memory of a reading. None where nothing is hidden."""
+    """The mask, made at once only for whole rows, and memory of a reading. None where nothing is hidden."""
     if not config.causal:
         return None
     cache = reading.cache
-    keys = torch.arange(config.length if cache is None else cache.width, device=reading.first.device)
-    mask_BLK = (keys >= reading.first[..., None]) & (keys <= reading.last[..., None])
     if cache is None:
-        return AttentionContext(mask_BLK[:, None])
-    return AttentionContext(mask_BLK[:, None], cache.places, cache.swap)
+        return AttentionContext(reading.mask)
+    return AttentionContext(None, cache.places, cache.swap, reading=reading)
 
 
 def context_of(config: NetConfig, x: Question) -> AttentionContext | None:
@@ -170,7 +184,7 @@ class Attention(nn.Module):
         self.rope = config.positions == "rope"
 
     def forward(self, x_BLD: Tensor, context: AttentionContext | None = None) -> Tensor:
-        mask, places, memory, layer = context or AttentionContext()
+        mask, places, memory, layer, _ = (context or AttentionContext()).masked()
         q, k, v = self.qkv(x_BLD).unflatten(-1, (3, self.heads, -1)).unbind(2)
         if self.rope:
             cos, sin = (t[: x_BLD.shape[1]] if places is None else t[places] for t in (self.cos, self.sin))

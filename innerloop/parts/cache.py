@@ -97,12 +97,10 @@ class Cache:
         below `width`, (B, H, K, E) each.
         """
         n, self._call = self._call, self._call + 1
-        if self._phase != "step":
-            return self._written(n, new)
-        calls = self.calls or 1 << 20  # in the first step of all it is not known yet, and every slot is new
-        shown = self._written(self.slot(self._step * calls + n, calls) if self.calls else n, new)
-        if self.even is not None and (self.even > self._step or not self.even):
+        shown = self._written(self._slot_of(n), new)
+        if not self._mixed:
             return shown
+        calls = self.calls or 1 << 20
         depth_BK = self.depth[:, : self.width]
         for step in range(self._step):  # places that took fewer steps give their last one
             last_BK1 = (depth_BK == step + 1)[:, None, :, None]
@@ -110,6 +108,37 @@ class Cache:
                 kept = self.kept["step", self.slot(step * calls + n, calls)]
                 shown = tuple(torch.where(last_BK1, k[:, :, : self.width], s) for k, s in zip(kept, shown, strict=True))
         return shown
+
+    def slots(self, calls: int, heads: int, width: int) -> list[tuple[Tensor, ...]] | None:
+        """Count the next calls of attention; where each of them is to keep keys and values (B, H, length, E) itself.
+
+        None, and nothing is counted, where those are not float32 of this shape, or a place that took fewer steps gives
+        its last one.
+        """
+        if self._mixed:
+            return None
+        keys = [(self._phase, self._slot_of(self._call + i)) for i in range(calls)]
+        shape = (self.rows, heads, self.length, width)
+        for tensors in (self.kept[key] for key in keys if key in self.kept):
+            if [(t.shape, t.dtype, t.is_contiguous()) for t in tensors] != [(shape, torch.float32, True)] * 2:
+                return None
+        self._call += calls
+        for key in keys:
+            if key not in self.kept:
+                self.kept[key] = tuple(torch.zeros(shape, device=self.depth.device) for _ in range(2))
+        return [self.kept[key] for key in keys]
+
+    def _slot_of(self, n: int) -> int:
+        """The slot of the n-th call of this phase."""
+        if self._phase != "step" or not self.calls:  # in the first step of all every slot is new
+            return n
+        return self.slot(self._step * self.calls + n, self.calls)
+
+    @property
+    def _mixed(self) -> bool:
+        """Whether some places may have taken fewer steps than this one."""
+        even = self.even is not None and (self.even > self._step or not self.even)
+        return self._phase == "step" and not even
 
     def _written(self, slot: int, new: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         key = (self._phase, slot)

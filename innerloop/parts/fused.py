@@ -86,7 +86,14 @@ def supports(blocks: Blocks, h_BLD: Tensor, e_BLD: Tensor | None = None, rounds:
         and 1 <= rounds * len(blocks) < LARGEST
         and is_plain_float32(h_BLD)
         and (e_BLD is None or (is_plain_float32(e_BLD) and broadcasts(e_BLD.shape, h_BLD.shape)))
-        and _get_current_dispatch_mode() is None
+        and runs_plainly()
+    )
+
+
+def runs_plainly() -> bool:
+    """Whether no dispatch mode, function transform or global hook would miss the operations of a fused kernel."""
+    return (
+        _get_current_dispatch_mode() is None
         and forward_ad._current_level < 0
         and torch._C._functorch.peek_interpreter_stack() is None
         and not module._has_any_global_hook()
@@ -131,22 +138,30 @@ def compiled(blocks: Blocks) -> Any:
 
 @functools.cache
 def library(nodes: int, width: int, inner: int) -> ctypes.CDLL | None:
-    """orbits.cpp for a shape, from the cache or compiled into it; None without a compiler, or if it fails."""
-    compiler = shutil.which("g++") or shutil.which("clang++")
-    if os.environ.get(SWITCH) == "0" or compiler is None or width % 8 or inner % 8:
+    """orbits.cpp for a shape; None where `compile_file` gives none, or no vector fits the shape."""
+    if width % 8 or inner % 8:
         return None
-    flags = [*FLAGS, f"-DN={nodes}", f"-DD={width}", f"-DE={inner}"]
-    told = "\n".join([SOURCE.read_text(), compiler, *flags, cpu_flags()])
-    name = f"orbits-{hashlib.sha256(told.encode()).hexdigest()[:16]}"
+    found = compile_file(SOURCE, f"-DN={nodes}", f"-DD={width}", f"-DE={inner}")
+    return None if found is None else with_signatures(found)
+
+
+def compile_file(source: Path, *defines: str) -> ctypes.CDLL | None:
+    """A C++ file as a library, from the cache or compiled into it; None without a compiler, or if it fails."""
+    compiler = shutil.which("g++") or shutil.which("clang++")
+    if os.environ.get(SWITCH) == "0" or compiler is None:
+        return None
+    flags = [*FLAGS, *defines]
+    told = "\n".join([source.read_text(), compiler, *flags, cpu_flags()])
+    name = f"{source.stem}-{hashlib.sha256(told.encode()).hexdigest()[:16]}"
     try:
         where, why = folder()
         found = cached_library(where, name) if where else None
         if found is not None:
-            return with_signatures(ctypes.CDLL(str(found)))
-        return build_library([compiler, *flags, str(SOURCE)], where, name, why)
+            return ctypes.CDLL(str(found))
+        return build_library([compiler, *flags, str(source)], where, name, why)
     except (OSError, subprocess.SubprocessError) as e:
         said = e.stderr if isinstance(e, subprocess.CalledProcessError) else e
-        warnings.warn(f"these blocks are not compiled, and slower for it: {str(said)[:400]}", stacklevel=2)
+        warnings.warn(f"these blocks are not compiled, and slower for it: {str(said)[:400]}", stacklevel=3)
         return None
 
 
@@ -170,22 +185,22 @@ def digest(data: bytes) -> str:
 def build_library(command: list[str], where: Path | None, name: str, why: str) -> ctypes.CDLL:
     """Compile and load the library: into the cache, or a temporary folder if there is none."""
     with tempfile.TemporaryDirectory(prefix="innerloop-") as own:
-        new = Path(own) / "orbits.so"
+        new = Path(own) / f"{name}.so"
         subprocess.run([*command, "-o", str(new)], capture_output=True, text=True, check=True, timeout=SECONDS)
         data = new.read_bytes()
         if where is not None:
             path = where / f"{name}-{digest(data)}.so"
             try:
                 files.write_bytes(path, data)
-                return with_signatures(ctypes.CDLL(str(path)))
+                return ctypes.CDLL(str(path))
             except (InputError, OSError) as e:
                 why = str(e)
         warnings.warn(
             f"compiled blocks are not kept, and every start compiles them anew ({why}): "
             "let XDG_CACHE_HOME name a folder that can be written",
-            stacklevel=3,
+            stacklevel=4,
         )
-        return with_signatures(ctypes.CDLL(str(new)))  # once loaded, the file may be deleted
+        return ctypes.CDLL(str(new))  # once loaded, the file may be deleted
 
 
 def with_signatures(found: ctypes.CDLL) -> ctypes.CDLL:
@@ -265,7 +280,7 @@ def forward(
         inverse = every.new_empty(every.shape[:-1])
     what = loop_struct(blocks, rounds, h_BLD.shape[1], weights)
     threads = torch.get_num_threads()
-    _done(compiled(blocks).forward(what, *map(_at, (h_BLD, e_BLD, z_BLD, every, inverse)), len(h_BLD), threads))
+    check_memory(compiled(blocks).forward(what, *map(_at, (h_BLD, e_BLD, z_BLD, every, inverse)), len(h_BLD), threads))
     return z_BLD, every, inverse
 
 
@@ -278,7 +293,7 @@ def backward(
     threads = torch.get_num_threads()
     grads = torch.zeros(threads, sum(sizes), dtype=torch.float32)
     what = loop_struct(blocks, rounds, dz.shape[1], weights)
-    _done(compiled(blocks).backward(what, *map(_at, (*saved, dz, dh, de, grads)), len(dz), threads))
+    check_memory(compiled(blocks).backward(what, *map(_at, (*saved, dz, dh, de, grads)), len(dz), threads))
     return dh, de, *(g.view_as(w) for g, w in zip(grads.sum(0).split(sizes), weights, strict=True))
 
 
@@ -286,7 +301,7 @@ def _at(t: Tensor | None) -> int | None:
     return None if t is None else t.data_ptr()
 
 
-def _done(enough: bool) -> None:
+def check_memory(enough: bool) -> None:
     if not enough:
         raise RuntimeError("not enough memory: the compiled blocks need room for every thread; take a smaller batch")
 

@@ -18,7 +18,7 @@ from innerloop.core import repeat
 from innerloop.errors import InputError
 from innerloop.grad import Rule, full
 from innerloop.ledger import charge_rows
-from innerloop.parts import fused
+from innerloop.parts import fused, fused_decode
 from innerloop.parts.attention import Attention, AttentionContext, GatedAttention
 from innerloop.parts.config import NetConfig
 from innerloop.parts.constraints import ConstraintBlock
@@ -158,6 +158,11 @@ class Net(nn.Module):
     def forward(self, *inputs_BLD: Tensor, context: AttentionContext | None = None) -> Tensor:
         x_BLD = sum(inputs_BLD[1:], inputs_BLD[0])
         charge_rows("nfe", x_BLD)
+        if context and context.reading:
+            z_BLD = fused_decode.decode(self, AttentionBlock, x_BLD, context)
+            if z_BLD is not None:
+                return z_BLD
+            context = context.masked()
         for i, block in enumerate(self.blocks):
             x_BLD = block(x_BLD, context._replace(layer=i)) if context and self.takes_context else block(x_BLD)
         return rms_norm(x_BLD) if self.magic else x_BLD

@@ -78,7 +78,7 @@ class MLA(nn.Module):
         self.register_buffer("sin", sin, persistent=False)
 
     def forward(self, x_BLD: Tensor, context: AttentionContext | None = None) -> Tensor:
-        mask, places, memory, layer = context or AttentionContext()
+        mask, places, memory, layer, _ = (context or AttentionContext()).masked()
         plain, turned = self.queries(x_BLD, places)
         kept = self.latents(x_BLD, places)
         if memory is None:

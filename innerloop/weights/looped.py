@@ -15,7 +15,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from innerloop.core import Answer, Question
@@ -55,7 +54,9 @@ class Looped(nn.Module):
         self.embed, self.net, self.heads = Embed(c.net), Net(c.net), Heads(c.net, continue_head=False)
 
     def init(self, x: Question) -> State:
-        return State(torch.full_like(self.embed(x, self.dtype), float(self.c.multiply)))
+        places = self.c.net.length if x.cache is None else x.cache.places.shape[1]
+        shape = (len(x.inputs), places, self.c.net.hidden_size)
+        return State(x.inputs.new_full(shape, float(self.c.multiply), dtype=self.dtype))
 
     def step(self, s: State, x: Question) -> State:
         p_BLD = self.embed(x, self.dtype)

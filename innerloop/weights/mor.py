@@ -101,7 +101,7 @@ class MoR(nn.Module):
             k, v = kv[-1].unbind(1)
             return (k, v) if look.memory is None else look.memory(layer, k, v)
 
-        look = attention_context(self.c.net, s.reading) or AttentionContext()
+        look = (attention_context(self.c.net, s.reading) or AttentionContext()).masked()
         if self.c.kv == "shared":
             f_BLD = self.net(s.h, context=look._replace(memory=memory))
         else:  # a position that is off attends to itself, so that its unused output is finite
