@@ -17,12 +17,14 @@ import engine_page
 import ladder_page
 import ladder_table
 import speed_page
+import tokens_page
 from marked import between, born, table
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE, README, DECIDES = ROOT / "docs" / "results.md", ROOT / "README.md", ROOT / "docs" / "solve_for_real.md"
 RECIPE, LADDER = ROOT / "docs" / "recipe.md", ROOT / "results" / "ladder.jsonl"
 STRUCTURE = ROOT / "results" / "baseline_structure.jsonl"
+TOKENS = ROOT / "docs" / "tokens.md"
 SPEED, SPEEDS = ROOT / "docs" / "speed.md", ("speed_cpu", "cost_cpu")
 LONG = 1000  # what a page does not repeat of a file
 
@@ -326,9 +328,12 @@ def page() -> str:
         lines += solving(name, value) if name.startswith("solve_") else []
         lines += batching(name, value) if "arrivals" in value else []
         lines += deciding(value) if "runs" in value else []
+    lines += tokens_page.section(values)
     lines += ["## Benchmarks", ""]
     for name, value in values.items():
-        elsewhere = name in ("family", "difficulty", "trajectories", *SPEEDS) or name.startswith(("solve_", "coverage"))
+        elsewhere = name in ("family", "difficulty", "trajectories", *SPEEDS, *tokens_page.NAMES) or name.startswith(
+            ("solve_", "coverage")
+        )
         elsewhere = elsewhere or "arrivals" in value or "runs" in value
         if not isinstance(value.get("recipe"), dict) and not elsewhere:
             lines += plain(name, value)
@@ -376,7 +381,8 @@ def readme() -> str:
 
 def main() -> None:
     engines = [json.loads(path.read_text()) for path in sorted((ROOT / "results").glob("engine_*.json"))]
-    made = {PAGE: page(), README: readme(), DECIDES: engine_page.page(decision(DECIDES.read_text()), engines)}
+    made = {TOKENS: tokens_page.page(TOKENS.read_text())}
+    made |= {PAGE: page(), README: readme(), DECIDES: engine_page.page(decision(DECIDES.read_text()), engines)}
     speeds = [ROOT / "results" / f"{name}.json" for name in SPEEDS]
     if all(path.exists() for path in speeds):
         made[SPEED] = speed_page.page(SPEED.read_text(), *(json.loads(path.read_text()) for path in speeds))

@@ -10,7 +10,6 @@ model = innerloop.open_model("smollm2")                        # a language mode
 from __future__ import annotations
 
 import builtins
-import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import fields, replace
@@ -21,8 +20,11 @@ import torch
 
 from innerloop import plugins, pretrained, recipes, tasks, weights
 from innerloop.errors import InputError
+from innerloop.lm.backend import digest_of_weights
+from innerloop.lm.hf_loading import is_folder
 from innerloop.lm.opening import open_named
 from innerloop.lm.own import Own
+from innerloop.lm.protocol import LanguageModel
 from innerloop.parts.mixers import BLOCKS
 from innerloop.runs import limits
 from innerloop.runs.code import Code, given
@@ -114,17 +116,20 @@ def open_solver(
     return solver_of(opened, **how)
 
 
-def open_model(name: str, *, api: str = "chat", key: str = "OPENAI_API_KEY", context: int = 0, workers: int = 8) -> Any:
-    """A language model: a run that learned to write text, a name that `innerloop get` knows, a GGUF file, or MODEL@URL.
+def open_model(
+    name: str, *, api: str = "chat", key: str = "OPENAI_API_KEY", context: int = 0, workers: int = 8
+) -> LanguageModel:
+    """A language model: the folder of a run that learned to write text, or else, in this order, MODEL@URL, a name that
+    `innerloop get` knows, a GGUF file, or the folder of a model of Hugging Face transformers.
 
     name      of a run, "runs/looped:8" takes 8 steps of its loop at every token; without a number, as it was trained
     api, key  of an endpoint: chat, completions or responses; the environment variable of its key, "" for none
     context   most tokens of prompt and completion together; 0: what suits the model
-    workers   calls at once; of a run, eight times as many texts are written at once
+    workers   calls at once; of a run or a folder, eight times as many texts are written at once
     Raises InputError, which says how to write one, if there is none.
     """
     folder, depth = with_depth(name)
-    if not Path(folder).is_dir():
+    if not Path(folder).is_dir() or is_folder(folder):
         return open_named(name, api=api, key=key, context=context, workers=workers)
     opened = open_run(folder)
     task: Any = opened.task
@@ -140,7 +145,7 @@ def open_model(name: str, *, api: str = "chat", key: str = "OPENAI_API_KEY", con
         rows=8 * workers,
         forms=task.forms,
         cue=task.cue,
-        name=f"{opened.run.name} ({digest(opened)}, depth {depth})",
+        name=f"{opened.run.name} ({digest_of_weights(opened.loop.state_dict().values())}, depth {depth})",
     )
 
 
@@ -148,11 +153,3 @@ def with_depth(name: str) -> tuple[str, int]:
     """("runs/looped", 8) of "runs/looped:8"; 0 where no depth is named, or where a file has such a name."""
     found = re.fullmatch(r"(.+):(\d{1,6})", name)
     return (found[1], int(found[2])) if found and int(found[2]) and not Path(name).exists() else (name, 0)
-
-
-def digest(opened: OpenedRun) -> str:
-    """The begin of a hash of a run's weights: two models of one name are the same."""
-    total = hashlib.sha256()
-    for tensor in opened.loop.state_dict().values():
-        total.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return total.hexdigest()[:12]

@@ -93,6 +93,8 @@ class Rows:
     """Runs jobs through `loop`, at most `rows` at once, with at most `queue` waiting.
 
     halt    halting rule (innerloop.halt) for jobs with halting=True; it must decide per row and keep no state
+    ahead   first states of so many queued jobs are made at once, before they have rows: for loops whose `init` is work,
+            such as reading a prompt
     sizes   allowed batch sizes, ascending and ending at `rows`; a batch is padded to the next. None: any size. Give a
             few if every size costs a compilation
     Not thread-safe: one thread submits and ticks.
@@ -106,6 +108,7 @@ class Rows:
         *,
         halt: Halt | None = None,
         queue: int = 100_000,
+        ahead: int = 0,
         sizes: Sequence[int] | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
@@ -114,7 +117,8 @@ class Rows:
         if sizes is not None and (list(sizes) != sorted(set(sizes)) or sizes[-1] != rows or sizes[0] < 1):
             raise InputError(f"sizes {list(sizes)} must rise from 1 or more to the number of rows, {rows}")
         self.loop, self.rows, self.reader, self.halt, self.capacity = CachedRead(loop), rows, reader, halt, queue
-        self.sizes, self.device, self.counters = sizes, torch.device(device), Counters()
+        self.sizes, self.device, self.counters, self.ahead = sizes, torch.device(device), Counters(), ahead
+        self._begun: dict[int, tuple[Any, int]] = {}  # id of a queued job -> ((state, question) of several, its row)
         self.jobs: list[Any] = []  # job of each row of the batch; None: padding or free
         self.steps: list[int] = []  # steps taken by each row
         self.state: Any = None
@@ -224,6 +228,7 @@ class Rows:
     def _ended(self, job: Any, end: str, result: Any, steps: int) -> Done:
         self.counters.ended[end] += 1
         del self._open[id(job)]
+        self._begun.pop(id(job), None)
         return Done(job, end, result, steps)
 
     def _empty(self) -> None:
@@ -251,12 +256,8 @@ class Rows:
 
     def _fill(self, free: list[int], fresh: list[Any]) -> None:
         """Give rows to these jobs: free ones first, then new ones at the end."""
-        question = self.reader.question(fresh, self.device)
-        state, salts = self.loop.init(question), [job.salt for job in fresh]
-        charge_rows("calls", state)
-        if any(salts):  # salt 0 changes nothing
-            state = salted(state, torch.tensor(salts, device=self.device))
-        added, width, k = (state, question), len(self.jobs), min(len(free), len(fresh))
+        fresh, added = self._first_states(fresh)
+        width, k = len(self.jobs), min(len(free), len(fresh))
         batch = (self.state, self.question)
         if k:
             at = torch.tensor(free[:k], device=self.device)
@@ -274,6 +275,36 @@ class Rows:
             self.reader_memory = torch.cat(
                 [self.reader_memory, self.reader_memory[:1].expand(len(fresh) - k, *self.reader_memory.shape[1:])]
             )
+
+    def _first_states(self, fresh: list[Any]) -> tuple[list[Any], Any]:
+        """(these jobs in an order of our own, their (state, question))."""
+        new = [job for job in fresh if id(job) not in self._begun]
+        if new and self.ahead:
+            following = (job for *_, job in heapq.nsmallest(self.ahead, self.waiting))
+            new += [j for j in following if id(j) not in self._begun and self._open.get(id(j)) == WAITING]
+        if new == fresh:
+            return fresh, self._init(fresh)
+        if new:
+            begun = self._init(new)
+            self._begun |= {id(job): (begun, row) for row, job in enumerate(new)}
+        batches: dict[int, tuple[Any, list[int], list[Any]]] = {}
+        for job in fresh:
+            begun, row = self._begun.pop(id(job))
+            _, rows, jobs = batches.setdefault(id(begun), (begun, [], []))
+            rows.append(row)
+            jobs.append(job)
+        parts = [take(b, torch.tensor(rows, device=self.device)) for b, rows, _ in batches.values()]
+        ordered = [job for *_, jobs in batches.values() for job in jobs]
+        return ordered, parts[0] if len(parts) == 1 else concat(*parts)
+
+    def _init(self, jobs: list[Any]) -> Any:
+        """(first state, question) of these jobs."""
+        question = self.reader.question(jobs, self.device)
+        state, salts = self.loop.init(question), [job.salt for job in jobs]
+        charge_rows("calls", state)
+        if any(salts):  # salt 0 changes nothing
+            state = salted(state, torch.tensor(salts, device=self.device))
+        return state, question
 
     def _resize(self, size: int) -> None:
         """Resize the batch to `size` rows: live rows beyond it move to free ones; rows still free are padding."""

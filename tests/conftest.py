@@ -60,6 +60,36 @@ def made_once(tmp_path_factory):
     return copy
 
 
+@pytest.fixture(scope="session")
+def untrained():
+    """untrained() is a tiny looped language model with random weights, of four rows.
+
+    It writes until it is cut, and line breaks among other characters.
+    """
+    import torch
+
+    from innerloop.lm.own import Own
+    from innerloop.parts.config import NetConfig
+    from innerloop.weights.looped import Config, Looped
+
+    charset = "0123456789 +=x,.\nso;"
+    net = NetConfig(
+        vocab=len(charset) + 1, seq=160, rows=1, hidden_size=32, heads=2, layers=1, multiple_of=16, norm="magic",
+        mask="causal", prefix=0, puzzle_emb_size=0,
+    )  # fmt: skip
+
+    def make():
+        with torch.random.fork_rng():
+            torch.manual_seed(0)  # of weights that write line breaks, and no end mark at once
+            loop = Looped(Config(net, dtype="float32"))
+            for p in loop.parameters():
+                if p.ndim > 1:
+                    torch.nn.init.normal_(p, std=2 * p.shape[-1] ** -0.5)
+        return Own(loop, charset=charset, end=";", places=160, depth=2, rows=4)
+
+    return make
+
+
 @pytest.fixture
 def run_script(monkeypatch, capsys):
     """run_script(name, *words) runs one of benchmarks/ to its end in this process, which has torch already.

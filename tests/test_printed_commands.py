@@ -45,7 +45,8 @@ BY_HAND = {  # what the script alone runs, as printed: a pattern of the command,
     r"^innerloop study": "takes ten seconds; tests/study",
     r"--system my_loop ": "needs the file in the package",
     r"^curl": "needs a server",
-    r"^(make think$|innerloop (get|ask|compare) )": "needs weights; tests/cli/test_thinking_cli.py asks a server",
+    r"^(make think$|innerloop (get|ask|compare|probe) )": "needs weights or a server, as tests/lm has",
+    r"^innerloop serve --lm": "needs weights; tests/serve/test_openai.py serves others",
 }
 
 

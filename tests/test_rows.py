@@ -262,3 +262,26 @@ def test_refill_takes_a_mask_or_rows_and_both_agree():
 def test_rows_and_refusals():
     with pytest.raises(InputError, match="no halting rule"):
         Rows(Writer(), 2, Texts()).submit(Request([1, 2, 3]))
+
+
+def test_first_states_made_ahead_change_nothing():
+    """Jobs get the results that they get otherwise, from fewer and larger calls of init; a cancelled one is dropped."""
+    loop, sizes = Writer(), []
+    init = loop.init
+    loop.init = lambda x: sizes.append(len(x.ids)) or init(x)
+    generator = torch.Generator().manual_seed(0)
+    requests = [
+        Request(torch.randint(0, 5, (3,), generator=generator).tolist(), 2 + i % 7, priority=float(i % 2))
+        for i in range(40)
+    ]
+    rows = Rows(loop, 4, Texts(), halt=ended, ahead=8)
+    for request in requests:
+        rows.submit(request)
+    done = {id(d.job): d for d in rows.tick()}
+    dropped = [r for r in requests if rows._open.get(id(r)) == -1][:2]
+    assert [d.result for d in rows.cancel(dropped)] == [None, None]
+    done |= {id(d.job): d for d in rows.run()}
+    for request in requests:
+        if request not in dropped:
+            assert done[id(request)][1:3][::-1] == alone(request.ids, request.depth)
+    assert sum(sizes) <= 40 and max(sizes) == 12 and len(sizes) <= 7 and not rows._begun

@@ -87,6 +87,11 @@ reveal_type(solutions)
 reveal_type(solutions[0].known)
 
 
+# -- language models ---------------------------------------------------------------------------------------------------
+model = innerloop.open_model("smollm2")
+reveal_type(model.generate(["2 + 2 ="], max_new_tokens=4)[0].completions)
+
+
 # -- names for signatures ----------------------------------------------------------------------------------------------
 def use(
     loop: innerloop.Loop[innerloop.Question, torch.Tensor, innerloop.Answer],

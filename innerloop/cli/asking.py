@@ -12,7 +12,7 @@ from innerloop.cli.thinking import NO_FLAGS, ModelFlags, ModelName, read_shots, 
 from innerloop.schema import Range
 from innerloop.tokens.marks import with_verifier
 from innerloop.tokens.samples import spent_on
-from innerloop.tokens.way import Item, answer
+from innerloop.tokens.way import UNKNOWN, Item, answer
 from innerloop.tokens.ways import way_of
 
 __all__ = ["ask"]
@@ -37,7 +37,8 @@ def ask(
     Example:  innerloop ask smollm2 "What is 7 times 8?" --think "vote(8)"
 
     Args:
-        model: A run that learned to write, a model of innerloop get, a file.gguf, or MODEL@URL of an endpoint.
+        model: A run that learned to write, a model of innerloop get, a file.gguf, the folder of a Hugging Face model,
+            or MODEL@URL of an endpoint.
         question: What is asked.
         think: A way to think (innerloop list), such as direct, "vote(8)" or "budget(512, wait=2)".
         kind: Of the answer: number, choice, yesno or text.
@@ -58,8 +59,7 @@ def ask(
     if said.samples:
         console.print(f"answers: {tally([s.answer for s in said.samples])}", markup=False)
     if said.answer is None:
-        reasons = {"cut": "the budget or the limit of tokens ended it", "unparsed": "no answer that can be trusted"}
-        console.print(f"I don't know: {reasons[said.outcome]}", markup=False)
+        console.print(f"I don't know: {UNKNOWN[said.outcome]}", markup=False)
     else:
         sure = "" if said.confidence is None else f" ({said.confidence:.0%} {sure_of(verify, think)})"
         console.print(f"{said.answer}{sure}", markup=False, style="bold")

@@ -21,6 +21,7 @@ from innerloop.lm.cassette import Recorded
 from innerloop.registry import open_run, with_depth
 from innerloop.runs.certificate import birth_certificate
 from innerloop.schema import Range
+from innerloop.show.comparison import amount, p_value, page
 from innerloop.study.compare import NULL, ArmRow, Comparison, ItemRow
 from innerloop.study.compare import compare as run_comparison
 from innerloop.text import printable
@@ -31,7 +32,7 @@ from innerloop.tokens.ways import way_of
 
 __all__ = ["compare"]
 
-RESULT, CALLS = "compare.json", "calls.jsonl"
+RESULT, PAGE, CALLS = "compare.json", "compare.html", "calls.jsonl"
 PER_QUESTION = 1000  # tokens, where no budget is given
 TASK_QUESTIONS = 200  # of a run's own task, where no file is given
 AT = " @ "  # between a way and a model of its own
@@ -82,8 +83,7 @@ def compare(
     unit, each = budget_of_each(budget, len(items))
     folder = Path(out or f"runs/compare-{Path(questions or model).name.partition('.')[0]}")
     refuse_overwrite(folder / RESULT, read_result)
-    models = Models(folder, how, replay)
-    opened = models.named(model)
+    opened = (models := Models(folder, how, replay)).named(model)
     ways = {text: way_of(way, models.named(other or model), worked) for text, way, other in map(split_arm, think)}
     if len(ways) < len(think):
         raise InputError("a way to think is named twice: name each once")
@@ -95,12 +95,16 @@ def compare(
             items, ways, sampled, {unit: each}, seed=seed, workers=how.workers, on_row=seen,
             knows=known(list(ways), verify, bool(worked)),
         )  # fmt: skip
-    files.write_json(folder / RESULT, as_json(result, opened, questions, null, seed))
+    keep(folder, as_json(result, opened, questions, null, seed, items))
     print_result(console, result, null)
-    completions = int(sum(m.paid.completions for m in models.opened.values()))
-    paid = f"{completions:,} completions were paid" if completions else "nothing was paid"
-    console.print(f"{paid}; {files.shown(folder / RESULT)}", markup=False, style="dim")
+    console.print(f"{models.paid}; {files.shown(folder / RESULT)}, {PAGE}", markup=False, style="dim")
     return 0
+
+
+def keep(folder: Path, found: dict[str, Any]) -> None:
+    """Write the result and its page."""
+    files.write_json(folder / RESULT, found)
+    files.write_text(folder / PAGE, page(found))
 
 
 def asked_questions(model: str, questions: str, kind: str, limit: int) -> list[Item]:
@@ -128,6 +132,12 @@ class Models:
     def __init__(self, folder: Path, how: ModelFlags, replay: bool) -> None:
         self.folder, self.how, self.replay = folder, how, replay
         self.opened: dict[str, Recorded] = {}
+
+    @property
+    def paid(self) -> str:
+        """What was asked of the models themselves, in words."""
+        completions = int(sum(m.paid.completions for m in self.opened.values()))
+        return f"{completions:,} completions were paid" if completions else "nothing was paid"
 
     def named(self, name: str) -> Recorded:
         """The first model's calls are in calls.jsonl, the second's in calls-2.jsonl, and so on."""
@@ -190,18 +200,6 @@ def print_result(console: Console, result: Comparison, null: str) -> None:
             console.print(f"{row.name}: {verdict_of(row)}{details_of(row, result)}", markup=False)
 
 
-def p_value(p: float) -> str:
-    return "p < 0.001" if p < 0.001 else f"p {p:.3f}"
-
-
-def amount(value: float) -> str:
-    """A spending for people: 1,234.5, or 1.23M for large numbers."""
-    for size, letter in ((10**12, "T"), (10**9, "G"), (10**6, "M")):
-        if value >= size:
-            return f"{value / size:.3g}{letter}"
-    return f"{value:,.1f}"
-
-
 def verdict_of(row: ArmRow) -> str:
     """A verdict against the null arm, with its difference, interval and p."""
     paired = row.against_null
@@ -227,12 +225,15 @@ def details_of(row: ArmRow, result: Comparison) -> str:
     return "; " * bool(parts) + "; ".join(parts)
 
 
-def as_json(result: Comparison, model: Any, questions: str, null: str, seed: int) -> dict[str, Any]:
+def as_json(
+    result: Comparison, model: Any, questions: str, null: str, seed: int, items: Sequence[Item]
+) -> dict[str, Any]:
     """The result as it is kept."""
     return {
         "model": model.name, "questions": questions, "null": null, "unit": result.unit, "limits": result.limits,
         "seed": seed, "knows": result.knows, "rows": [asdict(row) | paired_json(row) for row in result.rows],
         "null_curve": [list(point) for point in result.null_curve],
+        "asked": {i.id: {"question": i.question, "answer": i.answer} for i in items},
         "arms": [
             {"name": a.name, "items": [{"id": r.id, "mark": r.mark, "spent": r.spent} | asdict(r.said) for r in a.rows]}
             for a in result.arms

@@ -1,4 +1,4 @@
-"""`serve`: an HTTP server for trained runs, with a web page."""
+"""`serve`: an HTTP server for trained runs, with a web page; or for a language model, by OpenAI's protocol."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import torch
 import tyro
 
 from innerloop.cli.inputs import NO_CODE, Code, CodeFlags, RulesFile, choose_device, open_run
+from innerloop.cli.serving_lm import NO_LM, LMFlags, check_flags, serve_lm
 from innerloop.errors import InputError
 from innerloop.runs.code import given
-from innerloop.schema import Amount, Count, Positive, Range
+from innerloop.schema import Amount, Count, Range
 from innerloop.solve.rules import Rules, read_rules, with_rules
 
 __all__ = ["serve"]
@@ -33,7 +34,7 @@ def serve(
     depth: Count = 1024,
     width: Count = 128,
     puzzles: Count = 1000,
-    seconds: Positive = 30.0,
+    seconds: Amount = 0.0,
     queue: Count = 20_000,
     streams: Count = 16,
     body: Annotated[int, Range(1, 1 << 30)] = 4 << 20,
@@ -42,15 +43,18 @@ def serve(
     grace: Amount = 0.0,
     rules: RulesFile = "",
     code: CodeFlags = NO_CODE,
+    lm: Annotated[LMFlags, tyro.conf.OmitArgPrefixes] = NO_LM,
 ) -> int:
-    """Serve trained runs: an HTTP API, and a page where you watch them think.
+    """Serve trained runs, by an HTTP API and a page where you watch them think; or, with --lm, a language model.
 
     Example:  innerloop serve runs/demo
 
     Example:  innerloop serve runs/demo small=demo-sudoku4 --port 0 --queue 5000
 
-    Requests beyond a limit are refused with a sentence; a full queue answers 429 and says when to try again. Ctrl-C or
-    SIGTERM answers what was accepted, then ends.
+    Example:  innerloop serve --lm smollm2 --think "vote(8)"
+
+    Requests beyond a limit are refused with a sentence; a full queue answers 429. Ctrl-C or SIGTERM answers what was
+    accepted, then ends.
 
     Args:
         runs: Folders of trained runs, each RUN or NAME=RUN; without a name a run is called by its folder.
@@ -62,8 +66,8 @@ def serve(
         depth: Most steps of a trajectory.
         width: Most trajectories of a puzzle.
         puzzles: Most puzzles of a request.
-        seconds: Most time of a request.
-        queue: Most trajectories of a model that wait or run.
+        seconds: Most time of a request; 0: 30 of puzzles, 600 of a language model.
+        queue: Most trajectories of a model that wait or run; of a language model, most requests that wait.
         streams: Most streams of steps that are open at once.
         body: Most bytes of a request.
         connections: Most connections that are open at once.
@@ -71,17 +75,27 @@ def serve(
         grace: Seconds in which requests may finish when the server is told to end; 0: as many as --seconds.
     """
     from innerloop.serve.models import Limits
+
+    check_flags(lm, {"a run": runs, "--rules": rules, "a file of code": any(code), "--device": device != "auto"})
+    torch.set_num_threads(threads or torch.get_num_threads())
+    seconds = seconds or (600.0 if lm.lm else 30.0)
+    opener = None if lm.lm else Opener(runs, device, code, rules)
+    limits = Limits(depth, width, puzzles, seconds, queue, streams, body=body, rows=rows, connections=connections)
+    start(opener or lm, limits, host, port, grace or seconds, allow_host)
+    return 0
+
+
+def start(what: Opener | LMFlags, limits: Any, host: str, port: int, grace: float, allow_host: tuple[str, ...]) -> None:
+    """Listen, and serve runs or a language model until the server ends."""
     from innerloop.serve.origin import AllowedHosts
     from innerloop.serve.server import bind, is_loopback
 
-    opener = Opener(runs, device, code, rules)
-    limits = Limits(depth, width, puzzles, seconds, queue, streams, body=body, rows=rows, connections=connections)
-    torch.set_num_threads(threads or torch.get_num_threads())
     with bind(host, port) as sock:
         if not is_loopback(host):
             print(WARNING.format(host=host), file=sys.stderr, flush=True)
-        listen(opener, limits, address(host, sock), sock, grace or seconds, AllowedHosts(host, allow_host))
-    return 0
+        logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+        where = address(host, sock), sock, grace, AllowedHosts(host, allow_host)
+        listen(what, limits, *where) if isinstance(what, Opener) else serve_lm(what, limits, *where)
 
 
 class Opener:
@@ -125,7 +139,6 @@ def listen(opener: Opener, limits: Any, url: str, sock: Any, grace: float, hosts
         app = create_app(registry, access, metrics)
         if any(served.exact for served in registry.served.values()):
             registry.fallback.warm()
-        logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
         ready = f"serving {', '.join(registry.served)} on {opener.why} at {url}"
         Server(app, registry, access, grace, lambda: print(ready, flush=True)).run(sockets=[sock])
     finally:

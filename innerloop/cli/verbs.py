@@ -29,6 +29,7 @@ VERBS = {  # verb -> the file of this folder that holds its function, in the ord
     "study": "studying",
     "check": "checking",
     "get": "getting",
+    "probe": "probing",
     "ask": "asking",
     "compare": "comparing",
     "import": "exchanging",

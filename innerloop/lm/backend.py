@@ -6,14 +6,19 @@ this machine gets the whole batch; one behind a network overrides `generate_each
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+
+import torch
+from torch import Tensor
 
 from innerloop.budget import OverBudget, affordable, reserve
 from innerloop.errors import InputError
 from innerloop.lm.protocol import LOOP_UNITS, Prompt, Reply, Sampling, kind_of, need
+from innerloop.lm.watch import Cancelled, is_cancelled
 
-__all__ = ["Backend", "most_new_tokens", "most_spent", "spent_on"]
+__all__ = ["Backend", "digest_of_weights", "most_new_tokens", "most_spent", "spent_on"]
 
 
 class Backend:
@@ -41,6 +46,8 @@ class Backend:
         stop = (stop,) if isinstance(stop, str) else tuple(stop)
         sampling = Sampling(max_new_tokens, stop, temperature, top_p, n, seed, logprobs)
         self.check_call(prompts, sampling, prefix)
+        if is_cancelled():
+            raise Cancelled("this call was cancelled before it began")
         return self.generate_each(prompts, sampling, prefix)
 
     def check_call(self, prompts: Sequence[Prompt], sampling: Sampling, prefix: str | Sequence[int]) -> None:
@@ -125,3 +132,13 @@ def most_new_tokens(asked: int, tokens_in: int, completions: int) -> int:
             f"{max(0, int(total) + tokens_in)} are left: give a larger budget"
         )
     return int(total // completions)
+
+
+def digest_of_weights(weights: Iterable[Tensor], *texts: str) -> str:
+    """12 characters of a hash of tensors, and of texts that belong to them: two models of one name are the same."""
+    total = hashlib.sha256()
+    for tensor in weights:
+        total.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    for text in texts:
+        total.update(text.encode())
+    return total.hexdigest()[:12]

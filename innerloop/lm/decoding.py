@@ -11,7 +11,7 @@ its own key and place. Shapes: B rows, S places of a row, V tokens; token 0 is p
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -68,6 +68,7 @@ class TextJob:
     top_p: float = 1.0
     stop: tuple[tuple[int, ...], ...] = ()  # ids that end the text
     owner: Any = None  # any value of the caller
+    watch: Callable[[int, float], None] | None = None  # called with every token that does not end the text
     halting: bool = False
     wants_residual: bool = False
     salt: int = 0
@@ -220,7 +221,16 @@ class TextReader:
                 written = self.written(rows, i)
                 if any(written[-len(ids) :] == ids for ids in job.stop):
                     ends[i] = "stop"
+        self.show(rows, [i for i, job in enumerate(rows.jobs) if job is not None and job.watch and i not in ends], last)
         return ends
+
+    def show(self, rows: Rows, which: Sequence[int], last: Sequence[int]) -> None:
+        """Give the last tokens of these rows to those who watch."""
+        if which:
+            s: Writing = rows.state
+            logprobs = s.logprobs.gather(1, s.length[:, None] - 1)[:, 0].tolist()
+            for i in which:
+                rows.jobs[i].watch(last[i], logprobs[i])
 
     def written(self, rows: Rows, i: int) -> tuple[int, ...]:
         """The ids that a row has written."""

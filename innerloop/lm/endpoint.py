@@ -32,6 +32,8 @@ APIS = {  # name: (path, capabilities)
     "completions": ("/completions", {"raw", "prefill", "stop", "n", "seed", "logprobs", "usage"}),
     "responses": ("/responses", {"chat", "usage"}),
 }
+LIMITS = {"api.openai.com": "max_completion_tokens"}  # the field of the most new tokens of chats, by host
+LIMIT = "max_tokens"  # of all others
 RETRIED = {408, 409, 429, 500, 502, 503, 504}  # HTTP statuses after which a call is made again
 LONGEST_WAIT = 60.0  # seconds between two attempts, whatever the server asks for
 TEMPLATE_TOKENS, MESSAGE_TOKENS = 256, 16  # at most, of a chat template, and of each message
@@ -65,6 +67,7 @@ class Endpoint(Backend):
     context     most tokens of prompt and completion, where you know them
     capabilities  further ones that the server has, such as "prefill" of vLLM's or llama.cpp's chat; or fewer, by "-n"
     client      an httpx.Client, or an `openai.OpenAI`, to be used instead of a new connection
+    limit       the field that holds the most new tokens; "": max_tokens, and max_completion_tokens of OpenAI's chats
     extra       further fields of every request, such as {"chat_template_kwargs": {"enable_thinking": False}}
     """
 
@@ -82,6 +85,7 @@ class Endpoint(Backend):
         backoff: float = 0.1,
         workers: int = WORKERS,
         client: Any = None,
+        limit: str = "",
         extra: Mapping[str, Any] | None = None,
     ) -> None:
         if api not in APIS:
@@ -93,6 +97,7 @@ class Endpoint(Backend):
         self.url, self.model, self.api, self.name = url.rstrip("/"), model, api, f"{model} at {url.rstrip('/')}"
         added, removed = {c for c in capabilities if c[0] != "-"}, {c[1:] for c in capabilities if c[0] == "-"}
         self.context, self.capabilities = context, frozenset((APIS[api][1] | added) - removed)
+        self.limit = limit or (LIMITS.get(host_of(self.url), LIMIT) if api == "chat" else LIMIT)
         self.retries, self.backoff, self.workers, self.extra = retries, backoff, workers, dict(extra or {})
         self._unreachable = False  # the last call found no server
         self._send = sender(client, self.url, key, timeout)
@@ -134,7 +139,7 @@ class Endpoint(Backend):
 
     def attempt(self, prompt: Prompt, sampling: Sampling, prefix: str | Sequence[int]) -> Attempt:
         """One request."""
-        body = body_of(self.api, self.model, prompt, sampling, prefix) | self.extra
+        body = body_of(self.api, self.model, prompt, sampling, prefix, self.limit) | self.extra
         attempt: Attempt = self._send(APIS[self.api][0], body)
         if attempt.status != 200 or attempt.problem:
             return attempt
@@ -185,10 +190,14 @@ def sender(client: Any, url: str, key: str, timeout: float) -> Any:
     return HttpxSender(client, url)
 
 
+def host_of(url: str) -> str:
+    """The host of a URL, with its port where one is named."""
+    return url.partition("://")[2].partition("/")[0]
+
+
 def is_local(url: str) -> bool:
     """Whether a URL is of this machine, where a server rarely wants a key."""
-    host = url.partition("://")[2].partition("/")[0]
-    return host.startswith(("127.0.0.1", "localhost", "[::1]"))
+    return host_of(url).startswith(("127.0.0.1", "localhost", "[::1]"))
 
 
 class HttpxSender:

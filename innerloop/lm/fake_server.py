@@ -15,6 +15,7 @@ import json
 import random
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -49,9 +50,24 @@ class Faults:
 
 
 class FakeServer:
-    """Serves `model` until the context ends. `latency`: seconds that every reply takes."""
+    """Serves `model` until the context ends.
 
-    def __init__(self, model: Any, *, faults: Faults | None = None, latency: float = 0.0, key: str = "") -> None:
+    latency  seconds that every reply takes
+    refuses  fields of a request that get 400, as max_tokens does where only max_completion_tokens is known
+    ignores  fields that the server drops and says nothing of, as many do with seed, n or stop
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        faults: Faults | None = None,
+        latency: float = 0.0,
+        key: str = "",
+        refuses: Sequence[str] = (),
+        ignores: Sequence[str] = (),
+    ) -> None:
+        self.refuses, self.ignores = tuple(refuses), tuple(ignores)
         self.model, self.faults, self.latency, self.key = model, faults or Faults(), latency, key
         self.served, self.requests, self.most_at_once = Ledger(), 0, 0
         self._random, self._lock, self._active = random.Random(self.faults.seed), threading.Lock(), 0
@@ -151,6 +167,9 @@ class FakeServer:
         builders = {"/chat/completions": chat_reply, "/completions": text_reply, "/responses": response_reply}
         if path not in builders:
             return None
+        if refused := next((name for name in self.refuses if name in body), None):
+            raise ValueError(f"Unsupported parameter: '{refused}' is not supported with this model.")
+        body = {k: v for k, v in body.items() if k not in self.ignores}
         prompt: Prompt = (
             body["messages"] if path == "/chat/completions" else body.get("prompt") or body.get("input", "")
         )

@@ -22,6 +22,7 @@ from innerloop.budget import reserve
 from innerloop.errors import InputError
 from innerloop.lm.backend import Backend, most_spent, spent_on
 from innerloop.lm.protocol import CAPABILITIES, Completion, Prompt, Reply, Sampling, kind_of
+from innerloop.lm.watch import Piece, Watch, watched
 
 __all__ = ["Local"]
 
@@ -95,8 +96,9 @@ class Local(Backend):
         lengths, sampling = self.fitted(rows, sampling, "")
         with reserve(**most_spent(lengths, sampling)) as held:
             wanted = [(row, (sampling.seed or 0) + i) for row in rows for i in range(sampling.n)]
+            watch = watched()  # here, as the threads of the pool have no context
             with ThreadPoolExecutor(min(self.slots, len(wanted))) as pool:
-                made = list(pool.map(lambda w: self._complete(w[0], w[1], sampling), wanted))
+                made = list(pool.map(lambda i: self._complete(*wanted[i], sampling, i, watch), range(len(wanted))))
             replies = []
             for i, length in enumerate(lengths):
                 part = made[i * sampling.n : (i + 1) * sampling.n]
@@ -104,8 +106,10 @@ class Local(Backend):
             held.settle(**spent_on(replies))
         return replies
 
-    def _complete(self, row: Sequence[int], seed: int, sampling: Sampling) -> tuple[Completion, int]:
-        """(one completion, tokens of the prompt that were cached)."""
+    def _complete(
+        self, row: Sequence[int], seed: int, sampling: Sampling, number: int, watch: Watch | None
+    ) -> tuple[Completion, int]:
+        """(one completion, tokens of the prompt that were cached); number: of the completion in its call."""
         body: dict[str, Any] = {
             "prompt": list(row), "n_predict": sampling.max_new_tokens, "temperature": sampling.temperature,
             "top_p": sampling.top_p, "top_k": 0, "min_p": 0.0, "seed": seed % (1 << 32), "stop": list(sampling.stop),
@@ -113,7 +117,7 @@ class Local(Backend):
         }  # fmt: skip
         if sampling.logprobs:
             body["n_probs"] = 1
-        value = self._post("/completion", body)
+        value = self._post("/completion", body) if watch is None else self._stream(body, number, watch)
         finish = "length" if value["stop_type"] == "limit" else "stop"
         ids = self._without_end(value["tokens"], value["content"]) if finish == "stop" else tuple(value["tokens"])
         logprobs = None
@@ -121,6 +125,32 @@ class Local(Backend):
             logprobs = tuple(float(p["logprob"]) for p in value["completion_probabilities"][: len(ids)])
         completion = Completion(value["content"], finish, int(value["tokens_predicted"]), ids, logprobs)
         return completion, max(0, len(row) - int(value["timings"]["prompt_n"]))
+
+    def _stream(self, body: dict[str, Any], number: int, watch: Watch) -> dict[str, Any]:
+        """The value of /completion, which a watch sees part by part, but where log probabilities are asked for, since
+        texts that are held back do not fit their tokens. Cancelled, with what there is.
+        """
+        value: dict[str, Any] = {"content": "", "tokens": [], "completion_probabilities": []}
+        lists, value["stop_type"] = tuple(value), "limit"
+        value |= {"tokens_predicted": 0, "timings": {"prompt_n": len(body["prompt"])}}
+        with self._http.stream("POST", "/completion", json=body | {"stream": True}) as answer:
+            if answer.status_code != 200:
+                answer.read()
+                raise self._refused(answer)
+            for line in answer.iter_lines():
+                if watch.cancelled:
+                    break
+                if not line.startswith("data: "):
+                    continue
+                part = json.loads(line.removeprefix("data: "))
+                if "content" not in part:
+                    raise InputError(f"{self.name}: llama.cpp broke a call off: {line[:200]}")
+                value = part | {name: value[name] + part.get(name, type(value[name])()) for name in lists} | {
+                    name: part.get(name, value[name]) for name in ("stop_type", "timings")
+                }  # fmt: skip
+                if watch.piece is not None and part["content"] and "n_probs" not in body:
+                    watch.piece(Piece(number, (part["content"],), (0.0,)))
+        return value
 
     def _without_end(self, ids: Sequence[int], text: str) -> tuple[int, ...]:
         """The ids that spell a text, or its longest begin: without the end mark or the stop text that followed."""
@@ -132,8 +162,11 @@ class Local(Backend):
     def _post(self, path: str, body: dict[str, Any]) -> Any:
         answer = self._http.post(path, json=body)
         if answer.status_code != 200:
-            raise InputError(f"{self.name}: llama.cpp refused a call ({answer.status_code}): {answer.text[:200]}")
+            raise self._refused(answer)
         return answer.json()
+
+    def _refused(self, answer: Any) -> InputError:
+        return InputError(f"{self.name}: llama.cpp refused a call ({answer.status_code}): {answer.text[:200]}")
 
 
 def digest_of(path: Path) -> str:
@@ -173,4 +206,6 @@ def serve(path: Path, slots: int, context: int, threads: int) -> tuple[Any, Any]
         server = xllamacpp.Server(params)
     except Exception as error:
         raise InputError(f"{files.shown(path)} cannot be loaded by llama.cpp: {error}") from None
-    return server, httpx.Client(base_url=server.listening_address, timeout=600.0)
+    # llama.cpp closes a connection that is idle for 5 s: ours are closed before, or a call may meet one that just was.
+    limits = httpx.Limits(keepalive_expiry=2.0)
+    return server, httpx.Client(base_url=server.listening_address, timeout=600.0, limits=limits)

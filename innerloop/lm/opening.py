@@ -1,7 +1,8 @@
-"""Language models by what a person types: a name that `innerloop get` knows, a GGUF file, or an endpoint.
+"""Language models by what a person types: a name that `innerloop get` knows, a file, a folder, or an endpoint.
 
 open_named("smollm2")                                       # fetched before by innerloop get smollm2
 open_named("models/qwen3.gguf")
+open_named("models/Qwen3-0.6B")                             # a folder of Hugging Face transformers
 open_named("qwen3@http://127.0.0.1:8080/v1", api="chat")    # MODEL@URL
 """
 
@@ -10,9 +11,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from innerloop.errors import InputError
 from innerloop.lm.endpoint import Endpoint
 from innerloop.lm.get import MODELS, found
+from innerloop.lm.hf import Transformers
+from innerloop.lm.hf_loading import is_folder
 from innerloop.lm.local import Local
 from innerloop.text import command, did_you_mean, printable
 
@@ -26,8 +31,8 @@ def open_named(name: str, *, api: str = "chat", key: str = "OPENAI_API_KEY", con
 
     api      of an endpoint: chat, completions or responses
     key      environment variable with an endpoint's key; "" for none
-    context  most tokens of prompt and completion together; 0: 2,048 of a local model, 131,072 of an endpoint
-    workers  calls at once
+    context  most tokens of prompt and completion together; 0: 2,048 of a model on this machine, 131,072 of an endpoint
+    workers  calls at once; of a folder, eight times as many texts are written at once
     """
     model, at, url = name.rpartition("@")
     if at and "://" in url:
@@ -43,7 +48,11 @@ def open_named(name: str, *, api: str = "chat", key: str = "OPENAI_API_KEY", con
         if not Path(name).exists():
             raise InputError(f"there is no file {printable(name, 200)}: check the path")
         return Local(name, slots=workers, context=context or LOCAL)
+    if is_folder(name):
+        return Transformers(
+            name, device="cuda" if torch.cuda.is_available() else "cpu", context=context, rows=8 * workers
+        )
     raise InputError(
-        f'no language model is called "{printable(name, 60)}": {did_you_mean(name, MODELS)} Or give a file.gguf, or '
-        "MODEL@URL of an endpoint, such as qwen3@http://127.0.0.1:8080/v1"
+        f'no language model is called "{printable(name, 60)}": {did_you_mean(name, MODELS)} Or give a file.gguf, the '
+        "folder of a model of transformers, or MODEL@URL of an endpoint, such as qwen3@http://127.0.0.1:8080/v1"
     )

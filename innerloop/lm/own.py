@@ -28,6 +28,7 @@ from innerloop.lm.backend import Backend
 from innerloop.lm.decoding import TextJob, TextReader, TokenLoop, Written, sizes_of
 from innerloop.lm.protocol import CAPABILITIES, LOOP_UNITS, Completion, Prompt, Reply, Sampling
 from innerloop.lm.scheduler import Scheduler
+from innerloop.lm.watch import Pieces, watched
 from innerloop.noise import scramble
 from innerloop.rows import Done, Rows
 from innerloop.text import printable
@@ -82,7 +83,7 @@ class Own(Backend):
         self.tokens = TokenLoop(loop, depth, halt=halt, policy=policy)
         self.capabilities = frozenset(CAPABILITIES) - {"chat"}
         reader = TextReader(places, self.end)
-        self.scheduler = Scheduler(Rows(self.tokens, rows, reader, sizes=sizes_of(rows), device=device))
+        self.scheduler = Scheduler(Rows(self.tokens, rows, reader, ahead=rows, sizes=sizes_of(rows), device=device))
 
     # -- tokens -------------------------------------------------------------------------------------------------------
     def encode(self, text: str) -> tuple[int, ...]:
@@ -121,13 +122,25 @@ class Own(Backend):
             for row in rows
             for i in range(sampling.n)
         ]  # fmt: skip
-        done = self.scheduler.run(jobs)
+        done = self.write(jobs)
         replies = []
         for i, row in enumerate(rows):
             mine = done[i * sampling.n : (i + 1) * sampling.n]
             completions = tuple(self.completion(d, sampling) for d in mine)
             replies.append(Reply(completions, len(row), **self.spent(len(row), mine)))
         return replies
+
+    def write(self, jobs: list[TextJob]) -> list[Done]:
+        """The ends of these jobs, which the watch of this thread sees, and may cancel."""
+        if (watch := watched()) is None:
+            return self.scheduler.run(jobs)
+        if watch.piece is not None:
+            for i, job in enumerate(jobs):
+                job.watch = Pieces(watch.piece, i, job.stop, self.decode)
+        with watch.ended_by(partial(self.scheduler.cancel, jobs)):
+            done = self.scheduler.run(jobs)
+        nothing = Written((), (), self.tokens.depth)  # of a job that had no row yet
+        return [d._replace(result=d.result or nothing) for d in done]
 
     # -- costs --------------------------------------------------------------------------------------------------------
     def spent(self, prompt: int, done: Sequence[Done]) -> dict[str, Any]:

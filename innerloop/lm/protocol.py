@@ -177,18 +177,25 @@ def need(model: Any, *names: str, purpose: str) -> None:
 def kind_of(prompt: Any) -> str:
     """The capability that a prompt needs: "raw", "chat" or "ids". Raises InputError for anything else."""
     if isinstance(prompt, str):
-        if any("\ud800" <= c <= "\udfff" for c in prompt):
-            raise InputError("a prompt is not valid Unicode (it holds half of a surrogate pair): mend its encoding")
+        check_unicode(prompt)
         return "raw"
     parts = list(prompt) if isinstance(prompt, Sequence) else []
     if parts and all(isinstance(p, int) and not isinstance(p, bool) and p >= 0 for p in parts):
         return "ids"
     if parts and all(isinstance(p, Mapping) and isinstance(p.get("content"), str) and p.get("role") for p in parts):
+        for part in parts:
+            check_unicode(part["content"])
         return "chat"
     raise InputError(
         'a prompt is a text, token ids, or messages such as {"role": "user", "content": "2 + 2?"}, and not empty: '
         f"this is {type(prompt).__name__}"
     )
+
+
+def check_unicode(text: str) -> None:
+    """Raise InputError for half of a surrogate pair, which no encoding has."""
+    if any("\ud800" <= c <= "\udfff" for c in text):
+        raise InputError("a prompt is not valid Unicode (it holds half of a surrogate pair): mend its encoding")
 
 
 def text_of(prompt: Prompt) -> str:

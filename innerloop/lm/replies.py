@@ -15,12 +15,16 @@ class BadReply(ValueError):
     """A reply is not what its API says; the message is part of a sentence."""
 
 
-def body_of(api: str, model: str, prompt: Prompt, sampling: Sampling, prefix: str | Sequence[int]) -> dict[str, Any]:
-    """The JSON body of a request."""
+def body_of(
+    api: str, model: str, prompt: Prompt, sampling: Sampling, prefix: str | Sequence[int], limit: str = "max_tokens"
+) -> dict[str, Any]:
+    """The JSON body of a request. limit: the field of the most new tokens."""
     body: dict[str, Any] = {"model": model, "temperature": sampling.temperature, "top_p": sampling.top_p}
     if api == "responses":
         return body | {"input": list(prompt), "max_output_tokens": sampling.max_new_tokens}
-    body |= {"max_tokens": sampling.max_new_tokens, "n": sampling.n}
+    body[limit] = sampling.max_new_tokens
+    if sampling.n > 1:
+        body["n"] = sampling.n
     if sampling.stop:
         body["stop"] = list(sampling.stop)
     if sampling.seed is not None:

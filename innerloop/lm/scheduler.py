@@ -25,6 +25,7 @@ class Scheduler:
         self.rows = rows
         self._changed = threading.Condition()
         self._new: list[Any] = []  # jobs that are not submitted yet
+        self._cancelled: list[Any] = []  # jobs that are to end at the next tick
         self._done: dict[int, Done] = {}  # by id of the job, until it is fetched
         self._running = False
 
@@ -47,14 +48,20 @@ class Scheduler:
                     self._running = False
                     self._changed.notify_all()
 
+    def cancel(self, jobs: Sequence[Any]) -> None:
+        """End these jobs with what they have; those that have ended are ignored."""
+        with self._changed:
+            self._cancelled += jobs
+
     def _run_until(self, wanted: set[int]) -> None:
         """Tick until these jobs have ended."""
         while True:
             with self._changed:
                 fresh, self._new = self._new, []
+                cancelled, self._cancelled = self._cancelled, []
             for job in fresh:
                 self.rows.submit(job)
-            ended = self.rows.tick()
+            ended = self.rows.cancel(cancelled) + self.rows.tick()
             if ended:
                 with self._changed:
                     self._done |= {id(done.job): done for done in ended}

@@ -10,7 +10,8 @@ steps of a loop have slots of their own, and a policy may let them share (Huginn
     compress-s<k>  k slots, reused in turn: a place gives what its last calls wrote
     anchor         slots of their own for the first 8 steps, and one step's slots for all later ones
 
-A place that took fewer steps than are asked of it gives its last one ("latest" in that paper). Inference only.
+A place that took fewer steps than are asked of it gives its last one ("latest" in that paper). Memory is taken for the
+places that were looked at, up to the next power of two. Inference only.
 Shapes: B rows, H heads, P places read now, K places looked at, E head width.
 """
 
@@ -22,12 +23,14 @@ from functools import partial
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from innerloop.errors import InputError
 
 __all__ = ["Cache", "policy"]
 
 ANCHORS = 8  # steps with slots of their own under "anchor"
+LEAST_ROOM = 64  # places that memory is taken for at once
 ALL_STEPS = 1 << 30  # depth of a place while it is read: it gives what it wrote just now
 
 
@@ -53,7 +56,8 @@ class Cache:
 
     def __init__(self, rows: int, length: int, policy_name: str = "full", device: torch.device | str = "cpu") -> None:
         self.rows, self.length, self.policy_name, self.slot = rows, length, policy_name, policy(policy_name)
-        self.kept: dict[tuple[str, int], tuple[Tensor, ...]] = {}  # of (phase, slot): tensors (B, ..., length, E)
+        self.kept: dict[tuple[str, int], tuple[Tensor, ...]] = {}  # of (phase, slot): tensors (B, H, room, E)
+        self.room = 0  # places that there is memory for
         self.depth = torch.zeros(rows, length, dtype=torch.long, device=device)  # steps that each place took
         self.even: int | None = 0  # the steps of all places, where they are the same; 0: nothing is read yet
         self.places = self.depth[:, :0]  # (B, P) int64 that are read now
@@ -67,6 +71,8 @@ class Cache:
         if width > self.length:
             raise InputError(f"a cache of {self.length} places has no room for place {width}: make it longer")
         self.places, self.width, self._step = places, width, -1
+        if width > self.room:
+            self._grow(min(self.length, max(LEAST_ROOM, 1 << (width - 1).bit_length())))
         self.depth.scatter_(1, places, ALL_STEPS)
 
     def phase(self, name: str) -> None:
@@ -137,17 +143,23 @@ class Cache:
     def _written(self, slot: int, new: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         key = (self._phase, slot)
         if key not in self.kept:
-            self.kept[key] = tuple(t.new_zeros(self.rows, t.shape[1], self.length, t.shape[3]) for t in new)
+            self.kept[key] = tuple(t.new_zeros(self.rows, t.shape[1], self.room, t.shape[3]) for t in new)
         at = torch.arange(self.rows, device=self.places.device)[:, None]
         for kept, t in zip(self.kept[key], new, strict=True):
             kept[at, :, self.places] = t.transpose(1, 2)
         return tuple(kept[:, :, : self.width] for kept in self.kept[key])
 
+    def _grow(self, room: int) -> None:
+        """Take memory for so many places."""
+        more, self.room = room - self.room, room
+        if more > 0:
+            self.kept = {key: tuple(pad(t, (0, 0, 0, more)) for t in tensors) for key, tensors in self.kept.items()}
+
     # -- rows (innerloop.tree) ----------------------------------------------------------------------------------------
     def _like(self, rows: int, change: Callable[[Tensor], Tensor]) -> Cache:
         made = Cache(rows, self.length, self.policy_name, self.depth.device)
         made.kept = {key: tuple(map(change, tensors)) for key, tensors in self.kept.items()}
-        made.depth, made.even, made.calls = change(self.depth), self.even, self.calls
+        made.depth, made.even, made.calls, made.room = change(self.depth), self.even, self.calls, self.room
         return made
 
     def take_rows(self, rows: Tensor | slice) -> Cache:
@@ -157,17 +169,20 @@ class Cache:
 
     def put_rows(self, rows: Tensor, fresh: Cache) -> Cache:
         """This cache, with `rows` (k,) replaced by those of `fresh`; in place."""
+        self._grow(max(self.room, fresh.room))
         for key, tensors in self.kept.items():
             for mine, theirs in zip(tensors, fresh.kept[key], strict=True):
-                mine[rows] = theirs
+                mine[rows, :, : fresh.room] = theirs
         self.depth[rows] = fresh.depth
         self.even = self.even if fresh.even == self.even else None
         return self
 
     def concat_rows(self, *others: Cache) -> Cache:
         """One cache of all rows."""
-        made = self._like(self.rows + sum(o.rows for o in others), lambda t: t)
         every = (self, *others)
+        for cache in every:
+            cache._grow(max(c.room for c in every))
+        made = self._like(self.rows + sum(o.rows for o in others), lambda t: t)
         made.kept = {
             key: tuple(torch.cat(parts) for parts in zip(*(c.kept[key] for c in every), strict=True))
             for key in self.kept

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Callable
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -34,11 +35,22 @@ class AccessState:
         self.large_body_bytes = 0  # of bodies larger than SMALL_BODY, over all requests
 
 
-class AccessMiddleware:
-    """ASGI middleware around the whole application. max_body: largest body of a request, bytes."""
+def plain(status: int, text: str) -> dict[str, Any]:
+    """The body of an error."""
+    return {"error": text}
 
-    def __init__(self, app: Any, access: AccessState, metrics: Any, max_body: int) -> None:
-        self.app, self.access, self.metrics, self.max_body = app, access, metrics, max_body
+
+class AccessMiddleware:
+    """ASGI middleware around the whole application.
+
+    max_body  largest body of a request, bytes
+    error     makes the body of a refusal from its status and sentence
+    """
+
+    def __init__(
+        self, app: Any, access: AccessState, metrics: Any, max_body: int, error: Callable[[int, str], Any] = plain
+    ) -> None:
+        self.app, self.access, self.metrics, self.max_body, self.error = app, access, metrics, max_body, error
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -52,9 +64,9 @@ class AccessMiddleware:
         self.access.active_requests += counted
         try:
             if refusal:
-                await JSONResponse({"error": refusal}, 403)(scope, channel.receive, channel.send)
+                await JSONResponse(self.error(403, refusal), 403)(scope, channel.receive, channel.send)
             elif shutting_down:
-                body = {"error": "the server is shutting down: use another one"}
+                body = self.error(503, "the server is shutting down: use another one")
                 await JSONResponse(body, 503, {"Retry-After": "1"})(scope, channel.receive, channel.send)
             else:
                 await self.app(scope, channel.receive, channel.send)

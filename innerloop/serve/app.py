@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 from innerloop.errors import InputError
@@ -16,7 +15,7 @@ from innerloop.errors import InputError
 try:
     from fastapi import FastAPI, HTTPException, Request, Response
     from fastapi.exceptions import RequestValidationError
-    from fastapi.responses import JSONResponse, StreamingResponse
+    from fastapi.responses import JSONResponse
     from pydantic.json_schema import models_json_schema
     from starlette.exceptions import HTTPException as AnyHTTPException
 except ImportError:
@@ -25,7 +24,8 @@ except ImportError:
 from innerloop.serve import schema
 from innerloop.serve.about import DetailCache, model_info
 from innerloop.serve.access import AccessMiddleware, AccessState
-from innerloop.serve.body import BoundedRoute
+from innerloop.serve.answering import ClientDisconnected, EventStream, until_disconnect
+from innerloop.serve.body import BoundedRoute, Bounds
 from innerloop.serve.metrics import Metrics
 from innerloop.serve.models import ModelNotFound, QueueFull, Registry, RequestTooLarge, Served, WorkerClosed
 from innerloop.serve.stream import ReplayStream
@@ -35,7 +35,7 @@ from innerloop.show.replay import cell_indices
 from innerloop.solve.verify import violating_cells
 from innerloop.text import printable
 
-__all__ = ["ClientDisconnected", "create_app"]
+__all__ = ["create_app", "health_routes", "version"]
 
 CONTENT_SECURITY_POLICY = (  # the page loads its own files only, and cannot be framed
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data: blob:; "
@@ -43,29 +43,6 @@ CONTENT_SECURITY_POLICY = (  # the page loads its own files only, and cannot be 
 )
 MAX_ERROR_CHARS = 1000  # longest error message
 READ_SLACK = 30.0  # seconds beyond a stream's deadline for a client that reads slowly
-
-
-class ClientDisconnected(Exception):
-    """The client disconnected."""
-
-
-class EventStream(StreamingResponse):
-    """Server-sent events for at most `seconds`. `on_close` is called once the stream has ended, however it ended."""
-
-    media_type = "text/event-stream"
-
-    def __init__(self, events: AsyncIterator[bytes], seconds: float, on_close: Callable[[], None]) -> None:
-        super().__init__(events, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
-        self.seconds, self.on_close = seconds, on_close
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        try:
-            async with asyncio.timeout(self.seconds):
-                await super().__call__(scope, receive, send)
-        except TimeoutError:  # the client does not read: the connection is closed
-            pass
-        finally:
-            self.on_close()
 
 
 class AppState:
@@ -133,24 +110,6 @@ def queue_full(message: str, seconds: float) -> HTTPException:
     return HTTPException(429, message, {"Retry-After": str(math.ceil(seconds))})
 
 
-async def until_disconnect(request: Request, coroutine: Coroutine[Any, Any, None]) -> None:
-    """Await `coroutine`; as soon as the client disconnects, cancel it and raise ClientDisconnected."""
-
-    async def disconnected() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-
-    task, disconnect = asyncio.ensure_future(coroutine), asyncio.ensure_future(disconnected())
-    try:
-        await asyncio.wait({task, disconnect}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientDisconnected
-        task.result()
-    finally:
-        task.cancel()
-        disconnect.cancel()
-
-
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The error responses of a route, as FastAPI takes them for /openapi.json."""
     descriptions = {
@@ -184,11 +143,11 @@ def create_app(registry: Registry, access: AccessState | None = None, metrics: M
     app = FastAPI(
         title="Innerloop", version=version(), docs_url=None, redoc_url=None, summary="Solves puzzles by looped models."
     )
-    app.state.innerloop = state
+    app.state.innerloop, app.state.bounds = state, Bounds(registry.limits.puzzles)
     app.router.route_class = BoundedRoute
     app.openapi = lambda: openapi(app)  # type: ignore[method-assign]
     _error_handlers(app)
-    _health_routes(app, state)
+    health_routes(app, access, metrics)
     _model_routes(app, state)
     _solve_routes(app, state)
     _stream_routes(app, state)
@@ -259,14 +218,16 @@ def _error_handlers(app: FastAPI) -> None:
         return error_response(500, "the server failed: its log says why")
 
 
-def _health_routes(app: FastAPI, state: AppState) -> None:
+def health_routes(app: FastAPI, access: AccessState, metrics: Metrics) -> None:
+    """/healthz, /readyz and /metrics."""
+
     @app.get("/healthz", summary="The process is alive")
     async def healthz() -> schema.Status:
         return schema.Status(status="ok")
 
-    @app.get("/readyz", responses=errors(503), summary="The server accepts puzzles")
+    @app.get("/readyz", responses=errors(503), summary="The server accepts requests")
     async def readyz() -> schema.Status:
-        if state.access.closing:
+        if access.closing:
             raise HTTPException(503, "the server is shutting down: use another one", {"Retry-After": "1"})
         return schema.Status(status="ready")
 
@@ -275,8 +236,8 @@ def _health_routes(app: FastAPI, state: AppState) -> None:
     }
 
     @app.get("/metrics", response_class=Response, responses=text | errors(403), summary="Prometheus metrics")  # type: ignore[arg-type]
-    async def metrics() -> Response:
-        return Response(state.metrics.text(), media_type=state.metrics.content_type)
+    async def measured() -> Response:
+        return Response(metrics.text(), media_type=metrics.content_type)
 
 
 def _model_routes(app: FastAPI, state: AppState) -> None:

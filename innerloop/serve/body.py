@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import HTTPException, Request, Response
@@ -12,11 +13,24 @@ from innerloop.errors import InputError
 from innerloop.files import parse_json
 from innerloop.text import printable
 
-__all__ = ["MAX_FIELDS", "BoundedRoute", "Malformed", "TooManyValues", "parse"]
+__all__ = ["BoundedRoute", "Bounds", "Malformed", "TooManyValues", "parse"]
 
 MAX_FIELDS = 64  # values of a request besides its puzzles
 FIRST_CHECK_BYTES = 64 * 1024  # bytes of a body after which it is checked for the first time
 MAX_CONTAINERS = 16  # lists and objects of a request: itself, its puzzles, its noise
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a body may hold. `app.state.bounds` has those of a server."""
+
+    items: int  # values of its list: puzzles, tokens, messages
+    name: str = "puzzles"  # of these values
+    containers: int = MAX_CONTAINERS  # lists and objects
+
+    @property
+    def values(self) -> int:
+        return self.items + MAX_FIELDS
 
 
 class Malformed(InputError):
@@ -27,8 +41,8 @@ class TooManyValues(InputError):
     """A body with more values than any request needs. Answered with 413."""
 
 
-def parse(body: bytes, puzzles: int) -> Any:
-    """The JSON value of a body, of at most `puzzles` + MAX_FIELDS values. Raises Malformed or TooManyValues.
+def parse(body: bytes, bounds: Bounds) -> Any:
+    """The JSON value of a body within these bounds. Raises Malformed or TooManyValues.
 
     Takes milliseconds for megabytes: counting uses str.count, and what is parsed and validated afterwards is small.
     """
@@ -36,21 +50,21 @@ def parse(body: bytes, puzzles: int) -> Any:
         text = body.decode()
     except UnicodeDecodeError as error:
         raise Malformed(f"the body is not UTF-8 (byte {error.start}): send JSON in UTF-8") from None
-    check_counts(text, puzzles)
+    check_counts(text, bounds)
     try:
         return parse_json(text, "the body")
     except InputError as error:
         raise Malformed(printable(str(error))) from None
 
 
-def check_counts(text: str, puzzles: int) -> None:
+def check_counts(text: str, bounds: Bounds) -> None:
     """Raise Malformed or TooManyValues if a JSON text, or the beginning of one, has more values than any request."""
-    lists, values = count_values(text, puzzles + MAX_FIELDS)
-    if lists > MAX_CONTAINERS:
-        raise Malformed(f"the body holds more than {MAX_CONTAINERS} lists and objects: no request has that many")
-    if values > puzzles + MAX_FIELDS:
+    lists, values = count_values(text, bounds.values)
+    if lists > bounds.containers:
+        raise Malformed(f"the body holds more than {bounds.containers} lists and objects: no request has that many")
+    if values > bounds.values:
         raise TooManyValues(
-            f"the body holds more than {puzzles + MAX_FIELDS} values: send at most {puzzles} puzzles at once"
+            f"the body holds more than {bounds.values} values: send at most {bounds.items} {bounds.name} at once"
         )
 
 
@@ -84,10 +98,10 @@ class BoundedRequest(Request):
     async def json(self) -> Any:
         return self._checked(parse, await self.body())
 
-    def _checked(self, check: Callable[[Any, int], Any], body: Any) -> Any:
-        """check(body, limit of puzzles); its exceptions become HTTP 422 and 413."""
+    def _checked(self, check: Callable[[Any, Bounds], Any], body: Any) -> Any:
+        """check(body, bounds of the server); its exceptions become HTTP 422 and 413."""
         try:
-            return check(body, self.app.state.innerloop.registry.limits.puzzles)
+            return check(body, self.app.state.bounds)
         except Malformed as error:
             raise HTTPException(422, str(error)) from None
         except TooManyValues as error:

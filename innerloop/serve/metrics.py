@@ -1,4 +1,4 @@
-"""Prometheus metrics: requests, latency, trajectories waiting and running, steps, block calls, and solutions."""
+"""Prometheus metrics: requests, latency, what waits and runs, steps, block calls, solutions, and tokens."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ class Metrics:
         self.rows = counter("innerloop_rows", "rows stepped, padding included", ["model"])
         self.nfe = counter("innerloop_nfe", "block calls", ["model"])
         self.solutions = counter("innerloop_solutions", "puzzles answered", ["model", "known", "valid", "source"])
+        self.tokens = counter("innerloop_tokens", "tokens of a language model", ["model", "direction"])
         self.cancelled = counter("innerloop_cancelled", "requests whose client disconnected", ["route"])
         self.streams = prometheus.Gauge("innerloop_streams", "open streams", registry=here)
         prometheus.ProcessCollector(registry=self.registry)
@@ -59,6 +60,11 @@ class Metrics:
         valid = "unknown" if solution.valid is None else str(solution.valid).lower()
         self.solutions.labels(model, str(solution.known).lower(), valid, solution.source).inc()
 
+    def count_tokens(self, model: str, cost: Any) -> None:
+        """Count the tokens that a request read and wrote, by its ledger."""
+        self.tokens.labels(model, "in").inc(cost.tokens_in)
+        self.tokens.labels(model, "out").inc(cost.tokens_out)
+
     def text(self) -> bytes:
         return bytes(prometheus.generate_latest(self.registry))
 
@@ -74,8 +80,8 @@ class WorkerGauges:
         self.workers = workers
 
     def collect(self) -> Iterator[Any]:
-        waiting = GaugeMetricFamily("innerloop_waiting", "trajectories waiting for a row", labels=["model"])
-        live = GaugeMetricFamily("innerloop_live_rows", "trajectories running", labels=["model"])
+        waiting = GaugeMetricFamily("innerloop_waiting", "trajectories or requests waiting", labels=["model"])
+        live = GaugeMetricFamily("innerloop_live_rows", "trajectories or requests running", labels=["model"])
         workers: Iterable[tuple[str, Any]] = self.workers()
         for name, worker in workers:
             running = worker.live

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 from innerloop.errors import InputError
 
@@ -23,9 +23,8 @@ except ImportError:
 
 from innerloop.serve.access import AccessState
 from innerloop.serve.connections import KEEP_ALIVE, Connection, ConnectionPool, Listener, connection_limit
-from innerloop.serve.models import Registry
 
-__all__ = ["Server", "bind", "is_loopback"]
+__all__ = ["Server", "Service", "bind", "is_loopback"]
 
 SWEEP_TICKS = 5  # uvicorn ticks of 0.1 s between two sweeps over all connections
 CLOSE_TIMEOUT = 10  # seconds for connections to close once all requests are answered
@@ -63,6 +62,15 @@ def bind(host: str, port: int) -> socket.socket:
     return sock
 
 
+class Service(Protocol):
+    """What a server serves: a models.Registry or a text_work.TextService."""
+
+    limits: Any  # .connections: most that are open at once
+
+    def limit_deadlines(self, deadline: float) -> None:
+        """Answer everything by `deadline` (time.monotonic())."""
+
+
 class Server(uvicorn.Server):
     """uvicorn with a graceful shutdown.
 
@@ -73,7 +81,7 @@ class Server(uvicorn.Server):
     """
 
     def __init__(
-        self, app: Any, registry: Registry, access: AccessState, grace: float, ready: Callable[[], None] = lambda: None
+        self, app: Any, registry: Service, access: AccessState, grace: float, ready: Callable[[], None] = lambda: None
     ) -> None:
         config = uvicorn.Config(
             app, http=Connection, log_level="error", access_log=False, server_header=False, proxy_headers=False,

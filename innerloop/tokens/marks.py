@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from innerloop import plugins
 from innerloop.errors import InputError
@@ -11,7 +12,7 @@ from innerloop.text import printable
 from innerloop.tokens.answers import same
 from innerloop.tokens.way import Check, Item, Said, Verdict
 
-__all__ = ["MARKS", "ORACLE", "mark", "with_verifier"]
+__all__ = ["MARKS", "ORACLE", "mark", "verifier", "with_verifier"]
 
 MARKS = ("right", "wrong", "unparsed", "cut")
 ORACLE = "answers"  # the verifier that knows the right answers: an upper bound, and no method
@@ -40,10 +41,16 @@ def with_verifier(items: Sequence[Item], verify: str) -> list[Item]:
         if missing := [i.id for i in items if i.answer is None]:
             raise InputError(f'the verifier "{ORACLE}" needs right answers, and the question {missing[0]} has none')
         return [replace(item, check=oracle(item)) for item in items]
-    function = getattr(plugins.module_of(plugins.use(verify)), "check", None)
+    check_of = verifier(verify)
+    return [replace(item, check=check_of(item)) for item in items]
+
+
+def verifier(path: str) -> Callable[[Item], Check]:
+    """The function check(question, answer) of a Python file, which is run once, as the check of any question."""
+    function = getattr(plugins.module_of(plugins.use(path)), "check", None)
     if not callable(function):
-        raise InputError(f"{printable(verify, 200)} has no function check(question, answer)")
-    return [replace(item, check=of_function(function, item)) for item in items]
+        raise InputError(f"{printable(path, 200)} has no function check(question, answer)")
+    return partial(of_function, function)
 
 
 def oracle(item: Item) -> Check:

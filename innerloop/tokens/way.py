@@ -23,6 +23,7 @@ from innerloop.lm.protocol import Completion, Prompt
 from innerloop.tokens.answers import find, kind_named
 
 __all__ = [
+    "UNKNOWN",
     "Asked",
     "Item",
     "Said",
@@ -38,6 +39,10 @@ __all__ = [
 ]
 
 OUTCOMES = ("answered", "unparsed", "cut")
+UNKNOWN = {  # why there is no answer, for people
+    "cut": "the budget or the limit of tokens ended it",
+    "unparsed": "no answer that can be trusted",
+}
 
 
 class Verdict(NamedTuple):

@@ -1,7 +1,9 @@
 """The contract of language models, over all backends: replies, limits, costs, refusals."""
 
+from importlib.util import find_spec
+
 import pytest
-import torch
+import tiny_models
 
 from innerloop.budget import OverBudget, limited
 from innerloop.errors import InputError
@@ -9,15 +11,13 @@ from innerloop.ledger import counting
 from innerloop.lm.endpoint import Endpoint
 from innerloop.lm.fake_server import FakeServer
 from innerloop.lm.get import found
+from innerloop.lm.hf import Transformers
 from innerloop.lm.local import Local
 from innerloop.lm.ngram import NGram
 from innerloop.lm.own import Own
 from innerloop.lm.protocol import CAPABILITIES, LanguageModel, MissingCapability, Reply, kind_of
 from innerloop.lm.scripted import Scripted
-from innerloop.parts.config import NetConfig
-from innerloop.weights.looped import Config, Looped
-
-SEED = 0  # of weights that write line breaks, and no end mark at once
+from innerloop.lm.watch import Cancelled, Watch, watching
 
 
 def write(prompt, seed):
@@ -43,32 +43,46 @@ def smollm2():
     made.close()
 
 
-def untrained():
-    """A looped model with random weights, which writes until it is cut, and line breaks among other characters."""
-    charset = "0123456789 +=x,.\nso;"
-    net = NetConfig(
-        vocab=len(charset) + 1, seq=160, rows=1, hidden_size=32, heads=2, layers=1, multiple_of=16, norm="magic",
-        mask="causal", prefix=0, puzzle_emb_size=0,
-    )  # fmt: skip
-    with torch.random.fork_rng():
-        torch.manual_seed(SEED)
-        loop = Looped(Config(net, dtype="float32"))
-        for p in loop.parameters():
-            if p.ndim > 1:
-                torch.nn.init.normal_(p, std=2 * p.shape[-1] ** -0.5)
-    return Own(loop, charset=charset, end=";", places=160, depth=2, rows=4)
+@pytest.fixture(scope="module")
+def smollm2_hf():
+    """SmolLM2 by transformers, where its weights and what reads them are on this machine."""
+    pytest.importorskip("xllamacpp", reason="xllamacpp is not installed: pip install 'innerloop[local]'")
+    if missing := [name for name in ("gguf", "accelerate") if find_spec(name) is None]:
+        pytest.skip(f"{missing[0]} is not installed: pip install gguf accelerate")
+    path = found("smollm2")
+    if path is None:
+        pytest.skip("the weights are not here: innerloop get smollm2")
+    return Transformers(path, context=256, rows=8)
 
 
-@pytest.fixture(params=["scripted", "ngram", "chat", "completions", "responses", "local", "own"])
+@pytest.fixture(scope="module")
+def tiny_hf():
+    return Transformers((tiny_models.model("llama", seed=13), tiny_models.tokenizer()), rows=4)
+
+
+@pytest.fixture(
+    params=[
+        "scripted",
+        "ngram",
+        "chat",
+        "completions",
+        "responses",
+        "local",
+        "own",
+        "hf",
+        pytest.param("hf smollm2", marks=pytest.mark.slow),
+    ]
+)
 def model(request, server, monkeypatch):
     if request.param == "scripted":
         return Scripted(write)
     if request.param == "ngram":
         return NGram.fit([f"{n % 9} + {n % 9} =" + write("x" * n, n) for n in range(40)], 3)
     if request.param == "own":
-        return untrained()
-    if request.param == "local":
-        return request.getfixturevalue("smollm2")
+        return request.getfixturevalue("untrained")()
+    fixtures = {"local": "smollm2", "hf": "tiny_hf", "hf smollm2": "smollm2_hf"}
+    if request.param in fixtures:
+        return request.getfixturevalue(fixtures[request.param])
     monkeypatch.setenv("KEY_OF_THE_TEST", "secret")
     return Endpoint(server.url, "any", api=request.param, key="KEY_OF_THE_TEST", retries=0)
 
@@ -106,6 +120,32 @@ def test_a_stop_text_ends_a_completion_and_is_left_out(model):
     (reply,) = model.generate(prompts, max_new_tokens=100, stop=("\n",))
     assert reply.completions[0].finish == "stop" and "\n" not in reply.completions[0].text
     assert reply.tokens_out < 100
+
+
+def test_watched_texts_are_those_of_nobody_watching_and_their_pieces_begin_them(model):
+    """A backend that writes token by token gives pieces; a call after the watch is cancelled is not begun."""
+    prompts, pieces = prompts_for(model, 2), []
+    how = {"max_new_tokens": 20} | ({"stop": ("\n", "5")} if "stop" in model.capabilities else {})
+    plain = [r.completions[0] for r in model.generate(prompts, **how)]
+    with watching(Watch(pieces.append)) as watch:
+        seen = [r.completions[0] for r in model.generate(prompts, **how)]
+        assert seen == plain
+        watch.cancel()
+        with counting() as cost, pytest.raises(Cancelled):
+            model.generate(prompts, **how)
+        assert not cost.tokens_in and not cost.tokens_out
+    for i, completion in enumerate(seen):
+        text = "".join(p.text for p in pieces if p.completion == i)
+        assert (completion.text.startswith(text) and len(completion.text) - len(text) <= 1) or not pieces
+    assert bool(pieces) == (type(model) in (Own, Local))
+
+
+def test_a_cancelled_call_ends_with_what_it_has_written(model):
+    prompts, watch = prompts_for(model, 1), Watch()
+    watch.piece = lambda piece: watch.cancel()
+    with watching(watch), counting() as cost:
+        (reply,) = model.generate(prompts, max_new_tokens=60)
+    assert cost.tokens_out == reply.tokens_out and (not watch.cancelled or reply.tokens_out < 30)
 
 
 def test_several_completions_are_those_of_their_seeds(model):

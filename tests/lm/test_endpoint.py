@@ -1,5 +1,6 @@
 """Endpoints: busy, broken and lying servers, keys, concurrency, and costs that equal the server's own counts."""
 
+import json
 import sys
 import time
 from pathlib import Path
@@ -136,3 +137,25 @@ def test_the_ledger_of_random_programs_is_the_servers_own_count(losses):
     row = ledger.measure(40, losses, 4000)
     assert row["requests"] > 100 and row["never_below"] and row["equal"] is (losses == 0)
     assert row["overshoot"] == row["still_reserved"] == 0 and row["ledger"]["tokens_out"] > 1000
+
+
+def test_the_limit_of_tokens_has_the_name_that_the_server_knows():
+    question = [{"role": "user", "content": "2 + 2?"}]
+    with FakeServer(Scripted(write), refuses=["max_tokens"]) as server:
+        with pytest.raises(EndpointError, match="Unsupported parameter: 'max_tokens'"):
+            endpoint(server, api="chat").generate([question], max_new_tokens=3)
+        (reply,) = endpoint(server, api="chat", limit="max_completion_tokens").generate([question], max_new_tokens=3)
+        assert reply.completions[0].finish == "length" and reply.tokens_out == 3
+        sent = {}
+
+        def answer(request):
+            sent.update(json.loads(request.content))
+            return httpx.Response(400, json={"error": {"message": "enough"}})
+
+        for api, name in (("chat", "max_completion_tokens"), ("completions", "max_tokens")):
+            with httpx.Client(transport=httpx.MockTransport(answer)) as client:
+                model = Endpoint("https://api.openai.com/v1", "gpt", api=api, client=client, retries=0)
+                with pytest.raises(EndpointError, match="enough"):
+                    model.generate([question if api == "chat" else "2 + 2?"], max_new_tokens=7)
+            assert sent.pop(name) == 7 and not {"max_tokens", "max_completion_tokens"} & sent.keys()
+            sent.clear()

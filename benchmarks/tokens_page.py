@@ -1,0 +1,127 @@
+"""The results about loops in the tokens: a section of docs/results.md, and the tables of docs/tokens.md."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+from marked import between, born, table
+
+RESULTS = Path(__file__).resolve().parents[1] / "results"
+NAMES = ("own_model", "wait", "decoding", "ledger")
+MODES = ("direct", "chain", "dots")
+
+
+def shares(values: list[float]) -> str:
+    """Per cent: a mean, and the least and the most of several seeds."""
+    low, high, mean = min(values), max(values), statistics.mean(values)
+    same = round(100 * low) == round(100 * high)
+    return f"{100 * mean:.0f}" if same else f"{100 * mean:.0f} ({100 * low:.0f} to {100 * high:.0f})"
+
+
+def own_model(value: dict[str, Any]) -> list[str]:
+    """Accuracy of every mode by number of steps, and bits per character beside n-grams."""
+    rows = value["rows"]
+    lengths = sorted({r["steps"] for r in rows[0]["accuracy"]})
+    by = {
+        (mode, steps): [
+            r["right"] / r["questions"]
+            for row in rows
+            for r in row["accuracy"]
+            if (r["mode"], r["steps"]) == (mode, steps)
+        ]
+        for mode in MODES
+        for steps in lengths
+    }
+    cells = rows[0]["accuracy"]
+    minutes = statistics.mean(r["cpu_minutes"] for r in rows)
+    best = min(rows[0]["ngram_bits"], key=lambda order: statistics.mean(r["ngram_bits"][order] for r in rows))
+    bits, floor = (statistics.mean(v) for v in ([r["bits"] for r in rows], [r["ngram_bits"][best] for r in rows]))
+    return [
+        f"% right on {cells[-1]['questions']} held-out questions a cell ({cells[0]['questions']} of one step, which "
+        f"are all), {len(rows)} seed{'s' * (len(rows) > 1)}: mean, least and most. The model has "
+        f"{rows[0]['subject']['parameters']:,} parameters and learned from {rows[0]['texts']:,} texts of 1 to 6 steps "
+        f"in {minutes:.1f} CPU minutes on average; 7 to 10 steps are longer than any it saw.",
+        "",
+        *table(["steps", *MODES], [[steps, *(shares(by[mode, steps]) for mode in MODES)] for steps in lengths]),
+        f"Right responses to held-out questions cost it {bits:.3f} bits a character; the best n-gram model of the same "
+        f"texts, of order {best}, {floor:.3f}.",
+        "",
+        f"- {born(value)}",
+        "",
+    ]
+
+
+def wait(value: dict[str, Any]) -> list[str]:
+    """Accuracy over forced rechecks beside the law."""
+    rows = value["rows"]
+    waits = [r["waits"] for r in rows[0]["accuracy"]]
+    shown = []
+    for row in rows:
+        cells = [f"{100 * r['right'] / r['samples']:.0f} ({100 * r['law']:.0f})" for r in row["accuracy"]]
+        shown.append([row["model"], row["seed"], f"{row['p0']:.2f}", f"{row['q']:.2f}", f"{row['b']:.3f}", *cells])
+    inside = sum(r["within"] for row in rows for r in row["accuracy"])
+    return [
+        "% right after so many rechecks, and in brackets what the law says from p0, q and b, which were measured on "
+        f"other samples; {inside} of {len(rows) * len(waits)} lie within the interval of what was measured.",
+        "",
+        *table(["learned from traces that", "seed", "p0", "q", "b", *map(str, waits)], shown),
+        f"- {born(value)}",
+        "",
+    ]
+
+
+def decoding(value: dict[str, Any]) -> list[str]:
+    """Rates beside transformers, and mixed lengths beside the ideal."""
+    head = ["width", "parameters", "tokens a second", f"transformers {value['transformers']}", "ratio",
+            "mixed lengths, of the ideal", "largest difference without a cache"]  # fmt: skip
+    rows = [
+        [
+            r["width"], f"{r['parameters']:,}", f"{r['ours']:,.0f}", f"{r['transformers']:,.0f}", f"{r['ratio']:.1f}",
+            f"{r['of_ideal']:.0%}", f"{r['twin']:.1e}",
+        ]
+        for r in value["rows"]
+    ]  # fmt: skip
+    first = value["rows"][0]
+    return [
+        f"{first['layers']} layers, float32, {first['batch']} texts at once, prompts of {first['prompt']} tokens, "
+        f"{first['new']} new ones; medians of {len(first['repeats'])} turns in one process.",
+        "",
+        *table(head, rows),
+        f"- {born(value)}",
+        "",
+    ]
+
+
+def ledger(value: dict[str, Any]) -> list[str]:
+    """What a thousand random programs were charged, beside the server's own counts."""
+    head = ["programs", "replies lost", "requests", "tokens charged", "tokens the server counted", "overshoot of a cap"]
+    rows = [
+        [
+            f"{r['programs']:,}", f"{100 * r['losses']:.0f} %", f"{r['requests']:,}",
+            f"{r['ledger']['tokens_in'] + r['ledger']['tokens_out']:,}",
+            f"{r['server']['tokens_in'] + r['server']['tokens_out']:,}", f"{r['overshoot']:g}",
+        ]
+        for r in value["rows"]
+    ]  # fmt: skip
+    return [*table(head, rows), f"- {born(value)}", ""]
+
+
+def section(values: dict[str, Any]) -> list[str]:
+    """Of docs/results.md."""
+    lines = ["## Loops in the tokens", ""]
+    for name in NAMES:
+        if name in values:
+            lines += [f"### {name}", "", *globals()[name](values[name])]
+    return lines if len(lines) > 2 else []
+
+
+def page(text: str) -> str:
+    """docs/tokens.md with its tables renewed."""
+    for name in NAMES:
+        path = RESULTS / f"{name}.json"
+        if path.exists():
+            text = between(text, name, globals()[name](json.loads(path.read_text()))[:-1])
+    return text
