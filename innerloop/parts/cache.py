@@ -110,7 +110,7 @@ class Cache:
         return shown
 
     def slots(self, calls: int, heads: int, width: int) -> list[tuple[Tensor, ...]] | None:
-        """Count the next calls of attention; where each of them is to keep keys and values (B, H, length, E) itself.
+        """Count the next calls of attention; where each of them is to keep keys and values (B, H, room, E) itself.
 
         None, and nothing is counted, where those are not float32 of this shape, or a place that took fewer steps gives
         its last one.
@@ -118,7 +118,7 @@ class Cache:
         if self._mixed:
             return None
         keys = [(self._phase, self._slot_of(self._call + i)) for i in range(calls)]
-        shape = (self.rows, heads, self.length, width)
+        shape = (self.rows, heads, self.room, width)
         for tensors in (self.kept[key] for key in keys if key in self.kept):
             if [(t.shape, t.dtype, t.is_contiguous()) for t in tensors] != [(shape, torch.float32, True)] * 2:
                 return None

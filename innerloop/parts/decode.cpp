@@ -347,9 +347,11 @@ struct Rows {
 extern "C" {
 
 // x, y (rows, each, D); places, first, last (rows, each): where they stand and which keys they see. Writes keys and
-// values at `places`. Returns whether there was memory for it; nobody may throw through ctypes.
-bool decode(const Net *net, const float *x, float *y, const int64_t *places, const int64_t *first, const int64_t *last,
-            long rows, int each, int threads) try {
+// values at `places`. Returns 0, 1 if a place lies outside the cache, or 2 if there is no memory: nothing is thrown.
+int decode(const Net *net, const float *x, float *y, const int64_t *places, const int64_t *first, const int64_t *last,
+           long rows, int each, int threads) try {
+    for (long i = 0; i < rows * each; i++)
+        if (places[i] < 0 || places[i] >= net->length) return 1;
     const long share = (rows + threads - 1) / threads;
     const long group = std::max(1L, std::min(share, long(STRIP / each)));  // rows at work at once
     const long groups = (rows + group - 1) / group;
@@ -365,8 +367,8 @@ bool decode(const Net *net, const float *x, float *y, const int64_t *places, con
     };
     if (threads == 1) work();
     else net->parallel([](void *f) { (*(decltype(work) *)f)(); }, &work, threads, 0);
-    return fine;
-} catch (const std::bad_alloc &) { return false; }
+    return fine ? 0 : 2;
+} catch (const std::bad_alloc &) { return 2; }
 
 // A token of every row by its logits (rows, vocab), and its log probability before temperature; token 0 is never drawn.
 // Temperature 0: the likeliest. Else the first token at which the running sum reaches u of the whole.

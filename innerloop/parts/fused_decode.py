@@ -25,6 +25,7 @@ from innerloop.parts.layers import Linear, SwiGLU
 SOURCE = Path(__file__).with_name("decode.cpp")
 SIZES = ("layers", "width", "heads", "inner", "length", "seen", "before", "after", "last")
 NORMS = {"pre": (1, 0), "post": (0, 1), "sandwich": (1, 1), "magic": (1, 0)}  # norms before a branch, after its sum
+DONE, OUTSIDE = 0, 1  # what decode returns; else there was no memory for it
 HEADS = (8, 16, 24, 32, 48, 64)  # E that decode.cpp is compiled for
 
 
@@ -49,7 +50,7 @@ def library() -> ctypes.CDLL | None:
     if found is not None:
         pointers = [ctypes.c_void_p] * 5
         found.decode.argtypes = [ctypes.POINTER(Net), *pointers, ctypes.c_long, ctypes.c_int, ctypes.c_int]
-        found.decode.restype = ctypes.c_bool
+        found.decode.restype = ctypes.c_int
         found.draw.argtypes, found.draw.restype = [*pointers, ctypes.c_long, ctypes.c_int], None
     return found
 
@@ -125,11 +126,14 @@ class Plan:
         for (qkv, out, up, down), (k, v), block in zip(self.blocks, slots, blocks, strict=True):
             block.__init__(qkv, out, up, down, k.data_ptr(), v.data_ptr())  # type: ignore[misc]
         rows, places, _ = x_BPD.shape
-        what = Net(*self.sizes, cache.length, cache.width, *self.norms, blocks, *self.rope, fused.openmp_entry())
+        what = Net(*self.sizes, cache.room, cache.width, *self.norms, blocks, *self.rope, fused.openmp_entry())
         ends = [t.contiguous() for t in (cache.places, reading.first, reading.last)]
         given = [t.data_ptr() for t in (x_BPD, z_BPD, *ends)]
         kernel: Any = library()
-        fused.check_memory(kernel.decode(what, *given, rows, places, torch.get_num_threads()))
+        found = kernel.decode(what, *given, rows, places, torch.get_num_threads())
+        if found == OUTSIDE:
+            raise IndexError(f"places lie outside the {cache.room} that this cache has memory for")
+        fused.check_memory(found == DONE)
         return z_BPD
 
 

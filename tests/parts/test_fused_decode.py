@@ -1,6 +1,7 @@
 """Nets of attention blocks that read from a cache: the compiled form gives what the plain one does."""
 
 import shutil
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import pairwise
 
@@ -261,6 +262,26 @@ def test_without_a_compiler_the_plain_form_runs(calls, monkeypatch):
     finally:
         monkeypatch.undo()
         fused_decode.library.cache_clear()
+
+
+def test_a_place_outside_the_memory_of_a_cache_is_no_place(calls):
+    cache, at = Cache(ROWS, 200), torch.full((ROWS, 1), 150)
+    net = net_of(positions="none")
+    for kernel in (True, False):
+        with nullcontext() if kernel else fused.plain(), pytest.raises(IndexError):
+            read(net, cache, at, torch.randn(ROWS, 1, 32), width=2)
+    assert calls
+
+
+def test_a_cache_that_grows_keeps_what_it_holds():
+    net = net_of(positions="none")
+
+    def script(cache):
+        cache = Cache(ROWS, 200)
+        read(net, cache, torch.arange(60).expand(ROWS, -1), torch.randn(ROWS, 60, 32))
+        return [read(net, cache, torch.full((ROWS, 1), i), torch.randn(ROWS, 1, 32)) for i in range(60, 70)]
+
+    close(both(net, script)[0])
 
 
 def test_a_call_is_charged_as_a_plain_one():
