@@ -375,7 +375,7 @@ def readme() -> str:
         rows.append([value["recipe"]["about"].split(",")[0], train, f"{time}, {threads} thread(s)", *deep])
     text = between(README.read_text(), "results", table(head, rows)[:-1])
     read = lambda name: json.loads(p.read_text()) if (p := ROOT / "results" / f"{name}.json").exists() else None  # noqa: E731
-    text = between(text, "width", difficulty_page.width(read("trajectories")))
+    text = between(tokens_page.first(text), "width", difficulty_page.width(read("trajectories")))
     return between(text, "difficulty", difficulty_page.short(read("difficulty")))
 
 

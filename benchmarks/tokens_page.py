@@ -10,7 +10,7 @@ from typing import Any
 from marked import between, born, table
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
-NAMES = ("own_model", "wait", "decoding", "ledger")
+NAMES = ("compared", "own_model", "wait", "decoding", "ledger")
 MODES = ("direct", "chain", "dots")
 
 
@@ -19,6 +19,31 @@ def shares(values: list[float]) -> str:
     low, high, mean = min(values), max(values), statistics.mean(values)
     same = round(100 * low) == round(100 * high)
     return f"{100 * mean:.0f}" if same else f"{100 * mean:.0f} ({100 * low:.0f} to {100 * high:.0f})"
+
+
+def compared(value: dict[str, Any]) -> list[str]:
+    """The table of `innerloop compare`, with verdicts."""
+    rows = []
+    for row in value["rows"]:
+        paired = row["against_null"]
+        verdict = "" if paired is None else paired["verdict"]
+        against = "" if paired is None else f"{100 * row['null_accuracy']:.1f}"
+        name = f"samples of {value['null']}, as many as the budget buys" if paired is None else f"`{row['name']}`"
+        rows.append(
+            [
+                name, f"{100 * row['accuracy']:.1f} ({100 * row['low']:.0f} to {100 * row['high']:.0f})",
+                f"{row['spent']['tokens']:.1f}", against, verdict,
+            ]
+        )  # fmt: skip
+    low, high = value["steps"]
+    return [
+        *table(["way to think", "% right", "tokens a question", "as much on samples, %", "verdict"], rows),
+        f"{value['rows'][0]['n']} held-out questions of {low} to {high} steps of arithmetic, a model of "
+        f"{value['subject']['parameters']:,} parameters, one seed; verdicts by McNemar's test, Holm over the ways.",
+        "",
+        f"- {born(value)}",
+        "",
+    ]
 
 
 def own_model(value: dict[str, Any]) -> list[str]:
@@ -116,6 +141,12 @@ def section(values: dict[str, Any]) -> list[str]:
         if name in values:
             lines += [f"### {name}", "", *globals()[name](values[name])]
     return lines if len(lines) > 2 else []
+
+
+def first(text: str) -> str:
+    """README with the comparison that it shows."""
+    path = RESULTS / "compared.json"
+    return between(text, "compared", compared(json.loads(path.read_text()))[:-3]) if path.exists() else text
 
 
 def page(text: str) -> str:
