@@ -74,8 +74,8 @@ def reading_of(config: NetConfig, x: Question) -> Reading:
     A text ends with `config.end`, so that several may stand in a row; its prompt ends with `config.separator`.
     Raises InputError for a cache without a mask, whose values would be wrong.
     """
-    if x.cache is not None and config.mask == "causal" and not config.end and not config.prefix:  # nothing to look up
-        return Reading(torch.zeros_like(x.cache.places), x.cache.places, x.cache)
+    if x.cache is not None and config.mask == "causal" and not config.prefix and x.cache.places.shape[1] == 1:
+        return Reading(first_of_text(config, x.inputs, x.cache.places), x.cache.places, x.cache)
     tokens = x.inputs.long()
     position_L = torch.arange(config.length, device=tokens.device)
     first_BL, last_BL = torch.zeros_like(position_L).expand(len(tokens), -1), position_L.expand(len(tokens), -1)
@@ -99,6 +99,15 @@ def reading_of(config: NetConfig, x: Question) -> Reading:
             'a cache needs a model that reads in order: give its NetConfig the mask "causal" or "prefix", and prefix 0'
         )
     return Reading(first_BL.gather(1, cache.places), last_BL.gather(1, cache.places), cache)
+
+
+def first_of_text(config: NetConfig, inputs_BS: Tensor, places_B1: Tensor) -> Tensor:
+    """(B, 1) int64 the first position of the text that a position of each row is in; of decoding, which asks often."""
+    if not config.end:
+        return torch.zeros_like(places_B1)
+    position_S = torch.arange(inputs_BS.shape[1], device=places_B1.device)
+    ended_BS = (inputs_BS == config.end) & (position_S < places_B1)
+    return torch.where(ended_BS, position_S + 1, 0).amax(1, keepdim=True)
 
 
 def next_hit(hits_BL: Tensor, otherwise: int) -> Tensor:

@@ -18,6 +18,7 @@ from innerloop.parts.attention import (
     prefix_lengths,
     reading_of,
 )
+from innerloop.parts.cache import Cache
 from innerloop.parts.config import NetConfig
 from innerloop.parts.mixers import BLOCKS, Net
 
@@ -94,6 +95,20 @@ def test_a_text_of_a_row_does_not_see_the_others(config):
                 hits = [c for c in range(begin, last + 1) if row[c] == 5]
                 prompt = (hits[0] if hits else last) if config.mask == "prefix" else -1
                 assert mask[b, i, j] == (mine == other and (q <= p or (q <= prompt and p <= prompt))), (b, i, j)
+
+
+@pytest.mark.parametrize("end", [0, 4])
+@pytest.mark.parametrize("mask", ["causal", "prefix"])
+def test_a_cache_reads_one_position_as_the_whole_row_does(mask, end):
+    rows = torch.tensor([[1, 5, 2, 4, 1, 1, 5, 3, 4, 1], [5, 4, 4, 1, 1, 5, 5, 2, 2, 2], [1] * 10])
+    config = replace(CAUSAL, mask=mask, separator=5, end=end)
+    whole = reading_of(config, asked(rows))
+    for places in torch.tensor([[0, 9, 4], [3, 2, 1], [9, 8, 7], [4, 4, 4]]):
+        cache = Cache(3, 10)
+        cache.at(places[:, None], 10)
+        one = reading_of(config, asked(rows)._replace(cache=cache))
+        for ours, theirs in ((one.first, whole.first), (one.last, whole.last)):
+            assert torch.equal(ours, theirs.gather(1, places[:, None]))
 
 
 def test_where_nothing_is_hidden_there_is_no_mask():
