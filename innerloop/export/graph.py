@@ -26,13 +26,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from innerloop import files
+from innerloop import files, tree
 from innerloop.core import Answer, Question
 from innerloop.errors import InputError
 from innerloop.noise import has_key, salted
 from innerloop.runs.fit import build_model
 from innerloop.runs.folder import OpenedRun
-from innerloop.tree import flatten, select, unflatten
+from innerloop.tree import rebuild, select
 
 __all__ = ["Slot", "graph_description", "programs", "save_aoti", "save_graph", "slots", "step_graph"]
 
@@ -89,10 +89,24 @@ def slots(state: Any, name: str = "") -> list[Slot]:
     """Name, dtype and shape of every tensor of a state, in order. Raises InputError for what is no tensor."""
     if isinstance(state, Tensor):
         return [Slot(name or "state", str(state.dtype).removeprefix("torch."), tuple(state.shape[1:]))]
+    if state is None:  # a cache that is not used
+        return []
     if not isinstance(state, tuple):
         raise InputError(f"a state of {type(state).__name__} has no slots: only loops over tensors become graphs")
     inside = getattr(state, "_fields", range(len(state)))
     return [s for key, item in zip(inside, state, strict=True) for s in slots(item, f"{name}.{key}".strip("."))]
+
+
+def flatten(state: Any) -> list[Tensor]:
+    """The tensors of a state, in order; what is none, such as a cache that is not used, is left out."""
+    return [leaf for leaf in tree.flatten(state) if isinstance(leaf, Tensor)]
+
+
+def unflatten(like: Any, leaves: Iterator[Any]) -> Any:
+    """The inverse, from an iterator; what is no tensor comes from `like`."""
+    if isinstance(like, tuple):
+        return rebuild(like, [unflatten(item, leaves) for item in like])
+    return next(leaves) if isinstance(like, Tensor) else like
 
 
 # -- torch.export -----------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from innerloop.tasks.strings import FUNCTIONS
 from innerloop.tasks.text import CUE, END, FIRST_HELD_OUT_SEED, TextTask, is_held_out
 from innerloop.tokens.answers import same
 
-TEXTS = [name for name in names() if issubclass(find(name), TextTask) and find(name).packs]
+TEXTS = [name for name in names() if issubclass(find(name), TextTask) and find(name).packs and find(name).verifies]
 
 # (task, options, question, chain, answer), worked by hand
 WORKED = [
