@@ -52,6 +52,9 @@ class Local(Backend):
         self._tokenize = lru_cache(KEPT)(self._tokenize_once)
         self._template = lru_cache(KEPT)(self._template_once)
         self._server, self._http = serve(self.path, slots, context, threads)
+        import httpx  # there, since `serve` took it
+
+        self._ended = httpx.RemoteProtocolError
 
     def close(self) -> None:
         """End the server and free the weights."""
@@ -160,7 +163,10 @@ class Local(Backend):
         return tuple(kept)
 
     def _post(self, path: str, body: dict[str, Any]) -> Any:
-        answer = self._http.post(path, json=body)
+        try:
+            answer = self._http.post(path, json=body)
+        except self._ended:  # a kept connection that the server ended just now: nothing was begun
+            answer = self._http.post(path, json=body)
         if answer.status_code != 200:
             raise self._refused(answer)
         return answer.json()
