@@ -68,7 +68,7 @@ export function haltingFigure(points, difficulty) {
   const rated = groups.length > 0 && points.every((p) => finite(p.rating));
   fill(at("halting-rated"), rated && ` Difficulty: ${difficulty || "the rating in their data, more is harder"}.`);
   figure("halting-figure", groups.length, (width) => {
-    const lines = width < 330 ? 2 : 1; // of the text over each histogram
+    const lines = width < 480 ? 2 : 1; // of the text over each histogram
     const [tall, gap] = [34, 15 + 15 * lines];
     const most = Math.max(2, ...points.map((p) => p.steps));
     const whole = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128, 256].filter((v) => v <= most);
@@ -107,7 +107,7 @@ export function modulesFigure(rows) {
     const most = 1.08 * Math.max(...rows.flatMap((m) => [m.high ?? 1, m.participation_ratio, m.effective_rank ?? 0]));
     const x = { domain: [0, most], ticks: numbered(ticks(most)), label: "directions" };
     const short = (slot) => (slot.length > 14 ? `${slot.slice(0, 13)}…` : slot);
-    const left = Math.max(64, 16 + 6.5 * Math.max(...rows.map((m) => short(m.slot).length)));
+    const left = Math.max(64, 16 + 7.5 * Math.max(...rows.map((m) => short(m.slot).length)));
     const frame = { width, height: rows.length * 44 + 54, margin: { left } };
     const { svg, X } = axes({ ...frame, x, y: { domain: [0, 1] } });
     rows.forEach(({ slot, participation_ratio: ratio, effective_rank: rank, low, high }, i) => {
