@@ -31,6 +31,8 @@ template <int V> struct Vector {
 typedef Vector<LANES>::type vec;
 typedef Vector<LANES>::bits ivec;
 
+#include "vectors.h"
+
 // Filled in by parts/fused_decode.py, in this order.
 struct Block {
     const float *qkv, *out, *up, *down;            // (3 D, D), (D, D), (2 I, D) gate first, (D, I)
@@ -46,29 +48,6 @@ struct Net {
 };
 
 // -- arithmetic ------------------------------------------------------------------------------------------------------
-
-static inline vec &at(float *p) { return *(vec *)p; }
-static inline vec at(const float *p) { return *(const vec *)p; }
-static inline vec all(float x) { return x - vec{}; }
-
-// e^x to a few units in the last place, as in orbits.cpp.
-static inline vec exp_of(vec x) {
-    const float top = 87.f, magic = 12582912.f;
-    x = x > top ? all(top) : x;
-    x = x < -top ? all(-top) : x;
-    vec shifted = x * 1.44269504f + magic;
-    vec n = shifted - magic;
-    vec r = x - n * 0.693359375f + n * 2.12194440e-4f;
-    vec p = all(1.9875691500e-4f);
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1.f;
-    ivec bits = ((ivec)shifted << 23) + (127 << 23);
-    return p * (vec)bits;
-}
 
 // The lane of (a, b), 2 V of them, that lane i takes where halves of segments of 2 S lanes are paired.
 template <int V, int S> constexpr int lane(int i) { return i / (2 * S) * (2 * S) + i % S + (i % (2 * S) < S ? 0 : V); }
@@ -92,18 +71,6 @@ template <int V, int S = V / 2> static inline typename Vector<V>::type sums(type
     if constexpr (S > 1) return sums<V, S / 2>(part);
     else return part[0];
 }
-
-// Room for n numbers, where a vector never lies across two lines of the cache.
-struct Room {
-    float *p;
-    explicit Room(long n) : p((float *)std::aligned_alloc(64, (n * 4 + 127) / 64 * 64)) {
-        if (!p) throw std::bad_alloc();
-        std::memset(p, 0, n * 4);
-    }
-    Room(const Room &) = delete;
-    ~Room() { std::free(p); }
-    operator float *() const { return p; }
-};
 
 // R channels of a product for C vectors of lines, in registers: y (R, WIDE) = or += w (R, in) x (in, WIDE). Meanwhile
 // the weights that follow are fetched, since together they are larger than the nearest cache.

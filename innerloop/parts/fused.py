@@ -31,6 +31,7 @@ from innerloop.errors import InputError
 Blocks = Any  # a sequence of OrbitBlocks of one shape: parts/orbits.py
 
 SOURCE = Path(__file__).with_name("orbits.cpp")
+HEADER = SOURCE.with_name("vectors.h")  # that every source includes
 FLAGS = ["-O3", "-march=native", "-std=gnu++17", "-fPIC", "-shared", "-pthread"]
 SWITCH = "INNERLOOP_FUSED"  # environment variable; 0 turns the fused kernel off
 allowed = True
@@ -151,7 +152,7 @@ def compile_file(source: Path, *defines: str) -> ctypes.CDLL | None:
     if os.environ.get(SWITCH) == "0" or compiler is None:
         return None
     flags = [*FLAGS, *defines]
-    told = "\n".join([source.read_text(), compiler, *flags, cpu_flags()])
+    told = "\n".join([source.read_text(), HEADER.read_text(), compiler, *flags, cpu_flags()])
     name = f"{source.stem}-{hashlib.sha256(told.encode()).hexdigest()[:16]}"
     try:
         where, why = folder()

@@ -37,6 +37,8 @@ constexpr float EPS = 1e-5f;
 typedef float vec __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
 typedef int ivec __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
 
+#include "vectors.h"
+
 // What a block is: filled in by parts/fused.py, in this order. A loop is blocks one after another.
 struct Block {
     int places, prefix, rows, columns;         // places include the prefix; rows x columns are the cells, for `near`
@@ -69,29 +71,6 @@ template <class P> struct Weights {
 
 // -- arithmetic ------------------------------------------------------------------------------------------------------
 
-static inline vec &at(float *p) { return *(vec *)p; }
-static inline vec at(const float *p) { return *(const vec *)p; }
-static inline vec all(float x) { return x - vec{}; }  // x + 0 would be an addition: it is not x for x = -0
-
-// e^x to a few units in the last place: 2^n times a polynomial on [-ln 2 / 2, ln 2 / 2].
-static inline vec exp_of(vec x) {
-    const float top = 87.f, magic = 12582912.f;
-    x = x > top ? all(top) : x;
-    x = x < -top ? all(-top) : x;
-    vec shifted = x * 1.44269504f + magic;
-    vec n = shifted - magic;
-    vec r = x - n * 0.693359375f + n * 2.12194440e-4f;
-    vec p = all(1.9875691500e-4f);
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1.f;
-    ivec bits = ((ivec)shifted << 23) + (127 << 23);
-    return p * (vec)bits;
-}
-
 static inline vec sigmoid(vec x) { return 1.f / (1.f + exp_of(-x)); }
 
 // The sum of term(i) over every LANES-th i below n, in SUM running sums.
@@ -105,20 +84,6 @@ template <class F> static inline float total(int n, F term) {
         for (int i = 0; i < LANES; i++) sum += some[i];
     return sum;
 }
-
-// Room for n numbers, where a vector never lies across two lines of the cache.
-struct Room {
-    long size;
-    float *p;
-    explicit Room(long n) : size(n), p((float *)std::aligned_alloc(64, (n * 4 + 127) / 64 * 64)) {
-        if (!p) throw std::bad_alloc();
-        zero();
-    }
-    Room(const Room &) = delete;
-    ~Room() { std::free(p); }
-    void zero() { std::memset(p, 0, size * 4); }
-    operator float *() const { return p; }
-};
 
 // A tile of a product: R rows by C vectors, kept in registers.
 template <int IN, int OUT, int R, int C, bool ADD>
