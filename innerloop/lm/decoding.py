@@ -26,7 +26,9 @@ from innerloop.parts.cache import Cache
 from innerloop.rows import Rows
 from innerloop.tree import take
 
-__all__ = ["TextJob", "TextReader", "TokenLoop", "Written", "draw", "sizes_of"]
+__all__ = ["TextJob", "TextReader", "TokenLoop", "Written", "draw", "key_of", "sizes_of"]
+
+SEED_STEP = 0x9E3779B9  # between the seeds of completions
 
 
 class Texts(NamedTuple):
@@ -254,3 +256,8 @@ def sizes_of(rows: int) -> list[int]:
     while min(sizes) > 1:
         sizes.add(-(-min(sizes) // 2))
     return sorted(sizes)
+
+
+def key_of(seed: int | None, i: int) -> int:
+    """The key of completion i of a call."""
+    return int(scramble(torch.tensor(((seed or 0) + i * SEED_STEP) & ((1 << 62) - 1))))

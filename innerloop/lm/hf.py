@@ -22,10 +22,9 @@ import torch
 from innerloop.budget import reserve
 from innerloop.errors import InputError
 from innerloop.lm.backend import Backend, digest_of_weights
-from innerloop.lm.decoding import TextJob, Written, sizes_of
+from innerloop.lm.decoding import TextJob, Written, key_of, sizes_of
 from innerloop.lm.hf_decoding import ModelTokens, StopTextReader, cache_problem
 from innerloop.lm.hf_loading import load
-from innerloop.lm.own import key_of
 from innerloop.lm.protocol import CAPABILITIES, Completion, Prompt, Reply, Sampling, kind_of
 from innerloop.lm.scheduler import Scheduler
 from innerloop.lm.scripted import cut_at_stop

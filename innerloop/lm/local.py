@@ -20,7 +20,7 @@ from typing import Any
 from innerloop import files
 from innerloop.budget import reserve
 from innerloop.errors import InputError
-from innerloop.lm.backend import Backend, most_spent, spent_on
+from innerloop.lm.backend import Backend, spent_on
 from innerloop.lm.protocol import CAPABILITIES, Completion, Prompt, Reply, Sampling, kind_of
 from innerloop.lm.watch import Piece, Watch, watched
 
@@ -97,7 +97,7 @@ class Local(Backend):
         begun = self.encode(prefix) if isinstance(prefix, str) else tuple(prefix)
         rows = [self.prompt_ids(p) + begun for p in prompts]
         lengths, sampling = self.fitted(rows, sampling, "")
-        with reserve(**most_spent(lengths, sampling)) as held:
+        with reserve(**self.most_spent(lengths, sampling)) as held:
             wanted = [(row, (sampling.seed or 0) + i) for row in rows for i in range(sampling.n)]
             watch = watched()  # here, as the threads of the pool have no context
             with ThreadPoolExecutor(min(self.slots, len(wanted))) as pool:

@@ -25,17 +25,14 @@ from innerloop.errors import InputError
 from innerloop.halt import Halt, never
 from innerloop.ledger import count_flops, counting, counts_flops
 from innerloop.lm.backend import Backend
-from innerloop.lm.decoding import TextJob, TextReader, TokenLoop, Written, sizes_of
+from innerloop.lm.decoding import TextJob, TextReader, TokenLoop, Written, key_of, sizes_of
 from innerloop.lm.protocol import CAPABILITIES, LOOP_UNITS, Completion, Prompt, Reply, Sampling
 from innerloop.lm.scheduler import Scheduler
 from innerloop.lm.watch import Pieces, watched
-from innerloop.noise import scramble
 from innerloop.rows import Done, Rows
 from innerloop.text import printable
 
 __all__ = ["Own"]
-
-SEED_STEP = 0x9E3779B9  # between the seeds of completions
 
 
 class Calls(NamedTuple):
@@ -230,8 +227,3 @@ class Own(Backend):
         logits[..., 0] = -torch.inf
         given = logits.log_softmax(-1)[:, :-1].gather(-1, tokens[:, 1:, None])[..., 0].tolist()
         return [tuple(row[len(p) - 1 : len(p) - 1 + len(c)]) for row, (p, c) in zip(given, rows, strict=True)]
-
-
-def key_of(seed: int | None, i: int) -> int:
-    """The key of completion i of a call."""
-    return int(scramble(torch.tensor(((seed or 0) + i * SEED_STEP) & ((1 << 62) - 1))))

@@ -100,12 +100,11 @@ class Cache:
         shown = self._written(self._slot_of(n), new)
         if not self._mixed:
             return shown
-        calls = self.calls or 1 << 20
         depth_BK = self.depth[:, : self.width]
         for step in range(self._step):  # places that took fewer steps give their last one
             last_BK1 = (depth_BK == step + 1)[:, None, :, None]
             if bool(last_BK1.any()):
-                kept = self.kept["step", self.slot(step * calls + n, calls)]
+                kept = self.kept["step", self.slot(step * self.calls + n, self.calls)]
                 shown = tuple(torch.where(last_BK1, k[:, :, : self.width], s) for k, s in zip(kept, shown, strict=True))
         return shown
 

@@ -97,12 +97,12 @@ class TextTask(Task):
     # -- examples -----------------------------------------------------------------------------------------------------
     def draw(self, seed: int, i: int) -> tuple[str, np.random.Generator]:
         """(question i of a list, the generator it was drawn with)."""
-        rng = item_rng(seed, i)
+        rng, held_out = item_rng(seed, i), seed >= FIRST_HELD_OUT_SEED
         for _ in range(TRIES):
             question = self.pose(rng)
-            if is_held_out(question) == (seed >= FIRST_HELD_OUT_SEED):
+            if is_held_out(question) == held_out:
                 return question, rng
-        raise InputError(f"{self.name} has no {'held-out' if seed else 'training'} question: give larger options")
+        raise InputError(f"{self.name} has no {'held-out' if held_out else 'training'} question: give larger options")
 
     def sample(self, seed: int, i: int) -> Example:
         question, rng = self.draw(seed, i)
