@@ -15,7 +15,6 @@ Resumable: a set and seed that is done is kept in --out, with a birth certificat
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -23,10 +22,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from by_seed import keep, kept, options
 from grid_sets import SETS, convert
 from subject import of_recipe
 
-from innerloop import files, recipes
+from innerloop import recipes
 from innerloop.data.found_symmetries import found_symmetries
 from innerloop.data.leakage import leakage
 from innerloop.data.opening import open_set
@@ -115,18 +115,14 @@ def learned(name: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__, "runs/grids", seeds=(0,))
+    parser.set_defaults(threads=torch.get_num_threads())
     parser.add_argument("data")
     parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--steps", type=int, default=0, help="of every training; 0: by the number of cells")
-    parser.add_argument("--set", nargs="*", default=[], help="changes of the recipe, such as plan.lr=3e-3")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--runs", type=Path, default=Path("runs/grids"))
-    parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    rows: list[dict[str, Any]] = json.loads(args.out.read_text())["rows"] if args.out.exists() else []
+    rows = kept(args.out)
     for seed in args.seeds:
         for name in args.sets:
             if any((row["set"], row["seed"]) == (name, seed) for row in rows):
@@ -137,7 +133,7 @@ def main() -> None:
                 flush=True,
             )
             rows.append(row)
-            files.write_json(args.out, {"born": birth_certificate(sorted({r["seed"] for r in rows})), "rows": rows})
+            keep(args.out, rows)
 
 
 if __name__ == "__main__":

@@ -11,18 +11,17 @@ questions, by the model and by n-gram models of orders 0 to 5 that were counted 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
+from by_seed import keep, kept, options
 from subject import of_recipe
 
 import innerloop
-from innerloop import files, recipes
+from innerloop import recipes
 from innerloop.data.questions import questions_of
 from innerloop.interval import wilson
 from innerloop.lm.ngram import NGram
@@ -83,15 +82,9 @@ def measured(seed: int, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--set", nargs="*", default=[], help="changes of the recipe, such as plan.steps=500")
-    parser.add_argument("--runs", type=Path, default=Path("runs/own_model"))
-    parser.add_argument("--out", type=Path, required=True)
-    args = parser.parse_args()
+    args = options(__doc__, "runs/own_model").parse_args()
     torch.set_num_threads(args.threads)
-    rows: list[dict[str, Any]] = json.loads(args.out.read_text())["rows"] if args.out.exists() else []
+    rows = kept(args.out)
     for seed in args.seeds:
         if any(row["seed"] == seed for row in rows):
             continue
@@ -101,7 +94,7 @@ def main() -> None:
         print(f"seed {seed}: {row['cpu_minutes']} CPU minutes; {row['bits']:.3f} bits, n-grams {floor:.3f}", flush=True)
         for mode in ("direct", "chain", "dots"):
             print(f"  {mode:7}", *(f"{r['right'] / r['questions']:.2f}" for r in row["accuracy"] if r["mode"] == mode))
-        files.write_json(args.out, {"born": birth_certificate(sorted(r["seed"] for r in rows)), "rows": rows})
+        keep(args.out, rows)
 
 
 if __name__ == "__main__":

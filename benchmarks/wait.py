@@ -18,13 +18,13 @@ import json
 import time
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import torch
+from by_seed import keep, kept, options
 
 import innerloop
-from innerloop import files, recipes
+from innerloop import recipes
 from innerloop.data.questions import questions_of
 from innerloop.interval import wilson
 from innerloop.runs.certificate import birth_certificate
@@ -94,15 +94,9 @@ def measured(name: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--set", nargs="*", default=[], help="changes of the recipe, such as plan.steps=500")
-    parser.add_argument("--runs", type=Path, default=Path("runs/wait"))
-    parser.add_argument("--out", type=Path, required=True)
-    args = parser.parse_args()
+    args = options(__doc__, "runs/wait").parse_args()
     torch.set_num_threads(args.threads)
-    rows: list[dict[str, Any]] = json.loads(args.out.read_text())["rows"] if args.out.exists() else []
+    rows = kept(args.out)
     for seed in args.seeds:
         for name in MODELS:
             if any((row["model"], row["seed"]) == (name, seed) for row in rows):
@@ -110,7 +104,7 @@ def main() -> None:
             rows.append(row := measured(name, seed, args))
             shares = " ".join(f"{r['right'] / r['samples']:.2f}({r['law']:.2f})" for r in row["accuracy"])
             print(f"{name:15} seed {seed}: p0 {row['p0']:.2f} q {row['q']:.2f} b {row['b']:.3f}; {shares}", flush=True)
-            files.write_json(args.out, {"born": birth_certificate(sorted({r["seed"] for r in rows})), "rows": rows})
+            keep(args.out, rows)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from innerloop.lm.cassette import Recorded
 from innerloop.registry import open_run, with_depth
 from innerloop.runs.certificate import birth_certificate
 from innerloop.schema import Range
-from innerloop.show.comparison import amount, p_value, page
+from innerloop.show.comparison import amount, page, verdict_words
 from innerloop.study.compare import NULL, ArmRow, Comparison, ItemRow
 from innerloop.study.compare import compare as run_comparison
 from innerloop.text import printable
@@ -197,21 +197,8 @@ def print_result(console: Console, result: Comparison, null: str) -> None:
     console.print(f"{note}; * nothing cheaper is as good", markup=False, style="dim")
     for row in result.rows:
         if row.against_null is not None:
-            console.print(f"{row.name}: {verdict_of(row)}{details_of(row, result)}", markup=False)
-
-
-def verdict_of(row: ArmRow) -> str:
-    """A verdict against the null arm, with its difference, interval and p."""
-    paired = row.against_null
-    assert paired is not None
-    points = f"{100 * paired.difference:+.1f} points, {100 * paired.low:+.1f} to {100 * paired.high:+.1f}"
-    more = ""
-    if paired.verdict == "undecided" and paired.items_needed is not None:
-        more = f"; about {paired.items_needed:,} questions would decide"
-    samples = f"{row.null_samples} sample{'s' * (row.null_samples != 1)}"
-    return f"{paired.verdict} than {samples} ({points}, {p_value(paired.adjusted)}{more})".replace(
-        "undecided than", "undecided against"
-    )
+            verdict = verdict_words(row.null_samples, row.against_null)
+            console.print(f"{row.name}: {verdict}{details_of(row, result)}", markup=False)
 
 
 def details_of(row: ArmRow, result: Comparison) -> str:

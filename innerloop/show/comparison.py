@@ -14,7 +14,9 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-__all__ = ["chart", "page"]
+from innerloop.study.verdict import ItemComparison
+
+__all__ = ["amount", "chart", "page", "verdict_words"]
 
 MOST_QUESTIONS, LONGEST = 200, 2000  # shown on the page; characters of a text
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 720, 340, 48, 190, 16, 44  # pixels of the chart and its margins
@@ -86,22 +88,24 @@ def table(result: Mapping[str, Any]) -> str:
     return f"<table><tr>{''.join(f'<th>{escape(h)}</th>' for h in head)}</tr>{''.join(lines)}</table>"
 
 
+def verdict_words(null_samples: int, paired: ItemComparison) -> str:
+    """A verdict against so many samples of the null arm, with the difference, its interval and p."""
+    word = "against" if paired.verdict == "undecided" else "than"
+    points = f"{100 * paired.difference:+.1f} points, {100 * paired.low:+.1f} to {100 * paired.high:+.1f}"
+    more = ""
+    if paired.verdict == "undecided" and paired.items_needed is not None:
+        more = f"; about {paired.items_needed:,} questions would decide"
+    samples = f"{null_samples} sample{'s' * (null_samples != 1)}"
+    return f"{paired.verdict} {word} {samples} ({points}, {p_value(paired.adjusted)}{more})"
+
+
 def verdicts(rows: Sequence[Mapping[str, Any]]) -> str:
     """Each way against as many null samples as cost the same."""
     lines = []
     for row in rows:
-        paired = row["against_null"]
-        if paired is not None:
-            more = ""
-            if paired["verdict"] == "undecided" and paired["items_needed"]:
-                more = f"; about {paired['items_needed']:,} questions would decide"
-            samples = f"{row['null_samples']} sample{'s' * (row['null_samples'] != 1)}"
-            said = (
-                f"{row['name']}: {paired['verdict']} {'against' if paired['verdict'] == 'undecided' else 'than'} "
-                f"{samples}, {100 * paired['difference']:+.1f} points "
-                f"({100 * paired['low']:+.1f} to {100 * paired['high']:+.1f}), {p_value(paired['adjusted'])}{more}"
-            )
-            lines.append(f"<li>{escape(said)}</li>")
+        if row["against_null"] is not None:
+            said = verdict_words(row["null_samples"], ItemComparison(**row["against_null"]))
+            lines.append(f"<li>{escape(row['name'])}: {escape(said)}</li>")
     return f"<ul>{''.join(lines)}</ul>"
 
 
