@@ -27,10 +27,11 @@ class Scheduler:
         self._new: list[Any] = []  # jobs that are not submitted yet
         self._cancelled: list[Any] = []  # jobs that are to end at the next tick
         self._done: dict[int, Done] = {}  # by id of the job, until it is fetched
+        self._dropped: set[int] = set()  # ids of cancelled jobs that nobody will fetch
         self._running = False
 
     def run(self, jobs: Sequence[Any]) -> list[Done]:
-        """The ends of these jobs, in their order. Raises what a step raises; other threads' jobs stay."""
+        """The ends of these jobs, in their order. Raises what a step raises, and drops these jobs; others stay."""
         wanted = {id(job) for job in jobs}
         with self._changed:
             self._new += jobs
@@ -43,6 +44,9 @@ class Scheduler:
                 self._running = True
             try:
                 Context().run(self._run_until, wanted)
+            except BaseException:
+                self._drop(jobs)
+                raise
             finally:
                 with self._changed:
                     self._running = False
@@ -52,6 +56,14 @@ class Scheduler:
         """End these jobs with what they have; those that have ended are ignored."""
         with self._changed:
             self._cancelled += jobs
+
+    def _drop(self, jobs: Sequence[Any]) -> None:
+        """Cancel these jobs, whose ends nobody waits for any more."""
+        with self._changed:
+            ids = {id(job) for job in jobs}
+            self._cancelled += [job for job in jobs if id(job) not in self._done]
+            self._dropped |= ids - self._done.keys()
+            self._done = {key: done for key, done in self._done.items() if key not in ids}
 
     def _run_until(self, wanted: set[int]) -> None:
         """Tick until these jobs have ended."""
@@ -64,7 +76,8 @@ class Scheduler:
             ended = self.rows.cancel(cancelled) + self.rows.tick()
             if ended:
                 with self._changed:
-                    self._done |= {id(done.job): done for done in ended}
+                    self._done |= {id(done.job): done for done in ended if id(done.job) not in self._dropped}
+                    self._dropped -= {id(done.job) for done in ended}
                     self._changed.notify_all()
                     if wanted <= self._done.keys():
                         return

@@ -182,6 +182,8 @@ def test_a_failing_step_is_raised_and_the_next_call_works(monkeypatch):
         model.generate(PROMPTS, max_new_tokens=3)
     monkeypatch.setattr(model.tokens, "step", step)
     assert texts(model.generate(PROMPTS, max_new_tokens=3)) == texts(own().generate(PROMPTS, max_new_tokens=3))
+    left = model.scheduler
+    assert not len(left.rows) and not left._done and not left._dropped, "nothing of the failed call goes on"
 
 
 def test_what_it_cannot_take_is_said():
