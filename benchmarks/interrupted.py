@@ -3,9 +3,10 @@
     python benchmarks/interrupted.py --kills 20 --out results/interrupted.json
 
 `innerloop compare` asks a server on loopback in a process of its own, which is killed (SIGKILL) at a random moment,
-again and again, and then left to end. Its result must equal that of a comparison that nobody touched: every answer,
-mark and spending. Paid twice is what the server answered more often than the untouched comparison asked, less the
-calls that were under way at a kill, of which there may be as many as there are workers.
+again and again, until it ends between two kills; then another one begins, until there were as many kills as asked for.
+Every result must equal that of a comparison that nobody touched: each answer, mark and spending. Paid twice is what the
+server answered more often than the untouched comparison asked, less the calls that were under way at a kill, of which
+there may be as many as there are workers.
 """
 
 from __future__ import annotations
@@ -62,6 +63,21 @@ def costs(item: dict[str, Any]) -> dict[str, Any]:
     return {"spent": counted(item["spent"]), "samples": samples}
 
 
+def killed(run: list[str], most: int, seconds: float, chance: random.Random) -> int:
+    """How often a comparison was killed before it ended: at most `most` times, after shares of `seconds`."""
+    for kills in range(most):
+        process = subprocess.Popen(run, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            if process.wait(chance.uniform(0.1, 0.9) * seconds):
+                raise SystemExit(f"the comparison failed: {' '.join(run)}")
+            return kills
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+    subprocess.run(run, check=True, capture_output=True)
+    return most
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
@@ -69,7 +85,7 @@ def main() -> None:
     args = parser.parse_args()
     chance = random.Random(0)
     with tempfile.TemporaryDirectory() as place, FakeServer(Scripted(write), latency=LATENCY) as server:
-        questions, whole, killed = Path(place) / "q.jsonl", Path(place) / "whole", Path(place) / "killed"
+        questions, whole = Path(place) / "q.jsonl", Path(place) / "whole"
         pairs = [(a, b) for a in range(2, 12) for b in range(2, 8)][:QUESTIONS]
         questions.write_text(
             "\n".join(json.dumps({"question": f"{a} * {b} =", "answer": str(a * b)}) for a, b in pairs)
@@ -77,26 +93,20 @@ def main() -> None:
         began = time.monotonic()
         subprocess.run(command(server.url, questions, whole), check=True, capture_output=True)
         seconds, asked = time.monotonic() - began, server.requests
-        kills = 0
-        for _ in range(args.kills):
-            process = subprocess.Popen(
-                command(server.url, questions, killed), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-            )
-            try:
-                process.wait(chance.uniform(0.1, 0.9) * seconds)
-            except subprocess.TimeoutExpired:
-                process.send_signal(signal.SIGKILL)
-                process.wait()
-                kills += 1
-        subprocess.run(command(server.url, questions, killed), check=True, capture_output=True)
-        again = server.requests - asked
-        row = {
-            "kills": kills, "seconds": round(seconds, 1), "requests": asked, "requests_with_kills": again,
-            "under_way_at_most": kills * WORKERS, "paid_twice": max(0, again - asked - kills * WORKERS),
-            "equal": told(whole) == told(killed),
-        }  # fmt: skip
-    print(row)
-    files.write_json(args.out, {"born": birth_certificate([0]), "rows": [row]})
+        rows: list[dict[str, Any]] = []
+        while (left := args.kills - sum(row["kills"] for row in rows)) > 0:
+            before, folder = server.requests, Path(place) / f"killed{len(rows)}"
+            kills = killed(command(server.url, questions, folder), left, seconds, chance)
+            again = server.requests - before
+            rows.append(
+                {
+                    "kills": kills, "seconds": round(seconds, 1), "requests": asked, "requests_with_kills": again,
+                    "under_way_at_most": kills * WORKERS, "paid_twice": max(0, again - asked - kills * WORKERS),
+                    "equal": told(whole) == told(folder),
+                }
+            )  # fmt: skip
+            print(rows[-1], flush=True)
+    files.write_json(args.out, {"born": birth_certificate([0]), "rows": rows})
 
 
 if __name__ == "__main__":

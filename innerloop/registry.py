@@ -139,12 +139,13 @@ def open_model(
     return Own(
         opened.loop,
         charset=task.charset,
-        end=task.charset[-1],
+        end=task.charset[task.end - 1],  # of `sums`, whose rows are one text (end 0), the last character
         places=min(context, task.shape[1]) or task.shape[1],
         depth=depth,
         rows=8 * workers,
         forms=task.forms,
         cue=task.cue,
+        expansions=getattr(task, "expansions", {}),
         name=f"{opened.run.name} ({digest_of_weights(opened.loop.state_dict().values())}, depth {depth})",
     )
 

@@ -51,6 +51,7 @@ class Own(Backend):
     depth    steps of the loop at every token; halt: ends them token by token
     rows     texts written at once; policy: of the cache, see TokenLoop
     forms    what follows a question in a prompt, by mode, as it was trained; cue: what it writes before its answer
+    expansions  the texts of characters that stand for several (tasks.compressed); a text holds what they stand for
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Own(Backend):
         policy: str | None = "full",
         forms: Mapping[str, str] = MappingProxyType({}),
         cue: str = "",
+        expansions: Mapping[str, str] = MappingProxyType({}),
         name: str = "own",
         device: torch.device | str = "cpu",
     ) -> None:
@@ -75,7 +77,7 @@ class Own(Backend):
             raise InputError(f"depth={depth}, rows={rows}, end={end!r}: give 1 or more, and a character of the charset")
         self.loop, self.name, self.context, self.rows, self.device = loop.eval(), name, places, rows, device
         self.charset, self.end = charset, charset.index(end) + 1
-        self.forms, self.cue = dict(forms), cue
+        self.forms, self.cue, self.expansions = dict(forms), cue, dict(expansions)
         self.ids = {c: i for i, c in enumerate(charset, 1)}
         self.tokens = TokenLoop(loop, depth, halt=halt, policy=policy)
         self.capabilities = frozenset(CAPABILITIES) - {"chat"}
@@ -92,8 +94,9 @@ class Own(Backend):
         return tuple(self.ids[c] for c in text)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids; padding is nothing."""
-        return "".join(self.charset[i - 1] for i in ids if i)
+        """The text of ids; padding is nothing, and what stands for several characters is spelled out."""
+        symbols = (self.charset[i - 1] for i in ids if i)
+        return "".join(self.expansions.get(symbol, symbol) for symbol in symbols)
 
     def prompt_ids(self, prompt: Prompt) -> tuple[int, ...]:
         if isinstance(prompt, str):
