@@ -24,7 +24,7 @@ MACRO_NAMES = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # characters that no task in text us
 
 
 class Compressed(TextTask):
-    """The task `task` with `options`, its chains with `macros`: a capital letter for each text. places: 0: the task's."""
+    """The task `task` with `options`; macros: a text for each capital letter; places of a row, 0: as the task has."""
 
     name = "compressed"
     rating_counts = "characters of the response"
