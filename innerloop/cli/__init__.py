@@ -59,7 +59,7 @@ def call(verb: str, words: Sequence[str]) -> int:
             given, named = tyro.cli(
                 idle,
                 prog=f"innerloop {verb}",
-                args=options_first(function, words),
+                args=gathered(function, options_first(function, words)),
                 config=(tyro.conf.FlagCreatePairsOff, tyro.conf.SuppressFixed, tyro.conf.AvoidSubcommands),
             )
     except SystemExit as stop:
@@ -107,6 +107,31 @@ def options_first(function: Callable[..., Any], words: Sequence[str]) -> list[st
             while own and kind == tuple[str, ...] and rest and not rest[0].startswith("--"):
                 options.append(rest.popleft())
     return [*options, "--", *own] if own else options
+
+
+def gathered(function: Callable[..., Any], words: Sequence[str]) -> list[str]:
+    """The words with all values of an option of several values where it stands first: the parser takes the last alone.
+
+    "--set a=1 --out x --set b=2" becomes "--set a=1 b=2 --out x".
+    """
+    types = flag_types(function)
+    parts: list[list[str]] = [[]]  # an option and the words up to the next one
+    first: dict[str, list[str]] = {}
+    rest = deque(words)
+    while rest and rest[0] != "--":
+        word = rest.popleft()
+        name, equals, value = word.partition("=")
+        kind = types.get(name.removeprefix("--").replace("-", "_")) if OPTION_PATTERN.fullmatch(word) else None
+        if kind is None and not OPTION_PATTERN.fullmatch(word):
+            parts[-1].append(word)
+        elif typing.get_origin(kind) is tuple and name in first:
+            first[name] += [value] if equals else []
+            parts.append(first[name])
+        else:
+            parts.append([name, value] if equals and typing.get_origin(kind) is tuple else [word])
+            first[name] = parts[-1]
+    once = {id(part): part for part in parts}
+    return [word for part in once.values() for word in part] + list(rest)
 
 
 def flag_types(function: Callable[..., Any]) -> dict[str, Any]:

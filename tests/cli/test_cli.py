@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -627,3 +628,21 @@ def test_symmetries_of_a_grid_are_said_beside_the_file(tmp_path):
     assert task.symmetries == ("turns",) and task.charset == "xyz"
     assert len(np.unique(task.views(50, rng).cells, axis=0)) == 8
     assert cli.main([*command, "--fresh", 'data.options.symmetries=["colours"]']) == 2
+
+
+def test_an_option_of_several_values_that_is_given_again_adds_to_them(capsys):
+    assert cli.main(["show", "chain", "--set", "plan.steps=7", "--set=plan.batch=9", "seed=3"]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"steps +7\b", shown) and re.search(r"batch +9\b", shown) and re.search(r"seed +3\b", shown)
+
+
+def test_one_that_is_given_once_and_words_of_a_verb_stay_as_they_are():
+    words = ["chain", "--set", "a=1", "b=2", "--out", "x", "--", "--set", "c"]
+    assert cli.gathered(cli.load("train"), words) == words
+    assert cli.gathered(cli.load("train"), ["chain", "--out", "x", "--out", "y"]) == [
+        "chain",
+        "--out",
+        "x",
+        "--out",
+        "y",
+    ]
