@@ -32,6 +32,7 @@ VERBS = {  # verb -> the file of this folder that holds its function, in the ord
     "probe": "probing",
     "ask": "asking",
     "compare": "comparing",
+    "macros": "compressing",
     "import": "exchanging",
     "export": "exchanging",
 }

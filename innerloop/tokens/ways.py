@@ -22,6 +22,7 @@ from innerloop.tokens.judges import Pairwise, Scalar
 from innerloop.tokens.modes import Mode
 from innerloop.tokens.prompts import Shot
 from innerloop.tokens.retry import Retry
+from innerloop.tokens.shorthand import Shorthand, read_macros
 from innerloop.tokens.vote import Vote
 from innerloop.tokens.way import Way
 from innerloop.tokens.zero_shot import ZeroShot
@@ -66,6 +67,11 @@ def dots(to: Setting, tokens: int = 256) -> Way:
     return Chain(to.model, to.shots, style="dots", max_new_tokens=tokens, temperature=to.temperature)
 
 
+def shorthand(to: Setting, file: str = "runs/macros.json", tokens: int = 256) -> Way:
+    """a chain of thought in which steps have names, from a file of innerloop macros"""
+    return Shorthand(to.model, read_macros(file), to.shots, max_new_tokens=tokens, temperature=to.temperature)
+
+
 def zero_shot(to: Setting, tokens: int = 128) -> Way:
     """ "Let's think step by step", then a second call for the answer"""
     return ZeroShot(to.model, max_new_tokens=tokens, temperature=to.temperature)
@@ -105,7 +111,8 @@ def no_think(to: Setting, format: str = "think") -> Way:
 
 Builder = Callable[..., Way]
 WAYS: dict[str, Builder] = {
-    f.__name__: f for f in (direct, chain, equation, dots, zero_shot, vote, best, retry, budget, think, no_think)
+    f.__name__: f
+    for f in (direct, chain, equation, dots, shorthand, zero_shot, vote, best, retry, budget, think, no_think)
 }
 JUDGES: dict[str, Callable[[Any], Judge]] = {"verify": lambda model: Verified(), "score": Scalar, "pairs": Pairwise}
 

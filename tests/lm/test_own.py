@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import innerloop
-from innerloop import recipes
+from innerloop import cli, recipes
 from innerloop.budget import OverBudget, limited
 from innerloop.data.questions import questions_of
 from innerloop.errors import InputError
@@ -201,8 +201,17 @@ def test_what_it_cannot_take_is_said():
     assert TextJob((1, 2), 3).temperature == 0
 
 
+def test_characters_that_stand_for_several_are_spelled_out():
+    model = own(expansions={"9": "1-2"})
+    assert model.decode(model.encode("393")) == "31-23"
+    (reply,) = model.generate(["1+2c>"], max_new_tokens=16, temperature=1.0, n=8, seed=1)
+    plain = own().generate(["1+2c>"], max_new_tokens=16, temperature=1.0, n=8, seed=1)[0]
+    assert [c.text for c in reply.completions] == [c.text.replace("9", "1-2") for c in plain.completions]
+    assert [c.ids for c in reply.completions] == [c.ids for c in plain.completions] and "1-2" in str(reply)
+
+
 @pytest.mark.slow
-def test_a_run_is_trained_opened_and_asked(tmp_path):
+def test_a_run_is_trained_opened_and_asked(tmp_path, capsys):
     """The recipe, much shortened: a folder that opens as a language model, and answers in its modes."""
     small = {"lengths": [1, 3], "most": 4, "places": 24, "modes": ["direct", "chain"]}
     changes = ["data.task=nonadjacent", f"data.options={json.dumps(small)}", "data.count=3000", "data.holdout=100"]
@@ -225,6 +234,10 @@ def test_a_run_is_trained_opened_and_asked(tmp_path):
     replies = recorded.generate(["1,2d>"], max_new_tokens=4)
     again = Recorded.offline(tmp_path / "calls.jsonl")
     assert again.generate(["1,2d>"], max_new_tokens=4) == replies and (again.forms, again.cue) == (model.forms, "=")
+    out = tmp_path / "macros.json"
+    assert cli.main(["macros", str(tmp_path / "run"), "--out", str(out), "--questions", "40", "--most", "4"]) == 0
+    found, printed = json.loads(out.read_text()), capsys.readouterr().out
+    assert found["asked"] == 40 and found["right"] >= 24 and "data.task=compressed" in printed
     with pytest.raises(InputError, match="learned sudoku"):
         innerloop.open_model(make_folder(tmp_path))
 
