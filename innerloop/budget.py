@@ -25,6 +25,7 @@ __all__ = ["SUMS", "Budget", "OverBudget", "Reservation", "affordable", "limited
 
 UNITS = tuple(f.name for f in fields(Ledger))
 SUMS = {"tokens": ("tokens_in", "tokens_out")}  # limits on sums of units
+BELOW = 1 - 1e-12  # so that shares of money, whose sum is rounded, come to no more than there is
 _lock = threading.RLock()  # of what is reserved in every budget
 
 
@@ -92,7 +93,8 @@ def affordable(unit: str, most: float, **others: float) -> float:
 
 
 def share_of(parts: int) -> dict[str, float]:
-    """An equal share, of so many, of what is left of every limit of the open budgets, in whole numbers.
+    """An equal share, of so many, of what is left of every limit of the open budgets, in whole numbers but
+    for money.
 
     Calls that run at once under one share each do not depend on which of them is first. Raises OverBudget for none.
     """
@@ -100,7 +102,9 @@ def share_of(parts: int) -> dict[str, float]:
     with _lock:
         for budget in open_budgets():
             for limit in budget.limits:
-                shares[limit] = min(shares.get(limit, float("inf")), budget.left(limit) // parts)
+                left = budget.left(limit)
+                share = left / parts * BELOW if limit == "money" else left // parts
+                shares[limit] = min(shares.get(limit, float("inf")), share)
     for limit, share in shares.items():
         if share <= 0:
             raise OverBudget(f"what is left of {limit} does not suffice for {parts} calls: give a larger budget")

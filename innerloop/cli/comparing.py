@@ -137,7 +137,9 @@ class Models:
     def paid(self) -> str:
         """What was asked of the models themselves, in words."""
         completions = int(sum(m.paid.completions for m in self.opened.values()))
-        return f"{completions:,} completions were paid" if completions else "nothing was paid"
+        dollars = sum(m.paid.money for m in self.opened.values())
+        told = f"{completions:,} completions were paid" if completions else "nothing was paid"
+        return told + (f", ${dollars:.4g}" if dollars else "")
 
     def named(self, name: str) -> Recorded:
         """The first model's calls are in calls.jsonl, the second's in calls-2.jsonl, and so on."""
@@ -145,6 +147,7 @@ class Models:
             number = len(self.opened) + 1
             path = self.folder / (CALLS if number == 1 else f"calls-{number}.jsonl")
             self.opened[name] = Recorded.offline(path) if self.replay else Recorded(self.how.open(name), path)
+            self.opened[name].prices = self.how.prices_of(name)
         return self.opened[name]
 
 

@@ -13,6 +13,7 @@ import tyro
 from innerloop import files
 from innerloop.data.questions import rows_of
 from innerloop.errors import InputError
+from innerloop.lm.prices import Prices, prices_for
 from innerloop.registry import open_model
 from innerloop.text import printable
 from innerloop.tokens.prompts import Shot
@@ -31,12 +32,22 @@ class ModelFlags(NamedTuple):
     key: str = "OPENAI_API_KEY"  # Environment variable that holds an endpoint's key.
     context: int = 0  # Most tokens of prompt and answer; 0: 2048 of a local model, 131072 of an endpoint.
     workers: int = 8  # Calls at once.
+    # US dollars for a million tokens read and written, such as 0.15/0.60, or read, cached and written, 0.15/0.075/0.60;
+    # or a JSON file of them by the model's name.
+    prices: str = ""
 
     def open(self, name: str) -> Any:
         """The model of that name. Raises InputError for a flag that is out of range."""
         if self.context < 0 or not 1 <= self.workers <= 256:
             raise InputError(f"--context {self.context}, --workers {self.workers}: give 0 or more, and 1 to 256")
-        return open_model(name, api=self.api, key=self.key, context=self.context, workers=self.workers)
+        prices = self.prices_of(name)
+        model: Any = open_model(name, api=self.api, key=self.key, context=self.context, workers=self.workers)
+        model.prices = prices
+        return model
+
+    def prices_of(self, name: str) -> Prices | None:
+        """The prices of the model of that name; None where none are given."""
+        return prices_for(name, self.prices) if self.prices else None
 
 
 NO_FLAGS = ModelFlags()
@@ -71,7 +82,8 @@ def worded_spending(spent: Mapping[str, float]) -> str:
     """What was spent, for people."""
     n_in, n_out = (int(spent.get(unit, 0)) for unit in ("tokens_in", "tokens_out"))
     calls = int(spent.get("completions", 0))
-    return f"{n_in + n_out:,} tokens ({n_in:,} read, {n_out:,} written), {calls} completion{'s' * (calls != 1)}"
+    money = f", ${spent['money']:.4g}" if spent.get("money") else ""
+    return f"{n_in + n_out:,} tokens ({n_in:,} read, {n_out:,} written), {calls} completion{'s' * (calls != 1)}{money}"
 
 
 def tally(answers: Sequence[str | None]) -> str:

@@ -7,14 +7,16 @@ this machine gets the whole batch; one behind a network overrides `generate_each
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from innerloop.budget import OverBudget, affordable, reserve
+from innerloop.budget import OverBudget, affordable, open_budgets, reserve
 from innerloop.errors import InputError
+from innerloop.lm.prices import Prices
 from innerloop.lm.protocol import LOOP_UNITS, Prompt, Reply, Sampling, kind_of, need
 from innerloop.lm.watch import Cancelled, is_cancelled
 
@@ -27,6 +29,8 @@ class Backend:
     name: str
     context: int
     capabilities: frozenset[str]
+    prices: Prices | None = None  # of its tokens; None: a call costs no money
+    counts_flops = False  # whether its calls charge FLOPs, so that a budget of them can hold
 
     def generate(
         self,
@@ -75,23 +79,45 @@ class Backend:
         lengths, sampling = self.fitted(prompts, sampling, prefix)
         with reserve(**self.most_spent(lengths, sampling)) as held:
             replies = self.complete(prompts, sampling, prefix)
-            held.settle(**spent_on(replies))
+            held.settle(**self.spent_on(replies))
         return replies
 
     def fitted(
         self, prompts: Sequence[Prompt], sampling: Sampling, prefix: str | Sequence[int]
     ) -> tuple[list[int], Sampling]:
         """(tokens of each prompt with its begun answer, the sampling with as many new tokens as context and budgets
-        allow to every completion). Raises OverBudget if they allow none.
+        allow to every completion). Money, and what a loop costs, grow evenly with what is written.
+
+        Raises OverBudget if they allow none, and InputError for a budget that would limit nothing.
         """
+        limited = {limit for budget in open_budgets() for limit in budget.limits}
+        if self.prices is None and "money" in limited:
+            raise InputError(f"{self.name} has no prices, so a budget of money limits nothing: give its prices")
+        if not self.counts_flops and "flops" in limited:
+            raise InputError(f"{self.name} counts no FLOPs, so a budget of them limits nothing: give one of tokens")
         lengths = [self.count_tokens(p) + self.count_prefix(prefix) for p in prompts]
         longest = min(sampling.max_new_tokens, self.context - max(lengths))
         longest = most_new_tokens(longest, sum(lengths), len(prompts) * sampling.n)
+        one, two = (self.most_spent(lengths, replace(sampling, max_new_tokens=n)) for n in (1, 2))
+        for unit in one.keys() & {*LOOP_UNITS, "money"}:
+            each, left = two[unit] - one[unit], affordable(unit, math.inf) - one[unit]
+            if left < 0:
+                raise OverBudget(f"a call needs at least {one[unit]:g} {unit}, and less is left: give a larger budget")
+            if each and left < each * (longest - 1):
+                longest = 1 + int(left // each)
         return lengths, replace(sampling, max_new_tokens=longest)
 
     def most_spent(self, lengths: Sequence[int], sampling: Sampling) -> dict[str, float]:
         """What completions of prompts of these lengths may cost at most, by unit of the ledger."""
-        return most_spent(lengths, sampling)
+        return self.priced(most_spent(lengths, sampling))
+
+    def spent_on(self, replies: Sequence[Reply]) -> dict[str, float]:
+        """What replies cost, by unit of the ledger."""
+        return self.priced(spent_on(replies))
+
+    def priced(self, units: dict[str, float]) -> dict[str, float]:
+        """These units, and the money they cost where there are prices."""
+        return units if self.prices is None else units | {"money": self.prices.of(units)}
 
     def complete(self, prompts: Sequence[Prompt], sampling: Sampling, prefix: str | Sequence[int]) -> list[Reply]:
         """The replies to these prompts: arguments are checked, and costs are reserved."""

@@ -23,7 +23,7 @@ from innerloop import files
 from innerloop.budget import reserve
 from innerloop.errors import InputError
 from innerloop.ledger import Ledger
-from innerloop.lm.backend import Backend, most_spent, spent_on
+from innerloop.lm.backend import Backend
 from innerloop.lm.protocol import CAPABILITIES, Prompt, Reply, Sampling
 
 __all__ = ["Recorded"]
@@ -34,6 +34,7 @@ class Recorded(Backend):
 
     forms: dict[str, str]
     cue: str
+    counts_flops: bool
 
     def __init__(self, model: Any, path: Path | str) -> None:
         self.path, self.paid = Path(path), Ledger()
@@ -47,8 +48,10 @@ class Recorded(Backend):
         if model is not None:
             self.name, self.context, self.capabilities = model.name, model.context, frozenset(model.capabilities)
             self.forms, self.cue = dict(getattr(model, "forms", {})), getattr(model, "cue", "")
+            self.prices, self.counts_flops = getattr(model, "prices", None), getattr(model, "counts_flops", False)
             line = {"model": self.name, "context": self.context, "capabilities": sorted(self.capabilities)}
-            self._append(line | ({"forms": self.forms, "cue": self.cue} if self.forms else {}))
+            line |= {"forms": self.forms, "cue": self.cue} if self.forms else {}
+            self._append(line | ({"counts_flops": True} if self.counts_flops else {}))
 
     @staticmethod
     def offline(path: Path | str) -> Recorded:
@@ -61,6 +64,7 @@ class Recorded(Backend):
         made.name, made.context = made._read_model["model"], made._read_model["context"]
         made.capabilities = frozenset(made._read_model["capabilities"])
         made.forms, made.cue = dict(made._read_model.get("forms", {})), made._read_model.get("cue", "")
+        made.counts_flops = made._read_model.get("counts_flops", False)
         return made
 
     # -- the file -----------------------------------------------------------------------------------------------------
@@ -121,8 +125,8 @@ class Recorded(Backend):
             if missing.get(call) == i:  # the model has charged it
                 replies.append(reply)
                 continue
-            with reserve(**most_spent([length], sampling)) as held:
-                held.settle(**spent_on([reply]))
+            with reserve(**self.most_spent([length], sampling)) as held:
+                held.settle(**self.spent_on([reply]))
             replies.append(reply)
         return replies
 
@@ -134,7 +138,7 @@ class Recorded(Backend):
             raise self._unknown("reply to this call")
         made = self.model.generate(list(prompts), prefix=prefix, **asdict(sampling))
         for prompt, call, reply in zip(prompts, calls, made, strict=True):
-            self.paid.charge(**spent_on([reply]))
+            self.paid.charge(**self.spent_on([reply]))
             counts = {prompt_key(part): self.count_tokens(part) for part in (prompt, prefix) if len(part)}
             self._append({"call": call, "counts": counts, "reply": reply.to_json()})
 

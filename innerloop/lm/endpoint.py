@@ -20,7 +20,7 @@ from typing import Any
 from innerloop.budget import reserve
 from innerloop.errors import InputError
 from innerloop.ledger import in_this_context
-from innerloop.lm.backend import Backend, most_spent, spent_on
+from innerloop.lm.backend import Backend
 from innerloop.lm.protocol import Prompt, Reply, Sampling, kind_of
 from innerloop.lm.replies import BadReply, body_of, reply_of
 from innerloop.text import printable
@@ -122,11 +122,11 @@ class Endpoint(Backend):
         retries = 0 if self._unreachable else self.retries  # of calls that failed together, one waits
         for tried in range(retries + 1):
             lengths, fitted = self.fitted([prompt], sampling, prefix)
-            with reserve(**most_spent(lengths, fitted)) as held:
+            with reserve(**self.most_spent(lengths, fitted)) as held:
                 attempt = self.attempt(prompt, fitted, prefix)
                 if attempt.reply is not None:
                     self._unreachable = False
-                    held.settle(**spent_on([attempt.reply]))
+                    held.settle(**self.spent_on([attempt.reply]))
                     return attempt.reply
                 if not attempt.may_have_run:
                     held.settle()

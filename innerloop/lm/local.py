@@ -20,7 +20,7 @@ from typing import Any
 from innerloop import files
 from innerloop.budget import reserve
 from innerloop.errors import InputError
-from innerloop.lm.backend import Backend, spent_on
+from innerloop.lm.backend import Backend
 from innerloop.lm.protocol import CAPABILITIES, Completion, Prompt, Reply, Sampling, kind_of
 from innerloop.lm.watch import Piece, Watch, watched
 
@@ -106,7 +106,7 @@ class Local(Backend):
             for i, length in enumerate(lengths):
                 part = made[i * sampling.n : (i + 1) * sampling.n]
                 replies.append(Reply(tuple(c for c, _ in part), length, min(cached for _, cached in part)))
-            held.settle(**spent_on(replies))
+            held.settle(**self.spent_on(replies))
         return replies
 
     def _complete(

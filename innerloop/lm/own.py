@@ -9,24 +9,21 @@ Universal Transformer, MoR, so that a loop in the weights runs inside a loop ove
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from contextvars import Context
-from dataclasses import replace
 from functools import cached_property, partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
 
-from innerloop.budget import OverBudget, affordable
 from innerloop.core import Question, think
 from innerloop.errors import InputError
 from innerloop.halt import Halt, never
 from innerloop.ledger import count_flops, counting, counts_flops
 from innerloop.lm.backend import Backend
 from innerloop.lm.decoding import TextJob, TextReader, TokenLoop, Written, key_of, sizes_of
-from innerloop.lm.protocol import CAPABILITIES, LOOP_UNITS, Completion, Prompt, Reply, Sampling
+from innerloop.lm.protocol import CAPABILITIES, Completion, Prompt, Reply, Sampling
 from innerloop.lm.scheduler import Scheduler
 from innerloop.lm.watch import Pieces, watched
 from innerloop.rows import Done, Rows
@@ -53,6 +50,8 @@ class Own(Backend):
     forms    what follows a question in a prompt, by mode, as it was trained; cue: what it writes before its answer
     expansions  the texts of characters that stand for several (tasks.compressed); a text holds what they stand for
     """
+
+    counts_flops = True
 
     def __init__(
         self,
@@ -152,21 +151,6 @@ class Own(Backend):
             read = prompt + sum(len(d.result.ids) for d in done)
             units["flops"] = self.flops_of_token * read
         return units
-
-    def fitted(
-        self, prompts: Sequence[Prompt], sampling: Sampling, prefix: str | Sequence[int]
-    ) -> tuple[list[int], Sampling]:
-        """Likewise, under budgets of block calls, steps and FLOPs too, which grow evenly with what is written."""
-        lengths, sampling = super().fitted(prompts, sampling, prefix)
-        one, two = (self.most_spent(lengths, replace(sampling, max_new_tokens=n)) for n in (1, 2))
-        for unit in LOOP_UNITS:
-            each = two.get(unit, 0) - one.get(unit, 0)
-            left = affordable(unit, math.inf) - one.get(unit, 0)
-            if left < 0:
-                raise OverBudget(f"a call needs at least {one[unit]:g} {unit}, and less is left: give a larger budget")
-            if each and left < each * (sampling.max_new_tokens - 1):
-                sampling = replace(sampling, max_new_tokens=1 + int(left // each))
-        return lengths, sampling
 
     def most_spent(self, lengths: Sequence[int], sampling: Sampling) -> dict[str, float]:
         written = len(lengths) * sampling.n * sampling.max_new_tokens

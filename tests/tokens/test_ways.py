@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +22,9 @@ from innerloop.tokens.way import OUTCOMES, Asked, Item, Said, Verdict, answer, a
 from innerloop.tokens.ways import WAYS, way_of
 
 SHOTS = (Shot("1 + 1?", "One and one make two.", "2", "1 + 1 = 2"), Shot("2 + 3?", "Two and three.", "5", "2 + 3 = 5"))
+
+
+MACROS = str(Path(__file__).parent / "named_steps.json")
 
 
 def check_sum(text):
@@ -54,7 +58,7 @@ def chatty():
 TEXTS = [
     "direct", "chain", "equation", "dots", "zero_shot", "vote(5)", "vote(5, wave=2)", "vote(3, budget(40, wait=1))",
     "best(4, verify)", "best(4, verify, wave=1)", "best(3, score)", "best(3, pairs)", "retry(3)", "budget(60)",
-    "budget(40, wait=2)", "think(50)", "no_think", "best(2, inner=vote(3))",
+    "budget(40, wait=2)", f"shorthand({MACROS!r})", "think(50)", "no_think", "best(2, inner=vote(3))",
 ]  # fmt: skip
 
 
