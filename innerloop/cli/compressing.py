@@ -49,7 +49,7 @@ def macros(
 ) -> int:
     """Find sequences of steps that recur in right answers, and name them, so that chains of thought get shorter.
 
-    Example:  innerloop macros runs/chain --out runs/macros.json
+    Example:  innerloop macros RUN --out runs/macros.json
 
     Args:
         source: A run that learned to write, whose chains are asked for and checked; the folder of `innerloop compare`,
