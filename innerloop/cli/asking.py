@@ -41,7 +41,7 @@ def ask(
             or MODEL@URL of an endpoint.
         question: What is asked.
         think: A way to think (innerloop list), such as direct, "vote(8)" or "budget(512, wait=2)".
-        kind: Of the answer: number, choice, yesno or text.
+        kind: Of the answer: number, choice, yesno, valid, math or text.
         verify: A Python file with check(question, answer), which returns True, False or what is wrong.
         shots: A file of worked examples: question, chain, answer.
         tokens: Most tokens, read and written.

@@ -24,7 +24,7 @@ class LMFlags(NamedTuple):
     lm: str = ""  # A language model in place of runs: a model of innerloop get, a run, a file.gguf, or MODEL@URL.
     think: str = ""  # A way to think by which --lm answers, such as "vote(8)"; without one it writes as it is asked.
     tokens: int = 2000  # Most tokens of a completion of --lm; with --think, most that a request reads and writes.
-    kind: str = "number"  # Of the answers of --think: number, choice, yesno or text.
+    kind: str = "number"  # Of the answers of --think: number, choice, yesno, valid, math or text.
     verify: str = ""  # For --think, a Python file with check(question, answer): True, False or what is wrong.
     shots: str = ""  # For --think, a file of worked examples: question, chain, answer.
     api: str = "chat"  # Of an endpoint: chat, completions or responses.

@@ -115,7 +115,7 @@ def compare(
     if NULL in ways:
         raise InputError(f'"{NULL}" is the name of the null arm: call your way otherwise')
     for item in items:
-        if item.answer is None and item.check is None:
+        if item.answer is None and item.check is None and item.judge is None:
             raise InputError(f"the question {item.id} has neither an answer nor a verifier, so nothing can be marked")
     Budget(limits)  # raises for limits that are none
     unit = next(iter(limits))

@@ -10,9 +10,10 @@ from innerloop import plugins
 from innerloop.errors import InputError
 from innerloop.text import printable
 from innerloop.tokens.answers import same
+from innerloop.tokens.math_judge import judge_in_words
 from innerloop.tokens.way import Check, Item, Said, Verdict
 
-__all__ = ["MARKS", "ORACLE", "mark", "verifier", "with_verifier"]
+__all__ = ["MARKS", "ORACLE", "judges", "mark", "verifier", "with_verifier"]
 
 MARKS = ("right", "wrong", "unparsed", "cut")
 ORACLE = "answers"  # the verifier that knows the right answers: an upper bound, and no method
@@ -22,11 +23,20 @@ def mark(item: Item, said: Said) -> str:
     """What the result of a way is worth. Raises InputError for a question of which nothing tells what is right."""
     if said.answer is None:
         return "cut" if said.outcome == "cut" else "unparsed"
+    if item.judge is not None:
+        return "right" if item.judge(said.answer).right else "wrong"
     if item.answer is not None:
         return "right" if same(item.kind, said.answer, item.answer) else "wrong"
     if item.check is None:
         raise InputError(f"the question {item.id} has neither an answer nor a verifier, so nothing can be marked")
     return "right" if item.check(said.answer).right else "wrong"
+
+
+def judges(items: Sequence[Item]) -> list[str]:
+    """What marks the answers where it is more than their equality, in words; each once."""
+    told = {getattr(i.judge or i.check, "about", "") for i in items if i.judge or i.answer is None}
+    told |= {f"answers in LaTeX by {judge_in_words()}" for i in items if i.kind == "math" and i.judge is None}
+    return sorted(filter(None, told))
 
 
 def with_verifier(items: Sequence[Item], verify: str) -> list[Item]:
@@ -38,7 +48,7 @@ def with_verifier(items: Sequence[Item], verify: str) -> list[Item]:
     if not verify:
         return list(items)
     if verify == ORACLE:
-        if missing := [i.id for i in items if i.answer is None]:
+        if missing := [i.id for i in items if i.answer is None and i.judge is None and i.check is None]:
             raise InputError(f'the verifier "{ORACLE}" needs right answers, and the question {missing[0]} has none')
         return [replace(item, check=oracle(item)) for item in items]
     check_of = verifier(verify)
@@ -54,6 +64,9 @@ def verifier(path: str) -> Callable[[Item], Check]:
 
 
 def oracle(item: Item) -> Check:
+    """What marks the answers, as a verifier."""
+    if known := item.judge or (item.check if item.answer is None else None):
+        return known
     return lambda answer: Verdict(same(item.kind, answer, item.answer))
 
 

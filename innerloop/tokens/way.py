@@ -65,6 +65,8 @@ class Item:
     kind: str = "number"  # of answer, a name in tokens.answers.KINDS
     # A verifier that does not know `answer`; None: there is none.
     check: Check | None = field(default=None, compare=False)
+    # What marks an answer in place of equality with `answer`; it may know that one, so no way of thinking looks at it.
+    judge: Check | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         kind_named(self.kind)
