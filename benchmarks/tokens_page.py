@@ -10,7 +10,7 @@ from typing import Any
 from marked import between, born, table
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
-NAMES = ("compared", "own_model", "wait", "decoding", "ledger")
+NAMES = ("where", "compared", "own_model", "macros", "wait", "decoding", "ledger", "first_run", "interrupted")
 MODES = ("direct", "chain", "dots")
 
 
@@ -19,6 +19,11 @@ def shares(values: list[float]) -> str:
     low, high, mean = min(values), max(values), statistics.mean(values)
     same = round(100 * low) == round(100 * high)
     return f"{100 * mean:.0f}" if same else f"{100 * mean:.0f} ({100 * low:.0f} to {100 * high:.0f})"
+
+
+def counted(seeds: list[Any]) -> str:
+    """How many seeds, and what cells tell of them."""
+    return f"{len(seeds)} seed{'s' * (len(seeds) > 1)}: mean, least and most"
 
 
 def compared(value: dict[str, Any]) -> list[str]:
@@ -77,6 +82,82 @@ def own_model(value: dict[str, Any]) -> list[str]:
         f"- {born(value)}",
         "",
     ]
+
+
+def where(value: dict[str, Any]) -> list[str]:
+    """Loops in the weights, in the tokens and around them, over seeds."""
+    seeds = value["rows"]
+    shown = []
+    for rows in zip(*(seed["rows"] for seed in seeds), strict=True):
+        row = rows[0]
+        accuracy, cost = [r["accuracy"] for r in rows], statistics.mean(r["spent"]["flops"] for r in rows)
+        null = row["against_null"] is None
+        against = "" if null else shares([r["null_accuracy"] for r in rows])
+        verdicts = [] if null else [r["against_null"]["verdict"] for r in rows]
+        told = ", ".join(f"{v} {verdicts.count(v)}" for v in dict.fromkeys(verdicts))
+        name = "samples of plain: direct, as many as the budget buys" if null else row["name"]
+        shown.append([name, shares(accuracy), f"{cost / 1e6:.1f}", against, told])
+    first, n = seeds[0], seeds[0]["rows"][0]["n"]
+    return [
+        *table(["way", "% right", "MFLOPs a question", "as much on samples, %", "verdict, seeds"], shown),
+        f"{n} held-out questions of 1 to 6 steps, {counted(seeds)}. Plain is three layers with "
+        f"{first['plain']['parameters']:,} parameters; looped has {first['looped']['parameters']:,}, and runs its one "
+        f"layer 8 times at every token. Both learned all three modes in {first['plain']['steps']:,} optimizer steps; "
+        "one of looped costs 8/3 of the FLOPs. Verdicts are against samples of plain that cost as much.",
+        "",
+        f"- {born(value)}",
+        "",
+    ]
+
+
+def macros(value: dict[str, Any]) -> list[str]:
+    """Chains with macros that were mined, and with others, beside chains as they are."""
+    seeds = value["rows"]
+    shown = []
+    for rows in zip(*(seed["rows"] for seed in seeds), strict=True):
+        right, tokens = shares([r["right"] / r["n"] for r in rows]), statistics.mean(r["tokens_out"] for r in rows)
+        texts = " ".join(f"`{text}`" for text in rows[0]["texts"].values())
+        shown.append([rows[0]["macros"], right, f"{tokens:.1f}", texts])
+    head = ["macros", "% right", "tokens written a question", "those of the first seed"]
+    return [
+        *table(head, shown),
+        f"{seeds[0]['rows'][0]['n']} held-out questions of 1 to 6 steps, {counted(seeds)}; every model learned for as "
+        "many optimizer steps.",
+        "",
+        f"- {born(value)}",
+        "",
+    ]
+
+
+def first_run(value: dict[str, Any]) -> list[str]:
+    """Seconds of the first comparison with a real model, and how often its samples are right."""
+    (row,) = value["rows"]
+    kinds = {"one_sample": "one sample", "majority_of_8": "majority of 8", "any_of_8": "any of 8"}
+    shown = []
+    for key, name in kinds.items():
+        share = row[key]
+        right, low, high = (100 * x for x in (share["right"] / share["n"], share["low"], share["high"]))
+        shown.append([name, f"{right:.0f} ({low:.0f} to {high:.0f})"])
+    return [
+        *table([value["model"], "% right"], shown),
+        f"{row['questions']} one-digit products, three ways and the null arm: {row['median']:.0f} s, the median of "
+        f"{len(row['seconds'])} runs without network; {row['tokens']:,.0f} tokens, {row['tokens_a_second']:.0f} a "
+        "second.",
+        "",
+        f"- {born(value)}",
+        "",
+    ]
+
+
+def interrupted(value: dict[str, Any]) -> list[str]:
+    """Comparisons that were killed again and again, beside one that nobody touched."""
+    rows = [
+        [r["kills"], r["requests_with_kills"], r["requests"], r["under_way_at_most"], r["paid_twice"],
+         "yes" if r["equal"] else "no"]
+        for r in value["rows"]
+    ]  # fmt: skip
+    head = ["kills", "requests", "requests without kills", "under way at a kill, at most", "paid twice", "equal result"]
+    return [*table(head, rows), f"- {born(value)}", ""]
 
 
 def wait(value: dict[str, Any]) -> list[str]:

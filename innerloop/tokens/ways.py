@@ -14,6 +14,7 @@ from typing import Any
 
 from innerloop.errors import InputError
 from innerloop.text import did_you_mean, printable
+from innerloop.tokens.acting import Acting
 from innerloop.tokens.best import Best, Judge, Verified
 from innerloop.tokens.chain import Chain
 from innerloop.tokens.direct import Direct
@@ -109,10 +110,35 @@ def no_think(to: Setting, format: str = "think") -> Way:
     return Mode(to.model, thinking=False, format=format, temperature=to.temperature)
 
 
+def act(to: Setting, n: int = 8, tokens: int = 128) -> Way:
+    """a calculator that the model may call n times, then the answer"""
+    return Acting(to.model, n, max_new_tokens=tokens, temperature=to.temperature)
+
+
+def plan(to: Setting, n: int = 8, tokens: int = 128, words: int = 96) -> Way:
+    """the same after a plan of so many tokens (reason before acting)"""
+    return Acting(to.model, n, plan=words, max_new_tokens=tokens, temperature=to.temperature)
+
+
 Builder = Callable[..., Way]
 WAYS: dict[str, Builder] = {
     f.__name__: f
-    for f in (direct, chain, equation, dots, shorthand, zero_shot, vote, best, retry, budget, think, no_think)
+    for f in (
+        direct,
+        chain,
+        equation,
+        dots,
+        shorthand,
+        zero_shot,
+        vote,
+        best,
+        retry,
+        budget,
+        think,
+        no_think,
+        act,
+        plan,
+    )
 }
 JUDGES: dict[str, Callable[[Any], Judge]] = {"verify": lambda model: Verified(), "score": Scalar, "pairs": Pairwise}
 

@@ -58,7 +58,8 @@ def chatty():
 TEXTS = [
     "direct", "chain", "equation", "dots", "zero_shot", "vote(5)", "vote(5, wave=2)", "vote(3, budget(40, wait=1))",
     "best(4, verify)", "best(4, verify, wave=1)", "best(3, score)", "best(3, pairs)", "retry(3)", "budget(60)",
-    "budget(40, wait=2)", f"shorthand({MACROS!r})", "think(50)", "no_think", "best(2, inner=vote(3))",
+    "budget(40, wait=2)", f"shorthand({MACROS!r})", "think(50)", "no_think", "act(2)", "plan(2)",
+    "best(2, inner=vote(3))",
 ]  # fmt: skip
 
 
