@@ -13,7 +13,7 @@ from innerloop.schema import Range
 from innerloop.tokens.marks import with_verifier
 from innerloop.tokens.samples import spent_on
 from innerloop.tokens.way import UNKNOWN, Item, answer
-from innerloop.tokens.ways import way_of
+from innerloop.tokens.ways import sure_of, way_of
 
 __all__ = ["ask"]
 
@@ -61,12 +61,7 @@ def ask(
     if said.answer is None:
         console.print(f"I don't know: {UNKNOWN[said.outcome]}", markup=False)
     else:
-        sure = "" if said.confidence is None else f" ({said.confidence:.0%} {sure_of(verify, think)})"
+        sure = "" if said.confidence is None else f" ({said.confidence:.0%} {sure_of(way)})"
         console.print(f"{said.answer}{sure}", markup=False, style="bold")
     console.print(worded_spending(spent_on(budget)), markup=False)
     return 0
-
-
-def sure_of(verify: str, think: str) -> str:
-    """What the confidence of an answer is a share of."""
-    return "verified" if verify and ("best" in think or "retry" in think) else "of the votes"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +13,8 @@ from innerloop.cli.thinking import ModelFlags, read_shots
 from innerloop.errors import InputError
 from innerloop.tokens.answers import kind_named
 from innerloop.tokens.marks import ORACLE, verifier
-from innerloop.tokens.way import Item, Way
+from innerloop.tokens.prompts import Shot
+from innerloop.tokens.way import Item
 from innerloop.tokens.ways import way_of
 
 __all__ = ["NO_LM", "LMFlags", "check_flags", "serve_lm"]
@@ -60,6 +62,7 @@ def serve_lm(flags: LMFlags, common: Any, url: str, sock: Any, grace: float, hos
     from innerloop.serve.metrics import Metrics
     from innerloop.serve.openai import create_text_app
     from innerloop.serve.server import Server
+    from innerloop.serve.text_page import offers
     from innerloop.serve.text_work import TextLimits, TextService
 
     metrics, access, name = Metrics(), AccessState(hosts), name_of(flags.lm)
@@ -68,32 +71,36 @@ def serve_lm(flags: LMFlags, common: Any, url: str, sock: Any, grace: float, hos
         connections=common.connections,
     )  # fmt: skip
     model = ModelFlags(flags.api, flags.key, flags.context, flags.workers).open(flags.lm)
-    service = TextService(model, name, limits, thinking_of(flags, model), lambda cost: metrics.count_tokens(name, cost))
+    shots, item = read_shots(flags.shots), questions_of(flags)
+    service = TextService(
+        model, name, limits, thinking_of(flags, model, shots, item), lambda cost: metrics.count_tokens(name, cost),
+        offers(model, item, shots),
+    )  # fmt: skip
     try:
         app = create_text_app(service, access, metrics)
         by = f" by {flags.think}" if flags.think else ""
-        ready = f"serving {name}{by} as an OpenAI endpoint at {url}"
+        ready = f"serving {name}{by} as an OpenAI endpoint and a page at {url}"
         Server(app, service, access, grace, lambda: print(ready, flush=True)).run(sockets=[sock])
     finally:
         service.close()
 
 
-def thinking_of(flags: LMFlags, model: Any) -> Any:
+def thinking_of(flags: LMFlags, model: Any, shots: Sequence[Shot], item: Callable[[str], Item]) -> Any:
     """The way to think of a server; None without --think. Raises InputError for one that is not known."""
     from innerloop.serve.text_work import Thinking
 
-    if not flags.think:
-        return None
-    shots, check_of = read_shots(flags.shots), verifier(flags.verify) if flags.verify else None
+    return Thinking(flags.think, partial(way_of, flags.think, model, shots), item) if flags.think else None
 
-    def way(temperature: float) -> Way:
-        return way_of(flags.think, model, shots, temperature)
+
+def questions_of(flags: LMFlags) -> Callable[[str], Item]:
+    """A function that makes a question of a text, with its verifier."""
+    check_of = verifier(flags.verify) if flags.verify else None
 
     def item(question: str) -> Item:
         asked = Item("question", question, kind=flags.kind)
         return asked if check_of is None else replace(asked, check=check_of(asked))
 
-    return Thinking(flags.think, way, item)
+    return item
 
 
 def name_of(model: str) -> str:

@@ -7,19 +7,23 @@
 
 A backend that writes token by token gives a piece as soon as it cannot be the begin of a stop text; another gives none.
 A call that is cancelled ends with what it has written, where its backend can end it, and no further one begins.
+Pieces of calls in `with part((2,))`, those of a sample of a way to think, carry that path.
 """
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from innerloop.errors import InputError
 
-__all__ = ["Cancelled", "Piece", "Pieces", "Watch", "is_cancelled", "watched", "watching"]
+__all__ = ["Cancelled", "Path", "Piece", "Pieces", "Watch", "is_cancelled", "part", "watched", "watching"]
+
+Path = tuple[int | str, ...]  # number of a sample, that of a sample of it, ...; "judge" for what judges them
 
 
 class Cancelled(InputError):
@@ -32,6 +36,7 @@ class Piece(NamedTuple):
     completion: int  # number of the completion in its call: prompt after prompt, n of each
     tokens: tuple[str, ...]  # texts
     logprobs: tuple[float, ...]  # natural, of each token
+    path: Path = ()  # of the sample that it belongs to; () outside of samples
 
     @property
     def text(self) -> str:
@@ -39,17 +44,36 @@ class Piece(NamedTuple):
 
 
 class Watch:
-    """See the module docstring. piece: called with every Piece, in the thread that writes; it must not wait."""
+    """See the module docstring. Both functions are called in the thread that writes, and must not wait.
 
-    def __init__(self, piece: Callable[[Piece], None] | None = None) -> None:
-        self.piece, self.cancelled = piece, False
-        self._lock = threading.Lock()
+    piece   called with every Piece
+    result  called as result(path, said) when the sample at `path` has its result
+    """
+
+    def __init__(
+        self, piece: Callable[[Piece], None] | None = None, result: Callable[[Path, Any], None] | None = None
+    ) -> None:
+        self.piece, self.result = piece, result
+        self._lock, self._cancelled = threading.Lock(), threading.Event()
         self._ends: list[Callable[[], None]] = []
+
+    @property
+    def cancelled(self) -> bool:
+        return self._cancelled.is_set()
+
+    def at(self, path: Path) -> Watch:
+        """The same watch, to which pieces come with this path."""
+        give = self.piece
+        if give is None or not path:
+            return self
+        same = copy.copy(self)
+        same.piece = lambda piece: give(piece._replace(path=path))
+        return same
 
     def cancel(self) -> None:
         """End the calls that run under this watch; those that begin later raise Cancelled."""
         with self._lock:
-            self.cancelled = True
+            self._cancelled.set()
             ends = list(self._ends)
         for end in ends:
             end()
@@ -69,6 +93,7 @@ class Watch:
 
 
 _watch: ContextVar[Watch | None] = ContextVar("innerloop_watch", default=None)
+_path: ContextVar[Path] = ContextVar("innerloop_path", default=())
 
 
 @contextmanager
@@ -82,8 +107,19 @@ def watching(watch: Watch) -> Iterator[Watch]:
 
 
 def watched() -> Watch | None:
-    """The watch of this thread or task."""
-    return _watch.get()
+    """The watch of this thread or task, for the calls of the part that it is at."""
+    watch = _watch.get()
+    return None if watch is None else watch.at(_path.get())
+
+
+@contextmanager
+def part(path: Path) -> Iterator[None]:
+    """Context of the calls of a sample."""
+    mark = _path.set(path)
+    try:
+        yield
+    finally:
+        _path.reset(mark)
 
 
 def is_cancelled() -> bool:

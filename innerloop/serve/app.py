@@ -35,7 +35,7 @@ from innerloop.show.replay import cell_indices
 from innerloop.solve.verify import violating_cells
 from innerloop.text import printable
 
-__all__ = ["create_app", "health_routes", "version"]
+__all__ = ["create_app", "health_routes", "page_routes", "version"]
 
 CONTENT_SECURITY_POLICY = (  # the page loads its own files only, and cannot be framed
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data: blob:; "
@@ -151,7 +151,7 @@ def create_app(registry: Registry, access: AccessState | None = None, metrics: M
     _model_routes(app, state)
     _solve_routes(app, state)
     _stream_routes(app, state)
-    _page_routes(app)
+    page_routes(app, "index.html")
     app.add_middleware(AccessMiddleware, access=access, metrics=metrics, max_body=registry.limits.body)
     return app
 
@@ -331,8 +331,8 @@ def _stream_routes(app: FastAPI, state: AppState) -> None:
         return EventStream(stream.events(state.fallback), stream.deadline - time.monotonic() + READ_SLACK, on_close)
 
 
-def _page_routes(app: FastAPI) -> None:
-    """The web page and its files, if this build has them."""
+def page_routes(app: FastAPI, first: str) -> None:
+    """The web page `first` and its files, if this build has them."""
 
     def asset(name: str) -> Response:
         try:
@@ -352,7 +352,7 @@ def _page_routes(app: FastAPI) -> None:
 
     @app.get("/", include_in_schema=False)
     async def page() -> Response:
-        return asset("index.html")
+        return asset(first)
 
     @app.get("/static/{name:path}", include_in_schema=False)
     async def static(name: str) -> Response:

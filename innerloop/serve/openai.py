@@ -5,7 +5,6 @@ Every error is in OpenAI's form. Nothing is computed here: requests go to the th
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -19,10 +18,10 @@ try:
 except ImportError:
     raise InputError("serving needs FastAPI and its companions: pip install 'innerloop[serve]'") from None
 
-from innerloop.lm.protocol import MissingCapability
+from innerloop.lm.watch import Piece
 from innerloop.serve.access import AccessMiddleware, AccessState
-from innerloop.serve.answering import ClientDisconnected, EventStream, until_disconnect
-from innerloop.serve.app import health_routes, version
+from innerloop.serve.answering import ClientDisconnected, until_disconnect
+from innerloop.serve.app import health_routes, page_routes, version
 from innerloop.serve.body import BoundedRoute, Bounds
 from innerloop.serve.metrics import Metrics
 from innerloop.serve.openai_reply import DONE, Form, encode_data, models_body
@@ -32,17 +31,19 @@ from innerloop.serve.openai_schema import (
     ErrorBody,
     Refusal,
     TextRequest,
+    described,
     error_body,
     worded,
 )
-from innerloop.serve.text_work import Ask, Result, TextService, TextWork
+from innerloop.serve.text_page import think_routes
+from innerloop.serve.text_stream import streamed
+from innerloop.serve.text_work import Ask, Event, Result, TextService, TextWork
 from innerloop.text import printable
 
 __all__ = ["create_text_app"]
 
 ITEMS, CONTAINERS = 1 << 17, 1 << 13  # token ids or messages of a request; lists and objects
 DEFAULT_COMPLETION = 16  # max_tokens of Completions where a request gives none, as the protocol says
-READ_SLACK = 30.0  # seconds beyond a stream's deadline for a client that reads slowly
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorBody} for status in (400, 403, 404, 408, 413, 429, 500, 502, 503, 504)
 }
@@ -60,6 +61,8 @@ def create_text_app(service: TextService, access: AccessState | None = None, met
     _error_handlers(app)
     health_routes(app, access, metrics)
     _routes(app, service, metrics)
+    think_routes(app, service, metrics)
+    page_routes(app, "text.html")
     metrics.watch(lambda: [(service.name, service)])
     app.add_middleware(AccessMiddleware, access=access, metrics=metrics, max_body=service.limits.body, error=error_body)
     return app
@@ -92,14 +95,6 @@ def _error_handlers(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def _bug(_: Request, error: Exception) -> Response:
         return JSONResponse(error_body(500, "the server failed: its log says why"), 500)
-
-
-def described(error: InputError) -> tuple[int, dict[str, Any]]:
-    """(status, body) of an error."""
-    if isinstance(error, Refusal):
-        return error.status, error_body(error.status, printable(str(error), 1000), error.param, error.code)
-    code = "missing_capability" if isinstance(error, MissingCapability) else None
-    return 400, error_body(400, printable(" ".join(str(error).split()), 1000), None, code)
 
 
 def _routes(app: FastAPI, service: TextService, metrics: Metrics) -> None:
@@ -167,6 +162,7 @@ def ask_of(service: TextService, body: TextRequest, prompts: Any, most: int, ign
         body.seed,
         body.wants_logprobs,
         ignored,
+        service.thinking,
     )
 
 
@@ -181,33 +177,24 @@ async def answered(service: TextService, metrics: Metrics, request: Request, bod
     form = Form(
         isinstance(body, ChatRequest), service.name, service.model.name, body.wants_logprobs, body.include_usage
     )
-    work = service.start(ask, bool(body.stream))
-    streams = False
+    if body.stream:  # of a way to think there are no pieces: its answer stands at its end alone
+        work = service.start(ask, pieces=ask.thinking is None)
+        return await streamed(service, metrics, request, work, lambda first: events(work, form, first))
+    work = service.start(ask)
     try:
-        if not body.stream:
-            return JSONResponse(form.whole(await until_disconnect(request, work.result())))
-        first = await until_disconnect(request, work.next())
-        streams = True
+        return JSONResponse(form.whole(await until_disconnect(request, work.result())))
     finally:
-        if not streams:
-            service.finish(work)
-    metrics.streams.inc()
-
-    def on_close() -> None:
         service.finish(work)
-        metrics.streams.dec()
-
-    seconds = max(0.0, work.deadline - time.monotonic()) + READ_SLACK
-    return EventStream(events(work, form, first), seconds, on_close)
 
 
-async def events(work: TextWork, form: Form, event: Any) -> AsyncIterator[bytes]:
+async def events(work: TextWork, form: Form, event: Event) -> AsyncIterator[bytes]:
     """The stream, from its first event on. What goes wrong ends it with an error."""
     for chunk in form.begin(len(work.ask.prompts) * work.ask.n):
         yield chunk
     try:
         while not isinstance(event, Result):
-            yield form.piece(event)
+            if isinstance(event, Piece):
+                yield form.piece(event)
             event = await work.next()
     except InputError as error:
         yield encode_data(described(error)[1])

@@ -16,11 +16,11 @@ try:
 except ImportError:
     raise InputError("serving needs FastAPI and its companions: pip install 'innerloop[serve]'") from None
 
-from innerloop.lm.protocol import MOST_COMPLETIONS, MOST_TOKENS
+from innerloop.lm.protocol import MOST_COMPLETIONS, MOST_TOKENS, MissingCapability
 from innerloop.serve.schema import RequestModel, WholeNumber
 from innerloop.text import printable
 
-__all__ = ["ChatRequest", "CompletionRequest", "ErrorBody", "Refusal", "TextRequest", "error_body"]
+__all__ = ["ChatRequest", "CompletionRequest", "ErrorBody", "Refusal", "TextRequest", "described", "error_body"]
 
 # Fields that are accepted with these values alone, which ask for nothing; null is always one of them.
 NEUTRAL: dict[str, tuple[Any, ...]] = {
@@ -62,6 +62,14 @@ def error_body(status: int, message: str, param: str | None = None, code: str | 
     """An error in OpenAI's form."""
     kind, usual = STATUSES.get(status, STATUSES[500 if status >= 500 else 400])
     return {"error": {"message": message, "type": kind, "param": param, "code": code or usual}}
+
+
+def described(error: InputError) -> tuple[int, dict[str, Any]]:
+    """(status, body) of an error."""
+    if isinstance(error, Refusal):
+        return error.status, error_body(error.status, printable(str(error), 1000), error.param, error.code)
+    code = "missing_capability" if isinstance(error, MissingCapability) else None
+    return 400, error_body(400, printable(" ".join(str(error).split()), 1000), None, code)
 
 
 class ErrorDetail(BaseModel):

@@ -13,11 +13,11 @@ import secrets
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import Context
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 from innerloop.budget import limited
 from innerloop.core import SomeFailed
@@ -26,12 +26,12 @@ from innerloop.ledger import Ledger, counting
 from innerloop.lm.endpoint import EndpointError
 from innerloop.lm.protocol import Completion, Prompt, need
 from innerloop.lm.scripted import cut_at_stop
-from innerloop.lm.watch import Cancelled, Piece, Watch, watching
+from innerloop.lm.watch import Cancelled, Path, Piece, Watch, watching
 from innerloop.serve.openai_schema import Refusal
 from innerloop.tokens.samples import spent_on
 from innerloop.tokens.way import UNKNOWN, Item, Said, Way, answer
 
-__all__ = ["Ask", "Result", "TextLimits", "TextService", "TextWork", "Thinking"]
+__all__ = ["Ask", "Event", "Result", "Sampled", "TextLimits", "TextService", "TextWork", "Thinking"]
 
 log = logging.getLogger("innerloop.serve")
 
@@ -51,7 +51,7 @@ class TextLimits:
 
 @dataclass(frozen=True)
 class Thinking:
-    """A way to think for every request. make: the way, at a temperature."""
+    """A way to think. make: the way, at a temperature."""
 
     name: str
     make: Callable[[float], Way]
@@ -71,6 +71,8 @@ class Ask:
     seed: int | None = None
     logprobs: bool = False
     ignored: int = 0  # messages that a way to think does not read
+    thinking: Thinking | None = None  # the way that answers; None: the model writes as it is asked
+    kind: str = ""  # of the answer; "": that of the server
 
 
 @dataclass(frozen=True)
@@ -81,25 +83,37 @@ class Result:
     cost: Ledger
     tokens: tuple[tuple[str, ...], ...] = ()  # texts of the tokens of each, where log probabilities were asked for
     thinking: dict[str, Any] = field(default_factory=dict)  # how a way to think came to it
+    said: Said | None = None  # what the way said
+
+
+class Sampled(NamedTuple):
+    """A sample of a way to think that has its result."""
+
+    path: Path
+    said: Said
+
+
+Event = Piece | Sampled | Result
 
 
 class TextWork:
     """A request that was accepted. `next` is awaited in the event loop; the rest may be called from any thread."""
 
     def __init__(self, ask: Ask, pieces: bool) -> None:
-        self.ask, self.watch = ask, Watch(self.put if pieces else None)
+        self.ask = ask
+        self.watch = Watch(self.put, lambda path, said: self.put(Sampled(path, said))) if pieces else Watch()
         self.future: Future[None] | None = None
         self._loop = asyncio.get_running_loop()
-        self._events: asyncio.Queue[Piece | Result | InputError] = asyncio.Queue()
+        self._events: asyncio.Queue[Event | InputError] = asyncio.Queue()
         self._timer: asyncio.TimerHandle | None = None
         self.deadline = float("inf")  # on the clock of time.monotonic()
 
-    def put(self, event: Piece | Result | InputError) -> None:
+    def put(self, event: Event | InputError) -> None:
         with contextlib.suppress(RuntimeError):  # the event loop has ended, and with it the request
             self._loop.call_soon_threadsafe(self._events.put_nowait, event)
 
-    async def next(self) -> Piece | Result:
-        """The next piece, or the result at the end. Raises what went wrong."""
+    async def next(self) -> Event:
+        """The next piece or sample, or the result at the end. Raises what went wrong."""
         event = await self._events.get()
         if isinstance(event, InputError):
             raise event
@@ -136,7 +150,9 @@ class TextService:
     """A language model that is served. Raises InputError if the way to think cannot answer with this model.
 
     name      that requests give as `model`
+    thinking  the way by which the routes of OpenAI's protocol answer; None: the model writes as it is asked
     charged   called as charged(cost) with the ledger of every request that ran
+    offered   further ways of which the page gives the choice; those that cannot answer with this model are left out
     """
 
     def __init__(
@@ -146,6 +162,7 @@ class TextService:
         limits: TextLimits,
         thinking: Thinking | None = None,
         charged: Callable[[Ledger], None] = lambda cost: None,
+        offered: Sequence[Thinking] = (),
     ) -> None:
         self.model, self.name, self.limits, self.thinking, self.charged = model, name, limits, thinking, charged
         self.began = int(time.time())
@@ -155,7 +172,9 @@ class TextService:
         self._pool = ThreadPoolExecutor(limits.workers, thread_name_prefix="text")
         self._closing = float("inf")
         if thinking is not None:
-            try_out(thinking.make(0.0), thinking.item("1 + 1 ="))
+            try_out(thinking)
+        able = [way for way in offered if is_able(way)]
+        self.ways = {way.name: way for way in ([thinking] if thinking else []) + able}
 
     # -- requests -----------------------------------------------------------------------------------------------------
     def check(self, ask: Ask) -> None:
@@ -174,27 +193,24 @@ class TextService:
             need(self.model, "logprobs", "ids", purpose="logprobs of a request")
         if ask.seed is not None:
             need(self.model, "seed", purpose="a seed of a request")
-        if self.thinking is None:
+        if ask.thinking is None:
             return
         for param, wrong in (("n", completions > 1), ("top_p", ask.top_p < 1), ("logprobs", ask.logprobs)):
             if wrong:
                 raise Refusal(
-                    f"this server answers by {self.thinking.name}, one answer a request, with samples of its own: "
+                    f"this server answers by {ask.thinking.name}, one answer a request, with samples of its own: "
                     f"leave out {param}",
                     param=param,
                 )
 
-    def start(self, ask: Ask, stream: bool = False) -> TextWork:
-        """Accept a request. Raises Refusal, 429 where too many wait.
-
-        stream: whether pieces are wanted; of a way to think there are none, as its answer stands at its end alone.
-        """
+    def start(self, ask: Ask, pieces: bool = False) -> TextWork:
+        """Accept a request, of which pieces and samples may be wanted. Raises Refusal, 429 where too many wait."""
         self.check(ask)
         with self._lock:
             if self.in_flight >= self.limits.workers + self.limits.queue:
                 raise Refusal(f"{self.limits.queue} requests wait already: try again later", 429, wait=1)
             self.in_flight += 1
-        work = TextWork(ask, stream and self.thinking is None)
+        work = TextWork(ask, pieces)
         self._works.add(work)
         late = Refusal(f"the request took longer than {self.limits.seconds:g} s: ask for less", 504)
         work.end_by(time.monotonic() + self.limits.seconds, late)
@@ -218,7 +234,7 @@ class TextService:
         try:
             with watching(work.watch), counting() as cost:
                 try:
-                    work.put(self._think(work.ask, cost) if self.thinking else self._write(work, cost))
+                    work.put(self._think(work.ask, cost) if work.ask.thinking else self._write(work, cost))
                 finally:
                     self.charged(cost)
         except BaseException as error:
@@ -242,8 +258,9 @@ class TextService:
 
     def _think(self, ask: Ask, cost: Ledger) -> Result:
         """The answer of the way to think, under a budget."""
-        assert self.thinking is not None
-        way, item = self.thinking.make(ask.temperature), self.thinking.item(str(ask.prompts[0]))
+        assert ask.thinking is not None
+        way, item = ask.thinking.make(ask.temperature), ask.thinking.item(str(ask.prompts[0]))
+        item = replace(item, kind=ask.kind or item.kind)
         seed = self._seed(ask)
         with limited(tokens=ask.max_tokens):
             said = answer(way, item, secrets.randbits(62) if seed is None else seed)
@@ -251,14 +268,13 @@ class TextService:
         shown = cut_at_stop(text, ask.stop)
         finish = "length" if said.outcome == "cut" else "stop"
         completion = Completion(shown, finish, int(cost.tokens_out))
-        return Result((completion,), cost, thinking=self._told(said, cost, ask))
+        return Result((completion,), cost, thinking=self._told(ask.thinking, said, cost, ask), said=said)
 
-    def _told(self, said: Said, cost: Ledger, ask: Ask) -> dict[str, Any]:
+    def _told(self, thinking: Thinking, said: Said, cost: Ledger, ask: Ask) -> dict[str, Any]:
         """What a response says of the way to think."""
-        assert self.thinking is not None
         counts = Counter(sample.answer for sample in said.samples)
         return {
-            "way": self.thinking.name, "outcome": said.outcome, "answer": said.answer, "confidence": said.confidence,
+            "way": thinking.name, "outcome": said.outcome, "answer": said.answer, "confidence": said.confidence,
             "tally": [{"answer": a, "count": count} for a, count in counts.most_common()],
             "spent": {unit: amount for unit, amount in spent_on(cost).items() if unit != "seconds"},
             "ignored_messages": ask.ignored,
@@ -288,12 +304,13 @@ class TextService:
 
 def told(error: BaseException) -> InputError:
     """What a client is told of an error; what it cannot mend stands in the log alone."""
-    cause = next(iter(error.errors.values())) if isinstance(error, SomeFailed) else error
-    if isinstance(cause, EndpointError):
-        return Refusal(str(cause), 502)
-    if isinstance(cause, InputError):
-        return cause
-    log.error("a request failed", exc_info=cause)
+    if isinstance(error, SomeFailed):
+        return told(next(iter(error.errors.values())))
+    if isinstance(error, EndpointError):
+        return Refusal(str(error), 502)
+    if isinstance(error, InputError):
+        return error
+    log.error("a request failed", exc_info=error)
     return Refusal("the server failed: its log says why", 500)
 
 
@@ -301,9 +318,20 @@ def shutting_down() -> Refusal:
     return Refusal("the server is shutting down: use another one", 503, wait=1)
 
 
-def try_out(way: Any, item: Item) -> None:
-    """Raise InputError if a way cannot answer such a question. It gets no token to spend, so it asks no model."""
-    with limited(tokens=1):
-        answer(way, item)
-    if hasattr(way, "inner"):
-        try_out(way.inner, item)
+def try_out(thinking: Thinking) -> None:
+    """Raise InputError if a way cannot answer a question. It gets no token to spend, so it asks no model."""
+    way: Any = thinking.make(0.0)
+    item = thinking.item("1 + 1 =")
+    while way is not None:
+        with limited(tokens=1):
+            answer(way, item)
+        way = getattr(way, "inner", None)
+
+
+def is_able(thinking: Thinking) -> bool:
+    """Whether a way can answer questions with its model."""
+    try:
+        try_out(thinking)
+    except InputError:
+        return False
+    return True

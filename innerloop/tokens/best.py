@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Protocol
 
+from innerloop.lm.watch import part
 from innerloop.tokens.check import need_check, verdict
 from innerloop.tokens.way import Asked, Item, Said, State, Waves, Way, subkey
 
@@ -54,7 +55,8 @@ class Best(Waves):
         if isinstance(self.judge, Verified):
             need_check(x.item, "best(..., verify)")
         samples = self.next_wave(s, x, "best")
-        choice = self.judge.choose(x.item, samples, subkey(s.key, "judge"), len(s.samples))
+        with part((*x.path, "judge")):
+            choice = self.judge.choose(x.item, samples, subkey(s.key, "judge"), len(s.samples))
         done = choice.winner is not None or len(samples) >= self.n
         cut = any(said.outcome == "cut" for said in samples)
         return s._replace(samples=samples, phase=s.phase + 1, done=done, cut=cut, memory=choice)

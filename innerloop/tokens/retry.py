@@ -10,10 +10,11 @@ from __future__ import annotations
 from typing import Any
 
 from innerloop.errors import InputError
+from innerloop.lm.watch import part
 from innerloop.tokens.answers import find
 from innerloop.tokens.check import need_check, verdict
 from innerloop.tokens.prompts import BETWEEN, prompt_of
-from innerloop.tokens.way import Asked, Said, State, Way, subkey
+from innerloop.tokens.way import Asked, Said, State, Way, subkey, tell
 
 __all__ = ["Retry"]
 
@@ -47,13 +48,16 @@ class Retry(Way):
                 prompt = f"{prompt}{said.text}\n{again}{BETWEEN}"
             else:
                 prompt = [*prompt, {"role": "assistant", "content": said.text}, {"role": "user", "content": again}]
-        completion = self.ask(
-            prompt, max_new_tokens=self.max_new_tokens, stop=stop, temperature=self.temperature,
-            seed=subkey(s.key, "attempt", s.phase),
-        )  # fmt: skip
+        path = (*x.path, s.phase)
+        with part(path):
+            completion = self.ask(
+                prompt, max_new_tokens=self.max_new_tokens, stop=stop, temperature=self.temperature,
+                seed=subkey(s.key, "attempt", s.phase),
+            )  # fmt: skip
         cut = completion.finish == "length"
         found = None if cut else find(x.item.kind, completion.text)
         said = Said(found, "answered" if found is not None else "cut" if cut else "unparsed", completion.text)
+        tell(path, said)
         right, message = verdict(x.item, said)
         attempts = (*(s.memory or ()), (said, message))
         done = right or s.phase + 1 >= self.depth

@@ -29,7 +29,7 @@ class Samples(Way):
     def advance(self, s: State, x: Asked) -> State:
         """One more sample; its cost is kept in its details."""
         with counting() as cost:
-            said = answer(self.inner, x.item, subkey(s.key, "sample", s.phase))
+            said = answer(self.inner, x.item, subkey(s.key, "sample", s.phase), (*x.path, s.phase))
         said = replace(said, details=said.details | {"spent": spent_on(cost)})
         samples = (*s.samples, said)
         done = not fits_another(samples)

@@ -20,6 +20,7 @@ from innerloop.core import think, think_many
 from innerloop.errors import InputError
 from innerloop.halt import finished
 from innerloop.lm.protocol import Completion, Prompt
+from innerloop.lm.watch import Path, part, watched
 from innerloop.tokens.answers import find, kind_named
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "answer_many",
     "finished",
     "subkey",
+    "tell",
 ]
 
 OUTCOMES = ("answered", "unparsed", "cut")
@@ -79,6 +81,7 @@ class Asked(NamedTuple):
 
     item: Item
     key: int = 0
+    path: Path = ()  # of the sample that this is, for those who watch
 
 
 class State(NamedTuple):
@@ -118,10 +121,14 @@ class Way:
 
     def step(self, s: State, x: Asked) -> State:
         """One step; a budget that allows no call ends the thought, with what there is."""
-        try:
-            return self.advance(s, x)
-        except OverBudget:
-            return s._replace(done=True, cut=True)
+        with part(x.path):
+            try:
+                new = self.advance(s, x)
+            except OverBudget:
+                new = s._replace(done=True, cut=True)
+        if new.done and x.path:
+            tell(x.path, self.read(new))
+        return new
 
     def advance(self, s: State, x: Asked) -> State:
         raise NotImplementedError
@@ -150,8 +157,15 @@ class Waves(Way):
         """All samples so far, with those of another wave; `name` goes into their seeds."""
         first = len(s.samples)
         count = min(self.wave, self.n - first)
-        asked = [Asked(x.item, subkey(s.key, name, i)) for i in range(first, first + count)]
+        asked = [Asked(x.item, subkey(s.key, name, i), (*x.path, i)) for i in range(first, first + count)]
         return (*s.samples, *answer_many(self.inner, asked, workers=count))
+
+
+def tell(path: Path, said: Said) -> None:
+    """Give the result of a sample to those who watch."""
+    watch = watched()
+    if watch is not None and watch.result is not None:
+        watch.result(path, said)
 
 
 def need_sampling(inner: Way, n: int) -> None:
@@ -160,9 +174,9 @@ def need_sampling(inner: Way, n: int) -> None:
         raise InputError("samples at temperature 0 are all the same: use a way with a temperature above 0")
 
 
-def answer(way: Way, item: Item, key: int = 0) -> Said:
-    """What a way says to one question."""
-    return think(way, Asked(item, key), way.depth, halt=finished).answer
+def answer(way: Way, item: Item, key: int = 0, path: Path = ()) -> Said:
+    """What a way says to one question. path: of the sample that this is."""
+    return think(way, Asked(item, key, path), way.depth, halt=finished).answer
 
 
 class Numbered(NamedTuple):

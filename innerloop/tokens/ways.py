@@ -23,12 +23,13 @@ from innerloop.tokens.judges import Pairwise, Scalar
 from innerloop.tokens.modes import Mode
 from innerloop.tokens.prompts import Shot
 from innerloop.tokens.retry import Retry
+from innerloop.tokens.samples import Samples
 from innerloop.tokens.shorthand import Shorthand, read_macros
 from innerloop.tokens.vote import Vote
-from innerloop.tokens.way import Way
+from innerloop.tokens.way import Waves, Way
 from innerloop.tokens.zero_shot import ZeroShot
 
-__all__ = ["JUDGES", "WAYS", "way_of"]
+__all__ = ["JUDGES", "WAYS", "about", "sure_of", "way_of"]
 
 SAMPLED = 0.7  # temperature of ways of which several samples are taken
 
@@ -150,6 +151,20 @@ def way_of(text: str, model: Any, shots: Sequence[Shot] = (), temperature: float
     except (SyntaxError, ValueError, RecursionError):
         raise no_way(text) from None
     return builder_of(node, text)(Setting(model, tuple(shots), temperature, judge_model))
+
+
+def about(text: str) -> str:
+    """The outermost way of an expression that `way_of` takes, in one line."""
+    return (WAYS[text.partition("(")[0].strip()].__doc__ or "").strip()
+
+
+def sure_of(way: Way) -> str:
+    """What the confidence of a way is, as the end of a phrase such as "90 % verified"; "" where it has none."""
+    if isinstance(way, Retry) or (isinstance(way, Best) and isinstance(way.judge, Verified)):
+        return "verified"
+    if isinstance(way, Best):
+        return "by the judge"
+    return "of the votes" if isinstance(way, Waves | Samples) else ""
 
 
 def no_way(text: str) -> InputError:

@@ -1,4 +1,4 @@
-// Where thoughts come from: a server that is asked, or a recording that the page carries. Both answer alike.
+// Where thoughts come from: a server that is asked, or a recording that the page carries.
 
 /** What went wrong, in a sentence. status 0: nobody answered; wait: seconds after which to ask again. */
 export class Trouble extends Error {
@@ -8,7 +8,7 @@ export class Trouble extends Error {
   }
 }
 
-async function ask(path, body, signal) {
+export async function ask(path, body, signal) {
   const post = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body), signal };
   const reply = await fetch(path, body ? post : {}).catch((error) => {
     if (error.name === "AbortError") throw error;
@@ -17,13 +17,13 @@ async function ask(path, body, signal) {
   if (reply.ok) return reply;
   const { error } = await reply.json().catch(() => ({}));
   const wait = [429, 503].includes(reply.status) ? Number(reply.headers.get("Retry-After")) || 2 : 0;
-  throw new Trouble(error ?? `The server answered with status ${reply.status}.`, reply.status, wait);
+  throw new Trouble(error?.message ?? error ?? `The server answered with status ${reply.status}.`, reply.status, wait);
 }
 
 const told = async (...words) => (await ask(...words)).json();
 
-/** (event, data) pairs of a stream of server-sent events. */
-async function* events(reply) {
+/** (event, data) pairs of a stream. */
+export async function* events(reply) {
   const reader = reply.body.pipeThrough(new TextDecoderStream()).getReader();
   let left = "";
   for (;;) {

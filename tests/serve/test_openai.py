@@ -1,14 +1,12 @@
 """A language model by OpenAI's protocol: real servers on loopback, asked by httpx and by the `openai` client."""
 
-import contextlib
 import json
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 
 import httpx
 import pytest
+from text_server import serving, until
 
 from innerloop import cli
 from innerloop.errors import InputError
@@ -17,88 +15,8 @@ from innerloop.lm.fake_server import FakeServer, Faults
 from innerloop.lm.protocol import MissingCapability
 from innerloop.lm.scripted import Scripted
 from innerloop.lm.watch import watched
-from innerloop.serve.access import AccessState
 from innerloop.serve.local import running
-from innerloop.serve.metrics import Metrics
-from innerloop.serve.openai import create_text_app
-from innerloop.serve.server import Server, bind
-from innerloop.serve.text_work import TextLimits, TextService, Thinking
-from innerloop.tokens.way import Item
-from innerloop.tokens.ways import way_of
-
-
-class Served:
-    """A server in a thread of this process."""
-
-    def __init__(self, url, service, access, server):
-        self.service, self.access, self.server = service, access, server
-        self.http = httpx.Client(base_url=url, timeout=60, trust_env=False)
-        self.url, self.name = url, service.name
-
-    def chat(self, question="2 + 2 =", status=200, **body):
-        messages = body.pop("messages", [{"role": "user", "content": question}])
-        return self.post("/v1/chat/completions", {"model": self.name, "messages": messages, **body}, status)
-
-    def complete(self, prompt="2 + 2 =", status=200, **body):
-        return self.post("/v1/completions", {"model": self.name, "prompt": prompt, **body}, status)
-
-    def post(self, path, body, status=200):
-        reply = self.http.post(path, json=body)
-        assert reply.status_code == status, reply.text
-        return reply.json()
-
-    def refused(self, path, body, status):
-        """The error of a request, whose form is checked."""
-        said = self.post(path, body, status)
-        assert set(said) == {"error"} and set(said["error"]) == {"message", "type", "param", "code"}, said
-        assert said["error"]["message"] and said["error"]["type"]
-        return said["error"]
-
-    def stream(self, path, body):
-        """The chunks of a stream, all but the last [DONE]."""
-        with self.http.stream("POST", path, json={"model": self.name, "stream": True, **body}) as reply:
-            assert reply.status_code == 200, reply.read()
-            assert reply.headers["content-type"].startswith("text/event-stream")
-            lines = [line for line in reply.iter_lines() if line]
-        assert all(line.startswith("data: ") for line in lines) and lines[-1] == "data: [DONE]"
-        return [json.loads(line.removeprefix("data: ")) for line in lines[:-1]]
-
-
-@contextlib.contextmanager
-def serving(model, think="", name="tiny", check=None, kind="number", **limits):
-    """A server over a model, which ends as after a signal."""
-    metrics, access = Metrics(), AccessState()
-    thinking = None
-    if think:
-        thinking = Thinking(
-            think, partial(way_of, think, model, ()), lambda q: Item("question", q, kind=kind, check=check)
-        )
-    service = TextService(model, name, TextLimits(**limits), thinking, partial(metrics.count_tokens, name))
-    ready = threading.Event()
-    try:
-        server = Server(create_text_app(service, access, metrics), service, access, 20.0, ready.set)
-        sock = bind("127.0.0.1", 0)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, daemon=True)
-        thread.start()
-        assert ready.wait(30)
-        made = Served(f"http://127.0.0.1:{sock.getsockname()[1]}", service, access, server)
-        try:
-            yield made
-        finally:
-            made.http.close()
-            server.should_exit = True
-            thread.join(30)
-            sock.close()
-            assert not thread.is_alive()
-    finally:
-        service.close()
-
-
-def until(what):
-    end = time.monotonic() + 30
-    while not what():
-        assert time.monotonic() < end, "it never happened"
-        time.sleep(0.01)
+from innerloop.serve.server import Server
 
 
 def counting_up(prompt, seed):
