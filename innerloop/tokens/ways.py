@@ -122,25 +122,10 @@ def plan(to: Setting, n: int = 8, tokens: int = 128, words: int = 96) -> Way:
 
 
 Builder = Callable[..., Way]
-WAYS: dict[str, Builder] = {
-    f.__name__: f
-    for f in (
-        direct,
-        chain,
-        equation,
-        dots,
-        shorthand,
-        zero_shot,
-        vote,
-        best,
-        retry,
-        budget,
-        think,
-        no_think,
-        act,
-        plan,
-    )
-}
+ALL = (
+    direct, chain, equation, dots, shorthand, zero_shot, vote, best, retry, budget, think, no_think, act, plan,
+)  # fmt: skip
+WAYS: dict[str, Builder] = {f.__name__: f for f in ALL}
 JUDGES: dict[str, Callable[[Any], Judge]] = {"verify": lambda model: Verified(), "score": Scalar, "pairs": Pairwise}
 
 
