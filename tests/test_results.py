@@ -26,6 +26,7 @@ NO_SUBJECT = {
     "decoding",
     "ledger",
     "verdicts",
+    "harness_client",
     "votes",
     "interrupted",
     "wait",
