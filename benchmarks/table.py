@@ -14,6 +14,7 @@ from typing import Any
 import baseline_structure
 import difficulty_page
 import engine_page
+import grids_page
 import ladder_page
 import ladder_table
 import speed_page
@@ -331,12 +332,10 @@ def page() -> str:
     lines += tokens_page.section(values)
     lines += ["## Benchmarks", ""]
     for name, value in values.items():
-        elsewhere = name in ("family", "difficulty", "trajectories", *SPEEDS, *tokens_page.NAMES) or name.startswith(
-            ("solve_", "coverage")
-        )
-        elsewhere = elsewhere or "arrivals" in value or "runs" in value
+        elsewhere = name in ("family", "difficulty", "trajectories", *SPEEDS, *tokens_page.NAMES)
+        elsewhere |= name.startswith(("solve_", "coverage")) or "arrivals" in value or "runs" in value
         if not isinstance(value.get("recipe"), dict) and not elsewhere:
-            lines += plain(name, value)
+            lines += grids_page.section(value) if name == "grids" else plain(name, value)
     return "\n".join(lines)
 
 

@@ -13,13 +13,14 @@ from innerloop.weights import trm
 PLAIN = replace(SMALL, hidden_size=128, block="attention", positions="learned", prefix=1, pool="first")
 
 
+ALL = Data("", {}, count=0, holdout=0)  # of a file, of which a tenth is to validate on
 CHANNELS = 32  # of a place; where the names of symbols mean nothing, of each symbol
 
 
 def grid() -> Run:
     """Your own puzzle: `innerloop train grid --data FILE.csv`."""
     plan = replace(LONG, steps=12_000, halting=replace(MIXED, max_steps=8), depths=(8,), check_every=500, patience=8)
-    return Run("grid", "orbit", sized(CHANNELS), Data("", {}), plan, about="any fixed-size puzzle from your file")
+    return Run("grid", "orbit", sized(CHANNELS), ALL, plan, about="any fixed-size puzzle from your file")
 
 
 def changes_for(task: Grid, symmetries: Sequence[str]) -> list[str]:
@@ -32,6 +33,4 @@ def grid_attention() -> Run:
     """The same by TRM's recursion over attention with learned places, which presumes nothing."""
     plan = replace(QUICK, steps=5000, lr=1e-3, warmup=200, ema=0.998, halting=replace(SPREAD, max_steps=8), depths=(8,))
     config = trm.Config(PLAIN, cycles=1, thoughts=5)
-    return Run(
-        "grid_attention", "trm", config, Data("", {}), plan, about="the same by attention, which presumes nothing"
-    )
+    return Run("grid_attention", "trm", config, ALL, plan, about="the same by attention, which presumes nothing")
