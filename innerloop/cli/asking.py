@@ -9,6 +9,7 @@ from rich.console import Console
 
 from innerloop.budget import limited
 from innerloop.cli.thinking import NO_FLAGS, ModelFlags, ModelName, read_shots, tally, worded_spending
+from innerloop.cli.watching import shown
 from innerloop.schema import Range
 from innerloop.tokens.marks import with_verifier
 from innerloop.tokens.samples import spent_on
@@ -34,6 +35,8 @@ def ask(
 ) -> int:
     """Ask a language model one question by a way to think, and say the answer, how sure it is, and what it cost.
 
+    In a terminal, what it writes is shown while it is written.
+
     Example:  innerloop ask smollm2 "What is 7 times 8?" --think "vote(8)"
 
     Args:
@@ -52,7 +55,7 @@ def ask(
     opened = how.open(model)
     way = way_of(think, opened, worked, temperature)
     console = Console(emoji=False, highlight=False, soft_wrap=True)
-    with console.status("thinking"), limited(tokens=tokens) as budget:
+    with shown(console), limited(tokens=tokens) as budget:
         said = answer(way, item, seed)
     if said.text.strip():
         console.print(said.text.strip(), markup=False, style="dim")

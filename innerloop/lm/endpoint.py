@@ -4,16 +4,23 @@
 
 Prompts of a call are sent at once, `workers` at a time. A busy or broken server is asked again, later each time, and
 after the time that it names (Retry-After). The key comes from the environment and is written nowhere.
+
+A call that somebody watches (lm/watch.py) is a stream, where it is of Chat Completions or Completions and wants no
+log probabilities. It is not made again once a piece was given; cancelled, its connection is closed, and since nobody
+says then what it cost, it is charged with the most that it might.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import random
+import socket
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,7 +29,8 @@ from innerloop.errors import InputError
 from innerloop.ledger import in_this_context
 from innerloop.lm.backend import Backend
 from innerloop.lm.protocol import Prompt, Reply, Sampling, kind_of
-from innerloop.lm.replies import BadReply, body_of, reply_of
+from innerloop.lm.replies import STREAM, BadReply, Chunks, body_of, reply_of
+from innerloop.lm.watch import Cancelled, Piece, Watch, watched
 from innerloop.text import printable
 
 __all__ = ["APIS", "Endpoint", "EndpointError"]
@@ -34,6 +42,7 @@ APIS = {  # name: (path, capabilities)
 }
 LIMITS = {"api.openai.com": "max_completion_tokens"}  # the field of the most new tokens of chats, by host
 LIMIT = "max_tokens"  # of all others
+STREAMED = ("chat", "completions")  # APIs whose replies are watched
 RETRIED = {408, 409, 429, 500, 502, 503, 504}  # HTTP statuses after which a call is made again
 LONGEST_WAIT = 60.0  # seconds between two attempts, whatever the server asks for
 TEMPLATE_TOKENS, MESSAGE_TOKENS = 256, 16  # at most, of a chat template, and of each message
@@ -54,6 +63,7 @@ class Attempt:
     wait: float = 0.0  # seconds that the server asks to wait
     may_have_run: bool = False  # the server may have written tokens that did not arrive
     reply: Reply | None = None  # in `value`
+    begun: bool = False  # pieces of it were given to who watches
 
 
 class Endpoint(Backend):
@@ -100,6 +110,7 @@ class Endpoint(Backend):
         self.limit = limit or (LIMITS.get(host_of(self.url), LIMIT) if api == "chat" else LIMIT)
         self.retries, self.backoff, self.workers, self.extra = retries, backoff, workers, dict(extra or {})
         self._unreachable = False  # the last call found no server
+        self._streams = api in STREAMED  # and the server has not refused to
         self._send = sender(client, self.url, key, timeout)
         if client is None:
             weakref.finalize(self, self._send.client.close)
@@ -110,43 +121,57 @@ class Endpoint(Backend):
         if len(prompts) == 1:
             return [self.ask(prompts[0], sampling, prefix)]
         with ThreadPoolExecutor(min(self.workers, len(prompts))) as pool:
-            futures = [pool.submit(in_this_context(self.ask), p, sampling, prefix) for p in prompts]
+            futures = [
+                pool.submit(in_this_context(self.ask), p, sampling, prefix, i * sampling.n)
+                for i, p in enumerate(prompts)
+            ]
             try:
                 return [future.result() for future in futures]
             finally:
                 for future in futures:
                     future.cancel()
 
-    def ask(self, prompt: Prompt, sampling: Sampling, prefix: str | Sequence[int]) -> Reply:
-        """The reply to one prompt, after as many attempts as it takes and `retries` allow."""
+    def ask(self, prompt: Prompt, sampling: Sampling, prefix: str | Sequence[int], first: int = 0) -> Reply:
+        """The reply to one prompt, after as many attempts as it takes and `retries` allow.
+
+        first   number of its first completion in the call
+        """
         retries = 0 if self._unreachable else self.retries  # of calls that failed together, one waits
         for tried in range(retries + 1):
             lengths, fitted = self.fitted([prompt], sampling, prefix)
             with reserve(**self.most_spent(lengths, fitted)) as held:
-                attempt = self.attempt(prompt, fitted, prefix)
+                attempt = self.attempt(prompt, fitted, prefix, first)
                 if attempt.reply is not None:
                     self._unreachable = False
                     held.settle(**self.spent_on([attempt.reply]))
                     return attempt.reply
                 if not attempt.may_have_run:
                     held.settle()
-            if attempt.status not in RETRIED and attempt.status not in (0, 200):
+            if attempt.begun or (attempt.status not in RETRIED and attempt.status not in (0, 200)):
                 break
             if tried < retries:
                 time.sleep(min(LONGEST_WAIT, max(attempt.wait, random.uniform(0.5, 1.0) * self.backoff * 2**tried)))
         self._unreachable = attempt.status == 0 and not attempt.may_have_run
         raise EndpointError(f"{self.name}: {attempt.problem}{mend(attempt)}")
 
-    def attempt(self, prompt: Prompt, sampling: Sampling, prefix: str | Sequence[int]) -> Attempt:
-        """One request."""
+    def attempt(self, prompt: Prompt, sampling: Sampling, prefix: str | Sequence[int], first: int) -> Attempt:
+        """One request; a server that refuses a stream is asked for whole replies from then on."""
         body = body_of(self.api, self.model, prompt, sampling, prefix, self.limit) | self.extra
-        attempt: Attempt = self._send(APIS[self.api][0], body)
+        path, watch = APIS[self.api][0], watched()
+        attempt: Attempt
+        if watch is not None and self._streams and not sampling.logprobs and hasattr(self._send, "stream"):
+            attempt = self._send.stream(path, body, Chunks(self.api), watch, first)
+            if attempt.status in (400, 422) and "stream" in attempt.problem:
+                self._streams = False
+                attempt = self._send(path, body)
+        else:
+            attempt = self._send(path, body)
         if attempt.status != 200 or attempt.problem:
             return attempt
         try:
             return replace(attempt, reply=reply_of(self.api, attempt.value, sampling))
         except BadReply as error:
-            return Attempt(None, 200, str(error), may_have_run=True)
+            return Attempt(None, 200, str(error), may_have_run=True, begun=attempt.begun)
 
     def count_tokens(self, prompt: Prompt) -> int:
         """No fewer than the server will count: a token has at least a byte, and a template few tokens."""
@@ -207,16 +232,40 @@ class HttpxSender:
         self.client, self.url = client, url
 
     def __call__(self, path: str, body: dict[str, Any]) -> Attempt:
-        import httpx
+        return tried(lambda: self.whole(self.client.post(self.url + path, json=body)))
+
+    def stream(self, path: str, body: dict[str, Any], chunks: Chunks, watch: Watch, first: int) -> Attempt:
+        """The reply, of which the watch gets every piece. Raises Cancelled where it was."""
+        given = [False]
+
+        def give(added: Sequence[tuple[int, str]]) -> None:
+            for index, text in added:
+                given[0] = True
+                if watch.piece is not None:
+                    watch.piece(Piece(first + index, (text,), (0.0,)))
+
+        def read() -> Attempt:
+            with self.client.stream("POST", self.url + path, json=body | STREAM) as answer, ended_by(watch, answer):
+                if answer.status_code != 200 or "event-stream" not in answer.headers.get("Content-Type", ""):
+                    answer.read()  # a refusal, or a server that knows no streams
+                    return self.whole(answer)
+                for value in data_of(answer.iter_lines()):
+                    give(chunks.add(value))
+                    if watch.cancelled:
+                        break
+            return Attempt(chunks.whole(), 200)
 
         try:
-            answer = self.client.post(self.url + path, json=body)
-        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            return Attempt(problem=f"the server cannot be reached ({error})")
-        except httpx.UnsupportedProtocol:
-            return Attempt(status=400, problem="the URL has no http:// or https://")
-        except (httpx.TimeoutException, httpx.TransportError) as error:
-            return Attempt(problem=f"the reply did not arrive ({type(error).__name__})", may_have_run=True)
+            attempt = tried(read)
+        except ValueError as error:
+            said = str(error) if isinstance(error, BadReply) else "a chunk of the reply is not JSON"
+            attempt = Attempt(None, 200, said, may_have_run=True)
+        if watch.cancelled:
+            raise Cancelled("the call was cancelled while it ran")
+        return replace(attempt, begun=given[0])
+
+    def whole(self, answer: Any) -> Attempt:
+        """A reply that has come as a whole."""
         try:
             value = answer.json()
         except ValueError:
@@ -229,6 +278,44 @@ class HttpxSender:
             wait = seconds(answer.headers.get("Retry-After", ""))
             return Attempt(None, answer.status_code, f"HTTP {answer.status_code}, {said}", wait)
         return Attempt(value, 200)
+
+
+def tried(send: Callable[[], Attempt]) -> Attempt:
+    """send(), or what of the network went wrong."""
+    import httpx
+
+    try:
+        return send()
+    except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+        return Attempt(problem=f"the server cannot be reached ({error})")
+    except httpx.UnsupportedProtocol:
+        return Attempt(status=400, problem="the URL has no http:// or https://")
+    except (httpx.TimeoutException, httpx.TransportError) as error:
+        return Attempt(problem=f"the reply did not arrive ({type(error).__name__})", may_have_run=True)
+
+
+@contextmanager
+def ended_by(watch: Watch, answer: Any) -> Iterator[None]:
+    """Context of reading a reply, whose connection is closed when the watch is cancelled."""
+    network = answer.extensions.get("network_stream")
+    connection: Any = network.get_extra_info("socket") if network is not None else None
+
+    def hang_up() -> None:
+        with suppress(OSError, AttributeError):  # it is closed already, or there is none
+            connection.shutdown(socket.SHUT_RDWR)  # wakes the thread that reads, as close() would not
+
+    with watch.ended_by(hang_up):
+        yield
+
+
+def data_of(lines: Iterator[str]) -> Iterator[Any]:
+    """The JSON values of server-sent events, up to the last, [DONE]. Raises ValueError."""
+    for line in lines:
+        name, _, data = line.partition(":")
+        if name == "data" and data.strip():
+            if data.strip() == "[DONE]":
+                return
+            yield json.loads(data)
 
 
 class OpenAISender:

@@ -5,8 +5,8 @@
         ...
     server.served.tokens_out     # what it really wrote: for replies that were lost on the way too
 
-It speaks Chat Completions, Completions and Responses. `served` counts every reply that the model made, whether or not
-it arrived.
+It speaks Chat Completions and Completions, both as streams too, and Responses. `served` counts every reply that the
+model made, whether or not it arrived.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ class FakeServer:
     """Serves `model` until the context ends.
 
     latency  seconds that every reply takes
+    pause    seconds between two chunks of a stream
     refuses  fields of a request that get 400, as max_tokens does where only max_completion_tokens is known
     ignores  fields that the server drops and says nothing of, as many do with seed, n or stop
     """
@@ -63,12 +64,18 @@ class FakeServer:
         *,
         faults: Faults | None = None,
         latency: float = 0.0,
+        pause: float = 0.0,
         key: str = "",
         refuses: Sequence[str] = (),
         ignores: Sequence[str] = (),
     ) -> None:
         self.refuses, self.ignores = tuple(refuses), tuple(ignores)
         self.model, self.faults, self.latency, self.key = model, faults or Faults(), latency, key
+        self.pause, self.streams, self.hung_up = (
+            pause,
+            0,
+            0,
+        )  # replies as streams, and those that nobody read to the end
         self.served, self.requests, self.most_at_once = Ledger(), 0, 0
         self._random, self._lock, self._active = random.Random(self.faults.seed), threading.Lock(), 0
         server = self
@@ -148,9 +155,12 @@ class FakeServer:
         if fault == "wrong_usage":
             usage = value["usage"]
             usage["output_tokens" if "output_tokens" in usage else "completion_tokens"] += 1_000_000
-        data = json.dumps(value).encode()
+        asked = {k: v for k, v in json.loads(body).items() if k not in self.ignores}
         if fault == "slow":
             time.sleep(self.faults.delay)
+        if asked.get("stream"):
+            return self.stream(request, value, asked, fault)
+        data = json.dumps(value).encode()
         if fault == "malformed":
             data = data[: len(data) // 2]
         if fault == "truncated":
@@ -161,6 +171,32 @@ class FakeServer:
             request.close_connection = True
             return None
         return request.answer(200, data)
+
+    def stream(self, request: Any, value: dict[str, Any], body: dict[str, Any], fault: str) -> None:
+        """The reply in server-sent events of a word each, or as many as a fault leaves."""
+        chunks = chunks_of(value, bool((body.get("stream_options") or {}).get("include_usage")))
+        if fault in ("truncated", "malformed"):
+            chunks = chunks[: len(chunks) // 2]
+        data = [json.dumps(chunk) for chunk in chunks]
+        data += {"truncated": [], "malformed": ['{"choices": [']}.get(fault, ["[DONE]"])
+        request.send_response(200)
+        request.send_header("Content-Type", "text/event-stream")
+        request.send_header("Transfer-Encoding", "chunked")
+        request.end_headers()
+        with self._lock:
+            self.streams += 1
+        try:
+            for i, text in enumerate(data):
+                time.sleep(self.pause if i else 0)
+                event = f"data: {text}\n\n".encode()
+                request.wfile.write(f"{len(event):x}\r\n".encode() + event + b"\r\n")
+            if fault != "truncated":
+                request.wfile.write(b"0\r\n\r\n")
+        except OSError:
+            with self._lock:
+                self.hung_up += 1
+            fault = "truncated"
+        request.close_connection = request.close_connection or fault == "truncated"
 
     def reply(self, path: str, body: dict[str, Any]) -> tuple[dict[str, Any], Reply] | None:
         """(the reply as JSON, the model's own); None for a path that is not known."""
@@ -196,6 +232,21 @@ def chat_reply(reply: Reply, body: dict[str, Any]) -> dict[str, Any]:
         message = {"role": "assistant", "content": c.text}
         choices.append({"index": i, "message": message, "finish_reason": c.finish, "logprobs": logprobs})
     return {"id": "chatcmpl-0", "object": "chat.completion", "choices": choices, "usage": usage_of(reply)}
+
+
+def chunks_of(value: dict[str, Any], usage: bool) -> list[dict[str, Any]]:
+    """A reply of Chat Completions or Completions as the chunks of a stream, a word each."""
+    chunks: list[dict[str, Any]] = []
+    for choice in value["choices"]:
+        chat = "message" in choice
+        text = choice["message"]["content"] if chat else choice["text"]
+        parts = [word + " " for word in text.split(" ")]
+        parts[-1] = parts[-1][:-1]
+        for k, part in enumerate([*parts, ""]):
+            said: dict[str, Any] = {"delta": {"content": part}} if chat else {"text": part}
+            finish = choice["finish_reason"] if k == len(parts) else None
+            chunks.append({"choices": [{"index": choice["index"], **said, "finish_reason": finish}]})
+    return chunks + ([{"choices": [], "usage": value["usage"]}] if usage else [])
 
 
 def text_reply(reply: Reply, body: dict[str, Any]) -> dict[str, Any]:

@@ -7,8 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from innerloop.lm.protocol import Completion, Prompt, Reply, Sampling
+from innerloop.text import printable
 
-__all__ = ["BadReply", "body_of", "reply_of"]
+__all__ = ["STREAM", "BadReply", "Chunks", "body_of", "reply_of"]
+
+STREAM = {"stream": True, "stream_options": {"include_usage": True}}  # fields of a request for a stream
 
 
 class BadReply(ValueError):
@@ -38,6 +41,46 @@ def body_of(
         messages.append({"role": "assistant", "content": prefix})
         body |= {"add_generation_prompt": False, "continue_final_message": True}  # of vLLM; llama.cpp needs neither
     return body | {"messages": messages} | ({"logprobs": True} if sampling.logprobs else {})
+
+
+class Chunks:
+    """The chunks of a streamed reply of Chat Completions or Completions, put together."""
+
+    def __init__(self, api: str) -> None:
+        self.api, self.usage = api, None
+        self.choices: dict[int, dict[str, Any]] = {}
+
+    def add(self, value: Any) -> list[tuple[int, str]]:
+        """(completion, text) of what a chunk adds to the texts. Raises BadReply for what is no chunk."""
+        if not isinstance(value, Mapping):
+            raise BadReply("a chunk of the reply is no JSON object")
+        if error := value.get("error"):
+            said = error.get("message", error) if isinstance(error, Mapping) else error
+            raise BadReply(f"the server broke its reply off, {printable(str(said), 200)}")
+        self.usage = value.get("usage") or self.usage
+        added = []
+        for choice in value.get("choices") or ():
+            part = choice.get("delta") if self.api == "chat" else choice
+            index, part = choice.get("index"), part if isinstance(part, Mapping) else {}
+            if not isinstance(index, int):
+                raise BadReply("a chunk of the reply does not say its completion (index)")
+            whole = self.choices.setdefault(index, {"text": "", "reasoning": "", "finish_reason": None})
+            text = part.get("content" if self.api == "chat" else "text") or ""
+            whole["text"] += str(text)
+            whole["reasoning"] += str(part.get("reasoning_content") or "")
+            whole["finish_reason"] = choice.get("finish_reason") or whole["finish_reason"]
+            if text:
+                added.append((index, str(text)))
+        return added
+
+    def whole(self) -> dict[str, Any]:
+        """The reply as it comes without a stream. Raises BadReply for a stream that ended too soon."""
+        made = [self.choices[i] for i in sorted(self.choices)]
+        if any(choice["finish_reason"] is None for choice in made):
+            raise BadReply("the stream ended before its text")
+        for choice in made:
+            choice["message"] = {"content": choice["text"], "reasoning_content": choice["reasoning"]}
+        return {"choices": made, "usage": self.usage}
 
 
 def reply_of(api: str, value: Any, sampling: Sampling) -> Reply:

@@ -6,7 +6,8 @@
     watch.cancel()                                     # from any thread
 
 A backend that writes token by token gives a piece as soon as it cannot be the begin of a stop text; another gives none.
-A call that is cancelled ends with what it has written, where its backend can end it, and no further one begins.
+A call that is cancelled ends with what it has written, where its backend can end it, and no further one begins. One of
+an endpoint raises Cancelled, as nobody knows what it cost.
 Pieces of calls in `with part((2,))`, those of a sample of a way to think, carry that path.
 """
 

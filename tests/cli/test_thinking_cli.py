@@ -1,6 +1,7 @@
 """get, ask and compare from the command line, over a server on loopback: what is printed, kept, replayed, refused."""
 
 import hashlib
+import io
 import json
 import random
 import re
@@ -8,13 +9,17 @@ import zipfile
 from dataclasses import replace
 
 import pytest
+from rich.console import Console
 
 from innerloop import cli
 from innerloop.cli.thinking import parse_budget
+from innerloop.cli.watching import Written
 from innerloop.errors import InputError
 from innerloop.lm import get as getting
 from innerloop.lm.fake_server import FakeServer
 from innerloop.lm.scripted import Scripted
+from innerloop.lm.watch import Piece
+from innerloop.tokens.way import Said
 
 
 def multiplies(prompt, seed):
@@ -81,6 +86,45 @@ def test_ask_says_the_answer_how_sure_and_what_it_cost(server, capsys):
     assert "12 (100% verified)" in capsys.readouterr().out
     assert cli.main([*base, "--think", "direct", "--tokens", "20"]) == 0
     assert "I don't know: the budget" in capsys.readouterr().out
+
+
+def test_ask_shows_in_a_terminal_what_is_written_and_says_the_same(server, capsys, monkeypatch):
+    base = ["ask", f"any@{server.url}", "3 * 4 =", "--key", "", "--think"]
+    for way in ("vote(3, direct)", "direct"):
+        assert cli.main([*base, way]) == 0
+        plain, streams = capsys.readouterr().out, server.streams
+        monkeypatch.setenv("FORCE_COLOR", "1")
+        monkeypatch.setenv("TERM", "xterm")
+        assert cli.main([*base, way]) == 0
+        shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().out).replace("\r", "")
+        monkeypatch.delenv("FORCE_COLOR")
+        assert streams == 0 and server.streams > 0, "without a terminal nobody watches"
+        assert shown.endswith(plain) and shown != plain
+        server.streams = 0
+
+
+def test_what_is_shown_is_a_line_a_sample_or_the_end_of_the_only_text():
+    def screen(written):
+        console = Console(file=io.StringIO(), width=30, height=6)
+        console.print(written)
+        return console.file.getvalue().splitlines()
+
+    written = Written()
+    assert screen(written) == ["thinking"]
+    for k in range(40):
+        written.piece(Piece(0, (f"line {k}\n",), (0.0,)))
+    assert screen(written) == ["line 36", "line 37", "line 38", "line 39"]
+    written = Written()
+    for i in (10, 2, 0):
+        written.piece(Piece(0, (f"sample {i} writes a long text that ends in 語語 {i}",), (0.0,), (i,)))
+    written.piece(Piece(0, ("A",), (0.0,), ("judge",)))
+    written.result((2,), Said("4\x1b[2J2", "answered", ""))
+    assert screen(written) == [
+        "    1  xt that ends in 語語 0",
+        "    3  4 [2J2",
+        "   11  t that ends in 語語 10",
+        "judge  A",
+    ]
 
 
 @pytest.mark.parametrize(

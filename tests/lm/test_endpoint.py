@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,11 +11,12 @@ import httpx
 import pytest
 
 from innerloop.errors import InputError
-from innerloop.ledger import counting
+from innerloop.ledger import counting, in_this_context
 from innerloop.lm.endpoint import Endpoint, EndpointError
 from innerloop.lm.fake_server import FakeServer, Faults
 from innerloop.lm.protocol import MissingCapability
 from innerloop.lm.scripted import Scripted
+from innerloop.lm.watch import Cancelled, Watch, watching
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
@@ -50,6 +52,102 @@ def test_a_time_out_is_charged_and_asked_again():
     with FakeServer(Scripted(write), faults=Faults(slow=0.4, delay=0.6, seed=5)) as server, counting() as cost:
         endpoint(server, timeout=0.2).generate(["p"] * 8, max_new_tokens=30)
         assert cost.completions == server.requests > 8
+
+
+# -- streams ----------------------------------------------------------------------------------------------------------
+
+
+def words(prompt, seed):
+    return f" {prompt if isinstance(prompt, str) else 'chat'} has {seed % 5} of five words"
+
+
+def seen(model, prompts, **how):
+    """(the replies, the text of the pieces of each completion, how many there were)."""
+    pieces = []
+    with watching(Watch(pieces.append)):
+        replies = model.generate(prompts, **how)
+    made = sum(len(r.completions) for r in replies)
+    return replies, ["".join(p.text for p in pieces if p.completion == i) for i in range(made)], len(pieces)
+
+
+@pytest.mark.parametrize("api", ["chat", "completions"])
+def test_a_call_that_is_watched_is_a_stream_and_says_and_costs_the_same(api):
+    prompts = ["one", "two"] if api == "completions" else [[{"role": "user", "content": "one"}]] * 2
+    how = {"max_new_tokens": 24, "n": 2, "temperature": 1.0, "seed": 3}
+    with FakeServer(Scripted(words)) as server:
+        model = endpoint(server, api=api)
+        with counting() as plain:
+            whole = model.generate(prompts, **how)
+        assert server.streams == 0
+        with counting() as streamed:
+            replies, texts, count = seen(model, prompts, **how)
+        assert server.streams == 2 and replies == whole and count > 8
+        assert texts == [c.text for r in whole for c in r.completions]
+        assert {c.finish for r in whole for c in r.completions} == {"length"}
+        for unit in ("tokens_in", "tokens_out", "tokens_cached", "completions"):
+            assert getattr(plain, unit) == getattr(streamed, unit), unit
+        assert server.served.tokens_out == plain.tokens_out + streamed.tokens_out
+        seen(model, prompts, **how | {"logprobs": True})
+        assert server.streams == 2, "log probabilities come with whole replies"
+
+
+@pytest.mark.parametrize(
+    "without", [{"refuses": ("stream_options",)}, {"refuses": ("stream",)}, {"ignores": ("stream",)}]
+)
+def test_a_server_without_streams_gives_whole_replies(without):
+    with FakeServer(Scripted(words), **without) as server, counting() as cost:
+        model = endpoint(server, retries=0)
+        for _ in range(2):
+            (reply,), (text,), _ = seen(model, ["one"], max_new_tokens=40)
+            assert reply.completions[0].text == words("one", 0) and text == ""
+        assert server.streams == 0 and cost.tokens_out == server.served.tokens_out
+        assert server.requests == (2 if "ignores" in without else 3), "it is asked for a stream once"
+
+
+def test_a_stream_that_did_not_begin_is_asked_for_again_and_one_that_did_is_not():
+    with FakeServer(Scripted(words), faults=Faults(busy=0.4, broken=0.3, seed=1)) as server, counting() as cost:
+        for i in range(6):
+            (reply,), (text,), _ = seen(endpoint(server), [f"p{i}"], max_new_tokens=40)
+            assert text == reply.completions[0].text == words(f"p{i}", 0)
+        assert server.requests > 6 and cost.tokens_out == server.served.tokens_out and cost.completions == 6
+    for fault, said in (("truncated", "did not arrive"), ("malformed", "not JSON")):
+        with FakeServer(Scripted(words), faults=Faults(**{fault: 1.0})) as server, counting() as cost:
+            pieces = []
+            with pytest.raises(EndpointError, match=said), watching(Watch(pieces.append)):
+                endpoint(server).generate(["one"], max_new_tokens=40)
+            assert server.requests == 1 and pieces and words("one", 0).startswith("".join(p.text for p in pieces))
+            assert (cost.tokens_out, cost.completions) == (40, 1), "at its most, as nobody said what it cost"
+    with FakeServer(Scripted(words), faults=Faults(wrong_usage=1.0)) as server, counting() as cost:
+        with pytest.raises(EndpointError, match="says that it took"), watching(Watch(pieces.append)):
+            endpoint(server).generate(["one"], max_new_tokens=40)
+        assert server.requests == 1 and cost.tokens_out == 40
+
+
+def test_a_call_under_way_is_cancelled_by_closing_its_connection():
+    with FakeServer(Scripted(lambda p, s: " word" * 200), pause=0.02) as server, counting() as cost:
+        watch, model = Watch(), endpoint(server)
+        watch.piece = lambda piece: watch.cancel()
+        with pytest.raises(Cancelled), watching(watch):
+            model.generate(["one"], max_new_tokens=2000)
+        end = time.monotonic() + 20
+        while not server.hung_up:
+            assert time.monotonic() < end, "the server writes on"
+            time.sleep(0.01)
+        assert server.requests == server.streams == 1 and cost.completions == 1 and cost.tokens_out == 2000
+    stuck = FakeServer(Scripted(lambda p, s: " a b"), pause=30.0)
+    with stuck as server:
+        watch, pieces = Watch(), []
+        watch.piece = pieces.append
+        with ThreadPoolExecutor(1) as pool, watching(watch):
+            began = time.monotonic()
+            call = pool.submit(in_this_context(endpoint(server).generate), ["one"], max_new_tokens=20)
+            while not server.streams:
+                time.sleep(0.01)
+            time.sleep(0.1)
+            watch.cancel()  # while it waits for the second chunk
+            with pytest.raises(Cancelled):
+                call.result(10)
+            assert time.monotonic() - began < 10
 
 
 def test_what_cannot_be_mended_is_said_at_once(monkeypatch):

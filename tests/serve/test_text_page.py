@@ -6,6 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from text_server import Slow, products, serving, until
 
+from innerloop.lm.endpoint import Endpoint
+from innerloop.lm.fake_server import FakeServer
 from innerloop.lm.scripted import Scripted
 from innerloop.tokens.way import Verdict
 
@@ -175,6 +177,24 @@ def test_a_client_that_goes_away_ends_all_samples():
         until(lambda: not server.service.in_flight)
         assert model.written <= 4 * 4 and not server.access.active_requests
         assert "innerloop_streams 0.0" in server.http.get("/metrics").text
+
+
+def test_an_endpoint_behind_it_streams_and_is_hung_up_on():
+    with FakeServer(Scripted(products), pause=0.005) as behind:
+        model = Endpoint(behind.url, "any", key="")
+        with serving(model, think="vote(3)", tokens=9000) as server:
+            told = events(server, seed=3)
+            samples = of(told, "sample")
+            assert behind.streams == len(samples) == 3 and told[-1][0] == "done"
+            for sample in samples:
+                pieces = [p["text"] for p in of(told, "piece") if p["sample"] == sample["sample"]]
+                assert len(pieces) > 8 and "".join(pieces) == sample["text"]
+            assert told[-1][1]["spent"]["tokens_out"] == behind.served.tokens_out
+            behind.pause = 0.05
+            with server.http.stream("POST", "/think", json={"question": QUESTION}) as reply:
+                next(reply.iter_lines())
+            until(lambda: not server.service.in_flight)
+            until(lambda: behind.hung_up == 3)
 
 
 def test_the_page_and_its_files_come_with_a_policy(vote):
