@@ -113,9 +113,12 @@ def ask_of(service: TextService, body: ThinkRequest) -> Ask:
             )
     if not body.question.strip():
         raise Refusal("the question is empty: write one", param="question")
+    most = service.limits.tokens
+    if (body.tokens or 1) > most:
+        raise Refusal(f"tokens is {body.tokens}: this server allows at most {most}", param="tokens")
     thinking = service.ways[body.way or chosen["way"][0]]
     return Ask(
-        (body.question,), body.tokens or service.limits.tokens, temperature=0.0, seed=body.seed, thinking=thinking,
+        (body.question,), body.tokens or most, temperature=0.0, seed=body.seed, thinking=thinking,
         kind=body.kind,
     )  # fmt: skip
 

@@ -6,7 +6,7 @@ import pytest
 
 from innerloop.ledger import counting, in_this_context
 from innerloop.lm.scripted import Scripted
-from innerloop.lm.watch import Cancelled, Pieces, Watch, watching
+from innerloop.lm.watch import Cancelled, Pieces, Watch, part, watched, watching
 
 LONG = {"max_new_tokens": 60, "temperature": 1.0, "seed": 3, "logprobs": True}
 
@@ -91,3 +91,21 @@ def test_workers_are_watched_and_a_watch_that_was_cancelled_lets_nothing_begin()
         with pytest.raises(Cancelled, match="before it began"):
             pool.submit(call).result()
     assert model.generate(["x"], max_new_tokens=5), "outside nothing is watched"
+
+
+def test_pieces_carry_the_path_of_their_part_and_parts_share_one_cancellation(untrained):
+    model, pieces = untrained(), []
+    watch = Watch(pieces.append)
+    with watching(watch):
+        model.generate(["1+1="], **LONG)
+        with part((2,)):
+            model.generate(["1+1="], **LONG)
+            with part((2, "judge")):
+                model.generate(["1+1="], **LONG)
+            inner = watched()
+        assert watched() is watch and inner is not watch
+    texts = {path: "".join(p.text for p in pieces if p.path == path) for path in ((), (2,), (2, "judge"))}
+    assert len(set(texts.values())) == 1 and all(texts.values()) and len(pieces) == 3 * len([*texts[()]])
+    assert not inner.cancelled
+    watch.cancel()
+    assert inner.cancelled

@@ -128,7 +128,7 @@ def test_no_answer_and_a_spent_budget_are_said(vote):
         ({"way": "vote(100000)"}, "way", "offers no way"),
         ({"way": "vote(8, direct)"}, "way", "offers no way"),
         ({"kind": "colour"}, "kind", "offers no kind"),
-        ({"tokens": 5001}, "max_tokens", "at most 5000"),
+        ({"tokens": 5001}, "tokens", "at most 5000"),
         ({"tokens": 0}, "tokens", "greater than"),
         ({"n": 3}, "n", "not a field"),
     ],

@@ -116,6 +116,12 @@ def test_stop_ends_the_work_on_the_server_and_keeps_what_was_written(server, mod
     page.keyboard.press("Escape")
     page.wait_for_selector("#verdict[data-kind=idle]")
     until(lambda: not server.service.in_flight)
+    model.free = 0  # the first word is still to come, and with it the reply
+    page.press("#question", "Enter")
+    until(lambda: server.service.live)
+    page.click("#solve")
+    page.wait_for_selector("#verdict[data-kind=idle]")
+    until(lambda: not server.service.in_flight)
 
 
 def test_it_says_that_it_does_not_know_and_offers_a_vote(visit):
