@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -47,6 +48,14 @@ class Faults:
     def kinds(self) -> dict[str, float]:
         """The faults and their chances."""
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("delay", "retry_after", "seed")}
+
+
+class QuietServer(ThreadingHTTPServer):
+    """A server to which clients that hang up are no news."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class FakeServer:
@@ -102,7 +111,7 @@ class FakeServer:
 
             def log_message(self, *args: Any) -> None: ...
 
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._http = QuietServer(("127.0.0.1", 0), Handler)
         self._http.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}/v1"
 
