@@ -76,7 +76,9 @@ def serve(
     """
     from innerloop.serve.models import Limits
 
-    check_flags(lm, {"a run": runs, "--rules": rules, "a file of code": any(code), "--device": device != "auto"})
+    of_puzzles = {"a run": runs, "--rules": rules, "a file of code": any(code), "--device": device != "auto"}
+    of_puzzles |= {"--rows": rows != 64, "--depth": depth != 1024, "--width": width != 128}
+    check_flags(lm, of_puzzles | {"--puzzles": puzzles != 1000, "--streams": streams != 16})
     torch.set_num_threads(threads or torch.get_num_threads())
     seconds = seconds or (600.0 if lm.lm else 30.0)
     opener = None if lm.lm else Opener(runs, device, code, rules)

@@ -509,6 +509,8 @@ def test_the_command_serves_until_it_is_told_to_end():
         (["runs/a", "--lm", "smollm2"], "a run is given beside --lm"),
         (["--lm", "smollm2", "--rules", "r.py"], "--rules is given beside --lm"),
         (["--lm", "smollm2", "--device", "cuda"], "--device is given beside --lm"),
+        (["--lm", "smollm2", "--depth", "8"], "--depth is given beside --lm"),
+        (["--lm", "smollm2", "--streams", "2"], "--streams is given beside --lm"),
         (["runs/a", "--think", "vote(8)"], "--think is of a language model"),
         ([], "there is nothing to serve"),
         (["--lm", "any@http://127.0.0.1:9/v1", "--verify", "check.py"], "--verify is of a way to think"),
