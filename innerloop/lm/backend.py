@@ -1,7 +1,7 @@
 """Backend: what all language models share: checks of a call, and the cost that is reserved before and settled after.
 
-A backend implements `complete` (and `score` where it has "scoring"), on arguments that are checked. One that runs on
-this machine gets the whole batch; one behind a network overrides `generate_each`, since its calls fail one by one.
+A backend implements `complete` (and `score_each` where it has "scoring"), on arguments that are checked. One that runs
+on this machine gets the whole batch; one behind a network overrides `generate_each`, since its calls fail one by one.
 """
 
 from __future__ import annotations
@@ -124,7 +124,19 @@ class Backend:
         raise NotImplementedError
 
     def score(self, prompts: Sequence[Prompt], continuations: Sequence[str]) -> list[tuple[float, ...]]:
+        """See LanguageModel; what is read is charged. Raises OverBudget, MissingCapability and InputError."""
         need(self, "scoring", purpose="score()")
+        if len(prompts) != len(continuations):
+            raise InputError(f"score() takes a text for each prompt, and not {len(continuations)} for {len(prompts)}")
+        read = sum(self.count_tokens(p) + self.count_tokens(c) for p, c in zip(prompts, continuations, strict=True))
+        units = self.priced({"tokens_in": read})
+        with reserve(**units) as held:
+            scores = self.score_each(prompts, continuations)
+            held.settle(**units)
+        return scores
+
+    def score_each(self, prompts: Sequence[Prompt], continuations: Sequence[str]) -> list[tuple[float, ...]]:
+        """The scores of these texts: costs are reserved."""
         raise NotImplementedError
 
     def count_tokens(self, prompt: Prompt) -> int:

@@ -46,7 +46,8 @@ class Recorded(Backend):
         self._load()
         self.model = model
         if model is not None:
-            self.name, self.context, self.capabilities = model.name, model.context, frozenset(model.capabilities)
+            self.name, self.context = model.name, model.context
+            self.capabilities = frozenset(model.capabilities) - {"scoring"}  # scores are not recorded
             self.forms, self.cue = dict(getattr(model, "forms", {})), getattr(model, "cue", "")
             self.prices, self.counts_flops = getattr(model, "prices", None), getattr(model, "counts_flops", False)
             line = {"model": self.name, "context": self.context, "capabilities": sorted(self.capabilities)}

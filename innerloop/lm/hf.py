@@ -19,7 +19,6 @@ from typing import Any
 
 import torch
 
-from innerloop.budget import reserve
 from innerloop.errors import InputError
 from innerloop.lm.backend import Backend, digest_of_weights
 from innerloop.lm.decoding import TextJob, Written, key_of, sizes_of
@@ -198,7 +197,7 @@ class Transformers(Backend):
         return Completion(text, finish, len(written.ids), tuple(ids), logprobs)
 
     @torch.no_grad()
-    def score(self, prompts: Sequence[Prompt], continuations: Sequence[str]) -> list[tuple[float, ...]]:
+    def score_each(self, prompts: Sequence[Prompt], continuations: Sequence[str]) -> list[tuple[float, ...]]:
         pairs = [(self.prompt_ids(p), self.encode(c)) for p, c in zip(prompts, continuations, strict=True)]
         for i, (prompt, text) in enumerate(pairs, 1):
             if not prompt or len(prompt) + len(text) > self.context:
@@ -206,10 +205,8 @@ class Transformers(Backend):
                     f"text {i} has {len(prompt)} + {len(text)} tokens: give at least one, and {self.context} in all"
                 )
         scores: list[tuple[float, ...]] = []
-        with reserve(tokens_in=sum(len(p) + len(t) for p, t in pairs)) as held:
-            for first in range(0, len(pairs), self.rows):
-                scores += self.scored(pairs[first : first + self.rows])
-            held.settle(tokens_in=sum(len(p) + len(t) for p, t in pairs))
+        for first in range(0, len(pairs), self.rows):
+            scores += self.scored(pairs[first : first + self.rows])
         return scores
 
     def scored(self, pairs: Sequence[tuple[tuple[int, ...], tuple[int, ...]]]) -> list[tuple[float, ...]]:

@@ -140,7 +140,7 @@ class NGram(Backend):
         p, c = ranked[kept - 1]
         return c, math.log(p)
 
-    def score(self, prompts: Sequence[Prompt], continuations: Sequence[str]) -> list[tuple[float, ...]]:
+    def score_each(self, prompts: Sequence[Prompt], continuations: Sequence[str]) -> list[tuple[float, ...]]:
         scores = []
         for prompt, text in zip(prompts, continuations, strict=True):
             before = self.text_of(prompt)

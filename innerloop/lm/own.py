@@ -199,7 +199,7 @@ class Own(Backend):
         return Completion(self.decode(ids), finish, len(written.ids), ids, logprobs)
 
     @torch.no_grad()
-    def score(self, prompts: Sequence[Prompt], continuations: Sequence[str]) -> list[tuple[float, ...]]:
+    def score_each(self, prompts: Sequence[Prompt], continuations: Sequence[str]) -> list[tuple[float, ...]]:
         rows = [(self.prompt_ids(p), self.encode(c)) for p, c in zip(prompts, continuations, strict=True)]
         tokens = torch.zeros(len(rows), self.context, dtype=torch.long)
         for i, (prompt, text) in enumerate(rows):

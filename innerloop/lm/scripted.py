@@ -55,7 +55,7 @@ class Scripted(Backend):
             made.append(Completion(text, finish, tokens, tuple(map(ord, text)), logprobs))
         return Reply(tuple(made), tokens_in)
 
-    def score(self, prompts: Sequence[Prompt], continuations: Sequence[str]) -> list[tuple[float, ...]]:
+    def score_each(self, prompts: Sequence[Prompt], continuations: Sequence[str]) -> list[tuple[float, ...]]:
         """0 for every character that the model would write there, else minus infinity."""
         scores = []
         for prompt, text in zip(prompts, continuations, strict=True):

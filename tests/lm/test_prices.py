@@ -107,3 +107,14 @@ def test_a_comparison_under_a_budget_of_money(tmp_path, capsys, monkeypatch):
     assert cli.main([*run, "--budget", "0.01-money", "--prices", "10/20", "--replay"]) == 0
     again = json.loads((tmp_path / "out" / "compare.json").read_text())["rows"]
     assert [row["spent"]["money"] for row in again] == [row["spent"]["money"] for row in found["rows"]]
+
+
+def test_scores_are_charged_and_under_a_budget():
+    model = priced("abc")
+    with counting() as cost:
+        assert model.score(["x y"], ["abd"]) == [(0.0, 0.0, -float("inf"))]
+    assert cost.tokens_in == model.count_tokens("x y") + model.count_tokens("abd") and cost.money > 0
+    with limited(tokens=2), pytest.raises(OverBudget):
+        model.score(["x y"], ["abd"])
+    with pytest.raises(InputError, match="a text for each prompt"):
+        model.score(["x"], ["a", "b"])
