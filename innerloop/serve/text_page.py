@@ -39,7 +39,7 @@ __all__ = ["offers", "think_routes"]
 
 OFFERED = (
     "direct", "chain", "zero_shot", "vote(4)", "vote(8)", "vote(16)", "best(8, verify)", "best(4, score)",
-    "best(4, pairs)", "retry(4)", "budget(512, wait=2)",
+    "best(4, pairs)", "retry(4)", "budget(512, wait=2)", "act(4)", "plan(4)",
 )  # fmt: skip
 TRAINED = ("direct", "chain", "vote(4)", "vote(8)", "vote(16)", "best(8, verify)")  # of a model trained here
 ERRORS: dict[int | str, dict[str, Any]] = {
