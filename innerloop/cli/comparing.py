@@ -163,8 +163,10 @@ class Models:
         if name not in self.opened:
             number = len(self.opened) + 1
             path = self.folder / (CALLS if number == 1 else f"calls-{number}.jsonl")
-            self.opened[name] = Recorded.offline(path) if self.replay else Recorded(self.how.open(name), path)
-            self.opened[name].prices = self.how.prices_of(name)
+            made = Recorded.offline(path) if self.replay else Recorded(self.how.open(name), path)
+            if self.replay:
+                made.prices = self.how.prices_of(name)
+            self.opened[name] = made
         return self.opened[name]
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import sys
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import torch
@@ -17,6 +19,8 @@ from innerloop.schema import Amount, Count, Range
 from innerloop.solve.rules import Rules, read_rules, with_rules
 
 __all__ = ["serve"]
+
+PUZZLES_ALONE = ("rules", "device", "rows", "depth", "width", "puzzles", "streams")  # options without use beside --lm
 
 WARNING = (
     "warning: {host} can be reached from other machines, and this server asks nobody who they are: "
@@ -76,15 +80,20 @@ def serve(
     """
     from innerloop.serve.models import Limits
 
-    of_puzzles = {"a run": runs, "--rules": rules, "a file of code": any(code), "--device": device != "auto"}
-    of_puzzles |= {"--rows": rows != 64, "--depth": depth != 1024, "--width": width != 128}
-    check_flags(lm, of_puzzles | {"--puzzles": puzzles != 1000, "--streams": streams != 16})
+    check_flags(lm, of_puzzles(locals()))
     torch.set_num_threads(threads or torch.get_num_threads())
     seconds = seconds or (600.0 if lm.lm else 30.0)
     opener = None if lm.lm else Opener(runs, device, code, rules)
     limits = Limits(depth, width, puzzles, seconds, queue, streams, body=body, rows=rows, connections=connections)
     start(opener or lm, limits, host, port, grace or seconds, allow_host)
     return 0
+
+
+def of_puzzles(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What `serve` was given that is of puzzles alone: its name, and whether it is another than its default."""
+    defaults = {name: p.default for name, p in inspect.signature(serve).parameters.items()}
+    changed = {f"--{name}": given[name] != defaults[name] for name in PUZZLES_ALONE}
+    return {"a run": given["runs"], "a file of code": any(given["code"]), **changed}
 
 
 def start(what: Opener | LMFlags, limits: Any, host: str, port: int, grace: float, allow_host: tuple[str, ...]) -> None:

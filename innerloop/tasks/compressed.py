@@ -51,7 +51,7 @@ class Compressed(TextTask):
         self.vocab, self.expansions = len(self.charset) + 1, dict(macros)
         self.answer_kind, self.is_right = inner.answer_kind, inner.is_right  # type: ignore[method-assign]
         size = places or inner.shape[1]
-        self.setup(size, inner.modes, task=task, macros=dict(macros))
+        self.setup(size, inner.modes)
         self.options = {"task": task, "options": dict(options), "macros": dict(macros), "places": size}
 
     @property

@@ -69,13 +69,8 @@ def mine(traces: Iterable[Sequence[Step]], names: Sequence[str], longest: int = 
     written = [compress(row, named) for row in before]
     times = Counter(symbol for row in written for symbol in row)
     kept = tuple(Macro(m.name, m.steps, times[m.name]) for m in named if times[m.name])
-    return Mined(
-        kept,
-        description(before, {}, len(steps)),
-        after,
-        sum(map(len, before)),
-        sum(len(compress(r, kept)) for r in before),
-    )
+    bits_before = description(before, {}, len(steps))
+    return Mined(kept, bits_before, after, sum(map(len, before)), sum(map(len, written)))
 
 
 def best_macro(
