@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from innerloop import files
 from innerloop.runs.certificate import birth_certificate
@@ -30,3 +33,22 @@ def kept(out: Path) -> list[dict[str, Any]]:
 def keep(out: Path, rows: list[dict[str, Any]]) -> None:
     """Write all rows, under one certificate; each has a `seed`."""
     files.write_json(out, {"born": birth_certificate(sorted({r["seed"] for r in rows})), "rows": rows})
+
+
+def measure_each(
+    args: argparse.Namespace,
+    cases: Iterable[Mapping[str, Any]],
+    measured: Callable[..., dict[str, Any]],
+    tell: Callable[[dict[str, Any]], None],
+) -> None:
+    """A row for every case, such as {"seed": 0}, that has none yet: measured(*its values, args), told and kept at once.
+
+    A row holds what its case holds, by the same names.
+    """
+    torch.set_num_threads(args.threads)
+    rows = kept(args.out)
+    for case in cases:
+        if not any(all(row[name] == value for name, value in case.items()) for row in rows):
+            rows.append(measured(*case.values(), args))
+            tell(rows[-1])
+            keep(args.out, rows)

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from by_seed import keep, kept, options
+from by_seed import measure_each, options
 from grid_sets import SETS, convert
 from subject import of_recipe
 
@@ -114,6 +114,11 @@ def learned(name: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def tell(row: dict[str, Any]) -> None:
+    one, eight = 100 * row["exact"], 100 * row["surest"]["exact"]
+    print(f"{row['set']:13} seed {row['seed']}: {one:.1f} %, of 8 {eight:.1f} %", flush=True)
+
+
 def main() -> None:
     parser = options(__doc__, "runs/grids", seeds=(0,))
     parser.set_defaults(threads=torch.get_num_threads())
@@ -121,19 +126,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", choices=list(SETS), default=list(SETS))
     parser.add_argument("--steps", type=int, default=0, help="of every training; 0: by the number of cells")
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    rows = kept(args.out)
-    for seed in args.seeds:
-        for name in args.sets:
-            if any((row["set"], row["seed"]) == (name, seed) for row in rows):
-                continue
-            row = learned(name, seed, args)
-            print(
-                f"{name:13} seed {seed}: {100 * row['exact']:.1f} %, of 8 {100 * row['surest']['exact']:.1f} %",
-                flush=True,
-            )
-            rows.append(row)
-            keep(args.out, rows)
+    measure_each(args, [{"set": name, "seed": seed} for seed in args.seeds for name in args.sets], learned, tell)
 
 
 if __name__ == "__main__":

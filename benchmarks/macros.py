@@ -17,8 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
-from by_seed import keep, kept, options
+from by_seed import measure_each, options
 from subject import of_recipe
 
 import innerloop
@@ -94,17 +93,15 @@ def measured(seed: int, args: argparse.Namespace) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def tell(row: dict[str, Any]) -> None:
+    for arm in row["rows"]:
+        right, tokens = arm["right"] / arm["n"], arm["tokens_out"]
+        print(f"seed {row['seed']}: {arm['macros']:7} {right:.3f} right, {tokens:.2f} tokens", flush=True)
+
+
 def main() -> None:
     args = options(__doc__, "runs/macros").parse_args()
-    torch.set_num_threads(args.threads)
-    rows = kept(args.out)
-    for seed in args.seeds:
-        if any(row["seed"] == seed for row in rows):
-            continue
-        rows.append(measured(seed, args))
-        for row in rows[-1]["rows"]:
-            print(f"seed {seed}: {row['macros']:7} {row['right'] / row['n']:.3f} right, {row['tokens_out']:.2f} tokens")
-        keep(args.out, rows)
+    measure_each(args, [{"seed": seed} for seed in args.seeds], measured, tell)
 
 
 if __name__ == "__main__":

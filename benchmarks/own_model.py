@@ -16,8 +16,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
-import torch
-from by_seed import keep, kept, options
+from by_seed import measure_each, options
 from subject import of_recipe
 
 import innerloop
@@ -81,20 +80,18 @@ def measured(seed: int, args: argparse.Namespace) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def tell(row: dict[str, Any]) -> None:
+    floor = min(row["ngram_bits"].values())
+    print(
+        f"seed {row['seed']}: {row['cpu_minutes']} CPU minutes; {row['bits']:.3f} bits, n-grams {floor:.3f}", flush=True
+    )
+    for mode in ("direct", "chain", "dots"):
+        print(f"  {mode:7}", *(f"{r['right'] / r['questions']:.2f}" for r in row["accuracy"] if r["mode"] == mode))
+
+
 def main() -> None:
     args = options(__doc__, "runs/own_model").parse_args()
-    torch.set_num_threads(args.threads)
-    rows = kept(args.out)
-    for seed in args.seeds:
-        if any(row["seed"] == seed for row in rows):
-            continue
-        row = measured(seed, args)
-        rows.append(row)
-        floor = min(row["ngram_bits"].values())
-        print(f"seed {seed}: {row['cpu_minutes']} CPU minutes; {row['bits']:.3f} bits, n-grams {floor:.3f}", flush=True)
-        for mode in ("direct", "chain", "dots"):
-            print(f"  {mode:7}", *(f"{r['right'] / r['questions']:.2f}" for r in row["accuracy"] if r["mode"] == mode))
-        keep(args.out, rows)
+    measure_each(args, [{"seed": seed} for seed in args.seeds], measured, tell)
 
 
 if __name__ == "__main__":

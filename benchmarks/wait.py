@@ -20,8 +20,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
-import torch
-from by_seed import keep, kept, options
+from by_seed import measure_each, options
 
 import innerloop
 from innerloop import recipes
@@ -93,18 +92,15 @@ def measured(name: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def tell(row: dict[str, Any]) -> None:
+    shares = " ".join(f"{r['right'] / r['samples']:.2f}({r['law']:.2f})" for r in row["accuracy"])
+    told = f"p0 {row['p0']:.2f} q {row['q']:.2f} b {row['b']:.3f}"
+    print(f"{row['model']:15} seed {row['seed']}: {told}; {shares}", flush=True)
+
+
 def main() -> None:
     args = options(__doc__, "runs/wait").parse_args()
-    torch.set_num_threads(args.threads)
-    rows = kept(args.out)
-    for seed in args.seeds:
-        for name in MODELS:
-            if any((row["model"], row["seed"]) == (name, seed) for row in rows):
-                continue
-            rows.append(row := measured(name, seed, args))
-            shares = " ".join(f"{r['right'] / r['samples']:.2f}({r['law']:.2f})" for r in row["accuracy"])
-            print(f"{name:15} seed {seed}: p0 {row['p0']:.2f} q {row['q']:.2f} b {row['b']:.3f}; {shares}", flush=True)
-            keep(args.out, rows)
+    measure_each(args, [{"model": name, "seed": seed} for seed in args.seeds for name in MODELS], measured, tell)
 
 
 if __name__ == "__main__":

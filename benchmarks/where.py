@@ -18,8 +18,7 @@ import io
 from dataclasses import replace
 from typing import Any
 
-import torch
-from by_seed import keep, kept, options
+from by_seed import measure_each, options
 from subject import of_recipe
 
 import innerloop
@@ -69,18 +68,15 @@ def measured(seed: int, args: argparse.Namespace) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def tell(row: dict[str, Any]) -> None:
+    for way in row["rows"]:
+        cost = way["spent"]["flops"] / 1e6
+        print(f"seed {row['seed']}: {way['name']:32} {100 * way['accuracy']:5.1f} % for {cost:6.1f} MFLOPs", flush=True)
+
+
 def main() -> None:
     args = options(__doc__, "runs/where").parse_args()
-    torch.set_num_threads(args.threads)
-    rows = kept(args.out)
-    for seed in args.seeds:
-        if any(row["seed"] == seed for row in rows):
-            continue
-        rows.append(measured(seed, args))
-        for row in rows[-1]["rows"]:
-            cost = row["spent"]["flops"] / 1e6
-            print(f"seed {seed}: {row['name']:32} {100 * row['accuracy']:5.1f} % for {cost:6.1f} MFLOPs", flush=True)
-        keep(args.out, rows)
+    measure_each(args, [{"seed": seed} for seed in args.seeds], measured, tell)
 
 
 if __name__ == "__main__":

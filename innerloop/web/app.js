@@ -4,7 +4,7 @@ import { recording, server } from "./api.js";
 import { board, used } from "./board.js";
 import { clashOf } from "./clash.js";
 import { clock, dials } from "./controls.js";
-import { at, clamp, fill, h, number, plural } from "./dom.js";
+import { at, clamp, fill, h, number, plural, trouble } from "./dom.js";
 import { picture, save, standalone, stepsTable } from "./export.js";
 import { latentFigure } from "./figures.js";
 import { known } from "./known.js";
@@ -303,17 +303,6 @@ function judge() {
   const ways = source.live && !clash.said.length ? offers(model, thought.request, solution).map(offer) : [];
   const explanation = clash.said.length ? clash.said : thought.explanation;
   verdict(solution, { explanation, clash: clash.said.length > 0, elsewhere, show: showAnswer, ways });
-}
-
-/** What went wrong, with a way on; null: nothing. */
-function trouble(error, again) {
-  clearTimeout(app.retry);
-  at("trouble").hidden = !error;
-  if (!error) return;
-  const [text, retry] = at("trouble").children;
-  fill(text, error.message, error.wait > 0 && ` Trying again in ${error.wait} s.`);
-  retry.onclick = again;
-  if (error.wait) app.retry = setTimeout(again, 1000 * error.wait);
 }
 
 // -- keys, clipboard, colours, files ------------------------------------------------------------------------

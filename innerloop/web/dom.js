@@ -60,3 +60,16 @@ export function power(value) {
 export function plural(count, noun) {
   return `${number(count)} ${noun}${count === 1 ? "" : "s"}`;
 }
+
+let timer;
+
+/** An error, with a way on; null: none. */
+export function trouble(error, again) {
+  clearTimeout(timer);
+  at("trouble").hidden = !error;
+  if (!error) return;
+  const [text, retry] = at("trouble").children;
+  fill(text, error.message, error.wait > 0 && ` Trying again in ${error.wait} s.`);
+  retry.onclick = again;
+  if (error.wait) timer = setTimeout(again, 1000 * error.wait);
+}

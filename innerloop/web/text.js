@@ -1,11 +1,11 @@
 // The page of a language model: a question, a way to think and a budget; what is written; what came of it.
 
 import { ask, events, Trouble } from "./api.js";
-import { at, clamp, fill, finite, h, number, percent, plural } from "./dom.js";
+import { at, clamp, fill, finite, h, number, percent, plural, trouble } from "./dom.js";
 import { cards } from "./text_cards.js";
 
 const KINDS = { number: "a number", choice: "a letter", yesno: "yes or no", text: "a line of text" };
-const app = { choices: null, stop: null, retry: 0 };
+const app = { choices: null, stop: null };
 
 // -- the form -----------------------------------------------------------------------------------------------
 
@@ -177,17 +177,6 @@ function offers(asked, { answer, outcome, spent: { tokens = 0 }, budget, samples
     at("offers"),
     list.map(([name, id, value]) => h("button", { type: "button", onclick: () => again(id, value) }, name)),
   );
-}
-
-/** What went wrong, with a way on; null: nothing. */
-function trouble(error, again) {
-  clearTimeout(app.retry);
-  at("trouble").hidden = !error;
-  if (!error) return;
-  const [text, retry] = at("trouble").children;
-  fill(text, error.message, error.wait > 0 && ` Trying again in ${error.wait} s.`);
-  retry.onclick = again;
-  if (error.wait) app.retry = setTimeout(again, 1000 * error.wait);
 }
 
 // -- keys and colours ---------------------------------------------------------------------------------------
