@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -38,6 +39,7 @@ RESULT, PAGE, CALLS = "compare.json", "compare.html", "calls.jsonl"
 PER_QUESTION = 1000  # tokens, where no budget is given
 TASK_QUESTIONS = 200  # of a run's own task, where no file is given
 GYM = "gym:"  # before the name of a dataset of reasoning-gym
+GIVEN = {"a calculator": {"act", "plan"}, "names of steps": {"shorthand"}}  # to ways that are called so
 AT = " @ "  # between a way and a model of its own
 Questions = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[FILE]")]
 
@@ -204,6 +206,8 @@ def known(ways: Sequence[str], verifier: str, shots: bool) -> dict[str, str]:
         parts = ["worked examples"] if shots and "direct" not in name else []
         if verifier and any(word in name for word in ("verify", "retry", "best(")):
             parts.append(verifier)
+        used = set(re.findall(r"\w+", name.partition(AT)[0]))
+        parts += [what for what, ways_with in GIVEN.items() if used & ways_with]
         told[name] = " and ".join(parts)
     return told
 

@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from innerloop import cli
+from innerloop.cli.comparing import known
 from innerloop.cli.thinking import parse_budget
 from innerloop.cli.watching import Written
 from innerloop.errors import InputError
@@ -193,3 +194,13 @@ def test_weights_are_fetched_once_and_other_bytes_are_refused(tmp_path, monkeypa
     getting.found("smollm2").write_bytes(weights + b"x")
     with pytest.raises(InputError, match=r"is not SmolLM2.*as it was published"):
         getting.get("smollm2")
+
+
+def test_what_a_way_was_given_besides_the_question_is_told():
+    told = known(
+        ["direct", "vote(2, act(3))", "plan", "best(2, verify, plan)", "direct @ runs/plan"], "a verifier", False
+    )
+    assert list(told.values()) == ["", "a calculator", "a calculator", "a verifier and a calculator", ""]
+    assert known(["shorthand('m.json')", "chain"], "", True) == {
+        "shorthand('m.json')": "worked examples and names of steps", "chain": "worked examples",
+    }  # fmt: skip
